@@ -1,0 +1,126 @@
+"""Private state of asyncio's event loop, one function per name.
+
+Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.base_events
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+BaseEventLoop = asyncio.base_events.BaseEventLoop
+
+# The hooks that CPython documents for those who write their own Task:
+# https://docs.python.org/3/library/asyncio-extending.html
+enter_task = asyncio.tasks._enter_task
+leave_task = asyncio.tasks._leave_task
+
+#: The running loop of this thread, or None. Public under this name in the asyncio docs' index,
+#: and what `asyncio.run` itself asks.
+running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
+
+stock_run_once = BaseEventLoop._run_once  # type: ignore[attr-defined]  # private
+_RUN_ONCE_CODE = stock_run_once.__code__
+
+
+def why_not_drivable(loop: asyncio.AbstractEventLoop) -> str | None:
+    """Say why *loop* cannot be driven one pass at a time; None if it can.
+
+    Needs the stock `BaseEventLoop._run_once` and a `run_forever` that calls it as
+    `self._run_once()`; both have been so since Python 3.4.
+    """
+    kind = type(loop)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if not isinstance(loop, BaseEventLoop):
+        return f"{name} is not built on asyncio's own loop and cannot be turned one pass at a time"
+    if kind._run_once is not stock_run_once:  # type: ignore[attr-defined]  # private
+        return f"{name} replaces the method that turns the loop (`_run_once`)"
+    proactor = getattr(asyncio, "ProactorEventLoop", None)
+    if kind.run_forever not in {BaseEventLoop.run_forever, getattr(proactor, "run_forever", None)}:
+        return f"{name} replaces `run_forever`"
+    return None
+
+
+def ready_queue(loop: Any) -> deque[asyncio.Handle]:
+    """Return the queue of handles that the next pass will run (`BaseEventLoop._ready`)."""
+    return loop._ready  # type: ignore[no-any-return]  # private attribute
+
+
+def is_stopping(loop: Any) -> bool:
+    """Say whether `loop.stop()` was called in this run (`BaseEventLoop._stopping`)."""
+    return loop._stopping  # type: ignore[no-any-return]  # private attribute
+
+
+def wake(loop: Any) -> None:
+    """Make a select that is under way return at once (`_write_to_self`). Any thread."""
+    loop._write_to_self()
+
+
+def carries(handle: asyncio.Handle, future: asyncio.Future[Any]) -> bool:
+    """Say whether *handle* runs a done-callback of *future* (`Handle._args`; None once cancelled)."""
+    arguments = handle._args  # type: ignore[attr-defined]  # private
+    return bool(arguments) and arguments[0] is future
+
+
+class Engine(Protocol):
+    """What `turn` looks at between two passes."""
+
+    waits: dict[Any, None]
+    is_removed: bool
+
+
+def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
+    """Make passes until the loop was stopped or *engine* has work: `run_forever`'s own loop."""
+    waits = engine.waits
+    while True:
+        run_once()
+        if loop._stopping or waits or engine.is_removed:
+            return
+
+
+def ran_dry(error: IndexError, loop: asyncio.AbstractEventLoop) -> bool:
+    """Say whether *error* only means that other stacks ran what this pass had counted."""
+    tb = error.__traceback__
+    while tb is not None and tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb is not None and tb.tb_frame.f_code is _RUN_ONCE_CODE and not ready_queue(loop)
+
+
+def silence_destroyed_warning(task: asyncio.Future[Any]) -> None:
+    """Spare *task* the "was destroyed but it is pending" report, as `run_until_complete` does."""
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # private
+
+
+@contextmanager
+def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Pretend that *loop* does not run in this thread, so that another loop can.
+
+    The order matters on 3.14: leaving a task looks at the running loop of the thread.
+    """
+    task = asyncio.current_task(loop)
+    if task is not None:
+        leave_task(loop, task)
+    hooks = sys.get_asyncgen_hooks()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+        sys.set_asyncgen_hooks(*hooks)
+        if task is not None:
+            enter_task(loop, task)
+
+
+def without_frames_of(tb: TracebackType | None, code_is_ours: Callable[[str], bool]) -> TracebackType | None:
+    """Return *tb* without its outermost frames whose file *code_is_ours* says to hide."""
+    while tb is not None and code_is_ours(tb.tb_frame.f_code.co_filename):
+        tb = tb.tb_next
+    return tb

@@ -1,0 +1,122 @@
+"""Changes to other people's objects that can be taken back."""
+
+from __future__ import annotations
+
+import types
+from typing import Any, Final
+
+_ABSENT: Final = object()
+
+
+class Patch:
+    """One attribute of somebody else's object, replaced until further notice.
+
+    Args:
+        owner: Module, class or instance whose attribute is replaced.
+        name: The attribute.
+        replacement: What it becomes.
+    """
+
+    def __init__(self, owner: Any, name: str, replacement: Any) -> None:
+        self.owner = owner
+        self.name = name
+        self.replacement = replacement
+        self.installed = False
+        self._original: Any = _ABSENT
+
+    def __repr__(self) -> str:
+        owner = getattr(self.owner, "__qualname__", None) or getattr(self.owner, "__name__", None)
+        return f"{owner or type(self.owner).__name__}.{self.name}"
+
+    def install(self) -> None:
+        """Put the replacement in place. Does nothing if it is already there."""
+        if self.installed:
+            return
+        self._original = self._read()
+        setattr(self.owner, self.name, self.replacement)
+        self.installed = True
+
+    def restore(self) -> bool:
+        """Put the original back, provided the replacement is still ours.
+
+        Returns:
+            False if somebody else has replaced the attribute since. Theirs is left alone:
+            restoring would silently undo it.
+        """
+        if not self.installed:
+            return True
+        self.installed = False
+        original, self._original = self._original, _ABSENT
+        if self._read() is not self.replacement:
+            return False
+        if original is _ABSENT:
+            delattr(self.owner, self.name)
+        else:
+            setattr(self.owner, self.name, original)
+        return True
+
+    def _read(self) -> Any:
+        # vars(), not getattr(): a name inherited from a base class must be *deleted* on restore.
+        # Writing the inherited value back would freeze it on the subclass, and a later patch of
+        # the base would go unseen.
+        return vars(self.owner).get(self.name, _ABSENT)
+
+
+class CodePatch(Patch):
+    """The code of a function, replaced so that every name bound to that function follows.
+
+    `from asyncio import run`, executed before loopnb was loaded, binds the function object.
+    Replacing the module's attribute would miss it; replacing the code inside does not.
+
+    Args:
+        function: The function to patch.
+        replacement: A function without a closure, whose code is used. It runs with the *globals
+            and defaults of the patched function*, so it must import what it needs.
+    """
+
+    def __init__(self, function: types.FunctionType, replacement: types.FunctionType) -> None:
+        super().__init__(function, "__code__", replacement.__code__)
+        self.original_function = _copy_of(function)
+
+    def _read(self) -> Any:
+        return self.owner.__code__
+
+
+def _copy_of(function: types.FunctionType) -> types.FunctionType:
+    """Return a function that goes on running the code that *function* has now."""
+    copy = types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+class PatchSet:
+    """Patches that go in and come out together."""
+
+    def __init__(self, *patches: Patch) -> None:
+        self._patches = list(patches)
+
+    def install(self) -> None:
+        """Install every patch, or none of them."""
+        done: list[Patch] = []
+        try:
+            for patch in self._patches:
+                patch.install()
+                done.append(patch)
+        except BaseException:
+            for patch in reversed(done):
+                patch.restore()
+            raise
+
+    def restore(self) -> list[Patch]:
+        """Take every patch back, the newest first.
+
+        Returns:
+            The patches that could not be taken back, since somebody patched over them.
+        """
+        return [patch for patch in reversed(self._patches) if not patch.restore()]

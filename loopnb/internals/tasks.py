@@ -1,0 +1,77 @@
+"""The task class that serves nesting (cancelling a parked task) and tracking (where it came from)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from types import CodeType
+    from weakref import WeakSet
+
+    from loopnb.records import CellRef
+
+    #: number, time of spawn (monotonic seconds), cell, spawn site's code and instruction, parent
+    Origin = tuple[int, float, CellRef | None, CodeType | None, int, int | None]
+
+
+class Parked(Protocol):
+    """What a parked task needs to know of the wait it is parked in."""
+
+    def cancel(self, msg: Any) -> None:
+        """Cancel what is waited for; if it is done already, let the wait end in CancelledError."""
+
+
+class LoopTask(asyncio.Task[Any]):
+    """A C task whose `cancel()` reaches it while its stack is parked in a nested run.
+
+    A stock task that is in the middle of a step only notes a cancel request and delivers it at
+    the next await. While the step is parked there is a better place: the future it waits for.
+
+    Attributes:
+        origin: Set by the tracking task factory; unset on tasks made by the engine alone.
+        parked: The wait this task is parked in; unset otherwise.
+        delivered: How many cancel requests went to nested waits and so are unknown to the C task.
+    """
+
+    __slots__ = ("delivered", "origin", "parked")
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Request cancellation, as `asyncio.Task.cancel` does."""
+        parked: Parked | None = getattr(self, "parked", None)
+        if parked is None:
+            return super().cancel(msg)
+        self.delivered = getattr(self, "delivered", 0) + 1
+        parked.cancel(msg)
+        return True
+
+    def cancelling(self) -> int:
+        """Return the number of pending cancel requests, as `asyncio.Task.cancelling` does."""
+        return super().cancelling() + getattr(self, "delivered", 0)
+
+    def uncancel(self) -> int:
+        """Take one cancel request back, as `asyncio.Task.uncancel` does."""
+        delivered: int = getattr(self, "delivered", 0)
+        if not delivered:
+            return super().uncancel()
+        self.delivered = delivered - 1
+        return self.cancelling()
+
+    def set_name(self, value: object) -> None:
+        """Name the task. 3.13.0 says None where no name was given; the default name stays then."""
+        if value is not None:
+            super().set_name(value)
+
+
+#: The tasks spawned below an `asyncio.Runner` that runs nested: what its `close()` has to end.
+runner_tasks: ContextVar[WeakSet[asyncio.Task[Any]] | None] = ContextVar("runner_tasks", default=None)
+
+
+def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    """Make tasks that hear of a cancel while they are parked. A task factory."""
+    task = LoopTask(coro, loop=loop, **options)
+    spawned = runner_tasks.get()
+    if spawned is not None:
+        spawned.add(task)
+    return task

@@ -1,0 +1,59 @@
+"""Nested runs: `asyncio.run()` and its kin inside a running loop, without Jupyter.
+
+    import loopnb.nesting
+    loopnb.nesting.apply()
+
+`apply` and `remove` are promised; the rest of this folder may change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["apply", "remove"]
+
+
+def apply(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -> None:
+    """Let blocking calls run inside a running loop.
+
+    `asyncio.run()`, `asyncio.Runner().run()` and `loop.run_until_complete()` then work in a task
+    or a callback of that loop: the caller waits, everything else in the loop goes on. Outside a
+    running loop they are the stock functions. Applying twice is the same as once.
+
+    Args:
+        loop: Nest on this loop only. None: on every loop of the process, also those to come.
+        who: In whose name; each name is taken back by itself.
+
+    Raises:
+        NestingError: *loop*, or the running loop, cannot be nested on; `.reason` says why.
+
+    Any thread may call it, for its own loop. It does not block.
+    """
+    from loopnb.nesting import entry_points, scope
+
+    running = scope.loop_here()
+    target = running if loop is None else loop
+    if target is not None and (target is running or not target.is_running()):
+        scope.attach(target).is_pinned = True
+    scope.want(who, loop)
+    entry_points.patches.install()
+
+
+def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -> None:
+    """Take `apply` back. New nested runs stop at once; parked ones still end in order.
+
+    Args:
+        loop: What was given to `apply`. None takes back everything in that name.
+        who: In whose name it was applied.
+
+    Call it in the thread of the loop. It does not block.
+    """
+    from loopnb.nesting import entry_points, scope
+
+    scope.unwant(who, loop)
+    scope.detach_unwanted(scope.known_loops())
+    if not scope.is_wanted():
+        entry_points.patches.restore()

@@ -1,0 +1,277 @@
+"""Where nested runs begin: `asyncio.run`, `asyncio.Runner` and the loops' `run_until_complete`.
+
+Outside a running loop each of them is the stock function, in every thread. Inside, a call for the
+running loop is a nested run, and a call for *another* loop sets the running one aside meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary, WeakSet
+
+from loopnb.internals import asyncio_state as state
+from loopnb.internals import runners
+from loopnb.internals.patching import CodePatch, Patch, PatchSet
+from loopnb.internals.tasks import runner_tasks
+from loopnb.nesting.debugging import DebugRequests
+from loopnb.nesting.scope import engine_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextvars import Context
+    from types import FrameType, TracebackType
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
+
+_debug_requests = DebugRequests()
+_nested_runners: WeakKeyDictionary[asyncio.Runner, WeakSet[asyncio.Task[Any]]] = WeakKeyDictionary()
+_set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
+
+
+def set_aside_by(loop: asyncio.AbstractEventLoop) -> tuple[str, int] | None:
+    """Return file and line of the call that has set *loop* aside for another. Any thread."""
+    return _set_aside.get(loop)
+
+
+def users_frames(tb: TracebackType | None) -> TracebackType | None:
+    """Return *tb* without the frames of this package that it begins with."""
+    return state.without_frames_of(tb, lambda filename: filename.startswith(_PACKAGE))
+
+
+# -- what the patched names run ------------------------------------------------------------------
+#
+# `except ...: raise` does not put its own frame back into the traceback, so once the frames below
+# it are cut off, an error looks as if it had come straight out of the user's coroutine.
+
+
+def _run_with_factory(main: Any, *, debug: Any = None, loop_factory: Any = None) -> Any:
+    from loopnb.nesting import entry_points
+
+    try:
+        return entry_points.nested_or_stock_run(main, debug, {"loop_factory": loop_factory})
+    except BaseException as error:
+        error.__traceback__ = entry_points.users_frames(error.__traceback__)
+        raise
+
+
+def _run_plain(main: Any, *, debug: Any = None) -> Any:
+    from loopnb.nesting import entry_points
+
+    try:
+        return entry_points.nested_or_stock_run(main, debug, {})
+    except BaseException as error:
+        error.__traceback__ = entry_points.users_frames(error.__traceback__)
+        raise
+
+
+def _run_until_complete(self: asyncio.AbstractEventLoop, future: Any) -> Any:
+    try:
+        running = state.running_loop()
+        if running is None:
+            return _stock_run_until_complete(self, future)
+        if running is self:
+            return _nested_run_until_complete(self, future)
+        with _aside(running, self):
+            return _stock_run_until_complete(self, future)
+    except BaseException as error:
+        error.__traceback__ = users_frames(error.__traceback__)
+        raise
+
+
+def _run_forever(self: asyncio.AbstractEventLoop) -> None:
+    try:
+        running = state.running_loop()
+        if running is None or running is self:
+            _stock_run_forever(self)
+        else:
+            with _aside(running, self):
+                _stock_run_forever(self)
+    except BaseException as error:
+        error.__traceback__ = users_frames(error.__traceback__)
+        raise
+
+
+def _runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = None) -> Any:
+    try:
+        running = state.running_loop()
+        if running is None:
+            return _stock_runner_run(self, coro, context=context)
+        if _has_own_loop(self, running):
+            with _aside(running, runners.loop_of(self)):
+                return _stock_runner_run(self, coro, context=context)
+        return _nested_runner_run(self, running, coro, context)
+    except BaseException as error:
+        error.__traceback__ = users_frames(error.__traceback__)
+        raise
+
+
+def _runner_lazy_init(self: asyncio.Runner) -> None:
+    running = state.running_loop()
+    if running is None or runners.is_closed(self) or runners.is_initialized(self):
+        _stock_lazy_init(self)
+    elif _has_own_loop(self, running):
+        with _aside(running, None):
+            _stock_lazy_init(self)
+    else:
+        _begin_nested_runner(self, running)
+
+
+def _runner_close(self: asyncio.Runner) -> None:
+    running = state.running_loop()
+    if self in _nested_runners:
+        _close_nested_runner(self)
+    elif running is not None and runners.is_initialized(self):
+        with _aside(running, runners.loop_of(self)):
+            _stock_close(self)
+    else:
+        _stock_close(self)
+
+
+_stock_run_until_complete = state.BaseEventLoop.run_until_complete
+_stock_run_forever = state.BaseEventLoop.run_forever
+_stock_runner_run = runners.Runner.run
+_stock_lazy_init = runners.Runner._lazy_init  # type: ignore[attr-defined]  # noqa: SLF001  the patched name
+_stock_close = runners.Runner.close
+
+_run_patch = CodePatch(
+    runners.run, cast("Any", _run_plain if sys.version_info < (3, 12) else _run_with_factory)
+)
+patches = PatchSet(
+    _run_patch,
+    Patch(runners.Runner, "run", _runner_run),
+    Patch(runners.Runner, "_lazy_init", _runner_lazy_init),
+    Patch(runners.Runner, "close", _runner_close),
+    Patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
+    Patch(state.BaseEventLoop, "run_forever", _run_forever),
+)
+
+
+# -- nested runs ---------------------------------------------------------------------------------
+
+
+def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) -> Any:
+    """Do what `asyncio.run` is asked for, nested if a loop runs in this thread."""
+    running = state.running_loop()
+    if running is None:
+        return _run_patch.original_function(main, debug=debug, **options)
+    if options.get("loop_factory") is not None:
+        with _aside(running, None):
+            return _run_patch.original_function(main, debug=debug, **options)
+    engine_for(running, "asyncio.run()")
+    coro = runners.as_coroutine(main)
+    with _debug_requests.during(running, debug):
+        return run_nested(running, running.create_task(coro))
+
+
+def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any], *, owned: bool = True) -> Any:
+    """Wait for *task* on the running *loop* and return its result; cancel it if the wait fails.
+
+    Args:
+        loop: The running loop of this thread.
+        task: What to wait for.
+        owned: *task* was made for this wait. Somebody else's is left alone.
+    """
+    try:
+        engine_for(loop, "a nested run").wait(task, owned=owned)
+    except BaseException:
+        if owned and not task.done():
+            task.cancel()
+        elif owned and not task.cancelled():
+            task.exception()  # seen: what the wait raises instead is what the caller gets
+        raise
+    return task.result()
+
+
+def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
+    engine_for(loop, "run_until_complete()")
+    is_new = not asyncio.isfuture(future)
+    future = asyncio.ensure_future(future, loop=loop)
+    if is_new:
+        state.silence_destroyed_warning(future)
+    return run_nested(loop, future, owned=is_new)
+
+
+def _has_own_loop(runner: asyncio.Runner, running: asyncio.AbstractEventLoop) -> bool:
+    if runners.is_initialized(runner):
+        return runners.loop_of(runner) is not running
+    return runners.has_loop_factory(runner)
+
+
+def _nested_runner_run(
+    runner: asyncio.Runner, loop: asyncio.AbstractEventLoop, coro: Any, context: Context | None
+) -> Any:
+    engine_for(loop, "Runner.run()")
+    if sys.version_info < (3, 14):
+        coro = runners.as_coroutine(coro)
+        runners.Runner._lazy_init(runner)  # type: ignore[attr-defined]  # noqa: SLF001  the patched name
+    else:
+        runners.Runner._lazy_init(runner)  # noqa: SLF001  the patched name
+        coro = runners.as_coroutine(coro)
+    task = loop.create_task(coro, context=context or runners.context_of(runner))
+    _nested_runners[runner].add(task)
+    return run_nested(loop, task)
+
+
+def _begin_nested_runner(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
+    spawned: WeakSet[asyncio.Task[Any]] = WeakSet()
+    context = contextvars.copy_context()
+    context.run(runner_tasks.set, spawned)
+    runners.initialize(runner, loop, context)
+    _nested_runners[runner] = spawned
+    _debug_requests.begin(runner, loop, runners.debug_of(runner))
+
+
+def _close_nested_runner(runner: asyncio.Runner) -> None:
+    """End what was spawned in *runner*, and only that: the loop stays."""
+    spawned = _nested_runners.pop(runner)
+    loop = runners.loop_of(runner)
+    assert loop is not None
+    left = [task for task in spawned if not task.done()]
+    for task in left:
+        task.cancel()
+    try:
+        if left:
+            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            _report_failures(loop, left)
+    finally:
+        _debug_requests.end(runner, loop)
+        runners.finish(runner)
+
+
+def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            message = "unhandled exception during asyncio.run() shutdown"
+            loop.call_exception_handler({"message": message, "exception": error, "task": task})
+
+
+# -- other loops ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def _aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+    """Set the running loop aside while *other* runs in this thread, as it would without a kernel."""
+    if other is not None and other.is_running():
+        yield  # it runs elsewhere, or below us: the stock error says so
+        return
+    _set_aside[running] = _caller()
+    try:
+        with state.set_aside(running):
+            yield
+    finally:
+        _set_aside.pop(running, None)
+
+
+def _caller() -> tuple[str, int]:
+    """Return file and line of the innermost frame that is neither ours nor asyncio's."""
+    frame: FrameType | None = sys._getframe(1)
+    hidden = (_PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
+    while frame is not None and frame.f_code.co_filename.startswith(hidden):
+        frame = frame.f_back
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)

@@ -1,0 +1,470 @@
+"""Nested runs by parked stacks and a driver that moves.
+
+The wish. Synchronous code inside a running loop -- a cell, a task, a bare callback -- asks for the
+result of a coroutine, and everything else in the loop goes on meanwhile.
+
+What does not work. Running the loop *on top of* the waiting stack (nest_asyncio) ends waits only
+last-in-first-out: a wait of 0.1 s under a wait of 1 s takes 1 s, and a wait that depends on an
+earlier one hangs for ever. Its depth is bounded by the recursion limit, and whatever shares a
+`Context` with a waiting stack cannot run at all.
+
+The mechanism. Stacks live in greenlets. The one that turns the loop is the *driver*: it calls the
+loop's own one-pass method, over and over. When code below it asks for a nested run, its stack is
+*parked* where it stands, and another driver turns the loop on. When the awaited future is done,
+whoever drives then switches back to the parked stack, and is idle until the next one parks. No
+stack stands on another one, so waits end in any order, and nothing but the switch costs anything.
+
+    owner    run_forever()            waits in `_run_once` until stop; runs no handle itself
+    driver A   pass: task 1 -> asyncio.run(x)   parked, resumed as soon as x is done
+    driver B   pass: task 2 -> asyncio.run(y)   parked, while A's or C's passes go on
+    driver C   pass, pass, pass ...             turns the loop now
+
+Five rules keep this true to what the stock loop does:
+
+*   A pass counts its handles first, then runs that many. Handles that another driver ran meanwhile
+    make a resumed pass run dry: the IndexError says no more than that (`ran_dry`). The pass in
+    which the engine is installed has no driver to swallow it, so it is topped up (`_repay`).
+*   The owner of `run_forever` never runs handles. Parked itself, it would keep stop, shutdown and
+    fatal exceptions waiting for a bystander.
+*   Before the loop may block in select, every stack that can go on goes on (`_settle`).
+*   A parked stack leaves its task and its Contexts, so that others may enter them, and takes them
+    up again when it is resumed.
+*   A new greenlet inherits the depth of the stack that starts it. Drivers are started by the
+    *spawner*, which was itself started in the shallow frame of the owner.
+
+What it cannot do. A nested run inside another greenlet's C++ frames that keep a stack of their own
+(pybind11) must end last-in-first-out, and nothing can tell. A loop that cannot be turned one pass
+at a time (uvloop) is refused. A parked stack can be resumed by its own thread only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from loopnb.errors import NestingError
+from loopnb.internals import asyncio_state as state
+from loopnb.internals.cancel_flag import cancel_message, clear_cancel_flag, has_cancel_flag
+from loopnb.internals.contexts import enter_contexts, exit_contexts
+from loopnb.internals.patching import Patch
+from loopnb.internals.tasks import LoopTask, make_task
+from loopnb.nesting.waits import Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger("loopnb")
+
+#: After a burst of nested runs this many drivers are kept for the next one.
+_IDLE_DRIVERS = 4
+#: How far into the ready queue a nested run looks for the user's callbacks before it takes the long way.
+_SHORT_QUEUE = 8
+
+
+def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
+    """Return the engine installed on *loop*, if there is one. Any thread."""
+    run_once = getattr(loop, "__dict__", {}).get("_run_once")
+    engine = getattr(run_once, "__self__", None)
+    return engine if isinstance(engine, Handoff) else None
+
+
+class _Driver(greenlet):
+    """A greenlet that turns the loop; told by its class from the stacks of other people."""
+
+
+class Handoff:
+    """The engine of one loop. All of it runs in the loop's thread, `interrupt` included.
+
+    Args:
+        loop: A loop for which `why_not_drivable` knows no reason.
+
+    Attributes:
+        is_pinned: Stay installed between runs of the loop, until `remove`.
+        waits: The waits whose stacks are parked, oldest first.
+        is_foreground: Says whether a task is the one that a user is waiting for.
+        foreground_changed: Called with +1 when a foreground stack parks, -1 when it is resumed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.is_pinned = False
+        self.is_foreground: Callable[[asyncio.Task[Any]], bool] = lambda _task: False
+        self.foreground_changed: Callable[[int], None] = lambda _change: None
+        self.waits: dict[Wait, None] = {}
+        self.is_removed = False
+        self._stock_pass = state.stock_run_once.__get__(loop)
+        self._patch = Patch(loop, "_run_once", self.run_once)
+        self._set_factory = False
+        self._thread_id: int | None = None
+        self._owner: greenlet | None = None
+        self._owner_error: BaseException | None = None
+        self._spawner: greenlet | None = None
+        self._idle: list[greenlet] = []
+        self._ready: deque[Wait] = deque()
+        self._unarmed: Wait | None = None  # the newest wait, looked at after each pass
+        self._polled: dict[Wait, int] = {}  # waits of tasks that cannot tell us of a cancel()
+        self._is_in_unwrapped_pass = False
+        self._is_switching = False
+        # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
+        self._wake_context = Context()
+
+    # -- coming and going ---------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Take over the loop's passes. Works in the middle of one, too."""
+        if state.running_loop() is self.loop and self._owner is None:
+            self._is_in_unwrapped_pass = True
+            self._thread_id = threading.get_ident()
+        self.is_removed = False
+        self._patch.install()
+        if self.loop.get_task_factory() is None:
+            self._set_factory = True
+            self.loop.set_task_factory(make_task)
+
+    def remove(self) -> None:
+        """Give the loop back: at once, or when the last parked stack has been resumed."""
+        self.is_removed = True
+        if not self.waits:
+            self._uninstall()
+
+    def _uninstall(self) -> None:
+        self._patch.restore()
+        if self._set_factory and self.loop.get_task_factory() is make_task:
+            self.loop.set_task_factory(None)
+        self._set_factory = False
+        if self._owner is None:
+            self._drop_drivers()
+        # else the driver that runs now gives the loop back to its owner, in `_settle`.
+
+    def _drop_drivers(self) -> None:
+        # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
+        # by dropping references: `throw()` would land in the parent.
+        self._idle.clear()
+        self._spawner = None
+
+    # -- the waiting side ---------------------------------------------------------------------
+
+    def wait(self, future: asyncio.Future[Any], *, owned: bool) -> None:
+        """Park the calling stack until *future* is done, and let the loop go on meanwhile.
+
+        Args:
+            future: A future of this loop. Its result is not looked at here.
+            owned: An interrupt may cancel *future*, since it was made for this wait.
+
+        Raises:
+            CancelledError: The calling task was cancelled.
+            KeyboardInterrupt: The wait was interrupted, or it was chosen to receive one.
+            RuntimeError: The loop was stopped, and nothing will turn it for this wait.
+            NestingError: This is not a place where a stack can be parked.
+        """
+        self._check_place()
+        task = asyncio.current_task(self.loop)
+        wait = Wait(self._ready, future, task, owned=owned)
+        self._enrol(wait)
+        try:
+            self._park(wait)
+        finally:
+            self._forget(wait)
+        wait.raise_if_ended()
+
+    def _check_place(self) -> None:
+        if self._is_switching:
+            raise NestingError(
+                "a finalizer ran while stacks were being switched",
+                "Do not wait for a coroutine in __del__; spawn a task there.",
+            )
+        if self.is_removed:
+            raise NestingError(
+                "nesting is being switched off",
+                "Run '%loopnb nesting handoff', or loopnb.nesting.apply(), to switch it on.",
+            )
+
+    def _enrol(self, wait: Wait) -> None:
+        self.waits[wait] = None
+        if self._unarmed is not None:
+            self._unarmed.arm(self._wake_context)
+        self._unarmed = wait
+        task = wait.task
+        if task is None:
+            return
+        if isinstance(task, LoopTask):
+            task.parked = wait
+        else:
+            self._polled[wait] = task.cancelling()
+        if has_cancel_flag(task):
+            # As with `await`: what is waited for is cancelled as soon as it has begun.
+            message = cancel_message(task)
+            clear_cancel_flag(task)
+            wait.cancel(message)
+        if self.is_foreground(task):
+            wait.is_foreground = True
+            self.foreground_changed(+1)
+
+    def _forget(self, wait: Wait) -> None:
+        """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
+        wait.disarm()
+        self.waits.pop(wait, None)
+        if self._unarmed is wait:
+            self._unarmed = None
+        if wait.is_ready:
+            wait.is_ready = False
+            if wait in self._ready:
+                self._ready.remove(wait)
+        if isinstance(wait.task, LoopTask):
+            del wait.task.parked
+        else:
+            self._polled.pop(wait, None)
+        if wait.is_foreground:
+            self.foreground_changed(-1)
+        if self.is_removed and not self.waits:
+            self._uninstall()
+
+    def _park(self, wait: Wait) -> None:
+        """Leave task and Contexts, switch to whoever goes on, and take both up again."""
+        loop, task = self.loop, wait.task
+        wait.stack = getcurrent()
+        owed = self._owed(wait.stack)
+        self._is_switching = True
+        if task is not None:
+            state.leave_task(loop, task)
+        left = exit_contexts()
+        try:
+            self._switch_on()
+        finally:
+            enter_contexts(left)
+            if task is not None:
+                state.enter_task(loop, task)
+            wait.stack = None
+            self._is_switching = False
+            if owed:
+                self._repay(owed)
+
+    def _switch_on(self) -> None:
+        """Switch from a stack that has just parked, or from the owner, to whoever goes on."""
+        if self._ready:
+            self._switch_to_ready()
+        elif self._idle:
+            self._idle.pop().switch()
+        else:
+            if self._spawner is None:
+                self._spawner = greenlet(self._spawn)
+            self._spawner.switch()
+
+    def _switch_to_ready(self) -> None:
+        wait = self._ready.popleft()
+        wait.is_ready = False
+        assert wait.stack is not None
+        self._is_switching = True
+        wait.stack.switch()
+
+    def _owed(self, stack: greenlet) -> int:
+        """Return how many handles the pass below *stack* may still pop without asking.
+
+        Only for the one pass that was under way when the engine was installed: no driver is
+        below it to swallow the IndexError. Doing it always makes nested runs quadratic.
+        """
+        if not self._is_in_unwrapped_pass:
+            return 0
+        ancestor: greenlet | None = stack
+        while ancestor is not None:
+            if isinstance(ancestor, _Driver):
+                return 0
+            ancestor = ancestor.parent
+        return len(state.ready_queue(self.loop))
+
+    def _repay(self, owed: int) -> None:
+        """Top the ready queue up to *owed* handles, with some that do nothing."""
+        queue = state.ready_queue(self.loop)
+        while len(queue) < owed:
+            filler = asyncio.Handle(_nothing, (), self.loop)
+            filler.cancel()
+            queue.append(filler)
+
+    # -- the driving side ---------------------------------------------------------------------
+
+    def run_once(self) -> None:
+        """Stand in for the loop's own pass: have drivers make passes until stop or removal.
+
+        Called by `run_forever`, in what becomes the owner's stack.
+
+        Raises:
+            BaseException: What came out of a pass and is for nobody who waits.
+        """
+        self._check_thread()
+        if self._is_in_unwrapped_pass:
+            # Those drivers were started deep below a handle; these start here.
+            self._is_in_unwrapped_pass = False
+            self._drop_drivers()
+        self._owner = getcurrent()
+        try:
+            self._switch_on()
+        finally:
+            self._owner = None
+            self._is_switching = False
+        if not self.waits:
+            self._drop_drivers()
+            if self.is_removed or not self.is_pinned:
+                self._uninstall()
+        if self._owner_error is not None:
+            error, self._owner_error = self._owner_error, None
+            raise error
+
+    def _check_thread(self) -> None:
+        thread_id = threading.get_ident()
+        if thread_id == self._thread_id:
+            return
+        if self.waits:
+            raise NestingError(
+                f"{len(self.waits)} stacks of this loop are parked in another thread",
+                "Let their nested runs end there before running the loop in this one.",
+            )
+        self._thread_id = thread_id
+        self._drop_drivers()
+
+    def _spawn(self) -> None:
+        """Start drivers at the depth of the stack that started this greenlet."""
+        while True:
+            _Driver(self._drive).switch()
+
+    def _drive(self) -> None:
+        """Turn the loop. Ends only by retiring into the stack that goes on in its place."""
+        me = getcurrent()
+        while True:
+            self._is_switching = False
+            try:
+                state.turn(self.loop, self._stock_pass, self)
+            except IndexError as error:
+                if not state.ran_dry(error, self.loop):
+                    self._deliver_fatal(error)
+            except GreenletExit:
+                raise  # this stack was thrown away: it turns nothing any more
+            except BaseException as error:
+                self._deliver_fatal(error)
+            if not self._settle(me):
+                return
+
+    def _settle(self, me: greenlet) -> bool:
+        """Let all go on who can, between two passes of driver *me*.
+
+        Returns:
+            False if *me* is to return to its parent, which is the stack that goes on.
+        """
+        while True:
+            if self._polled:
+                self._poll_cancels()
+            if self._unarmed is not None and self._unarmed.is_done_unarmed():
+                self._wake_newest(self._unarmed)
+            if self._ready:
+                if len(self._idle) >= _IDLE_DRIVERS:
+                    self._retire_into_ready(me)
+                    return False
+                self._idle.append(me)
+                self._switch_to_ready()
+                return True
+            if self._owner_error is not None or self._must_leave():
+                if not self._end_taskless_waits():
+                    self._switch_to_owner(me)
+                    return True
+            else:
+                return True
+
+    def _must_leave(self) -> bool:
+        return state.is_stopping(self.loop) or (self.is_removed and not self.waits)
+
+    def _switch_to_owner(self, me: greenlet) -> None:
+        if self._owner is None:
+            return
+        if len(self._idle) < _IDLE_DRIVERS:
+            self._idle.append(me)
+        self._is_switching = True
+        self._owner.switch()
+
+    def _retire_into_ready(self, me: greenlet) -> None:
+        wait = self._ready.popleft()
+        wait.is_ready = False
+        assert wait.stack is not None
+        self._is_switching = True
+        me.parent = wait.stack
+
+    def _wake_newest(self, wait: Wait) -> None:
+        """Resume the newest wait, right after the pass in which its future was done.
+
+        A done-callback would cost a whole pass per nested run. But callbacks that the user
+        added must have run by the time the wait returns, as they have in the stock loop: where
+        the ready queue holds one, or is too long to look, the callback it is.
+        """
+        queue = state.ready_queue(self.loop)
+        if len(queue) <= _SHORT_QUEUE and not any(
+            state.carries(handle, wait.future) for handle in queue
+        ):
+            wait.set_ready()
+        else:
+            wait.arm(self._wake_context)
+        self._unarmed = None
+
+    def _poll_cancels(self) -> None:
+        """Deliver cancel requests to parked tasks of a class that cannot tell us of them."""
+        for wait, seen in list(self._polled.items()):
+            assert wait.task is not None
+            now = wait.task.cancelling()
+            if now == seen and not has_cancel_flag(wait.task):
+                continue
+            self._polled[wait] = now
+            if has_cancel_flag(wait.task):
+                message = cancel_message(wait.task)
+                clear_cancel_flag(wait.task)
+                wait.cancel(message)
+
+    def _end_taskless_waits(self) -> bool:
+        """At a stop, end the waits that no later run of the loop could resume."""
+        if not state.is_stopping(self.loop):
+            return False
+        ended = False
+        for wait in self.waits:
+            if (wait.task is None or self._is_on_owners_stack(wait)) and not wait.is_ready:
+                wait.end(RuntimeError("Event loop stopped before Future completed."))
+                ended = True
+        return ended
+
+    def _is_on_owners_stack(self, wait: Wait) -> bool:
+        return self._is_in_unwrapped_pass and not isinstance(wait.stack, _Driver)
+
+    def _deliver_fatal(self, error: BaseException) -> None:
+        """Hand what came out of a pass to the newest waiting cell, else to the loop's owner."""
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            for wait in reversed(self.waits):
+                if wait.is_foreground:
+                    wait.end(error)
+                    return
+        if self._owner is not None:
+            self._owner_error = error
+            return
+        for wait in self.waits:
+            if self._is_on_owners_stack(wait):
+                wait.end(error)
+                return
+        _log.error("an error of the event loop had nobody to go to", exc_info=error)
+
+    def interrupt(self) -> bool:
+        """Interrupt the newest wait of a cell. Safe in a signal handler of the loop's thread.
+
+        What the cell waits for is cancelled, and KeyboardInterrupt raised in the cell when that
+        has ended. Interrupted again, the cell does not wait for it.
+
+        Returns:
+            False if no cell waits.
+        """
+        for wait in reversed(self.waits):
+            if wait.is_foreground:
+                self.loop.call_soon_threadsafe(wait.interrupt, context=self._wake_context)
+                return True
+        return False
+
+
+def _nothing() -> None: ...

@@ -1,0 +1,102 @@
+"""On which loops nested runs are wanted, and the engine of each."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakSet
+
+from loopnb.errors import NestingError
+from loopnb.internals.asyncio_state import running_loop, why_not_drivable
+from loopnb.nesting.handoff import Handoff, engine_of
+
+if TYPE_CHECKING:
+    import asyncio
+
+_wanted_everywhere: set[str] = set()
+_wanted_on: dict[str, WeakSet[asyncio.AbstractEventLoop]] = {}
+# The engine that was last on a loop. Removed in the middle of a pass and wanted again, it must be
+# the same one: its owner still waits for it to give the loop back.
+_latest: WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Handoff]] = WeakKeyDictionary()
+
+
+def want(who: str, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Want nested runs on *loop*, or with None on every loop, in the name of *who*."""
+    if loop is None:
+        _wanted_everywhere.add(who)
+    else:
+        _wanted_on.setdefault(who, WeakSet()).add(loop)
+
+
+def unwant(who: str, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Take back what *who* wanted: with None all of it."""
+    if loop is None:
+        _wanted_everywhere.discard(who)
+        _wanted_on.pop(who, None)
+    elif who in _wanted_on:
+        _wanted_on[who].discard(loop)
+        if not _wanted_on[who]:
+            del _wanted_on[who]
+
+
+def is_wanted(loop: asyncio.AbstractEventLoop | None = None) -> bool:
+    """Say whether anybody wants nested runs on *loop*; with None, anywhere."""
+    if _wanted_everywhere or loop is None:
+        return bool(_wanted_everywhere or _wanted_on)
+    return any(loop in loops for loops in _wanted_on.values())
+
+
+def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
+    """Return the engine of *loop*, installed on it now if it was not. The loop's thread.
+
+    Raises:
+        NestingError: The loop cannot be driven one pass at a time.
+    """
+    engine = engine_of(loop)
+    if engine is not None:
+        return engine
+    reason = why_not_drivable(loop)
+    if reason is not None:
+        raise NestingError(reason, "Use `await` here, or asyncio's own event loop.")
+    latest = _latest.get(loop)
+    engine = (latest and latest()) or Handoff(loop)
+    engine.install()
+    _latest[loop] = weakref.ref(engine)
+    return engine
+
+
+def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
+    """Return the engine for a nested run on the running *loop*.
+
+    Args:
+        loop: The running loop of this thread.
+        call: What the user called, for the error.
+
+    Raises:
+        RuntimeError: Nested runs are not wanted on this loop: the stock error.
+        NestingError: The loop cannot be driven one pass at a time.
+    """
+    engine = engine_of(loop)
+    if engine is not None and not engine.is_removed:
+        return engine
+    if not is_wanted(loop):
+        raise RuntimeError(f"{call} cannot be called from a running event loop")
+    return attach(loop)
+
+
+def detach_unwanted(loops: list[asyncio.AbstractEventLoop]) -> None:
+    """Remove the engine from each of *loops* where nobody wants it any more."""
+    for loop in loops:
+        engine = engine_of(loop)
+        if engine is not None and not is_wanted(loop):
+            engine.remove()
+
+
+def known_loops() -> list[asyncio.AbstractEventLoop]:
+    """Return the loops that have an engine now."""
+    return [loop for loop in list(_latest) if engine_of(loop) is not None]
+
+
+def loop_here() -> asyncio.AbstractEventLoop | None:
+    """Return the running loop of this thread."""
+    return running_loop()

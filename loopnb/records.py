@@ -1,0 +1,98 @@
+"""Frozen data that crosses folders: what a cell, a task, the loop and a snapshot of both look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+TaskState = Literal["running", "waiting", "parked", "scheduled"]
+LoopCondition = Literal["running", "idle", "nested", "set aside", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class CellRef:
+    """One execution of one cell.
+
+    Attributes:
+        cell_id: The front end's id of the cell, the same over re-runs; None where it sends none.
+        execution_count: The number in the cell's prompt, `In[4]`.
+    """
+
+    cell_id: str | None
+    execution_count: int
+
+    def __str__(self) -> str:
+        return f"In[{self.execution_count}]"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """One task as it was when the snapshot was taken.
+
+    Attributes:
+        number: loopnb's own counter, never reused in a session.
+        name: The task's name.
+        coro: Qualified name of its coroutine.
+        state: `running` (its step is executing now), `waiting` (for `waits_for`),
+            `parked` (it waits in a nested run), `scheduled` (it will step in this pass).
+        age_s: Seconds since it was spawned.
+        cell: The cell execution that spawned it, if any.
+        spawn_site: `file:line` of the user's code that spawned it ("" if unknown).
+        waits_at: `function file:line` of the innermost frame of its await chain ("" if it has none).
+        waits_for: What it waits for, in words ("" if nothing is known).
+        parent: Number of the task that spawned it.
+        is_kernel: It belongs to the kernel itself and is hidden by default.
+    """
+
+    number: int
+    name: str
+    coro: str
+    state: TaskState
+    age_s: float
+    cell: CellRef | None
+    spawn_site: str
+    waits_at: str
+    waits_for: str
+    parent: int | None = None
+    is_kernel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """The persistent loop as it was when the snapshot was taken.
+
+    Attributes:
+        kind: Class name of the loop.
+        condition: `running` (a cell is executing), `idle` (no cell is), `nested` (the cell
+            is parked in a nested run), `set aside` (another loop runs inside a cell), `closed`.
+        detail: More about the condition, such as who set the loop aside ("" if nothing).
+        generation: Which of this session's loops it is. The first is 1.
+        engine: `handoff`, `nest-asyncio` or `off`.
+        parked: Number of stacks parked in nested runs.
+        cell: The cell that is executing, if any.
+    """
+
+    kind: str
+    condition: LoopCondition
+    detail: str
+    generation: int
+    engine: str
+    parked: int
+    cell: CellRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Loop and live tasks at one moment.
+
+    Attributes:
+        epoch: Names the session; another epoch means another kernel process or a reload.
+        taken_at: Wall-clock time, seconds since the Unix epoch.
+        loop: The loop's state.
+        tasks: The live tasks, oldest first, without the kernel's own.
+    """
+
+    epoch: str
+    taken_at: float
+    loop: LoopState
+    tasks: tuple[TaskRecord, ...]

@@ -1,0 +1,143 @@
+"""What a snapshot looks like as plain text and as a static HTML page; pure functions."""
+
+from __future__ import annotations
+
+import datetime
+import html
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .records import LoopState, Snapshot, TaskRecord
+
+COLUMNS = ("#", "name", "coroutine", "state", "age", "spawned by", "waits for")
+NAME_WIDTH = 32
+"""Characters of a name that a column shows."""
+HTML_ROWS = 200
+"""Rows a saved notebook carries; each is about 300 bytes."""
+
+_STYLE = (
+    "border-collapse:collapse;margin:4px 0;font-size:13px",
+    "text-align:left;padding:3px 12px 3px 0;border-bottom:1px solid rgba(128,128,128,.35)",
+    "opacity:.75;font-size:12px",
+)
+
+
+def age_text(age_s: float) -> str:
+    """Say an age as people do, rounded down: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 04 h`.
+
+    The front end has the same function; `tests/widget/ages.json` holds both to the same words.
+    """
+    age_s = max(age_s, 0.0)
+    if age_s < 10:
+        return f"{int(age_s * 10) / 10:.1f} s"
+    minutes, seconds = divmod(int(age_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def condition_text(loop: LoopState) -> str:
+    """Say in one clause what the loop is doing."""
+    cell = str(loop.cell) if loop.cell else "a cell"
+    words = {
+        "running": f"running, {cell} is executing",
+        "idle": "idle",
+        "nested": f"running, {cell} waits in a nested run",
+        "set aside": "set aside",
+        "closed": "closed",
+    }[loop.condition]
+    return f"{words} ({_clean(loop.detail)})" if loop.detail else words
+
+
+def waits_text(task: TaskRecord) -> str:
+    """Say what *task* waits for and where; empty if neither is known."""
+    where = f"at {task.waits_at}" if task.waits_at else ""
+    return _clean(" ".join(filter(None, (task.waits_for, where))))
+
+
+def status_text(snapshot: Snapshot) -> str:
+    """Describe the loop in a few aligned lines."""
+    loop = snapshot.loop
+    lines = (
+        ("loop", f"#{loop.generation}, {loop.kind}, {condition_text(loop)}"),
+        ("engine", loop.engine),
+        ("parked", _count(loop.parked, "stack")),
+        ("tasks", f"{len(snapshot.tasks)} live"),
+    )
+    return "\n".join(f"{label:<8}{value}" for label, value in lines)
+
+
+def tasks_text(snapshot: Snapshot) -> str:
+    """List the live tasks as an aligned table, oldest first."""
+    if not snapshot.tasks:
+        return "No live tasks."
+    rows = [COLUMNS, *(_cells(task) for task in snapshot.tasks)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def snapshot_html(snapshot: Snapshot) -> str:
+    """Draw *snapshot* as self-contained HTML: no script, no colour of its own, everything escaped."""
+    table, cell, small = _STYLE
+    loop = snapshot.loop
+    state = (
+        f"Loop #{loop.generation} ({loop.kind}): {condition_text(loop)} · engine {loop.engine} · "
+        f"{_count(len(snapshot.tasks), 'live task')} · {_count(loop.parked, 'stack')} parked"
+    )
+    parts = [f"<div><b>loopnb</b> {_escape(state)}</div>"]
+    if snapshot.tasks:
+        head = "".join(f'<th scope="col" style="{cell}">{_escape(name)}</th>' for name in COLUMNS)
+        body = "".join(_html_row(task, cell) for task in snapshot.tasks[:HTML_ROWS])
+        parts.append(f'<table style="{table}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+    more = len(snapshot.tasks) - HTML_ROWS
+    notes = f"{more} more tasks are not shown. " if more > 0 else ""
+    when = datetime.datetime.fromtimestamp(snapshot.taken_at).astimezone()
+    parts.append(f'<div style="{small}">{notes}As of {when:%Y-%m-%d %H:%M:%S %Z}.</div>')
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _cells(task: TaskRecord) -> tuple[str, ...]:
+    return (
+        str(task.number),
+        _short(task.name),
+        _short(task.coro),
+        task.state,
+        age_text(task.age_s),
+        str(task.cell or "-"),
+        waits_text(task),
+    )
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    number, *rest = row
+    aligned = [number.rjust(widths[0]), *map(str.ljust, rest, widths[1:])]
+    return "  ".join(aligned).rstrip()
+
+
+def _html_row(task: TaskRecord, style: str) -> str:
+    cells = "".join(f'<td style="{style}">{_escape(text)}</td>' for text in _cells(task))
+    return f"<tr>{cells}</tr>"
+
+
+def _escape(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _short(text: str) -> str:
+    text = _clean(text)
+    return text if len(text) <= NAME_WIDTH else text[: NAME_WIDTH - 1] + "…"
+
+
+def _clean(text: str) -> str:
+    """Replace what would break a line or drive a terminal: names come from user code."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,227 @@
+"""The widget's side in the kernel: samples while somebody looks, answers what the views ask.
+
+The views send custom messages only, never trait updates: ipykernel 7.4 can stop those for good. A
+handler may run on any thread (the main one, or a subshell's), so it does nothing but post the message
+to the loop, and the loop answers. The one synced trait is never assigned: it is read from the last
+state whenever a front end asks for it, and what changes in between travels as deltas.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from contextvars import Context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from .. import views
+from ..internals.comm_routing import route_as_sent
+from . import protocol
+from .protocol import BadMessage, Cancel, Resync, Visible
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ..records import Snapshot
+    from .protocol import State
+
+STATIC = Path(__file__).parent / "static"
+
+FAST_S = 0.25
+"""Pause between two samples while something changes."""
+SLOW_S = 0.5
+"""Pause between two samples while nothing changes."""
+MAX_SHARE = 0.05
+"""Share of the loop's time that sampling may take; the pause grows with the number of tasks."""
+BEAT_S = 2.0
+"""A visible view hears from the kernel at least this often; it calls 6 s of silence stale."""
+LEASE_S = 30.0
+"""A view counts as visible for this long after it last said so; it says so every 10 s.
+
+Not shorter: each of these messages makes JupyterLab's status of the kernel flicker.
+"""
+
+log = logging.getLogger("loopnb")
+
+
+class LoopWidget(anywidget.AnyWidget):
+    """A live table of the loop's tasks; one model, shown in any number of views.
+
+    Make it, display it and close it on the loop's thread. It never blocks, and never raises later on:
+    after an error of its own it has stopped, and `fault` says why.
+
+    Attributes:
+        fault: Why the widget has stopped; None while it works.
+    """
+
+    _esm = STATIC / "widget.js"
+    _css = STATIC / "widget.css"
+
+    snapshot = traitlets.Dict().tag(
+        sync=True,
+        to_json=lambda _value, widget: widget.state,
+        # Views write what they know into their own copy only; nothing is ever taken from there.
+        from_json=lambda _value, widget: widget.snapshot,
+    )
+
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        cancel: Callable[[int], str],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the first snapshot and open the comm.
+
+        Args:
+            snapshot: Takes a snapshot; called on *loop*.
+            cancel: Cancels the task with this number and says in one line what came of it, or raises
+                a LookupError that does; called on *loop*.
+            loop: The loop that is watched.
+            clock: Monotonic, in seconds.
+        """
+        self.fault: str | None = None
+        self._take_snapshot = snapshot
+        self._cancel_task = cancel
+        self._loop = loop
+        self._clock = clock
+        self._thread = threading.get_ident()
+        self._leases: dict[str, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._spoke_at = self._cost_s = 0.0
+        self._last = snapshot()
+        self.state: State = protocol.encode(self._last, seq=0, clock_s=clock())
+        super().__init__()
+        route_as_sent(self.comm)
+        self.on_msg(self._receive)
+
+    def close(self) -> None:
+        """Stop the timers and close the comm; the views vanish. Does nothing the second time."""
+        self._is_closed = True
+        self._rest()
+        if self.comm is not None:
+            self.layout.close()
+        super().close()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Give the live view, and beside it a table that needs neither kernel nor script."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if bundle is None:
+            return None
+        if threading.get_ident() == self._thread:
+            self._guard(self._look)
+        text = f"{views.status_text(self._last)}\n\n{views.tasks_text(self._last)}"
+        data, metadata = bundle
+        return {**data, "text/html": views.snapshot_html(self._last), "text/plain": text}, metadata
+
+    def _receive(self, _widget: object, content: object, _buffers: object) -> None:
+        """Post a view's message to the loop. Any thread may call it."""
+        try:
+            # An empty context: a handler's own one would tie all that follows to one cell's output.
+            self._loop.call_soon_threadsafe(self._guard, self._answer, content, context=Context())
+        except RuntimeError as error:  # The loop is closed.
+            self._stop(error)
+
+    def _answer(self, content: object) -> None:
+        match protocol.parse(content):
+            case Cancel(request_id, number):
+                self._say(self._cancel(request_id, number))
+            case Resync():
+                self._look()
+                self._say(protocol.full(self.state))
+            case Visible(view, visible):
+                self._lease(view, visible=visible)
+            case BadMessage(request_id, reason):
+                self._say(protocol.ack(request_id, ok=False, text=reason))
+
+    def _cancel(self, request_id: str, number: int) -> dict[str, Any]:
+        try:
+            return protocol.ack(request_id, ok=True, text=self._cancel_task(number))
+        except LookupError as error:
+            return protocol.ack(request_id, ok=False, text=str(error))
+
+    def _lease(self, view: str, *, visible: bool) -> None:
+        if not visible:
+            self._leases.pop(view, None)
+            return
+        self._leases[view] = self._loop.time() + LEASE_S
+        self._look()
+        self._say(protocol.beat(self.state))
+        if self._timer is None:
+            self._sleep(FAST_S)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._expire()
+        if not self._leases:
+            return
+        has_changed = self._look()
+        if self._loop.time() - self._spoke_at >= BEAT_S:
+            self._say(protocol.beat(self.state))
+        self._sleep(FAST_S if has_changed else SLOW_S)
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        if self.state["loop"]["cell"] is not None:
+            # Without subshells, what the views send waits until the cell has ended: silence says nothing.
+            self._leases = {view: max(until, now + LEASE_S) for view, until in self._leases.items()}
+        self._leases = {view: until for view, until in self._leases.items() if until > now}
+
+    def _sleep(self, pause_s: float) -> None:
+        pause_s = max(pause_s, self._cost_s / MAX_SHARE)
+        self._timer = self._loop.call_later(pause_s, self._guard, self._tick, context=Context())
+
+    def _rest(self) -> None:
+        self._leases.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> bool:
+        """Take a snapshot, tell the views what has changed, and say whether anything has."""
+        began = self._clock()
+        self._last = self._take_snapshot()
+        after = protocol.encode(self._last, seq=self.state["seq"] + 1, clock_s=began)
+        delta = protocol.delta(self.state, after)
+        if delta is None:
+            after["seq"] -= 1
+        # Replaced, never changed in place: another thread may be reading it for a front end.
+        self.state = after
+        if delta is not None:
+            self._say(delta)
+        self._cost_s = self._clock() - began
+        return delta is not None
+
+    def _say(self, message: dict[str, Any]) -> None:
+        self._spoke_at = self._loop.time()
+        self.send(message)
+
+    def _guard(self, fn: Callable[..., object], *args: object) -> None:
+        """Call *fn* so that no error of the widget reaches user code."""
+        if self._is_closed:
+            return
+        try:
+            if self.fault is None:
+                fn(*args)
+            else:
+                self.send(protocol.fault(self.fault))
+        except Exception as error:  # noqa: BLE001  # whatever it is, the user's code goes on
+            self._stop(error)
+
+    def _stop(self, error: Exception) -> None:
+        """Log *error*, once, tell the views, and sample no more."""
+        self._rest()
+        if self.fault is None:
+            self.fault = f"{type(error).__name__}: {error}"
+            log.error("The loopnb widget has stopped.", exc_info=error)
+            # It may be the comm itself that is broken; a view that asks later is told again.
+            with contextlib.suppress(Exception):
+                self.send(protocol.fault(self.fault))
