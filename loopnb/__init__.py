@@ -1,1 +1,120 @@
-"""One event loop per notebook."""
+"""One event loop per notebook: nest it, watch it, keep it alive.
+
+    %load_ext loopnb
+
+The names in `__all__`, `loopnb.errors` and `loopnb.nesting` are promised; the rest may change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine
+
+    from loopnb.records import LoopState, TaskRecord
+
+__all__ = ["run", "show", "spawn", "status", "tasks"]
+__version__ = "0.1.0"
+
+_T = TypeVar("_T")
+
+
+def run(coro: Coroutine[Any, Any, _T], *, timeout: float | None = None) -> _T:
+    """Run *coro* on the persistent loop, wait for it and return its result.
+
+    Other tasks go on meanwhile. Inside the loop (a cell, a task, a callback) it is a nested run;
+    in a thread without a running loop, and in the kernel's own threads, it submits and waits.
+
+    Args:
+        coro: A coroutine object, not a coroutine function.
+        timeout: Cancel it after this many seconds and wait for its cleanup. None waits for ever.
+
+    Raises:
+        NotLoadedError: `%load_ext loopnb` has not been run.
+        NestingError: One cannot wait here; `.reason` says why.
+        TimeoutError: *timeout* passed. The message says where *coro* was waiting.
+    """
+    from loopnb import session
+
+    try:
+        return session.current("run").run(coro, timeout=timeout)
+    except BaseException as error:
+        error.__traceback__ = session.users_frames(error.__traceback__)
+        raise
+
+
+def spawn(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.Task[_T]:
+    """Start *coro* as a task of the persistent loop and return the task.
+
+    Any thread may call it; outside the loop's thread it blocks until the loop turns.
+
+    Args:
+        coro: A coroutine object, not a coroutine function.
+        name: What the task is called in `%loopnb tasks`.
+
+    Raises:
+        NotLoadedError: `%load_ext loopnb` has not been run.
+    """
+    from loopnb import session
+
+    return session.current("spawn").spawn(coro, name=name)
+
+
+def tasks() -> list[TaskRecord]:
+    """Return a record of each live task on the persistent loop, oldest first.
+
+    Any thread may call it; outside the loop's thread it blocks until the loop turns.
+
+    Raises:
+        NotLoadedError: `%load_ext loopnb` has not been run.
+    """
+    from loopnb import session
+
+    return list(session.current("tasks").records())
+
+
+def status() -> LoopState:
+    """Return the state of the persistent loop. Any thread; it does not block.
+
+    Raises:
+        NotLoadedError: `%load_ext loopnb` has not been run.
+    """
+    from loopnb import session
+
+    return session.current("status").loop_state()
+
+
+def show() -> None:
+    """Display the live widget: the loop's state, the live tasks, a cancel button for each.
+
+    Call it in a cell. It may be shown any number of times.
+
+    Raises:
+        NotLoadedError: `%load_ext loopnb` has not been run.
+    """
+    from loopnb import session
+
+    session.current("show")
+    from loopnb.ipython.display import show_widget
+
+    show_widget()
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Load loopnb into *shell*; what `%load_ext loopnb` calls. Prints nothing.
+
+    Raises:
+        UnsupportedKernelError: There is no IPython shell, or one that cannot be hooked.
+    """
+    from loopnb.ipython import extension
+
+    extension.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Unload loopnb from *shell*; what `%unload_ext loopnb` calls. The user's tasks go on."""
+    from loopnb.ipython import extension
+
+    extension.unload(shell)

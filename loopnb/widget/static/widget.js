@@ -238,7 +238,7 @@ class View {
 		/** Kernel's clock minus ours, in seconds; null until the kernel has spoken to this view. */
 		this.offset_s = /** @type {number | null} */ (null);
 		this.heardAt = performance.now();
-		this.clock_s = model.get("snapshot").clock_s;
+		({ clock_s: this.clock_s, taken_at: this.taken_at } = model.get("snapshot"));
 		this.frame = this.ticker = this.lease = 0;
 		this.build(el);
 		this.listen();
@@ -249,8 +249,6 @@ class View {
 	build(el) {
 		this.panel = make("div", "panel");
 		this.panel.tabIndex = -1;
-		// Lumino looks for shortcuts before any handler of ours runs; this is how it is told not to.
-		this.panel.dataset.lmSuppressShortcuts = "true";
 		this.dot = make("span", "dot");
 		this.condition = make("span", "condition");
 		this.facts = make("span", "facts");
@@ -280,6 +278,7 @@ class View {
 		this.schedule = this.schedule.bind(this);
 		this.lose = this.lose.bind(this);
 		this.look = this.look.bind(this);
+		this.screen = this.screen.bind(this);
 		this.model.on("msg:custom", this.receive);
 		this.model.on("change:snapshot", this.schedule);
 		this.model.on("comm_live_update", this.lose);
@@ -289,9 +288,20 @@ class View {
 			this.look();
 		});
 		this.observer.observe(this.panel);
-		for (let type of ["keydown", "keyup", "keypress"]) {
-			this.panel.addEventListener(type, (event) => event.stopPropagation());
-		}
+		window.addEventListener("keydown", this.screen, true);
+	}
+
+	/**
+	 * Keep plain keys from the notebook's shortcuts (X cuts the cell); Ctrl+S and the like go through.
+	 *
+	 * Lumino listens on the document, before any handler of ours inside it, and looks for this attribute.
+	 *
+	 * @param {KeyboardEvent} event
+	 */
+	screen(event) {
+		if (!this.panel.contains(/** @type {Node} */ (event.target))) return;
+		let isPlain = !event.ctrlKey && !event.metaKey;
+		this.panel.toggleAttribute("data-lm-suppress-shortcuts", isPlain);
 	}
 
 	dispose() {
@@ -299,6 +309,7 @@ class View {
 		this.model.off("change:snapshot", this.schedule);
 		this.model.off("comm_live_update", this.lose);
 		document.removeEventListener("visibilitychange", this.look);
+		window.removeEventListener("keydown", this.screen, true);
 		this.observer.disconnect();
 		this.isOnScreen = false;
 		this.look();
@@ -349,10 +360,11 @@ class View {
 			this.fault = message.text;
 			return this.tick();
 		}
-		let { epoch, clock_s } = message.state ?? message;
+		let { epoch, clock_s, taken_at } = message.state ?? message;
 		this.isGone = epoch !== this.model.get("snapshot").epoch;
 		if (this.isGone) return this.tick();
 		this.heardAt = performance.now();
+		this.taken_at = taken_at;
 		let offset_s = clock_s - this.heardAt / 1000;
 		// Messages that were under way for longer say less; only a change of clocks is believed at once.
 		let old = this.offset_s ?? -Infinity;
@@ -367,7 +379,7 @@ class View {
 			if (row.pending?.id !== id) continue;
 			row.pending = ok ? { id, at: performance.now(), isAnswered: true } : null;
 		}
-		put(this.note, text);
+		this.note.textContent = text;
 		this.note.dataset.ok = String(ok);
 		this.notedAt = performance.now();
 		this.tick();
@@ -419,7 +431,8 @@ class View {
 
 	/** @param {TaskRow} row */
 	drop(row) {
-		let hadFocus = row.button === document.activeElement;
+		// Somebody who works with the keyboard goes on from the next button; a mouse is taken nowhere.
+		let hadFocus = row.button.matches(":focus-visible");
 		let neighbour = row.element.nextElementSibling ?? row.element.previousElementSibling;
 		row.element.remove();
 		this.rows.delete(row.number);
@@ -431,15 +444,14 @@ class View {
 	/** Let the ages go on, as long as what is shown is known to be true. */
 	tick() {
 		let now = performance.now();
-		let { taken_at } = this.model.get("snapshot");
-		let { isGone, fault } = this;
+		let { isGone, fault, taken_at } = this;
 		let silent_ms = this.isVisible ? now - this.heardAt : 0;
 		let { kind, text } = liveness({ isGone, fault, heard: this.offset_s !== null, silent_ms, taken_at });
 		if (kind === "live") this.clock_s = now / 1000 + (this.offset_s ?? 0);
 		this.panel.dataset.live = kind;
 		put(this.live, text);
 		for (let row of this.rows.values()) row.tick(this.clock_s, kind === "gone");
-		if (now - this.notedAt > NOTE_FOR_MS) put(this.note, "");
+		if (now - this.notedAt > NOTE_FOR_MS) this.note.textContent = "";
 	}
 }
 

@@ -1,0 +1,71 @@
+"""What loopnb uses of ipykernel and IPython under private names.
+
+Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals.patching import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+
+def kernel_of(shell: Any) -> Any | None:
+    """Return the ipykernel that *shell* belongs to; None in a terminal."""
+    return getattr(shell, "kernel", None)
+
+
+def kernel_version() -> str | None:
+    """Return the version of the ipykernel that is imported; None if none is."""
+    module = sys.modules.get("ipykernel")
+    return getattr(module, "__version__", None)
+
+
+def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
+    """Return the loop that runs, or will run, the cells of *shell*.
+
+    While extensions are loaded from a configuration file the kernel's loop does not run yet. In
+    a terminal it is the one IPython awaits on, `get_asyncio_loop()`.
+    """
+    running = asyncio._get_running_loop()
+    if running is not None:
+        return running
+    if kernel_of(shell) is not None:
+        from tornado.ioloop import IOLoop
+
+        io_loop: Any = IOLoop.current()
+        return io_loop.asyncio_loop  # type: ignore[no-any-return]  # tornado is untyped here
+    from IPython.core.async_helpers import get_asyncio_loop
+
+    return get_asyncio_loop()  # type: ignore[no-any-return]  # untyped
+
+
+def is_kernel_thread() -> bool:
+    """Say whether the calling thread is one of ipykernel's own, a subshell's for instance.
+
+    `ipykernel.thread.BaseThread` from ipykernel 7 on; 6 runs nobody's code in its threads.
+    """
+    module = sys.modules.get("ipykernel.thread")
+    base = getattr(module, "BaseThread", None)
+    return base is not None and isinstance(threading.current_thread(), base)
+
+
+def patch_cancel_on_sigint(
+    kernel: Any, replacement: Callable[[asyncio.Future[Any]], AbstractContextManager[None]]
+) -> Patch | None:
+    """Return the patch for what the kernel does with SIGINT while a cell awaits.
+
+    `IPythonKernel._cancel_on_sigint(future)`, a context manager. Its handler does not wake the
+    selector, so that an interrupt may come as late as the await ends (ipykernel #881). None
+    where the kernel has no such method.
+    """
+    if not hasattr(kernel, "_cancel_on_sigint"):
+        return None
+    return Patch(kernel, "_cancel_on_sigint", replacement)

@@ -1,0 +1,224 @@
+"""What `%aloop` and `%%aloop` do: run code on the persistent loop as a named task."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+
+from loopnb.ipython.options import parse, split_line
+from loopnb.ipython.source import compile_body, compile_expression
+from loopnb.session import users_frames
+from loopnb.tracking import provenance
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from collections.abc import Coroutine
+
+    from loopnb.ipython.cells import Cells
+    from loopnb.ipython.interrupts import Interrupts
+    from loopnb.ipython.options import AloopOptions
+    from loopnb.ipython.source import Source
+    from loopnb.session import Session
+
+provenance.passes_over(globals())
+
+_MAGIC = "%%aloop"
+#: A plain `%%aloop` cell becomes an `await` cell. Its own frame is none of the user's, so it takes
+#: itself out of the traceback: a bare `raise` does not put it back.
+_AWAIT_CELL = """\
+try:
+    await __import__("loopnb.ipython.aloop").ipython.aloop.run_cell({line!r}, {body!r})
+except BaseException:
+    __import__("sys").exception().__traceback__ = __import__("sys").exception().__traceback__.tb_next
+    raise
+"""
+
+_current: list[Aloop] = []
+
+
+async def run_cell(line: str, body: str) -> None:
+    """Run a plain `%%aloop` cell; the cell that `Aloop.transform` makes of it awaits this."""
+    try:
+        await _current[-1].run_cell(line, body)
+    except BaseException as error:
+        error.__traceback__ = users_frames(error.__traceback__)
+        raise
+
+
+class Aloop:
+    """Runs cells and expressions for one shell.
+
+    Args:
+        shell: The shell.
+        session: Its session.
+        cells: Knows which cell executes.
+        interrupts: Knows whether a cell's task was interrupted.
+        parser: Parses the options.
+    """
+
+    def __init__(
+        self, shell: Any, session: Session, cells: Cells, interrupts: Interrupts, parser: ArgumentParser
+    ) -> None:
+        self._shell = shell
+        self._session = session
+        self._cells = cells
+        self._interrupts = interrupts
+        self._parser = parser
+        self._background: dict[asyncio.Task[Any], str | None] = {}  # live ones, and their cell's id
+        self.transform.__func__.has_side_effects = True  # type: ignore[attr-defined]  # IPython reads it
+
+    def start(self) -> None:
+        """Take plain `%%aloop` cells over from IPython's magic machinery."""
+        self._shell.input_transformers_cleanup.append(self.transform)
+        _current.append(self)
+
+    def stop(self) -> None:
+        """Give them back."""
+        self._shell.input_transformers_cleanup.remove(self.transform)
+        _current.remove(self)
+
+    def transform(self, lines: list[str]) -> list[str]:
+        """Turn a plain `%%aloop` cell into an `await` cell. An input transformer.
+
+        As an `await` cell it needs no nesting, and the kernel handles widgets' messages
+        meanwhile. Inside another cell, below `%%time` for instance, the magic runs nested.
+
+        Raises:
+            SyntaxError: The body does not compile.
+        """
+        if not lines or not _is_aloop(lines[0]) or self._cells.is_inside_cell():
+            return lines
+        line, body = lines[0].strip().removeprefix(_MAGIC), "".join(lines[1:])
+        self._compile(body, "".join(lines))
+        return _AWAIT_CELL.format(line=line, body=body).splitlines(keepends=True)
+
+    async def run_cell(self, line: str, body: str) -> None:
+        """Run a plain `%%aloop` cell in the task of the cell that awaits this."""
+        options, source = self._read_cell(line, body)
+        task = await self._start(options, source)
+        if options.is_background:
+            self._store(options, task)
+            self._shell.displayhook(task)
+            return
+        try:
+            with self._session.deadline(task, options.timeout):
+                value = await task
+        except asyncio.CancelledError:
+            if self._interrupts.was_interrupted(asyncio.current_task()):
+                raise KeyboardInterrupt from None
+            raise
+        self._store(options, value)
+        if not source.is_quiet:
+            self._shell.displayhook(value)
+
+    def run_nested(self, line: str, body: str | None) -> Any:
+        """Run the magic by a nested run and return its value."""
+        if body is None:
+            options, source = self._read_line(line)
+        else:
+            options, source = self._read_cell(line, body)
+        task = self._session.run(self._start(options, source))
+        value = task if options.is_background else self._session.wait(task, options.timeout)
+        self._store(options, value)
+        return None if source.is_quiet else value
+
+    def _read_cell(self, line: str, body: str) -> tuple[AloopOptions, Source]:
+        words, rest = split_line(line)
+        options = parse(self._parser, words)
+        if rest:
+            raise UsageError(
+                f"%%aloop: the code goes below the first line, and {rest!r} stands on it. "
+                "For one expression, use %aloop."
+            )
+        source = self._compile(body, f"{_MAGIC}{line}\n{body}")
+        if options.is_background and not source.does_await:
+            raise UsageError(
+                "%%aloop -b: the cell never awaits, so it would block the loop instead of running in "
+                "the background. Run blocking code in a thread: await asyncio.to_thread(fn)."
+            )
+        return options, source
+
+    def _read_line(self, line: str) -> tuple[AloopOptions, Source]:
+        words, expression = split_line(line)
+        options = parse(self._parser, words)
+        if not expression:
+            raise UsageError("%aloop: what to await is missing, such as %aloop main().")
+        return options, compile_expression(self._shell, expression, count=self._count())
+
+    def _compile(self, body: str, raw_cell: str) -> Source:
+        return compile_body(self._shell, body, count=self._count(), raw_cell=raw_cell)
+
+    def _count(self) -> int:
+        cell = self._cells.current()
+        return cell.execution_count if cell is not None else self._shell.execution_count
+
+    async def _start(self, options: AloopOptions, source: Source) -> asyncio.Task[Any]:
+        cell = provenance.current_cell.get()
+        cell_id = cell.cell_id if cell is not None else None
+        if options.is_background:
+            await self._end_earlier_run(options.name, cell_id)
+        coro = source.run(self._shell.user_global_ns, self._shell.user_ns)
+        if not source.does_await:
+            coro = _await_value(coro)
+        task = self._session.spawn(coro, name=options.name)
+        if source.codes:
+            self._session.tracker.relocate(task, source.codes[0])
+        if options.is_background:
+            self._background[task] = cell_id
+            # The Context of this call is the cell's: the traceback goes to the cell, too.
+            task.add_done_callback(self._report)
+            self._keep_deadline(task, options.timeout)
+        return task
+
+    async def _end_earlier_run(self, name: str | None, cell_id: str | None) -> None:
+        """End what an earlier run of the same cell left running: cancel, and wait for its cleanup."""
+        same_cell = [task for task, other in self._background.items() if cell_id and other == cell_id]
+        same_name = [
+            task for task in self._session.tracker.live() if name is not None and task.get_name() == name
+        ]
+        for task in same_name:
+            if task not in self._background or (cell_id and self._background[task] not in (None, cell_id)):
+                origin = self._session.tracker.record(task)
+                raise UsageError(
+                    f"%%aloop: the name {name!r} is in use by a task of {origin.cell or 'other code'}. "
+                    f"Choose another name, or end that one: %loopnb cancel {name}."
+                )
+        earlier = {*same_cell, *same_name}
+        for task in earlier:
+            task.cancel()
+        if earlier:
+            await asyncio.wait(earlier)
+
+    def _keep_deadline(self, task: asyncio.Task[Any], timeout: float | None) -> None:
+        if timeout is not None:
+            timer = self._session.loop.call_later(timeout, task.cancel)
+            task.add_done_callback(lambda _task: timer.cancel())
+
+    def _report(self, task: asyncio.Task[Any]) -> None:
+        """Show a failure of a background task in its cell, as IPython would."""
+        self._background.pop(task, None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            self._shell.showtraceback((type(error), error, error.__traceback__), tb_offset=0)
+
+    def _store(self, options: AloopOptions, value: Any) -> None:
+        if options.out is not None:
+            self._shell.user_ns[options.out] = value
+
+
+async def _await_value(coro: Coroutine[Any, Any, Any]) -> Any:
+    """Await the value of an expression that was written without `await`."""
+    value = await coro
+    return await value if inspect.isawaitable(value) else value
+
+
+def _is_aloop(line: str) -> bool:
+    words = line.split(None, 1)
+    return bool(words) and words[0] == _MAGIC
+
+

@@ -1,0 +1,112 @@
+"""Which cell executes now, in which task, and how a place in a cell is called."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals.asyncio_state import running_loop
+from loopnb.records import CellRef
+from loopnb.tracking.provenance import current_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Execution:
+    """One cell that has begun and not ended. Cells that a magic runs inside stand above it."""
+
+    def __init__(self, info: object, cell: CellRef, task: asyncio.Task[Any] | None) -> None:
+        self.info = info
+        self.cell = cell
+        self.task = task
+
+
+class Cells:
+    """Follows the cells of one shell by IPython's events. Callbacks here never raise.
+
+    Args:
+        shell: The shell.
+        changed: Called with the main thread's executing cell, or None, when that changes.
+    """
+
+    def __init__(self, shell: Any, changed: Callable[[CellRef | None], None]) -> None:
+        self._shell = shell
+        self._changed = changed
+        self._threads: dict[int, list[_Execution]] = {}
+
+    def start(self) -> None:
+        """Follow cells from the next one on, and count the one that executes now as begun."""
+        self._shell.events.register("pre_run_cell", self._begin)
+        self._shell.events.register("post_run_cell", self._end)
+
+    def stop(self) -> None:
+        """Follow cells no more."""
+        self._shell.events.unregister("pre_run_cell", self._begin)
+        self._shell.events.unregister("post_run_cell", self._end)
+        self._threads.clear()
+
+    def begin_loading_cell(self) -> None:
+        """Count the cell that loads the extension: its `pre_run_cell` has been."""
+        if running_loop() is not None and asyncio.current_task() is not None:
+            self._push(None, CellRef(None, self._shell.execution_count - 1))
+
+    def is_foreground(self, task: asyncio.Task[Any] | None) -> bool:
+        """Say whether *task* is the one that a cell of this thread executes in."""
+        return task is not None and any(one.task is task for one in self._here())
+
+    def is_inside_cell(self) -> bool:
+        """Say whether the caller is part of a cell that executes: a magic, for instance."""
+        if not self._here():
+            return False
+        return running_loop() is None or self.is_foreground(asyncio.current_task())
+
+    def current(self) -> CellRef | None:
+        """Return the outermost cell that executes in this thread."""
+        here = self._here()
+        return here[0].cell if here else None
+
+    def _here(self) -> list[_Execution]:
+        return self._threads.setdefault(threading.get_ident(), [])
+
+    def _begin(self, info: Any) -> None:
+        count = self._shell.execution_count - (1 if info.store_history else 0)
+        outer = self.current()
+        # A cell run by a magic of another cell is that cell's doing.
+        self._push(info, outer or CellRef(getattr(info, "cell_id", None), count))
+
+    def _push(self, info: object, cell: CellRef) -> None:
+        task = asyncio.current_task() if running_loop() is not None else None
+        self._here().append(_Execution(info, cell, task))
+        current_cell.set(cell)
+        self._tell()
+
+    def _end(self, result: Any) -> None:
+        # ipykernel reports None for an async cell that was cancelled.
+        info = getattr(result, "info", None)
+        here = self._here()
+        while here:
+            ended = here.pop()
+            if info is None or ended.info is info:
+                break
+        self._tell()
+
+    def _tell(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._changed(self.current())
+
+
+class Places:
+    """Formats file and line for people: `In[4], line 2` in a cell, `app.py:12` elsewhere."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def __call__(self, filename: str, line: int) -> str:
+        """Return how a person would call that place."""
+        label = self._shell.compile.format_code_name(filename)
+        if label is not None:
+            return f"{label[1]}, line {line}"
+        return f"{os.path.basename(filename)}:{line}"

@@ -1,0 +1,130 @@
+"""Loading and unloading: builds the session and hooks it into shell and kernel."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from loopnb.errors import UnsupportedKernelError
+from loopnb.internals import kernel as kernels
+from loopnb.ipython.aloop import Aloop
+from loopnb.ipython.cells import Cells, Places
+from loopnb.ipython.display import close_widget
+from loopnb.ipython.interrupts import Interrupts
+from loopnb.ipython.magics import LoopMagics
+from loopnb.session import Session
+
+if TYPE_CHECKING:
+    from loopnb.records import CellRef
+
+_loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
+_KERNEL_PACKAGES = ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython")
+
+
+def load(shell: Any) -> None:
+    """Load loopnb into *shell*. Does nothing if it is loaded there already. The loop's thread.
+
+    Raises:
+        UnsupportedKernelError: *shell* is no IPython shell, or its kernel cannot be hooked.
+    """
+    _check_supported(shell)
+    if shell in _loaded:
+        return
+    with ExitStack() as parts:
+        _build(shell, parts)
+        _loaded[shell] = parts.pop_all()
+
+
+def unload(shell: Any) -> None:
+    """Take back everything `load` did; the user's tasks go on. The loop's thread."""
+    parts = _loaded.pop(shell, None)
+    if parts is not None:
+        parts.close()
+
+
+def _check_supported(shell: Any) -> None:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    if not isinstance(shell, InteractiveShell):
+        raise UnsupportedKernelError(
+            "there is no IPython shell here",
+            "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
+        )
+    version = kernels.kernel_version() if kernels.kernel_of(shell) is not None else None
+    if version is not None and version.startswith("7.0."):
+        raise UnsupportedKernelError(
+            f"ipykernel {version} loses what threads and widgets send",
+            "Run '%pip install -U ipykernel' and restart the kernel.",
+        )
+
+
+def _build(shell: Any, parts: ExitStack) -> None:
+    places = Places(shell)
+    session = Session(
+        kernels.loop_of(shell),
+        describe=places,
+        is_kernels=_is_kernels,
+        is_service_thread=kernels.is_kernel_thread,
+    )
+    session.start()
+    parts.callback(session.stop)
+    parts.callback(close_widget, session)
+
+    def changed(cell: CellRef | None) -> None:
+        session.cell = cell
+
+    cells = Cells(shell, changed)
+    interrupts = _hook_interrupts(shell, session, cells, parts)
+    magics = LoopMagics(shell, session)
+    magics.runner = Aloop(shell, session, cells, interrupts, LoopMagics.aloop.parser)
+    _register_magics(shell, magics, parts)
+    magics.runner.start()
+    parts.callback(magics.runner.stop)
+    cells.start()
+    parts.callback(cells.stop)
+    cells.begin_loading_cell()
+
+
+def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStack) -> Interrupts:
+    engine = session.engine
+    interrupts = Interrupts(session.loop, engine.interrupt if engine is not None else lambda: False)
+    if engine is not None:
+        engine.is_foreground = cells.is_foreground
+        engine.foreground_changed = interrupts.foreground_changed
+    kernel = kernels.kernel_of(shell)
+    patch = kernel and kernels.patch_cancel_on_sigint(kernel, interrupts.cancel_on_sigint)
+    if patch:
+        patch.install()
+        parts.callback(patch.restore)
+    return interrupts
+
+
+def _register_magics(shell: Any, magics: LoopMagics, parts: ExitStack) -> None:
+    """Register the magics, and put back on unload what stood under their names before."""
+    manager = shell.magics_manager
+    tables = [(manager.registry, type(magics).__name__)]
+    for kind in ("line", "cell"):
+        tables += [(manager.magics[kind], name) for name in magics.magics[kind]]
+    for table, name in tables:
+        parts.callback(_put_back, table, name, table.get(name))
+    shell.register_magics(magics)
+
+
+def _put_back(table: dict[str, Any], name: str, before: Any) -> None:
+    if before is None:
+        table.pop(name, None)
+    else:
+        table[name] = before
+
+
+def _is_kernels(filename: str) -> bool:
+    """Say whether a coroutine written in *filename* is one of the kernel's own."""
+    return filename.startswith(_kernel_folders())
+
+
+def _kernel_folders() -> tuple[str, ...]:
+    site = sysconfig.get_path("purelib")
+    return tuple(os.path.join(site, package) + os.sep for package in _KERNEL_PACKAGES)

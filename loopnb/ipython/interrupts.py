@@ -1,0 +1,102 @@
+"""What an interrupt of the kernel does while a cell waits.
+
+Stock ipykernel raises KeyboardInterrupt wherever the main thread is. While a cell's stack is
+parked, that is a frame of the loop itself, and the kernel would stop. And its handler for `await`
+cells does not wake the selector, so that the interrupt comes when the await ends (ipykernel #881).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from contextlib import contextmanager
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from loopnb.internals.asyncio_state import running_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+
+class Interrupts:
+    """Handles SIGINT while a cell waits: in a nested run, in an `await`, in `%%aloop`.
+
+    Nothing process-wide is saved and restored around one wait, since waits do not end in the order
+    they begin in: one counted handler stands while any cell is parked.
+
+    Args:
+        loop: The persistent loop.
+        interrupt_wait: Interrupts the newest nested run of a cell; False if there is none.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, interrupt_wait: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._interrupt_wait = interrupt_wait
+        self._parked = 0
+        self._saved: Any = None
+        self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
+        self._is_unanswered = False
+
+    def foreground_changed(self, change: int) -> None:
+        """Count the parked stacks of cells; the handler stands while there is one."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        before, self._parked = self._parked, self._parked + change
+        if before == 0 and self._parked == 1:
+            self._is_unanswered = False
+            self._saved = signal.signal(signal.SIGINT, self._on_parked)
+        elif self._parked == 0 and signal.getsignal(signal.SIGINT) == self._on_parked:
+            signal.signal(signal.SIGINT, self._saved)
+
+    @contextmanager
+    def cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
+        """Cancel the task of an `await` cell on SIGINT, at once. Stands in for the kernel's own."""
+        self._is_unanswered = False
+
+        def on_await(_signum: int, _frame: FrameType | None) -> None:
+            self._raise_if_blocked()
+            self._answer_soon(self._cancel, future)
+
+        saved = signal.signal(signal.SIGINT, on_await)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, saved)
+
+    def was_interrupted(self, task: asyncio.Future[Any] | None) -> bool:
+        """Say whether *task* was cancelled by an interrupt."""
+        return task in self._interrupted
+
+    def _on_parked(self, _signum: int, _frame: FrameType | None) -> None:
+        self._raise_if_blocked()
+        self._answer_soon(self._interrupt_wait)
+
+    def _raise_if_blocked(self) -> None:
+        """Raise where Python is, if nothing else can end the cell.
+
+        So it is while another loop runs in the cell, and when the loop has not turned since the
+        last interrupt, because a step blocks it. Only there: raised in the loop's own frames,
+        KeyboardInterrupt would end the kernel.
+        """
+        if running_loop() is not self._loop:
+            raise KeyboardInterrupt
+        if self._is_unanswered and asyncio.current_task(self._loop) is not None:
+            self._is_unanswered = False
+            raise KeyboardInterrupt
+
+    def _answer_soon(self, fn: Callable[..., object], *args: Any) -> None:
+        self._is_unanswered = True
+        self._loop.call_soon_threadsafe(self._answer, fn, *args, context=Context())
+
+    def _answer(self, fn: Callable[..., object], *args: Any) -> None:
+        self._is_unanswered = False
+        fn(*args)
+
+    def _cancel(self, future: asyncio.Future[Any]) -> None:
+        if not future.done():
+            self._interrupted.add(future)
+            future.cancel()

@@ -1,0 +1,112 @@
+"""The magics: `%aloop`, `%%aloop` and `%loopnb`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic_arguments import argument, magic_arguments
+
+from loopnb import views
+from loopnb.errors import TaskNotFoundError
+from loopnb.ipython.display import show_widget
+from loopnb.session import users_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopnb.ipython.aloop import Aloop
+    from loopnb.session import Session
+
+
+@magics_class
+class LoopMagics(Magics):
+    """The magics of one session.
+
+    Args:
+        shell: The shell they are registered in.
+        session: Its session.
+    """
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        super().__init__(shell=shell)
+        self._session = session
+        self.runner: Aloop | None = None  # set once it has been built around our parser
+
+    @line_cell_magic
+    @magic_arguments()
+    @argument("-n", "--name", help="Name of the task, for %%loopnb and the widget.")
+    @argument("-b", "--background", action="store_true", help="Start it and do not wait for it.")
+    @argument("-t", "--timeout", metavar="SECONDS", help="Cancel it after so many seconds.")
+    @argument("-o", "--out", metavar="VAR", help="Store the value, or with -b the task, in this variable.")
+    @argument("code", nargs="*", help="What %%aloop awaits; everything behind the options, as typed.")
+    @no_var_expand
+    def aloop(self, line: str, cell: str | None = None) -> Any:
+        """Run code on the persistent loop, as a named task.
+
+        %aloop EXPRESSION awaits one expression and shows its value. %%aloop runs the cell, with
+        `await` at top level; the loop goes on meanwhile. Names are shared with all other cells.
+        """
+        assert self.runner is not None
+        try:
+            return self.runner.run_nested(line, cell)
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
+
+    @line_magic
+    @no_var_expand
+    def loopnb(self, line: str) -> None:
+        """Look at the persistent loop.
+
+        ::
+
+          %loopnb                       status of the loop
+          %loopnb tasks                 live tasks: where they come from, what they wait for
+          %loopnb cancel NAME|NUMBER    cancel a task
+          %loopnb show                  the live widget
+        """
+        command, _, rest = line.strip().partition(" ")
+        commands: dict[str, Callable[[str], None]] = {
+            "": self._status,
+            "status": self._status,
+            "tasks": self._tasks,
+            "cancel": self._cancel,
+            "show": self._show,
+        }
+        if command not in commands:
+            known = ", ".join(name for name in commands if name)
+            raise UsageError(f"%loopnb: there is no {command!r}. It knows: {known}.")
+        commands[command](rest.strip())
+
+    def _status(self, rest: str) -> None:
+        _expect_nothing("status", rest)
+        _say(views.status_text(self._session.snapshot()))
+
+    def _tasks(self, rest: str) -> None:
+        _expect_nothing("tasks", rest)
+        _say(views.tasks_text(self._session.snapshot()))
+
+    def _cancel(self, rest: str) -> None:
+        if not rest:
+            raise UsageError("%loopnb cancel: which task? Give its name or number; %loopnb tasks lists them.")
+        try:
+            record = self._session.cancel(rest)
+        except TaskNotFoundError as error:
+            raise UsageError(f"%loopnb cancel: {error}") from None
+        _say(f"Cancelled task {record.number}, {record.name!r}, spawned by {record.cell or 'other code'}.")
+
+    def _show(self, rest: str) -> None:
+        _expect_nothing("show", rest)
+        show_widget()
+
+
+def _expect_nothing(command: str, rest: str) -> None:
+    if rest:
+        raise UsageError(f"%loopnb {command}: takes nothing more, and got {rest!r}.")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")

@@ -1,0 +1,87 @@
+"""The line of `%%aloop`: leading options, and the raw rest of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.utils.process import arg_split
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+_TAKING_A_VALUE = frozenset({"-n", "--name", "-t", "--timeout", "-o", "--out"})
+_TOKEN = re.compile(r"""\s*( (?: "[^"]*" | '[^']*' | [^\s"'] )+ )""", re.VERBOSE)
+
+
+@dataclass(frozen=True, slots=True)
+class AloopOptions:
+    """What the options of one `%%aloop` say.
+
+    Attributes:
+        name: Name of the task; None for the default.
+        is_background: Do not wait for the task.
+        timeout: Seconds until it is cancelled; None waits for ever.
+        out: Variable that receives the value, or the task of a background run.
+    """
+
+    name: str | None
+    is_background: bool
+    timeout: float | None
+    out: str | None
+
+
+def split_line(line: str) -> tuple[list[str], str]:
+    """Split *line* into leading options with their values, and the rest as it was typed.
+
+    What follows the first word that is no option is code, and no option parser may touch it:
+    in `f(lambda n: n -1)` the -1 is an expression, and in `g("a  b", x) -n` so is the -n.
+    """
+    options: list[str] = []
+    rest = line
+    while (match := _TOKEN.match(rest)) and match[1].startswith("-") and match[1] != "-":
+        options.append(match[1])
+        rest = rest[match.end() :]
+        if match[1] in _TAKING_A_VALUE and (value := _TOKEN.match(rest)):
+            options.append(_unquoted(value[1]))
+            rest = rest[value.end() :]
+    return options, rest.strip()
+
+
+def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
+    """Parse the options that `split_line` found.
+
+    Raises:
+        UsageError: One is unknown or has no proper value.
+    """
+    args: Any = parser.parse_args(words)
+    if args.code:
+        raise UsageError(
+            f"%aloop: {' '.join(args.code)!r} is no option. An expression that begins with '-' goes "
+            "into parentheses: %aloop (-x)."
+        )
+    if args.out is not None and not args.out.isidentifier():
+        raise UsageError(f"%aloop: -o takes the name of a variable, and {args.out!r} cannot be one.")
+    return AloopOptions(args.name, args.background, _seconds(args.timeout), args.out)
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(
+            f"%aloop: -t takes seconds above 0, such as -t 2.5, not {text!r}. "
+            "Leave it out to wait for ever."
+        )
+    return seconds
+
+
+def _unquoted(word: str) -> str:
+    return " ".join(arg_split(word)) if word[:1] in "\"'" else word

@@ -1,0 +1,94 @@
+"""Compiling what a user typed below `%%aloop`, as IPython compiles a cell."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from loopnb.session import users_frames
+from loopnb.tracking import provenance
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+provenance.passes_over(globals())
+
+
+class Source:
+    """A compiled cell body or expression.
+
+    Attributes:
+        codes: What to run, one after the other.
+        has_value: The value of the last code is the value of all.
+        is_quiet: The last expression ends with a semicolon: its value is not displayed.
+    """
+
+    def __init__(self, codes: list[CodeType], *, has_value: bool, is_quiet: bool) -> None:
+        self.codes = codes
+        self.has_value = has_value
+        self.is_quiet = is_quiet
+
+    @property
+    def does_await(self) -> bool:
+        """Some of it runs as a coroutine."""
+        return any(_is_coroutine_code(code) for code in self.codes)
+
+    async def run(self, global_ns: dict[str, Any], local_ns: dict[str, Any]) -> Any:
+        """Run it and return its value, in a traceback without this frame."""
+        value = None
+        try:
+            for code in self.codes:
+                value = eval(code, global_ns, local_ns)
+                if _is_coroutine_code(code):
+                    value = await value
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
+        return value if self.has_value else None
+
+
+def compile_body(shell: Any, body: str, *, count: int, raw_cell: str | None = None) -> Source:
+    """Compile the lines below `%%aloop`, under line numbers that count the magic's own line.
+
+    Args:
+        shell: The shell, whose transformers and compiler flags apply.
+        body: The lines.
+        count: Execution count of the cell, for tracebacks.
+        raw_cell: The whole cell as typed, so that a debugger finds its breakpoints.
+
+    Raises:
+        SyntaxError: As the compiler says.
+    """
+    blank = len(body) - len(body.lstrip("\n"))
+    text = "\n" * (1 + blank) + shell.transform_cell(body)
+    name = shell.compile.cache(text, count, raw_code=raw_cell or text)
+    tree = shell.transform_ast(shell.compile.ast_parse(text, filename=name))
+    statements = tree.body
+    last = statements.pop() if statements and isinstance(statements[-1], ast.Expr) else None
+    codes = [_compile(shell, ast.Module([node], []), name, "exec") for node in statements]
+    if last is not None:
+        codes.append(_compile(shell, ast.Expression(last.value), name, "eval"))
+    quiet = shell.displayhook.semicolon_at_end_of_expression(body)
+    return Source(codes, has_value=last is not None, is_quiet=quiet)
+
+
+def compile_expression(shell: Any, expression: str, *, count: int) -> Source:
+    """Compile the expression of `%aloop`.
+
+    Raises:
+        SyntaxError: It is no expression.
+    """
+    name = shell.compile.cache(expression, count)
+    tree = shell.compile.ast_parse(expression, filename=name, symbol="eval")
+    return Source([_compile(shell, tree, name, "eval")], has_value=True, is_quiet=False)
+
+
+def _compile(shell: Any, tree: ast.AST, name: str, mode: str) -> CodeType:
+    with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
+        code: CodeType = shell.compile(tree, name, mode)
+    return code
+
+
+def _is_coroutine_code(code: CodeType) -> bool:
+    return bool(code.co_flags & inspect.CO_COROUTINE)

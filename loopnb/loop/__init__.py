@@ -1,0 +1,1 @@
+"""Owning the persistent loop."""

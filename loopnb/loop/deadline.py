@@ -1,0 +1,62 @@
+"""A timeout that cancels a task, waits for its cleanup and says where it was waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+
+class Deadline:
+    """Cancel *task* after *timeout* seconds, and turn its CancelledError into TimeoutError.
+
+    A context manager around whatever waits for the task. Not `asyncio.timeout`: that one cancels
+    the task that waits, and needs one.
+
+    Args:
+        loop: The loop of *task*.
+        task: What must end in time.
+        timeout: Seconds from now; None waits for ever.
+        where: Says what the task is waiting for.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        task: asyncio.Task[Any],
+        timeout: float | None,
+        where: Callable[[asyncio.Task[Any]], str],
+    ) -> None:
+        self._loop = loop
+        self._task = task
+        self._timeout = timeout
+        self._where = where
+        self._found = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_expired = False
+
+    def __enter__(self) -> None:
+        if self._timeout is not None:
+            # An empty Context: a timer of ours must not pin a cell's.
+            self._timer = self._loop.call_later(self._timeout, self._expire, context=Context())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._has_expired and isinstance(error, asyncio.CancelledError) and self._task.cancelled():
+            raise TimeoutError(
+                f"task {self._task.get_name()!r} did not finish within {self._timeout:g} s; "
+                f"it was {self._found}. It has been cancelled and has cleaned up."
+            ) from None
+
+    def _expire(self) -> None:
+        if not self._task.done():
+            self._has_expired = True
+            self._found = self._where(self._task)
+            self._task.cancel()

@@ -1,0 +1,57 @@
+"""The one loop that a notebook's code runs on, and how each thread gets work onto it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future as ThreadFuture
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from loopnb.internals.asyncio_state import running_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class LoopOwner:
+    """Knows the persistent loop and the thread that turns it.
+
+    Args:
+        loop: The kernel's loop, or in a terminal the one IPython awaits on.
+
+    Attributes:
+        generation: Which of this session's loops it is. The first is 1.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.generation = 1
+        self._thread_id = threading.get_ident()
+
+    def is_inside(self) -> bool:
+        """Say whether the caller runs inside the loop: in a cell of a kernel, a task, a callback."""
+        return running_loop() is self.loop
+
+    def is_home(self) -> bool:
+        """Say whether the caller is in the thread the loop belongs to, turning or not."""
+        return threading.get_ident() == self._thread_id
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Call *fn* in the loop's thread and return what it returns.
+
+        Any thread; from another one it blocks until the loop turns.
+        """
+        if self.is_home():
+            return fn(*args)
+        answer: ThreadFuture[T] = ThreadFuture()
+
+        def answer_it() -> None:
+            try:
+                answer.set_result(fn(*args))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        self.loop.call_soon_threadsafe(answer_it)
+        return answer.result()

@@ -1,0 +1,276 @@
+"""One shell's loopnb: builds the parts, starts and stops them in order, answers for them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+import uuid
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from loopnb import nesting
+from loopnb.errors import NestingError, NotLoadedError
+from loopnb.internals.asyncio_state import running_loop
+from loopnb.loop.deadline import Deadline
+from loopnb.loop.owner import LoopOwner
+from loopnb.nesting.entry_points import run_nested, set_aside_by, users_frames
+from loopnb.nesting.handoff import engine_of
+from loopnb.records import LoopState, Snapshot
+from loopnb.tracking import provenance
+from loopnb.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import FrameType
+
+    from loopnb.nesting.handoff import Handoff
+    from loopnb.records import CellRef, LoopCondition, TaskRecord
+
+T = TypeVar("T")
+
+provenance.passes_over(globals())
+
+_current: list[Session] = []
+
+
+def current(what: str = "status") -> Session:
+    """Return the session that is loaded. Any thread.
+
+    Args:
+        what: The function that needs it, for the error.
+
+    Raises:
+        NotLoadedError: No session is loaded.
+    """
+    if not _current:
+        raise NotLoadedError(what)
+    return _current[-1]
+
+
+class Session:
+    """The loop, its nesting and its tasks, for one shell.
+
+    Args:
+        loop: The persistent loop. The caller is in its thread.
+        describe: Formats file and line for people.
+        is_kernels: Says of a file whether code in it belongs to the kernel.
+        is_service_thread: Says whether the calling thread is one of the kernel's own.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        describe: Callable[[str, int], str],
+        is_kernels: Callable[[str], bool],
+        is_service_thread: Callable[[], bool],
+    ) -> None:
+        self.epoch = uuid.uuid4().hex
+        self.owner = LoopOwner(loop)
+        self.tracker = Tracker(
+            loop, parked_frame=self._parked_frame, describe=describe, is_kernels=is_kernels
+        )
+        self.describe = describe
+        self.cell: CellRef | None = None  # the cell that executes now; the ipython layer sets it
+        self.no_nesting_because = ""
+        self._is_service_thread = is_service_thread
+        self._parts = ExitStack()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The persistent loop."""
+        return self.owner.loop
+
+    @property
+    def engine(self) -> Handoff | None:
+        """The nesting engine of the persistent loop, while there is one."""
+        return engine_of(self.loop)
+
+    def start(self) -> None:
+        """Start nesting and tracking. The loop's thread."""
+        try:
+            nesting.apply(self.loop, who="loopnb")
+            nesting.apply(who="loopnb")
+        except NestingError as error:
+            self.no_nesting_because = error.reason
+        else:
+            self._parts.callback(nesting.remove, who="loopnb")
+        self.tracker.install()
+        self._parts.callback(self.tracker.remove)
+        _current.append(self)
+        self._parts.callback(_current.remove, self)
+
+    def stop(self) -> None:
+        """Take back all that `start` did. The user's tasks go on. The loop's thread."""
+        self._parts.close()
+
+    # -- running ------------------------------------------------------------------------------
+
+    def run(
+        self, coro: Coroutine[Any, Any, T], *, timeout: float | None = None, name: str | None = None
+    ) -> T:
+        """Run *coro* on the persistent loop and return its result; see `loopnb.run`."""
+        _check_coroutine(coro, "run")
+        _check_timeout(timeout)
+        if self.owner.is_inside():
+            return self._wait_inside(self.spawn(coro, name=name), timeout)
+        if running_loop() is not None and not self._is_service_thread():
+            coro.close()
+            raise NestingError(
+                "this thread runs an event loop of its own",
+                "Use `await` with a coroutine of this thread's loop, or call loopnb.run() from a "
+                "thread without one, such as asyncio.to_thread(loopnb.run, coro).",
+            )
+        if self.owner.is_home() and not self.loop.is_running():
+            return self._wait_outside(self.spawn(coro, name=name), timeout)
+        return self._wait_from_thread(coro, timeout, name)
+
+    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
+        """Start *coro* as a task of the persistent loop; see `loopnb.spawn`."""
+        _check_coroutine(coro, "spawn")
+        task: asyncio.Task[T] = self.owner.call(self._create_task, coro, name)
+        return task
+
+    def _create_task(self, coro: Coroutine[Any, Any, T], name: str | None) -> asyncio.Task[T]:
+        if name is None:
+            return self.loop.create_task(coro)
+        return self.loop.create_task(coro, name=name)
+
+    def wait(self, task: asyncio.Task[T], timeout: float | None = None) -> T:
+        """Wait in a nested run for *task*, which was made for this wait, and return its result."""
+        if self.owner.is_inside():
+            return self._wait_inside(task, timeout)
+        return self._wait_outside(task, timeout)
+
+    def deadline(self, task: asyncio.Task[Any], timeout: float | None) -> Deadline:
+        """Return a deadline that cancels *task*, and says where it was waiting."""
+        return Deadline(self.loop, task, timeout, self._where)
+
+    def _wait_inside(self, task: asyncio.Task[T], timeout: float | None) -> T:
+        with self.deadline(task, timeout):
+            result: T = run_nested(self.loop, task)
+        return result
+
+    def _wait_outside(self, task: asyncio.Task[T], timeout: float | None) -> T:
+        try:
+            with self.deadline(task, timeout):
+                return self.loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            task.cancel()
+            raise
+
+    def _wait_from_thread(
+        self, coro: Coroutine[Any, Any, T], timeout: float | None, name: str | None
+    ) -> T:
+        """Submit *coro* and wait; on a service thread of the kernel that goes on with its messages."""
+
+        async def awaited() -> T:
+            task = self._create_task(coro, name)
+            with self.deadline(task, timeout):
+                return await task
+
+        submitted = asyncio.run_coroutine_threadsafe(awaited(), self.loop)
+        try:
+            here = running_loop()
+            if here is None:
+                return submitted.result()
+            result: T = run_nested(here, asyncio.wrap_future(submitted, loop=here))
+        except BaseException:
+            submitted.cancel()
+            raise
+        return result
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return the loop's state and its live tasks. Any thread."""
+        return Snapshot(self.epoch, time.time(), self.loop_state(), self.records())
+
+    def records(self) -> tuple[TaskRecord, ...]:
+        """Return a record of each live task. From another thread it waits for the loop to turn."""
+        return self.owner.call(self.tracker.records)
+
+    def loop_state(self) -> LoopState:
+        """Return the loop's state. Any thread."""
+        engine = self.engine
+        condition, detail = self._condition()
+        return LoopState(
+            kind=type(self.loop).__name__,
+            condition=condition,
+            detail=detail,
+            generation=self.owner.generation,
+            engine="handoff" if engine is not None and not engine.is_removed else "off",
+            parked=len(engine.waits) if engine is not None else 0,
+            cell=self.cell,
+        )
+
+    def cancel(self, wanted: str | int) -> TaskRecord:
+        """Cancel the live task of that name or number. Any thread.
+
+        Returns:
+            What the task was doing.
+
+        Raises:
+            TaskNotFoundError: There is none.
+        """
+        return self.owner.call(self._cancel, wanted)
+
+    def cancel_number(self, number: int) -> TaskRecord:
+        """Cancel the live task of that number, whatever others are called. Any thread."""
+        return self.owner.call(self._cancel, number)
+
+    def _cancel(self, wanted: str | int) -> TaskRecord:
+        task = self.tracker.find(wanted)
+        record = self.tracker.record(task)
+        task.cancel()
+        return record
+
+    def _condition(self) -> tuple[LoopCondition, str]:
+        if self.loop.is_closed():
+            return "closed", ""
+        aside = set_aside_by(self.loop)
+        if aside is not None:
+            return "set aside", f"set aside by {self.describe(*aside)}"
+        engine = self.engine
+        if engine is not None and any(wait.is_foreground for wait in list(engine.waits)):
+            return "nested", ""
+        if self.cell is not None:
+            return "running", ""
+        return "idle", self.no_nesting_because
+
+    def _parked_frame(self, task: asyncio.Task[Any]) -> tuple[FrameType, asyncio.Future[Any]] | None:
+        wait: Any = getattr(task, "parked", None)
+        engine = self.engine
+        if wait is None and engine is not None:
+            wait = next((wait for wait in engine.waits if wait.task is task), None)
+        if wait is None or wait.stack is None or wait.stack.gr_frame is None:
+            return None
+        return wait.stack.gr_frame, wait.future
+
+    def _where(self, task: asyncio.Task[Any]) -> str:
+        record = self.tracker.record(task)
+        doing = f"waiting for {record.waits_for}" if record.waits_for else record.state
+        return f"{doing} at {record.waits_at}" if record.waits_at else doing
+
+
+def _check_coroutine(coro: object, what: str) -> None:
+    if inspect.iscoroutine(coro):
+        return
+    if inspect.iscoroutinefunction(coro):
+        raise TypeError(
+            f"loopnb.{what}() takes a coroutine, and {coro.__name__} is the function that makes "
+            f"one. Call it: loopnb.{what}({coro.__name__}())."
+        )
+    raise TypeError(
+        f"loopnb.{what}() takes a coroutine, such as main() of `async def main()`, not "
+        f"{coro!r:.60} ({type(coro).__name__})."
+    )
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout is {timeout!r}; it takes seconds above 0, or None to wait for ever.")
+
+
+__all__ = ["Session", "current", "users_frames"]

@@ -1,0 +1,73 @@
+"""Await chains: from a task's coroutine down to the innermost thing it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import sysconfig
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals import task_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType
+
+_STDLIB = sysconfig.get_path("stdlib") + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+#: A chain longer than this is cut: a cycle cannot arise, but a generator may delegate very deep.
+_LONGEST = 1_000
+
+
+def frames_of(awaitable: Any) -> Iterator[FrameType]:
+    """Yield the frames of a suspended coroutine, outermost first."""
+    for _ in range(_LONGEST):
+        frame = None
+        for prefix in ("cr", "gi", "ag"):
+            frame = getattr(awaitable, f"{prefix}_frame", None)
+            if frame is not None:
+                yield frame
+                awaitable = getattr(awaitable, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
+                break
+        if frame is None or awaitable is None:
+            return
+
+
+def is_users(code: CodeType) -> bool:
+    """Say whether *code* is neither the standard library's nor this package's."""
+    filename = code.co_filename
+    if filename.startswith("<frozen") or filename.startswith(_PACKAGE):
+        return False
+    return not filename.startswith(_STDLIB) or "site-packages" in filename
+
+
+def waits_at(frames: list[FrameType], describe: Callable[[str, int], str]) -> str:
+    """Return `function file:line` of the innermost frame that a user wrote or installed."""
+    for frame in reversed(frames):
+        if is_users(frame.f_code):
+            place = describe(frame.f_code.co_filename, frame.f_lineno)
+            return f"{frame.f_code.co_qualname} {place}"
+    return ""
+
+
+def waits_for(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
+    """Say in words what *task* waits for ("" if that cannot be told)."""
+    future = task_state.waited_future(task)
+    if isinstance(future, asyncio.Task):
+        return f"task {future.get_name()}"
+    if future is not None and (children := task_state.gathered(future)) is not None:
+        pending = sum(not child.done() for child in children)
+        return f"gather, {pending} of {len(children)} pending"
+    if frames and not is_users(frames[-1].f_code):
+        return f"{frames[-1].f_code.co_qualname}()"
+    return "a future" if future is not None else ""
+
+
+def stack_of(frame: FrameType | None) -> list[FrameType]:
+    """Return the frames from *frame* outwards, outermost first."""
+    frames = []
+    while frame is not None and len(frames) < sys.getrecursionlimit():
+        frames.append(frame)
+        frame = frame.f_back
+    return frames[::-1]
