@@ -15,7 +15,7 @@ from loopnb.internals.asyncio_state import running_loop
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
 from loopnb.nesting.entry_points import run_nested, set_aside_by, users_frames
-from loopnb.nesting.handoff import engine_of
+from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
 from loopnb.tracking import provenance
 from loopnb.tracking.tracker import Tracker
@@ -160,9 +160,7 @@ class Session:
             task.cancel()
             raise
 
-    def _wait_from_thread(
-        self, coro: Coroutine[Any, Any, T], timeout: float | None, name: str | None
-    ) -> T:
+    def _wait_from_thread(self, coro: Coroutine[Any, Any, T], timeout: float | None, name: str | None) -> T:
         """Submit *coro* and wait; on a service thread of the kernel that goes on with its messages."""
 
         async def awaited() -> T:

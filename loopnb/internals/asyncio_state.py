@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
 
@@ -117,6 +117,11 @@ def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         sys.set_asyncgen_hooks(*hooks)
         if task is not None:
             enter_task(loop, task)
+
+
+def calling_frame(depth: int) -> FrameType | None:
+    """Return the frame of the *depth*-th caller of the caller (`sys._getframe`)."""
+    return sys._getframe(depth + 1)
 
 
 def without_frames_of(tb: TracebackType | None, code_is_ours: Callable[[str], bool]) -> TracebackType | None:

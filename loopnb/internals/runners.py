@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import FunctionType
 
-_State = asyncio.runners._State
+_State: Any = asyncio.runners._State  # type: ignore[attr-defined]  # private
 
 #: The stock functions, as they are looked up at import.
 run = cast("FunctionType", asyncio.run)

@@ -34,7 +34,7 @@ def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
 
 def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
     """Return what a `gather()` waits for; None if *future* is none (`_GatheringFuture._children`)."""
-    if isinstance(future, asyncio.tasks._GatheringFuture):  # type: ignore[attr-defined]  # private
+    if isinstance(future, asyncio.tasks._GatheringFuture):
         return future._children  # type: ignore[no-any-return,attr-defined]  # private
     return None
 

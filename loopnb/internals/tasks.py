@@ -37,10 +37,15 @@ class LoopTask(asyncio.Task[Any]):
 
     __slots__ = ("delivered", "origin", "parked")
 
+    delivered: int
+    origin: Origin
+    parked: Parked
+
     def cancel(self, msg: Any | None = None) -> bool:
         """Request cancellation, as `asyncio.Task.cancel` does."""
-        parked: Parked | None = getattr(self, "parked", None)
-        if parked is None:
+        try:
+            parked = self.parked
+        except AttributeError:
             return super().cancel(msg)
         self.delivered = getattr(self, "delivered", 0) + 1
         parked.cancel(msg)

@@ -220,5 +220,3 @@ async def _await_value(coro: Coroutine[Any, Any, Any]) -> Any:
 def _is_aloop(line: str) -> bool:
     words = line.split(None, 1)
     return bool(words) and words[0] == _MAGIC
-
-

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
-from IPython.utils.process import arg_split
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -77,11 +77,10 @@ def _seconds(text: str | None) -> float | None:
         seconds = math.nan
     if not 0 < seconds < math.inf:
         raise UsageError(
-            f"%aloop: -t takes seconds above 0, such as -t 2.5, not {text!r}. "
-            "Leave it out to wait for ever."
+            f"%aloop: -t takes seconds above 0, such as -t 2.5, not {text!r}. Leave it out to wait for ever."
         )
     return seconds
 
 
 def _unquoted(word: str) -> str:
-    return " ".join(arg_split(word)) if word[:1] in "\"'" else word
+    return " ".join(shlex.split(word)) if word[:1] in "\"'" else word

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from concurrent.futures import Future as ThreadFuture
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from loopnb.internals.asyncio_state import running_loop
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class LoopOwner:
         def answer_it() -> None:
             try:
                 answer.set_result(fn(*args))
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  raised in the caller's thread
                 answer.set_exception(error)
 
         self.loop.call_soon_threadsafe(answer_it)

@@ -70,7 +70,7 @@ def _run_plain(main: Any, *, debug: Any = None) -> Any:
         raise
 
 
-def _run_until_complete(self: asyncio.AbstractEventLoop, future: Any) -> Any:
+def _run_until_complete(self: state.BaseEventLoop, future: Any) -> Any:
     try:
         running = state.running_loop()
         if running is None:
@@ -84,7 +84,7 @@ def _run_until_complete(self: asyncio.AbstractEventLoop, future: Any) -> Any:
         raise
 
 
-def _run_forever(self: asyncio.AbstractEventLoop) -> None:
+def _run_forever(self: state.BaseEventLoop) -> None:
     try:
         running = state.running_loop()
         if running is None or running is self:
@@ -270,7 +270,7 @@ def _aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop 
 
 def _caller() -> tuple[str, int]:
     """Return file and line of the innermost frame that is neither ours nor asyncio's."""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = state.calling_frame(1)
     hidden = (_PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
     while frame is not None and frame.f_code.co_filename.startswith(hidden):
         frame = frame.f_back

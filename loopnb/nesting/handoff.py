@@ -23,7 +23,7 @@ Five rules keep this true to what the stock loop does:
 
 *   A pass counts its handles first, then runs that many. Handles that another driver ran meanwhile
     make a resumed pass run dry: the IndexError says no more than that (`ran_dry`). The pass in
-    which the engine is installed has no driver to swallow it, so it is topped up (`_repay`).
+    which the engine is installed has no driver to swallow it, so it is topped up (`FirstPass`).
 *   The owner of `run_forever` never runs handles. Parked itself, it would keep stop, shutdown and
     fatal exceptions waiting for a bystander.
 *   Before the loop may block in select, every stack that can go on goes on (`_settle`).
@@ -50,10 +50,11 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from loopnb.errors import NestingError
 from loopnb.internals import asyncio_state as state
-from loopnb.internals.cancel_flag import cancel_message, clear_cancel_flag, has_cancel_flag
 from loopnb.internals.contexts import enter_contexts, exit_contexts
 from loopnb.internals.patching import Patch
-from loopnb.internals.tasks import LoopTask, make_task
+from loopnb.internals.tasks import make_task
+from loopnb.nesting.first_pass import FirstPass
+from loopnb.nesting.unaware import UnawareTasks
 from loopnb.nesting.waits import Wait
 
 if TYPE_CHECKING:
@@ -67,14 +68,7 @@ _IDLE_DRIVERS = 4
 _SHORT_QUEUE = 8
 
 
-def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
-    """Return the engine installed on *loop*, if there is one. Any thread."""
-    run_once = getattr(loop, "__dict__", {}).get("_run_once")
-    engine = getattr(run_once, "__self__", None)
-    return engine if isinstance(engine, Handoff) else None
-
-
-class _Driver(greenlet):
+class _Driver(greenlet):  # type: ignore[misc]  # greenlet is untyped
     """A greenlet that turns the loop; told by its class from the stacks of other people."""
 
 
@@ -108,8 +102,8 @@ class Handoff:
         self._idle: list[greenlet] = []
         self._ready: deque[Wait] = deque()
         self._unarmed: Wait | None = None  # the newest wait, looked at after each pass
-        self._polled: dict[Wait, int] = {}  # waits of tasks that cannot tell us of a cancel()
-        self._is_in_unwrapped_pass = False
+        self._unaware = UnawareTasks()
+        self._first_pass = FirstPass(loop, _Driver)
         self._is_switching = False
         # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
         self._wake_context = Context()
@@ -119,7 +113,7 @@ class Handoff:
     def install(self) -> None:
         """Take over the loop's passes. Works in the middle of one, too."""
         if state.running_loop() is self.loop and self._owner is None:
-            self._is_in_unwrapped_pass = True
+            self._first_pass.is_under_way = True
             self._thread_id = threading.get_ident()
         self.is_removed = False
         self._patch.install()
@@ -193,15 +187,7 @@ class Handoff:
         task = wait.task
         if task is None:
             return
-        if isinstance(task, LoopTask):
-            task.parked = wait
-        else:
-            self._polled[wait] = task.cancelling()
-        if has_cancel_flag(task):
-            # As with `await`: what is waited for is cancelled as soon as it has begun.
-            message = cancel_message(task)
-            clear_cancel_flag(task)
-            wait.cancel(message)
+        self._unaware.enrol(wait, task)
         if self.is_foreground(task):
             wait.is_foreground = True
             self.foreground_changed(+1)
@@ -216,10 +202,7 @@ class Handoff:
             wait.is_ready = False
             if wait in self._ready:
                 self._ready.remove(wait)
-        if isinstance(wait.task, LoopTask):
-            del wait.task.parked
-        else:
-            self._polled.pop(wait, None)
+        self._unaware.forget(wait)
         if wait.is_foreground:
             self.foreground_changed(-1)
         if self.is_removed and not self.waits:
@@ -229,7 +212,7 @@ class Handoff:
         """Leave task and Contexts, switch to whoever goes on, and take both up again."""
         loop, task = self.loop, wait.task
         wait.stack = getcurrent()
-        owed = self._owed(wait.stack)
+        owed = self._first_pass.owed(wait.stack)
         self._is_switching = True
         if task is not None:
             state.leave_task(loop, task)
@@ -243,7 +226,7 @@ class Handoff:
             wait.stack = None
             self._is_switching = False
             if owed:
-                self._repay(owed)
+                self._first_pass.repay(owed)
 
     def _switch_on(self) -> None:
         """Switch from a stack that has just parked, or from the owner, to whoever goes on."""
@@ -263,29 +246,6 @@ class Handoff:
         self._is_switching = True
         wait.stack.switch()
 
-    def _owed(self, stack: greenlet) -> int:
-        """Return how many handles the pass below *stack* may still pop without asking.
-
-        Only for the one pass that was under way when the engine was installed: no driver is
-        below it to swallow the IndexError. Doing it always makes nested runs quadratic.
-        """
-        if not self._is_in_unwrapped_pass:
-            return 0
-        ancestor: greenlet | None = stack
-        while ancestor is not None:
-            if isinstance(ancestor, _Driver):
-                return 0
-            ancestor = ancestor.parent
-        return len(state.ready_queue(self.loop))
-
-    def _repay(self, owed: int) -> None:
-        """Top the ready queue up to *owed* handles, with some that do nothing."""
-        queue = state.ready_queue(self.loop)
-        while len(queue) < owed:
-            filler = asyncio.Handle(_nothing, (), self.loop)
-            filler.cancel()
-            queue.append(filler)
-
     # -- the driving side ---------------------------------------------------------------------
 
     def run_once(self) -> None:
@@ -297,9 +257,9 @@ class Handoff:
             BaseException: What came out of a pass and is for nobody who waits.
         """
         self._check_thread()
-        if self._is_in_unwrapped_pass:
+        if self._first_pass.is_under_way:
             # Those drivers were started deep below a handle; these start here.
-            self._is_in_unwrapped_pass = False
+            self._first_pass.is_under_way = False
             self._drop_drivers()
         self._owner = getcurrent()
         try:
@@ -344,7 +304,7 @@ class Handoff:
                     self._deliver_fatal(error)
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
                 self._deliver_fatal(error)
             if not self._settle(me):
                 return
@@ -356,8 +316,8 @@ class Handoff:
             False if *me* is to return to its parent, which is the stack that goes on.
         """
         while True:
-            if self._polled:
-                self._poll_cancels()
+            if self._unaware:
+                self._unaware.poll()
             if self._unarmed is not None and self._unarmed.is_done_unarmed():
                 self._wake_newest(self._unarmed)
             if self._ready:
@@ -400,26 +360,11 @@ class Handoff:
         the ready queue holds one, or is too long to look, the callback it is.
         """
         queue = state.ready_queue(self.loop)
-        if len(queue) <= _SHORT_QUEUE and not any(
-            state.carries(handle, wait.future) for handle in queue
-        ):
+        if len(queue) <= _SHORT_QUEUE and not any(state.carries(handle, wait.future) for handle in queue):
             wait.set_ready()
         else:
             wait.arm(self._wake_context)
         self._unarmed = None
-
-    def _poll_cancels(self) -> None:
-        """Deliver cancel requests to parked tasks of a class that cannot tell us of them."""
-        for wait, seen in list(self._polled.items()):
-            assert wait.task is not None
-            now = wait.task.cancelling()
-            if now == seen and not has_cancel_flag(wait.task):
-                continue
-            self._polled[wait] = now
-            if has_cancel_flag(wait.task):
-                message = cancel_message(wait.task)
-                clear_cancel_flag(wait.task)
-                wait.cancel(message)
 
     def _end_taskless_waits(self) -> bool:
         """At a stop, end the waits that no later run of the loop could resume."""
@@ -427,13 +372,10 @@ class Handoff:
             return False
         ended = False
         for wait in self.waits:
-            if (wait.task is None or self._is_on_owners_stack(wait)) and not wait.is_ready:
+            if (wait.task is None or self._first_pass.holds(wait.stack)) and not wait.is_ready:
                 wait.end(RuntimeError("Event loop stopped before Future completed."))
                 ended = True
         return ended
-
-    def _is_on_owners_stack(self, wait: Wait) -> bool:
-        return self._is_in_unwrapped_pass and not isinstance(wait.stack, _Driver)
 
     def _deliver_fatal(self, error: BaseException) -> None:
         """Hand what came out of a pass to the newest waiting cell, else to the loop's owner."""
@@ -446,7 +388,7 @@ class Handoff:
             self._owner_error = error
             return
         for wait in self.waits:
-            if self._is_on_owners_stack(wait):
+            if self._first_pass.holds(wait.stack):
                 wait.end(error)
                 return
         _log.error("an error of the event loop had nobody to go to", exc_info=error)
@@ -465,6 +407,3 @@ class Handoff:
                 self.loop.call_soon_threadsafe(wait.interrupt, context=self._wake_context)
                 return True
         return False
-
-
-def _nothing() -> None: ...

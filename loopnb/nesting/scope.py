@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from loopnb.errors import NestingError
 from loopnb.internals.asyncio_state import running_loop, why_not_drivable
-from loopnb.nesting.handoff import Handoff, engine_of
+from loopnb.nesting.handoff import Handoff
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +18,13 @@ _wanted_on: dict[str, WeakSet[asyncio.AbstractEventLoop]] = {}
 # The engine that was last on a loop. Removed in the middle of a pass and wanted again, it must be
 # the same one: its owner still waits for it to give the loop back.
 _latest: WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Handoff]] = WeakKeyDictionary()
+
+
+def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
+    """Return the engine installed on *loop*, if there is one. Any thread."""
+    run_once = getattr(loop, "__dict__", {}).get("_run_once")
+    engine = getattr(run_once, "__self__", None)
+    return engine if isinstance(engine, Handoff) else None
 
 
 def want(who: str, loop: asyncio.AbstractEventLoop | None) -> None:

@@ -66,7 +66,7 @@ def waits_for(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
 
 def stack_of(frame: FrameType | None) -> list[FrameType]:
     """Return the frames from *frame* outwards, outermost first."""
-    frames = []
+    frames: list[FrameType] = []
     while frame is not None and len(frames) < sys.getrecursionlimit():
         frames.append(frame)
         frame = frame.f_back

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from loopnb.internals import task_state, tasks
+from loopnb.internals.asyncio_state import calling_frame
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: of an async cell runs in another Context, and tasks of an ended cell are its tasks still.
 current_cell: ContextVar[CellRef | None] = ContextVar("current_cell", default=None)
 
-_OURS = {id(vars(tasks))}
+_OURS = {id(namespace) for namespace in (vars(tasks), globals())}
 
 
 def passes_over(namespace: dict[str, object]) -> None:
@@ -33,7 +33,7 @@ def spawn_site(depth: int) -> tuple[CodeType | None, int]:
     Args:
         depth: How many callers to leave out at the start.
     """
-    return task_state.outside_asyncio(sys._getframe(depth + 1), frozenset(_OURS))
+    return task_state.outside_asyncio(calling_frame(depth + 1), frozenset(_OURS))
 
 
 def line_of(code: CodeType, instruction: int) -> int:

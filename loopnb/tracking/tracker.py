@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from loopnb.errors import TaskNotFoundError
-from loopnb.internals.tasks import LoopTask, make_task
 from loopnb.internals.task_state import waited_future
+from loopnb.internals.tasks import LoopTask, make_task
 from loopnb.records import TaskRecord
 from loopnb.tracking import chains, provenance
 
@@ -72,7 +72,7 @@ class Tracker:
 
     def make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """Make a task that knows its origin. A task factory; the loop's thread."""
-        task = make_task(loop, coro, **options)
+        task: asyncio.Task[Any] = make_task(loop, coro, **options)
         code, instruction = provenance.spawn_site(1)
         parent = asyncio.current_task(loop)
         if isinstance(task, LoopTask):

@@ -1,0 +1,61 @@
+"""Cancel requests to parked tasks of a class that cannot tell us of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals.cancel_flag import cancel_message, clear_cancel_flag, has_cancel_flag
+from loopnb.internals.tasks import LoopTask
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from loopnb.nesting.waits import Wait
+
+
+class UnawareTasks:
+    """The waits of tasks born before nesting, or under somebody else's task factory.
+
+    `LoopTask.cancel` knows that its task is parked. Another task's only leaves a note in it, so
+    the notes of these few are looked at after each pass.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[Wait, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def enrol(self, wait: Wait, task: asyncio.Task[Any]) -> None:
+        """Watch *wait*, whose *task* is parked, if need be."""
+        if isinstance(task, LoopTask):
+            task.parked = wait
+        else:
+            self._seen[wait] = task.cancelling()
+        if has_cancel_flag(task):
+            # As with `await`: what is waited for is cancelled as soon as it has begun.
+            _deliver(wait, task)
+
+    def forget(self, wait: Wait) -> None:
+        """Watch *wait* no more."""
+        if isinstance(wait.task, LoopTask):
+            del wait.task.parked
+        else:
+            self._seen.pop(wait, None)
+
+    def poll(self) -> None:
+        """Deliver what has been noted since the last time."""
+        for wait, seen in list(self._seen.items()):
+            assert wait.task is not None
+            now = wait.task.cancelling()
+            # Where the note cannot be taken back it stays, and the count alone tells a new one.
+            if now != seen:
+                self._seen[wait] = now
+            if has_cancel_flag(wait.task) and (now > seen or clear_cancel_flag(wait.task)):
+                _deliver(wait, wait.task)
+
+
+def _deliver(wait: Wait, task: asyncio.Task[Any]) -> None:
+    message = cancel_message(task)
+    clear_cancel_flag(task)
+    wait.cancel(message)
