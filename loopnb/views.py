@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .records import LoopState, Snapshot, TaskRecord
+    from loopnb.records import LoopState, Snapshot, TaskRecord
 
 COLUMNS = ("#", "name", "coroutine", "state", "age", "spawned by", "waits for")
 NAME_WIDTH = 32
@@ -44,6 +44,8 @@ def age_text(age_s: float) -> str:
 
 def condition_text(loop: LoopState) -> str:
     """Say in one clause what the loop is doing."""
+    if loop.condition == "set aside" and loop.detail:
+        return _clean(loop.detail)
     cell = str(loop.cell) if loop.cell else "a cell"
     words = {
         "running": f"running, {cell} is executing",

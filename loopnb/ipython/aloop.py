@@ -161,7 +161,7 @@ class Aloop:
         if options.is_background:
             await self._end_earlier_run(options.name, cell_id)
         coro = source.run(self._shell.user_global_ns, self._shell.user_ns)
-        if not source.does_await:
+        if source.is_expression and not source.does_await:
             coro = _await_value(coro)
         task = self._session.spawn(coro, name=options.name)
         if source.codes:
@@ -214,7 +214,16 @@ class Aloop:
 async def _await_value(coro: Coroutine[Any, Any, Any]) -> Any:
     """Await the value of an expression that was written without `await`."""
     value = await coro
-    return await value if inspect.isawaitable(value) else value
+    if not inspect.isawaitable(value):
+        raise UsageError(
+            f"%aloop: it awaits its expression, and {value!r:.60} ({type(value).__name__}) "
+            "cannot be awaited. Without %aloop the line does what you see."
+        )
+    try:
+        return await value
+    except BaseException as error:
+        error.__traceback__ = users_frames(error.__traceback__)
+        raise
 
 
 def _is_aloop(line: str) -> bool:

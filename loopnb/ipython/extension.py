@@ -111,6 +111,8 @@ def _register_magics(shell: Any, magics: LoopMagics, parts: ExitStack) -> None:
     for table, name in tables:
         parts.callback(_put_back, table, name, table.get(name))
     shell.register_magics(magics)
+    # Every Magics object enters itself for `%config` when it is made.
+    parts.callback(shell.configurables.remove, magics)
 
 
 def _put_back(table: dict[str, Any], name: str, before: Any) -> None:

@@ -36,6 +36,7 @@ class Interrupts:
     def __init__(self, loop: asyncio.AbstractEventLoop, interrupt_wait: Callable[[], bool]) -> None:
         self._loop = loop
         self._interrupt_wait = interrupt_wait
+        self._on_parked = self._handler(interrupt_wait)
         self._parked = 0
         self._saved: Any = None
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
@@ -49,19 +50,14 @@ class Interrupts:
         if before == 0 and self._parked == 1:
             self._is_unanswered = False
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
-        elif self._parked == 0 and signal.getsignal(signal.SIGINT) == self._on_parked:
+        elif self._parked == 0 and signal.getsignal(signal.SIGINT) is self._on_parked:
             signal.signal(signal.SIGINT, self._saved)
 
     @contextmanager
     def cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
         """Cancel the task of an `await` cell on SIGINT, at once. Stands in for the kernel's own."""
         self._is_unanswered = False
-
-        def on_await(_signum: int, _frame: FrameType | None) -> None:
-            self._raise_if_blocked()
-            self._answer_soon(self._cancel, future)
-
-        saved = signal.signal(signal.SIGINT, on_await)
+        saved = signal.signal(signal.SIGINT, self._handler(self._cancel, future))
         try:
             yield
         finally:
@@ -71,22 +67,31 @@ class Interrupts:
         """Say whether *task* was cancelled by an interrupt."""
         return task in self._interrupted
 
-    def _on_parked(self, _signum: int, _frame: FrameType | None) -> None:
-        self._raise_if_blocked()
-        self._answer_soon(self._interrupt_wait)
+    def _handler(self, fn: Callable[..., object], *args: Any) -> Callable[[int, FrameType | None], None]:
+        """Return a SIGINT handler that has the loop call *fn*, or raises where nothing else helps."""
 
-    def _raise_if_blocked(self) -> None:
-        """Raise where Python is, if nothing else can end the cell.
+        def on_sigint(_signum: int, _frame: FrameType | None) -> None:
+            if not self._is_blocked():
+                self._answer_soon(fn, *args)
+                return
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt as error:
+                error.__traceback__ = None  # and a bare `raise` adds no frame: the user's are shown
+                raise
+
+        return on_sigint
+
+    def _is_blocked(self) -> bool:
+        """Say whether KeyboardInterrupt has to be raised where Python is.
 
         So it is while another loop runs in the cell, and when the loop has not turned since the
         last interrupt, because a step blocks it. Only there: raised in the loop's own frames,
         KeyboardInterrupt would end the kernel.
         """
         if running_loop() is not self._loop:
-            raise KeyboardInterrupt
-        if self._is_unanswered and asyncio.current_task(self._loop) is not None:
-            self._is_unanswered = False
-            raise KeyboardInterrupt
+            return True
+        return self._is_unanswered and asyncio.current_task(self._loop) is not None
 
     def _answer_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self._is_unanswered = True
@@ -97,6 +102,7 @@ class Interrupts:
         fn(*args)
 
     def _cancel(self, future: asyncio.Future[Any]) -> None:
-        if not future.done():
+        # The cell may have begun a nested run since the signal came.
+        if not future.done() and not self._interrupt_wait():
             self._interrupted.add(future)
             future.cancel()

@@ -22,12 +22,16 @@ class Source:
         codes: What to run, one after the other.
         has_value: The value of the last code is the value of all.
         is_quiet: The last expression ends with a semicolon: its value is not displayed.
+        is_expression: It is the expression of a line, whose value is what matters.
     """
 
-    def __init__(self, codes: list[CodeType], *, has_value: bool, is_quiet: bool) -> None:
+    def __init__(
+        self, codes: list[CodeType], *, has_value: bool, is_quiet: bool = False, is_expression: bool = False
+    ) -> None:
         self.codes = codes
         self.has_value = has_value
         self.is_quiet = is_quiet
+        self.is_expression = is_expression
 
     @property
     def does_await(self) -> bool:
@@ -81,7 +85,7 @@ def compile_expression(shell: Any, expression: str, *, count: int) -> Source:
     """
     name = shell.compile.cache(expression, count)
     tree = shell.compile.ast_parse(expression, filename=name, symbol="eval")
-    return Source([_compile(shell, tree, name, "eval")], has_value=True, is_quiet=False)
+    return Source([_compile(shell, tree, name, "eval")], has_value=True, is_expression=True)
 
 
 def _compile(shell: Any, tree: ast.AST, name: str, mode: str) -> CodeType:

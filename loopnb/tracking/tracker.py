@@ -107,7 +107,8 @@ class Tracker:
 
     def live(self) -> list[asyncio.Task[Any]]:
         """Return the live tasks of the loop, oldest first, the kernel's own left out."""
-        tasks = [task for task in asyncio.all_tasks(self._loop) if not self._is_kernel_task(task)]
+        everyone: set[asyncio.Task[Any]] = asyncio.all_tasks(self._loop)
+        tasks = [task for task in everyone if not self._is_kernel_task(task)]
         return sorted(tasks, key=self.number_of)
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:

@@ -1,5 +1,5 @@
 """The live widget: a model in the kernel and its views in the browser."""
 
-from .model import LoopWidget
+from loopnb.widget.model import LoopWidget
 
 __all__ = ["LoopWidget"]

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from .. import views
-from ..internals.comm_routing import route_as_sent
-from . import protocol
-from .protocol import BadMessage, Cancel, Resync, Visible
+from loopnb import views
+from loopnb.internals.comm_routing import route_as_sent
+from loopnb.widget import protocol
+from loopnb.widget.protocol import BadMessage, Cancel, Resync, Visible
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from ..records import Snapshot
-    from .protocol import State
+    from loopnb.records import Snapshot
+    from loopnb.widget.protocol import State
 
 STATIC = Path(__file__).parent / "static"
 
@@ -56,7 +56,15 @@ class LoopWidget(anywidget.AnyWidget):
     Make it, display it and close it on the loop's thread. It never blocks, and never raises later on:
     after an error of its own it has stopped, and `fault` says why.
 
+    Args:
+        snapshot: Takes a snapshot; called on *loop*.
+        cancel: Cancels the task with this number and says in one line what came of it, or raises a
+            LookupError that does; called on *loop*.
+        loop: The loop that is watched.
+        clock: Monotonic, in seconds.
+
     Attributes:
+        state: What was sent to the views last, all in all.
         fault: Why the widget has stopped; None while it works.
     """
 
@@ -78,15 +86,6 @@ class LoopWidget(anywidget.AnyWidget):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the first snapshot and open the comm.
-
-        Args:
-            snapshot: Takes a snapshot; called on *loop*.
-            cancel: Cancels the task with this number and says in one line what came of it, or raises
-                a LookupError that does; called on *loop*.
-            loop: The loop that is watched.
-            clock: Monotonic, in seconds.
-        """
         self.fault: str | None = None
         self._take_snapshot = snapshot
         self._cancel_task = cancel

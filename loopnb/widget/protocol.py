@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..records import LoopState, Snapshot, TaskRecord
+    from loopnb.records import LoopState, Snapshot, TaskRecord
 
 MAX_ROWS = 500
 """Tasks that are sent, the oldest ones; the count says how many there are. 500 rows are about 150 kB."""
@@ -52,7 +52,7 @@ class Loop(TypedDict):
 
 
 class State(TypedDict):
-    """A full snapshot. `clock_s` is the kernel's clock when it was taken, `taken_at` the wall clock's time."""
+    """A full snapshot. `clock_s` is the kernel's clock when it was taken, `taken_at` the wall clock."""
 
     epoch: str
     seq: int
@@ -131,7 +131,13 @@ def delta(before: State, after: State) -> dict[str, Any] | None:
 
 def beat(state: State) -> dict[str, Any]:
     """Say that the loop turns and *state* still holds."""
-    return {"op": "beat"} | {key: state[key] for key in ("epoch", "seq", "taken_at", "clock_s")}  # type: ignore[literal-required]  # the four keys are State's own
+    return {
+        "op": "beat",
+        "epoch": state["epoch"],
+        "seq": state["seq"],
+        "taken_at": state["taken_at"],
+        "clock_s": state["clock_s"],
+    }
 
 
 def full(state: State) -> dict[str, Any]:
@@ -164,7 +170,7 @@ def parse(content: object) -> Cancel | Resync | Visible | BadMessage:
             return BadMessage(None, "A message must be an object with an 'op'.")
 
 
-def _id_of(rest: Mapping[str, object]) -> str | None:
+def _id_of(rest: Mapping[Any, object]) -> str | None:
     match rest:
         case {"id": str(request_id)}:
             return request_id

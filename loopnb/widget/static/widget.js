@@ -75,6 +75,7 @@ export function ageText(age_s) {
  * @returns {string}
  */
 export function conditionText(loop) {
+	if (loop.condition === "set aside" && loop.detail) return loop.detail;
 	let cell = loop.cell ?? "a cell";
 	let words = loop.condition;
 	if (words === "running") words = `running, ${cell} is executing`;

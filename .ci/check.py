@@ -1,0 +1,129 @@
+"""Every check of the project, one after the other; the last lines say what failed and what was left out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import browser
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+REPORT = ROOT / "build" / "tests.xml"
+
+# mypy on the oldest and the newest Python: loopnb/internals branches on the version.
+LINTERS = {
+    "ruff check": ["ruff", "check"],
+    "ruff format": ["ruff", "format", "--check"],
+    "mypy, Python 3.11": ["mypy", "--strict", "--python-version", "3.11"],
+    "mypy, Python 3.14": ["mypy", "--strict", "--python-version", "3.14"],
+    "import-linter": ["lint-imports"],
+}
+
+
+@dataclass
+class Outcome:
+    """How one step ended.
+
+    Attributes:
+        name: Of the step.
+        passed: Whether it did.
+        took_s: Seconds.
+        detail: One line more.
+        left_out: What it could not run, with the reasons.
+    """
+
+    name: str
+    passed: bool
+    took_s: float
+    detail: str = ""
+    left_out: list[str] = field(default_factory=list)
+
+
+def lint(name: str, command: list[str]) -> Outcome:
+    """Run one linter, and show what it says if it is not content."""
+    began = time.monotonic()
+    tool, *arguments = command
+    ran = subprocess.run(
+        [BIN / tool, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    passed = ran.returncode == 0
+    print(f"{_word(passed)}  {name}", flush=True)
+    if not passed:
+        print(ran.stdout, flush=True)
+    return Outcome(name, passed, time.monotonic() - began)
+
+
+def run_tests() -> Outcome:
+    """Run pytest; the tests in the browser are left out where there is none."""
+    began = time.monotonic()
+    left_out, arguments = [], []
+    chromium = browser.ensure()
+    if chromium is None:
+        left_out = ["tests/browser: no Chromium was found, and none could be installed"]
+        arguments = ["--ignore=tests/browser"]
+    print(f"Browser: {chromium or 'none'}", flush=True)
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.unlink(missing_ok=True)
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", f"--junit-xml={REPORT}", *arguments, *sys.argv[1:]],
+        cwd=ROOT,
+        check=False,
+    )
+    detail, skipped = _read_report()
+    left_out += skipped
+    passed = ran.returncode == 0 and not (left_out and os.environ.get("CI") == "true")
+    return Outcome("pytest", passed, time.monotonic() - began, detail, left_out)
+
+
+def _read_report() -> tuple[str, list[str]]:
+    """Return the counts in a line, and each test that was skipped or is expected to fail."""
+    if not REPORT.exists():
+        return "no report was written", []
+    cases = list(ET.parse(REPORT).getroot().iter("testcase"))
+    bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skipped = [(case, mark) for case in cases if (mark := case.find("skipped")) is not None]
+    counts = f"{len(cases) - len(bad) - len(skipped)} passed, {len(bad)} failed, {len(skipped)} left out"
+    return counts, [
+        f"{case.get('classname', '')}.{case.get('name', '')}: {mark.get('message', '')}".lstrip(".")
+        for case, mark in skipped
+    ]
+
+
+def _word(passed: bool) -> str:
+    return "ok    " if passed else "FAILED"
+
+
+def main() -> int:
+    """Run all steps, whatever the earlier ones say. Arguments go to pytest."""
+    outcomes = [lint(name, command) for name, command in LINTERS.items()]
+    outcomes.append(run_tests())
+    print(f"\n{'-' * 78}")
+    for outcome in outcomes:
+        print(
+            f"{_word(outcome.passed)}  {outcome.name:<20} {outcome.took_s:6.1f} s  {outcome.detail}".rstrip()
+        )
+    left_out = [line for outcome in outcomes for line in outcome.left_out]
+    for line in left_out:
+        print(f"LEFT OUT  {line}")
+    failed = [outcome.name for outcome in outcomes if not outcome.passed]
+    print(
+        f"FAILED: {', '.join(failed)}"
+        if failed
+        else f"All passed{', but see what was left out' * bool(left_out)}."
+    )
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+# make demo   run notebooks/01_quickstart.ipynb in a real kernel, and render it as a page
+# make test   every check: ruff, mypy, import-linter, pytest with real kernels and a real browser
+# make lab    open 01_quickstart.ipynb in JupyterLab
+# make clean  remove all that these have made, .venv too
+#
+# Works with GNU make 3.81, which macOS has. Another Python: make demo PYTHON=python3.13
+
+PYTHON ?=
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lab clean
+.NOTPARALLEL:
+
+demo: .venv/.has-demo
+	.venv/bin/python notebooks/run.py notebooks/01_quickstart.ipynb
+
+test: .venv/.has-test
+	.venv/bin/python .ci/check.py
+
+lab: .venv/.has-lab
+	.venv/bin/jupyter lab notebooks/01_quickstart.ipynb
+
+.venv/.has-demo .venv/.has-test .venv/.has-lab: pyproject.toml
+	@PYTHON='$(PYTHON)' sh .ci/venv.sh
+	@echo "Installing loopnb and what '$(@:.venv/.has-%=%)' needs into .venv; this takes a minute the first time"
+	@$(PIP) -e '.[kernel]' --group '$(@:.venv/.has-%=%)'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find loopnb tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Tests of loopnb; the folders mirror the package."""

@@ -1,0 +1,69 @@
+"""Kernels for the tests: one that a module shares, and fresh ones."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# What a kernel says at its end when something was left behind.
+COMPLAINTS = ("was destroyed but it is pending", "Traceback (most recent call last)", "ResourceWarning")
+
+
+def assert_quiet(log: str) -> None:
+    """Fail if a kernel's log, as `shutdown()` returns it, holds a complaint."""
+    assert not [line for line in log.splitlines() if any(c in line for c in COMPLAINTS)], log
+
+
+@pytest.fixture
+def stock_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
+    """Start a kernel of its own for one test, without the extension."""
+    with KernelDriver(tmp_path_factory.mktemp("kernel")) as kernel:
+        yield kernel
+
+
+@pytest.fixture
+def fresh_kernel(stock_kernel: KernelDriver) -> KernelDriver:
+    """Start a kernel of its own for one test, with the extension loaded."""
+    stock_kernel.run("%load_ext loopnb")
+    return stock_kernel
+
+
+@pytest.fixture(scope="module")
+def module_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], KernelDriver]]:
+    """Keep a kernel for the tests of a module; it is started again when a test has ended it."""
+    running: list[KernelDriver] = []
+    with ExitStack() as stack:
+
+        def get() -> KernelDriver:
+            if not (running and running[-1].is_alive()):
+                kernel = stack.enter_context(KernelDriver(tmp_path_factory.mktemp("kernel")))
+                kernel.run("%load_ext loopnb")
+                running.append(kernel)
+            return running[-1]
+
+        yield get
+
+
+@pytest.fixture
+def kernel(module_kernel: Callable[[], KernelDriver]) -> Iterator[KernelDriver]:
+    """Lend the module's kernel, with the extension loaded, to one test and tidy up after it."""
+    lent = module_kernel()
+    yield lent
+    try:
+        assert lent.is_alive(), lent.log()
+        tidy(lent)
+    except BaseException:
+        lent.kill()
+        raise
+
+
+def tidy(kernel: KernelDriver) -> None:
+    """Bring a shared kernel back to where the next test expects it, and check that it got there."""
+    assert kernel.value("1 + 1") == 2

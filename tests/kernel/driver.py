@@ -1,0 +1,291 @@
+"""A real ipykernel process, driven as a front end drives it.
+
+Nothing here sleeps: one thread reads all channels, files each message under its parent and wakes whoever
+waits. Every wait has a timeout, and its error lists what was seen instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from jupyter_client.connect import write_connection_file
+
+from tests.kernel.requests import DEFAULT_TIMEOUT_S, Cell, CellResult, Comm, Request
+from tests.kernel.wire import KernelDiedError, Message, WaitTimedOutError, Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from tests.kernel.wire import Channel
+
+__all__ = [
+    "Cell",
+    "CellResult",
+    "Comm",
+    "KernelDiedError",
+    "KernelDriver",
+    "Message",
+    "Request",
+    "WaitTimedOutError",
+]
+
+START_TIMEOUT_S = 45.0
+
+# An ipykernel that has said it will end sometimes hangs: 7.4.0 in about one case in three, when its control
+# thread flushes a stream whose iopub thread has gone (10 s), and now and then for ever. Jupyter's own kernel
+# manager kills it after 5 s; so do we. The setting shortens the first kind.
+_END_GRACE_S = 5.0
+_SHORT_FLUSH = [
+    f"--IPKernelApp.exec_lines=__import__('sys').{name}.flush_timeout = 2" for name in ("stdout", "stderr")
+]
+
+
+class KernelDriver:
+    """Starts a kernel in *folder*, talks to it, and ends it.
+
+    Use it as a context manager. The kernel writes no history and reads no profile of the user's.
+
+    Attributes:
+        wire: All messages of the kernel process that runs now; a restart begins a new one.
+        log_path: What that process wrote to its real stdout and stderr.
+        was_killed: Whether the last process had to be killed although it had agreed to end.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        python: str = sys.executable,
+        arguments: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare a kernel without starting it.
+
+        Args:
+            folder: Its working directory; connection file, logs and IPython's own folder go there too.
+            python: The interpreter to run it with.
+            arguments: Further arguments for `ipykernel_launcher`.
+            env: Environment variables to add.
+        """
+        self.folder = folder
+        self._python = python
+        self._arguments = tuple(arguments)
+        self._env = dict(env or {})
+        self._launches = itertools.count(1)
+        self._cell_ids = itertools.count(1)
+        key = uuid.uuid4().hex.encode()
+        self._connection_file, info = write_connection_file(
+            str(folder / "connection.json"), ip="127.0.0.1", key=key
+        )
+        self._connection: dict[str, Any] = {**info}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.was_killed = False
+
+    def __enter__(self) -> Self:
+        self.launch()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Not the orderly way: it can take seconds. A test of that calls shutdown() itself.
+        self.kill()
+
+    # -- life ----------------------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Start the process and wait until it answers on every channel."""
+        self.log_path = self.folder / f"kernel-{next(self._launches)}.log"
+        with self.log_path.open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    self._python, "-m", "ipykernel_launcher", "-f", self._connection_file,
+                    "--HistoryManager.enabled=False", *_SHORT_FLUSH, *self._arguments,
+                ],
+                cwd=self.folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            self.wire = Wire(self._connection, self.is_alive)
+            self._wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _environment(self) -> dict[str, str]:
+        # JPY_PARENT_PID: the kernel ends itself when the tests are gone.
+        settings = {"JPY_PARENT_PID": str(os.getpid()), "IPYTHONDIR": str(self.folder / "ipython")}
+        return {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", **settings, **self._env}
+
+    def _wait_ready(self) -> None:
+        # The first answers on iopub get lost when its subscription is still on the way: ask again.
+        for attempt in itertools.count(1):
+            asked = Request(self.wire, self.wire.send("shell", "kernel_info_request", {}))
+            try:
+                asked.wait_reply(START_TIMEOUT_S)
+                asked.wait_idle(0.5)
+            except KernelDiedError as error:
+                raise KernelDiedError(f"{error}\n{self.log()}") from None
+            except WaitTimedOutError as error:
+                if asked.reply is None or attempt == 20:
+                    raise WaitTimedOutError(f"{error}\n{self.log()}") from None
+            else:
+                return
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The kernel process."""
+        assert self._process is not None, "launch() has not been called"
+        return self._process
+
+    def is_alive(self) -> bool:
+        """Whether the kernel process is running."""
+        return self.process.poll() is None
+
+    def log(self) -> str:
+        """Return what the process has written to its real stdout and stderr, past its own output capture."""
+        return self.log_path.read_text(errors="replace")
+
+    def interrupt(self) -> None:
+        """Send SIGINT to the kernel's process group, as JupyterLab's stop button does.
+
+        A kernel ignores it between cells: wait for output of the cell first.
+        """
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def shutdown(self, timeout: float = DEFAULT_TIMEOUT_S) -> str:
+        """End the kernel as a front end does; return its log and what it printed from then on.
+
+        Args:
+            timeout: Seconds until it must have agreed to end.
+        """
+        return self._end(timeout, restart=False)
+
+    def restart(self, timeout: float = DEFAULT_TIMEOUT_S) -> str:
+        """Do the same, then start another process on the same ports."""
+        said = self._end(timeout, restart=True)
+        self.launch()
+        return said
+
+    def _end(self, timeout: float, *, restart: bool) -> str:
+        before = len(self.wire.messages)
+        request = Request(self.wire, self.wire.send("control", "shutdown_request", {"restart": restart}))
+        self.was_killed = False
+        try:
+            request.wait_reply(timeout)
+            self.process.wait(_END_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self.was_killed = True
+        finally:
+            self.kill()
+        streams = [m.content["text"] for m in self.wire.messages[before:] if m.msg_type == "stream"]
+        return self.log() + "".join(streams)
+
+    def kill(self) -> None:
+        """End the process at once, if it still runs, and stop reading."""
+        if self.is_alive():
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+        self.wire.close()
+
+    # -- cells ---------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        code: str,
+        *,
+        cell_id: str | None = None,
+        subshell_id: str | None = None,
+        silent: bool = False,
+        stop_on_error: bool = True,
+    ) -> Cell:
+        """Send a cell and return at once.
+
+        Args:
+            code: Its source.
+            cell_id: What the front end calls the cell. None makes a new id; "" sends none.
+            subshell_id: From `create_subshell()`; None is the main shell.
+            silent: No output, no events but `pre_execute`, no number.
+            stop_on_error: Whether an error aborts the cells that are queued behind.
+        """
+        sent_id = f"cell-{next(self._cell_ids)}" if cell_id is None else cell_id
+        content = {
+            "code": code, "silent": silent, "store_history": not silent, "user_expressions": {},
+            "allow_stdin": False, "stop_on_error": stop_on_error,
+        }  # fmt: skip
+        metadata = {"cellId": sent_id} if sent_id else {}
+        msg_id = self.wire.send(
+            "shell", "execute_request", content, metadata=metadata, subshell_id=subshell_id
+        )
+        return Cell(self.wire, msg_id, code, sent_id)
+
+    def execute(
+        self,
+        code: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        cell_id: str | None = None,
+        subshell_id: str | None = None,
+    ) -> CellResult:
+        """Run a cell to its end; an error in it is a result, not an exception. See `start()`."""
+        return self.start(code, cell_id=cell_id, subshell_id=subshell_id).wait(timeout)
+
+    def run(self, code: str, *, timeout: float = DEFAULT_TIMEOUT_S, cell_id: str | None = None) -> CellResult:
+        """Run a cell that must succeed."""
+        return self.execute(code, timeout=timeout, cell_id=cell_id).expect_ok()
+
+    def value(self, expression: str, *, timeout: float = DEFAULT_TIMEOUT_S) -> Any:
+        """Evaluate *expression*, whose repr must be a literal, outside any cell."""
+        content = {
+            "code": "", "silent": True, "store_history": False, "allow_stdin": False,
+            "user_expressions": {"value": expression},
+        }  # fmt: skip
+        answer = self.ask("execute_request", content, timeout=timeout)["user_expressions"]["value"]
+        assert answer["status"] == "ok", answer
+        return ast.literal_eval(answer["data"]["text/plain"])
+
+    # -- other requests ------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        msg_type: str,
+        content: Mapping[str, Any],
+        *,
+        channel: Channel = "shell",
+        timeout: float = DEFAULT_TIMEOUT_S,
+    ) -> dict[str, Any]:
+        """Send any other request, such as `complete_request`, and return the content of its reply."""
+        return Request(self.wire, self.wire.send(channel, msg_type, content)).wait_reply(timeout)
+
+    def create_subshell(self) -> str:
+        """Make a subshell (ipykernel 7) and return its id."""
+        answer = self.ask("create_subshell_request", {}, channel="control")
+        assert answer["status"] == "ok", answer
+        return str(answer["subshell_id"])
+
+    # -- comms ---------------------------------------------------------------------------------------
+
+    def open_comm(self, target_name: str, data: Any = None) -> Comm:
+        """Open a comm from this side."""
+        comm = Comm(self.wire, uuid.uuid4().hex)
+        content = {"comm_id": comm.comm_id, "target_name": target_name, "data": data or {}}
+        self.wire.send("shell", "comm_open", content)
+        return comm
+
+    def comm(self, comm_id: str) -> Comm:
+        """Take hold of a comm that the kernel opened, such as `result.widget_id`."""
+        return Comm(self.wire, comm_id)

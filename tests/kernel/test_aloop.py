@@ -1,0 +1,250 @@
+"""`%%aloop` and `%aloop` in a real kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.kernel.driver import KernelDriver
+
+
+@pytest.fixture(autouse=True)
+def imports(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio, loopnb\nvalue = None")
+
+
+def test_the_last_expression_is_displayed_and_names_are_the_users(kernel: KernelDriver) -> None:
+    cell = kernel.run("%%aloop\nawait asyncio.sleep(0.01)\nvalue = 5\nvalue + 1")
+
+    assert cell.result == "6"
+    assert kernel.value("value") == 5
+
+
+def test_a_trailing_semicolon_hides_the_value(kernel: KernelDriver) -> None:
+    assert kernel.run("%%aloop\nawait asyncio.sleep(0, 6);").result == ""
+
+
+def test_other_magics_work_inside(kernel: KernelDriver) -> None:
+    cell = kernel.run("%%aloop\nx = %sx echo shell\nawait asyncio.sleep(0)\n%who_ls str\nx[0]")
+
+    assert cell.result == "'shell'"
+
+
+def test_it_runs_as_a_tracked_task_of_that_name(kernel: KernelDriver) -> None:
+    cell = kernel.run(
+        "%%aloop -n mine\nvalue = [(t.name, t.state) for t in loopnb.tasks()]\nasyncio.current_task().get_name()"
+    )
+
+    assert cell.result == "'mine'"
+    assert ("mine", "running") in kernel.value("value")
+
+
+def test_a_background_cell_does_not_wait(kernel: KernelDriver) -> None:
+    kernel.run("%%aloop -b -n ticker -o handle\nwhile True:\n    await asyncio.sleep(0.01)")
+
+    (record,) = kernel.value("[(t.name, t.state, t.waits_for) for t in loopnb.tasks() if t.name == 'ticker']")
+    assert record == ("ticker", "waiting", "sleep()")
+    kernel.run("%loopnb cancel ticker")
+    assert kernel.execute("await handle").ename == "CancelledError"
+
+
+def test_the_handle_of_a_background_cell_gives_its_value(kernel: KernelDriver) -> None:
+    kernel.run("%%aloop -b -o handle\nawait asyncio.sleep(0.01)\n'value'")
+
+    assert kernel.run("await handle").result == "'value'"
+    assert kernel.value("handle.result()") == "value"
+
+
+def test_running_a_background_cell_again_replaces_the_earlier_run(kernel: KernelDriver) -> None:
+    code = (
+        "%%aloop -b -n feed\ntry:\n    await asyncio.sleep(60)\nfinally:\n    await asyncio.sleep(0.05)\n"
+        "    ended.append('cleaned up')"
+    )
+    kernel.run("ended = []")
+    kernel.run(code, cell_id="feed-cell")
+    kernel.run("await asyncio.sleep(0)")
+
+    kernel.run(code, cell_id="feed-cell")
+
+    assert kernel.value("ended") == ["cleaned up"]
+    assert kernel.value("[t.name for t in loopnb.tasks()].count('feed')") == 1
+    kernel.run("%loopnb cancel feed")
+
+
+def test_a_name_in_use_by_another_cell_is_an_error(kernel: KernelDriver) -> None:
+    kernel.run("%%aloop -b -n taken\nawait asyncio.sleep(60)", cell_id="one")
+
+    result = kernel.execute("%%aloop -b -n taken\nawait asyncio.sleep(60)", cell_id="two")
+
+    assert result.ename == "UsageError"
+    assert "'taken' is in use" in result.evalue
+    kernel.run("%loopnb cancel taken")
+
+
+def test_output_and_failure_of_a_background_cell_go_to_that_cell(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        "%%aloop -b\nawait asyncio.sleep(0.1)\nprint('late output')\nawait asyncio.sleep(0)\n1 / 0"
+    )
+    cell.wait().expect_ok()
+
+    other = kernel.run("await asyncio.sleep(0.3)")
+
+    assert "late output" in cell.wait_late("late output")
+    assert "ZeroDivisionError" in cell.wait_late("ZeroDivisionError")
+    assert "loopnb" not in cell.late_text
+    assert "late output" not in other.stdout
+
+
+def test_a_background_cell_that_never_awaits_is_refused(kernel: KernelDriver) -> None:
+    result = kernel.execute("%%aloop -b\nx = 1")
+
+    assert result.ename == "UsageError"
+    assert "asyncio.to_thread" in result.evalue
+
+
+def test_a_timeout_says_where_the_task_was_waiting(kernel: KernelDriver) -> None:
+    result = kernel.execute("%%aloop -t 0.05 -n slow\nasync def f():\n    await asyncio.sleep(9)\nawait f()")
+
+    assert result.ename == "TimeoutError"
+    assert "'slow'" in result.evalue
+    assert "sleep() at f In[" in result.evalue
+
+
+def test_a_timeout_waits_for_the_cleanup(kernel: KernelDriver) -> None:
+    kernel.execute(
+        "%%aloop -t 0.05\ntry:\n    await asyncio.sleep(9)\nfinally:\n    await asyncio.sleep(0.05)\n    value = 'clean'"
+    )
+
+    assert kernel.value("value") == "clean"
+
+
+def test_exceptions_look_as_in_a_plain_cell(kernel: KernelDriver) -> None:
+    kernel.run("def inner():\n    1 / 0")
+
+    result = kernel.execute("%%aloop\nawait asyncio.sleep(0)\ninner()")
+
+    assert result.ename == "ZeroDivisionError"
+    assert "----> 3 inner()" in result.traceback
+    assert "loopnb" not in result.traceback
+    assert "__import__" not in result.traceback
+
+
+def test_a_syntax_error_looks_as_in_a_plain_cell(kernel: KernelDriver) -> None:
+    plain = kernel.execute("\nx = = 1")
+    kernel.run("value = 'kept'")
+
+    result = kernel.execute("%%aloop\nx = = 1")
+
+    assert result.ename == "SyntaxError"
+    assert result.traceback.splitlines()[1:] == plain.traceback.splitlines()[1:]
+    assert "line 2" in result.evalue
+    assert kernel.value("value") == "kept"
+
+
+@pytest.mark.parametrize("magic", ["%%time", "%%capture output"])
+def test_it_works_under_another_magic_by_a_nested_run(kernel: KernelDriver, magic: str) -> None:
+    kernel.run(f"{magic}\n%%aloop\nawait asyncio.sleep(0.01)\nvalue = 'nested'")
+
+    assert kernel.value("value") == "nested"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("asyncio.sleep(0.01, 'line')", "'line'"),
+        ("await asyncio.sleep(0.01, 'line')", "'line'"),
+        ("-n named f(lambda n: n -1)", "4"),
+        ('g("a  b", x) -n', "'a  b'"),
+        ("-t 5 --name 'two words' asyncio.sleep(0, asyncio.current_task() is None)", "False"),
+    ],
+)
+def test_the_line_form_awaits_what_stands_behind_the_options(
+    kernel: KernelDriver, line: str, shown: str
+) -> None:
+    kernel.run(
+        "async def f(fn): return fn(5)\nn = 0\nx = 1\n"
+        "class Text(str):\n    def __sub__(self, other): return asyncio.sleep(0, str(self))\n"
+        "def g(text, x): return Text(text)"
+    )
+
+    assert kernel.run(f"%aloop {line}").result == shown
+
+
+def test_the_line_form_stores_its_value(kernel: KernelDriver) -> None:
+    kernel.run("%aloop -o value asyncio.sleep(0, 'stored')")
+
+    assert kernel.value("value") == "stored"
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("%%aloop -x\n1", "-x"),
+        ("%%aloop -t -1\nawait asyncio.sleep(0)", "seconds above 0"),
+        ("%%aloop -t soon\nawait asyncio.sleep(0)", "seconds above 0"),
+        ("%%aloop -o not-a-name\nawait asyncio.sleep(0)", "name of a variable"),
+        ("%%aloop code here\nawait asyncio.sleep(0)", "below the first line"),
+        ("%aloop", "missing"),
+        ("%aloop -n only", "missing"),
+        ("%loopnb nonsense", "nonsense"),
+        ("%loopnb cancel nobody", "No live task is called 'nobody'"),
+        ("%loopnb cancel", "which task"),
+        ("%loopnb tasks more", "takes nothing more"),
+    ],
+)
+def test_bad_input_is_told_and_nothing_is_lost(kernel: KernelDriver, cell: str, says: str) -> None:
+    kernel.run("value = 'kept'")
+
+    result = kernel.execute(cell)
+
+    assert result.ename == "UsageError"
+    assert says in result.evalue
+    assert kernel.value("value") == "kept"
+
+
+def test_a_syntax_error_in_the_line_form_is_shown_as_one(kernel: KernelDriver) -> None:
+    assert kernel.execute("%aloop f(").ename == "SyntaxError"
+
+
+def test_the_line_form_wants_something_to_await(kernel: KernelDriver) -> None:
+    result = kernel.execute("%aloop 42")
+
+    assert result.ename == "UsageError"
+    assert "42" in result.evalue
+
+
+def test_the_help_lists_the_options(kernel: KernelDriver) -> None:
+    reply = kernel.value("get_ipython().find_line_magic('aloop').__doc__")
+
+    assert all(option in reply for option in ("--name", "--background", "--timeout", "--out"))
+
+
+def test_the_task_list_names_cell_and_place(kernel: KernelDriver) -> None:
+    started = kernel.run("%%aloop -b -n listed\nasync def f():\n    await asyncio.sleep(60)\nawait f()")
+    kernel.run("await asyncio.sleep(0)")
+
+    cell = kernel.run("%loopnb tasks")
+
+    assert "listed" in cell.stdout
+    assert f"In[{started.execution_count}]" in cell.stdout
+    assert "sleep()" in cell.stdout
+    assert f"f In[{started.execution_count}], line 3" in cell.stdout
+    kernel.run("%loopnb cancel listed")
+
+
+def test_the_status_names_loop_and_engine(kernel: KernelDriver) -> None:
+    cell = kernel.run("%loopnb")
+
+    assert "EventLoop" in cell.stdout
+    assert "handoff" in cell.stdout
+
+
+def test_a_task_is_cancelled_by_its_number(kernel: KernelDriver) -> None:
+    kernel.run("%%aloop -b -n numbered -o handle\nawait asyncio.sleep(60)")
+    number = kernel.value("[t.number for t in loopnb.tasks() if t.name == 'numbered'][0]")
+
+    kernel.run(f"%loopnb cancel {number}")
+
+    assert kernel.execute("await handle").ename == "CancelledError"

@@ -1,0 +1,137 @@
+"""Loading and unloading in a real kernel: quiet, repeatable, without a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.kernel.driver import KernelDriver
+
+# Everything loopnb could have left behind, by identity: modules and classes of asyncio, the loop, the
+# shell, the kernel, and the tables they keep. Values are kept alive so that no id is used twice.
+FINGERPRINT = """
+import asyncio, signal, sys
+def fingerprint():
+    loop, shell = asyncio.get_running_loop(), get_ipython()
+    owners = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "asyncio"}
+    owners |= {f"{module.__name__}.{cls.__qualname__}": cls
+               for module in list(owners.values()) for cls in vars(module).values()
+               if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
+    owners |= {type(loop).__name__: type(loop), "shell class": type(shell), "kernel class": type(shell.kernel)}
+    seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
+    seen |= {f"{name}.__code__": value.__code__ for name, value in list(seen.items()) if hasattr(value, "__code__")}
+    for name, owner in {"loop": loop, "shell": shell, "kernel": shell.kernel}.items():
+        seen |= {f"{name}.{key}": value for key, value in vars(owner).items()}
+    tables = {"line": shell.magics_manager.magics["line"], "cell": shell.magics_manager.magics["cell"],
+              "registry": shell.magics_manager.registry,
+              **{f"events {name}": dict(enumerate(fns)) for name, fns in shell.events.callbacks.items()},
+              "transformers": dict(enumerate(shell.input_transformers_cleanup)),
+              "post": dict(enumerate(shell.input_transformers_post)),
+              "ast": dict(enumerate(shell.ast_transformers)),
+              "configurables": dict(enumerate(shell.configurables))}
+    seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
+    seen |= {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
+             "handler": loop.get_exception_handler(), "hooks": sys.get_asyncgen_hooks().firstiter}
+    return seen
+def same(one, other):
+    return one is other or (hasattr(one, "__self__") and one == other)
+# What the kernel itself changes from cell to cell, or the loop from pass to pass.
+MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle", "loop._asyncgens",
+         "kernel._shell_context", "shell._last", "shell.last_", "kernel.saved_sigint", "kernel._parent",
+         "shell._parent_header", "shell._trait_values", "kernel._trait_values", "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
+get_ipython().run_line_magic("unload_ext", "nothing")  # IPython loads this magic when it is first used
+def difference(before, after):
+    names = {*before, *after}
+    return sorted(n for n in names if not same(before.get(n), after.get(n)) and not n.startswith(MOVES))
+"""
+
+
+def test_loading_prints_nothing(stock_kernel: KernelDriver) -> None:
+    cell = stock_kernel.start("%load_ext loopnb")
+
+    cell.wait().expect_ok()
+
+    assert cell.text == ""
+
+
+def test_loading_twice_is_harmless(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run("%load_ext loopnb")
+
+    again = stock_kernel.run("%load_ext loopnb")
+    stock_kernel.run("import loopnb; loopnb.load_ipython_extension(get_ipython())")
+
+    assert "already loaded" in again.stdout + again.stderr
+    assert stock_kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
+
+
+def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(FINGERPRINT)
+    stock_kernel.run("import loopnb.ipython.extension, loopnb.widget")  # a module imported is no trace
+    stock_kernel.run("before = fingerprint()")
+
+    stock_kernel.run("%load_ext loopnb")
+    assert stock_kernel.value("difference(before, fingerprint())") != []
+    stock_kernel.run("asyncio.run(asyncio.sleep(0.01))")
+    stock_kernel.run("await asyncio.sleep(0.01)")
+    stock_kernel.run("%%aloop\nawait asyncio.sleep(0.01)")
+    stock_kernel.run("import loopnb; loopnb.show()")
+    stock_kernel.run("%unload_ext loopnb")
+
+    assert stock_kernel.value("difference(before, fingerprint())") == []
+
+
+def test_unloading_in_the_cell_that_loads_leaves_no_trace(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(FINGERPRINT)
+    stock_kernel.run("import loopnb.ipython.extension")
+    stock_kernel.run("before = fingerprint()")
+
+    stock_kernel.run("%load_ext loopnb\nasyncio.run(asyncio.sleep(0.01))\n%unload_ext loopnb")
+
+    assert stock_kernel.value("difference(before, fingerprint())") == []
+    assert stock_kernel.execute("asyncio.run(asyncio.sleep(0))").ename == "RuntimeError"
+
+
+def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio\nasync def slow(): await asyncio.sleep(0.2); return 'done'")
+    fresh_kernel.run("%%aloop -b -o handle\nreturn_value = await slow()")
+
+    fresh_kernel.run("%unload_ext loopnb")
+
+    fresh_kernel.run("await handle")
+    assert fresh_kernel.value("return_value") == "done"
+
+
+def test_loading_again_after_unloading_works(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("%unload_ext loopnb")
+    fresh_kernel.run("%load_ext loopnb")
+    fresh_kernel.run("%reload_ext loopnb")
+
+    assert fresh_kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
+
+
+def test_a_nested_run_works_in_the_very_cell_that_loads(stock_kernel: KernelDriver) -> None:
+    cell = stock_kernel.run(
+        "%load_ext loopnb\nimport asyncio\nprint(asyncio.run(asyncio.sleep(0.05, 'in the same cell')))"
+    )
+
+    assert cell.stdout == "in the same cell\n"
+    assert stock_kernel.value("1 + 1") == 2
+
+
+def test_the_functions_say_that_nothing_is_loaded(stock_kernel: KernelDriver) -> None:
+    result = stock_kernel.execute("import loopnb\nloopnb.tasks()")
+
+    assert result.ename == "NotLoadedError"
+    assert "%load_ext loopnb" in result.evalue
+
+
+def test_loading_where_there_is_no_shell_says_what_to_do() -> None:
+    import loopnb
+    from loopnb.errors import UnsupportedKernelError
+
+    with pytest.raises(UnsupportedKernelError) as caught:
+        loopnb.load_ipython_extension(None)
+
+    assert "no IPython shell" in caught.value.reason

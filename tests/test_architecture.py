@@ -1,0 +1,164 @@
+"""The shape of the code: sizes, layers that no linter sees, what an import does, what lies at the top."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "loopnb").rglob("*.py"))
+OUTSIDE_INTERNALS = [path for path in MODULES if "internals" not in path.relative_to(ROOT).parts]
+
+MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 30
+
+# `path: lines` or `path:function: lines`, each with the reason why it is better whole.
+LONGER: dict[str, int] = {}
+
+TOP_LEVEL = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "binder",
+    "loopnb",
+    "notebooks",
+    "pyproject.toml",
+    "tests",
+}
+
+
+def name_of(path: Path) -> str:
+    """Return *path* as seen from the root of the repository."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def sizes_of(path: Path) -> dict[str, int]:
+    """Measure a module, and the body of each of its functions without the docstring, in lines."""
+    source = path.read_text(encoding="utf-8")
+    sizes = {name_of(path): len(source.splitlines())}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[ast.get_docstring(node) is not None :]
+            lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+            sizes[f"{name_of(path)}:{node.name}"] = lines
+    return sizes
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_and_functions_are_short(path: Path) -> None:
+    for what, lines in sizes_of(path).items():
+        usual = MAX_FUNCTION_LINES if ":" in what else MAX_MODULE_LINES
+        assert lines <= LONGER.get(what, usual), f"{what} has {lines} lines; split it by concern"
+
+
+def test_no_exception_to_the_sizes_is_out_of_date() -> None:
+    sizes = {what: lines for path in MODULES for what, lines in sizes_of(path).items()}
+
+    assert {what: sizes.get(what) for what in LONGER} == LONGER
+
+
+@pytest.mark.parametrize("path", OUTSIDE_INTERNALS, ids=name_of)
+def test_private_names_are_not_reached_by_string(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(
+                func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"),
+                args=[_, ast.Constant(value=str(name)), *_],
+            ):
+                pass
+            case ast.Call(
+                func=ast.Name(id="attrgetter" | "methodcaller") | ast.Attribute(attr="attrgetter"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                pass
+            case ast.Subscript(
+                value=ast.Call(func=ast.Name(id="vars")) | ast.Attribute(attr="__dict__"),
+                slice=ast.Constant(value=str(name)),
+            ):
+                pass
+            case _:
+                continue
+        assert not name.startswith("_") or name.startswith("__"), (
+            f"{name_of(path)}:{node.lineno} reaches {name!r}"
+        )
+
+
+def run_python(code: str) -> object:
+    """Run *code* in a fresh interpreter and return the JSON it prints."""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_importing_loopnb_imports_nothing_heavy() -> None:
+    heavy = ["IPython", "anywidget", "greenlet", "ipykernel", "ipywidgets", "tornado", "traitlets", "zmq"]
+
+    assert (
+        run_python(f"""
+import json, sys
+import loopnb
+print(json.dumps([name for name in {heavy} if name in sys.modules]))
+""")
+        == []
+    )
+
+
+IMPORT_EVERYTHING = """
+import importlib, json, pkgutil
+import loopnb
+
+def import_everything():
+    for module in pkgutil.walk_packages(loopnb.__path__, "loopnb."):
+        importlib.import_module(module.name)
+
+def public():
+    return {name: getattr(loopnb, name) for name in loopnb.__all__}
+"""
+
+
+def test_public_names_survive_the_import_of_every_submodule() -> None:
+    assert (
+        run_python(f"""{IMPORT_EVERYTHING}
+before = public()
+import_everything()
+print(json.dumps([name for name, value in public().items() if value is not before[name]]))
+""")
+        == []
+    )
+
+
+def test_a_public_function_is_one_whatever_was_imported_before() -> None:
+    modules = run_python(f"""{IMPORT_EVERYTHING}
+import_everything()
+print(json.dumps([name for name, value in public().items() if type(value).__name__ == "module"]))
+""")
+
+    assert set(modules) <= {"errors", "nesting"}  # type: ignore[call-overload] # it is a list: printed above
+
+
+def top_level() -> set[str]:
+    """Name what the repository holds at its top, dotfiles left out."""
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        found = {line.split("/")[0] for line in listed.stdout.splitlines()}
+    else:  # an unpacked archive
+        found = {path.name for path in ROOT.iterdir()} - {"build", "dist"}
+    return {name for name in found if not name.startswith(".")}
+
+
+def test_the_top_level_holds_what_every_project_has() -> None:
+    assert top_level() <= TOP_LEVEL

@@ -1,0 +1,134 @@
+"""What a snapshot looks like as text and as HTML."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from loopnb import views
+from loopnb.records import CellRef, LoopState, Snapshot, TaskRecord
+
+if TYPE_CHECKING:
+    from loopnb.records import LoopCondition
+
+AGES = json.loads((Path(__file__).parent / "widget" / "ages.json").read_text(encoding="utf-8"))
+
+
+def loop(condition: LoopCondition = "idle", *, detail: str = "", cell: CellRef | None = None) -> LoopState:
+    return LoopState("Loop", condition, detail, 1, "handoff", 0, cell)
+
+
+def task(number: int, name: str, *, cell: CellRef | None = None) -> TaskRecord:
+    return TaskRecord(number, name, "tick", "waiting", 12.3, cell, "In[4]:1", "tick In[4]:3", "sleep")
+
+
+def snapshot(*tasks: TaskRecord) -> Snapshot:
+    return Snapshot("epoch", 1_800_000_000.0, loop(), tasks)
+
+
+class Tags(HTMLParser):
+    """Collects the tags of a page, and checks that each is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.append(tag)
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize(("age_s", "text"), AGES)
+def test_an_age_is_said_as_people_do(age_s: float, text: str) -> None:
+    assert views.age_text(age_s) == text
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        (loop(), "idle"),
+        (loop("closed"), "closed"),
+        (loop("running", cell=CellRef("x", 4)), "running, In[4] is executing"),
+        (loop("running"), "running, a cell is executing"),
+        (loop("nested", cell=CellRef(None, 4)), "running, In[4] waits in a nested run"),
+        (loop("set aside", detail="set aside by In[4]:1"), "set aside by In[4]:1"),
+        (loop("idle", detail="no nesting"), "idle (no nesting)"),
+    ],
+)
+def test_the_condition_is_one_clause(state: LoopState, text: str) -> None:
+    assert views.condition_text(state) == text
+
+
+def test_the_status_is_aligned_lines() -> None:
+    assert views.status_text(snapshot(task(1, "feed"))).splitlines() == [
+        "loop    #1, Loop, idle",
+        "engine  handoff",
+        "parked  0 stacks",
+        "tasks   1 live",
+    ]
+
+
+def test_the_table_is_aligned() -> None:
+    shown = views.tasks_text(snapshot(task(3, "feed"), task(12, "ticker", cell=CellRef("x", 4))))
+
+    assert shown.splitlines() == [
+        " #  name    coroutine  state    age   spawned by  waits for",
+        " 3  feed    tick       waiting  12 s  -           sleep at tick In[4]:3",
+        "12  ticker  tick       waiting  12 s  In[4]       sleep at tick In[4]:3",
+    ]
+
+
+def test_without_tasks_the_table_says_so() -> None:
+    assert views.tasks_text(snapshot()) == "No live tasks."
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "bell\a", "\u202eback", "\ud800"])
+def test_a_name_can_neither_break_a_line_nor_drive_a_terminal(name: str) -> None:
+    shown = views.tasks_text(snapshot(task(1, name)))
+
+    assert len(shown.splitlines()) == 2
+    assert all(char.isprintable() for char in shown.replace("\n", ""))
+
+
+def test_a_long_name_is_cut() -> None:
+    shown = views.tasks_text(snapshot(task(1, "n" * 500)))
+
+    assert max(map(len, shown.splitlines())) < 120
+
+
+def test_the_page_escapes_what_users_wrote() -> None:
+    page = views.snapshot_html(snapshot(task(1, '<script>alert("1")</script>')))
+
+    assert "script" not in Tags(page).seen
+    assert "&lt;script&gt;" in page
+
+
+def test_the_page_is_one_table_with_a_row_per_task() -> None:
+    tags = Tags(views.snapshot_html(snapshot(task(1, "a"), task(2, "b"))))
+
+    assert tags.open == []
+    assert tags.seen.count("tr") == 3
+    assert tags.seen.count("th") == len(views.COLUMNS)
+
+
+def test_the_page_sets_no_colour_of_text_or_background() -> None:
+    page = views.snapshot_html(snapshot(task(1, "a")))
+
+    assert "background" not in page
+    assert ";color:" not in page
+
+
+def test_a_long_page_says_what_it_leaves_out() -> None:
+    page = views.snapshot_html(snapshot(*(task(number, "a") for number in range(views.HTML_ROWS + 7))))
+
+    assert Tags(page).seen.count("tr") == views.HTML_ROWS + 1
+    assert "7 more tasks are not shown" in page
