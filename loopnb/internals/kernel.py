@@ -44,7 +44,7 @@ def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
         return io_loop.asyncio_loop  # type: ignore[no-any-return]  # tornado is untyped here
     from IPython.core.async_helpers import get_asyncio_loop
 
-    return get_asyncio_loop()  # type: ignore[no-any-return,no-untyped-call]  # untyped
+    return get_asyncio_loop()  # type: ignore[no-any-return]  # untyped
 
 
 def is_kernel_thread() -> bool:

@@ -27,6 +27,9 @@ _ASYNCIO_GLOBALS = frozenset(
 )
 
 
+_GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
+
+
 def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
     """Return the future that *task* waits for; None if it is due to step (`Task._fut_waiter`)."""
     return task._fut_waiter  # type: ignore[attr-defined,no-any-return]  # private
@@ -34,8 +37,8 @@ def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
 
 def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
     """Return what a `gather()` waits for; None if *future* is none (`_GatheringFuture._children`)."""
-    if isinstance(future, asyncio.tasks._GatheringFuture):
-        return future._children  # type: ignore[no-any-return,attr-defined]  # private
+    if isinstance(future, _GatheringFuture):
+        return future._children  # type: ignore[no-any-return]  # untyped, since private
     return None
 
 

@@ -17,7 +17,7 @@ def show_widget() -> None:
     """Display the session's widget in the current cell."""
     from IPython.display import display
 
-    display(_widget_of(session.current("show")))  # type: ignore[no-untyped-call]  # IPython's
+    display(_widget_of(session.current("show")))
 
 
 def close_widget(of: Session) -> None:

@@ -79,7 +79,7 @@ def _build(shell: Any, parts: ExitStack) -> None:
     cells = Cells(shell, changed)
     interrupts = _hook_interrupts(shell, session, cells, parts)
     magics = LoopMagics(shell, session)
-    magics.runner = Aloop(shell, session, cells, interrupts, LoopMagics.aloop.parser)
+    magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
     _register_magics(shell, magics, parts)
     magics.runner.start()
     parts.callback(magics.runner.stop)

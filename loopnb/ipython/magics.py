@@ -15,6 +15,7 @@ from loopnb.ipython.display import show_widget
 from loopnb.session import users_frames
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser
     from collections.abc import Callable
 
     from loopnb.ipython.aloop import Aloop
@@ -34,6 +35,13 @@ class LoopMagics(Magics):
         super().__init__(shell=shell)
         self._session = session
         self.runner: Aloop | None = None  # set once it has been built around our parser
+
+    @property
+    def parser(self) -> ArgumentParser:
+        """Parses the options of `%aloop`, as declared below."""
+        aloop: Any = LoopMagics.aloop
+        parser: ArgumentParser = aloop.parser
+        return parser
 
     @line_cell_magic
     @magic_arguments()

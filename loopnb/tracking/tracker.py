@@ -107,8 +107,7 @@ class Tracker:
 
     def live(self) -> list[asyncio.Task[Any]]:
         """Return the live tasks of the loop, oldest first, the kernel's own left out."""
-        everyone: set[asyncio.Task[Any]] = asyncio.all_tasks(self._loop)
-        tasks = [task for task in everyone if not self._is_kernel_task(task)]
+        tasks = [task for task in asyncio.all_tasks(self._loop) if not self._is_kernel_task(task)]
         return sorted(tasks, key=self.number_of)
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
@@ -120,14 +119,13 @@ class Tracker:
             TaskNotFoundError: There is none.
         """
         tasks = self.live()
+        named = [task for task in tasks if task.get_name() == wanted]
         text = str(wanted).strip().lstrip("#")
-        for task in reversed(tasks):
-            if isinstance(wanted, str) and task.get_name() == wanted:
-                return task
-        for task in tasks:
-            if text.isdecimal() and self.number_of(task) == int(text):
-                return task
-        raise TaskNotFoundError(str(wanted), [task.get_name() for task in tasks])
+        number = int(text) if text.isdecimal() else None
+        numbered = [task for task in tasks if self.number_of(task) == number]
+        if not named and not numbered:
+            raise TaskNotFoundError(str(wanted), [task.get_name() for task in tasks])
+        return (numbered + named)[-1]
 
     def records(self) -> tuple[TaskRecord, ...]:
         """Return a record of each live task, oldest first, the kernel's own left out."""

@@ -34,7 +34,8 @@ def test_other_magics_work_inside(kernel: KernelDriver) -> None:
 
 def test_it_runs_as_a_tracked_task_of_that_name(kernel: KernelDriver) -> None:
     cell = kernel.run(
-        "%%aloop -n mine\nvalue = [(t.name, t.state) for t in loopnb.tasks()]\nasyncio.current_task().get_name()"
+        "%%aloop -n mine\nvalue = [(t.name, t.state) for t in loopnb.tasks()]\n"
+        "asyncio.current_task().get_name()"
     )
 
     assert cell.result == "'mine'"
@@ -114,7 +115,8 @@ def test_a_timeout_says_where_the_task_was_waiting(kernel: KernelDriver) -> None
 
 def test_a_timeout_waits_for_the_cleanup(kernel: KernelDriver) -> None:
     kernel.execute(
-        "%%aloop -t 0.05\ntry:\n    await asyncio.sleep(9)\nfinally:\n    await asyncio.sleep(0.05)\n    value = 'clean'"
+        "%%aloop -t 0.05\ntry:\n    await asyncio.sleep(9)\n"
+        "finally:\n    await asyncio.sleep(0.05)\n    value = 'clean'"
     )
 
     assert kernel.value("value") == "clean"

@@ -84,8 +84,10 @@ def test_a_second_interrupt_ends_a_step_that_blocks(kernel: KernelDriver) -> Non
 
 def test_a_second_interrupt_ends_a_nested_run_that_swallows_the_first(kernel: KernelDriver) -> None:
     kernel.run(
-        "async def swallow():\n    try:\n        print('waits', flush=True)\n        await asyncio.sleep(60)\n"
-        "    except asyncio.CancelledError:\n        print('swallowed', flush=True)\n        await asyncio.sleep(0.5)"
+        "async def swallow():\n    try:\n"
+        "        print('waits', flush=True)\n        await asyncio.sleep(60)\n"
+        "    except asyncio.CancelledError:\n"
+        "        print('swallowed', flush=True)\n        await asyncio.sleep(60)"
     )
     cell = kernel.start("asyncio.run(swallow())")
     cell.wait_output("waits")

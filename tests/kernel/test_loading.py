@@ -19,9 +19,10 @@ def fingerprint():
     owners |= {f"{module.__name__}.{cls.__qualname__}": cls
                for module in list(owners.values()) for cls in vars(module).values()
                if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
-    owners |= {type(loop).__name__: type(loop), "shell class": type(shell), "kernel class": type(shell.kernel)}
+    owners |= {"loop class": type(loop), "shell class": type(shell), "kernel class": type(shell.kernel)}
     seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
-    seen |= {f"{name}.__code__": value.__code__ for name, value in list(seen.items()) if hasattr(value, "__code__")}
+    functions = [(name, value) for name, value in seen.items() if hasattr(value, "__code__")]
+    seen |= {f"{name}.__code__": value.__code__ for name, value in functions}
     for name, owner in {"loop": loop, "shell": shell, "kernel": shell.kernel}.items():
         seen |= {f"{name}.{key}": value for key, value in vars(owner).items()}
     tables = {"line": shell.magics_manager.magics["line"], "cell": shell.magics_manager.magics["cell"],
@@ -38,9 +39,10 @@ def fingerprint():
 def same(one, other):
     return one is other or (hasattr(one, "__self__") and one == other)
 # What the kernel itself changes from cell to cell, or the loop from pass to pass.
-MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle", "loop._asyncgens",
-         "kernel._shell_context", "shell._last", "shell.last_", "kernel.saved_sigint", "kernel._parent",
-         "shell._parent_header", "shell._trait_values", "kernel._trait_values", "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
+MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle",
+         "loop._asyncgens", "kernel._shell_context", "shell._last", "shell.last_", "kernel.saved_sigint",
+         "kernel._parent", "shell._parent_header", "shell._trait_values", "kernel._trait_values",
+         "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
 get_ipython().run_line_magic("unload_ext", "nothing")  # IPython loads this magic when it is first used
 def difference(before, after):
     names = {*before, *after}

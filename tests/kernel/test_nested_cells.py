@@ -39,7 +39,8 @@ def test_a_blocking_call_nests(kernel: KernelDriver, call: str, place: str) -> N
 def test_the_loop_goes_on_during_a_nested_run(kernel: KernelDriver) -> None:
     kernel.run("import asyncio\nturns = 0")
     kernel.run(
-        "async def turn():\n    global turns\n    while True:\n        turns += 1\n        await asyncio.sleep(0.01)"
+        "async def turn():\n    global turns\n"
+        "    while True:\n        turns += 1\n        await asyncio.sleep(0.01)"
     )
     kernel.run("turner = asyncio.create_task(turn())")
 

@@ -295,14 +295,15 @@ class View {
 	/**
 	 * Keep plain keys from the notebook's shortcuts (X cuts the cell); Ctrl+S and the like go through.
 	 *
-	 * Lumino listens on the document, before any handler of ours inside it, and looks for this attribute.
+	 * Lumino listens on the document, before any handler of ours inside it. It looks for this attribute
+	 * upwards from the focused element, and its shortcuts match that element itself: it must bear it.
 	 *
 	 * @param {KeyboardEvent} event
 	 */
 	screen(event) {
-		if (!this.panel.contains(/** @type {Node} */ (event.target))) return;
-		let isPlain = !event.ctrlKey && !event.metaKey;
-		this.panel.toggleAttribute("data-lm-suppress-shortcuts", isPlain);
+		let target = /** @type {Element} */ (event.target);
+		if (!this.panel.contains(target)) return;
+		target.toggleAttribute("data-lm-suppress-shortcuts", !event.ctrlKey && !event.metaKey);
 	}
 
 	dispose() {
