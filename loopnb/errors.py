@@ -6,7 +6,7 @@ LoopnbError
 ├── TaskNotFoundError       no live task has that name or number
 └── UnsupportedKernelError  this kernel or shell cannot be hooked; the reason is in `.reason`
 
-(A tree grows a leaf when something raises it.)
+`LoopWarning` is the category of loopnb's warnings.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class LoopWarning(UserWarning):
+    """Says that something done to the notebook's loop was ignored or has been mended."""
 
 
 class LoopnbError(Exception):

@@ -70,6 +70,16 @@ def carries(handle: asyncio.Handle, future: asyncio.Future[Any]) -> bool:
     return bool(arguments) and arguments[0] is future
 
 
+def current_handle(loop: Any) -> asyncio.Handle | None:
+    """Return the handle that runs, in debug mode only (`BaseEventLoop._current_handle`)."""
+    return loop._current_handle  # type: ignore[no-any-return]  # private attribute
+
+
+def set_current_handle(loop: Any, handle: asyncio.Handle | None) -> None:
+    """Say which handle runs: the loop names it in its reports."""
+    loop._current_handle = handle
+
+
 class Engine(Protocol):
     """What `turn` looks at between two passes."""
 
@@ -86,8 +96,10 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
             return
 
 
-def ran_dry(error: IndexError, loop: asyncio.AbstractEventLoop) -> bool:
+def ran_dry(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
     """Say whether *error* only means that other stacks ran what this pass had counted."""
+    if not isinstance(error, IndexError):
+        return False
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None:
         tb = tb.tb_next

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import TYPE_CHECKING
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 if TYPE_CHECKING:
     from contextvars import Context
@@ -19,13 +19,38 @@ _enter_context.argtypes = [ctypes.py_object]
 _enter_context.restype = ctypes.c_int
 
 
-def exit_contexts() -> list[Context]:
-    """Leave every Context that the calling stack has entered, so that others may enter them.
+class LeftContexts:
+    """Every Context that the calling stack was inside of. Others may enter them until `enter`.
 
-    Returns:
-        What was left, innermost first; give it to `enter_contexts` on the same stack.
+    A greenlet that somebody else started on the stack has Contexts of its own; those of the
+    greenlets it stands on stay entered below it, so they are left, too.
+
+    Args:
+        outermost: The class of greenlet on which nothing stands but a pass of the loop.
     """
-    this = getcurrent()
+
+    __slots__ = ("_below", "_innermost_first")
+
+    def __init__(self, outermost: type[greenlet]) -> None:
+        this = getcurrent()
+        self._innermost_first = _exit_all(this)
+        self._below: list[tuple[greenlet, list[Context]]] = []
+        below = this
+        while not isinstance(below, outermost) and (below := below.parent) is not None:
+            if below.gr_context is not None:
+                self._below.append((below, _exit_in_place_of(this, below)))
+
+    def enter(self) -> None:
+        """Enter them again. On the same stack."""
+        for below, left in reversed(self._below):
+            this = getcurrent()
+            own, this.gr_context = this.gr_context, below.gr_context
+            _enter_all(left)
+            below.gr_context, this.gr_context = this.gr_context, own
+        _enter_all(self._innermost_first)
+
+
+def _exit_all(this: greenlet) -> list[Context]:
     left: list[Context] = []
     while (context := this.gr_context) is not None:
         try:
@@ -37,7 +62,14 @@ def exit_contexts() -> list[Context]:
     return left
 
 
-def enter_contexts(left: list[Context]) -> None:
-    """Enter again what `exit_contexts` left."""
-    for context in reversed(left):
+def _exit_in_place_of(this: greenlet, below: greenlet) -> list[Context]:
+    # The C API leaves the Context in force, so those of another stack are put in force for this.
+    own, this.gr_context = this.gr_context, below.gr_context
+    left = _exit_all(this)
+    below.gr_context, this.gr_context = this.gr_context, own
+    return left
+
+
+def _enter_all(innermost_first: list[Context]) -> None:
+    for context in reversed(innermost_first):
         _enter_context(context)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
     from weakref import WeakSet
 
     from loopnb.records import CellRef
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
     Origin = tuple[int, float, CellRef | None, CodeType | None, int, int | None]
 
 
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
 class Parked(Protocol):
     """What a parked task needs to know of the wait it is parked in."""
+
+    stack: Any
 
     def cancel(self, msg: Any) -> None:
         """Cancel what is waited for; if it is done already, let the wait end in CancelledError."""
@@ -62,6 +68,24 @@ class LoopTask(asyncio.Task[Any]):
             return super().uncancel()
         self.delivered = delivered - 1
         return self.cancelling()
+
+    def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
+        """Return the frames, the newest last, as `asyncio.Task.get_stack` does.
+
+        The coroutine of a parked task is executing, and `cr_frame.f_back` of such a one leads
+        outwards, to the loop. What matters is where it waits, further in.
+        """
+        stack = getattr(getattr(self, "parked", None), "stack", None)
+        if stack is None:
+            return super().get_stack(limit=limit)
+        outermost: Any = getattr(self.get_coro(), "cr_frame", None)
+        frames: list[FrameType] = []
+        frame: FrameType | None = stack.gr_frame
+        while frame is not None:
+            if frames or not frame.f_code.co_filename.startswith(_PACKAGE):
+                frames.append(frame)
+            frame = None if frame is outermost else frame.f_back
+        return frames[: None if limit is None else max(limit, 0)][::-1]
 
     def set_name(self, value: object) -> None:
         """Name the task. 3.13.0 says None where no name was given; the default name stays then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from loopnb.tracking.provenance import current_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_log = logging.getLogger("loopnb")
 
 
 class _Execution:
@@ -30,12 +34,16 @@ class Cells:
     Args:
         shell: The shell.
         changed: Called with the main thread's executing cell, or None, when that changes.
+
+    Attributes:
+        after: Called when a cell of the main thread has ended; what they raise is only logged.
     """
 
     def __init__(self, shell: Any, changed: Callable[[CellRef | None], None]) -> None:
         self._shell = shell
         self._changed = changed
         self._threads: dict[int, list[_Execution]] = {}
+        self.after: list[Callable[[], None]] = []
 
     def start(self) -> None:
         """Follow cells from the next one on, and count the one that executes now as begun."""
@@ -92,10 +100,19 @@ class Cells:
             if info is None or ended.info is info:
                 break
         self._tell()
+        if not here and threading.current_thread() is threading.main_thread():
+            self._call_after()
 
     def _tell(self) -> None:
         if threading.current_thread() is threading.main_thread():
             self._changed(self.current())
+
+    def _call_after(self) -> None:
+        for fn in self.after:
+            try:
+                fn()
+            except Exception:
+                _log.exception("looking after a cell failed")
 
 
 class Places:

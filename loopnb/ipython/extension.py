@@ -13,6 +13,7 @@ from loopnb.internals import kernel as kernels
 from loopnb.ipython.aloop import Aloop
 from loopnb.ipython.cells import Cells, Places
 from loopnb.ipython.display import close_widget
+from loopnb.ipython.guarding import guard_kernel
 from loopnb.ipython.interrupts import Interrupts
 from loopnb.ipython.magics import LoopMagics
 from loopnb.session import Session
@@ -81,6 +82,8 @@ def _build(shell: Any, parts: ExitStack) -> None:
     magics = LoopMagics(shell, session)
     magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
     _register_magics(shell, magics, parts)
+    if kernels.kernel_of(shell) is not None:
+        cells.after.append(guard_kernel(shell, session, cells, parts).after_cell)
     magics.runner.start()
     parts.callback(magics.runner.stop)
     cells.start()

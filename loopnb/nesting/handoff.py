@@ -44,15 +44,17 @@ import logging
 import threading
 from collections import deque
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from loopnb.errors import NestingError
 from loopnb.internals import asyncio_state as state
-from loopnb.internals.contexts import enter_contexts, exit_contexts
 from loopnb.internals.patching import Patch
+from loopnb.internals.places import why_not_here
 from loopnb.internals.tasks import make_task
+from loopnb.nesting.absence import Absence, ParkedTime
 from loopnb.nesting.first_pass import FirstPass
 from loopnb.nesting.unaware import UnawareTasks
 from loopnb.nesting.waits import Wait
@@ -72,6 +74,12 @@ class _Driver(greenlet):  # type: ignore[misc]  # greenlet is untyped
     """A greenlet that turns the loop; told by its class from the stacks of other people."""
 
 
+def _driver_below(stack: greenlet | None) -> greenlet | None:
+    while stack is not None and not isinstance(stack, _Driver):
+        stack = stack.parent
+    return stack
+
+
 class Handoff:
     """The engine of one loop. All of it runs in the loop's thread, `interrupt` included.
 
@@ -83,6 +91,8 @@ class Handoff:
         waits: The waits whose stacks are parked, oldest first.
         is_foreground: Says whether a task is the one that a user is waiting for.
         foreground_changed: Called with +1 when a foreground stack parks, -1 when it is resumed.
+        is_lifo: Resume the newest stack only, whatever older ones wait for is done or not.
+        is_closing: Let no stack be parked: the loop is about to be closed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -92,6 +102,8 @@ class Handoff:
         self.foreground_changed: Callable[[int], None] = lambda _change: None
         self.waits: dict[Wait, None] = {}
         self.is_removed = False
+        self.is_lifo = False
+        self.is_closing = False
         self._stock_pass = state.stock_run_once.__get__(loop)
         self._patch = Patch(loop, "_run_once", self.run_once)
         self._set_factory = False
@@ -104,7 +116,10 @@ class Handoff:
         self._unarmed: Wait | None = None  # the newest wait, looked at after each pass
         self._unaware = UnawareTasks()
         self._first_pass = FirstPass(loop, _Driver)
-        self._is_switching = False
+        self._parked_time = ParkedTime(loop)
+        self._turning: greenlet | None = None  # the driver whose pass or handle runs now
+        self._is_leaving = False  # the owner is about to go on
+        self._is_busy = False  # whatever runs now interrupts the engine's own code
         # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
         self._wake_context = Context()
 
@@ -129,6 +144,7 @@ class Handoff:
 
     def _uninstall(self) -> None:
         self._patch.restore()
+        self._parked_time.restore()
         if self._set_factory and self.loop.get_task_factory() is make_task:
             self.loop.set_task_factory(None)
         self._set_factory = False
@@ -158,25 +174,30 @@ class Handoff:
             NestingError: This is not a place where a stack can be parked.
         """
         self._check_place()
+        self._is_busy = True
         task = asyncio.current_task(self.loop)
         wait = Wait(self._ready, future, task, owned=owned)
-        self._enrol(wait)
         try:
+            self._enrol(wait)
             self._park(wait)
         finally:
             self._forget(wait)
+            self._is_busy = False
         wait.raise_if_ended()
 
     def _check_place(self) -> None:
-        if self._is_switching:
-            raise NestingError(
-                "a finalizer ran while stacks were being switched",
-                "Do not wait for a coroutine in __del__; spawn a task there.",
-            )
         if self.is_removed:
             raise NestingError(
                 "nesting is being switched off",
                 "Run '%loopnb nesting handoff', or loopnb.nesting.apply(), to switch it on.",
+            )
+        if self.is_closing:
+            raise NestingError("the loop is being closed", "Use `await` in code that cleans up.")
+        reason = "stacks are being switched" if self._is_busy else why_not_here()
+        if reason is not None:
+            raise NestingError(
+                f"a finalizer or a signal handler has interrupted the loop while {reason}",
+                "Spawn a task there, or use `loop.add_signal_handler()`.",
             )
 
     def _enrol(self, wait: Wait) -> None:
@@ -210,41 +231,46 @@ class Handoff:
 
     def _park(self, wait: Wait) -> None:
         """Leave task and Contexts, switch to whoever goes on, and take both up again."""
-        loop, task = self.loop, wait.task
-        wait.stack = getcurrent()
-        owed = self._first_pass.owed(wait.stack)
-        self._is_switching = True
-        if task is not None:
-            state.leave_task(loop, task)
-        left = exit_contexts()
+        stack = wait.stack = getcurrent()
+        owed = self._first_pass.owed(stack)
+        absence = Absence(self.loop, wait.task, self._parked_time, _Driver)
         try:
             self._switch_on()
         finally:
-            enter_contexts(left)
-            if task is not None:
-                state.enter_task(loop, task)
+            absence.end()
+            self._turning = _driver_below(stack)
             wait.stack = None
-            self._is_switching = False
             if owed:
                 self._first_pass.repay(owed)
+            if wait.task is None:
+                # A signal handler may have interrupted select, which goes on waiting for what
+                # was the next event when it began.
+                state.wake(self.loop)
 
-    def _switch_on(self) -> None:
+    def _switch_on(self) -> Any:
         """Switch from a stack that has just parked, or from the owner, to whoever goes on."""
-        if self._ready:
-            self._switch_to_ready()
-        elif self._idle:
-            self._idle.pop().switch()
-        else:
-            if self._spawner is None:
-                self._spawner = greenlet(self._spawn)
-            self._spawner.switch()
+        wait = self._next_ready()
+        if wait is not None:
+            return wait.switch()
+        if self._idle:
+            return self._idle.pop().switch()
+        if not self._spawner:  # also if an exception has ended it
+            self._spawner = greenlet(self._spawn)
+        return self._spawner.switch()
 
-    def _switch_to_ready(self) -> None:
-        wait = self._ready.popleft()
+    def _next_ready(self) -> Wait | None:
+        """Take the wait whose stack goes on next off the queue."""
+        if not self._ready:
+            return None
+        if not self.is_lifo:
+            wait = self._ready.popleft()
+        else:
+            wait = next(reversed(self.waits))
+            if not wait.is_ready:
+                return None
+            self._ready.remove(wait)
         wait.is_ready = False
-        assert wait.stack is not None
-        self._is_switching = True
-        wait.stack.switch()
+        return wait
 
     # -- the driving side ---------------------------------------------------------------------
 
@@ -262,11 +288,13 @@ class Handoff:
             self._first_pass.is_under_way = False
             self._drop_drivers()
         self._owner = getcurrent()
+        self._is_leaving = False
+        self._is_busy = True
         try:
-            self._switch_on()
+            self._stand_by(self._switch_on, lambda: self._is_leaving)
         finally:
             self._owner = None
-            self._is_switching = False
+            self._is_busy = False
         if not self.waits:
             self._drop_drivers()
             if self.is_removed or not self.is_pinned:
@@ -295,19 +323,21 @@ class Handoff:
     def _drive(self) -> None:
         """Turn the loop. Ends only by retiring into the stack that goes on in its place."""
         me = getcurrent()
-        while True:
-            self._is_switching = False
+        goes_on = True
+        while goes_on:
+            self._turning = me
             try:
+                self._is_busy = False
                 state.turn(self.loop, self._stock_pass, self)
-            except IndexError as error:
-                if not state.ran_dry(error, self.loop):
-                    self._deliver_fatal(error)
+                self._is_busy = True
+                goes_on = self._settle(me)
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
             except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
-                self._deliver_fatal(error)
-            if not self._settle(me):
-                return
+                self._is_busy = True
+                if not state.ran_dry(error, self.loop):
+                    self._deliver_fatal(error)
+                goes_on = self._settle(me)
 
     def _settle(self, me: greenlet) -> bool:
         """Let all go on who can, between two passes of driver *me*.
@@ -320,37 +350,49 @@ class Handoff:
                 self._unaware.poll()
             if self._unarmed is not None and self._unarmed.is_done_unarmed():
                 self._wake_newest(self._unarmed)
-            if self._ready:
-                if len(self._idle) >= _IDLE_DRIVERS:
-                    self._retire_into_ready(me)
-                    return False
-                self._idle.append(me)
-                self._switch_to_ready()
+            wait = self._next_ready()
+            if wait is not None:
+                return self._hand_to(wait, me)
+            if self._owner_error is None and not self._must_leave():
                 return True
-            if self._owner_error is not None or self._must_leave():
-                if not self._end_taskless_waits():
-                    self._switch_to_owner(me)
-                    return True
+            if not self._end_taskless_waits():
+                self._hand_to_owner(me)
+                return True
+
+    def _hand_to(self, wait: Wait, me: greenlet) -> bool:
+        if len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(me):
+            return False
+        self._idle.append(me)
+        self._stand_by(wait.switch, lambda: me not in self._idle)
+        return True
+
+    def _hand_to_owner(self, me: greenlet) -> None:
+        if self._owner is None:
+            return
+        self._is_leaving = True
+        self._idle.append(me)
+        self._stand_by(self._owner.switch, lambda: me not in self._idle)
+
+    def _stand_by(self, switch: Callable[[], Any], is_due: Callable[[], bool]) -> None:
+        """Switch away until this stack is handed the loop again.
+
+        Somebody else's greenlet that was started on this stack and is used on another ends *here*.
+        In the stock loop both would be the same stack. What it ends in is passed on to the other.
+        """
+        while True:
+            try:
+                result = switch()
+            except BaseException as error:  # noqa: BLE001  it is passed on, not swallowed
+                if is_due() or self._turning is None:
+                    raise
+                switch = partial(self._turning.throw, error)
             else:
-                return True
+                if is_due() or self._turning is None:
+                    return
+                switch = partial(self._turning.switch, result)
 
     def _must_leave(self) -> bool:
         return state.is_stopping(self.loop) or (self.is_removed and not self.waits)
-
-    def _switch_to_owner(self, me: greenlet) -> None:
-        if self._owner is None:
-            return
-        if len(self._idle) < _IDLE_DRIVERS:
-            self._idle.append(me)
-        self._is_switching = True
-        self._owner.switch()
-
-    def _retire_into_ready(self, me: greenlet) -> None:
-        wait = self._ready.popleft()
-        wait.is_ready = False
-        assert wait.stack is not None
-        self._is_switching = True
-        me.parent = wait.stack
 
     def _wake_newest(self, wait: Wait) -> None:
         """Resume the newest wait, right after the pass in which its future was done.

@@ -68,6 +68,20 @@ class Wait:
             self.is_ready = True
             self._ready.append(self)
 
+    def switch(self) -> Any:
+        """Switch to the parked stack."""
+        assert self.stack is not None
+        return self.stack.switch()
+
+    def becomes_parent_of(self, driver: greenlet) -> bool:
+        """Have the parked stack go on when *driver* returns; False if it stands on *driver*."""
+        assert self.stack is not None
+        try:
+            driver.parent = self.stack
+        except ValueError:
+            return False
+        return True
+
     def end(self, error: BaseException) -> None:
         """Resume the stack with *error*, whatever becomes of the future."""
         self.error = error

@@ -107,7 +107,7 @@ class Tracker:
 
     def live(self) -> list[asyncio.Task[Any]]:
         """Return the live tasks of the loop, oldest first, the kernel's own left out."""
-        tasks = [task for task in asyncio.all_tasks(self._loop) if not self._is_kernel_task(task)]
+        tasks = [task for task in asyncio.all_tasks(self._loop) if not self.is_kernels_own(task)]
         return sorted(tasks, key=self.number_of)
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
@@ -162,7 +162,8 @@ class Tracker:
             return "running"
         return "scheduled" if waited_future(task) is None else "waiting"
 
-    def _is_kernel_task(self, task: asyncio.Task[Any]) -> bool:
+    def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
+        """Say whether *task* belongs to the kernel itself."""
         coro = task.get_coro()
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
         return code is not None and self._is_kernels(code.co_filename)

@@ -37,6 +37,8 @@ FAST_S = 0.25
 """Pause between two samples while something changes."""
 SLOW_S = 0.5
 """Pause between two samples while nothing changes."""
+SOON_S = 0.03
+"""Pause after a cancel: the task takes a few passes of the loop to end."""
 MAX_SHARE = 0.05
 """Share of the loop's time that sampling may take; the pause grows with the number of tasks."""
 BEAT_S = 2.0
@@ -133,6 +135,7 @@ class LoopWidget(anywidget.AnyWidget):
         match protocol.parse(content):
             case Cancel(request_id, number):
                 self._say(self._cancel(request_id, number))
+                self._hurry()
             case Resync():
                 self._look()
                 self._say(protocol.full(self.state))
@@ -177,6 +180,11 @@ class LoopWidget(anywidget.AnyWidget):
     def _sleep(self, pause_s: float) -> None:
         pause_s = max(pause_s, self._cost_s / MAX_SHARE)
         self._timer = self._loop.call_later(pause_s, self._guard, self._tick, context=Context())
+
+    def _hurry(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._sleep(SOON_S)
 
     def _rest(self) -> None:
         self._leases.clear()

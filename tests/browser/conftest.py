@@ -63,7 +63,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def open_notebook(lab: LabServer, browser: Browser) -> Iterator[OpenNotebook]:
     """Open a notebook in a fresh page: a file, or a new one that has the given code cells."""
-    context = browser.new_context(viewport={"width": 1340, "height": 1000})
+    context = browser.new_context(viewport={"width": 1368, "height": 1000})
 
     def open_it(notebook: Path | Sequence[str], theme: Theme = "light") -> LabPage:
         lab.set_theme(theme)

@@ -163,6 +163,7 @@ class LabPage:
 
     def __init__(self, server: LabServer, page: Page, name: str) -> None:
         self.page = page
+        self._path = server.root / name
         page.goto(f"{server.url}/doc/tree/{name}?token={server.token}")
         self._wait_ready()
 
@@ -171,10 +172,12 @@ class LabPage:
         self.page.reload()
         self._wait_ready()
 
-    def save(self) -> None:
-        """Save the notebook, and wait until it is on the disk."""
+    def save(self) -> nbformat.NotebookNode:
+        """Save the notebook, wait until it is on the disk, and read it from there."""
         with self.page.expect_response(lambda got: got.request.method == "PUT" and "/contents/" in got.url):
             self.page.locator('[data-command="docmanager:save"]').first.click()
+        notebook: nbformat.NotebookNode = nbformat.read(self._path, as_version=4)
+        return notebook
 
     def restart_kernel(self) -> None:
         """Restart the kernel by the toolbar's button, confirm, and wait until the new one is there."""

@@ -15,7 +15,7 @@ import pytest
 from loopnb.errors import TaskNotFoundError
 from loopnb.records import CellRef, LoopState, Snapshot, TaskRecord
 from loopnb.widget import LoopWidget
-from loopnb.widget.model import BEAT_S, FAST_S, LEASE_S, SLOW_S
+from loopnb.widget.model import BEAT_S, FAST_S, LEASE_S, SLOW_S, SOON_S
 
 from .front_end import FastLoop, FrontEnd
 
@@ -234,6 +234,19 @@ def test_a_cancel_is_acknowledged_with_its_outcome(
     loop.pass_time(0)
 
     assert page.heard == [{"op": "ack", "id": "v:1", "ok": True, "text": "Cancelled task 'feed'."}]
+
+
+def test_after_a_cancel_it_looks_again_soon(
+    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop)
+    loop.pass_time(1)
+    page.ops()
+    page.say(op="cancel", id="v:1", number=1)
+    loop.pass_time(2 * SOON_S)
+
+    assert page.ops() == ["ack", "delta"]
+    assert page.state["tasks"] == {}
 
 
 def test_a_cancel_that_comes_too_late_says_so(widget: LoopWidget, page: FrontEnd, loop: FastLoop) -> None:

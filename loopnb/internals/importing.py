@@ -1,0 +1,72 @@
+"""Hearing of a module's import, in a way that can be taken back."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+
+class ImportWatch:
+    """Calls a function with each of some modules, now or as soon as it has been imported.
+
+    A finder that finds nothing itself: it asks the others, and has the loader they come up with
+    report. Neither `builtins.__import__` nor any module's `__spec__` is changed, and nothing at
+    all happens at the import of other modules.
+
+    Args:
+        wanted: What to call, by the module's full name.
+    """
+
+    def __init__(self, wanted: Mapping[str, Callable[[ModuleType], None]]) -> None:
+        self._wanted = wanted
+        self.installed = False
+
+    def install(self) -> None:
+        """Report what is imported already, and watch for the rest."""
+        if self.installed:
+            return
+        self.installed = True
+        sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # a finder needs no more than `find_spec`
+        for name, report in self._wanted.items():
+            module = sys.modules.get(name)
+            # While a module's own import is under way its loader reports it.
+            if module is not None and not getattr(module.__spec__, "_initializing", False):
+                report(module)
+
+    def restore(self) -> None:
+        """Watch no more."""
+        self.installed = False
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)  # type: ignore[arg-type]  # as above
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a wanted module by the other finders. Part of the import protocol."""
+        if name not in self._wanted:
+            return None
+        for finder in list(sys.meta_path):
+            if finder is self:  # type: ignore[comparison-overlap]  # as above
+                continue
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                self._have_reported(spec.loader, name)
+                return spec
+        return None
+
+    def _have_reported(self, loader: Any, name: str) -> None:
+        load = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            if loader.__dict__.get("exec_module") is exec_module:
+                del loader.exec_module
+            load(module)
+            if self.installed and module.__name__ == name:
+                self._wanted[name](module)
+
+        loader.exec_module = exec_module

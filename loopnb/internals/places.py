@@ -1,0 +1,70 @@
+"""Places in asyncio's own code where no nested run may begin.
+
+A signal handler or a finalizer runs wherever Python is: also in the middle of a change to the
+loop's timers or to its selector, or between two lines of the loop's own pass. Other handles that
+ran in the meantime would find the change half made.
+
+Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. Where a name is missing, that place is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.base_events
+import inspect
+import selectors
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+
+_HANDLE_RUN = asyncio.Handle._run.__code__  # type: ignore[attr-defined]  # private
+_RUN_ONCE = asyncio.base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]  # private
+
+# Whoever is called from a handle is rarely further away from it. Deeper stacks are not looked through.
+_DEEPEST = 64
+
+
+def _codes_of(owner: type, *names: str) -> Iterator[CodeType]:
+    for name in names:
+        code = getattr(vars(owner).get(name), "__code__", None)
+        if code is not None:
+            yield code
+
+
+# The comparisons are what Python code there is in a change to the heap of timers.
+_TIMERS = {
+    id(code): "the loop's timers are being changed"
+    for code in _codes_of(asyncio.TimerHandle, "__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__hash__")
+}
+_SELECTORS = {
+    id(code): "the loop's selector is being changed"
+    for kind in vars(selectors).values()
+    if inspect.isclass(kind) and issubclass(kind, selectors.BaseSelector)
+    for code in _codes_of(kind, "register", "unregister", "modify")
+}
+# By id: hashing a code object is slow, and these live as long as their modules.
+_BUSY = _TIMERS | _SELECTORS
+
+
+def why_not_here() -> str | None:
+    """Say why no stack can be parked in the calling place; None if it can."""
+    frame: FrameType | None = sys._getframe(1)
+    called: CodeType | None = None
+    for _ in range(_DEEPEST):
+        if frame is None:
+            return None
+        code = frame.f_code
+        if code is _HANDLE_RUN:
+            return None
+        if code is _RUN_ONCE:
+            # Waiting for events it may be interrupted: it is woken when the stack goes on.
+            is_selecting = called is not None and called.co_name == "select"
+            return None if is_selecting else "the loop is between two handles"
+        if id(code) in _BUSY:
+            return _BUSY[id(code)]
+        called = code
+        frame = frame.f_back
+    return None

@@ -1,0 +1,146 @@
+"""Keeping the persistent loop open and turning, whatever a cell does to it.
+
+Scripts end with `loop.stop()`, `loop.close()`, signal handlers and a policy of their own. In a
+notebook the same lines would end the kernel. Here `stop()` ends the innermost nested run, and
+`close()` only warns; the kernel's own stop goes through, and so does everybody's once it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals.asyncio_state import running_loop
+from loopnb.internals.patching import Patch, PatchSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopnb.nesting.waits import Wait
+
+
+class LoopGuard:
+    """Stands before the methods of the persistent loop that could end it.
+
+    Args:
+        loop: The persistent loop.
+        is_ending: Says whether the kernel is shutting down.
+        wind_down: Ends tasks in order when the kernel stops; its task is awaited before the stop.
+        innermost: Returns the wait that a `stop()` ends; None if nothing is nested.
+        wait: Parks the calling stack until a future is done.
+        warn: Shows a warning at the user's line.
+        end_kernel: Shuts the kernel down in order.
+        is_top_level: Says of a task whether it is a cell's own.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_ending: Callable[[], bool],
+        wind_down: Callable[[], Any],
+        innermost: Callable[[], Wait | None],
+        wait: Callable[[asyncio.Future[Any]], None],
+        warn: Callable[[str], None],
+        end_kernel: Callable[[], None],
+        is_top_level: Callable[[asyncio.Task[Any]], bool],
+    ) -> None:
+        self._loop = loop
+        self._is_ending = is_ending
+        self._wind_down = wind_down
+        self._innermost = innermost
+        self._wait = wait
+        self._warn = warn
+        self._end_kernel = end_kernel
+        self._is_top_level = is_top_level
+        self._nested_forever: list[asyncio.Future[None]] = []
+        self._winding_down: asyncio.Future[Any] | None = None
+        self._signals: dict[int, Any] = {}
+        kind = type(loop)
+        self._stock_stop = kind.stop.__get__(loop)
+        self._stock_close = kind.close.__get__(loop)
+        self._stock_run_forever: Callable[[], None] = lambda: kind.run_forever(loop)
+        self._stock_add_signal_handler = kind.add_signal_handler.__get__(loop)
+        self.patches = PatchSet(
+            Patch(loop, "stop", self.stop),
+            Patch(loop, "close", self.close),
+            Patch(loop, "run_forever", self.run_forever),
+            Patch(loop, "add_signal_handler", self.add_signal_handler),
+        )
+
+    def stop(self) -> None:
+        """Stop what the caller can have meant: a nested run, else nothing; at the end, the loop."""
+        if self._is_ending():
+            self._stop_in_order()
+            return
+        if self._nested_forever:
+            forever = self._nested_forever[-1]
+            if not forever.done():
+                forever.set_result(None)
+            return
+        wait = self._innermost()
+        if wait is not None:
+            wait.end(RuntimeError("Event loop stopped before Future completed."))
+            return
+        self._warn(
+            "loop.stop() was ignored: this is the notebook's loop, and nothing nested runs on it. "
+            "A notebook need not stop its loop."
+        )
+
+    def close(self) -> None:
+        """Warn that the loop stays open; close it once the kernel has stopped it."""
+        if self._is_ending() and not self._loop.is_running():
+            self._stock_close()
+        else:
+            self._warn(
+                "loop.close() was ignored: this is the notebook's loop, and later cells need it. "
+                "A notebook need not close its loop."
+            )
+
+    def run_forever(self) -> None:
+        """Run the loop; inside it, wait until `stop()` is called."""
+        if running_loop() is not self._loop:
+            self._stock_run_forever()
+            return
+        forever = self._loop.create_future()
+        self._nested_forever.append(forever)
+        try:
+            self._wait(forever)
+        finally:
+            self._nested_forever.remove(forever)
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Add a handler for as long as the run lasts that adds it.
+
+        One added by a cell itself stays, but for SIGINT's: that would eat later interrupts.
+        """
+        if sig == signal.SIGTERM and getattr(callback, "__func__", None) is LoopGuard.stop:
+            callback, args = self._end_kernel, ()
+        before = signal.getsignal(sig)
+        self._stock_add_signal_handler(sig, callback, *args)
+        self._signals.setdefault(sig, before)
+        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
+        if task is not None and not self._is_top_level(task):
+            task.add_done_callback(lambda _task: self.remove_signal_handler(sig))
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Take off what `add_signal_handler` added for *sig*, and put back what was there before.
+
+        Returns:
+            Whether there was something to take off.
+        """
+        if sig not in self._signals:
+            return False
+        before = self._signals.pop(sig)
+        if not self._loop.remove_signal_handler(sig):
+            return False
+        signal.signal(sig, before)
+        return True
+
+    def _stop_in_order(self) -> None:
+        if self._winding_down is None:
+            self._winding_down = self._loop.create_task(self._wind_down())
+            self._winding_down.add_done_callback(lambda _task: self._stock_stop())
+        elif self._winding_down.done():
+            self._stock_stop()

@@ -1,0 +1,96 @@
+"""What a cell may have left damaged, noticed after it, mended and told once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from loopnb.internals import loop_health
+from loopnb.internals.patching import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Healer:
+    """Mends the persistent loop's surroundings after each cell.
+
+    Args:
+        loop: The persistent loop.
+        warn: Shows a warning in the cell that has ended.
+
+    Attributes:
+        notes: What `%loopnb` should say, such as a policy that user code has set.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, warn: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._warn = warn
+        self._policy = loop_health.current_policy()
+        self.notes: list[str] = []
+
+    def after_cell(self) -> None:
+        """Look at what user code may have changed. The loop's thread."""
+        if loop_health.mend_default_executor(self._loop):
+            self._warn(
+                "The loop's default executor had been shut down; it will make a new one when "
+                "asyncio.to_thread() or run_in_executor() next needs it."
+            )
+        self._note_policy()
+        if loop_health.loop_set_here() not in (None, self._loop):
+            asyncio.set_event_loop(self._loop)
+
+    def _note_policy(self) -> None:
+        policy = loop_health.current_policy()
+        if policy is not self._policy:
+            self._policy = policy
+            self.notes.append(f"the event loop policy is now {type(policy).__name__}; this loop stays")
+
+
+class ClosedLoops:
+    """Remembers where other loops were closed, and says so when one is used.
+
+    Args:
+        place: Returns the user's place in the code that runs now, such as `In[3], line 4`.
+    """
+
+    def __init__(self, place: Callable[[], str]) -> None:
+        self._place = place
+        self._annotated: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self._stock_close = asyncio.base_events.BaseEventLoop.close
+        self._patch = Patch(asyncio.base_events.BaseEventLoop, "close", self._make_close())
+
+    def start(self) -> None:
+        """Remember closed loops from now on."""
+        self._patch.install()
+
+    def stop(self) -> None:
+        """Forget all of it, and leave the closed loops as they were."""
+        self._patch.restore()
+        for loop in list(self._annotated):
+            loop_health.forget_closed(loop)
+
+    def _make_close(self) -> Callable[[asyncio.base_events.BaseEventLoop], None]:
+        def close(loop: asyncio.base_events.BaseEventLoop) -> None:
+            was_closed = loop.is_closed()
+            self._stock_close(loop)
+            if loop.is_closed() and not was_closed:
+                self._remember(loop)
+
+        return close
+
+    def _remember(self, loop: asyncio.AbstractEventLoop) -> None:
+        where = self._place()
+
+        def note(error: RuntimeError) -> None:
+            text = (
+                f"This object belongs to another event loop, which was closed at {where}. "
+                "The notebook's own loop is open: create the object again in a new cell, "
+                "with `await` or asyncio.run()."
+            )
+            if text not in getattr(error, "__notes__", ()):
+                error.add_note(text)
+
+        self._annotated.add(loop)
+        loop_health.annotate_closed(loop, note)
