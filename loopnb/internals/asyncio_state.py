@@ -38,15 +38,35 @@ def why_not_drivable(loop: asyncio.AbstractEventLoop) -> str | None:
     `self._run_once()`; both have been so since Python 3.4.
     """
     kind = type(loop)
+    replaced = {name for _owner, name, _method in reentrant_methods(kind)}
     name = f"{kind.__module__}.{kind.__qualname__}"
     if not isinstance(loop, BaseEventLoop):
         return f"{name} is not built on asyncio's own loop and cannot be turned one pass at a time"
-    if kind._run_once is not stock_run_once:  # type: ignore[attr-defined]  # private
+    if kind._run_once is not stock_run_once and "_run_once" not in replaced:  # type: ignore[attr-defined]  # private
         return f"{name} replaces the method that turns the loop (`_run_once`)"
     proactor = getattr(asyncio, "ProactorEventLoop", None)
-    if kind.run_forever not in {BaseEventLoop.run_forever, getattr(proactor, "run_forever", None)}:
+    stock = {BaseEventLoop.run_forever, getattr(proactor, "run_forever", None)}
+    if kind.run_forever not in stock and "run_forever" not in replaced:
         return f"{name} replaces `run_forever`"
     return None
+
+
+def reentrant_package() -> str | None:
+    """Say which package has made asyncio's loops re-entrant (`_nest_patched`, set by both)."""
+    if hasattr(asyncio, "_nest_asyncio2"):
+        return "nest_asyncio2"
+    return "nest_asyncio" if hasattr(asyncio, "_nest_patched") else None
+
+
+def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
+    """Return what such a package has put into loop class *kind*: owner, name, what it hides."""
+    found: list[tuple[type, str, Any]] = []
+    for owner in kind.__mro__:
+        for name in ("run_forever", "run_until_complete", "_run_once", "_check_running"):
+            method = vars(owner).get(name)
+            if getattr(method, "__module__", None) in {"nest_asyncio", "nest_asyncio2"}:
+                found.append((owner, name, getattr(super(owner, owner), name)))
+    return found
 
 
 def ready_queue(loop: Any) -> deque[asyncio.Handle]:
@@ -66,7 +86,7 @@ def wake(loop: Any) -> None:
 
 def carries(handle: asyncio.Handle, future: asyncio.Future[Any]) -> bool:
     """Say whether *handle* runs a done-callback of *future* (`Handle._args`; None once cancelled)."""
-    arguments = handle._args  # type: ignore[attr-defined]  # private
+    arguments = handle._args
     return bool(arguments) and arguments[0] is future
 
 

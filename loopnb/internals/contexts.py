@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 from typing import TYPE_CHECKING
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent
 
 if TYPE_CHECKING:
     from contextvars import Context
+
+    from greenlet import greenlet
 
 # Public C API without a Python name; checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
 _exit_context = ctypes.pythonapi.PyContext_Exit

@@ -31,7 +31,7 @@ class ImportWatch:
         if self.installed:
             return
         self.installed = True
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # a finder needs no more than `find_spec`
+        sys.meta_path.insert(0, self)
         for name, report in self._wanted.items():
             module = sys.modules.get(name)
             # While a module's own import is under way its loader reports it.
@@ -42,7 +42,7 @@ class ImportWatch:
         """Watch no more."""
         self.installed = False
         if self in sys.meta_path:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]  # as above
+            sys.meta_path.remove(self)
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -51,7 +51,7 @@ class ImportWatch:
         if name not in self._wanted:
             return None
         for finder in list(sys.meta_path):
-            if finder is self:  # type: ignore[comparison-overlap]  # as above
+            if finder is self:
                 continue
             spec = finder.find_spec(name, path, target)
             if spec is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType
 
-_HANDLE_RUN = asyncio.Handle._run.__code__  # type: ignore[attr-defined]  # private
+_HANDLE_RUN = asyncio.Handle._run.__code__
 _RUN_ONCE = asyncio.base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]  # private
 
 # Whoever is called from a handle is rarely further away from it. Deeper stacks are not looked through.

@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 _State: Any = asyncio.runners._State  # type: ignore[attr-defined]  # private
 
 #: The stock functions, as they are looked up at import.
-run = cast("FunctionType", asyncio.run)
+run = cast("FunctionType", asyncio.runners.run)  # not `asyncio.run`: some packages replace that
 Runner = asyncio.Runner
+
+
+def loop_classes() -> list[type[asyncio.AbstractEventLoop]]:
+    """Return asyncio's own loop classes on this platform."""
+    names = ("SelectorEventLoop", "ProactorEventLoop")
+    return [getattr(asyncio, name) for name in names if hasattr(asyncio, name)]
 
 
 def is_initialized(runner: asyncio.Runner) -> bool:
     """Say whether *runner* has its loop and was not closed yet."""
-    return runner._state is _State.INITIALIZED  # type: ignore[attr-defined,no-any-return]  # private
+    return runner._state is _State.INITIALIZED  # type: ignore[attr-defined]  # private
 
 
 def is_closed(runner: asyncio.Runner) -> bool:
     """Say whether *runner* was closed."""
-    return runner._state is _State.CLOSED  # type: ignore[attr-defined,no-any-return]  # private
+    return runner._state is _State.CLOSED  # type: ignore[attr-defined]  # private
 
 
 def loop_of(runner: asyncio.Runner) -> asyncio.AbstractEventLoop | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -15,7 +14,6 @@ from loopnb.tracking import provenance
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Coroutine
 
     from loopnb.ipython.cells import Cells
     from loopnb.ipython.interrupts import Interrupts
@@ -161,8 +159,6 @@ class Aloop:
         if options.is_background:
             await self._end_earlier_run(options.name, cell_id)
         coro = source.run(self._shell.user_global_ns, self._shell.user_ns)
-        if source.is_expression and not source.does_await:
-            coro = _await_value(coro)
         task = self._session.spawn(coro, name=options.name)
         if source.codes:
             self._session.tracker.relocate(task, source.codes[0])
@@ -209,21 +205,6 @@ class Aloop:
     def _store(self, options: AloopOptions, value: Any) -> None:
         if options.out is not None:
             self._shell.user_ns[options.out] = value
-
-
-async def _await_value(coro: Coroutine[Any, Any, Any]) -> Any:
-    """Await the value of an expression that was written without `await`."""
-    value = await coro
-    if not inspect.isawaitable(value):
-        raise UsageError(
-            f"%aloop: it awaits its expression, and {value!r:.60} ({type(value).__name__}) "
-            "cannot be awaited. Without %aloop the line does what you see."
-        )
-    try:
-        return await value
-    except BaseException as error:
-        error.__traceback__ = users_frames(error.__traceback__)
-        raise
 
 
 def _is_aloop(line: str) -> bool:

@@ -8,8 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import loopnb
 from loopnb.errors import UnsupportedKernelError
 from loopnb.internals import kernel as kernels
+from loopnb.ipython import source
 from loopnb.ipython.aloop import Aloop
 from loopnb.ipython.cells import Cells, Places
 from loopnb.ipython.display import close_widget
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef
 
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
-_KERNEL_PACKAGES = ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython")
+_SERVICE_FOLDERS = tuple(
+    os.path.join(sysconfig.get_path("purelib"), package) + os.sep
+    for package in ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython")
+) + (os.path.dirname(loopnb.__file__) + os.sep,)
 
 
 def load(shell: Any) -> None:
@@ -126,10 +131,5 @@ def _put_back(table: dict[str, Any], name: str, before: Any) -> None:
 
 
 def _is_kernels(filename: str) -> bool:
-    """Say whether a coroutine written in *filename* is one of the kernel's own."""
-    return filename.startswith(_kernel_folders())
-
-
-def _kernel_folders() -> tuple[str, ...]:
-    site = sysconfig.get_path("purelib")
-    return tuple(os.path.join(site, package) + os.sep for package in _KERNEL_PACKAGES)
+    """Say whether a coroutine written in *filename* is one of the kernel's own, or of ours."""
+    return filename.startswith(_SERVICE_FOLDERS) and filename != source.__file__

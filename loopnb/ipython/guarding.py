@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import LoopWarning
 from loopnb.internals.asyncio_state import calling_frame
 from loopnb.internals.loop_health import AllTasks
+from loopnb.internals.patching import Patch
 from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import ClosedLoops, Healer
 from loopnb.loop.shutdown import wind_down
@@ -76,15 +79,35 @@ def guard_kernel(shell: Any, session: Session, cells: Cells, parts: ExitStack) -
         end_kernel=lambda: _end_kernel(shell),
         is_top_level=cells.is_foreground,
     )
+    shutdown = Patch(shell.kernel, "do_shutdown", _make_do_shutdown(shell.kernel, session, guard))
     hidden = AllTasks(session.tracker.is_kernels_own)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (closed.start, closed.stop),
+        (shutdown.install, shutdown.restore),
         (hidden.install, hidden.restore),
     ):
         begin()
         parts.callback(end)
     return healer
+
+
+def _make_do_shutdown(kernel: Any, session: Session, guard: LoopGuard) -> Callable[[bool], Any]:
+    """Return a `Kernel.do_shutdown` that first ends the tasks, while all channels still work.
+
+    It is called in the control thread. A loop that is blocked cannot end anything, and the kernel
+    goes all the same when the time is up.
+    """
+    stock = kernel.do_shutdown
+
+    async def do_shutdown(restart: bool) -> Any:
+        ending = asyncio.run_coroutine_threadsafe(guard.wind_down(), session.loop)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(ending), 3 * SHUTDOWN_GRACE_S)
+        answer = stock(restart)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return do_shutdown
 
 
 async def _wind_down(session: Session, log: Callable[[str], None]) -> None:

@@ -6,10 +6,13 @@ import ast
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from IPython.core.error import UsageError
+
 from loopnb.session import users_frames
 from loopnb.tracking import provenance
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from types import CodeType
 
 provenance.passes_over(globals())
@@ -46,6 +49,8 @@ class Source:
                 value = eval(code, global_ns, local_ns)
                 if _is_coroutine_code(code):
                     value = await value
+            if self.is_expression and not self.does_await:
+                value = await _checked(value)
         except BaseException as error:
             error.__traceback__ = users_frames(error.__traceback__)
             raise
@@ -86,6 +91,16 @@ def compile_expression(shell: Any, expression: str, *, count: int) -> Source:
     name = shell.compile.cache(expression, count)
     tree = shell.compile.ast_parse(expression, filename=name, symbol="eval")
     return Source([_compile(shell, tree, name, "eval")], has_value=True, is_expression=True)
+
+
+def _checked(value: Any) -> Awaitable[Any]:
+    """Return what `%aloop` is to await: the value of an expression written without `await`."""
+    if inspect.isawaitable(value):
+        return value
+    raise UsageError(
+        f"%aloop: it awaits its expression, and {value!r:.60} ({type(value).__name__}) "
+        "cannot be awaited. Without %aloop the line does what you see."
+    )
 
 
 def _compile(shell: Any, tree: ast.AST, name: str, mode: str) -> CodeType:

@@ -138,9 +138,16 @@ class LoopGuard:
         signal.signal(sig, before)
         return True
 
+    async def wind_down(self) -> None:
+        """End the user's tasks in order, once; whoever calls again waits for the first."""
+        if self._winding_down is None:
+            self._winding_down = self._loop.create_task(self._wind_down())
+        await asyncio.shield(self._winding_down)
+
     def _stop_in_order(self) -> None:
         if self._winding_down is None:
             self._winding_down = self._loop.create_task(self._wind_down())
-            self._winding_down.add_done_callback(lambda _task: self._stock_stop())
-        elif self._winding_down.done():
+        if self._winding_down.done():
             self._stock_stop()
+        else:
+            self._winding_down.add_done_callback(lambda _task: self._stock_stop())

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["apply", "remove"]
 
 
-def apply(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -> None:
+def apply(
+    loop: asyncio.AbstractEventLoop | None = None,
+    *,
+    order: Literal["any", "lifo"] = "any",
+    who: str = "user",
+) -> None:
     """Let blocking calls run inside a running loop.
 
     `asyncio.run()`, `asyncio.Runner().run()` and `loop.run_until_complete()` then work in a task
@@ -25,6 +30,9 @@ def apply(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -
 
     Args:
         loop: Nest on this loop only. None: on every loop of the process, also those to come.
+        order: "any": waits end as soon as what they wait for is done. "lifo": the newest ends
+            first. Only for C++ code below the waits that insists on it (pybind11): an older wait
+            takes as long as the newer ones, and hangs where it must end before them.
         who: In whose name; each name is taken back by itself.
 
     Raises:
@@ -32,14 +40,15 @@ def apply(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -
 
     Any thread may call it, for its own loop. It does not block.
     """
-    from loopnb.nesting import entry_points, scope
+    from loopnb.nesting import entry_points, foreign, scope
 
     running = scope.loop_here()
     target = running if loop is None else loop
     if target is not None and (target is running or not target.is_running()):
         scope.attach(target).is_pinned = True
-    scope.want(who, loop)
+    scope.want(who, loop, lifo=order == "lifo")
     entry_points.patches.install()
+    foreign.install()
 
 
 def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -> None:
@@ -49,11 +58,15 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
         loop: What was given to `apply`. None takes back everything in that name.
         who: In whose name it was applied.
 
-    Call it in the thread of the loop. It does not block.
+    Any thread may call it; a loop that runs in another one is given back a moment later. It does
+    not block.
     """
-    from loopnb.nesting import entry_points, scope
+    from loopnb.nesting import entry_points, foreign, scope
 
     scope.unwant(who, loop)
+    if scope.only_wanted_by(foreign.WHO):
+        scope.unwant(foreign.WHO, None)
     scope.detach_unwanted(scope.known_loops())
     if not scope.is_wanted():
+        foreign.restore()
         entry_points.patches.restore()

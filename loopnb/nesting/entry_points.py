@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import sys
 from contextlib import contextmanager
@@ -18,11 +19,12 @@ from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
 from loopnb.internals.tasks import runner_tasks
+from loopnb.nesting import closing
 from loopnb.nesting.debugging import DebugRequests
 from loopnb.nesting.scope import engine_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextvars import Context
     from types import FrameType, TracebackType
 
@@ -133,6 +135,16 @@ def _runner_close(self: asyncio.Runner) -> None:
         _stock_close(self)
 
 
+def _ending_waits(close: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(close)
+    def close_in_order(self: asyncio.AbstractEventLoop) -> None:
+        if not self.is_running() and not self.is_closed():
+            closing.end_waits(self)
+        close(self)
+
+    return close_in_order
+
+
 _stock_run_until_complete = state.BaseEventLoop.run_until_complete
 _stock_run_forever = state.BaseEventLoop.run_forever
 _stock_runner_run = runners.Runner.run
@@ -149,6 +161,7 @@ patches = PatchSet(
     Patch(runners.Runner, "close", _runner_close),
     Patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
     Patch(state.BaseEventLoop, "run_forever", _run_forever),
+    *(Patch(kind, "close", _ending_waits(kind.close)) for kind in runners.loop_classes()),
 )
 
 
@@ -260,7 +273,7 @@ def _aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop 
     if other is not None and other.is_running():
         yield  # it runs elsewhere, or below us: the stock error says so
         return
-    _set_aside[running] = _caller()
+    _set_aside[running] = users_place()
     try:
         with state.set_aside(running):
             yield
@@ -268,7 +281,7 @@ def _aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop 
         _set_aside.pop(running, None)
 
 
-def _caller() -> tuple[str, int]:
+def users_place() -> tuple[str, int]:
     """Return file and line of the innermost frame that is neither ours nor asyncio's."""
     frame: FrameType | None = state.calling_frame(1)
     hidden = (_PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")

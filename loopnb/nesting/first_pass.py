@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from loopnb.internals.asyncio_state import ready_queue
+from loopnb.nesting.lot import stands_on
 
 if TYPE_CHECKING:
     from greenlet import greenlet
@@ -30,13 +31,7 @@ class FirstPass:
 
     def holds(self, stack: greenlet | None) -> bool:
         """Say whether *stack* is this pass's: neither a driver nor started below one."""
-        if not self.is_under_way:
-            return False
-        while stack is not None:
-            if isinstance(stack, self._driver):
-                return False
-            stack = stack.parent
-        return True
+        return self.is_under_way and stack is not None and stands_on(stack, self._driver) is None
 
     def owed(self, stack: greenlet) -> int:
         """Return how many handles the pass below *stack* may still pop without asking."""

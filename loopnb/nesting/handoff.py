@@ -42,8 +42,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
-from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,28 +54,21 @@ from loopnb.internals.places import why_not_here
 from loopnb.internals.tasks import make_task
 from loopnb.nesting.absence import Absence, ParkedTime
 from loopnb.nesting.first_pass import FirstPass
-from loopnb.nesting.unaware import UnawareTasks
-from loopnb.nesting.waits import Wait
+from loopnb.nesting.lot import ParkingLot, stands_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from loopnb.nesting.waits import Wait
 
 _log = logging.getLogger("loopnb")
 
 #: After a burst of nested runs this many drivers are kept for the next one.
 _IDLE_DRIVERS = 4
-#: How far into the ready queue a nested run looks for the user's callbacks before it takes the long way.
-_SHORT_QUEUE = 8
 
 
 class _Driver(greenlet):  # type: ignore[misc]  # greenlet is untyped
     """A greenlet that turns the loop; told by its class from the stacks of other people."""
-
-
-def _driver_below(stack: greenlet | None) -> greenlet | None:
-    while stack is not None and not isinstance(stack, _Driver):
-        stack = stack.parent
-    return stack
 
 
 class Handoff:
@@ -88,10 +79,10 @@ class Handoff:
 
     Attributes:
         is_pinned: Stay installed between runs of the loop, until `remove`.
+        lot: The waits, and what may end them.
         waits: The waits whose stacks are parked, oldest first.
         is_foreground: Says whether a task is the one that a user is waiting for.
         foreground_changed: Called with +1 when a foreground stack parks, -1 when it is resumed.
-        is_lifo: Resume the newest stack only, whatever older ones wait for is done or not.
         is_closing: Let no stack be parked: the loop is about to be closed.
     """
 
@@ -100,9 +91,9 @@ class Handoff:
         self.is_pinned = False
         self.is_foreground: Callable[[asyncio.Task[Any]], bool] = lambda _task: False
         self.foreground_changed: Callable[[int], None] = lambda _change: None
-        self.waits: dict[Wait, None] = {}
+        self.lot = ParkingLot(loop)
+        self.waits = self.lot.waits
         self.is_removed = False
-        self.is_lifo = False
         self.is_closing = False
         self._stock_pass = state.stock_run_once.__get__(loop)
         self._patch = Patch(loop, "_run_once", self.run_once)
@@ -112,16 +103,11 @@ class Handoff:
         self._owner_error: BaseException | None = None
         self._spawner: greenlet | None = None
         self._idle: list[greenlet] = []
-        self._ready: deque[Wait] = deque()
-        self._unarmed: Wait | None = None  # the newest wait, looked at after each pass
-        self._unaware = UnawareTasks()
         self._first_pass = FirstPass(loop, _Driver)
         self._parked_time = ParkedTime(loop)
         self._turning: greenlet | None = None  # the driver whose pass or handle runs now
         self._is_leaving = False  # the owner is about to go on
         self._is_busy = False  # whatever runs now interrupts the engine's own code
-        # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
-        self._wake_context = Context()
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -139,7 +125,13 @@ class Handoff:
     def remove(self) -> None:
         """Give the loop back: at once, or when the last parked stack has been resumed."""
         self.is_removed = True
-        if not self.waits:
+        if self._thread_id != threading.get_ident() and self.loop.is_running():
+            self.loop.call_soon_threadsafe(self._remove_here, context=self.lot.wake_context)
+        else:
+            self._remove_here()
+
+    def _remove_here(self) -> None:
+        if self.is_removed and not self.waits:
             self._uninstall()
 
     def _uninstall(self) -> None:
@@ -175,10 +167,11 @@ class Handoff:
         """
         self._check_place()
         self._is_busy = True
-        task = asyncio.current_task(self.loop)
-        wait = Wait(self._ready, future, task, owned=owned)
+        wait = self.lot.begin(future, asyncio.current_task(self.loop), owned=owned)
         try:
-            self._enrol(wait)
+            if wait.task is not None and self.is_foreground(wait.task):
+                wait.is_foreground = True
+                self.foreground_changed(+1)
             self._park(wait)
         finally:
             self._forget(wait)
@@ -200,30 +193,8 @@ class Handoff:
                 "Spawn a task there, or use `loop.add_signal_handler()`.",
             )
 
-    def _enrol(self, wait: Wait) -> None:
-        self.waits[wait] = None
-        if self._unarmed is not None:
-            self._unarmed.arm(self._wake_context)
-        self._unarmed = wait
-        task = wait.task
-        if task is None:
-            return
-        self._unaware.enrol(wait, task)
-        if self.is_foreground(task):
-            wait.is_foreground = True
-            self.foreground_changed(+1)
-
     def _forget(self, wait: Wait) -> None:
-        """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
-        wait.disarm()
-        self.waits.pop(wait, None)
-        if self._unarmed is wait:
-            self._unarmed = None
-        if wait.is_ready:
-            wait.is_ready = False
-            if wait in self._ready:
-                self._ready.remove(wait)
-        self._unaware.forget(wait)
+        self.lot.forget(wait)
         if wait.is_foreground:
             self.foreground_changed(-1)
         if self.is_removed and not self.waits:
@@ -238,7 +209,7 @@ class Handoff:
             self._switch_on()
         finally:
             absence.end()
-            self._turning = _driver_below(stack)
+            self._turning = stands_on(stack, _Driver)
             wait.stack = None
             if owed:
                 self._first_pass.repay(owed)
@@ -249,7 +220,7 @@ class Handoff:
 
     def _switch_on(self) -> Any:
         """Switch from a stack that has just parked, or from the owner, to whoever goes on."""
-        wait = self._next_ready()
+        wait = self.lot.next_ready()
         if wait is not None:
             return wait.switch()
         if self._idle:
@@ -257,20 +228,6 @@ class Handoff:
         if not self._spawner:  # also if an exception has ended it
             self._spawner = greenlet(self._spawn)
         return self._spawner.switch()
-
-    def _next_ready(self) -> Wait | None:
-        """Take the wait whose stack goes on next off the queue."""
-        if not self._ready:
-            return None
-        if not self.is_lifo:
-            wait = self._ready.popleft()
-        else:
-            wait = next(reversed(self.waits))
-            if not wait.is_ready:
-                return None
-            self._ready.remove(wait)
-        wait.is_ready = False
-        return wait
 
     # -- the driving side ---------------------------------------------------------------------
 
@@ -282,7 +239,7 @@ class Handoff:
         Raises:
             BaseException: What came out of a pass and is for nobody who waits.
         """
-        self._check_thread()
+        self.check_thread()
         if self._first_pass.is_under_way:
             # Those drivers were started deep below a handle; these start here.
             self._first_pass.is_under_way = False
@@ -303,7 +260,12 @@ class Handoff:
             error, self._owner_error = self._owner_error, None
             raise error
 
-    def _check_thread(self) -> None:
+    def check_thread(self) -> None:
+        """Make the calling thread the loop's.
+
+        Raises:
+            NestingError: Stacks are parked in another thread; only that one can resume them.
+        """
         thread_id = threading.get_ident()
         if thread_id == self._thread_id:
             return
@@ -346,11 +308,8 @@ class Handoff:
             False if *me* is to return to its parent, which is the stack that goes on.
         """
         while True:
-            if self._unaware:
-                self._unaware.poll()
-            if self._unarmed is not None and self._unarmed.is_done_unarmed():
-                self._wake_newest(self._unarmed)
-            wait = self._next_ready()
+            self.lot.look()
+            wait = self.lot.next_ready()
             if wait is not None:
                 return self._hand_to(wait, me)
             if self._owner_error is None and not self._must_leave():
@@ -382,7 +341,7 @@ class Handoff:
         while True:
             try:
                 result = switch()
-            except BaseException as error:  # noqa: BLE001  it is passed on, not swallowed
+            except BaseException as error:
                 if is_due() or self._turning is None:
                     raise
                 switch = partial(self._turning.throw, error)
@@ -394,46 +353,24 @@ class Handoff:
     def _must_leave(self) -> bool:
         return state.is_stopping(self.loop) or (self.is_removed and not self.waits)
 
-    def _wake_newest(self, wait: Wait) -> None:
-        """Resume the newest wait, right after the pass in which its future was done.
-
-        A done-callback would cost a whole pass per nested run. But callbacks that the user
-        added must have run by the time the wait returns, as they have in the stock loop: where
-        the ready queue holds one, or is too long to look, the callback it is.
-        """
-        queue = state.ready_queue(self.loop)
-        if len(queue) <= _SHORT_QUEUE and not any(state.carries(handle, wait.future) for handle in queue):
-            wait.set_ready()
-        else:
-            wait.arm(self._wake_context)
-        self._unarmed = None
-
     def _end_taskless_waits(self) -> bool:
         """At a stop, end the waits that no later run of the loop could resume."""
         if not state.is_stopping(self.loop):
             return False
-        ended = False
-        for wait in self.waits:
-            if (wait.task is None or self._first_pass.holds(wait.stack)) and not wait.is_ready:
-                wait.end(RuntimeError("Event loop stopped before Future completed."))
-                ended = True
-        return ended
+        return self.lot.end_all(
+            lambda: RuntimeError("Event loop stopped before Future completed."),
+            lambda wait: wait.task is None or self._first_pass.holds(wait.stack),
+        )
 
     def _deliver_fatal(self, error: BaseException) -> None:
         """Hand what came out of a pass to the newest waiting cell, else to the loop's owner."""
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            for wait in reversed(self.waits):
-                if wait.is_foreground:
-                    wait.end(error)
-                    return
-        if self._owner is not None:
+        cell = self.lot.newest_foreground()
+        if cell is not None and isinstance(error, SystemExit | KeyboardInterrupt):
+            cell.end(error)
+        elif self._owner is not None:
             self._owner_error = error
-            return
-        for wait in self.waits:
-            if self._first_pass.holds(wait.stack):
-                wait.end(error)
-                return
-        _log.error("an error of the event loop had nobody to go to", exc_info=error)
+        elif not self.lot.end_all(lambda: error, lambda wait: self._first_pass.holds(wait.stack)):
+            _log.error("an error of the event loop had nobody to go to", exc_info=error)
 
     def interrupt(self) -> bool:
         """Interrupt the newest wait of a cell. Safe in a signal handler of the loop's thread.
@@ -444,8 +381,8 @@ class Handoff:
         Returns:
             False if no cell waits.
         """
-        for wait in reversed(self.waits):
-            if wait.is_foreground:
-                self.loop.call_soon_threadsafe(wait.interrupt, context=self._wake_context)
-                return True
-        return False
+        wait = self.lot.newest_foreground()
+        if wait is None:
+            return False
+        self.loop.call_soon_threadsafe(wait.interrupt, context=self.lot.wake_context)
+        return True

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _wanted_everywhere: set[str] = set()
+_wanted_lifo: set[str] = set()
 _wanted_on: dict[str, WeakSet[asyncio.AbstractEventLoop]] = {}
 # The engine that was last on a loop. Removed in the middle of a pass and wanted again, it must be
 # the same one: its owner still waits for it to give the loop back.
@@ -27,8 +28,13 @@ def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
     return engine if isinstance(engine, Handoff) else None
 
 
-def want(who: str, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Want nested runs on *loop*, or with None on every loop, in the name of *who*."""
+def want(who: str, loop: asyncio.AbstractEventLoop | None, *, lifo: bool = False) -> None:
+    """Want nested runs on *loop*, or with None on every loop, in the name of *who*.
+
+    If anybody wants them to end last-in-first-out, they do so on all loops.
+    """
+    (_wanted_lifo.add if lifo else _wanted_lifo.discard)(who)
+    _set_order()
     if loop is None:
         _wanted_everywhere.add(who)
     else:
@@ -44,6 +50,26 @@ def unwant(who: str, loop: asyncio.AbstractEventLoop | None) -> None:
         _wanted_on[who].discard(loop)
         if not _wanted_on[who]:
             del _wanted_on[who]
+    if who not in _wanted_everywhere and who not in _wanted_on:
+        _wanted_lifo.discard(who)
+        _set_order()
+
+
+def wants_lifo() -> bool:
+    """Say whether anybody wants waits to end last-in-first-out."""
+    return bool(_wanted_lifo)
+
+
+def _set_order() -> None:
+    for loop in known_loops():
+        engine = engine_of(loop)
+        if engine is not None:
+            engine.lot.is_lifo = wants_lifo()
+
+
+def only_wanted_by(who: str) -> bool:
+    """Say whether nobody but *who* wants nested runs anywhere."""
+    return {*_wanted_everywhere, *_wanted_on} == {who}
 
 
 def is_wanted(loop: asyncio.AbstractEventLoop | None = None) -> bool:
@@ -67,6 +93,7 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
         raise NestingError(reason, "Use `await` here, or asyncio's own event loop.")
     latest = _latest.get(loop)
     engine = (latest and latest()) or Handoff(loop)
+    engine.lot.is_lifo = wants_lifo()
     engine.install()
     _latest[loop] = weakref.ref(engine)
     return engine

@@ -36,10 +36,10 @@ class UnawareTasks:
             # As with `await`: what is waited for is cancelled as soon as it has begun.
             _deliver(wait, task)
 
-    def forget(self, wait: Wait) -> None:
-        """Watch *wait* no more."""
-        if isinstance(wait.task, LoopTask):
-            del wait.task.parked
+    def forget(self, wait: Wait, task: asyncio.Task[Any]) -> None:
+        """Watch *wait* of *task* no more."""
+        if isinstance(task, LoopTask):
+            del task.parked
         else:
             self._seen.pop(wait, None)
 

@@ -1,0 +1,51 @@
+"""What loopnb uses of IPython's terminal shell and of prompt_toolkit under private names.
+
+Checked on IPython 8.18.0 and 9.18.1 and prompt_toolkit 3.0.53.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals.patching import Patch, PatchSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def prompt_patches(shell: Any) -> PatchSet:
+    """Return the patches that put the prompt of *shell* on the loop that IPython awaits on.
+
+    `TerminalInteractiveShell._use_asyncio_inputhook`: set, the prompt runs by
+    `get_asyncio_loop().run_until_complete(pt_app.prompt_async(...))`, else on a loop of its own.
+    Reset by `%gui`: with a GUI's event loop the prompt goes back to a loop of its own.
+
+    Without a prompt of prompt_toolkit (`--simple-prompt`, no tty) there is nothing to patch.
+    """
+    session = getattr(shell, "pt_app", None)
+    if session is None or not hasattr(shell, "_use_asyncio_inputhook"):
+        return PatchSet()
+    stock = session.prompt_async
+
+    def prompt_async(*args: Any, **options: Any) -> Any:
+        # prompt_toolkit's own handler would answer the error of any task of the loop with "Press
+        # ENTER to continue...". The loop's goes to the log.
+        return stock(*args, **{"set_exception_handler": False, **options})
+
+    return PatchSet(Patch(shell, "_use_asyncio_inputhook", True), Patch(session, "prompt_async", prompt_async))
+
+
+def patch_exit(shell: Any, before: Callable[[], None]) -> Patch:
+    """Return the patch that calls *before* when *shell* ends, ahead of all that IPython does then.
+
+    `InteractiveShell._atexit_once()`, called at the end of the shell's main loop and once more
+    from `atexit`. It deletes the user's names; a function registered with `atexit` would come
+    after that, and after Python has shut all executors.
+    """
+    stock = shell._atexit_once
+
+    def at_exit() -> None:
+        before()
+        stock()
+
+    return Patch(shell, "_atexit_once", at_exit)

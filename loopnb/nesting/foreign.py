@@ -1,0 +1,124 @@
+"""Other packages that start nested runs, or want to change asyncio so that they can.
+
+`anyio.run()` refuses to run inside a running loop; here it nests. `nest_asyncio.apply()` and
+`nest_asyncio2.apply()` would swap Task and Future for slow ones in the whole process and never
+swap them back; here they do nothing more than ask for what is there already. Both are reached
+through the code of the function, so that those who imported it by name follow.
+
+Where one of the latter was applied *before*, its `asyncio.run` and its loop methods are set aside
+while nesting is on. The swapped classes stay: there are tasks and futures of them already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from loopnb.internals import asyncio_state as state
+from loopnb.internals import runners
+from loopnb.internals.importing import ImportWatch
+from loopnb.internals.patching import CodePatch, Patch
+from loopnb.nesting import scope
+
+if TYPE_CHECKING:
+    from types import FunctionType, ModuleType
+
+#: In whose name nested runs are wanted where one of those packages has asked for them.
+WHO = "nest_asyncio"
+
+_PATCHERS = ("nest_asyncio", "nest_asyncio2")
+_ANYIO = "anyio._core._eventloop"
+
+_patches: dict[str, CodePatch] = {}
+_undone: list[Patch] = []
+_applied: dict[Applied, None] = {}
+
+
+class Applied(NamedTuple):
+    """A call of `nest_asyncio.apply()` that was not needed."""
+
+    package: str
+    filename: str
+    line: int
+
+
+def applied_by() -> tuple[Applied, ...]:
+    """Return who has called `apply()` of one of those packages while nesting was on. Any thread."""
+    return tuple(_applied)
+
+
+def applied_before() -> str | None:
+    """Return which of those packages had changed asyncio before nesting was on. Any thread."""
+    return state.reentrant_package()
+
+
+def _apply_instead(loop: Any = None, **_options: Any) -> None:
+    from loopnb.nesting import foreign
+
+    foreign.note_apply(__name__, loop)
+
+
+def _anyio_run_instead(func: Any, *args: Any, backend: Any = "asyncio", backend_options: Any = None) -> Any:
+    from loopnb.nesting import entry_points, foreign
+
+    try:
+        return foreign.run_with_anyio(func, args, backend, backend_options)
+    except BaseException as error:
+        error.__traceback__ = entry_points.users_frames(error.__traceback__)
+        raise
+
+
+def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Do what `apply(loop)` of *package* is called for: have nested runs on that loop."""
+    from loopnb import nesting
+    from loopnb.nesting import entry_points
+
+    _applied[Applied(package, *entry_points.users_place())] = None
+    target = loop or state.running_loop()
+    if target is not None and not scope.is_wanted(target):
+        nesting.apply(target, who=WHO)
+
+
+def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict[str, Any] | None) -> Any:
+    """Do what `anyio.run` is asked for: nested, if a loop runs in this thread."""
+    stock = _patches[_ANYIO].original_function
+    if state.running_loop() is None or backend != "asyncio":
+        return stock(func, *args, backend=backend, backend_options=options)
+    # What `anyio.run` does after its refusal. It runs on `asyncio.Runner`, which nests.
+    return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
+
+
+def _patch(module: ModuleType, function: FunctionType, replacement: Any) -> None:
+    patch = CodePatch(function, cast("FunctionType", replacement))
+    patch.install()
+    _patches[module.__name__] = patch
+
+
+_watch = ImportWatch(
+    {
+        _ANYIO: lambda module: _patch(module, module.run, _anyio_run_instead),
+        **{name: lambda module: _patch(module, module.apply, _apply_instead) for name in _PATCHERS},
+    }
+)
+
+
+def install() -> None:
+    """Reach those packages, now or when they are imported."""
+    _watch.install()
+    if _undone or state.reentrant_package() is None:
+        return
+    _undone.append(Patch(asyncio, "run", runners.run))
+    for kind in runners.loop_classes():
+        _undone.extend(Patch(*changed) for changed in state.reentrant_methods(kind))
+    for patch in _undone:
+        patch.install()
+
+
+def restore() -> None:
+    """Leave those packages, and what they had done, as they were."""
+    _watch.restore()
+    for patch in [*_patches.values(), *reversed(_undone)]:
+        patch.restore()
+    _patches.clear()
+    _undone.clear()
+    _applied.clear()

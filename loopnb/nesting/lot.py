@@ -1,0 +1,120 @@
+"""The waits of one loop: who is parked, who can go on, and who must end early."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals import asyncio_state as state
+from loopnb.nesting.unaware import UnawareTasks
+from loopnb.nesting.waits import Wait
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from greenlet import greenlet
+
+#: How far into the ready queue a nested run looks for the user's callbacks before it takes the long way.
+_SHORT_QUEUE = 8
+
+
+class ParkingLot:
+    """Everything that waits in nested runs of one loop. The loop's thread.
+
+    Attributes:
+        waits: All of them, oldest first.
+        is_lifo: Let only the newest go on, whether what older ones wait for is done or not.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.waits: dict[Wait, None] = {}
+        self.is_lifo = False
+        self._loop = loop
+        self._ready: deque[Wait] = deque()
+        self._unarmed: Wait | None = None  # the newest wait, looked at after each pass
+        self._unaware = UnawareTasks()
+        # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
+        self.wake_context = Context()
+
+    def begin(self, future: asyncio.Future[Any], task: asyncio.Task[Any] | None, *, owned: bool) -> Wait:
+        """Enter a wait of the running *task* for *future*."""
+        wait = Wait(self._ready, future, task, owned=owned)
+        self.waits[wait] = None
+        if self._unarmed is not None:
+            self._unarmed.arm(self.wake_context)
+        self._unarmed = wait
+        if task is not None:
+            self._unaware.enrol(wait, task)
+        return wait
+
+    def forget(self, wait: Wait) -> None:
+        """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
+        wait.disarm()
+        self.waits.pop(wait, None)
+        if self._unarmed is wait:
+            self._unarmed = None
+        if wait.is_ready:
+            wait.is_ready = False
+            if wait in self._ready:
+                self._ready.remove(wait)
+        if wait.task is not None:
+            self._unaware.forget(wait, wait.task)
+
+    def look(self) -> None:
+        """Find out, after a pass, whose wait has ended without telling us."""
+        if self._unaware:
+            self._unaware.poll()
+        if self._unarmed is not None and self._unarmed.is_done_unarmed():
+            self._wake_newest(self._unarmed)
+
+    def next_ready(self) -> Wait | None:
+        """Take the wait whose stack goes on next off the queue."""
+        if not self._ready:
+            return None
+        if not self.is_lifo:
+            wait = self._ready.popleft()
+        else:
+            wait = next(reversed(self.waits))
+            if not wait.is_ready:
+                return None
+            self._ready.remove(wait)
+        wait.is_ready = False
+        return wait
+
+    def newest_foreground(self) -> Wait | None:
+        """Return the newest wait of a cell."""
+        return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
+
+    def end_all(self, error: Callable[[], BaseException], must_end: Callable[[Wait], bool]) -> bool:
+        """Have each wait that *must_end* end in an *error* of its own.
+
+        Returns:
+            False if there was none, or all were due to end already.
+        """
+        ending = [wait for wait in self.waits if must_end(wait) and not wait.is_ready]
+        for wait in ending:
+            wait.end(error())
+        return bool(ending)
+
+    def _wake_newest(self, wait: Wait) -> None:
+        """Resume the newest wait, right after the pass in which its future was done.
+
+        A done-callback would cost a whole pass per nested run. But callbacks that the user
+        added must have run by the time the wait returns, as they have in the stock loop: where
+        the ready queue holds one, or is too long to look, the callback it is.
+        """
+        queue = state.ready_queue(self._loop)
+        if len(queue) <= _SHORT_QUEUE and not any(state.carries(handle, wait.future) for handle in queue):
+            wait.set_ready()
+        else:
+            wait.arm(self.wake_context)
+        self._unarmed = None
+
+
+def stands_on(stack: greenlet | None, kind: type[greenlet]) -> greenlet | None:
+    """Return the greenlet of that *kind* that *stack* is or was started below; None if there is none."""
+    while stack is not None and not isinstance(stack, kind):
+        stack = stack.parent
+    return stack

@@ -1,0 +1,56 @@
+"""Prints the tables: `make bench`, or `python -m tests.benchmarks --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from tests.benchmarks import machine, report, rounds
+from tests.benchmarks.tools import TOOLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: for a first look")
+    parser.add_argument("--rounds", type=int, help="how many rounds to time")
+    parser.add_argument("--markdown", action="store_true", help="print the tables for the README")
+    return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _show(table: list[list[str]], lay_out: Callable[[list[list[str]]], str]) -> None:
+    print(f"\n{lay_out(table)}")
+
+
+def main() -> None:
+    """Measure, print, and write build/bench.json."""
+    arguments = _arguments()
+    count = arguments.rounds or (6 if arguments.quick else 60)
+    distributions = ["greenlet", *(tool.distribution for tool in TOOLS if tool.distribution)]
+    described = machine.describe(distributions)
+    samples = rounds.time_cases(TOOLS, count, _say)
+    findings = rounds.look(TOOLS, 1 if arguments.quick else 9, _say)
+    _say("")
+    lay_out = report.as_markdown if arguments.markdown else report.as_text
+    print(f"{machine.sentence(described)}; {count} rounds.")
+    _show(report.timings(samples, TOOLS), lay_out)
+    _show(report.findings_table(findings, TOOLS), lay_out)
+    print("", *report.notes(), sep="\n")
+    print("", *report.targets(samples), sep="\n")
+    out = rounds.ROOT / "build" / "bench.json"
+    out.parent.mkdir(exist_ok=True)
+    data = {"on": described, "rounds": count, **report.as_data(samples, findings)}
+    out.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What is looked at once in a fresh process each time: it may raise, hang, or spoil the process."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from tests.benchmarks.tools import Tool
+
+#: What a probe found: a number in the unit of its row, or words.
+Found = float | str
+
+_CONCURRENT, _PARKED = 1000, 2000
+
+
+def _run(tool: Tool, main: Callable[[bool], Coroutine[None, None, Found]]) -> Found:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    tool.apply(loop)
+    try:
+        return loop.run_until_complete(main(tool.nests))
+    except RecursionError:
+        return "RecursionError"
+
+
+async def _wait(nests: bool, coro: Coroutine[None, None, None]) -> None:
+    """Wait for *coro* in the way of the tool."""
+    loop = asyncio.get_running_loop()
+    if nests:
+        loop.run_until_complete(coro)
+    else:
+        await loop.create_task(coro)
+
+
+async def _all_waiting(nests: bool, count: int) -> tuple[asyncio.Event, list[asyncio.Task[None]]]:
+    """Have *count* tasks wait for an event that comes later; fail if one of them failed."""
+    gate = asyncio.Event()
+
+    async def opened() -> None:
+        await gate.wait()
+
+    tasks = [asyncio.create_task(_wait(nests, opened())) for _ in range(count)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    failed = [task for task in tasks if task.done()]
+    if failed:
+        # The stacks below could never return otherwise.
+        gate.set()
+        await asyncio.wait(tasks)
+        failed[0].result()
+    return gate, tasks
+
+
+def concurrent(tool: Tool) -> Found:
+    """Time 1,000 nested runs that wait at the same time, in milliseconds altogether."""
+
+    async def main(nests: bool) -> Found:
+        began = time.thread_time()
+        gate, tasks = await _all_waiting(nests, _CONCURRENT)
+        gate.set()
+        await asyncio.gather(*tasks)
+        return (time.thread_time() - began) * 1e3
+
+    return _run(tool, main)
+
+
+def three_waits(tool: Tool) -> Found:
+    """Say when tasks return that nest for 0.1, 1.0 and 0.3 s, begun in this order."""
+
+    async def main(nests: bool) -> Found:
+        began = time.monotonic()
+
+        async def one(seconds: float) -> str:
+            await _wait(nests, asyncio.sleep(seconds))
+            return f"{time.monotonic() - began:.1f}"
+
+        return " / ".join(await asyncio.gather(one(0.1), one(1.0), one(0.3))) + " s"
+
+    return _run(tool, main)
+
+
+def dependent_wait(tool: Tool) -> Found:
+    """Nest in a wait for something that an earlier nested wait has to return for."""
+
+    async def main(nests: bool) -> Found:
+        first_is_back = asyncio.Event()
+
+        async def first() -> None:
+            await _wait(nests, asyncio.sleep(0.05))
+            first_is_back.set()
+
+        async def wait_for_first() -> None:
+            await first_is_back.wait()
+
+        async def second() -> None:
+            await _wait(nests, wait_for_first())
+
+        await asyncio.gather(first(), second())
+        return "returns"
+
+    return _run(tool, main)
+
+
+def memory(tool: Tool) -> Found:
+    """Measure what one of 2,000 waiting stacks adds to the process, in KiB.
+
+    For stock asyncio it is a task that awaits a task: what the same wait costs without a stack.
+    """
+
+    async def main(nests: bool) -> Found:
+        await _all_waiting_once(nests)
+        before = _resident_kib()
+        gate, tasks = await _all_waiting(nests, _PARKED)
+        after = _resident_kib()
+        gate.set()
+        await asyncio.gather(*tasks)
+        return (after - before) / _PARKED
+
+    return _run(tool, main)
+
+
+async def _all_waiting_once(nests: bool) -> None:
+    """Pay once for what is paid once."""
+    gate, tasks = await _all_waiting(nests, 10)
+    gate.set()
+    await asyncio.gather(*tasks)
+
+
+def _resident_kib() -> float:
+    import resource  # not on Windows
+
+    if sys.platform == "linux":
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize() / 1024
+    # The peak will do: it only ever grows here. Bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def load_time(tool: Tool) -> Found:
+    """Time `%load_ext loopnb`, or import and apply() of the others, in an IPython that is there already."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell.instance()
+    shell.run_cell("async def cell(): return 1\nawait cell()", store_history=False, silent=True)
+    if tool.extension is None:
+        return "-"
+    began = time.thread_time()
+    if tool.extension == "loopnb":
+        shell.run_line_magic("load_ext", "loopnb")
+    else:
+        importlib.import_module(tool.extension).apply()
+    return (time.thread_time() - began) * 1e3
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One row of the second table."""
+
+    name: str
+    look: Callable[[Tool], Found]
+    unit: str = ""
+    repeats: int = 1
+
+
+PROBES = [
+    Probe("1,000 concurrent nested runs", concurrent, "ms", repeats=9),
+    Probe("nested waits of 0.1 / 1.0 / 0.3 s return after", three_waits),
+    Probe("wait that depends on an earlier wait", dependent_wait),
+    Probe("memory of a parked stack", memory, "KiB", repeats=3),
+    Probe("%load_ext loopnb; import and apply()", load_time, "ms", repeats=9),
+]
+BY_NAME = {probe.name: probe for probe in PROBES}

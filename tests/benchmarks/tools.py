@@ -1,0 +1,78 @@
+"""The tools that are compared, and how each one is switched on."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One column of the table.
+
+    Attributes:
+        name: The heading.
+        distribution: Whose version is named; None for what comes with Python.
+        apply: Switches it on for a loop that does not run yet.
+        nests: Whether blocking calls work inside a running loop.
+        is_bare: Whether it is worth a look beyond the speed: the same engine need not be asked twice.
+        extension: What users load or import to get it; None if there is nothing.
+    """
+
+    name: str
+    distribution: str | None
+    apply: Callable[[asyncio.AbstractEventLoop], None]
+    nests: bool = True
+    is_bare: bool = True
+    extension: str | None = None
+
+
+def _nothing(_loop: asyncio.AbstractEventLoop) -> None: ...
+
+
+def _loopnb(loop: asyncio.AbstractEventLoop) -> None:
+    from loopnb import nesting
+
+    nesting.apply(loop)
+
+
+def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:
+    from loopnb.tracking.tracker import Tracker
+
+    _loopnb(loop)
+    Tracker(
+        loop,
+        parked_frame=lambda _task: None,
+        describe=lambda filename, line: f"{filename}:{line}",
+        is_kernels=lambda _filename: False,
+    ).install()
+
+
+def _applied(module: str) -> Callable[[asyncio.AbstractEventLoop], None]:
+    def apply(loop: asyncio.AbstractEventLoop) -> None:
+        importlib.import_module(module).apply(loop)
+
+    return apply
+
+
+STOCK = Tool("stock", None, _nothing, nests=False)
+LOOPNB = Tool("loopnb", "loopnb", _loopnb, extension="loopnb")
+TRACKING = Tool("loopnb, tracking", "loopnb", _loopnb_tracking, is_bare=False)
+NEST_ASYNCIO = Tool("nest_asyncio", "nest-asyncio", _applied("nest_asyncio"), extension="nest_asyncio")
+NEST_ASYNCIO2 = Tool("nest_asyncio2", "nest-asyncio2", _applied("nest_asyncio2"), extension="nest_asyncio2")
+
+#: nest_asyncio cannot be imported from 3.14 on without breaking `current_task`.
+TOOLS = [
+    STOCK,
+    LOOPNB,
+    TRACKING,
+    *([NEST_ASYNCIO] if sys.version_info < (3, 14) else []),
+    NEST_ASYNCIO2,
+]
+BY_NAME = {tool.name: tool for tool in TOOLS}

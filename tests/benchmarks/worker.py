@@ -1,0 +1,41 @@
+"""One process for one tool: it patches itself and measures what it is asked for, a line at a time.
+
+    python -m tests.benchmarks.worker TOOL            one case for each line of standard input
+    python -m tests.benchmarks.worker TOOL PROBE      one probe, then the end
+
+Answers are lines of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import warnings
+
+from tests.benchmarks import cases, probes, tools
+
+
+def serve(tool: tools.Tool) -> None:
+    """Answer with the seconds per operation of each case that standard input names."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    tool.apply(loop)
+    for line in sys.stdin:
+        case = cases.BY_NAME[line.strip()]
+        print(json.dumps(loop.run_until_complete(cases.measure(case, tool.nests))), flush=True)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    # What asyncio has deprecated meanwhile is the other tools' affair.
+    warnings.simplefilter("ignore")
+    tool = tools.BY_NAME[sys.argv[1]]
+    if len(sys.argv) == 2:
+        serve(tool)
+    else:
+        print(json.dumps(probes.BY_NAME[sys.argv[2]].look(tool)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

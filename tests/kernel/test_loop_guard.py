@@ -1,0 +1,226 @@
+"""What scripts do to their loop, done in cells: the notebook's loop stays open and turns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.conftest import assert_quiet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.kernel.driver import KernelDriver
+
+
+@pytest.fixture(autouse=True)
+def imports(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio, os, signal\nasync def f():\n    return 'ran'")
+
+
+CLOSING = "loop = asyncio.get_event_loop()\nprint(loop.run_until_complete(f()))\nloop.close()"
+
+
+def test_closing_the_loop_only_warns_and_the_cell_runs_again(kernel: KernelDriver) -> None:
+    first = kernel.run(CLOSING)
+    second = kernel.run(CLOSING)
+
+    assert first.stdout == second.stdout == "ran\n"
+    assert f"In[{first.execution_count}], line 3: loop.close() was ignored" in first.stderr
+    assert first.stderr.count("LoopWarning") == 1
+
+
+def test_the_warning_comes_once_for_each_line(kernel: KernelDriver) -> None:
+    cell = kernel.run("for _ in range(3):\n    asyncio.get_event_loop().close()")
+
+    assert cell.stderr.count("LoopWarning") == 1
+
+
+def test_the_warning_can_be_filtered(kernel: KernelDriver) -> None:
+    cell = kernel.run(
+        "import warnings, loopnb.errors\nwith warnings.catch_warnings():\n"
+        "    warnings.simplefilter('ignore', loopnb.errors.LoopWarning)\n"
+        "    asyncio.get_event_loop().close()"
+    )
+
+    assert cell.stderr == ""
+
+
+def test_another_loop_set_and_closed_leaves_later_cells_the_notebooks(kernel: KernelDriver) -> None:
+    code = (
+        "loop = asyncio.new_event_loop()\nasyncio.set_event_loop(loop)\n"
+        "print(loop.run_until_complete(f()))\nloop.close()"
+    )
+
+    assert kernel.run(code).stdout == "ran\n"
+    assert kernel.run(code).stdout == "ran\n"
+    assert kernel.run("asyncio.get_event_loop().run_until_complete(f())").result == "'ran'"
+
+
+def test_a_shut_down_executor_works_in_the_next_cell_and_is_told_once(kernel: KernelDriver) -> None:
+    cell = kernel.run("await asyncio.get_running_loop().shutdown_default_executor()")
+
+    assert cell.stderr.count("executor had been shut down") == 1
+    assert kernel.run("await asyncio.to_thread(lambda: 5)").result == "5"
+
+
+def test_a_stop_where_nothing_is_nested_only_warns(kernel: KernelDriver) -> None:
+    cell = kernel.run("asyncio.get_running_loop().stop()")
+
+    assert "loop.stop() was ignored" in cell.stderr
+    assert kernel.value("1 + 1") == 2
+
+
+def test_a_stop_ends_the_nested_run(kernel: KernelDriver) -> None:
+    result = kernel.execute(
+        "loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)\n"
+        "loop.run_until_complete(asyncio.sleep(60))"
+    )
+
+    assert result.ename == "RuntimeError"
+    assert result.evalue == "Event loop stopped before Future completed."
+
+
+def test_run_forever_in_a_cell_lasts_until_stop(kernel: KernelDriver) -> None:
+    cell = kernel.run(
+        "loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)\nloop.run_forever()\n'stopped'"
+    )
+
+    assert cell.result == "'stopped'"
+
+
+def test_cancelling_all_tasks_spares_the_kernel(kernel: KernelDriver) -> None:
+    kernel.run("mine = asyncio.create_task(asyncio.sleep(60))")
+
+    kernel.run(
+        "others = asyncio.all_tasks() - {asyncio.current_task()}\n"
+        "for task in others: task.cancel()\nawait asyncio.gather(*others, return_exceptions=True)"
+    )
+
+    assert kernel.value("mine.cancelled()")
+    assert kernel.value("len(others)") == 1
+
+
+def test_cancelling_all_tasks_in_a_plain_cell_spares_the_kernel(kernel: KernelDriver) -> None:
+    kernel.run("from asyncio import all_tasks\nfor task in all_tasks(): task.cancel()")
+
+    assert kernel.run("await asyncio.sleep(0, 'goes on')").result == "'goes on'"
+
+
+def test_a_sigint_handler_added_by_a_run_is_taken_off_when_it_ends(kernel: KernelDriver) -> None:
+    kernel.run(
+        "async def serve():\n"
+        "    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, 'eaten')\n"
+        "    await asyncio.sleep(0.01)"
+    )
+    kernel.run(
+        "before = signal.getsignal(signal.SIGINT)\nasyncio.run(serve())\n"
+        "after = signal.getsignal(signal.SIGINT)"
+    )
+    cell = kernel.start("print('waits', flush=True); await asyncio.sleep(60)")
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+
+    assert cell.wait().ename == "CancelledError"
+    assert kernel.value("after is before")
+    assert "eaten" not in cell.text
+
+
+def test_using_a_closed_loop_says_where_it_was_closed(kernel: KernelDriver) -> None:
+    closing = kernel.run("other = asyncio.new_event_loop()\nother.close()")
+
+    result = kernel.execute("other.call_soon(print)")
+
+    assert result.ename == "RuntimeError"
+    assert result.evalue.startswith("Event loop is closed")
+    assert f"closed at In[{closing.execution_count}], line 2" in result.traceback
+    assert "loopnb" not in result.traceback
+
+
+def test_clients_on_real_sockets_outlive_their_run(kernel: KernelDriver) -> None:
+    kernel.run(
+        "import aiohttp, aiohttp.web\n"
+        "async def hello(request): return aiohttp.web.Response(text='hello')\n"
+        "app = aiohttp.web.Application(); app.router.add_get('/', hello)\n"
+        "runner = aiohttp.web.AppRunner(app)\n"
+        "async def start():\n"
+        "    await runner.setup()\n    site = aiohttp.web.TCPSite(runner, '127.0.0.1', 0)\n"
+        "    await site.start()\n    return runner.addresses[0][1]\n"
+        "async def connect(): return aiohttp.ClientSession()\n"
+        "async def get(): return await (await session.get(f'http://127.0.0.1:{port}/')).text()\n"
+        "port = asyncio.run(start())\nsession = asyncio.run(connect())"
+    )
+
+    assert kernel.run("asyncio.run(get())").result == "'hello'"
+    assert kernel.run("await get()").result == "'hello'"
+    kernel.run("asyncio.run(session.close()); asyncio.run(runner.cleanup())")
+
+
+LEFTOVERS = """
+import asyncio, pathlib
+folder = pathlib.Path({folder!r})
+async def writes_at_its_end(name):
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0.05)
+        (folder / name).write_text("ended")
+async def generator():
+    try:
+        yield 1
+    finally:
+        await asyncio.sleep(0.05)
+        (folder / "generator").write_text("ended")
+async def swallows():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+tasks = [asyncio.create_task(writes_at_its_end(f"task {{n}}")) for n in range(3)]
+tasks.append(asyncio.create_task(swallows(), name="swallower"))
+half_read = generator()
+await anext(half_read)
+"""
+
+
+@pytest.mark.parametrize("how", ["shutdown", "restart", "exit", "sigterm"])
+def test_the_kernels_end_lets_everything_finish_that_can(
+    fresh_kernel: KernelDriver, tmp_path: Path, how: str
+) -> None:
+    fresh_kernel.run(LEFTOVERS.format(folder=str(tmp_path)))
+    process = fresh_kernel.process
+
+    if how == "shutdown":
+        log = fresh_kernel.shutdown()
+    elif how == "restart":
+        log = fresh_kernel.restart()
+    else:
+        fresh_kernel.start("exit()" if how == "exit" else SIGTERM)
+        process.wait(20)
+        log = fresh_kernel.log()
+
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ["generator", "task 0", "task 1", "task 2"]
+    assert "'swallower', spawned by In[2] did not end within 2 s" in log
+    assert_quiet(log)
+
+
+SIGTERM = (
+    "import os, signal\nloop = asyncio.get_running_loop()\n"
+    "loop.add_signal_handler(signal.SIGTERM, loop.stop)\n"
+    "os.kill(os.getpid(), signal.SIGTERM)"
+)
+
+
+def test_the_kernel_can_be_shut_down_while_a_cell_nests(fresh_kernel: KernelDriver, tmp_path: Path) -> None:
+    fresh_kernel.run(LEFTOVERS.format(folder=str(tmp_path)))
+    cell = fresh_kernel.start("print('waits', flush=True)\nasyncio.run(writes_at_its_end('nested'))")
+    cell.wait_output("waits")
+
+    log = fresh_kernel.shutdown()
+
+    assert (tmp_path / "nested").read_text() == "ended"
+    assert_quiet(log)
