@@ -1,19 +1,21 @@
 """What loopnb uses of IPython's terminal shell and of prompt_toolkit under private names.
 
-Checked on IPython 8.18.0 and 9.18.1 and prompt_toolkit 3.0.53.
+Checked on IPython 8.18.0 and 9.18.1, prompt_toolkit 3.0.53, and for asyncio CPython 3.11.7 to 3.14.
 """
 
 from __future__ import annotations
 
+import asyncio.base_events
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.patching import Patch, PatchSet
+from loopnb.internals.patching import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 
-def prompt_patches(shell: Any) -> PatchSet:
+def prompt_patches(shell: Any) -> list[Patch]:
     """Return the patches that put the prompt of *shell* on the loop that IPython awaits on.
 
     `TerminalInteractiveShell._use_asyncio_inputhook`: set, the prompt runs by
@@ -24,7 +26,7 @@ def prompt_patches(shell: Any) -> PatchSet:
     """
     session = getattr(shell, "pt_app", None)
     if session is None or not hasattr(shell, "_use_asyncio_inputhook"):
-        return PatchSet()
+        return []
     stock = session.prompt_async
 
     def prompt_async(*args: Any, **options: Any) -> Any:
@@ -32,7 +34,7 @@ def prompt_patches(shell: Any) -> PatchSet:
         # ENTER to continue...". The loop's goes to the log.
         return stock(*args, **{"set_exception_handler": False, **options})
 
-    return PatchSet(Patch(shell, "_use_asyncio_inputhook", True), Patch(session, "prompt_async", prompt_async))
+    return [Patch(shell, "_use_asyncio_inputhook", True), Patch(session, "prompt_async", prompt_async)]
 
 
 def patch_exit(shell: Any, before: Callable[[], None]) -> Patch:
@@ -49,3 +51,14 @@ def patch_exit(shell: Any, before: Callable[[], None]) -> Patch:
         stock()
 
     return Patch(shell, "_atexit_once", at_exit)
+
+
+def is_end_of_run(frame: FrameType | None) -> bool:
+    """Say whether *frame* is the callback by which `run_until_complete` stops its loop.
+
+    `asyncio.base_events._run_until_complete_cb`, since Python 3.5.
+    """
+    return frame is not None and frame.f_code is _END_OF_RUN
+
+
+_END_OF_RUN = asyncio.base_events._run_until_complete_cb.__code__  # type: ignore[attr-defined]  # private

@@ -111,7 +111,7 @@ class Cells:
         for fn in self.after:
             try:
                 fn()
-            except Exception:
+            except Exception:  # noqa: BLE001  an observer: it is logged, and the cell's end goes on
                 _log.exception("looking after a cell failed")
 
 

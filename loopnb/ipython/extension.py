@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef
 
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
-_SERVICE_FOLDERS = tuple(
-    os.path.join(sysconfig.get_path("purelib"), package) + os.sep
-    for package in ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython")
-) + (os.path.dirname(loopnb.__file__) + os.sep,)
+_SITE = sysconfig.get_path("purelib") + os.sep
+_KERNEL_PACKAGES = ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython")
+_SERVICE_FOLDERS = (
+    os.path.dirname(loopnb.__file__) + os.sep,
+    *(_SITE + package + os.sep for package in _KERNEL_PACKAGES),
+)
 
 
 def load(shell: Any) -> None:

@@ -72,9 +72,9 @@ def guard_kernel(shell: Any, session: Session, cells: Cells, parts: ExitStack) -
     guard = LoopGuard(
         session.loop,
         is_ending=lambda: bool(shell.exit_now),
-        wind_down=lambda: _wind_down(session, shell.kernel.log.warning),
-        innermost=lambda: _innermost(session, cells),
-        wait=lambda future: _wait_forever(session, future),
+        wind_down=lambda: wind_down_session(session, shell.kernel.log.warning),
+        innermost=lambda: innermost(session, cells),
+        wait=lambda future: wait_forever(session, future),
         warn=warned.warn,
         end_kernel=lambda: _end_kernel(shell),
         is_top_level=cells.is_foreground,
@@ -110,7 +110,7 @@ def _make_do_shutdown(kernel: Any, session: Session, guard: LoopGuard) -> Callab
     return do_shutdown
 
 
-async def _wind_down(session: Session, log: Callable[[str], None]) -> None:
+async def wind_down_session(session: Session, log: Callable[[str], None]) -> None:
     def describe(task: asyncio.Task[Any]) -> str:
         record = session.tracker.record(task)
         return f"task {record.name!r}, spawned by {record.cell or 'other code'}"
@@ -118,7 +118,7 @@ async def _wind_down(session: Session, log: Callable[[str], None]) -> None:
     await wind_down(session.tracker.live(), grace=SHUTDOWN_GRACE_S, describe=describe, log=log)
 
 
-def _innermost(session: Session, cells: Cells) -> Wait | None:
+def innermost(session: Session, cells: Cells) -> Wait | None:
     """Return the wait that `loop.stop()` ends: the cell's, or when no cell calls it, the newest."""
     engine = session.engine
     waits = list(reversed(engine.waits)) if engine is not None else []
@@ -128,7 +128,7 @@ def _innermost(session: Session, cells: Cells) -> Wait | None:
     return waits[0] if waits else None
 
 
-def _wait_forever(session: Session, future: asyncio.Future[Any]) -> None:
+def wait_forever(session: Session, future: asyncio.Future[Any]) -> None:
     engine = session.engine
     if engine is None:
         raise RuntimeError("This event loop is already running")

@@ -34,7 +34,7 @@ def _show(table: list[list[str]], lay_out: Callable[[list[list[str]]], str]) -> 
 def main() -> None:
     """Measure, print, and write build/bench.json."""
     arguments = _arguments()
-    count = arguments.rounds or (6 if arguments.quick else 60)
+    count = arguments.rounds or (10 if arguments.quick else 100)
     distributions = ["greenlet", *(tool.distribution for tool in TOOLS if tool.distribution)]
     described = machine.describe(distributions)
     samples = rounds.time_cases(TOOLS, count, _say)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Found = float | str
 
 _CONCURRENT, _PARKED = 1000, 2000
+#: Longer than it takes to begin all these waits.
+_LONG_S = 0.7
 
 
 def _run(tool: Tool, main: Callable[[bool], Coroutine[None, None, Found]]) -> Found:
@@ -39,23 +41,12 @@ async def _wait(nests: bool, coro: Coroutine[None, None, None]) -> None:
         await loop.create_task(coro)
 
 
-async def _all_waiting(nests: bool, count: int) -> tuple[asyncio.Event, list[asyncio.Task[None]]]:
-    """Have *count* tasks wait for an event that comes later; fail if one of them failed."""
-    gate = asyncio.Event()
-
-    async def opened() -> None:
-        await gate.wait()
-
-    tasks = [asyncio.create_task(_wait(nests, opened())) for _ in range(count)]
+async def _all_waiting(nests: bool, count: int) -> asyncio.Future[list[None]]:
+    """Have *count* tasks wait at the same time, and return while they do."""
+    all_of_them = asyncio.gather(*[_wait(nests, asyncio.sleep(_LONG_S)) for _ in range(count)])
     for _ in range(5):
         await asyncio.sleep(0)
-    failed = [task for task in tasks if task.done()]
-    if failed:
-        # The stacks below could never return otherwise.
-        gate.set()
-        await asyncio.wait(tasks)
-        failed[0].result()
-    return gate, tasks
+    return all_of_them
 
 
 def concurrent(tool: Tool) -> Found:
@@ -63,9 +54,7 @@ def concurrent(tool: Tool) -> Found:
 
     async def main(nests: bool) -> Found:
         began = time.thread_time()
-        gate, tasks = await _all_waiting(nests, _CONCURRENT)
-        gate.set()
-        await asyncio.gather(*tasks)
+        await (await _all_waiting(nests, _CONCURRENT))
         return (time.thread_time() - began) * 1e3
 
     return _run(tool, main)
@@ -115,22 +104,14 @@ def memory(tool: Tool) -> Found:
     """
 
     async def main(nests: bool) -> Found:
-        await _all_waiting_once(nests)
+        await (await _all_waiting(nests, 10))  # what is paid once
         before = _resident_kib()
-        gate, tasks = await _all_waiting(nests, _PARKED)
+        all_of_them = await _all_waiting(nests, _PARKED)
         after = _resident_kib()
-        gate.set()
-        await asyncio.gather(*tasks)
+        await all_of_them
         return (after - before) / _PARKED
 
     return _run(tool, main)
-
-
-async def _all_waiting_once(nests: bool) -> None:
-    """Pay once for what is paid once."""
-    gate, tasks = await _all_waiting(nests, 10)
-    gate.set()
-    await asyncio.gather(*tasks)
 
 
 def _resident_kib() -> float:

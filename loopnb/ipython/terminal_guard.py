@@ -1,0 +1,147 @@
+"""Hooking loopnb into a shell without a kernel: its cells, the guard of its loop, its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals.asyncio_state import calling_frame, running_loop
+from loopnb.internals.loop_health import AllTasks
+from loopnb.internals.terminal import is_end_of_run
+from loopnb.ipython import guarding
+from loopnb.ipython.terminal import TerminalCells
+from loopnb.loop.guard import LoopGuard
+from loopnb.loop.healing import ClosedLoops, Healer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from loopnb.ipython.cells import Cells
+    from loopnb.ipython.interrupts import Interrupts
+    from loopnb.session import Session
+
+
+class TerminalGuard(LoopGuard):
+    """A guard that lets the shell's own use of the loop pass.
+
+    Cells and prompt are runs of their own, so the loop stops after each of them.
+
+    Args:
+        is_shells_own: Says whether the prompt, and no code of the user's, runs now.
+        options: Those of `LoopGuard`.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, is_shells_own: Callable[[], bool], **options: Any
+    ) -> None:
+        super().__init__(loop, **options)
+        self._is_shells_own = is_shells_own
+
+    def stop(self) -> None:
+        """Stop the loop at the end of a run; else do what `LoopGuard.stop` does."""
+        if is_end_of_run(calling_frame(1)):
+            self._stock_stop()
+        else:
+            super().stop()
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+        """Add a handler; the prompt takes its own off itself."""
+        if self._is_shells_own():
+            self._stock_add_signal_handler(sig, callback, *args)
+        else:
+            super().add_signal_handler(sig, callback, *args)
+
+
+def hook_terminal(
+    shell: Any,
+    session: Session,
+    cells: Cells,
+    interrupts: Interrupts,
+    parts: ExitStack,
+    unload: Callable[[], None],
+) -> None:
+    """Put *shell* on the loop of *session*, and guard that, until *parts* is closed.
+
+    Args:
+        shell: The shell.
+        session: Its session.
+        cells: Knows which cell executes.
+        interrupts: Handles SIGINT.
+        parts: Takes what undoes all of this.
+        unload: Unloads the extension from *shell*.
+    """
+    ending = Ending(session, unload)
+    warned = guarding.Warnings(session.describe)
+    healer = Healer(session.loop, warned.warn_once)
+    closed = ClosedLoops(warned.place)
+    guard = TerminalGuard(
+        session.loop,
+        is_shells_own=lambda: _is_shells_own(session),
+        is_ending=lambda: False,
+        wind_down=lambda: guarding.wind_down_session(session, log_line),
+        innermost=lambda: guarding.innermost(session, cells),
+        wait=lambda future: guarding.wait_forever(session, future),
+        warn=warned.warn,
+        end_kernel=lambda: _end_shell(shell),
+        is_top_level=cells.is_foreground,
+    )
+    terminal = TerminalCells(shell, session, interrupts, ending.end)
+    hidden = AllTasks(session.tracker.is_kernels_own)
+    for begin, end in (
+        (guard.patches.install, guard.patches.restore),
+        (closed.start, closed.stop),
+        (hidden.install, hidden.restore),
+        (terminal.start, terminal.stop),
+    ):
+        begin()
+        parts.callback(end)
+    cells.after.append(healer.after_cell)
+
+
+class Ending:
+    """Ends tasks, async generators and executor when the shell ends, then the loop.
+
+    Args:
+        session: The session.
+        unload: Unloads the extension.
+    """
+
+    def __init__(self, session: Session, unload: Callable[[], None]) -> None:
+        self._session = session
+        self._unload = unload
+
+    def end(self) -> None:
+        """End them all, in order. Outside the loop, in its thread; raises nothing."""
+        loop = self._session.loop
+        # Embedded into somebody's running loop, the shell ends without it.
+        is_ours = running_loop() is None and not loop.is_running() and not loop.is_closed()
+        try:
+            if is_ours:
+                loop.run_until_complete(guarding.wind_down_session(self._session, log_line))
+        except KeyboardInterrupt:
+            log_line("interrupted; what was still ending is left as it is")
+        finally:
+            self._unload()
+        if is_ours:
+            loop.close()
+
+
+def log_line(text: str) -> None:
+    """Tell the user something while the shell ends. There is no log to write to."""
+    sys.stderr.write(f"loopnb: {text}\n")
+
+
+def _is_shells_own(session: Session) -> bool:
+    task = asyncio.current_task() if running_loop() is not None else None
+    # A cell's task counts as the shell's own, too; but then the session knows of a cell.
+    return task is not None and session.cell is None and session.tracker.is_kernels_own(task)
+
+
+def _end_shell(shell: Any) -> None:
+    """End the shell as `exit` does, also from behind a prompt that waits."""
+    shell.ask_exit()
+    prompt = getattr(shell, "pt_app", None)
+    if prompt is not None and prompt.app.is_running:
+        prompt.app.exit(result="")

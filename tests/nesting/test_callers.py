@@ -1,0 +1,366 @@
+"""Nested runs begin anywhere: in callbacks of all kinds, below C frames, in other greenlets, in finalizers."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import functools
+import heapq
+import os
+import signal
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from greenlet import greenlet
+
+from loopnb.errors import NestingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Run = Any
+ON_UNIX = hasattr(signal, "setitimer")
+
+
+async def seven() -> int:
+    await asyncio.sleep(0.005)
+    return 7
+
+
+def in_callback(start: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Any]) -> Any:
+    """Run a nested run in a callback that *start* arranges for, and return what came of it."""
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        outcome = loop.create_future()
+
+        def callback() -> None:
+            try:
+                outcome.set_result(asyncio.run(seven()))
+            except BaseException as error:
+                outcome.set_exception(error)
+                raise
+
+        start(loop, callback)
+        return await outcome
+
+    return asyncio.run(main())
+
+
+def test_in_call_soon() -> None:
+    assert in_callback(lambda loop, callback: loop.call_soon(callback)) == 7
+
+
+def test_in_call_later() -> None:
+    assert in_callback(lambda loop, callback: loop.call_later(0.001, callback)) == 7
+
+
+def test_in_call_soon_threadsafe() -> None:
+    assert in_callback(lambda loop, callback: loop.run_in_executor(None, loop.call_soon_threadsafe, callback)) == 7
+
+
+def test_in_a_done_callback() -> None:
+    def start(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        future = loop.create_future()
+        future.add_done_callback(lambda _future: callback())
+        future.set_result(None)
+
+    assert in_callback(start) == 7
+
+
+def test_in_a_reader() -> None:
+    here, there = socket.socketpair()
+
+    def start(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        def read() -> None:
+            loop.remove_reader(here)
+            callback()
+
+        loop.add_reader(here, read)
+        there.send(b"x")
+
+    with here, there:
+        assert in_callback(start) == 7
+
+
+@pytest.mark.skipif(not ON_UNIX, reason="asyncio has no signal handlers on Windows")
+def test_in_a_signal_handler_of_the_loop() -> None:
+    def start(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        loop.add_signal_handler(signal.SIGUSR1, callback)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    assert in_callback(start) == 7
+
+
+def test_in_an_async_generator(run: Run) -> None:
+    async def numbers() -> Any:
+        for _ in range(3):
+            yield asyncio.run(seven())
+
+    async def main() -> list[int]:
+        return [number async for number in numbers()]
+
+    assert run(main()) == [7, 7, 7]
+
+
+def test_in_the_cleanup_of_an_async_generator(run: Run) -> None:
+    seen: list[int] = []
+
+    async def numbers() -> Any:
+        try:
+            yield 1
+            yield 2
+        finally:
+            seen.append(asyncio.run(seven()))
+
+    async def main() -> None:
+        async for _ in numbers():
+            break
+
+    run(main())
+    assert seen == [7]
+
+
+def test_in_a_finalizer(run: Run) -> None:
+    seen: list[int] = []
+
+    class Finalized:
+        def __del__(self) -> None:
+            seen.append(asyncio.run(seven()))
+
+    async def main() -> None:
+        Finalized()
+
+    run(main())
+    assert seen == [7]
+
+
+def test_below_frames_of_c(run: Run) -> None:
+    def key(number: int) -> int:
+        return number + asyncio.run(seven())
+
+    @functools.lru_cache
+    def cached(number: int) -> int:
+        return key(number)
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+    def called_by_c(number: int) -> int:
+        return key(number)
+
+    async def main() -> tuple[list[int], int, int]:
+        return sorted([3, 1, 2], key=key), cached(1) + cached(1), called_by_c(5)
+
+    async def twice() -> list[Any]:
+        return await asyncio.gather(main(), main())
+
+    assert run(twice()) == [([1, 2, 3], 16, 12)] * 2
+
+
+# -- interrupted anywhere ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_alarm() -> Iterator[Callable[[Callable[[], Any]], None]]:
+    """Have a Python signal handler call something, once, a few milliseconds from now."""
+    if not ON_UNIX:
+        pytest.skip("there is no alarm on Windows")
+    previous = signal.getsignal(signal.SIGALRM)
+
+    def arrange(call: Callable[[], Any]) -> None:
+        signal.signal(signal.SIGALRM, lambda *_: call())
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    yield arrange
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.mark.parametrize("nested_before", [False, True])
+def test_a_signal_handler_that_interrupts_select_can_nest_and_leaves_no_stale_timeout(
+    on_alarm: Callable[[Callable[[], Any]], None], nested_before: bool
+) -> None:
+    async def main() -> tuple[list[int], float]:
+        loop = asyncio.get_running_loop()
+        if nested_before:
+            loop.run_until_complete(asyncio.sleep(0))
+        seen: list[int] = []
+        done = loop.create_future()
+
+        async def slow() -> int:
+            loop.call_later(0.02, lambda: None if done.done() else done.set_result(None))
+            await asyncio.sleep(0.005)
+            return 7
+
+        # Nothing else is due for 8 s: only select's stale timeout would end the wait for it.
+        timer = loop.call_later(8, lambda: None)
+        on_alarm(lambda: seen.append(asyncio.run(slow())))
+        start = loop.time()
+        await done
+        timer.cancel()
+        return seen, loop.time() - start
+
+    seen, took = asyncio.run(main())
+    assert seen == [7]
+    assert took < 4
+
+
+def test_a_signal_handler_within_a_change_of_the_timers_is_refused_with_the_reason() -> None:
+    async def main() -> BaseException | None:
+        loop = asyncio.get_running_loop()
+        timers = [loop.call_later(1000 + number, lambda: None) for number in range(3)]
+        caught: list[BaseException] = []
+        compare = asyncio.TimerHandle.__lt__.__code__
+
+        def interrupt(frame: Any, event: str, _argument: object) -> None:
+            if frame.f_code is compare and event == "call":
+                import sys
+
+                sys.setprofile(None)
+                coro = seven()
+                try:
+                    asyncio.run(coro)
+                except NestingError as error:
+                    coro.close()
+                    caught.append(error)
+
+        import sys
+
+        sys.setprofile(interrupt)
+        timers.append(loop.call_later(1, lambda: None))
+        sys.setprofile(None)
+        for timer in timers:
+            timer.cancel()
+        return caught[0] if caught else None
+
+    error = asyncio.run(main())
+    assert isinstance(error, NestingError)
+    assert "timers" in error.reason
+
+
+def test_a_finalizer_between_two_handles_is_refused_with_the_reason() -> None:
+    caught: list[str] = []
+
+    class Finalized:
+        def __del__(self) -> None:
+            coro = seven()
+            try:
+                asyncio.run(coro)
+            except NestingError as error:
+                caught.append(error.reason)
+                coro.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        # Cancelled, a handle drops its arguments here; run, it drops them when the pass takes the next.
+        loop.call_soon(lambda _finalized: None, Finalized())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert len(caught) == 1
+    assert "between two handles" in caught[0]
+
+
+def test_timers_stay_a_heap_whatever_nests(run: Run) -> None:
+    async def main() -> bool:
+        loop: Any = asyncio.get_running_loop()
+
+        async def nests(number: int) -> None:
+            loop.run_until_complete(asyncio.sleep(number % 7 / 1000))
+
+        await asyncio.gather(*(nests(number) for number in range(100)))
+        timers = list(loop._scheduled)
+        heapq.heapify(timers)
+        return timers == loop._scheduled
+
+    assert run(main())
+
+
+# -- other people's greenlets --------------------------------------------------------------------
+
+
+def test_a_greenlet_of_the_user_can_nest(run: Run) -> None:
+    async def nests(number: int) -> int:
+        other = greenlet(lambda: asyncio.run(seven()) + number)
+        result: int = other.switch()
+        return result
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(nests(number) for number in range(5)))
+
+    assert run(main()) == [7, 8, 9, 10, 11]
+
+
+def test_what_shares_the_context_below_a_greenlet_runs(run: Run) -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        problems: list[Any] = []
+        loop.set_exception_handler(lambda _loop, context: problems.append(context))
+        runs = 0
+
+        def tick() -> None:
+            nonlocal runs
+            runs += 1
+
+        def nests() -> None:
+            for _ in range(3):
+                loop.call_soon(tick, context=context)
+            asyncio.run(asyncio.sleep(0.01))
+
+        import contextvars
+
+        context = contextvars.copy_context()
+        context.run(lambda: greenlet(nests).switch())
+        assert not problems
+        return runs
+
+    assert run(main()) == 3
+
+
+def test_a_greenlet_used_on_another_stack_than_it_began_on_returns_to_its_caller() -> None:
+    async def main() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        mine: list[greenlet] = []
+
+        def body(_value: Any) -> str:
+            mine[0].parent.switch("begun")
+            return "ended"
+
+        async def begins() -> Any:
+            other = greenlet(body)
+            mine.append(other)
+            first = other.switch(None)
+            loop.run_until_complete(asyncio.sleep(0.01))
+            return first
+
+        async def ends() -> Any:
+            loop.run_until_complete(asyncio.sleep(0.002))
+            return mine[0].switch(None)
+
+        return await asyncio.gather(begins(), ends())
+
+    assert asyncio.run(main()) == ["begun", "ended"]
+
+
+def test_other_threads_are_not_affected() -> None:
+    async def main() -> int:
+        stop = threading.Event()
+        results: list[int] = []
+
+        def work() -> None:
+            while not stop.is_set():
+                results.append(asyncio.run(seven()))
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            asyncio.run(seven())
+        stop.set()
+        await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in threads))
+        return len(results)
+
+    assert asyncio.run(main()) >= 3

@@ -1,0 +1,257 @@
+"""Waits end when what they wait for is done, in any order, at any depth, in any number."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Run = Any
+
+
+async def value_after(delay: float, value: Any = None) -> Any:
+    await asyncio.sleep(delay)
+    return value
+
+
+def test_three_waits_end_in_the_order_of_their_lengths(run: Run) -> None:
+    order: list[float] = []
+
+    async def nests(delay: float) -> None:
+        order.append(asyncio.run(value_after(delay, delay)))
+
+    async def main() -> float:
+        start = time.perf_counter()
+        first = asyncio.ensure_future(nests(0.05))
+        await asyncio.gather(first, nests(0.5), nests(0.15))
+        return time.perf_counter() - start
+
+    took = run(main())
+
+    assert order == [0.05, 0.15, 0.5]
+    assert took < 0.7
+
+
+def test_a_wait_can_depend_on_an_earlier_wait(run: Run) -> None:
+    async def main() -> list[str]:
+        event = asyncio.Event()
+
+        async def sets_the_event() -> str:
+            asyncio.run(asyncio.sleep(0.01))
+            event.set()
+            return "set"
+
+        async def waits_for_the_event() -> str:
+            asyncio.run(event.wait())  # type: ignore[arg-type] # a coroutine that returns True
+            return "seen"
+
+        return await asyncio.gather(sets_the_event(), waits_for_the_event())
+
+    assert run(main()) == ["set", "seen"]
+
+
+def test_a_wait_can_depend_on_a_later_wait(run: Run) -> None:
+    async def main() -> list[str]:
+        event = asyncio.Event()
+
+        async def waits() -> str:
+            asyncio.run(event.wait())  # type: ignore[arg-type] # as above
+            return "seen"
+
+        async def sets() -> str:
+            asyncio.run(asyncio.sleep(0.01))
+            event.set()
+            return "set"
+
+        return await asyncio.gather(waits(), sets())
+
+    assert run(main()) == ["seen", "set"]
+
+
+def test_a_task_in_a_nested_run_can_be_awaited_in_another(run: Run) -> None:
+    async def nests() -> int:
+        return asyncio.run(value_after(0.01, 7))  # type: ignore[no-any-return] # it is an int
+
+    async def main() -> int:
+        task = asyncio.ensure_future(nests())
+        loop = asyncio.get_running_loop()
+        return loop.run_until_complete(task) + await task
+
+    assert run(main()) == 14
+
+
+def test_tasks_step_while_a_stack_is_parked(run: Run) -> None:
+    async def main() -> int:
+        steps = 0
+
+        async def steady() -> None:
+            nonlocal steps
+            while True:
+                steps += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.ensure_future(steady())
+        asyncio.run(asyncio.sleep(0.02))
+        task.cancel()
+        return steps
+
+    assert run(main()) > 20
+
+
+def test_300_nested_runs_stand_in_each_other(run: Run) -> None:
+    async def down(depth: int) -> int:
+        await asyncio.sleep(0)
+        return 0 if depth == 0 else 1 + asyncio.run(down(depth - 1))
+
+    assert run(down(300)) == 300
+
+
+def test_5000_nested_runs_wait_at_once(run: Run) -> None:
+    async def main() -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        gate = loop.create_future()
+        parked = 0
+
+        async def nests(number: int) -> int:
+            nonlocal parked
+            parked += 1
+            loop.run_until_complete(gate)
+            return number
+
+        tasks = [asyncio.ensure_future(nests(number)) for number in range(5000)]
+        while parked < 5000:
+            await asyncio.sleep(0)
+        gate.set_result(None)
+        return parked, sum(await asyncio.gather(*tasks))
+
+    assert run(main()) == (5000, sum(range(5000)))
+
+
+def test_every_stack_that_can_go_on_does_before_the_loop_blocks() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        gate = loop.create_future()
+
+        async def nests() -> float:
+            loop.run_until_complete(gate)
+            return loop.time()
+
+        tasks = [loop.create_task(nests()) for _ in range(20)]
+        await asyncio.sleep(0)
+        blocker = loop.call_later(10, lambda: None)  # the next thing the loop would wake up for
+        loop.call_soon(gate.set_result, None)
+        start = loop.time()
+        times = await asyncio.gather(*tasks)
+        blocker.cancel()
+        return max(times) - start
+
+    assert asyncio.run(main()) < 5
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_done_callbacks_of_the_user_have_run_when_a_nested_run_returns(run: Run, count: int) -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        seen: list[int] = []
+        future = loop.create_future()
+
+        def note(number: int) -> Callable[[Any], None]:
+            return lambda _future: seen.append(number)
+
+        for number in range(count):
+            future.add_done_callback(note(number))
+        loop.call_soon(future.set_result, None)
+        loop.run_until_complete(future)
+        return seen
+
+    assert run(main()) == list(range(count))
+
+
+def test_handles_run_in_the_order_they_were_scheduled_in() -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        order: list[int] = []
+
+        def nests(number: int) -> None:
+            order.append(number)
+            loop.run_until_complete(asyncio.sleep(0))
+
+        for number in range(10):
+            loop.call_soon(nests if number % 3 == 0 else order.append, number)
+        asyncio.run(asyncio.sleep(0.01))
+        return order
+
+    assert asyncio.run(main()) == list(range(10))
+
+
+def test_nested_runs_cost_no_more_when_many_handles_are_ready() -> None:
+    def time_of(ready: int) -> float:
+        async def main() -> float:
+            loop = asyncio.get_running_loop()
+
+            def again() -> None:
+                loop.call_soon(again)
+
+            loop.run_until_complete(asyncio.sleep(0))
+            start = time.perf_counter()
+
+            async def nests() -> None:
+                loop.run_until_complete(asyncio.sleep(0))
+
+            await asyncio.gather(*(nests() for _ in range(ready)))
+            return (time.perf_counter() - start) / ready
+
+        return asyncio.run(main())
+
+    time_of(100)
+    assert time_of(2000) < 8 * time_of(200)
+
+
+def test_the_newest_goes_first_where_the_user_has_asked_for_it() -> None:
+    from loopnb import nesting
+
+    depth: list[int] = []  # like pybind11's stack of life supports: whoever returns must be on top
+
+    async def nests(number: int, delay: float) -> bool:
+        depth.append(number)
+        asyncio.run(asyncio.sleep(delay))
+        return depth.pop() == number
+
+    async def main() -> list[bool]:
+        return await asyncio.gather(nests(0, 0.01), nests(1, 0.1), nests(2, 0.03))
+
+    assert not all(asyncio.run(main()))
+
+    nesting.apply(order="lifo")
+    depth.clear()
+    assert all(asyncio.run(main()))
+
+    nesting.apply()
+    depth.clear()
+    assert not all(asyncio.run(main()))
+
+
+def test_a_lifo_wait_that_is_stopped_does_not_spin() -> None:
+    from loopnb import nesting
+
+    nesting.apply(order="lifo")
+
+    async def nests(future: asyncio.Future[None]) -> None:
+        asyncio.get_running_loop().run_until_complete(future)
+
+    loop = asyncio.new_event_loop()
+    futures = [loop.create_future() for _ in range(2)]
+    tasks = [loop.create_task(nests(future)) for future in futures]
+    loop.call_later(0.01, futures[0].set_result, None)
+    loop.call_later(0.03, loop.stop)
+    loop.run_forever()
+    assert not tasks[0].done()
+
+    futures[1].set_result(None)
+    loop.run_until_complete(asyncio.gather(*tasks))
+    loop.close()
