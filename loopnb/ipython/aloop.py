@@ -35,6 +35,8 @@ except BaseException:
 """
 
 _current: list[Aloop] = []
+#: The live background tasks, and the id of their cell. They outlive a reload of the extension.
+_background: dict[asyncio.Task[Any], str | None] = {}
 
 
 async def run_cell(line: str, body: str) -> None:
@@ -65,7 +67,7 @@ class Aloop:
         self._cells = cells
         self._interrupts = interrupts
         self._parser = parser
-        self._background: dict[asyncio.Task[Any], str | None] = {}  # live ones, and their cell's id
+        self._background = _background
         self.transform.__func__.has_side_effects = True  # type: ignore[attr-defined]  # IPython reads it
 
     def start(self) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sysconfig
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import loopnb
 from loopnb.errors import UnsupportedKernelError
 from loopnb.internals import kernel as kernels
+from loopnb.ipython import terminal
 from loopnb.ipython import source
 from loopnb.ipython.aloop import Aloop
 from loopnb.ipython.cells import Cells, Places
@@ -18,6 +20,7 @@ from loopnb.ipython.display import close_widget
 from loopnb.ipython.guarding import guard_kernel
 from loopnb.ipython.interrupts import Interrupts
 from loopnb.ipython.magics import LoopMagics
+from loopnb.ipython.terminal_guard import hook_terminal
 from loopnb.session import Session
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
 _SITE = sysconfig.get_path("purelib") + os.sep
-_KERNEL_PACKAGES = ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython")
+_KERNEL_PACKAGES = ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython", "prompt_toolkit")
 _SERVICE_FOLDERS = (
     os.path.dirname(loopnb.__file__) + os.sep,
     *(_SITE + package + os.sep for package in _KERNEL_PACKAGES),
@@ -91,6 +94,8 @@ def _build(shell: Any, parts: ExitStack) -> None:
     _register_magics(shell, magics, parts)
     if kernels.kernel_of(shell) is not None:
         cells.after.append(guard_kernel(shell, session, cells, parts).after_cell)
+    else:
+        hook_terminal(shell, session, cells, interrupts, parts, unload=partial(unload, shell))
     magics.runner.start()
     parts.callback(magics.runner.stop)
     cells.start()
@@ -100,7 +105,12 @@ def _build(shell: Any, parts: ExitStack) -> None:
 
 def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStack) -> Interrupts:
     engine = session.engine
-    interrupts = Interrupts(session.loop, engine.interrupt if engine is not None else lambda: False)
+    interrupts = Interrupts(
+        session.loop,
+        engine.interrupt if engine is not None else lambda: False,
+        is_cells=cells.is_foreground,
+        is_foreign=lambda task: session.tracker.origin_of(task)[2] != cells.current(),
+    )
     if engine is not None:
         engine.is_foreground = cells.is_foreground
         engine.foreground_changed = interrupts.foreground_changed

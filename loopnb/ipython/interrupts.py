@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from loopnb.internals.asyncio_state import running_loop
+from loopnb.loop.ending import cancel_sparing, end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,10 +32,20 @@ class Interrupts:
     Args:
         loop: The persistent loop.
         interrupt_wait: Interrupts the newest nested run of a cell; False if there is none.
+        is_cells: Says of a task whether a cell executes in it.
+        is_foreign: Says of a task whether it is not the executing cell's, and must live on.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, interrupt_wait: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        interrupt_wait: Callable[[], bool],
+        is_cells: Callable[[asyncio.Task[Any]], bool],
+        is_foreign: Callable[[asyncio.Task[Any]], bool],
+    ) -> None:
         self._loop = loop
+        self._is_cells = is_cells
+        self._is_foreign = is_foreign
         self._interrupt_wait = interrupt_wait
         self._on_parked = self._handler(interrupt_wait)
         self._parked = 0
@@ -85,13 +96,14 @@ class Interrupts:
     def _is_blocked(self) -> bool:
         """Say whether KeyboardInterrupt has to be raised where Python is.
 
-        So it is while another loop runs in the cell, and when the loop has not turned since the
-        last interrupt, because a step blocks it. Only there: raised in the loop's own frames,
-        KeyboardInterrupt would end the kernel.
+        So it is while another loop runs in the cell, while the cell's own code runs, and when the
+        loop has not turned since the last interrupt, because some step blocks it. Only there:
+        raised in the loop's own frames, KeyboardInterrupt would end the kernel.
         """
         if running_loop() is not self._loop:
             return True
-        return self._is_unanswered and asyncio.current_task(self._loop) is not None
+        task = asyncio.current_task(self._loop)
+        return task is not None and (self._is_unanswered or self._is_cells(task))
 
     def _answer_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self._is_unanswered = True
@@ -103,6 +115,11 @@ class Interrupts:
 
     def _cancel(self, future: asyncio.Future[Any]) -> None:
         # The cell may have begun a nested run since the signal came.
-        if not future.done() and not self._interrupt_wait():
-            self._interrupted.add(future)
-            future.cancel()
+        if future.done() or self._interrupt_wait():
+            return
+        if future in self._interrupted and isinstance(future, asyncio.Task):
+            # It has swallowed a cancellation, or cleans up for too long.
+            end_with(future, KeyboardInterrupt())
+            return
+        self._interrupted.add(future)
+        cancel_sparing(future, self._is_foreign)

@@ -51,9 +51,7 @@ class TerminalCells:
         end: Called once when the shell ends, while the user's names are still there.
     """
 
-    def __init__(
-        self, shell: Any, session: Session, interrupts: Interrupts, end: Callable[[], None]
-    ) -> None:
+    def __init__(self, shell: Any, session: Session, interrupts: Interrupts, end: Callable[[], None]) -> None:
         self._shell = shell
         self._session = session
         self._interrupts = interrupts

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 provenance.passes_over(globals())
 
 
+class _Ledger:
+    """The numbers given out on one loop. It outlives trackers: a reload must not use one twice."""
+
+    def __init__(self) -> None:
+        self.numbers = itertools.count(1)
+        # Tasks that no factory of ours has made get their number when they are first seen.
+        self.untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
+
+
+_ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Ledger] = WeakKeyDictionary()
+
+
 class Tracker:
     """Numbers every task of a loop and says what it is doing.
 
@@ -53,10 +65,10 @@ class Tracker:
         self._describe = describe
         self._is_kernels = is_kernels
         self._clock = clock
-        self._numbers = itertools.count(1)
+        ledger = _ledgers.setdefault(loop, _Ledger())
+        self._numbers = ledger.numbers
+        self._untracked = ledger.untracked
         self._previous_factory: Any = None
-        # Tasks that no factory of ours has made get their number when they are first seen.
-        self._untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
 
     def install(self) -> None:
         """Track tasks from now on, unless the loop has a task factory of somebody else's."""
@@ -102,7 +114,7 @@ class Tracker:
         return origin
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
-        """Return the number of *task*, its own in this session."""
+        """Return the number of *task*, its own on this loop."""
         return self.origin_of(task)[0]
 
     def live(self) -> list[asyncio.Task[Any]]:

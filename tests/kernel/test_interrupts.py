@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 #: Cells that say that they wait, then wait for a minute; and what they must end in.
 WAITS = {
     "await": ("print('waits', flush=True); await asyncio.sleep(60)", {"CancelledError", "KeyboardInterrupt"}),
+    "plain code in an await cell": (
+        "await asyncio.sleep(0); print('waits', flush=True); time.sleep(60)",
+        {"KeyboardInterrupt"},
+    ),
     "nested run": ("print('waits', flush=True); asyncio.run(asyncio.sleep(60))", {"KeyboardInterrupt"}),
     "nested run in an await cell": (
         "await asyncio.sleep(0); print('waits', flush=True); asyncio.run(asyncio.sleep(60))",
@@ -104,3 +108,59 @@ def test_an_interrupt_of_an_idle_kernel_harms_nothing(kernel: KernelDriver) -> N
 
     kernel.run("before = ticks; await asyncio.sleep(0.2)")
     assert kernel.value("ticks - before") >= 3
+
+
+SWALLOWS = (
+    "async def swallow():\n    while True:\n        try:\n            print('waits', flush=True)\n"
+    "            await asyncio.sleep(60)\n"
+    "        except asyncio.CancelledError:\n            print('swallowed', flush=True)"
+)
+
+
+def test_a_second_interrupt_ends_an_await_that_swallows_the_first(kernel: KernelDriver) -> None:
+    kernel.run(SWALLOWS)
+    cell = kernel.start("await swallow()")
+    cell.wait_output("waits")
+    kernel.interrupt()
+    cell.wait_output("swallowed")
+
+    kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+
+
+AWAITS_OTHERS = {
+    "await": "print('waits', flush=True); await handle",
+    "gather": "print('waits', flush=True); await asyncio.gather(asyncio.sleep(60), handle)",
+    "own task that awaits it": (
+        "async def watch():\n    print('waits', flush=True)\n    await handle\n"
+        "await asyncio.create_task(watch())"
+    ),
+    "nested run": "async def watch():\n    print('waits', flush=True)\n    await handle\nasyncio.run(watch())",
+    "aloop": "%%aloop\nprint('waits', flush=True)\nawait handle",
+}
+
+
+@pytest.mark.parametrize("code", AWAITS_OTHERS.values(), ids=AWAITS_OTHERS)
+def test_an_interrupt_spares_a_background_task_that_the_cell_awaits(kernel: KernelDriver, code: str) -> None:
+    kernel.run("%%aloop -b -n background -o handle\nawait asyncio.sleep(60)", cell_id="background")
+    cell = kernel.start(code)
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+
+    assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
+    assert not kernel.value("handle.done()")
+
+
+def test_an_interrupt_cancels_what_the_cell_has_spawned_for_its_wait(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        "async def sleeper():\n    print('waits', flush=True)\n    await asyncio.sleep(60)\n"
+        "own = [asyncio.create_task(sleeper()) for _ in range(2)]\nawait asyncio.gather(*own)"
+    )
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+
+    assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
+    assert kernel.value("[task.cancelled() for task in own]") == [True, True]
