@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
-    from loopnb.records import LoopState, TaskRecord
+    from loopnb.records import LoopState
+    from loopnb.tasklist import TaskList
 
 __all__ = ["run", "show", "spawn", "status", "tasks"]
 __version__ = "0.1.0"
@@ -62,17 +63,21 @@ def spawn(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.
     return session.current("spawn").spawn(coro, name=name)
 
 
-def tasks() -> list[TaskRecord]:
+def tasks(*, finished: bool = False) -> TaskList:
     """Return a record of each live task on the persistent loop, oldest first.
 
+    The list is shown as a table, and has `.filter(name=, state=, cell=)` and `.to_pandas()`.
     Any thread may call it; outside the loop's thread it blocks until the loop turns.
+
+    Args:
+        finished: Those that have ended instead, as far as they are kept (`%config LoopNB`).
 
     Raises:
         NotLoadedError: `%load_ext loopnb` has not been run.
     """
     from loopnb import session
 
-    return list(session.current("tasks").records())
+    return session.current("tasks").task_list(live=not finished, finished=finished)
 
 
 def status() -> LoopState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-TaskState = Literal["running", "waiting", "parked", "scheduled"]
+TaskState = Literal["running", "waiting", "parked", "scheduled", "returned", "raised", "cancelled"]
 LoopCondition = Literal["running", "idle", "nested", "set aside", "closed"]
 
 
@@ -34,7 +34,8 @@ class TaskRecord:
         name: The task's name.
         coro: Qualified name of its coroutine.
         state: `running` (its step is executing now), `waiting` (for `waits_for`),
-            `parked` (it waits in a nested run), `scheduled` (it will step in this pass).
+            `parked` (it waits in a nested run), `scheduled` (it will step in this pass); of one
+            that has ended `returned`, `raised` or `cancelled`.
         age_s: Seconds since it was spawned.
         cell: The cell execution that spawned it, if any.
         spawn_site: `file:line` of the user's code that spawned it ("" if unknown).
@@ -42,6 +43,8 @@ class TaskRecord:
         waits_for: What it waits for, in words ("" if nothing is known).
         parent: Number of the task that spawned it.
         is_kernel: It belongs to the kernel itself and is hidden by default.
+        note: What else there is to say, such as which run has left it behind ("" if nothing).
+        error: What it failed with, in words ("" if it did not).
     """
 
     number: int
@@ -55,6 +58,13 @@ class TaskRecord:
     waits_for: str
     parent: int | None = None
     is_kernel: bool = False
+    note: str = ""
+    error: str = ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has ended."""
+        return self.state in {"returned", "raised", "cancelled"}
 
 
 @dataclass(frozen=True, slots=True)

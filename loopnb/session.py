@@ -14,10 +14,14 @@ from loopnb.errors import NestingError, NotLoadedError
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
+from loopnb.nesting import entry_points
 from loopnb.nesting.entry_points import run_nested, set_aside_by, users_frames
 from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
+from loopnb.settings import LoopNB
+from loopnb.tasklist import TaskList
 from loopnb.tracking import provenance
+from loopnb.tracking.failures import Failures
 from loopnb.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 provenance.passes_over(globals())
+provenance.passes_over(vars(entry_points))
 
 _current: list[Session] = []
 
@@ -56,6 +61,11 @@ class Session:
         describe: Formats file and line for people.
         is_kernels: Says of a file whether code in it belongs to the kernel.
         is_service_thread: Says whether the calling thread is one of the kernel's own.
+        settings: What the user has set; None for the defaults.
+
+    Attributes:
+        failures: Finds the failures that nobody saw.
+        is_executing: Says whether a cell executes, of None whether any does; the ipython layer sets it.
     """
 
     def __init__(
@@ -65,11 +75,20 @@ class Session:
         describe: Callable[[str, int], str],
         is_kernels: Callable[[str], bool],
         is_service_thread: Callable[[], bool],
+        settings: LoopNB | None = None,
     ) -> None:
         self.epoch = uuid.uuid4().hex
         self.owner = LoopOwner(loop)
         self.tracker = Tracker(
             loop, parked_frame=self._parked_frame, describe=describe, is_kernels=is_kernels
+        )
+        self.settings = LoopNB() if settings is None else settings
+        self.is_executing: Callable[[CellRef | None], bool] = lambda _cell: False
+        self.failures = Failures(
+            loop,
+            is_ignored=self.tracker.is_kernels_own,
+            is_executing=lambda cell: self.is_executing(cell),
+            delay=lambda: float(self.settings.report_after),
         )
         self.describe = describe
         self.cell: CellRef | None = None  # the cell that executes now; the ipython layer sets it
@@ -98,12 +117,20 @@ class Session:
             self._parts.callback(nesting.remove, who="loopnb")
         self.tracker.install()
         self._parts.callback(self.tracker.remove)
+        self._resize()
+        self.settings.observe(self._resize, ["finished_kept", "failed_kept"])
+        self._parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
+        self.failures.start()
+        self._parts.callback(self.failures.stop)
         _current.append(self)
         self._parts.callback(_current.remove, self)
 
     def stop(self) -> None:
         """Take back all that `start` did. The user's tasks go on. The loop's thread."""
         self._parts.close()
+
+    def _resize(self, _change: object = None) -> None:
+        self.tracker.history.resize(finished=self.settings.finished_kept, failed=self.settings.failed_kept)
 
     # -- running ------------------------------------------------------------------------------
 
@@ -203,6 +230,17 @@ class Session:
             cell=self.cell,
         )
 
+    def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:
+        """Return records of tasks, oldest first. From another thread it waits for the loop to turn."""
+        return self.owner.call(self._task_list, live, finished, kernels)
+
+    def _task_list(self, live: bool, finished: bool, kernels: bool) -> TaskList:
+        records = list(self.tracker.records_of(self.tracker.live(kernels=kernels))) if live else []
+        if finished:
+            records += [self.tracker.record_ended(one) for one in self.tracker.ended()]
+            records.sort(key=lambda record: record.number)
+        return TaskList(records, self.tracker.runs.every_run_of)
+
     def cancel(self, wanted: str | int) -> TaskRecord:
         """Cancel the live task of that name or number. Any thread.
 
@@ -213,6 +251,45 @@ class Session:
             TaskNotFoundError: There is none.
         """
         return self.owner.call(self._cancel, wanted)
+
+    def cancel_all(self, is_wanted: Callable[[CellRef | None], bool]) -> list[TaskRecord]:
+        """Cancel the live tasks of some cells, but none that the caller is part of. Any thread.
+
+        Args:
+            is_wanted: Says of the cell that spawned a task whether that task is meant.
+
+        Returns:
+            What the tasks were doing.
+        """
+        return self.owner.call(self._cancel_all, is_wanted)
+
+    def _cancel_all(self, is_wanted: Callable[[CellRef | None], bool]) -> list[TaskRecord]:
+        ours = self._waiting_for_caller()
+        tasks = [
+            task
+            for task in self.tracker.live()
+            if task not in ours and is_wanted(self.tracker.origin_of(task)[2])
+        ]
+        records = list(self.tracker.records_of(tasks))
+        for task in tasks:
+            task.cancel()
+        return records
+
+    def _waiting_for_caller(self) -> set[asyncio.Task[Any]]:
+        """Return the running task, and those that wait for it: to cancel one is to cancel the caller."""
+        current = asyncio.current_task(self.loop)
+        if current is None:
+            return set()
+        ours = {current}
+        while True:
+            above = {
+                task
+                for task in self.tracker.live()
+                if task not in ours and not ours.isdisjoint(self.tracker.awaited_by(task))
+            }
+            if not above:
+                return ours
+            ours |= above
 
     def cancel_number(self, number: int) -> TaskRecord:
         """Cancel the live task of that number, whatever others are called. Any thread."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from loopnb.records import LoopState, Snapshot, TaskRecord
 
 COLUMNS = ("#", "name", "coroutine", "state", "age", "spawned by", "waits for")
+"""What a table of tasks shows; the last column also says how one ended, and what else there is to say."""
 NAME_WIDTH = 32
 """Characters of a name that a column shows."""
 HTML_ROWS = 200
@@ -77,16 +78,38 @@ def status_text(snapshot: Snapshot) -> str:
 
 def tasks_text(snapshot: Snapshot) -> str:
     """List the live tasks as an aligned table, oldest first."""
-    if not snapshot.tasks:
+    return table_text(snapshot.tasks)
+
+
+def table_text(tasks: Sequence[TaskRecord], *, more: int = 0) -> str:
+    """List *tasks* as an aligned table, and say how many *more* there are."""
+    if not tasks:
         return "No live tasks."
-    rows = [COLUMNS, *(_cells(task) for task in snapshot.tasks)]
+    rows = [COLUMNS, *(_cells(task) for task in tasks)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
+    lines = [_line(row, widths) for row in rows]
+    if more:
+        lines.append(f"{more:,} more tasks are not shown.")
+    return "\n".join(lines)
+
+
+def table_html(tasks: Sequence[TaskRecord]) -> str:
+    """Draw the first `HTML_ROWS` of *tasks* as a table of static HTML, everything escaped."""
+    more = len(tasks) - HTML_ROWS
+    note = f'<div style="{_STYLE[2]}">{more:,} more tasks are not shown.</div>' if more > 0 else ""
+    return _table(tasks) + note
+
+
+def _table(tasks: Sequence[TaskRecord]) -> str:
+    table, cell, _small = _STYLE
+    head = "".join(f'<th scope="col" style="{cell}">{_escape(name)}</th>' for name in COLUMNS)
+    body = "".join(_html_row(task, cell) for task in tasks[:HTML_ROWS])
+    return f'<table style="{table}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def snapshot_html(snapshot: Snapshot) -> str:
     """Draw *snapshot* as self-contained HTML: no script, no colour of its own, everything escaped."""
-    table, cell, small = _STYLE
+    small = _STYLE[2]
     loop = snapshot.loop
     state = (
         f"Loop #{loop.generation} ({loop.kind}): {condition_text(loop)} · engine {loop.engine} · "
@@ -94,9 +117,7 @@ def snapshot_html(snapshot: Snapshot) -> str:
     )
     parts = [f"<div><b>loopnb</b> {_escape(state)}</div>"]
     if snapshot.tasks:
-        head = "".join(f'<th scope="col" style="{cell}">{_escape(name)}</th>' for name in COLUMNS)
-        body = "".join(_html_row(task, cell) for task in snapshot.tasks[:HTML_ROWS])
-        parts.append(f'<table style="{table}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+        parts.append(_table(snapshot.tasks))
     more = len(snapshot.tasks) - HTML_ROWS
     notes = f"{more} more tasks are not shown. " if more > 0 else ""
     when = datetime.datetime.fromtimestamp(snapshot.taken_at).astimezone()
@@ -112,7 +133,7 @@ def _cells(task: TaskRecord) -> tuple[str, ...]:
         task.state,
         age_text(task.age_s),
         str(task.cell or "-"),
-        waits_text(task),
+        "; ".join(filter(None, (waits_text(task), _clean(task.error), _clean(task.note)))),
     )
 
 

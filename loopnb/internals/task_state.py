@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio.base_events
-import asyncio.runners
-import asyncio.taskgroups
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import CodeType, FrameType
-
-#: The namespaces of asyncio's own modules, by identity: frames of theirs are no spawn sites.
-_ASYNCIO_GLOBALS = frozenset(
-    id(vars(module))
-    for module in (
-        asyncio.base_events,
-        asyncio.locks,
-        asyncio.runners,
-        asyncio.streams,
-        asyncio.taskgroups,
-        asyncio.tasks,
-        asyncio.timeouts,
-        asyncio.unix_events if hasattr(asyncio, "unix_events") else asyncio.events,
-    )
-)
-
+    from types import FrameType
 
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
 
@@ -42,16 +23,41 @@ def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
     return None
 
 
-def outside_asyncio(frame: FrameType | None, ours: frozenset[int]) -> tuple[CodeType | None, int]:
-    """Return code and instruction of the innermost frame that asyncio did not write.
+#: Code of asyncio's that awaits tasks through a future of its own, and the local variable that knows them.
+_AWAITERS: dict[Any, str] = {
+    code: name
+    for fn, name in (
+        (getattr(asyncio.tasks, "_wait", None), "fs"),
+        (asyncio.TaskGroup.__aexit__, "self"),
+        (getattr(asyncio.TaskGroup, "_aexit", None), "self"),
+    )
+    if (code := getattr(fn, "__code__", None)) is not None
+}
 
-    Args:
-        frame: Where to begin.
-        ours: `id()` of further namespaces to pass over.
+
+def awaited_in(frames: list[FrameType]) -> list[Any]:
+    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the last of *frames*.
+
+    `fs` of `asyncio.tasks._wait` and `TaskGroup._tasks`. Nothing where a version has neither.
     """
-    while frame is not None:
-        namespace = id(frame.f_globals)
-        if namespace not in _ASYNCIO_GLOBALS and namespace not in ours:
-            return frame.f_code, frame.f_lasti
-        frame = frame.f_back
-    return None, 0
+    for frame in reversed(frames):
+        name = _AWAITERS.get(frame.f_code)
+        if name is not None:
+            value: Any = frame.f_locals.get(name)
+            return list(value if name == "fs" else getattr(value, "_tasks", ()))
+    return []
+
+
+def unseen_error(task: asyncio.Future[Any]) -> BaseException | None:
+    """Return what *task* failed with if nobody has retrieved that (`Future._log_traceback`).
+
+    Looking does not count as retrieving, as `exception()` does.
+    """
+    if task._log_traceback:
+        return task._exception
+    return None
+
+
+def error_of(task: asyncio.Future[Any]) -> BaseException | None:
+    """Return what *task* failed with, without counting it as retrieved (`Future._exception`)."""
+    return task._exception

@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType, FrameType
     from weakref import WeakSet
 
     from loopnb.records import CellRef
 
-    #: number, time of spawn (monotonic seconds), cell, spawn site's code and instruction, parent
-    Origin = tuple[int, float, CellRef | None, CodeType | None, int, int | None]
+    #: number, time of spawn (monotonic seconds), cell, spawn site's code and instruction, parent,
+    #: the `asyncio.run()` it was spawned in, its coroutine
+    Origin = tuple[int, float, CellRef | None, CodeType | None, int, int | None, "Run | None", Any]
+    #: What is left of a task that ended well or was cancelled: origin, name, asyncio's own state.
+    Ended = tuple[Origin, str, str]
 
+_log = logging.getLogger("loopnb")
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+class Run:
+    """One nested `asyncio.run()`, as all tasks that were spawned in it know it.
+
+    Args:
+        number: Of its main task.
+        main: That task.
+        code: Of the frame that called it.
+        instruction: Where in that frame.
+    """
+
+    __slots__ = ("_main", "code", "instruction", "number")
+
+    def __init__(self, number: int, main: asyncio.Task[Any], code: CodeType, instruction: int) -> None:
+        self.number = number
+        self.code = code
+        self.instruction = instruction
+        self._main = ref(main)
+
+    def is_over(self) -> bool:
+        """Say whether its main task has ended."""
+        main = self._main()
+        return main is None or main.done()
 
 
 class Parked(Protocol):
@@ -39,13 +71,23 @@ class LoopTask(asyncio.Task[Any]):
         origin: Set by the tracking task factory; unset on tasks made by the engine alone.
         parked: The wait this task is parked in; unset otherwise.
         delivered: How many cancel requests went to nested waits and so are unknown to the C task.
+        is_watched: Somebody will hear of its end; unset otherwise.
+        tell: Returns what its repr is; unset, it is asyncio's.
     """
 
-    __slots__ = ("delivered", "origin", "parked")
+    __slots__ = ("delivered", "is_watched", "origin", "parked", "tell")
 
     delivered: int
+    is_watched: bool
     origin: Origin
     parked: Parked
+    tell: Callable[[LoopTask], str]
+
+    def __repr__(self) -> str:
+        try:
+            return self.tell(self)
+        except AttributeError:
+            return super().__repr__()
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Request cancellation, as `asyncio.Task.cancel` does."""
@@ -91,6 +133,46 @@ class LoopTask(asyncio.Task[Any]):
         """Name the task. 3.13.0 says None where no name was given; the default name stays then."""
         if value is not None:
             super().set_name(value)
+
+
+class TrackedTask(LoopTask):
+    """A task of a tracked loop: it tells when it is gone. The engine alone makes do without."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        # All that tracking costs at a task's end. A done-callback would cost ten times as much.
+        # May run in any thread. What stock does here concerns only pending and failed tasks.
+        if self._exception is None and (state := self._state) != "PENDING":
+            keep((self.origin, self.get_name(), state))
+        else:
+            _end_badly(self)
+
+
+#: Tracked tasks that nobody holds any more, and that did not fail.
+finished: deque[Ended] = deque(maxlen=0)
+keep = finished.append
+#: Called with each failed task that nobody holds any more, in whatever thread dropped it.
+on_failed: list[Callable[[LoopTask], object]] = []
+
+_stock_finalizer = asyncio.Task.__del__
+
+
+def keep_finished(count: int) -> None:
+    """Keep so many of the tasks that ended well or were cancelled; 0 keeps none."""
+    global finished, keep
+    finished = deque(finished, maxlen=count)
+    keep = finished.append
+
+
+def _end_badly(task: LoopTask) -> None:
+    for tell in on_failed:
+        try:
+            if hasattr(task, "origin"):
+                tell(task)
+        except Exception:  # noqa: BLE001  an observer in a finalizer
+            _log.exception("keeping a failed task failed")
+    _stock_finalizer(task)
 
 
 #: The tasks spawned below an `asyncio.Runner` that runs nested: what its `close()` has to end.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from loopnb.ipython.background import Background
 from loopnb.ipython.options import parse, split_line
 from loopnb.ipython.source import compile_body, compile_expression
 from loopnb.session import users_frames
@@ -35,8 +36,6 @@ except BaseException:
 """
 
 _current: list[Aloop] = []
-#: The live background tasks, and the id of their cell. They outlive a reload of the extension.
-_background: dict[asyncio.Task[Any], str | None] = {}
 
 
 async def run_cell(line: str, body: str) -> None:
@@ -67,7 +66,7 @@ class Aloop:
         self._cells = cells
         self._interrupts = interrupts
         self._parser = parser
-        self._background = _background
+        self._background = Background(shell, session)
         self.transform.__func__.has_side_effects = True  # type: ignore[attr-defined]  # IPython reads it
 
     def start(self) -> None:
@@ -157,52 +156,17 @@ class Aloop:
 
     async def _start(self, options: AloopOptions, source: Source) -> asyncio.Task[Any]:
         cell = provenance.current_cell.get()
-        cell_id = cell.cell_id if cell is not None else None
-        if options.is_background:
-            await self._end_earlier_run(options.name, cell_id)
-        coro = source.run(self._shell.user_global_ns, self._shell.user_ns)
+        if options.is_background and not options.keeps:
+            await self._background.end_earlier_run(options, cell, source)
+        coro: Any = source.run(self._shell.user_global_ns, self._shell.user_ns)
+        # What lists and reprs show: the cell, not the function of ours that runs it.
+        coro.__name__ = coro.__qualname__ = str(cell) if cell is not None else "%aloop"
         task = self._session.spawn(coro, name=options.name)
         if source.codes:
             self._session.tracker.relocate(task, source.codes[0])
         if options.is_background:
-            self._background[task] = cell_id
-            # The Context of this call is the cell's: the traceback goes to the cell, too.
-            task.add_done_callback(self._report)
-            self._keep_deadline(task, options.timeout)
+            self._background.add(task, options, cell, source)
         return task
-
-    async def _end_earlier_run(self, name: str | None, cell_id: str | None) -> None:
-        """End what an earlier run of the same cell left running: cancel, and wait for its cleanup."""
-        same_cell = [task for task, other in self._background.items() if cell_id and other == cell_id]
-        same_name = [
-            task for task in self._session.tracker.live() if name is not None and task.get_name() == name
-        ]
-        for task in same_name:
-            if task not in self._background or (cell_id and self._background[task] not in (None, cell_id)):
-                origin = self._session.tracker.record(task)
-                raise UsageError(
-                    f"%%aloop: the name {name!r} is in use by a task of {origin.cell or 'other code'}. "
-                    f"Choose another name, or end that one: %loopnb cancel {name}."
-                )
-        earlier = {*same_cell, *same_name}
-        for task in earlier:
-            task.cancel()
-        if earlier:
-            await asyncio.wait(earlier)
-
-    def _keep_deadline(self, task: asyncio.Task[Any], timeout: float | None) -> None:
-        if timeout is not None:
-            timer = self._session.loop.call_later(timeout, task.cancel)
-            task.add_done_callback(lambda _task: timer.cancel())
-
-    def _report(self, task: asyncio.Task[Any]) -> None:
-        """Show a failure of a background task in its cell, as IPython would."""
-        self._background.pop(task, None)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None:
-            self._shell.showtraceback((type(error), error, error.__traceback__), tb_offset=0)
 
     def _store(self, options: AloopOptions, value: Any) -> None:
         if options.out is not None:

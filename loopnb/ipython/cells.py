@@ -76,6 +76,11 @@ class Cells:
         here = self._here()
         return here[0].cell if here else None
 
+    def is_executing(self, cell: CellRef | None) -> bool:
+        """Say whether *cell* executes, in any thread; of None, whether any cell does."""
+        executing = [one.cell for here in list(self._threads.values()) for one in here]
+        return bool(executing) if cell is None else cell in executing
+
     def _here(self) -> list[_Execution]:
         return self._threads.setdefault(threading.get_ident(), [])
 

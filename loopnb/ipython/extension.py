@@ -12,7 +12,6 @@ from weakref import WeakKeyDictionary
 import loopnb
 from loopnb.errors import UnsupportedKernelError
 from loopnb.internals import kernel as kernels
-from loopnb.ipython import terminal
 from loopnb.ipython import source
 from loopnb.ipython.aloop import Aloop
 from loopnb.ipython.cells import Cells, Places
@@ -20,8 +19,10 @@ from loopnb.ipython.display import close_widget
 from loopnb.ipython.guarding import guard_kernel
 from loopnb.ipython.interrupts import Interrupts
 from loopnb.ipython.magics import LoopMagics
+from loopnb.ipython.reports import Reports
 from loopnb.ipython.terminal_guard import hook_terminal
 from loopnb.session import Session
+from loopnb.settings import LoopNB
 
 if TYPE_CHECKING:
     from loopnb.records import CellRef
@@ -79,6 +80,7 @@ def _build(shell: Any, parts: ExitStack) -> None:
         describe=places,
         is_kernels=_is_kernels,
         is_service_thread=kernels.is_kernel_thread,
+        settings=_offer_settings(shell, parts),
     )
     session.start()
     parts.callback(session.stop)
@@ -88,6 +90,7 @@ def _build(shell: Any, parts: ExitStack) -> None:
         session.cell = cell
 
     cells = Cells(shell, changed)
+    session.is_executing = cells.is_executing
     interrupts = _hook_interrupts(shell, session, cells, parts)
     magics = LoopMagics(shell, session)
     magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
@@ -95,12 +98,24 @@ def _build(shell: Any, parts: ExitStack) -> None:
     if kernels.kernel_of(shell) is not None:
         cells.after.append(guard_kernel(shell, session, cells, parts).after_cell)
     else:
-        hook_terminal(shell, session, cells, interrupts, parts, unload=partial(unload, shell))
+        reload = {"load": partial(load, shell), "unload": partial(unload, shell)}
+        hook_terminal(shell, session, cells, interrupts, parts, **reload)
     magics.runner.start()
     parts.callback(magics.runner.stop)
     cells.start()
     parts.callback(cells.stop)
+    reports = Reports(shell, session, cells)
+    reports.start()
+    parts.callback(reports.stop)
     cells.begin_loading_cell()
+
+
+def _offer_settings(shell: Any, parts: ExitStack) -> LoopNB:
+    """Make the settings, as configured, and have `%config` know them."""
+    settings = LoopNB(parent=shell)
+    shell.configurables.append(settings)
+    parts.callback(shell.configurables.remove, settings)
+    return settings
 
 
 def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStack) -> Interrupts:

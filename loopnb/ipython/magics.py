@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -10,8 +9,8 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from loopnb import views
-from loopnb.errors import TaskNotFoundError
 from loopnb.ipython.display import show_widget
+from loopnb.ipython.task_commands import TaskCommands, expect_nothing, say
 from loopnb.session import users_frames
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ class LoopMagics(Magics):
     def __init__(self, shell: Any, session: Session) -> None:
         super().__init__(shell=shell)
         self._session = session
+        self._tasks = TaskCommands(shell, session)
         self.runner: Aloop | None = None  # set once it has been built around our parser
 
     @property
@@ -49,13 +49,17 @@ class LoopMagics(Magics):
     @argument("-b", "--background", action="store_true", help="Start it and do not wait for it.")
     @argument("-t", "--timeout", metavar="SECONDS", help="Cancel it after so many seconds.")
     @argument("-o", "--out", metavar="VAR", help="Store the value, or with -b the task, in this variable.")
+    @argument("--keep", action="store_true", help="With -b: leave the cell's earlier run running.")
+    @argument("--replace", action="store_true", help="With -b: end another cell's task of that name.")
     @argument("code", nargs="*", help="What %%aloop awaits; everything behind the options, as typed.")
     @no_var_expand
     def aloop(self, line: str, cell: str | None = None) -> Any:
         """Run code on the persistent loop, as a named task.
 
         %aloop EXPRESSION awaits one expression and shows its value. %%aloop runs the cell, with
-        `await` at top level; the loop goes on meanwhile. Names are shared with all other cells.
+        `await` at top level; the loop goes on meanwhile. The namespace is shared: a background cell
+        sets and reads the same variables as all other cells, at any time. With -b, running the cell
+        again ends its earlier run first; its output goes to the cell that started it.
         """
         assert self.runner is not None
         try:
@@ -73,15 +77,21 @@ class LoopMagics(Magics):
 
           %loopnb                       status of the loop
           %loopnb tasks                 live tasks: where they come from, what they wait for
+              --finished                those that have ended instead
+              --all                     both, and the kernel's own
+              --cell N                  only those of cell In[N], of all its runs
+          %loopnb where NAME|NUMBER     what a task waits for, down to the end; its traceback if it failed
           %loopnb cancel NAME|NUMBER    cancel a task
+              --cell N, --all           or all of a cell, or all but the one that runs this
           %loopnb show                  the live widget
         """
         command, _, rest = line.strip().partition(" ")
         commands: dict[str, Callable[[str], None]] = {
             "": self._status,
             "status": self._status,
-            "tasks": self._tasks,
-            "cancel": self._cancel,
+            "tasks": self._tasks.show,
+            "where": self._tasks.where,
+            "cancel": self._tasks.cancel,
             "show": self._show,
         }
         if command not in commands:
@@ -90,31 +100,9 @@ class LoopMagics(Magics):
         commands[command](rest.strip())
 
     def _status(self, rest: str) -> None:
-        _expect_nothing("status", rest)
-        _say(views.status_text(self._session.snapshot()))
-
-    def _tasks(self, rest: str) -> None:
-        _expect_nothing("tasks", rest)
-        _say(views.tasks_text(self._session.snapshot()))
-
-    def _cancel(self, rest: str) -> None:
-        if not rest:
-            raise UsageError("%loopnb cancel: which task? Give its name or number; %loopnb tasks lists them.")
-        try:
-            record = self._session.cancel(rest)
-        except TaskNotFoundError as error:
-            raise UsageError(f"%loopnb cancel: {error}") from None
-        _say(f"Cancelled task {record.number}, {record.name!r}, spawned by {record.cell or 'other code'}.")
+        expect_nothing("status", rest)
+        say(views.status_text(self._session.snapshot()))
 
     def _show(self, rest: str) -> None:
-        _expect_nothing("show", rest)
+        expect_nothing("show", rest)
         show_widget()
-
-
-def _expect_nothing(command: str, rest: str) -> None:
-    if rest:
-        raise UsageError(f"%loopnb {command}: takes nothing more, and got {rest!r}.")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text.rstrip("\n") + "\n")

@@ -26,12 +26,16 @@ class AloopOptions:
         is_background: Do not wait for the task.
         timeout: Seconds until it is cancelled; None waits for ever.
         out: Variable that receives the value, or the task of a background run.
+        keeps: Leave the earlier run of a background cell running.
+        replaces: End another cell's task of that name.
     """
 
     name: str | None
     is_background: bool
     timeout: float | None
     out: str | None
+    keeps: bool = False
+    replaces: bool = False
 
 
 def split_line(line: str) -> tuple[list[str], str]:
@@ -65,7 +69,13 @@ def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
         )
     if args.out is not None and not args.out.isidentifier():
         raise UsageError(f"%aloop: -o takes the name of a variable, and {args.out!r} cannot be one.")
-    return AloopOptions(args.name, args.background, _seconds(args.timeout), args.out)
+    if (args.keep or args.replace) and not args.background:
+        raise UsageError("%%aloop: --keep and --replace are about background runs; add -b.")
+    if args.keep and args.replace:
+        raise UsageError("%%aloop: --keep leaves the earlier run running, --replace ends it. Choose one.")
+    return AloopOptions(
+        args.name, args.background, _seconds(args.timeout), args.out, args.keep, args.replace
+    )
 
 
 def _seconds(text: str | None) -> float | None:

@@ -26,6 +26,7 @@ class Source:
         has_value: The value of the last code is the value of all.
         is_quiet: The last expression ends with a semicolon: its value is not displayed.
         is_expression: It is the expression of a line, whose value is what matters.
+        text: As it was compiled.
     """
 
     def __init__(

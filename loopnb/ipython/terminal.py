@@ -49,9 +49,19 @@ class TerminalCells:
         session: Its session.
         interrupts: Handles SIGINT while a cell awaits.
         end: Called once when the shell ends, while the user's names are still there.
+        ensure_open: Replaces all of this, by another on an open loop, if the loop has been closed.
     """
 
-    def __init__(self, shell: Any, session: Session, interrupts: Interrupts, end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        shell: Any,
+        session: Session,
+        interrupts: Interrupts,
+        *,
+        end: Callable[[], None],
+        ensure_open: Callable[[], None],
+    ) -> None:
+        self._ensure_open = ensure_open
         self._shell = shell
         self._session = session
         self._interrupts = interrupts
@@ -79,6 +89,9 @@ class TerminalCells:
     def _make_run_cell(self) -> Callable[..., Any]:
         @functools.wraps(self._stock_run_cell)
         def run_cell(*args: Any, **options: Any) -> Any:
+            if self._session.loop.is_closed():
+                self._ensure_open()
+                return self._shell.run_cell(*args, **options)
             engine = self._session.engine
             if running_loop() is not None or engine is None or engine.is_removed:
                 return self._stock_run_cell(*args, **options)

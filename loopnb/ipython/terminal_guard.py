@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from loopnb.ipython import guarding
 from loopnb.ipython.terminal import TerminalCells
 from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import ClosedLoops, Healer
+from loopnb.session import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +52,8 @@ class TerminalGuard(LoopGuard):
         """Add a handler; the prompt takes its own off itself."""
         if self._is_shells_own():
             self._stock_add_signal_handler(sig, callback, *args)
+        elif sig == signal.SIGTERM and callback == self.stop:
+            super().add_signal_handler(sig, self._end_kernel)
         else:
             super().add_signal_handler(sig, callback, *args)
 
@@ -60,6 +64,8 @@ def hook_terminal(
     cells: Cells,
     interrupts: Interrupts,
     parts: ExitStack,
+    *,
+    load: Callable[[], None],
     unload: Callable[[], None],
 ) -> None:
     """Put *shell* on the loop of *session*, and guard that, until *parts* is closed.
@@ -70,7 +76,8 @@ def hook_terminal(
         cells: Knows which cell executes.
         interrupts: Handles SIGINT.
         parts: Takes what undoes all of this.
-        unload: Unloads the extension from *shell*.
+        load: Loads the extension into *shell*.
+        unload: Unloads it.
     """
     ending = Ending(session, unload)
     warned = guarding.Warnings(session.describe)
@@ -87,7 +94,13 @@ def hook_terminal(
         end_kernel=lambda: _end_shell(shell),
         is_top_level=cells.is_foreground,
     )
-    terminal = TerminalCells(shell, session, interrupts, ending.end)
+    terminal = TerminalCells(
+        shell,
+        session,
+        interrupts,
+        end=ending.end,
+        ensure_open=lambda: _replace_closed(session, load, unload, warned.warn_once),
+    )
     hidden = AllTasks(session.tracker.is_kernels_own)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
@@ -122,10 +135,27 @@ class Ending:
                 loop.run_until_complete(guarding.wind_down_session(self._session, log_line))
         except KeyboardInterrupt:
             log_line("interrupted; what was still ending is left as it is")
+        except Exception as error:  # noqa: BLE001  IPython would take it for a crash of its own
+            log_line(f"the loop did not end in order: {error!r}")
         finally:
             self._unload()
         if is_ours:
             loop.close()
+
+
+def _replace_closed(
+    session: Session, load: Callable[[], None], unload: Callable[[], None], warn: Callable[[str], None]
+) -> None:
+    """Go on with a new loop, since somebody got past the guard and closed the old one."""
+    lost = [task.get_name() for task in session.tracker.live()]
+    unload()
+    load()
+    new = current()
+    new.owner.generation = session.owner.generation + 1
+    warn(
+        f"Event loop #{session.owner.generation} has been closed; cells and prompt now run on loop "
+        f"#{new.owner.generation}. Tasks lost with it: {', '.join(lost) or 'none'}."
+    )
 
 
 def log_line(text: str) -> None:

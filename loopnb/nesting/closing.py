@@ -25,7 +25,7 @@ def end_waits(loop: asyncio.AbstractEventLoop) -> None:
     if engine is None or not engine.waits:
         return
     engine.check_thread()
-    tasks = {wait.task for wait in engine.waits if wait.task is not None}
+    tasks = [wait.task for wait in engine.waits if wait.task is not None]
     for task in tasks:
         task.cancel()
     if tasks:

@@ -149,6 +149,7 @@ class Handoff:
         # by dropping references: `throw()` would land in the parent.
         self._idle.clear()
         self._spawner = None
+        self._turning = None
 
     # -- the waiting side ---------------------------------------------------------------------
 
@@ -206,11 +207,11 @@ class Handoff:
         owed = self._first_pass.owed(stack)
         absence = Absence(self.loop, wait.task, self._parked_time, _Driver)
         try:
-            self._switch_on()
+            self._stand_by(self._switch_on, lambda: wait.is_resumed)
         finally:
             absence.end()
             self._turning = stands_on(stack, _Driver)
-            wait.stack = None
+            wait.let_go()
             if owed:
                 self._first_pass.repay(owed)
             if wait.task is None:
@@ -247,6 +248,7 @@ class Handoff:
         self._owner = getcurrent()
         self._is_leaving = False
         self._is_busy = True
+        self.lot.look()  # futures can become done while the loop is stopped
         try:
             self._stand_by(self._switch_on, lambda: self._is_leaving)
         finally:
@@ -282,55 +284,59 @@ class Handoff:
         while True:
             _Driver(self._drive).switch()
 
+    # What a suspended greenlet's frames refer to is invisible to the garbage collector. So a driver
+    # keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
+
     def _drive(self) -> None:
         """Turn the loop. Ends only by retiring into the stack that goes on in its place."""
-        me = getcurrent()
+        this = getcurrent()
+        this.parent = this.parent.parent
+        del this
         goes_on = True
         while goes_on:
-            self._turning = me
+            self._turning = getcurrent()
             try:
                 self._is_busy = False
                 state.turn(self.loop, self._stock_pass, self)
                 self._is_busy = True
-                goes_on = self._settle(me)
+                goes_on = self._settle()
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
             except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
                 self._is_busy = True
                 if not state.ran_dry(error, self.loop):
                     self._deliver_fatal(error)
-                goes_on = self._settle(me)
+                goes_on = self._settle()
 
-    def _settle(self, me: greenlet) -> bool:
-        """Let all go on who can, between two passes of driver *me*.
+    def _settle(self) -> bool:
+        """Let all go on who can, between two passes of the driver that runs.
 
         Returns:
-            False if *me* is to return to its parent, which is the stack that goes on.
+            False if it is to return to its parent, which is the stack that goes on.
         """
         while True:
             self.lot.look()
             wait = self.lot.next_ready()
             if wait is not None:
-                return self._hand_to(wait, me)
+                return self._hand_to(wait)
             if self._owner_error is None and not self._must_leave():
                 return True
             if not self._end_taskless_waits():
-                self._hand_to_owner(me)
+                if self._owner is not None:
+                    self._is_leaving = True
+                    self._idle.append(getcurrent())
+                    self._stand_by(self._owner.switch, self._is_in_use)
                 return True
 
-    def _hand_to(self, wait: Wait, me: greenlet) -> bool:
-        if len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(me):
+    def _hand_to(self, wait: Wait) -> bool:
+        if len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(getcurrent()):
             return False
-        self._idle.append(me)
-        self._stand_by(wait.switch, lambda: me not in self._idle)
+        self._idle.append(getcurrent())
+        self._stand_by(wait.switch, self._is_in_use)
         return True
 
-    def _hand_to_owner(self, me: greenlet) -> None:
-        if self._owner is None:
-            return
-        self._is_leaving = True
-        self._idle.append(me)
-        self._stand_by(self._owner.switch, lambda: me not in self._idle)
+    def _is_in_use(self) -> bool:
+        return getcurrent() not in self._idle
 
     def _stand_by(self, switch: Callable[[], Any], is_due: Callable[[], bool]) -> None:
         """Switch away until this stack is handed the loop again.

@@ -44,9 +44,13 @@ class ParkingLot:
         self.waits[wait] = None
         if self._unarmed is not None:
             self._unarmed.arm(self.wake_context)
-        self._unarmed = wait
+            self._unarmed = None
         if task is not None:
             self._unaware.enrol(wait, task)
+        if future.done():
+            wait.arm(self.wake_context)  # the next pass would block: nothing is scheduled for it
+        else:
+            self._unarmed = wait
         return wait
 
     def forget(self, wait: Wait) -> None:
@@ -64,7 +68,8 @@ class ParkingLot:
 
     def look(self) -> None:
         """Find out, after a pass, whose wait has ended without telling us."""
-        if self._unaware:
+        if self._unaware and not self._ready:
+            # Not once for each of many that go on after one pass: that would be quadratic.
             self._unaware.poll()
         if self._unarmed is not None and self._unarmed.is_done_unarmed():
             self._wake_newest(self._unarmed)
@@ -81,6 +86,8 @@ class ParkingLot:
                 return None
             self._ready.remove(wait)
         wait.is_ready = False
+        if self._unaware:
+            self._unaware.look_at(wait)
         return wait
 
     def newest_foreground(self) -> Wait | None:
@@ -93,7 +100,12 @@ class ParkingLot:
         Returns:
             False if there was none, or all were due to end already.
         """
-        ending = [wait for wait in self.waits if must_end(wait) and not wait.is_ready]
+        ending = [wait for wait in self.waits if must_end(wait)]
+        if self.is_lifo and ending:
+            # They can go on only after all that are newer.
+            newest_first = list(reversed(self.waits))
+            ending = newest_first[: newest_first.index(ending[0]) + 1]
+        ending = [wait for wait in ending if not wait.is_ready]
         for wait in ending:
             wait.end(error())
         return bool(ending)

@@ -86,7 +86,7 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
         NestingError: The loop cannot be driven one pass at a time.
     """
     engine = engine_of(loop)
-    if engine is not None:
+    if engine is not None and not engine.is_removed:
         return engine
     reason = why_not_drivable(loop)
     if reason is not None:

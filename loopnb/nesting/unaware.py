@@ -45,14 +45,20 @@ class UnawareTasks:
 
     def poll(self) -> None:
         """Deliver what has been noted since the last time."""
-        for wait, seen in list(self._seen.items()):
-            assert wait.task is not None
-            now = wait.task.cancelling()
-            # Where the note cannot be taken back it stays, and the count alone tells a new one.
-            if now != seen:
-                self._seen[wait] = now
-            if has_cancel_flag(wait.task) and (now > seen or clear_cancel_flag(wait.task)):
-                _deliver(wait, wait.task)
+        for wait in list(self._seen):
+            self.look_at(wait)
+
+    def look_at(self, wait: Wait) -> None:
+        """Deliver what has been noted for *wait*, if it is one of these."""
+        seen = self._seen.get(wait)
+        if seen is None or wait.task is None:
+            return
+        now = wait.task.cancelling()
+        # Where the note cannot be taken back it stays, and the count alone tells a new one.
+        if now != seen:
+            self._seen[wait] = now
+        if has_cancel_flag(wait.task) and (now > seen or clear_cancel_flag(wait.task)):
+            _deliver(wait, wait.task)
 
 
 def _deliver(wait: Wait, task: asyncio.Task[Any]) -> None:

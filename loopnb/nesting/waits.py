@@ -31,11 +31,13 @@ class Wait:
         "_is_cancelled",
         "_is_interrupted",
         "_ready",
+        "_retired",
         "error",
         "future",
         "is_foreground",
         "is_owned",
         "is_ready",
+        "is_resumed",
         "stack",
         "task",
     )
@@ -53,9 +55,11 @@ class Wait:
         self.is_owned = owned
         self.is_foreground = False
         self.is_ready = False
+        self.is_resumed = False
         self.error: BaseException | None = None
         self.stack: greenlet | None = None
         self._ready = ready
+        self._retired: greenlet | None = None
         self._has_callback = False
         self._has_ended = False
         self._is_cancelled = False
@@ -71,6 +75,7 @@ class Wait:
     def switch(self) -> Any:
         """Switch to the parked stack."""
         assert self.stack is not None
+        self.is_resumed = True
         return self.stack.switch()
 
     def becomes_parent_of(self, driver: greenlet) -> bool:
@@ -80,7 +85,18 @@ class Wait:
             driver.parent = self.stack
         except ValueError:
             return False
+        self.is_resumed = True
+        self._retired = driver
         return True
+
+    def let_go(self) -> None:
+        """Forget the stack, and have it forgotten by the driver that ended in it.
+
+        Each driver that retires would keep the next one alive, and the spawner keeps the last.
+        """
+        if self._retired is not None and self.stack is not None and self.stack.parent is not None:
+            self._retired.parent = self.stack.parent
+        self.stack = self._retired = None
 
     def end(self, error: BaseException) -> None:
         """Resume the stack with *error*, whatever becomes of the future."""

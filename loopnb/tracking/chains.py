@@ -64,6 +64,17 @@ def waits_for(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
     return "a future" if future is not None else ""
 
 
+def awaited_by(task: asyncio.Task[Any], frames: list[FrameType]) -> list[asyncio.Task[Any]]:
+    """Return the live tasks that *task* waits for, across `gather()`, `wait()` and a TaskGroup's end."""
+    waited = task_state.waited_future(task)
+    found: list[Any] = []
+    if waited is not None:
+        found = list(task_state.gathered(waited) or [waited])
+    found += task_state.awaited_in(frames)
+    live = {one for one in found if isinstance(one, asyncio.Task) and not one.done()}
+    return sorted(live, key=asyncio.Task.get_name)
+
+
 def stack_of(frame: FrameType | None) -> list[FrameType]:
     """Return the frames from *frame* outwards, outermost first."""
     frames: list[FrameType] = []

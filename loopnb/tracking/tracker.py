@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from loopnb.errors import TaskNotFoundError
+from loopnb.internals.spawning import known_tasks, tracking_factory
 from loopnb.internals.task_state import waited_future
 from loopnb.internals.tasks import LoopTask, make_task
 from loopnb.records import TaskRecord
 from loopnb.tracking import chains, provenance
+from loopnb.tracking.history import History, ended
+from loopnb.tracking.runs import CellRuns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
 
     from loopnb.internals.tasks import Origin
     from loopnb.records import TaskState
+    from loopnb.tracking.history import Ended
+
+T = TypeVar("T")
 
 provenance.passes_over(globals())
 
@@ -37,10 +44,12 @@ _ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Ledger] = WeakKeyDiction
 
 
 class Tracker:
-    """Numbers every task of a loop and says what it is doing.
+    """Numbers every task of a loop and says what it is doing, or how it ended.
 
-    A tracked task carries its origin itself, so nothing else needs to hold it and nothing has to
-    be done when it ends. Records are made in the loop's thread, from `asyncio.all_tasks()`.
+    A tracked task carries its origin itself, so nothing else needs to hold it while it lives. Its
+    finalizer leaves a tuple in the history. A tracked task takes about 300 bytes more than a stock
+    one while it lives, and a spawn about 20 % longer (`tests/benchmarks`); its steps cost nothing.
+    Records are made in the loop's thread, when they are asked for.
 
     Args:
         loop: The loop whose tasks are tracked.
@@ -49,6 +58,10 @@ class Tracker:
         describe: Formats file and line for people.
         is_kernels: Says of the file a coroutine was written in whether it is the kernel's own.
         clock: Seconds, monotonic.
+
+    Attributes:
+        history: The tasks that have ended and that nobody holds.
+        runs: The executions of cells.
     """
 
     def __init__(
@@ -60,6 +73,8 @@ class Tracker:
         is_kernels: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.history = History(finished=500, failed=100)
+        self.runs = CellRuns()
         self._loop = loop
         self._parked_frame = parked_frame
         self._describe = describe
@@ -69,9 +84,16 @@ class Tracker:
         self._numbers = ledger.numbers
         self._untracked = ledger.untracked
         self._previous_factory: Any = None
+        self.make_task = tracking_factory(
+            next_number=self._numbers.__next__,
+            clock=clock,
+            cell=provenance.current_cell,
+            origin_of=self.origin_of,
+        )
 
     def install(self) -> None:
         """Track tasks from now on, unless the loop has a task factory of somebody else's."""
+        self.history.start()
         factory = self._loop.get_task_factory()
         if factory is None or factory is make_task:
             self._previous_factory = factory
@@ -79,30 +101,15 @@ class Tracker:
 
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
-        if self._loop.get_task_factory() == self.make_task:
+        self.history.stop()
+        if self._loop.get_task_factory() is self.make_task:
             self._loop.set_task_factory(self._previous_factory)
-
-    def make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        """Make a task that knows its origin. A task factory; the loop's thread."""
-        task: asyncio.Task[Any] = make_task(loop, coro, **options)
-        code, instruction = provenance.spawn_site(1)
-        parent = asyncio.current_task(loop)
-        if isinstance(task, LoopTask):
-            task.origin = (
-                next(self._numbers),
-                self._clock(),
-                provenance.current_cell.get(),
-                code,
-                instruction,
-                self.number_of(parent) if parent is not None else None,
-            )
-        return task
 
     def relocate(self, task: asyncio.Task[Any], code: CodeType) -> None:
         """Say that *task* was spawned by the first line of *code*, not by whoever called us for it."""
         if isinstance(task, LoopTask):
-            number, spawned_at, cell, _code, _instruction, parent = task.origin
-            task.origin = (number, spawned_at, cell, code, 0, parent)
+            number, spawned_at, cell, _code, _instruction, *rest = task.origin
+            task.origin = (number, spawned_at, cell, code, 0, *rest)
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from; of an untracked one, no more than when it was first seen."""
@@ -110,17 +117,36 @@ class Tracker:
         if origin is None:
             origin = self._untracked.get(task)
         if origin is None:
-            origin = self._untracked[task] = (next(self._numbers), self._clock(), None, None, 0, None)
+            coro = task.get_coro()
+            origin = (next(self._numbers), self._clock(), None, None, 0, None, None, coro)
+            self._untracked[task] = origin
         return origin
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of *task*, its own on this loop."""
         return self.origin_of(task)[0]
 
-    def live(self) -> list[asyncio.Task[Any]]:
-        """Return the live tasks of the loop, oldest first, the kernel's own left out."""
-        tasks = [task for task in asyncio.all_tasks(self._loop) if not self.is_kernels_own(task)]
+    def live(self, *, kernels: bool = False) -> list[asyncio.Task[Any]]:
+        """Return the live tasks of the loop, oldest first.
+
+        Args:
+            kernels: The kernel's own as well.
+        """
+        if kernels:  # `all_tasks` may hide them
+            tasks = [task for task in known_tasks(self._loop) if not task.done()]
+        else:
+            tasks = [task for task in asyncio.all_tasks(self._loop) if not self.is_kernels_own(task)]
         return sorted(tasks, key=self.number_of)
+
+    def ended(self) -> list[Ended]:
+        """Return the tasks that have ended, as far as they are kept or held, oldest first."""
+        held = [
+            ended(task)
+            for task in known_tasks(self._loop)
+            if task.done() and isinstance(task, LoopTask) and hasattr(task, "origin")
+        ]
+        every = [one for one in (*held, *self.history) if not self._is_kernel_coro(one.origin[7])]
+        return sorted(every, key=lambda one: one.origin[0])
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
         """Return the live task with that number or name; of several of a name, the newest.
@@ -131,22 +157,28 @@ class Tracker:
             TaskNotFoundError: There is none.
         """
         tasks = self.live()
-        named = [task for task in tasks if task.get_name() == wanted]
-        text = str(wanted).strip().lstrip("#")
-        number = int(text) if text.isdecimal() else None
-        numbered = [task for task in tasks if self.number_of(task) == number]
-        if not named and not numbered:
+        found = _choose(wanted, [(self.number_of(task), task.get_name(), task) for task in tasks])
+        if found is None:
             raise TaskNotFoundError(str(wanted), [task.get_name() for task in tasks])
-        return (numbered + named)[-1]
+        return found
+
+    def find_ended(self, wanted: str | int) -> Ended | None:
+        """Return the ended task with that number or name; of several of a name, the newest."""
+        return _choose(wanted, [(one.origin[0], one.name, one) for one in self.ended()])
 
     def records(self) -> tuple[TaskRecord, ...]:
         """Return a record of each live task, oldest first, the kernel's own left out."""
+        return self.records_of(self.live())
+
+    def records_of(self, tasks: Iterable[asyncio.Task[Any]]) -> tuple[TaskRecord, ...]:
+        """Return what each of *tasks* is doing."""
         now = self._clock()
-        return tuple(self.record(task, now) for task in self.live())
+        return tuple(self.record(task, now) for task in tasks)
 
     def record(self, task: asyncio.Task[Any], now: float | None = None) -> TaskRecord:
-        """Return what *task* is doing."""
-        number, spawned_at, cell, code, instruction, parent = self.origin_of(task)
+        """Return what *task* is doing, or how it ended."""
+        if task.done() and isinstance(task, LoopTask):
+            return self.record_ended(ended(task), now)
         parked = self._parked_frame(task)
         if parked is not None:
             frames = chains.stack_of(parked[0])
@@ -154,31 +186,113 @@ class Tracker:
         else:
             frames = list(chains.frames_of(task.get_coro()))
             waiting_for = chains.waits_for(task, frames)
-        return TaskRecord(
-            number=number,
-            name=task.get_name(),
-            coro=getattr(task.get_coro(), "__qualname__", "?"),
+        return replace(
+            self._record(self.origin_of(task), task.get_name(), now),
             state="parked" if parked is not None else self._state_of(task),
-            age_s=(self._clock() if now is None else now) - spawned_at,
-            cell=cell,
-            spawn_site=self._describe(code.co_filename, provenance.line_of(code, instruction))
-            if code is not None
-            else "",
             waits_at=chains.waits_at(frames, self._describe),
             waits_for=waiting_for,
+            is_kernel=self.is_kernels_own(task),
+            note=self._note(self.origin_of(task)),
+        )
+
+    def frames_of(self, task: asyncio.Task[Any]) -> tuple[list[FrameType], list[asyncio.Task[Any]]]:
+        """Return the frames of a live task that people know, and the task it awaits in a nested run."""
+        parked = self._parked_frame(task)
+        if parked is None:
+            return list(chains.frames_of(task.get_coro())), []
+        inner = [frame for frame in chains.stack_of(parked[0]) if chains.is_users(frame.f_code)]
+        return inner, [parked[1]] if isinstance(parked[1], asyncio.Task) else []
+
+    def awaited_by(self, task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+        """Return the live tasks that *task* waits for, in a nested run or not."""
+        frames, below = self.frames_of(task)
+        return [*below, *chains.awaited_by(task, frames)]
+
+    def parents_of(self, record: TaskRecord) -> list[str]:
+        """Name the task that spawned it, and the one that spawned that, as far as they are known."""
+        known = {self.number_of(task): self.record(task) for task in self.live()}
+        known |= {one.origin[0]: self.record_ended(one) for one in self.ended()}
+        found = []
+        while record.parent in known:
+            record = known.pop(record.parent)
+            found.append(
+                f"task {record.number} {record.name!r} ({record.state}) of {record.cell or 'other code'}"
+            )
+        return found
+
+    def record_ended(self, one: Ended, now: float | None = None) -> TaskRecord:
+        """Return how a task ended."""
+        record = self._record(one.origin, one.name, now)
+        return replace(record, state=one.state, error=error_text(one.error))
+
+    def _record(self, origin: Origin, name: str, now: float | None) -> TaskRecord:
+        number, spawned_at, cell, code, instruction, parent, _run, coro = origin
+        return TaskRecord(
+            number=number,
+            name=name,
+            coro=getattr(coro, "__qualname__", "?"),
+            state="scheduled",
+            age_s=(self._clock() if now is None else now) - spawned_at,
+            cell=cell,
+            spawn_site=self.place(code, instruction),
+            waits_at="",
+            waits_for="",
             parent=parent,
         )
+
+    def place(self, code: CodeType | None, instruction: int) -> str:
+        """Return how a person would call that instruction's line ("" if unknown)."""
+        if code is None:
+            return ""
+        return self._describe(code.co_filename, provenance.line_of(code, instruction))
+
+    def is_left_over(self, origin: Origin) -> bool:
+        """Say whether an `asyncio.run()` that is over has left this task behind."""
+        run = origin[6]
+        return run is not None and run.number != origin[0] and run.is_over()
+
+    def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
+        """Say whether *task* belongs to the kernel itself."""
+        return self._is_kernel_coro(task.get_coro())
+
+    def _note(self, origin: Origin) -> str:
+        run = origin[6]
+        notes = []
+        if run is not None and self.is_left_over(origin):
+            notes.append(f"left by asyncio.run() at {self.place(run.code, run.instruction)}")
+        if self.runs.is_outdated(origin[2]):
+            notes.append("left over from an earlier run of its cell")
+        return ", ".join(notes)
 
     def _state_of(self, task: asyncio.Task[Any]) -> TaskState:
         if asyncio.current_task(self._loop) is task:
             return "running"
         return "scheduled" if waited_future(task) is None else "waiting"
 
-    def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
-        """Say whether *task* belongs to the kernel itself."""
-        coro = task.get_coro()
+    def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
         return code is not None and self._is_kernels(code.co_filename)
+
+
+def error_text(error: BaseException | None) -> str:
+    """Say an error in one line; its own `__str__` may fail."""
+    if error is None:
+        return ""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  the user's code
+        text = "(its text cannot be made)"
+    kind = type(error).__name__
+    return f"{kind}: {text[:200]}" if text else kind
+
+
+def _choose(wanted: str | int, candidates: list[tuple[int, str, T]]) -> T | None:
+    named = [one for _number, name, one in candidates if name == wanted]
+    text = str(wanted).strip().lstrip("#")
+    number = int(text) if text.isdecimal() else None
+    numbered = [one for own, _name, one in candidates if own == number]
+    found = numbered + named
+    return found[-1] if found else None
 
 
 def _name_of(future: asyncio.Future[Any]) -> str:

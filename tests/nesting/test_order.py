@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from loopnb import nesting
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -172,6 +174,21 @@ def test_done_callbacks_of_the_user_have_run_when_a_nested_run_returns(run: Run,
     assert run(main()) == list(range(count))
 
 
+def test_a_wait_for_what_is_done_ends_before_the_loop_blocks(run: Run) -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        blocker = loop.call_later(10, lambda: None)
+        start = loop.time()
+        for _ in range(3):
+            future = loop.create_future()
+            future.set_result(None)
+            loop.run_until_complete(future)
+        blocker.cancel()
+        return loop.time() - start
+
+    assert run(main()) < 5
+
+
 def test_handles_run_in_the_order_they_were_scheduled_in() -> None:
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
@@ -213,8 +230,6 @@ def test_nested_runs_cost_no_more_when_many_handles_are_ready() -> None:
 
 
 def test_the_newest_goes_first_where_the_user_has_asked_for_it() -> None:
-    from loopnb import nesting
-
     depth: list[int] = []  # like pybind11's stack of life supports: whoever returns must be on top
 
     async def nests(number: int, delay: float) -> bool:
@@ -236,22 +251,31 @@ def test_the_newest_goes_first_where_the_user_has_asked_for_it() -> None:
     assert not all(asyncio.run(main()))
 
 
-def test_a_lifo_wait_that_is_stopped_does_not_spin() -> None:
-    from loopnb import nesting
+async def nests_on(future: asyncio.Future[None]) -> str:
+    asyncio.get_running_loop().run_until_complete(future)
+    return "went on"
 
-    nesting.apply(order="lifo")
 
-    async def nests(future: asyncio.Future[None]) -> None:
-        asyncio.get_running_loop().run_until_complete(future)
-
+@pytest.mark.parametrize("was_applied_before", [True, False])
+def test_a_stop_does_not_spin_where_an_older_wait_is_done_and_the_newest_is_not(
+    was_applied_before: bool,
+) -> None:
     loop = asyncio.new_event_loop()
+    nesting.apply(loop if was_applied_before else None, order="lifo")
     futures = [loop.create_future() for _ in range(2)]
-    tasks = [loop.create_task(nests(future)) for future in futures]
+    tasks = [loop.create_task(nests_on(future)) for future in futures]
     loop.call_later(0.01, futures[0].set_result, None)
     loop.call_later(0.03, loop.stop)
     loop.run_forever()
-    assert not tasks[0].done()
-
     futures[1].set_result(None)
-    loop.run_until_complete(asyncio.gather(*tasks))
+    outcomes = loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
     loop.close()
+    nesting.remove()
+
+    if was_applied_before:
+        assert outcomes == ["went on", "went on"]
+    else:  # the loop's own stack was parked, and those above it had to end for it to stop
+        assert [str(outcome) for outcome in outcomes] == [
+            "went on",
+            "Event loop stopped before Future completed.",
+        ]

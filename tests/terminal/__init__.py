@@ -1,0 +1,1 @@
+"""IPython in a terminal, without a kernel."""

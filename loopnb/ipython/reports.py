@@ -1,0 +1,110 @@
+"""What a cell is told of its tasks after they have left it: failures, leftovers of `asyncio.run()`."""
+
+from __future__ import annotations
+
+import sys
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+from loopnb.tracking.provenance import current_cell
+from loopnb.tracking.tracker import error_text
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from loopnb.internals.tasks import Run
+    from loopnb.ipython.cells import Cells
+    from loopnb.records import CellRef
+    from loopnb.session import Session
+    from loopnb.tracking.history import Ended
+
+#: Failures of one cell that are named at once; of more there is one line for the rest.
+_NAMED = 10
+
+
+class Reports:
+    """Tells cells what became of their tasks, in the output of the cell that spawned them.
+
+    Args:
+        shell: The shell.
+        session: Its session.
+        cells: Knows which cell executes.
+    """
+
+    def __init__(self, shell: Any, session: Session, cells: Cells) -> None:
+        self._shell = shell
+        self._session = session
+        self._cells = cells
+        self._said: set[int] = set()
+
+    def start(self) -> None:
+        """Report from now on. To be called when `Cells` has been started: it knows a cell first."""
+        self._session.failures.report = self.failed
+        self._shell.events.register("pre_run_cell", self._begin)
+        self._cells.after.append(self._after_cell)
+
+    def stop(self) -> None:
+        """Report no more."""
+        self._shell.events.unregister("pre_run_cell", self._begin)
+        self._cells.after.remove(self._after_cell)
+
+    def failed(self, cell: CellRef | None, failures: list[Ended]) -> None:
+        """Name tasks of *cell* that failed and that nobody awaited."""
+        for one in failures[:_NAMED]:
+            self._say(
+                cell,
+                f"Task {one.name!r} failed: {error_text(one.error)}. Nobody has awaited it; "
+                f"'%loopnb where {one.origin[0]}' shows the traceback.",
+            )
+        if len(failures) > _NAMED:
+            self._say(
+                cell, f"So did {len(failures) - _NAMED} more tasks; '%loopnb tasks --finished' lists them."
+            )
+
+    def _begin(self, _info: object) -> None:
+        cell = current_cell.get()
+        if cell is None:
+            return
+        self._session.tracker.runs.begin(cell, copy_context())
+        if self._session.settings.on_rerun == "cancel":
+            for task in self._session.tracker.live():
+                if self._is_earlier_run(task, cell):
+                    task.cancel()
+
+    def _is_earlier_run(self, task: asyncio.Task[Any], cell: CellRef) -> bool:
+        spawned_by = self._session.tracker.origin_of(task)[2]
+        if spawned_by is None or spawned_by == cell or spawned_by.cell_id is None:
+            return False
+        # A background task has a repr of its own, and a rule of its own.
+        return spawned_by.cell_id == cell.cell_id and not hasattr(task, "tell")
+
+    def _after_cell(self) -> None:
+        self._say_what_runs_left()
+        self._session.failures.after_cell()
+
+    def _say_what_runs_left(self) -> None:
+        tracker = self._session.tracker
+        left: dict[Run, list[asyncio.Task[Any]]] = {}
+        for task in tracker.live():
+            origin = tracker.origin_of(task)
+            if origin[6] is not None and origin[0] not in self._said and tracker.is_left_over(origin):
+                left.setdefault(origin[6], []).append(task)
+                self._said.add(origin[0])
+        for run, tasks in left.items():
+            names = ", ".join(repr(task.get_name()) for task in tasks[:5]) + (", ..." if tasks[5:] else "")
+            count = "a task" if len(tasks) == 1 else f"{len(tasks)} tasks"
+            self._say(
+                tracker.origin_of(tasks[0])[2],
+                f"asyncio.run() at {tracker.place(run.code, run.instruction)} has left {count} running: "
+                f"{names}. '%loopnb tasks' lists what goes on.",
+            )
+
+    def _say(self, cell: CellRef | None, line: str) -> None:
+        """Write one line to standard error, in the output of *cell*."""
+        context = self._session.tracker.runs.context_of(cell) or Context()
+        context.copy().run(_write, line)
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

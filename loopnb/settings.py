@@ -1,0 +1,73 @@
+"""What can be set: `%config LoopNB` lists it, `%config LoopNB.on_rerun = "cancel"` changes it."""
+
+from __future__ import annotations
+
+from traitlets import Enum, Float, Integer, validate
+from traitlets.config.configurable import Configurable
+
+
+class LoopNB(Configurable):
+    """The settings of one session. A change holds from then on."""
+
+    on_rerun = Enum(
+        ("keep", "cancel"),
+        default_value="keep",
+        help="""
+        What becomes of tasks that a cell has left running when it is run again.
+
+        "keep" lets them live on; `%loopnb tasks` shows them as left over. "cancel" cancels them.
+        A cell is known by the id that the front end gives it. Tasks of `%%aloop -b` have their own
+        rule: the new run replaces the earlier one.
+        """,
+    ).tag(config=True)
+    report_after = Float(
+        0.5,
+        help="""
+        Seconds after the end of a cell until tasks that have failed, and that something still
+        refers to, are reported there. A later cell may still await them: none is reported while a
+        cell executes. What nothing refers to any more is reported at the end of its cell.
+
+        Default 0.5. 0 reports as soon as no cell executes.
+        """,
+    ).tag(config=True)
+    finished_kept = Integer(
+        500,
+        help="""
+        Number of tasks that returned or were cancelled, and that `%loopnb tasks --finished` lists.
+
+        Default 500. 0 keeps none.
+        """,
+    ).tag(config=True)
+    failed_kept = Integer(
+        100,
+        help="""
+        Number of failed tasks that `%loopnb tasks --finished` lists and whose traceback
+        `%loopnb where` shows. Each keeps the local variables of its frames alive.
+
+        Default 100. 0 keeps none.
+        """,
+    ).tag(config=True)
+    rows_shown = Integer(
+        200,
+        help="""
+        Number of tasks that `%loopnb tasks` prints. `loopnb.tasks()` always has them all.
+
+        Default 200. 0 prints all.
+        """,
+    ).tag(config=True)
+    shutdown_grace = Float(
+        2.0,
+        help="""
+        Seconds that tasks, async generators and executor threads each have to end in when the
+        kernel is shut down or restarted. What has not ended by then is named in the log.
+
+        Default 2.0. 0 does not wait.
+        """,
+    ).tag(config=True)
+
+    @validate("report_after", "finished_kept", "failed_kept", "rows_shown", "shutdown_grace")
+    def _not_negative(self, proposal: dict[str, float]) -> float:
+        value = proposal["value"]
+        if not value >= 0:
+            raise ValueError(f"LoopNB takes 0 or more here, and got {value!r}.")
+        return value

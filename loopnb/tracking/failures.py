@@ -1,0 +1,160 @@
+"""Tasks that failed and that nobody looked at: found without a callback on each task.
+
+The wish. A plain `asyncio.create_task()` whose task fails is reported in the cell that spawned it, not
+in whichever cell runs when the garbage collector finds the task.
+
+What does not work. A done-callback on each task makes spawning 40 % slower.
+
+What is done. A failed task that nothing refers to any more is found by its finalizer: nobody can await
+it. It is reported at the end of its cell. The tasks that are left at the end of a cell are looked at
+there: who lives on gets a done-callback after all, since it is no short task. Who has failed, and is
+referred to, may still be awaited by a later cell, so it is reported only when no cell has executed for
+a while.
+
+What it cannot do. A task that is spawned after its cell has ended, fails at once and is referred to is
+found at the end of the next cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals import tasks
+from loopnb.internals.spawning import known_tasks
+from loopnb.internals.task_state import unseen_error
+from loopnb.internals.tasks import LoopTask
+from loopnb.tracking.history import ended
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+    from loopnb.records import CellRef
+    from loopnb.tracking.history import Ended
+
+#: Failures that are remembered for the log at the kernel's end.
+_REMEMBERED = 100
+
+
+class Failures:
+    """Finds the failures that nobody saw. The loop's thread, unless said otherwise.
+
+    Args:
+        loop: The loop whose tasks are looked at.
+        is_ignored: Says of a task whether its failure is not the user's.
+        is_executing: Says whether a cell executes; of None, whether any does.
+        delay: Returns the seconds after a cell's end until a failed task that is referred to is reported.
+
+    Attributes:
+        report: Called with the failures of one cell to be reported.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_ignored: Callable[[asyncio.Task[Any]], bool],
+        is_executing: Callable[[CellRef | None], bool],
+        delay: Callable[[], float],
+    ) -> None:
+        self.report: Callable[[CellRef | None, list[Ended]], None] = lambda _cell, _failures: None
+        self._loop = loop
+        self._is_ignored = is_ignored
+        self._is_executing = is_executing
+        self._delay = delay
+        self._due: deque[Ended] = deque()
+        self._unseen: dict[int, Ended] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._context = Context()  # ours: it must not pin a cell's
+
+    def start(self) -> None:
+        """Look out for failures."""
+        tasks.on_failed.append(self._dropped)
+
+    def stop(self) -> None:
+        """Leave failures to asyncio again."""
+        tasks.on_failed.remove(self._dropped)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def after_cell(self) -> None:
+        """Look at what the cell that has just ended left."""
+        for task in self._known():
+            if not task.done() and not hasattr(task, "is_watched"):
+                task.is_watched = True
+                task.add_done_callback(self._ended, context=self._context)
+        self._flush()
+        self._settle_later()
+
+    def remember(self, task: asyncio.Task[Any]) -> None:
+        """Remember a failure that was shown where perhaps nobody looks."""
+        if isinstance(task, LoopTask) and hasattr(task, "origin"):
+            self._remember(ended(task))
+
+    def seen(self, number: int) -> None:
+        """Note that the user has looked at the failure of that task."""
+        self._unseen.pop(number, None)
+
+    def unseen(self) -> list[Ended]:
+        """Return the failures that nobody has looked at, as far as one can know."""
+        held = [ended(task) for task in self._known() if self._has_failed(task)]
+        return [*self._unseen.values(), *self._due, *held]
+
+    def _dropped(self, task: LoopTask) -> None:
+        """Take a failed task from its finalizer. Any thread."""
+        if task.get_loop() is not self._loop or not self._has_failed(task) or self._is_ignored(task):
+            return
+        self._due.append(ended(task))
+        task.exception()  # retrieved, so that asyncio does not report it as well
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the log will name it
+            self._loop.call_soon_threadsafe(self._flush, context=self._context)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if self._has_failed(task):
+            self._settle_later()
+
+    def _settle_later(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._delay(), self._settle, context=self._context)
+
+    def _settle(self) -> None:
+        self._timer = None
+        if self._is_executing(None):
+            return  # the end of that cell comes back here
+        for task in self._known():
+            if self._has_failed(task) and not self._is_ignored(task):
+                self._due.append(ended(task))
+                task.exception()  # retrieved: asyncio would report it where it is collected
+        self._flush()
+
+    def _flush(self) -> None:
+        """Report what is due, of those cells that have ended."""
+        by_cell: dict[CellRef | None, list[Ended]] = {}
+        for _ in range(len(self._due)):
+            failure = self._due.popleft()
+            cell = failure.origin[2]
+            if cell is not None and self._is_executing(cell):
+                self._due.append(failure)
+            else:
+                by_cell.setdefault(cell, []).append(failure)
+                self._remember(failure)
+        for cell, failures in by_cell.items():
+            self.report(cell, failures)
+
+    def _remember(self, failure: Ended) -> None:
+        self._unseen[failure.origin[0]] = failure
+        if len(self._unseen) > _REMEMBERED:
+            del self._unseen[next(iter(self._unseen))]
+
+    def _known(self) -> Iterator[LoopTask]:
+        for task in known_tasks(self._loop):
+            if isinstance(task, LoopTask) and hasattr(task, "origin"):
+                yield task
+
+    def _has_failed(self, task: asyncio.Task[Any]) -> bool:
+        # KeyboardInterrupt and SystemExit went through the loop: everybody has seen them.
+        return isinstance(unseen_error(task), Exception)

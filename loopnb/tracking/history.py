@@ -1,0 +1,83 @@
+"""Tasks that have ended: a bounded list of those that ended well, and another of those that failed."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loopnb.internals import task_state, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from loopnb.internals.tasks import LoopTask, Origin
+    from loopnb.records import TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A task that has ended and is gone.
+
+    Attributes:
+        origin: Where it came from.
+        name: Its name.
+        state: How it ended.
+        error: What it failed with; its traceback holds the local variables of its frames.
+    """
+
+    origin: Origin
+    name: str
+    state: TaskState
+    error: BaseException | None = None
+
+
+class History:
+    """Keeps the last tasks that have ended, the failed ones longest.
+
+    Tasks that ended well are kept by their own finalizer, as a tuple: 0.15 us a task.
+
+    Args:
+        finished: How many that returned or were cancelled; 0 keeps none.
+        failed: How many that failed; 0 keeps none.
+    """
+
+    def __init__(self, *, finished: int, failed: int) -> None:
+        self._failed: deque[Ended] = deque(maxlen=failed)
+        self._finished = finished
+
+    def start(self) -> None:
+        """Begin to keep them."""
+        tasks.keep_finished(self._finished)
+        tasks.on_failed.append(self.add_failed)
+
+    def stop(self) -> None:
+        """Forget them all."""
+        tasks.keep_finished(0)
+        tasks.on_failed.remove(self.add_failed)
+        self._failed.clear()
+
+    def resize(self, *, finished: int, failed: int) -> None:
+        """Keep so many from now on."""
+        self._finished = finished
+        tasks.keep_finished(finished)
+        self._failed = deque(self._failed, maxlen=failed)
+
+    def add_failed(self, task: LoopTask) -> None:
+        """Keep a failed task that nobody holds any more. Any thread; called by its finalizer."""
+        if task.done() and not task.cancelled():
+            self._failed.append(ended(task))
+
+    def __iter__(self) -> Iterator[Ended]:
+        """Yield what is kept, in no order."""
+        for origin, name, state in list(tasks.finished):
+            yield Ended(origin, name, "cancelled" if state == "CANCELLED" else "returned")
+        yield from list(self._failed)
+
+
+def ended(task: LoopTask) -> Ended:
+    """Return what to keep of a task that is done."""
+    error = task_state.error_of(task)
+    if task.cancelled():
+        return Ended(task.origin, task.get_name(), "cancelled")
+    return Ended(task.origin, task.get_name(), "returned" if error is None else "raised", error)

@@ -1,0 +1,1 @@
+"""CPython's own asyncio tests, with the engine and without."""

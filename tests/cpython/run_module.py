@@ -1,0 +1,101 @@
+"""Runs one of CPython's test modules in this process and prints how each test ended, as JSON.
+
+    python -m tests.cpython.run_module MODE MODULE [TEST...]
+
+MODE is how the engine is there: see `MODES`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import unittest
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    Error = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+
+class Outcomes(unittest.TestResult):
+    """How each test ended, by the name of the test; with the text of the error, if there was one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: dict[str, tuple[str, str]] = {}
+
+    def _end(self, test: unittest.TestCase, how: str, error: Error | None = None) -> None:
+        text = self._exc_info_to_string(error, test) if error is not None else ""  # type: ignore[attr-defined]  # what every TestResult formats errors with
+        # A subtest, or a cleanup, may fail after something else has.
+        self.ended.setdefault(test.id(), (how, text))
+
+    def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: D102, N802, RUF100  unittest's name
+        self._end(test, "passed")
+
+    def addFailure(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802, RUF100  the same
+        self._end(test, "failed", err)
+
+    def addError(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802, RUF100  the same
+        self._end(test, "error", err)
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: D102, N802, RUF100  the same
+        self._end(test, "skipped")
+
+    def addExpectedFailure(self, test: unittest.TestCase, err: Error) -> None:  # noqa: D102, N802, RUF100  the same
+        self._end(test, "expected failure")
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:  # noqa: D102, N802, RUF100  the same
+        self._end(test, "unexpected success")
+
+    def addSubTest(  # noqa: D102, N802, RUF100  the same
+        self, test: unittest.TestCase, subtest: unittest.TestCase, err: Error | None
+    ) -> None:
+        if err is not None:
+            self._end(test, "failed", err)
+
+
+def _stock() -> None: ...
+
+
+def _applied() -> None:
+    from loopnb import nesting
+
+    nesting.apply()
+
+
+def _attached() -> None:
+    """Attach the engine to every loop that is about to run, as if something had nested in it."""
+    from loopnb.internals.asyncio_state import why_not_drivable
+    from loopnb.nesting.scope import attach
+
+    _applied()
+    run_forever = asyncio.BaseEventLoop.run_forever
+
+    def run_with_engine(self: asyncio.BaseEventLoop) -> None:
+        if why_not_drivable(self) is None and not self.is_running() and not self.is_closed():
+            attach(self)
+        run_forever(self)
+
+    asyncio.BaseEventLoop.run_forever = run_with_engine  # type: ignore[method-assign]  # the point of it
+
+
+#: How the engine is there.
+MODES: dict[str, Callable[[], None]] = {"stock": _stock, "applied": _applied, "attached": _attached}
+
+
+def main() -> None:
+    """Do what the command line says. The last line of the output is the JSON."""
+    mode, module, *names = sys.argv[1:]
+    MODES[mode]()
+    loader = unittest.defaultTestLoader
+    suite = loader.loadTestsFromNames(names) if names else loader.loadTestsFromName(module)
+    outcomes: Any = Outcomes()
+    suite.run(outcomes)
+    print("\n" + json.dumps(outcomes.ended), flush=True)
+
+
+if __name__ == "__main__":
+    main()

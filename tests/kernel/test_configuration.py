@@ -1,0 +1,99 @@
+"""The extension named in the configuration: loaded before the loop turns, and before any cell."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.driver import KernelDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TICKER = "%%aloop -b -n ticker\nticks = 0\nwhile True:\n    ticks += 1\n    await asyncio.sleep(0.02)"
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Iterator[KernelDriver]:
+    """Start a kernel that loads the extension from a configuration file."""
+    config = tmp_path / "config.py"
+    config.write_text('c.InteractiveShellApp.extensions = ["loopnb"]\n')
+    with KernelDriver(tmp_path, arguments=[f"--config={config}"]) as kernel:
+        yield kernel
+
+
+def test_a_nested_run_works_in_the_very_first_cell(configured: KernelDriver) -> None:
+    cell = configured.run("import asyncio, loopnb; print(asyncio.run(asyncio.sleep(0.01, 'nested')))")
+
+    assert cell.stdout == "nested\n"
+    assert "loopnb" not in configured.log()
+
+
+def test_the_loop_is_the_one_that_the_kernel_runs_on(configured: KernelDriver) -> None:
+    configured.run("import asyncio, loopnb\nfrom loopnb import session")
+
+    assert configured.value("session.current().loop is asyncio.get_running_loop()") is True
+    assert configured.value("loopnb.status().engine") == "handoff"
+
+
+def test_aloop_and_tasks_work(configured: KernelDriver) -> None:
+    configured.run("import asyncio, loopnb")
+    configured.run(TICKER)
+
+    configured.run("%%aloop -o answer\nawait asyncio.sleep(0.1)\n42")
+
+    assert configured.value("answer") == 42
+    assert configured.value("ticks") >= 2
+    assert configured.value("[task.name for task in loopnb.tasks()]") == ["ticker"]
+    configured.run("%loopnb cancel ticker")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["asyncio.run(asyncio.sleep(60))", "await asyncio.sleep(60)", "%%aloop\nawait asyncio.sleep(60)"],
+)
+def test_an_interrupt_ends_the_cell(configured: KernelDriver, code: str) -> None:
+    configured.run("import asyncio")
+    magic, newline, body = code.partition("\n") if code.startswith("%%") else ("", "", code)
+    cell = configured.start(f"{magic}{newline}print('waits', flush=True)\n{body}")
+    cell.wait_output("waits")
+    interrupted_at = time.monotonic()
+
+    configured.interrupt()
+
+    assert cell.wait().ename in {"KeyboardInterrupt", "CancelledError"}
+    # The waits last a minute: this bound is the requirement, not a measurement.
+    assert time.monotonic() - interrupted_at < 5
+    assert configured.value("1 + 1") == 2
+
+
+def test_reloading_keeps_the_loop_and_the_tasks(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio, loopnb\nfrom loopnb import session")
+    fresh_kernel.run(TICKER, cell_id="tick")
+    fresh_kernel.run("loop = session.current().loop")
+    fresh_kernel.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
+    origins = "[(t.number, t.name, str(t.cell), t.spawn_site) for t in loopnb.tasks()]"
+    fresh_kernel.run(f"before = {origins}")
+
+    fresh_kernel.run("%reload_ext loopnb")
+
+    assert fresh_kernel.value("session.current().loop is loop") is True
+    assert fresh_kernel.value(f"{origins} == before") is True
+    fresh_kernel.run("new = asyncio.create_task(asyncio.sleep(60), name='new'); seen = ticks")
+    assert fresh_kernel.value("len({t.number for t in loopnb.tasks()})") == 3
+    fresh_kernel.run("await asyncio.sleep(0.1)")
+    assert fresh_kernel.value("ticks > seen") is True
+
+
+def test_after_a_reload_a_cell_still_replaces_its_background_task(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio, loopnb")
+    fresh_kernel.run(TICKER, cell_id="tick")
+    fresh_kernel.run("(first,) = [t.number for t in loopnb.tasks()]")
+
+    fresh_kernel.run("%reload_ext loopnb")
+    fresh_kernel.run(TICKER, cell_id="tick")
+
+    assert fresh_kernel.value("[t.number > first for t in loopnb.tasks()]") == [True]

@@ -1,0 +1,395 @@
+"""A cancel request reaches a nested wait at once and is delivered once, whoever made the task."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+Run = Any
+
+
+def new_task(kind: str, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Make a task: by the factory in force, or as some library would, behind the engine's back."""
+    loop = asyncio.get_running_loop()
+    return asyncio.Task(coro, loop=loop) if kind == "foreign" else loop.create_task(coro)
+
+
+kinds = pytest.mark.parametrize("kind", ["own", "foreign"])
+
+
+@kinds
+def test_cancel_reaches_a_nested_wait_at_once(run: Run, kind: str) -> None:
+    async def main() -> tuple[float, bool, int]:
+        loop = asyncio.get_running_loop()
+
+        async def nests() -> None:
+            asyncio.run(asyncio.sleep(10))
+
+        task = new_task(kind, nests())
+        await asyncio.sleep(0.01)
+        start = loop.time()
+        assert task.cancel()
+        await asyncio.wait([task])
+        return loop.time() - start, task.cancelled(), task.cancelling()
+
+    took, cancelled, count = run(main())
+    assert took < 5
+    assert cancelled
+    assert count == 1
+
+
+@kinds
+def test_a_cancel_is_delivered_once(run: Run, kind: str) -> None:
+    async def main() -> list[str]:
+        seen: list[str] = []
+
+        async def nests() -> None:
+            try:
+                asyncio.run(asyncio.sleep(10))
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            seen.append("went on")
+
+        task = new_task(kind, nests())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        return seen
+
+    assert run(main()) == ["cancelled", "went on"]
+
+
+@kinds
+def test_the_message_arrives(run: Run, kind: str) -> None:
+    async def main() -> tuple[Any, ...]:
+        async def nests() -> tuple[Any, ...]:
+            try:
+                asyncio.run(asyncio.sleep(10))
+            except asyncio.CancelledError as error:
+                return error.args
+            return ("not cancelled",)
+
+        task = new_task(kind, nests())
+        await asyncio.sleep(0.01)
+        task.cancel("because")
+        args: tuple[Any, ...] = await task
+        return args
+
+    assert run(main()) == ("because",)
+
+
+@kinds
+@pytest.mark.parametrize("order", ["cancel first", "result first"])
+def test_cancel_and_result_in_one_pass_meet_as_they_do_for_await(run: Run, kind: str, order: str) -> None:
+    async def outcome(nested: bool) -> list[str]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        seen: list[str] = []
+
+        async def waits() -> None:
+            try:
+                if nested:
+                    loop.run_until_complete(future)
+                else:
+                    await future
+                seen.append("result")
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+            try:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                seen.append("cancelled later")
+
+        task = new_task(kind, waits())
+        await asyncio.sleep(0.005)
+
+        def set_result() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        if order == "cancel first":
+            loop.call_soon(task.cancel)
+            loop.call_soon(set_result)
+        else:
+            loop.call_soon(set_result)
+            loop.call_soon(task.cancel)
+        await asyncio.wait([task])
+        # A foreign task's request is found after the pass, when the future may have its result.
+        return [*seen, str(task.cancelling()), str(kind == "foreign" or future.cancelled())]
+
+    async def main() -> tuple[list[str], list[str]]:
+        asyncio.run(asyncio.sleep(0))
+        return await outcome(nested=True), await outcome(nested=False)
+
+    nested, awaited = run(main())
+    assert nested == awaited
+    assert nested.count("cancelled") == 1
+
+
+@kinds
+def test_uncancel_balances(run: Run, kind: str) -> None:
+    async def main() -> list[int]:
+        counts: list[int] = []
+
+        async def nests() -> None:
+            this = asyncio.current_task()
+            assert this is not None
+            try:
+                asyncio.run(asyncio.sleep(10))
+            except asyncio.CancelledError:
+                counts.append(this.cancelling())
+                counts.append(this.uncancel())
+            await asyncio.sleep(0)
+            counts.append(this.cancelling())
+
+        task = new_task(kind, nests())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+        return counts
+
+    assert run(main()) == [1, 0, 0]
+
+
+@kinds
+def test_two_requests_count_twice_and_end_one_wait(run: Run, kind: str) -> None:
+    async def main() -> tuple[str, int]:
+        async def nests() -> str:
+            try:
+                asyncio.run(asyncio.sleep(10))
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                return "once"
+            return "never"
+
+        task = new_task(kind, nests())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        task.cancel()
+        return await task, task.cancelling()
+
+    assert run(main()) == ("once", 2)
+
+
+def test_a_task_that_is_marked_before_it_nests_is_cancelled_at_once(run: Run) -> None:
+    async def main() -> tuple[str, str, float]:
+        loop = asyncio.get_running_loop()
+
+        async def nests() -> str:
+            this = asyncio.current_task()
+            assert this is not None
+            this.cancel()
+            try:
+                asyncio.run(asyncio.sleep(10))
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                return "at once"
+            return "not at all"
+
+        start = loop.time()
+        results = [await new_task(kind, nests()) for kind in ("own", "foreign")]
+        return results[0], results[1], loop.time() - start
+
+    own, foreign, took = run(main())
+    assert (own, foreign) == ("at once", "at once")
+    assert took < 5
+
+
+def test_a_plain_future_is_cancelled_like_one_that_is_awaited(run: Run) -> None:
+    async def main() -> tuple[bool, bool]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+
+        async def nests() -> None:
+            loop.run_until_complete(future)
+
+        task = loop.create_task(nests())
+        await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled(), future.cancelled()
+
+    assert run(main()) == (True, True)
+
+
+def test_a_nested_coroutine_can_refuse(run: Run) -> None:
+    async def main() -> str:
+        async def stubborn() -> str:
+            try:
+                await asyncio.sleep(10)
+            except asyncio.CancelledError:
+                return "refused"
+            return "slept"
+
+        async def nests() -> str:
+            return asyncio.run(stubborn())
+
+        task = asyncio.get_running_loop().create_task(nests())
+        await asyncio.sleep(0.005)
+        task.cancel()
+        return await task
+
+    assert run(main()) == "refused"
+
+
+@kinds
+def test_timeout_around_a_nested_run(run: Run, kind: str) -> None:
+    async def main() -> tuple[str, int]:
+        async def nests() -> tuple[str, int]:
+            this = asyncio.current_task()
+            assert this is not None
+            try:
+                async with asyncio.timeout(0.02):
+                    asyncio.run(asyncio.sleep(10))
+            except TimeoutError:
+                await asyncio.sleep(0)
+                return "timed out", this.cancelling()
+            return "slept", -1
+
+        result: tuple[str, int] = await new_task(kind, nests())
+        return result
+
+    assert run(main()) == ("timed out", 0)
+
+
+def test_wait_for_around_a_nested_run(run: Run) -> None:
+    async def main() -> str:
+        async def nests() -> None:
+            asyncio.run(asyncio.sleep(10))
+
+        try:
+            await asyncio.wait_for(nests(), 0.02)
+        except TimeoutError:
+            return "timed out"
+        return "slept"
+
+    assert run(main()) == "timed out"
+
+
+def test_an_abort_of_a_task_group_reaches_nested_runs(run: Run) -> None:
+    async def main() -> list[str]:
+        ended: list[str] = []
+
+        async def nests() -> None:
+            try:
+                asyncio.run(asyncio.sleep(10))
+            except asyncio.CancelledError:
+                ended.append("child")
+                raise
+
+        async def fails() -> None:
+            await asyncio.sleep(0.01)
+            raise LookupError("abort")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(nests())
+                group.create_task(fails())
+        except* LookupError:
+            ended.append("group")
+        return ended
+
+    assert run(main()) == ["child", "group"]
+
+
+def test_an_abort_reaches_the_body_of_the_task_group(run: Run) -> None:
+    async def main() -> tuple[list[str], int]:
+        ended: list[str] = []
+
+        async def fails() -> None:
+            await asyncio.sleep(0.01)
+            raise LookupError("abort")
+
+        this = asyncio.current_task()
+        assert this is not None
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+                try:
+                    asyncio.run(asyncio.sleep(10))
+                except asyncio.CancelledError:
+                    ended.append("body")
+                    raise
+        except* LookupError:
+            ended.append("group")
+        await asyncio.sleep(0)
+        return ended, this.cancelling()
+
+    assert run(main()) == (["body", "group"], 0)
+
+
+def test_a_cancel_scope_of_anyio_reaches_a_nested_run(run: Run) -> None:
+    async def main() -> tuple[bool, int]:
+        this = asyncio.current_task()
+        assert this is not None
+        with anyio.move_on_after(0.02) as scope:
+            asyncio.run(asyncio.sleep(10))
+        await asyncio.sleep(0)
+        return scope.cancelled_caught, this.cancelling()
+
+    assert run(main()) == (True, 0)
+
+
+def test_an_error_of_the_caller_cancels_what_it_waited_for(run: Run) -> None:
+    async def main() -> bool:
+        inner: list[asyncio.Task[Any]] = []
+
+        async def sleeps() -> None:
+            this = asyncio.current_task()
+            assert this is not None
+            inner.append(this)
+            await asyncio.sleep(10)
+
+        async def nests() -> None:
+            asyncio.run(sleeps())
+
+        task = asyncio.ensure_future(nests())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        return inner[0].cancelled()
+
+    assert run(main())
+
+
+def test_current_task_is_a_c_task_and_none_while_its_stack_is_parked(run: Run) -> None:
+    async def main() -> tuple[bool, list[Any]]:
+        loop = asyncio.get_running_loop()
+        seen: list[Any] = []
+
+        async def nests() -> None:
+            before = asyncio.current_task()
+            loop.call_soon(lambda: seen.append(asyncio.current_task()))
+            asyncio.run(asyncio.sleep(0.005))
+            seen.append(asyncio.current_task() is before)
+
+        await asyncio.ensure_future(nests())
+        import _asyncio
+
+        return isinstance(asyncio.current_task(), _asyncio.Task), seen
+
+    assert run(main()) == (True, [None, True])
+
+
+def test_names_are_stock(run: Run) -> None:
+    async def main() -> tuple[bool, str]:
+        asyncio.run(asyncio.sleep(0))
+        unnamed = asyncio.get_running_loop().create_task(asyncio.sleep(0))
+        named = asyncio.get_running_loop().create_task(asyncio.sleep(0), name="mine")
+        await asyncio.gather(unnamed, named)
+        return unnamed.get_name().startswith("Task-"), named.get_name()
+
+    starts_right, name = run(main())
+    # 3.13.0 calls every task "None" that comes from somebody's factory.
+    assert starts_right or sys.version_info[:3] == (3, 13, 0)
+    assert name == "mine"

@@ -1,0 +1,304 @@
+"""stop(), close(), fatal exceptions and the end of everything, with stacks parked."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopnb import nesting
+from loopnb.errors import NestingError
+
+ROOT = Path(__file__).parents[2]
+pinned = pytest.mark.parametrize("was_applied_before", [True, False])
+
+
+def new_loop(was_applied_before: bool) -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    if was_applied_before:
+        nesting.apply(loop)
+    return loop
+
+
+def test_stop_is_at_once_and_the_next_run_resumes_what_is_parked() -> None:
+    loop = new_loop(True)
+    seen: list[str] = []
+
+    async def nests(name: str) -> None:
+        loop.run_until_complete(asyncio.sleep(0.05))
+        seen.append(name)
+
+    tasks = [loop.create_task(nests(name)) for name in "ab"]
+    loop.call_later(0.01, loop.stop)
+    loop.run_forever()
+    assert seen == []
+
+    loop.run_until_complete(asyncio.gather(*tasks))
+    loop.close()
+    assert sorted(seen) == ["a", "b"]
+
+
+@pinned
+def test_a_wait_without_a_task_ends_at_a_stop_with_the_stock_error(was_applied_before: bool) -> None:
+    loop = new_loop(was_applied_before)
+    errors: list[str] = []
+
+    def nests() -> None:
+        try:
+            loop.run_until_complete(asyncio.sleep(10))
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    loop.call_soon(nests)
+    loop.call_later(0.01, loop.stop)
+    start, cpu = time.monotonic(), time.process_time()
+    loop.run_forever()
+    assert errors == ["Event loop stopped before Future completed."]
+    assert time.monotonic() - start < 5
+    assert time.process_time() - cpu < 1
+
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+def test_the_end_of_asyncio_run_does_not_wait_for_parked_bystanders() -> None:
+    ended: list[str] = []
+
+    async def nests() -> None:
+        try:
+            asyncio.run(asyncio.sleep(10))
+        finally:
+            ended.append("finally")
+
+    async def main() -> None:
+        asyncio.ensure_future(nests())  # noqa: RUF006  left behind on purpose
+        await asyncio.sleep(0.01)
+
+    start = time.monotonic()
+    asyncio.run(main())
+    assert time.monotonic() - start < 5
+    assert ended == ["finally"]
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("nests_before", [0, 1, 2])
+def test_a_fatal_exception_of_a_callback_reaches_the_owner_and_no_bystander(
+    kind: type[BaseException], nests_before: int
+) -> None:
+    outcomes: list[str] = []
+
+    async def nests() -> None:
+        try:
+            asyncio.run(asyncio.sleep(10))
+        except BaseException as error:
+            outcomes.append(type(error).__name__)
+            raise
+
+    def fail() -> None:
+        raise kind
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        await asyncio.sleep(0)
+        for _ in range(nests_before):
+            loop.create_task(nests())
+        loop.call_later(0.01, fail)
+        await asyncio.sleep(10)
+
+    with pytest.raises(kind):
+        asyncio.run(main())
+    assert outcomes == ["CancelledError"] * nests_before  # by the cleanup of asyncio.run
+
+
+def test_a_fatal_exception_reaches_the_newest_waiting_cell() -> None:
+    from loopnb.nesting.scope import engine_of
+
+    async def cell() -> str:
+        try:
+            asyncio.run(asyncio.sleep(10))
+        except SystemExit as error:
+            return f"exit {error.code}"
+        return "slept"
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        await asyncio.sleep(0)
+        engine = engine_of(loop)
+        assert engine is not None
+        task = loop.create_task(cell())
+        engine.is_foreground = lambda candidate: candidate is task
+        changes: list[int] = []
+        engine.foreground_changed = changes.append
+        loop.call_later(0.01, sys.exit, 3)
+        result = await task
+        assert changes == [+1, -1]
+        return result
+
+    assert asyncio.run(main()) == "exit 3"
+
+
+def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
+    from loopnb.nesting.scope import engine_of
+
+    async def nests(delay: float) -> str:
+        try:
+            asyncio.run(asyncio.sleep(delay))
+        except KeyboardInterrupt:
+            return "interrupted"
+        return "slept"
+
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        engine = engine_of(loop)
+        assert engine is not None
+        assert not engine.interrupt()
+        cell, bystander = loop.create_task(nests(10)), loop.create_task(nests(0.05))
+        engine.is_foreground = lambda candidate: candidate is cell
+        await asyncio.sleep(0.01)
+        assert engine.interrupt()
+        return await asyncio.gather(cell, bystander)
+
+    assert asyncio.run(main()) == ["interrupted", "slept"]
+
+
+# -- the life of a parked stack ------------------------------------------------------------------
+
+
+def left_parked(loop: asyncio.AbstractEventLoop, seen: list[str]) -> asyncio.Task[None]:
+    """Leave a task of *loop* parked, the loop stopped."""
+
+    async def nests() -> None:
+        try:
+            loop.run_until_complete(asyncio.sleep(30))
+        finally:
+            seen.append("finally")
+            await asyncio.sleep(0)
+            seen.append("awaited")
+
+    task = loop.create_task(nests())
+    loop.run_until_complete(asyncio.sleep(0.005))
+    assert not task.done()
+    return task
+
+
+def test_closing_a_loop_ends_its_parked_stacks_in_order() -> None:
+    loop, seen = new_loop(True), list[str]()
+    task = left_parked(loop, seen)
+    loop.close()
+
+    assert seen == ["finally", "awaited"]
+    assert task.cancelled()
+    assert loop.is_closed()
+
+
+def test_closing_a_loop_ends_even_a_stack_that_goes_on_nesting() -> None:
+    loop = new_loop(True)
+    refused: list[str] = []
+    gives_up: list[bool] = []
+
+    async def stubborn() -> None:
+        while not gives_up:
+            try:
+                await asyncio.sleep(30)
+            except asyncio.CancelledError:
+                pass
+
+    async def nests() -> None:
+        try:
+            loop.run_until_complete(stubborn())
+        except asyncio.CancelledError:
+            gives_up.append(True)
+            coro = asyncio.sleep(30)
+            try:
+                loop.run_until_complete(coro)
+            except NestingError as error:
+                refused.append(error.reason)
+            finally:
+                coro.close()
+
+    loop.create_task(nests())
+    loop.run_until_complete(asyncio.sleep(0.005))
+    start = time.monotonic()
+    loop.close()
+
+    assert refused == ["the loop is being closed"]
+    assert time.monotonic() - start < 10
+
+
+def test_a_loop_with_parked_stacks_is_refused_to_another_thread() -> None:
+    loop, seen = new_loop(True), list[str]()
+    left_parked(loop, seen)
+    errors: list[str] = []
+
+    def elsewhere() -> None:
+        coro = asyncio.sleep(0)
+        for use in (lambda: loop.run_until_complete(coro), loop.close):
+            try:
+                use()
+            except NestingError as error:
+                errors.append(error.reason)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert errors == ["1 stacks of this loop are parked in another thread"] * 2
+
+    loop.close()
+    assert seen == ["finally", "awaited"]
+
+
+def test_a_loop_without_parked_stacks_can_move_to_another_thread() -> None:
+    loop = new_loop(True)
+
+    async def nests() -> int:
+        loop.run_until_complete(asyncio.sleep(0.001))
+        return 1
+
+    results = [loop.run_until_complete(nests())]
+    thread = threading.Thread(target=lambda: results.append(loop.run_until_complete(nests())))
+    thread.start()
+    thread.join()
+    results.append(loop.run_until_complete(nests()))
+    loop.close()
+    assert results == [1, 1, 1]
+
+
+@pytest.mark.parametrize("keeps", ["loop", ""])
+def test_the_end_of_the_interpreter_ends_parked_stacks(keeps: str) -> None:
+    script = f"""
+import asyncio, gc
+from loopnb import nesting
+def leave():
+    loop = asyncio.new_event_loop()
+    nesting.apply(loop)
+    async def nests(number):
+        try:
+            loop.run_until_complete(asyncio.sleep(30))
+        finally:
+            await asyncio.sleep(0)
+            print("finally", number)
+    tasks = [loop.create_task(nests(number)) for number in range(3)]
+    loop.run_until_complete(asyncio.sleep(0.01))
+    return loop
+loop = leave()
+if not {keeps!r}:
+    del loop
+gc.collect()
+print("end")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert ran.stdout.splitlines()[0] == "end"
+    assert sorted(ran.stdout.splitlines()[1:]) == ["finally 0", "finally 1", "finally 2"]
+    assert ran.returncode == 0
+    assert "Error" not in ran.stderr, ran.stderr

@@ -1,0 +1,179 @@
+"""Tracebacks, debuggers, profilers and asyncio's debug mode see the user's code and nothing of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import logging
+import pstats
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import loopnb
+
+Run = Any
+PACKAGE = str(Path(loopnb.__file__).parent)
+
+
+async def fails() -> None:
+    await asyncio.sleep(0)
+    raise LookupError("mine")
+
+
+def by_run(coro: Any) -> None:
+    asyncio.run(coro)
+
+
+def by_runner(coro: Any) -> None:
+    with asyncio.Runner() as runner:
+        runner.run(coro)
+
+
+def by_loop(coro: Any) -> None:
+    asyncio.get_running_loop().run_until_complete(coro)
+
+
+def by_other_loop(coro: Any) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(coro)
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("by", [by_run, by_runner, by_loop, by_other_loop])
+def test_no_traceback_shows_the_engine(by: Any) -> None:
+    async def main() -> str:
+        try:
+            by(fails())
+        except LookupError:
+            return traceback.format_exc()
+        return ""
+
+    text = asyncio.run(main())
+    assert "LookupError: mine" in text
+    assert PACKAGE not in text
+    assert f"in {by.__name__}" in text
+
+
+@pytest.mark.parametrize("by", [by_run, by_runner, by_other_loop])
+def test_no_traceback_of_a_stock_run_shows_the_engine(by: Any) -> None:
+    with pytest.raises(LookupError) as caught:
+        by(fails())
+    assert PACKAGE not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_stack_of_a_parked_task_ends_where_it_waits() -> None:
+    def helper() -> None:
+        asyncio.run(asyncio.sleep(0.02))
+
+    async def nests() -> None:
+        helper()
+
+    async def main() -> tuple[list[str], list[str], int]:
+        asyncio.run(asyncio.sleep(0))
+        task = asyncio.ensure_future(nests())
+        await asyncio.sleep(0.002)
+        names = [frame.f_code.co_name for frame in task.get_stack()]
+        newest = [frame.f_code.co_name for frame in task.get_stack(limit=1)]
+        await task
+        return names, newest, len(task.get_stack())
+
+    assert asyncio.run(main()) == (["nests", "helper"], ["helper"], 0)
+
+
+def test_parked_time_is_not_reported_as_a_slow_callback(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def parked() -> None:
+        asyncio.run(asyncio.sleep(0.25))
+
+    async def slow() -> None:
+        time.sleep(0.15)  # noqa: ASYNC251  what is to be reported
+        asyncio.run(asyncio.sleep(0.01))
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_debug(True)
+        asyncio.run(asyncio.sleep(0))
+        await asyncio.sleep(0)
+        await asyncio.ensure_future(parked())
+        assert not caplog.messages
+        await asyncio.ensure_future(slow())
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        run(main())
+    slow_ones = [message for message in caplog.messages if message.startswith("Executing")]
+    assert slow_ones
+    assert all("took 0.1" in message or "took 0.2" in message for message in slow_ones)
+
+
+def test_the_current_handle_is_saved_over_a_park() -> None:
+    async def main() -> bool:
+        loop: Any = asyncio.get_running_loop()
+        loop.set_debug(True)
+        await asyncio.sleep(0)
+
+        async def nests() -> bool:
+            before = loop._current_handle
+            asyncio.run(asyncio.sleep(0.002))
+            return before is not None and loop._current_handle is before
+
+        return await asyncio.ensure_future(nests())
+
+    assert asyncio.run(main())
+
+
+@pytest.mark.parametrize("setter", ["settrace", "setprofile"])
+def test_a_trace_function_set_before_survives(setter: str) -> None:
+    lines: list[str] = []
+
+    def trace(frame: Any, _event: str, _argument: object) -> Any:
+        lines.append(frame.f_code.co_name)
+        return trace
+
+    getter = getattr(sys, setter.replace("set", "get"))
+
+    def after() -> None: ...
+
+    async def nests(delay: float) -> bool:
+        asyncio.run(asyncio.sleep(delay))
+        after()
+        return getter() is trace
+
+    async def main() -> list[bool]:
+        return await asyncio.gather(nests(0.01), nests(0.002), nests(0.005))
+
+    before = getter()
+    getattr(sys, setter)(trace)
+    try:
+        kept = asyncio.run(main())
+    finally:
+        getattr(sys, setter)(before)
+    assert kept == [True] * 3
+    assert lines.count("after") >= 3
+
+
+def test_the_callers_cumulative_time_in_a_profile_is_right() -> None:
+    def caller() -> None:
+        asyncio.run(asyncio.sleep(0.1))
+
+    async def busy() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(busy()) for _ in range(3)]
+        caller()
+        await asyncio.gather(*tasks)
+
+    profile = cProfile.Profile()
+    profile.runcall(asyncio.run, main())
+    stats: Any = pstats.Stats(profile)
+    (times,) = (row for key, row in stats.stats.items() if key[2] == "caller")
+    assert times[0] == 1  # calls
+    assert 0.08 < times[3] < 0.5  # seconds, with what it calls

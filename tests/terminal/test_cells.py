@@ -1,0 +1,175 @@
+"""Cells, magics and functions in a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.terminal.driver import Terminal
+
+TICKER = "ticks = 0\nwhile True:\n    ticks += 1\n    await asyncio.sleep(0.01)"
+#: Prints when the ticker has made another 20 rounds from now on, whoever turns the loop.
+WATCH = """
+async def watch():
+    start = ticks
+    while ticks < start + 20: await asyncio.sleep(0.01)
+    print('=== moved ===')
+watcher = asyncio.create_task(watch())
+"""
+
+
+def test_loading_prints_nothing(stock_terminal: Terminal) -> None:
+    shown = stock_terminal.run("%load_ext loopnb")
+
+    assert shown.split("%load_ext loopnb")[-1].strip() == ""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "asyncio.run(asyncio.sleep(0.01, 'a value'))",
+        "asyncio.get_event_loop().run_until_complete(asyncio.sleep(0.01, 'a value'))",
+        "loopnb.run(asyncio.sleep(0.01, 'a value'), timeout=10)",
+        "await asyncio.sleep(0.01, 'a value')",
+        "await asyncio.sleep(0); asyncio.run(asyncio.sleep(0.01, 'a value'))",
+        "await asyncio.create_task(nests())",
+        "asyncio.run(nests())",
+        "%aloop asyncio.sleep(0.01, 'a value')",
+        "%%aloop\nawait asyncio.sleep(0.01)\n'a value'",
+        "%%aloop -t 10 -n named\nasyncio.run(asyncio.sleep(0.01))\n'a value'",
+        "%%time\n%%aloop\nawait asyncio.sleep(0.01)\n'a value'",
+        "await loopnb.spawn(asyncio.sleep(0.01, 'a value'))",
+        "await asyncio.to_thread(loopnb.run, asyncio.sleep(0.01, 'a value'))",
+    ],
+)
+def test_a_cell_gets_its_value(terminal: Terminal, code: str) -> None:
+    terminal.run("async def nests(): return asyncio.run(asyncio.sleep(0.01, 'a value'))")
+
+    assert f"Out[{terminal.count}]: 'a value'" in terminal.run(code)
+
+
+def test_all_cells_run_on_one_loop(terminal: Terminal) -> None:
+    terminal.run("async def here(): return asyncio.get_running_loop()")
+    terminal.run("plain = asyncio.get_running_loop(); nested = asyncio.run(here())")
+    terminal.run("awaited = await here()")
+    terminal.run("%aloop -o magic here()")
+
+    assert terminal.value("plain is nested is awaited is magic is loopnb.session.current().loop") == "True"
+
+
+def test_tasks_move_while_the_prompt_waits(terminal: Terminal) -> None:
+    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+    terminal.run(WATCH)
+
+    terminal.wait_for("=== moved ===")
+
+
+def test_a_plain_task_of_an_await_cell_moves_while_the_prompt_waits(terminal: Terminal) -> None:
+    terminal.run("async def tick():\n    global ticks\n" + TICKER.replace("\n", "\n    ").join(["    ", ""]))
+    terminal.run("await asyncio.sleep(0); ticker = asyncio.create_task(tick())")
+    terminal.run(WATCH)
+
+    terminal.wait_for("=== moved ===")
+
+
+def test_a_thread_gets_its_work_done_while_the_prompt_waits(terminal: Terminal) -> None:
+    terminal.run("import threading")
+    terminal.run("go = threading.Event()")
+    terminal.run("def work():\n    go.wait(); print('=' * 3, loopnb.run(asyncio.sleep(0.01, 'done')))")
+    terminal.run("threading.Thread(target=work).start(); asyncio.get_running_loop().call_later(0.3, go.set)")
+
+    terminal.wait_for("=== done")
+
+
+def test_a_background_task_is_listed_replaced_and_cancelled(terminal: Terminal) -> None:
+    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+
+    assert terminal.value("[task.name for task in loopnb.tasks()]") == "['ticker']"
+    assert "ticker" in terminal.run("%loopnb tasks")
+    assert "1 live" in terminal.run("%loopnb")
+    assert "Cancelled task" in terminal.run("%loopnb cancel ticker")
+    assert terminal.value("loopnb.tasks()") == "[]"
+
+
+def test_a_timeout_says_where_the_task_was_waiting(terminal: Terminal) -> None:
+    shown = terminal.run("%%aloop -t 0.05\nawait asyncio.sleep(60)")
+
+    assert "TimeoutError" in shown
+    assert "sleep" in shown
+
+
+def test_a_failure_of_a_background_task_shows_above_the_prompt(terminal: Terminal) -> None:
+    terminal.run("%%aloop -b -n fails\nawait asyncio.sleep(0.3)\n1 / 0")
+
+    terminal.wait_for("ZeroDivisionError: division by zero")
+    assert terminal.value("1 + 1") == "2"
+
+
+def test_an_error_that_nobody_saw_does_not_ask_for_a_key(terminal: Terminal) -> None:
+    terminal.run("async def fails():\n    await asyncio.sleep(0.3); raise ValueError('un' + 'seen')")
+    terminal.run("asyncio.create_task(fails());")
+
+    terminal.wait_for("ValueError.*unseen")
+    assert terminal.value("1 + 1") == "2"
+    assert "Press ENTER" not in terminal.screen
+
+
+def test_context_variables_of_one_cell_hold_in_the_next(terminal: Terminal) -> None:
+    terminal.run("import contextvars; var = contextvars.ContextVar('var', default=0)")
+    terminal.run("token = var.set(1)")
+    assert terminal.value("var.get()") == "1"
+
+    terminal.run("await asyncio.sleep(0); token = var.set(2)")
+    assert terminal.value("var.get()") == "2"
+
+    terminal.run("%reload_ext loopnb")
+    assert terminal.value("var.get()") == "2"
+
+    terminal.run("%unload_ext loopnb")
+    assert terminal.value("var.get()") == "2"
+
+
+@pytest.mark.parametrize("call", ["close", "stop"])
+def test_ending_the_loop_only_warns(terminal: Terminal, call: str) -> None:
+    terminal.run("loop = asyncio.get_event_loop(); value = loop.run_until_complete(asyncio.sleep(0, 1))")
+
+    shown = terminal.run(f"loop.{call}()")
+
+    assert f"loop.{call}() was ignored" in shown
+    assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"
+    assert terminal.value("(loop.is_closed(), loopnb.status().generation)") == "(False, 1)"
+
+
+def test_a_task_that_ends_the_loop_behind_the_prompt_only_warns(terminal: Terminal) -> None:
+    terminal.run("loop = asyncio.get_running_loop(); loop.call_later(0.3, loop.stop);")
+
+    terminal.wait_for(r"loop.stop\(\) was ignored")
+    assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"
+
+
+def test_another_loop_set_for_the_thread_does_not_stay(terminal: Terminal) -> None:
+    terminal.run("asyncio.set_event_loop(other := asyncio.new_event_loop())")
+    terminal.run("asyncio.set_event_loop(other); other.run_until_complete(asyncio.sleep(0)); other.close()")
+
+    assert terminal.value("asyncio.get_event_loop() is loopnb.session.current().loop") == "True"
+    assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"
+
+
+def test_cancelling_all_tasks_leaves_the_shell_alone(terminal: Terminal) -> None:
+    terminal.run("ticker = asyncio.create_task(asyncio.sleep(60))")
+    terminal.run(
+        "async def end_all():\n    for t in asyncio.all_tasks() - {asyncio.current_task()}: t.cancel()"
+    )
+
+    terminal.run("asyncio.run(end_all())")
+    assert terminal.value("ticker.cancelled()") == "True"
+
+    terminal.run(
+        "async def end_later():\n    await asyncio.sleep(0.3); await end_all(); print('=' * 3, 'ended')"
+    )
+    terminal.run("later = asyncio.create_task(end_later());")
+    terminal.wait_for("=== ended")
+    assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"

@@ -1,0 +1,97 @@
+"""The orderly end of a terminal's shell."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.terminal.driver import CTRL_D, Terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMPLAINTS = ("was destroyed", "never retrieved", "Traceback", "ResourceWarning", "RuntimeWarning")
+LIVELY = [
+    "from pathlib import Path; say = lambda name: Path(name).touch()",
+    "async def waits(name):\n    try: await asyncio.sleep(60)\n"
+    "    finally: await asyncio.to_thread(say, name)",
+    "async def generates():\n    try:\n        yield 1\n        yield 2\n"
+    "    finally: await asyncio.sleep(0); say('generator')",
+    "half_read = generates(); await half_read.__anext__();",
+    "plain = asyncio.create_task(waits('plain')); parent = asyncio.create_task(nests())",
+    "%%aloop -b -n background\nawait waits('background')",
+]
+NESTS = "async def nests(): asyncio.run(waits('nested'))"
+EXPECTED = ["background", "generator", "nested", "plain"]
+
+
+@pytest.mark.parametrize("way", ["exit", "Ctrl-D", "SIGTERM"])
+def test_the_shell_ends_in_order(terminal: Terminal, tmp_path: Path, way: str) -> None:
+    terminal.run(NESTS)
+    for code in LIVELY:
+        terminal.run(code)
+    if way == "SIGTERM":
+        terminal.run("import signal; loop = asyncio.get_running_loop()")
+        terminal.run("loop.add_signal_handler(signal.SIGTERM, loop.stop)")
+
+    terminal.mark = len(terminal.screen)
+    if way == "exit":
+        terminal.start("exit")
+    elif way == "Ctrl-D":
+        terminal.keys(CTRL_D)
+    else:
+        terminal.signal(signal.SIGTERM)
+    said = terminal.wait_end()
+
+    assert sorted(name for name in EXPECTED if (tmp_path / name).exists()) == EXPECTED
+    assert not [complaint for complaint in COMPLAINTS if complaint in said], said
+
+
+def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
+    terminal.run(
+        "async def stays(event=asyncio.Event(), error=asyncio.CancelledError):\n    while True:\n"
+        "        try: await event.wait()\n        except error: pass"
+    )
+    terminal.run("task = asyncio.create_task(stays(), name='stubborn')")
+
+    terminal.start("exit")
+    said = terminal.wait_end()
+
+    assert "task 'stubborn', spawned by In[4] did not end within 2 s" in said
+    assert "was destroyed" not in said
+
+
+def test_the_loop_is_unloaded_and_closed(terminal: Terminal) -> None:
+    terminal.run(
+        "import atexit\nloop = asyncio.get_running_loop()\nstock = asyncio.Runner.run\n"
+        "@atexit.register\ndef tell(loop=loop, asyncio=asyncio, stock=stock):\n"
+        "    print('=' * 3, loop.is_closed(), asyncio.Runner.run is not stock)"
+    )
+
+    terminal.start("exit")
+
+    assert "=== True True" in terminal.wait_end()
+
+
+def test_a_shell_that_has_unloaded_ends_as_ever(terminal: Terminal) -> None:
+    terminal.run("asyncio.run(asyncio.sleep(0))")
+    terminal.run("%unload_ext loopnb")
+
+    terminal.start("exit")
+
+    assert "Traceback" not in terminal.wait_end()
+
+
+def test_a_command_runs_on_the_loop_and_ends_in_order(tmp_path: Path) -> None:
+    code = (
+        "import asyncio; t = asyncio.create_task(asyncio.sleep(60)); "
+        "print('=' * 3, asyncio.run(asyncio.sleep(0.01, 'nested')))"
+    )
+
+    with Terminal(tmp_path, arguments=["--InteractiveShellApp.extensions=loopnb", "-c", code]) as terminal:
+        said = terminal.wait_end()
+
+    assert "=== nested" in said
+    assert not [complaint for complaint in COMPLAINTS if complaint in said], said

@@ -1,0 +1,78 @@
+"""Ctrl-C in a terminal while a cell waits."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.terminal.test_cells import TICKER
+
+if TYPE_CHECKING:
+    from tests.terminal.driver import Terminal
+
+SAY = "print('wai' + 'ting')"
+#: Said by the loop, so that whoever said it before an `await` does wait when it is seen.
+SAY_SOON = "asyncio.get_running_loop().call_soon(print, 'wai' + 'ting')"
+MINUTE = f"async def minute():\n    {SAY_SOON}; await asyncio.sleep(60)"
+WAITS = {
+    "aloop": "%%aloop\nawait minute()",
+    "await": "await minute()",
+    "await of a gather": "await asyncio.gather(asyncio.sleep(60), minute())",
+    "nested run": "asyncio.run(minute())",
+    "nested run in an await cell": "await asyncio.sleep(0)\nasyncio.run(minute())",
+    "loopnb.run": "loopnb.run(minute())",
+    "plain code": f"{SAY}\ntime.sleep(60)",
+    "plain code in an await cell": f"await asyncio.sleep(0)\n{SAY}\ntime.sleep(60)",
+}
+
+
+@pytest.fixture(autouse=True)
+def ticker(terminal: Terminal) -> None:
+    """Have something that must live on."""
+    terminal.run(MINUTE)
+    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+
+
+@pytest.mark.parametrize("code", WAITS.values(), ids=WAITS)
+def test_ctrl_c_ends_the_cell_and_nothing_else(terminal: Terminal, code: str) -> None:
+    terminal.start(code)
+    terminal.wait_for("waiting\n")
+    interrupted_at = time.monotonic()
+
+    terminal.interrupt()
+
+    shown = terminal.wait_prompt()
+    # The waits last a minute: the bound is far from that, and far above the half second we promise.
+    assert time.monotonic() - interrupted_at < 5
+    assert "KeyboardInterrupt" in shown
+    assert "CancelledError" not in shown
+    assert "loopnb/" not in shown
+    before = terminal.value("ticks")
+    assert terminal.value(f"asyncio.run(asyncio.sleep(0.1)) or ticks > {before}") == "True"
+
+
+def test_an_await_cell_cleans_up_before_the_prompt_returns(terminal: Terminal) -> None:
+    terminal.start(
+        f"{SAY_SOON}\ntry:\n    await asyncio.sleep(60)\n"
+        "except asyncio.CancelledError:\n    print('=== taken for a cancellation ===')\n"
+        "finally:\n    await asyncio.sleep(0.1); cleaned = True"
+    )
+    terminal.wait_for("waiting\n")
+
+    terminal.interrupt()
+
+    shown = terminal.wait_prompt()
+    assert "KeyboardInterrupt" in shown
+    assert "\n=== taken" not in shown
+    assert terminal.value("cleaned") == "True"
+
+
+def test_ctrl_c_at_the_prompt_only_clears_the_line(terminal: Terminal) -> None:
+    terminal.keys("1 / 0")
+    terminal.interrupt()
+
+    before = terminal.value("ticks")
+    assert terminal.value(f"asyncio.run(asyncio.sleep(0.1)) or ticks > {before}") == "True"
+    assert "ZeroDivisionError" not in terminal.screen

@@ -1,0 +1,175 @@
+"""Loading from the configuration, unloading without a trace, reloading, and prompts of other kinds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.terminal.driver import Terminal
+from tests.terminal.test_cells import TICKER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Everything loopnb could have left behind, by identity. Values are kept alive so that no id is used twice.
+FINGERPRINT = """
+import asyncio, signal, sys
+from IPython.core.async_helpers import get_asyncio_loop
+def fingerprint():
+    loop, shell = get_asyncio_loop(), get_ipython()
+    owners = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "asyncio"}
+    owners |= {f"{module.__name__}.{cls.__qualname__}": cls
+               for module in list(owners.values()) for cls in vars(module).values()
+               if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
+    owners |= {"loop class": type(loop), "shell class": type(shell), "prompt class": type(shell.pt_app)}
+    seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
+    functions = [(name, value) for name, value in seen.items() if hasattr(value, "__code__")]
+    seen |= {f"{name}.__code__": value.__code__ for name, value in functions}
+    for name, owner in {"loop": loop, "shell": shell, "prompt": shell.pt_app}.items():
+        seen |= {f"{name}.{key}": value for key, value in vars(owner).items()}
+    tables = {"line": shell.magics_manager.magics["line"], "cell": shell.magics_manager.magics["cell"],
+              "registry": shell.magics_manager.registry,
+              **{f"events {name}": dict(enumerate(fns)) for name, fns in shell.events.callbacks.items()},
+              "transformers": dict(enumerate(shell.input_transformers_cleanup)),
+              "configurables": dict(enumerate(shell.configurables))}
+    seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
+    return seen | {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
+                   "handler": loop.get_exception_handler(), "runner": shell.loop_runner,
+                   "hooks": sys.get_asyncgen_hooks().firstiter}
+def same(one, other):
+    return one is other or (hasattr(one, "__self__") and one == other)
+# What IPython itself changes from cell to cell, or the loop from pass to pass.
+MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle",
+         "loop._asyncgens", "loop._thread_id", "loop._old_agen_hooks", "shell._last", "shell.last_",
+         "shell._trait_values", "prompt.app", "prompt.default", "prompt.message", "prompt.lexer",
+         "prompt.input_processors", "prompt.prompt_continuation", "prompt._",
+         "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter", "hooks")
+def difference(before, after):
+    names = {*before, *after}
+    return sorted(n for n in names if not same(before.get(n), after.get(n)) and not n.startswith(MOVES))
+"""
+ORIGINS = "[(t.number, t.name, str(t.cell), t.spawn_site) for t in loopnb.tasks()]"
+
+
+def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_terminal: Terminal) -> None:
+    stock_terminal.run("%unload_ext nothing")  # IPython loads this magic when it is first used
+    stock_terminal.run(FINGERPRINT)
+    stock_terminal.run("import loopnb.ipython.extension")  # a module imported is no trace
+    stock_terminal.run("await asyncio.sleep(0); before = None")
+    stock_terminal.run("before = fingerprint()")
+    assert stock_terminal.value("difference(before, fingerprint())") == "[]"
+
+    stock_terminal.run("%load_ext loopnb")
+    assert stock_terminal.value("len(difference(before, fingerprint())) > 5") == "True"
+    stock_terminal.run("asyncio.run(asyncio.sleep(0.01))")
+    stock_terminal.run("await asyncio.sleep(0.01)")
+    stock_terminal.run("%%aloop\nawait asyncio.sleep(0.01)")
+    stock_terminal.run("%unload_ext loopnb")
+
+    assert stock_terminal.value("difference(before, fingerprint())") == "[]"
+    assert "no running event loop" in stock_terminal.run("asyncio.get_running_loop()")
+
+
+@pytest.mark.parametrize("code", ["%unload_ext loopnb", "await asyncio.sleep(0)\n%unload_ext loopnb"])
+def test_unloading_lets_the_users_tasks_go_on(terminal: Terminal, code: str) -> None:
+    terminal.run("%%aloop -b -o handle\nawait asyncio.sleep(0.3)\nvalue = 'done'")
+
+    terminal.run(code)
+
+    terminal.run("await handle")
+    assert terminal.value("value") == "'done'"
+    assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"  # the stock one
+
+
+def test_loading_again_works(terminal: Terminal) -> None:
+    terminal.run("%unload_ext loopnb")
+    terminal.run("%load_ext loopnb")
+
+    assert terminal.value("asyncio.get_running_loop() is loopnb.session.current().loop") == "True"
+
+
+@pytest.mark.parametrize("code", ["%reload_ext loopnb", "await asyncio.sleep(0)\n%reload_ext loopnb"])
+def test_reloading_keeps_the_loop_and_the_tasks(terminal: Terminal, code: str) -> None:
+    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+    terminal.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
+    terminal.run(f"loop = asyncio.get_running_loop(); before = {ORIGINS}")
+
+    terminal.run(code)
+
+    assert terminal.value("asyncio.get_running_loop() is loop") == "True"
+    assert terminal.value(f"{ORIGINS} == before") == "True"
+    assert "1 live" not in terminal.run("%loopnb")
+    assert terminal.value("asyncio.run(asyncio.sleep(0.1)) or len(loopnb.tasks())") == "2"
+    seen = terminal.value("ticks")
+    assert terminal.value(f"asyncio.run(asyncio.sleep(0.1)) or ticks > {seen}") == "True"
+
+
+def test_it_loads_from_the_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "config.py"
+    config.write_text('c.InteractiveShellApp.extensions = ["loopnb"]\n')
+
+    with Terminal(tmp_path, arguments=[f"--config={config}"]) as terminal:
+        terminal.wait_prompt()
+        shown = terminal.run("import asyncio, loopnb; asyncio.run(asyncio.sleep(0.01, 'first cell'))")
+        assert "Out[1]: 'first cell'" in shown
+        assert terminal.value("asyncio.get_running_loop() is loopnb.session.current().loop") == "True"
+        terminal.start("exit")
+        assert "Traceback" not in terminal.wait_end()
+
+
+def test_a_simple_prompt_works_and_tasks_move_while_cells_run(tmp_path: Path) -> None:
+    with Terminal(tmp_path, arguments=["--simple-prompt"]) as terminal:
+        terminal.wait_prompt()
+
+        def run(line: str) -> str:
+            terminal.count += 1
+            terminal.keys(f"{line}\n")
+            return terminal.wait_prompt()
+
+        run("%load_ext loopnb")
+        run("import asyncio; ticks = []")
+        run("task = asyncio.get_running_loop().call_later(0.01, ticks.append, 1)")
+        assert "Out[4]: [1]" in run("asyncio.run(asyncio.sleep(0.1)) or ticks")
+        terminal.mark = len(terminal.screen)
+        terminal.keys("exit\n")
+        assert "Traceback" not in terminal.wait_end()
+
+
+def test_without_a_terminal_it_works(tmp_path: Path) -> None:
+    code = "%load_ext loopnb\nimport asyncio\nasyncio.run(asyncio.sleep(0.01, 'piped'))\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--no-banner", "--HistoryManager.enabled=False"],
+        cwd=tmp_path, input=f"{code}await asyncio.sleep(0, 'too')\n", env={**os.environ, "IPYTHONDIR": "."},
+        capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
+
+    assert "'piped'" in done.stdout
+    assert "'too'" in done.stdout
+    assert "Error" not in done.stdout + done.stderr
+
+
+def test_where_nesting_is_off_cells_run_as_ipython_runs_them(terminal: Terminal) -> None:
+    terminal.run("loopnb.session.current().engine.remove()")
+
+    assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"
+    assert "no running event loop" in terminal.run("asyncio.get_running_loop()")
+    assert f"Out[{terminal.count}]: 8" in terminal.run("await asyncio.sleep(0, 8)")
+
+
+def test_a_loop_that_was_closed_all_the_same_is_replaced(terminal: Terminal) -> None:
+    terminal.run("loop = asyncio.get_running_loop(); lost = loop.create_task(asyncio.sleep(60), name='lost')")
+    terminal.run("loopnb.session.current().engine.remove()")
+    terminal.run("asyncio.base_events.BaseEventLoop.close(loop)")
+
+    shown = terminal.run("asyncio.run(asyncio.sleep(0.01, 'goes on'))")
+
+    assert f"Out[{terminal.count}]" not in shown
+    assert "'goes on'" in shown
+    assert "loop #1 has been closed" in shown
+    assert "lost with it: lost" in shown
+    assert terminal.value("loopnb.status().generation") == "2"
+    assert terminal.value("asyncio.get_running_loop() is loop") == "False"
