@@ -1,14 +1,17 @@
 # make demo   run notebooks/01_quickstart.ipynb in a real kernel, and render it as a page
 # make test   every check: ruff, mypy, import-linter, pytest with real kernels and a real browser
+# make test-all   the engine's tests and CPython's asyncio tests, on every CPython of this machine
+# make bench  time it beside stock asyncio, nest_asyncio and nest_asyncio2; BENCH=--quick, BENCH=--markdown
 # make lab    open 01_quickstart.ipynb in JupyterLab
 # make clean  remove all that these have made, .venv too
 #
 # Works with GNU make 3.81, which macOS has. Another Python: make demo PYTHON=python3.13
 
 PYTHON ?=
+BENCH ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lab clean
+.PHONY: demo test test-all bench lab clean
 .NOTPARALLEL:
 
 demo: .venv/.has-demo
@@ -17,10 +20,16 @@ demo: .venv/.has-demo
 test: .venv/.has-test
 	.venv/bin/python .ci/check.py
 
+test-all: .venv/.has-engine
+	.venv/bin/python .ci/test_all.py
+
+bench: .venv/.has-bench
+	@.venv/bin/python -m tests.benchmarks $(BENCH)
+
 lab: .venv/.has-lab
 	.venv/bin/jupyter lab notebooks/01_quickstart.ipynb
 
-.venv/.has-demo .venv/.has-test .venv/.has-lab: pyproject.toml
+.venv/.has-bench .venv/.has-demo .venv/.has-engine .venv/.has-lab .venv/.has-test: pyproject.toml
 	@PYTHON='$(PYTHON)' sh .ci/venv.sh
 	@echo "Installing loopnb and what '$(@:.venv/.has-%=%)' needs into .venv; this takes a minute the first time"
 	@$(PIP) -e '.[kernel]' --group '$(@:.venv/.has-%=%)'

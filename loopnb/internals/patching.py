@@ -22,7 +22,17 @@ class Patch:
         self.name = name
         self.replacement = replacement
         self.installed = False
+        self.was_added = False
         self._original: Any = _ABSENT
+
+    @classmethod
+    def made(cls, owner: Any, name: str, original: Any) -> Patch:
+        """Return a patch that somebody else has installed over *original*, to be restored by us."""
+        patch = cls(owner, name, vars(owner).get(name, _ABSENT))
+        patch._original = original
+        patch.installed = True
+        patch.was_added = original is _ABSENT
+        return patch
 
     def __repr__(self) -> str:
         owner = getattr(self.owner, "__qualname__", None) or getattr(self.owner, "__name__", None)
@@ -120,3 +130,36 @@ class PatchSet:
             The patches that could not be taken back, since somebody patched over them.
         """
         return [patch for patch in reversed(self._patches) if not patch.restore()]
+
+
+class Difference:
+    """What somebody else's code changes in the attributes of some objects, so that it can go back.
+
+    Args:
+        owners: Modules, classes and instances, looked at when this is made and again by `note`.
+    """
+
+    def __init__(self, owners: list[Any]) -> None:
+        self._before = [(owner, dict(vars(owner))) for owner in owners]
+        self._changed: list[Patch] = []
+
+    def note(self) -> None:
+        """Note what has changed since."""
+        for owner, before in self._before:
+            now = dict(vars(owner))
+            for name in now.keys() | before.keys():
+                if now.get(name, _ABSENT) is not before.get(name, _ABSENT):
+                    self._changed.append(Patch.made(owner, name, before.get(name, _ABSENT)))
+
+    def restore(self) -> list[str]:
+        """Put everything back that is still as noted, and name the rest.
+
+        What was added goes, whatever it holds by now: a counter, for instance.
+        """
+        changed, self._changed = self._changed, []
+        added = {patch.name for patch in changed if patch.was_added}
+        kept = [patch for patch in reversed(changed) if not patch.restore() and patch.name not in added]
+        for owner, before in self._before:
+            for name in added & (vars(owner).keys() - before.keys()):
+                delattr(owner, name)
+        return [repr(patch) for patch in kept]

@@ -100,6 +100,7 @@ class Aloop:
         task = await self._start(options, source)
         if options.is_background:
             self._store(options, task)
+            await asyncio.sleep(0)  # its first step: the handle shows where it waits
             self._shell.displayhook(task)
             return
         try:

@@ -60,7 +60,7 @@ class Background:
                 if not (options.replaces or _may_replace(here, _live.get(task))):
                     raise self._in_use(options.name, task)
                 earlier.add(task)
-        earlier.discard(asyncio.current_task())  # type: ignore[arg-type]  # None is in no set of tasks
+        earlier.discard(asyncio.current_task())
         for task in earlier:
             task.cancel()
         if earlier:
@@ -87,9 +87,7 @@ class Background:
         if record.is_finished:
             return f"<Task {record.name!r} {record.state}{': ' if record.error else ''}{record.error}>"
         doing = f"waiting for {record.waits_for}" if record.waits_for else record.state
-        # The frame's own name is left out: in the cell's own lines it says nothing.
-        place = record.waits_at.partition(" ")[2]
-        where = f" at {place}" if place else ""
+        where = f" at {record.waits_at}" if record.waits_at else ""
         return f"<Task {record.name!r} {doing}{where}, {views.age_text(record.age_s)} old>"
 
     def _named(self, name: str) -> list[asyncio.Task[Any]]:
@@ -107,12 +105,12 @@ class Background:
         deadline.__enter__()
 
         def ended(task: asyncio.Task[Any]) -> None:
-            error = None if not task.cancelled() else asyncio.CancelledError()
+            error = asyncio.CancelledError() if task.cancelled() else None
             try:
-                deadline.__exit__(type(error), error, None)
+                deadline.__exit__(None, error, None)
             except TimeoutError as late:
                 _live.pop(task, None)
-                self._show(late)
+                self._show(late.with_traceback(None))
             else:
                 self._report(task)
 

@@ -74,17 +74,7 @@ def _check_supported(shell: Any) -> None:
 
 
 def _build(shell: Any, parts: ExitStack) -> None:
-    places = Places(shell)
-    session = Session(
-        kernels.loop_of(shell),
-        describe=places,
-        is_kernels=_is_kernels,
-        is_service_thread=kernels.is_kernel_thread,
-        settings=_offer_settings(shell, parts),
-    )
-    session.start()
-    parts.callback(session.stop)
-    parts.callback(close_widget, session)
+    session = _start_session(shell, parts)
 
     def changed(cell: CellRef | None) -> None:
         session.cell = cell
@@ -108,6 +98,20 @@ def _build(shell: Any, parts: ExitStack) -> None:
     reports.start()
     parts.callback(reports.stop)
     cells.begin_loading_cell()
+
+
+def _start_session(shell: Any, parts: ExitStack) -> Session:
+    session = Session(
+        kernels.loop_of(shell),
+        describe=Places(shell),
+        is_kernels=_is_kernels,
+        is_service_thread=kernels.is_kernel_thread,
+        settings=_offer_settings(shell, parts),
+    )
+    session.start()
+    parts.callback(session.stop)
+    parts.callback(close_widget, session)
+    return session
 
 
 def _offer_settings(shell: Any, parts: ExitStack) -> LoopNB:

@@ -16,6 +16,7 @@ from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import ClosedLoops, Healer
 from loopnb.loop.shutdown import wind_down
 from loopnb.tracking.chains import is_users
+from loopnb.tracking.tracker import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,6 +117,12 @@ async def wind_down_session(session: Session, log: Callable[[str], None]) -> Non
         return f"task {record.name!r}, spawned by {record.cell or 'other code'}"
 
     await wind_down(session.tracker.live(), grace=SHUTDOWN_GRACE_S, describe=describe, log=log)
+    for failure in session.failures.unseen():
+        cell = failure.origin[2]
+        log(
+            f"task {failure.name!r}, spawned by {cell or 'other code'}, failed and nobody awaited it: "
+            f"{error_text(failure.error)}"
+        )
 
 
 def innermost(session: Session, cells: Cells) -> Wait | None:

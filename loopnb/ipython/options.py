@@ -73,9 +73,7 @@ def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
         raise UsageError("%%aloop: --keep and --replace are about background runs; add -b.")
     if args.keep and args.replace:
         raise UsageError("%%aloop: --keep leaves the earlier run running, --replace ends it. Choose one.")
-    return AloopOptions(
-        args.name, args.background, _seconds(args.timeout), args.out, args.keep, args.replace
-    )
+    return AloopOptions(args.name, args.background, _seconds(args.timeout), args.out, args.keep, args.replace)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -30,9 +30,16 @@ class Source:
     """
 
     def __init__(
-        self, codes: list[CodeType], *, has_value: bool, is_quiet: bool = False, is_expression: bool = False
+        self,
+        codes: list[CodeType],
+        text: str,
+        *,
+        has_value: bool,
+        is_quiet: bool = False,
+        is_expression: bool = False,
     ) -> None:
         self.codes = codes
+        self.text = text
         self.has_value = has_value
         self.is_quiet = is_quiet
         self.is_expression = is_expression
@@ -80,7 +87,7 @@ def compile_body(shell: Any, body: str, *, count: int, raw_cell: str | None = No
     if last is not None:
         codes.append(_compile(shell, ast.Expression(last.value), name, "eval"))
     quiet = shell.displayhook.semicolon_at_end_of_expression(body)
-    return Source(codes, has_value=last is not None, is_quiet=quiet)
+    return Source(codes, text, has_value=last is not None, is_quiet=quiet)
 
 
 def compile_expression(shell: Any, expression: str, *, count: int) -> Source:
@@ -91,7 +98,7 @@ def compile_expression(shell: Any, expression: str, *, count: int) -> Source:
     """
     name = shell.compile.cache(expression, count)
     tree = shell.compile.ast_parse(expression, filename=name, symbol="eval")
-    return Source([_compile(shell, tree, name, "eval")], has_value=True, is_expression=True)
+    return Source([_compile(shell, tree, name, "eval")], expression, has_value=True, is_expression=True)
 
 
 def _checked(value: Any) -> Awaitable[Any]:

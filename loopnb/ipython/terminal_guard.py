@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import calling_frame, running_loop
@@ -70,38 +71,15 @@ def hook_terminal(
 ) -> None:
     """Put *shell* on the loop of *session*, and guard that, until *parts* is closed.
 
-    Args:
-        shell: The shell.
-        session: Its session.
-        cells: Knows which cell executes.
-        interrupts: Handles SIGINT.
-        parts: Takes what undoes all of this.
-        load: Loads the extension into *shell*.
-        unload: Unloads it.
+    *load* and *unload* do so with the extension; they are called when shell or loop has ended.
     """
     ending = Ending(session, unload)
     warned = guarding.Warnings(session.describe)
-    healer = Healer(session.loop, warned.warn_once)
+    guard = _make_guard(shell, session, cells, warned.warn)
     closed = ClosedLoops(warned.place)
-    guard = TerminalGuard(
-        session.loop,
-        is_shells_own=lambda: _is_shells_own(session),
-        is_ending=lambda: False,
-        wind_down=lambda: guarding.wind_down_session(session, log_line),
-        innermost=lambda: guarding.innermost(session, cells),
-        wait=lambda future: guarding.wait_forever(session, future),
-        warn=warned.warn,
-        end_kernel=lambda: _end_shell(shell),
-        is_top_level=cells.is_foreground,
-    )
-    terminal = TerminalCells(
-        shell,
-        session,
-        interrupts,
-        end=ending.end,
-        ensure_open=lambda: _replace_closed(session, load, unload, warned.warn_once),
-    )
     hidden = AllTasks(session.tracker.is_kernels_own)
+    ensure_open = partial(_replace_closed, session, load, unload, warned.warn_once)
+    terminal = TerminalCells(shell, session, interrupts, end=ending.end, ensure_open=ensure_open)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (closed.start, closed.stop),
@@ -110,7 +88,21 @@ def hook_terminal(
     ):
         begin()
         parts.callback(end)
-    cells.after.append(healer.after_cell)
+    cells.after.append(Healer(session.loop, warned.warn_once).after_cell)
+
+
+def _make_guard(shell: Any, session: Session, cells: Cells, warn: Callable[[str], None]) -> TerminalGuard:
+    return TerminalGuard(
+        session.loop,
+        is_shells_own=lambda: _is_shells_own(session),
+        is_ending=lambda: False,
+        wind_down=lambda: guarding.wind_down_session(session, log_line),
+        innermost=lambda: guarding.innermost(session, cells),
+        wait=lambda future: guarding.wait_forever(session, future),
+        warn=warn,
+        end_kernel=lambda: _end_shell(shell),
+        is_top_level=cells.is_foreground,
+    )
 
 
 class Ending:

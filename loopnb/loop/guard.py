@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.patching import Patch, PatchSet
@@ -17,7 +17,12 @@ from loopnb.internals.patching import Patch, PatchSet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loopnb.nesting.waits import Wait
+
+class Nested(Protocol):
+    """A nested run, as much of it as the guard needs."""
+
+    def end(self, error: BaseException) -> None:
+        """End it with *error*."""
 
 
 class LoopGuard:
@@ -40,7 +45,7 @@ class LoopGuard:
         *,
         is_ending: Callable[[], bool],
         wind_down: Callable[[], Any],
-        innermost: Callable[[], Wait | None],
+        innermost: Callable[[], Nested | None],
         wait: Callable[[asyncio.Future[Any]], None],
         warn: Callable[[str], None],
         end_kernel: Callable[[], None],

@@ -34,10 +34,15 @@ def frames_of(awaitable: Any) -> Iterator[FrameType]:
             return
 
 
+def is_ours(code: CodeType) -> bool:
+    """Say whether *code* is this package's."""
+    return code.co_filename.startswith(_PACKAGE)
+
+
 def is_users(code: CodeType) -> bool:
     """Say whether *code* is neither the standard library's nor this package's."""
     filename = code.co_filename
-    if filename.startswith("<frozen") or filename.startswith(_PACKAGE):
+    if filename.startswith("<frozen") or is_ours(code):
         return False
     return not filename.startswith(_STDLIB) or "site-packages" in filename
 
@@ -47,21 +52,25 @@ def waits_at(frames: list[FrameType], describe: Callable[[str, int], str]) -> st
     for frame in reversed(frames):
         if is_users(frame.f_code):
             place = describe(frame.f_code.co_filename, frame.f_lineno)
-            return f"{frame.f_code.co_qualname} {place}"
+            name = frame.f_code.co_qualname
+            # `<module>` and its like are what a cell's own lines are called: that is in the place.
+            return place if name.startswith("<") else f"{name} {place}"
     return ""
 
 
 def waits_for(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
     """Say in words what *task* waits for ("" if that cannot be told)."""
     future = task_state.waited_future(task)
+    if future is None:
+        return ""
     if isinstance(future, asyncio.Task):
         return f"task {future.get_name()}"
-    if future is not None and (children := task_state.gathered(future)) is not None:
+    if (children := task_state.gathered(future)) is not None:
         pending = sum(not child.done() for child in children)
         return f"gather, {pending} of {len(children)} pending"
     if frames and not is_users(frames[-1].f_code):
         return f"{frames[-1].f_code.co_qualname}()"
-    return "a future" if future is not None else ""
+    return "a future"
 
 
 def awaited_by(task: asyncio.Task[Any], frames: list[FrameType]) -> list[asyncio.Task[Any]]:

@@ -28,7 +28,8 @@ for _module in (spawning, tasks):
 
 def line_of(code: CodeType, instruction: int) -> int:
     """Return the line of *code* that holds the instruction at byte offset *instruction*."""
-    for start, end, line in code.co_lines():
-        if start <= instruction < end and line is not None:
+    for _start, end, line in code.co_lines():
+        # From Python 3.12 on a module's code begins with an instruction on line 0.
+        if end > instruction and line:
             return line
     return code.co_firstlineno

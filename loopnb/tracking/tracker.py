@@ -262,7 +262,7 @@ class Tracker:
             notes.append(f"left by asyncio.run() at {self.place(run.code, run.instruction)}")
         if self.runs.is_outdated(origin[2]):
             notes.append("left over from an earlier run of its cell")
-        return ", ".join(notes)
+        return "; ".join(notes)
 
     def _state_of(self, task: asyncio.Task[Any]) -> TaskState:
         if asyncio.current_task(self._loop) is task:

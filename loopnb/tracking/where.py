@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from loopnb.tracking import chains
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
@@ -28,8 +30,11 @@ def _lines(
     seen.add(record.number)
     frames, _below = tracker.frames_of(task)
     for frame in frames:
+        if chains.is_ours(frame.f_code):
+            continue
         place = tracker.place(frame.f_code, frame.f_lasti)
-        yield f"{indent}  {frame.f_code.co_qualname}()  {place}"
+        name = frame.f_code.co_qualname
+        yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
     if record.waits_for:
         yield f"{indent}  waits for {record.waits_for}"
     for number, one in enumerate(tracker.awaited_by(task)):

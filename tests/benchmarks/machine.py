@@ -31,5 +31,7 @@ def describe(distributions: list[str]) -> dict[str, str]:
 
 def sentence(described: dict[str, str]) -> str:
     """Put *described* in one line."""
-    versions = [f"{key} {value}" for key, value in described.items() if key not in ("machine", "system", "python")]
+    versions = [
+        f"{key} {value}" for key, value in described.items() if key not in ("machine", "system", "python")
+    ]
     return f"{described['python']} on {described['machine']} ({described['system']}); {', '.join(versions)}"

@@ -148,13 +148,14 @@ class Probe:
     look: Callable[[Tool], Found]
     unit: str = ""
     repeats: int = 1
+    note: str = ""
 
 
 PROBES = [
     Probe("1,000 concurrent nested runs", concurrent, "ms", repeats=9),
     Probe("nested waits of 0.1 / 1.0 / 0.3 s return after", three_waits),
     Probe("wait that depends on an earlier wait", dependent_wait),
-    Probe("memory of a parked stack", memory, "KiB", repeats=3),
-    Probe("%load_ext loopnb; import and apply()", load_time, "ms", repeats=9),
+    Probe("memory of a parked stack", memory, "KiB", repeats=3, note="for stock, a task that awaits a task"),
+    Probe("%load_ext; import and apply()", load_time, "ms", 9, "in IPython, after its own import; no widget"),
 ]
 BY_NAME = {probe.name: probe for probe in PROBES}

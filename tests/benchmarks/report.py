@@ -103,10 +103,11 @@ def timings(samples: Samples, tools: list[Tool]) -> list[list[str]]:
 def findings_table(findings: Findings, tools: list[Tool]) -> list[list[str]]:
     """Build the table of what the probes found."""
     bare = [tool.name for tool in tools if tool.is_bare]
-    return [
-        ["", *bare],
-        *([probe.name, *(_found(findings[probe.name][name], probe.unit) for name in bare)] for probe in PROBES),
-    ]
+    lines = [["", *bare]]
+    for probe in PROBES:
+        row = findings[probe.name]
+        lines.append([probe.name, *(_found(row[name], probe.unit) for name in bare)])
+    return lines
 
 
 def _found(found: list[Found], unit: str) -> str:
@@ -118,19 +119,18 @@ def _found(found: list[Found], unit: str) -> str:
 
 def notes() -> list[str]:
     """Say what the figures are."""
-    as_stock = "; ".join(f"{case.name}: {case.of_stock}" for case in CASES if case.of_stock)
     return [
-        "Medians over interleaved rounds, quartiles in brackets; ratios to stock, round by round. CPU time.",
-        f"For stock asyncio the nested runs stand for what does the same there. {as_stock}.",
-        f"{PROBES[3].name}: for stock a task that awaits a task. {PROBES[4].name}: in IPython, without the widget.",
+        "Medians over interleaved rounds; ratios to stock, round by round, quartiles in brackets. CPU time.",
+        *(f"{case.name}: for stock, {case.of_stock}." for case in CASES if case.of_stock),
+        *(f"{probe.name}: {probe.note}." for probe in PROBES if probe.note),
     ]
 
 
 def as_text(table: list[list[str]]) -> str:
     """Lay *table* out in columns."""
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)) for line in table]
-    return "\n".join(line.rstrip() for line in lines)
+    lines = [map(str.ljust, line, widths) for line in table]
+    return "\n".join("  ".join(cells).rstrip() for cells in lines)
 
 
 def as_markdown(table: list[list[str]]) -> str:

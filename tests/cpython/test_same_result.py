@@ -28,9 +28,6 @@ MODULES = [
 #: A test that ends differently is run again in both ways, so often: some of them measure time.
 TRIES = 3
 
-#: By the last two parts of its name: why a test must end differently.
-INHERENT: dict[str, str] = {}
-
 Ended = dict[str, tuple[str, str]]
 
 pytestmark = [
@@ -53,17 +50,18 @@ def run(mode: str, module: str, *names: str) -> Ended:
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-5000:]
-    ended: Ended = {name: (how, error) for name, (how, error) in json.loads(ran.stdout.splitlines()[-1]).items()}
+    ended: Ended = {
+        name: (how, error) for name, (how, error) in json.loads(ran.stdout.splitlines()[-1]).items()
+    }
     return ended
 
 
 def different(stock: Ended, engine: Ended) -> list[str]:
-    """Return the names of the tests that did not end the same way, the inherent ones left out."""
+    """Return the names of the tests that did not end the same way."""
     return [
         name
         for name in sorted(stock.keys() | engine.keys())
         if stock.get(name, ("absent",))[0] != engine.get(name, ("absent",))[0]
-        and ".".join(name.split(".")[-2:]) not in INHERENT
     ]
 
 

@@ -1,0 +1,270 @@
+"""Tasks of cells: what is listed, explained, cancelled, reported, replaced."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.requests import without_ansi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.kernel.driver import KernelDriver
+
+DEFINITIONS = """
+import asyncio, loopnb
+async def tick():
+    while True:
+        await asyncio.sleep(0.01)
+async def fail(delay=0):
+    await asyncio.sleep(delay)
+    raise ValueError('expected')
+"""
+MAIN = """
+async def main():
+    asyncio.create_task(tick(), name='ticker')
+    await asyncio.sleep(0)
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(kernel: KernelDriver) -> Iterator[None]:
+    kernel.run(DEFINITIONS)
+    yield
+    kernel.run("%loopnb cancel --all\n%config LoopNB.on_rerun = 'keep'")
+    kernel.run("await asyncio.sleep(0)")
+
+
+def names(kernel: KernelDriver) -> list[str]:
+    found: list[str] = kernel.value("[t.name for t in loopnb.tasks()]")
+    return found
+
+
+@pytest.mark.parametrize("held", ["", "held = "])
+def test_a_failed_task_is_named_in_its_cell_by_one_line(kernel: KernelDriver, held: str) -> None:
+    cell = kernel.start(f"{held}asyncio.create_task(fail(), name='failing');")
+    cell.wait().expect_ok()
+
+    line = cell.wait_late("failing")
+
+    assert line.count("\n") == 1
+    assert "ValueError: expected" in line
+    number = line.partition("%loopnb where ")[2].partition("'")[0]
+    shown = kernel.run(f"%loopnb where {number}").stdout
+    assert "raise ValueError" in without_ansi(shown)
+    kernel.run("held = None; import gc; gc.collect()")
+    assert "never retrieved" not in cell.text
+
+
+def test_a_failure_during_the_cell_is_named_at_its_end(kernel: KernelDriver) -> None:
+    result = kernel.run("asyncio.create_task(fail(), name='failing')\nawait asyncio.sleep(0.1)")
+
+    assert "'failing' failed: ValueError: expected" in result.stderr
+
+
+def test_a_failure_that_a_later_cell_awaits_is_not_named(kernel: KernelDriver) -> None:
+    cell = kernel.start("task = asyncio.create_task(fail(0.05), name='awaited')")
+    cell.wait().expect_ok()
+
+    kernel.run("await asyncio.gather(task, return_exceptions=True)")
+    other = kernel.start("asyncio.create_task(fail(), name='another')")
+    other.wait_late("'another' failed")  # what was due before has been said by now
+
+    assert cell.text == ""
+
+
+def test_failures_nobody_saw_are_in_the_log(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(DEFINITIONS)
+    fresh_kernel.run("task = asyncio.create_task(fail(), name='unseen')\nawait asyncio.sleep(0.05)")
+
+    assert "task 'unseen', spawned by In[3], failed and nobody awaited it" in fresh_kernel.shutdown()
+
+
+def test_what_asyncio_run_leaves_lives_on_and_is_said(kernel: KernelDriver) -> None:
+    cell = kernel.run(MAIN)
+
+    assert cell.stderr.count("\n") == 1
+    assert "has left a task running: 'ticker'" in cell.stderr
+    (note,) = kernel.value("[t.note for t in loopnb.tasks()]")
+    assert note.startswith("left by asyncio.run() at In[")
+
+
+@pytest.mark.parametrize(("setting", "left"), [("keep", 2), ("cancel", 1)])
+def test_a_setting_says_what_becomes_of_leftovers(kernel: KernelDriver, setting: str, left: int) -> None:
+    kernel.run(f"%config LoopNB.on_rerun = {setting!r}")
+    for _ in range(2):
+        kernel.run(MAIN, cell_id=f"leaving-{setting}")
+    kernel.run("await asyncio.sleep(0)")
+
+    notes = kernel.value("[t.note for t in loopnb.tasks()]")
+
+    assert len(notes) == left
+    assert sum("earlier run of its cell" in note for note in notes) == left - 1
+
+
+def test_tasks_of_a_cell_are_those_of_all_its_runs(kernel: KernelDriver) -> None:
+    for name in ("one", "two"):
+        count = kernel.run(f"asyncio.create_task(tick(), name='{name}');", cell_id="same").execution_count
+    kernel.run("asyncio.create_task(tick(), name='other');")
+
+    shown = kernel.run(f"%loopnb tasks --cell {count}").stdout
+    assert "one" in shown
+    assert "two" in shown
+    assert "other" not in shown
+    kernel.run(f"%loopnb cancel --cell {count}")
+    kernel.run("await asyncio.sleep(0)")
+    assert names(kernel) == ["other"]
+
+
+def test_finished_tasks_are_listed(kernel: KernelDriver) -> None:
+    kernel.run("await asyncio.create_task(asyncio.sleep(0), name='finished-one')")
+    kernel.run("asyncio.create_task(tick(), name='live-one');")
+
+    finished = kernel.run("%loopnb tasks --finished").stdout
+    assert "finished-one" in finished
+    assert "live-one" not in finished
+    every = kernel.run("%loopnb tasks --all").stdout
+    assert "finished-one" in every
+    assert "live-one" in every
+    assert "shell_main" in every
+
+
+def test_where_goes_down_to_what_is_waited_for(kernel: KernelDriver) -> None:
+    kernel.run(
+        "async def leaf(): await asyncio.sleep(60)\n"
+        "async def top():\n    async with asyncio.TaskGroup() as group:\n"
+        "        group.create_task(leaf(), name='leaf')\n"
+        "asyncio.create_task(top(), name='top');"
+    )
+
+    shown = kernel.run("%loopnb where top").stdout
+    assert "spawned by In[" in shown
+    assert "'leaf'" in shown
+    assert "waits for sleep()" in shown
+    assert "'top' (waiting)" in kernel.run("%loopnb where leaf").stdout
+
+
+def test_cancelling_all_spares_the_task_that_does_it(kernel: KernelDriver) -> None:
+    kernel.run("asyncio.create_task(tick(), name='ticker');")
+
+    result = kernel.run("%%aloop -n mine\n%loopnb cancel --all\nawait asyncio.sleep(0)\n'went on'")
+
+    assert result.result == "'went on'"
+    assert names(kernel) == []
+
+
+def test_cancelling_all_spares_those_that_wait_for_it(kernel: KernelDriver) -> None:
+    result = kernel.run(
+        "%%aloop\nasync def inner():\n    get_ipython().run_line_magic('loopnb', 'cancel --all')\n"
+        "    await asyncio.sleep(0)\n    return 'went on'\n"
+        "await asyncio.sleep(0)\nasyncio.run(inner())"
+    )
+
+    assert result.result == "'went on'"
+
+
+def test_the_list_is_shown_as_a_table(kernel: KernelDriver) -> None:
+    kernel.run("asyncio.create_task(tick(), name='<ticker>');")
+
+    cell = kernel.run("loopnb.tasks()").cell
+
+    (data,) = [m.content["data"] for m in cell.outputs if "data" in m.content]
+    assert "&lt;ticker&gt;" in data["text/html"]
+    assert "<ticker>" in data["text/plain"]
+
+
+def test_the_handle_of_a_background_cell_says_what_it_does(kernel: KernelDriver) -> None:
+    shown = kernel.run("%%aloop -b -n feed -o handle\nawait asyncio.sleep(60)")
+
+    assert shown.result.startswith(
+        f"<Task 'feed' waiting for sleep() at In[{shown.execution_count}], line 2, "
+    )
+    assert kernel.value("[t.coro for t in loopnb.tasks()]") == [f"In[{shown.execution_count}]"]
+    kernel.run("handle.cancel()")
+    kernel.run("await asyncio.sleep(0)")
+    assert kernel.run("handle").result == "<Task 'feed' cancelled>"
+
+
+def test_keep_allows_several_runs_of_a_cell(kernel: KernelDriver) -> None:
+    for _ in range(2):
+        kernel.run("%%aloop -b --keep\nawait tick()", cell_id="several")
+
+    assert len(names(kernel)) == 2
+
+
+def test_replace_takes_over_a_name(kernel: KernelDriver) -> None:
+    kernel.run("%%aloop -b -n taken\nawait tick()", cell_id="owner")
+
+    kernel.run("%%aloop -b -n taken --replace\nawait tick()", cell_id="taker")
+
+    assert names(kernel) == ["taken"]
+
+
+def test_without_an_id_an_unnamed_cell_is_known_by_its_text(kernel: KernelDriver) -> None:
+    for _ in range(2):
+        kernel.run("%%aloop -b\nawait tick()  # the same", cell_id="")
+    kernel.run("%%aloop -b\nawait tick()  # another", cell_id="")
+
+    assert len(names(kernel)) == 2
+
+
+def test_what_a_background_cell_displays_goes_to_that_cell(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        "%%aloop -b\nfrom IPython.display import display\nawait asyncio.sleep(0.1)\ndisplay('late display')"
+    )
+    cell.wait().expect_ok()
+
+    other = kernel.run("await asyncio.sleep(0.2)")
+
+    assert "late display" in cell.wait_late("late display")
+    assert other.displays == ()
+
+
+def test_a_timeout_of_a_background_cell_says_where_it_waited(kernel: KernelDriver) -> None:
+    cell = kernel.start("%%aloop -b -n slow -t 0.05\nawait asyncio.sleep(60)")
+    cell.wait().expect_ok()
+
+    late = cell.wait_late("TimeoutError")
+    assert "it was waiting for sleep() at In[" in late
+    assert "loopnb" not in late
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("%loopnb tasks --nonsense", "--nonsense"),
+        ("%loopnb tasks --cell x", "takes the N of In[N]"),
+        ("%loopnb cancel --all ticker", "which task"),
+        ("%loopnb where", "which task"),
+        ("%loopnb where nobody", "nobody"),
+        ("%%aloop --keep\nawait asyncio.sleep(0)", "add -b"),
+        ("%%aloop -b --keep --replace\nawait asyncio.sleep(0)", "Choose one"),
+    ],
+)
+def test_bad_input_is_told(kernel: KernelDriver, cell: str, says: str) -> None:
+    result = kernel.execute(cell)
+
+    assert result.ename == "UsageError"
+    assert says in result.evalue
+
+
+def test_ten_thousand_tasks_are_listed_at_once(kernel: KernelDriver) -> None:
+    kernel.run("many = [asyncio.create_task(tick()) for _ in range(10_000)]")
+
+    shown = kernel.run(
+        "import time\nbegan = time.perf_counter()\n%loopnb tasks\ntook = time.perf_counter() - began"
+    )
+
+    assert "9,800 more tasks" in shown.stdout
+    assert kernel.value("took") < 3  # 0.02 s; the limit only catches what is out of all proportion
+
+
+def test_settings_are_taken_back_on_unload(fresh_kernel: KernelDriver) -> None:
+    assert "LoopNB" in fresh_kernel.run("%config").stdout
+
+    fresh_kernel.run("%unload_ext loopnb")
+
+    assert "LoopNB" not in fresh_kernel.run("%config").stdout
