@@ -28,7 +28,7 @@ def test_it_is_filtered_by_all_that_is_given(conditions: dict[str, Any], numbers
 
 
 def test_it_is_a_table_in_text_and_in_html() -> None:
-    assert repr(TASKS).splitlines()[0].split() == "# name coroutine state age spawned by waits for".split()
+    assert " ".join(repr(TASKS).splitlines()[0].split()) == "# name coroutine state age spawned by waits for"
     assert (TASKS._repr_html_() or "").count("<tr>") == 4
     assert repr(TaskList()) == "No tasks."
 

@@ -133,6 +133,7 @@ def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStac
     if engine is not None:
         engine.is_foreground = cells.is_foreground
         engine.foreground_changed = interrupts.foreground_changed
+        engine.cancel = interrupts.cancel_what_is_the_cells
     kernel = kernels.kernel_of(shell)
     patch = kernel and kernels.patch_cancel_on_sigint(kernel, interrupts.cancel_on_sigint)
     if patch:

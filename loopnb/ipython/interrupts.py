@@ -122,4 +122,8 @@ class Interrupts:
             end_with(future, KeyboardInterrupt())
             return
         self._interrupted.add(future)
+        self.cancel_what_is_the_cells(future)
+
+    def cancel_what_is_the_cells(self, future: asyncio.Future[Any]) -> None:
+        """Cancel what a cell waits for, but no task of others that this awaits in turn."""
         cancel_sparing(future, self._is_foreign)

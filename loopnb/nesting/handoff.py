@@ -83,6 +83,7 @@ class Handoff:
         waits: The waits whose stacks are parked, oldest first.
         is_foreground: Says whether a task is the one that a user is waiting for.
         foreground_changed: Called with +1 when a foreground stack parks, -1 when it is resumed.
+        cancel: How an interrupt cancels what a foreground stack waits for.
         is_closing: Let no stack be parked: the loop is about to be closed.
     """
 
@@ -91,6 +92,7 @@ class Handoff:
         self.is_pinned = False
         self.is_foreground: Callable[[asyncio.Task[Any]], bool] = lambda _task: False
         self.foreground_changed: Callable[[int], None] = lambda _change: None
+        self.cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
         self.lot = ParkingLot(loop)
         self.waits = self.lot.waits
         self.is_removed = False
@@ -390,5 +392,5 @@ class Handoff:
         wait = self.lot.newest_foreground()
         if wait is None:
             return False
-        self.loop.call_soon_threadsafe(wait.interrupt, context=self.lot.wake_context)
+        self.loop.call_soon_threadsafe(wait.interrupt, self.cancel, context=self.lot.wake_context)
         return True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Callable
     from contextvars import Context
 
     from greenlet import greenlet
@@ -110,11 +111,11 @@ class Wait:
             self._is_cancelled = True
             self._cancel_message = message
 
-    def interrupt(self) -> None:
+    def interrupt(self, cancel: Callable[[asyncio.Future[Any]], object]) -> None:
         """Make the wait end in KeyboardInterrupt; a second call does not wait for cleanup."""
         if self.is_owned and not self._is_interrupted and not self.future.done():
             self._is_interrupted = True
-            self.future.cancel()
+            cancel(self.future)
         else:
             self.end(KeyboardInterrupt())
 

@@ -47,8 +47,9 @@ class Tracker:
     """Numbers every task of a loop and says what it is doing, or how it ended.
 
     A tracked task carries its origin itself, so nothing else needs to hold it while it lives. Its
-    finalizer leaves a tuple in the history. A tracked task takes about 300 bytes more than a stock
-    one while it lives, and a spawn about 20 % longer (`tests/benchmarks`); its steps cost nothing.
+    finalizer leaves a tuple in the history. A tracked task takes 144 bytes more than a stock one
+    while it lives (CPython 3.11; 232 with weak references of our own, as on 3.14), and a spawn 0.9 to
+    1.3 us longer (`tests/benchmarks`); its steps cost nothing.
     Records are made in the loop's thread, when they are asked for.
 
     Args:

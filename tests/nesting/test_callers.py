@@ -118,6 +118,7 @@ def test_in_the_cleanup_of_an_async_generator(run: Run) -> None:
     async def main() -> None:
         async for _ in numbers():
             break
+        await asyncio.sleep(0.02)  # the loop has the generator closed in a task of its own
 
     run(main())
     assert seen == [7]
@@ -189,6 +190,7 @@ def test_a_signal_handler_that_interrupts_select_can_nest_and_leaves_no_stale_ti
         done = loop.create_future()
 
         async def slow() -> int:
+            await asyncio.sleep(0)
             loop.call_later(0.02, lambda: None if done.done() else done.set_result(None))
             await asyncio.sleep(0.005)
             return 7
@@ -269,6 +271,7 @@ def test_timers_stay_a_heap_whatever_nests(run: Run) -> None:
         loop: Any = asyncio.get_running_loop()
 
         async def nests(number: int) -> None:
+            await asyncio.sleep(0)
             loop.run_until_complete(asyncio.sleep(number % 7 / 1000))
 
         await asyncio.gather(*(nests(number) for number in range(100)))
@@ -284,6 +287,7 @@ def test_timers_stay_a_heap_whatever_nests(run: Run) -> None:
 
 def test_a_greenlet_of_the_user_can_nest(run: Run) -> None:
     async def nests(number: int) -> int:
+        await asyncio.sleep(0)
         other = greenlet(lambda: asyncio.run(seven()) + number)
         result: int = other.switch()
         return result

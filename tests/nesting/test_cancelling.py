@@ -30,6 +30,7 @@ def test_cancel_reaches_a_nested_wait_at_once(run: Run, kind: str) -> None:
         loop = asyncio.get_running_loop()
 
         async def nests() -> None:
+            await asyncio.sleep(0)
             asyncio.run(asyncio.sleep(10))
 
         task = new_task(kind, nests())
@@ -51,6 +52,7 @@ def test_a_cancel_is_delivered_once(run: Run, kind: str) -> None:
         seen: list[str] = []
 
         async def nests() -> None:
+            await asyncio.sleep(0)
             try:
                 asyncio.run(asyncio.sleep(10))
             except asyncio.CancelledError:
@@ -72,6 +74,7 @@ def test_a_cancel_is_delivered_once(run: Run, kind: str) -> None:
 def test_the_message_arrives(run: Run, kind: str) -> None:
     async def main() -> tuple[Any, ...]:
         async def nests() -> tuple[Any, ...]:
+            await asyncio.sleep(0)
             try:
                 asyncio.run(asyncio.sleep(10))
             except asyncio.CancelledError as error:
@@ -96,6 +99,7 @@ def test_cancel_and_result_in_one_pass_meet_as_they_do_for_await(run: Run, kind:
         seen: list[str] = []
 
         async def waits() -> None:
+            await asyncio.sleep(0)
             try:
                 if nested:
                     loop.run_until_complete(future)
@@ -125,7 +129,7 @@ def test_cancel_and_result_in_one_pass_meet_as_they_do_for_await(run: Run, kind:
             loop.call_soon(task.cancel)
         await asyncio.wait([task])
         # A foreign task's request is found after the pass, when the future may have its result.
-        return [*seen, str(task.cancelling()), str(kind == "foreign" or future.cancelled())]
+        return [*seen, str(task.cancelling()), str(type(task) is asyncio.Task or future.cancelled())]
 
     async def main() -> tuple[list[str], list[str]]:
         asyncio.run(asyncio.sleep(0))
@@ -142,6 +146,7 @@ def test_uncancel_balances(run: Run, kind: str) -> None:
         counts: list[int] = []
 
         async def nests() -> None:
+            await asyncio.sleep(0)
             this = asyncio.current_task()
             assert this is not None
             try:
@@ -165,6 +170,7 @@ def test_uncancel_balances(run: Run, kind: str) -> None:
 def test_two_requests_count_twice_and_end_one_wait(run: Run, kind: str) -> None:
     async def main() -> tuple[str, int]:
         async def nests() -> str:
+            await asyncio.sleep(0)
             try:
                 asyncio.run(asyncio.sleep(10))
             except asyncio.CancelledError:
@@ -186,6 +192,7 @@ def test_a_task_that_is_marked_before_it_nests_is_cancelled_at_once(run: Run) ->
         loop = asyncio.get_running_loop()
 
         async def nests() -> str:
+            await asyncio.sleep(0)
             this = asyncio.current_task()
             assert this is not None
             this.cancel()
@@ -211,6 +218,7 @@ def test_a_plain_future_is_cancelled_like_one_that_is_awaited(run: Run) -> None:
         future = loop.create_future()
 
         async def nests() -> None:
+            await asyncio.sleep(0)
             loop.run_until_complete(future)
 
         task = loop.create_task(nests())
@@ -232,6 +240,7 @@ def test_a_nested_coroutine_can_refuse(run: Run) -> None:
             return "slept"
 
         async def nests() -> str:
+            await asyncio.sleep(0)
             return asyncio.run(stubborn())
 
         task = asyncio.get_running_loop().create_task(nests())
@@ -246,6 +255,7 @@ def test_a_nested_coroutine_can_refuse(run: Run) -> None:
 def test_timeout_around_a_nested_run(run: Run, kind: str) -> None:
     async def main() -> tuple[str, int]:
         async def nests() -> tuple[str, int]:
+            await asyncio.sleep(0)
             this = asyncio.current_task()
             assert this is not None
             try:
@@ -265,6 +275,7 @@ def test_timeout_around_a_nested_run(run: Run, kind: str) -> None:
 def test_wait_for_around_a_nested_run(run: Run) -> None:
     async def main() -> str:
         async def nests() -> None:
+            await asyncio.sleep(0)
             asyncio.run(asyncio.sleep(10))
 
         try:
@@ -281,6 +292,7 @@ def test_an_abort_of_a_task_group_reaches_nested_runs(run: Run) -> None:
         ended: list[str] = []
 
         async def nests() -> None:
+            await asyncio.sleep(0)
             try:
                 asyncio.run(asyncio.sleep(10))
             except asyncio.CancelledError:
@@ -351,6 +363,7 @@ def test_an_error_of_the_caller_cancels_what_it_waited_for(run: Run) -> None:
             await asyncio.sleep(10)
 
         async def nests() -> None:
+            await asyncio.sleep(0)
             asyncio.run(sleeps())
 
         task = asyncio.ensure_future(nests())
@@ -368,6 +381,7 @@ def test_current_task_is_a_c_task_and_none_while_its_stack_is_parked(run: Run) -
         seen: list[Any] = []
 
         async def nests() -> None:
+            await asyncio.sleep(0)
             before = asyncio.current_task()
             loop.call_soon(lambda: seen.append(asyncio.current_task()))
             asyncio.run(asyncio.sleep(0.005))

@@ -10,7 +10,7 @@ Run = Any
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
-def test_a_task_that_shares_the_context_runs_during_the_wait(run: Run) -> None:
+def test_a_task_that_shares_the_context_runs_during_the_wait() -> None:
     async def main() -> tuple[str, str]:
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
@@ -25,7 +25,7 @@ def test_a_task_that_shares_the_context_runs_during_the_wait(run: Run) -> None:
 
         return await loop.create_task(nests(), context=context)
 
-    assert run(main()) == ("shared", "shared")
+    assert asyncio.run(main()) == ("shared", "shared")
 
 
 def test_contexts_entered_in_each_other_are_all_left_and_entered_again(run: Run) -> None:

@@ -65,6 +65,7 @@ def test_debug_holds_for_the_run_and_not_longer(run: Run) -> None:
 
 def test_overlapping_runs_leave_the_debug_flag_as_it_was() -> None:
     async def nests(delay: float, debug: bool) -> None:
+        await asyncio.sleep(0)
         asyncio.run(asyncio.sleep(delay), debug=debug)
 
     async def main() -> bool:

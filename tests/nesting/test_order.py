@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb import nesting
+from tests.nesting.conftest import FACTORIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ def test_three_waits_end_in_the_order_of_their_lengths(run: Run) -> None:
     order: list[float] = []
 
     async def nests(delay: float) -> None:
+        await asyncio.sleep(0)
         order.append(asyncio.run(value_after(delay, delay)))
 
     async def main() -> float:
@@ -44,11 +46,13 @@ def test_a_wait_can_depend_on_an_earlier_wait(run: Run) -> None:
         event = asyncio.Event()
 
         async def sets_the_event() -> str:
+            await asyncio.sleep(0)
             asyncio.run(asyncio.sleep(0.01))
             event.set()
             return "set"
 
         async def waits_for_the_event() -> str:
+            await asyncio.sleep(0)
             asyncio.run(event.wait())  # type: ignore[arg-type] # a coroutine that returns True
             return "seen"
 
@@ -62,10 +66,12 @@ def test_a_wait_can_depend_on_a_later_wait(run: Run) -> None:
         event = asyncio.Event()
 
         async def waits() -> str:
+            await asyncio.sleep(0)
             asyncio.run(event.wait())  # type: ignore[arg-type] # as above
             return "seen"
 
         async def sets() -> str:
+            await asyncio.sleep(0)
             asyncio.run(asyncio.sleep(0.01))
             event.set()
             return "set"
@@ -77,6 +83,7 @@ def test_a_wait_can_depend_on_a_later_wait(run: Run) -> None:
 
 def test_a_task_in_a_nested_run_can_be_awaited_in_another(run: Run) -> None:
     async def nests() -> int:
+        await asyncio.sleep(0)
         return asyncio.run(value_after(0.01, 7))  # type: ignore[no-any-return] # it is an int
 
     async def main() -> int:
@@ -85,6 +92,26 @@ def test_a_task_in_a_nested_run_can_be_awaited_in_another(run: Run) -> None:
         return loop.run_until_complete(task) + await task
 
     assert run(main()) == 14
+
+
+if "eager" in FACTORIES:
+
+    def test_the_first_step_of_an_eager_task_waits_on_the_stack_of_its_creator() -> None:
+        async def nests(order: list[str]) -> None:
+            asyncio.run(asyncio.sleep(0.01))
+            order.append("nested")
+
+        async def main() -> list[str]:
+            order: list[str] = []
+            loop = asyncio.get_running_loop()
+            loop.call_soon(order.append, "others go on")
+            loop.set_task_factory(FACTORIES["eager"])
+            task = loop.create_task(nests(order))
+            order.append("created")
+            await task
+            return order
+
+        assert asyncio.run(main()) == ["others go on", "nested", "created"]
 
 
 def test_tasks_step_while_a_stack_is_parked(run: Run) -> None:
@@ -120,6 +147,7 @@ def test_5000_nested_runs_wait_at_once(run: Run) -> None:
         parked = 0
 
         async def nests(number: int) -> int:
+            await asyncio.sleep(0)
             nonlocal parked
             parked += 1
             loop.run_until_complete(gate)
@@ -140,6 +168,7 @@ def test_every_stack_that_can_go_on_does_before_the_loop_blocks() -> None:
         gate = loop.create_future()
 
         async def nests() -> float:
+            await asyncio.sleep(0)
             loop.run_until_complete(gate)
             return loop.time()
 
@@ -218,6 +247,7 @@ def test_nested_runs_cost_no_more_when_many_handles_are_ready() -> None:
             start = time.perf_counter()
 
             async def nests() -> None:
+                await asyncio.sleep(0)
                 loop.run_until_complete(asyncio.sleep(0))
 
             await asyncio.gather(*(nests() for _ in range(ready)))
@@ -233,6 +263,7 @@ def test_the_newest_goes_first_where_the_user_has_asked_for_it() -> None:
     depth: list[int] = []  # like pybind11's stack of life supports: whoever returns must be on top
 
     async def nests(number: int, delay: float) -> bool:
+        await asyncio.sleep(0)
         depth.append(number)
         asyncio.run(asyncio.sleep(delay))
         return depth.pop() == number

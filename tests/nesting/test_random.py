@@ -53,6 +53,7 @@ class World:
         return number
 
     async def wait(self, tree: Any) -> Any:
+        await asyncio.sleep(0)  # an eager task's first step is its creator's
         if self.nested:
             return asyncio.run(self.do(tree))
         return await asyncio.get_running_loop().create_task(self.do(tree))

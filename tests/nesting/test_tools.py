@@ -73,6 +73,7 @@ def test_the_stack_of_a_parked_task_ends_where_it_waits() -> None:
         asyncio.run(asyncio.sleep(0.02))
 
     async def nests() -> None:
+        await asyncio.sleep(0)
         helper()
 
     async def main() -> tuple[list[str], list[str], int]:
@@ -91,9 +92,11 @@ def test_parked_time_is_not_reported_as_a_slow_callback(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def parked() -> None:
+        await asyncio.sleep(0)
         asyncio.run(asyncio.sleep(0.25))
 
     async def slow() -> None:
+        await asyncio.sleep(0)
         time.sleep(0.15)  # noqa: ASYNC251  what is to be reported
         asyncio.run(asyncio.sleep(0.01))
 
@@ -119,6 +122,7 @@ def test_the_current_handle_is_saved_over_a_park() -> None:
         await asyncio.sleep(0)
 
         async def nests() -> bool:
+            await asyncio.sleep(0)
             before = loop._current_handle
             asyncio.run(asyncio.sleep(0.002))
             return before is not None and loop._current_handle is before
@@ -141,6 +145,7 @@ def test_a_trace_function_set_before_survives(setter: str) -> None:
     def after() -> None: ...
 
     async def nests(delay: float) -> bool:
+        await asyncio.sleep(0)
         asyncio.run(asyncio.sleep(delay))
         after()
         return getter() is trace
