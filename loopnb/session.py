@@ -9,12 +9,12 @@ import uuid
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loopnb import nesting
 from loopnb.errors import NestingError, NotLoadedError
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
 from loopnb.nesting import entry_points
+from loopnb.nesting.choice import NestingChoice
 from loopnb.nesting.entry_points import run_nested, set_aside_by, users_frames
 from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import FrameType
 
+    from loopnb.nesting.choice import EngineName
     from loopnb.nesting.handoff import Handoff
     from loopnb.records import CellRef, LoopCondition, TaskRecord
 
@@ -92,7 +93,7 @@ class Session:
         )
         self.describe = describe
         self.cell: CellRef | None = None  # the cell that executes now; the ipython layer sets it
-        self.no_nesting_because = ""
+        self.nesting = NestingChoice(loop, who="loopnb")
         self._is_service_thread = is_service_thread
         self._parts = ExitStack()
 
@@ -108,13 +109,8 @@ class Session:
 
     def start(self) -> None:
         """Start nesting and tracking. The loop's thread."""
-        try:
-            nesting.apply(self.loop, who="loopnb")
-            nesting.apply(who="loopnb")
-        except NestingError as error:
-            self.no_nesting_because = error.reason
-        else:
-            self._parts.callback(nesting.remove, who="loopnb")
+        self.nesting.start()
+        self._parts.callback(self.nesting.stop)
         self.tracker.install()
         self._parts.callback(self.tracker.remove)
         self._resize()
@@ -128,6 +124,15 @@ class Session:
     def stop(self) -> None:
         """Take back all that `start` did. The user's tasks go on. The loop's thread."""
         self._parts.close()
+
+    def switch_nesting(self, name: EngineName) -> list[str]:
+        """Use another nesting engine; see `NestingChoice.switch`. The loop's thread."""
+        # The engine and the tracker each bring a task factory: they come off in reverse order.
+        self.tracker.remove()
+        try:
+            return self.nesting.switch(name)
+        finally:
+            self.tracker.install()
 
     def _resize(self, _change: object = None) -> None:
         self.tracker.history.resize(finished=self.settings.finished_kept, failed=self.settings.failed_kept)
@@ -175,7 +180,15 @@ class Session:
         return Deadline(self.loop, task, timeout, self._where)
 
     def _wait_inside(self, task: asyncio.Task[T], timeout: float | None) -> T:
+        if self.nesting.name == "off":
+            task.cancel()
+            raise NestingError(
+                f"nesting is off: {self.nesting.reason}",
+                "Use `await`, or a plain %%aloop cell; '%loopnb nesting handoff' switches it on.",
+            )
         with self.deadline(task, timeout):
+            if self.nesting.name == "nest-asyncio":
+                return self.loop.run_until_complete(task)
             result: T = run_nested(self.loop, task)
         return result
 
@@ -225,7 +238,7 @@ class Session:
             condition=condition,
             detail=detail,
             generation=self.owner.generation,
-            engine="handoff" if engine is not None and not engine.is_removed else "off",
+            engine=self.nesting.name,
             parked=len(engine.waits) if engine is not None else 0,
             cell=self.cell,
         )
@@ -312,7 +325,7 @@ class Session:
             return "nested", ""
         if self.cell is not None:
             return "running", ""
-        return "idle", self.no_nesting_because
+        return "idle", ""
 
     def _parked_frame(self, task: asyncio.Task[Any]) -> tuple[FrameType, asyncio.Future[Any]] | None:
         wait: Any = getattr(task, "parked", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import TYPE_CHECKING
 
-from greenlet import getcurrent
+from loopnb.internals.greenlets import getcurrent
 
 if TYPE_CHECKING:
     from contextvars import Context

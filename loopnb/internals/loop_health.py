@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.events
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
 
@@ -80,7 +80,7 @@ class AllTasks:
         stock: Any = asyncio.all_tasks
         self.patches = PatchSet()
         if isinstance(stock, FunctionType):
-            patch = CodePatch(stock, _visible_tasks)
+            patch = CodePatch(stock, cast("FunctionType", _visible_tasks))
             self._stock: Any = patch.original_function
             self.patches = PatchSet(patch)
         else:

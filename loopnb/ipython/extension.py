@@ -25,6 +25,7 @@ from loopnb.session import Session
 from loopnb.settings import LoopNB
 
 if TYPE_CHECKING:
+    from loopnb.nesting.handoff import Handoff
     from loopnb.records import CellRef
 
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
@@ -123,17 +124,25 @@ def _offer_settings(shell: Any, parts: ExitStack) -> LoopNB:
 
 
 def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStack) -> Interrupts:
-    engine = session.engine
+    def interrupt_wait() -> bool:
+        engine = session.engine
+        return engine is not None and engine.interrupt()
+
     interrupts = Interrupts(
         session.loop,
-        engine.interrupt if engine is not None else lambda: False,
+        interrupt_wait,
         is_cells=cells.is_foreground,
         is_foreign=lambda task: session.tracker.origin_of(task)[2] != cells.current(),
     )
-    if engine is not None:
+
+    def prepare(engine: Handoff) -> None:
         engine.is_foreground = cells.is_foreground
         engine.foreground_changed = interrupts.foreground_changed
         engine.cancel = interrupts.cancel_what_is_the_cells
+
+    session.nesting.prepare = prepare
+    if session.engine is not None:
+        prepare(session.engine)
     kernel = kernels.kernel_of(shell)
     patch = kernel and kernels.patch_cancel_on_sigint(kernel, interrupts.cancel_on_sigint)
     if patch:

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from loopnb.nesting.waits import Wait
     from loopnb.session import Session
 
-#: Seconds that tasks, async generators and the executor each have to end in at shutdown.
-SHUTDOWN_GRACE_S = 2.0
-
 
 class Warnings:
     """Shows a warning at the user's line, once for each line."""
@@ -104,7 +101,7 @@ def _make_do_shutdown(kernel: Any, session: Session, guard: LoopGuard) -> Callab
     async def do_shutdown(restart: bool) -> Any:
         ending = asyncio.run_coroutine_threadsafe(guard.wind_down(), session.loop)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(ending), 3 * SHUTDOWN_GRACE_S)
+            await asyncio.wait_for(asyncio.wrap_future(ending), 3 * session.settings.shutdown_grace)
         answer = stock(restart)
         return await answer if inspect.isawaitable(answer) else answer
 
@@ -116,7 +113,7 @@ async def wind_down_session(session: Session, log: Callable[[str], None]) -> Non
         record = session.tracker.record(task)
         return f"task {record.name!r}, spawned by {record.cell or 'other code'}"
 
-    await wind_down(session.tracker.live(), grace=SHUTDOWN_GRACE_S, describe=describe, log=log)
+    await wind_down(session.tracker.live(), grace=session.settings.shutdown_grace, describe=describe, log=log)
     for failure in session.failures.unseen():
         cell = failure.origin[2]
         log(

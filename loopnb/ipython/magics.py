@@ -9,8 +9,10 @@ from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from loopnb import views
+from loopnb.errors import NestingError
 from loopnb.ipython.display import show_widget
 from loopnb.ipython.task_commands import TaskCommands, expect_nothing, say
+from loopnb.nesting.choice import ENGINES
 from loopnb.session import users_frames
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ class LoopMagics(Magics):
           %loopnb cancel NAME|NUMBER    cancel a task
               --cell N, --all           or all of a cell, or all but the one that runs this
           %loopnb show                  the live widget
+          %loopnb nesting               which engine runs nested, and why
+          %loopnb nesting ENGINE        another one: handoff, nest-asyncio, or off
         """
         command, _, rest = line.strip().partition(" ")
         commands: dict[str, Callable[[str], None]] = {
@@ -93,6 +97,7 @@ class LoopMagics(Magics):
             "where": self._tasks.where,
             "cancel": self._tasks.cancel,
             "show": self._show,
+            "nesting": self._nesting,
         }
         if command not in commands:
             known = ", ".join(name for name in commands if name)
@@ -102,6 +107,22 @@ class LoopMagics(Magics):
     def _status(self, rest: str) -> None:
         expect_nothing("status", rest)
         say(views.status_text(self._session.snapshot()))
+
+    def _nesting(self, rest: str) -> None:
+        choice = self._session.nesting
+        if rest:
+            if rest not in ENGINES:
+                raise UsageError(f"%loopnb nesting: there is no {rest!r}. It knows: {', '.join(ENGINES)}.")
+            try:
+                for sentence in self._session.switch_nesting(rest):
+                    say(sentence)
+            except NestingError as error:
+                raise UsageError(f"%loopnb nesting: {error}") from None
+        state = self._session.loop_state()
+        say(f"engine  {choice.name}: {choice.reason}")
+        say(f"parked  {state.parked} stacks")
+        for note in choice.notes():
+            say(f"note    {note}")
 
     def _show(self, rest: str) -> None:
         expect_nothing("show", rest)

@@ -51,7 +51,7 @@ async def wind_down(
 async def _end_tasks(
     tasks: set[asyncio.Task[Any]], grace: float
 ) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
-    tasks.discard(asyncio.current_task())  # type: ignore[arg-type]  # None is in no set of tasks
+    tasks.discard(asyncio.current_task())
     for task in tasks:
         task.cancel()
     if not tasks:

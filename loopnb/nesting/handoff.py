@@ -45,10 +45,9 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from greenlet import GreenletExit, getcurrent, greenlet
-
 from loopnb.errors import NestingError
 from loopnb.internals import asyncio_state as state
+from loopnb.internals.greenlets import GreenletExit, getcurrent, greenlet
 from loopnb.internals.patching import Patch
 from loopnb.internals.places import why_not_here
 from loopnb.internals.tasks import make_task
@@ -304,7 +303,7 @@ class Handoff:
                 goes_on = self._settle()
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
-            except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
+            except BaseException as error:
                 self._is_busy = True
                 if not state.ran_dry(error, self.loop):
                     self._deliver_fatal(error)

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from loopnb.errors import NestingError
 from loopnb.internals.asyncio_state import running_loop, why_not_drivable
+from loopnb.internals.greenlets import why_missing
 from loopnb.nesting.handoff import Handoff
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
     if engine is not None and not engine.is_removed:
         return engine
     reason = why_not_drivable(loop)
+    if why_missing is not None:
+        reason = f"greenlet cannot be imported ({why_missing})"
     if reason is not None:
         raise NestingError(reason, "Use `await` here, or asyncio's own event loop.")
     latest = _latest.get(loop)

@@ -64,10 +64,22 @@ async def nested_run_observed(nests: bool) -> float:
 
 async def step(_nests: bool) -> float:
     """Step a task once."""
+    return await _steps()
+
+
+async def _steps() -> float:
     began = thread_time()
     for _ in range(_STEPS):
         await asyncio.sleep(0)
     return (thread_time() - began) / _STEPS
+
+
+async def step_below(nests: bool) -> float:
+    """Step a task once while a stack is parked for it: what `asyncio.run(main())` in a cell runs at."""
+    loop = asyncio.get_running_loop()
+    if nests:
+        return loop.run_until_complete(_steps())
+    return await loop.create_task(_steps())
 
 
 async def future_round_trip(_nests: bool) -> float:
@@ -113,6 +125,7 @@ CASES = [
     Case("nested asyncio.run(sleep(0))", nested_asyncio_run, "await create_task(sleep(0))"),
     Case("nested run, done-callback on it", nested_run_observed, "await task, done-callback on it"),
     Case("task step, await sleep(0)", step),
+    Case("task step inside a nested run", step_below, "in a task that is awaited"),
     Case("future round trip", future_round_trip),
     Case("spawn and gather(), each task", spawn_and_gather),
     Case("spawn in a TaskGroup, each task", spawn_in_group),

@@ -1,4 +1,4 @@
-"""Nested runs begin anywhere: in callbacks of all kinds, below C frames, in other greenlets, in finalizers."""
+"""Nested runs begin anywhere: in any callback, below C frames, in other greenlets, in finalizers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def test_in_call_later() -> None:
 
 
 def test_in_call_soon_threadsafe() -> None:
-    assert in_callback(lambda loop, callback: loop.run_in_executor(None, loop.call_soon_threadsafe, callback)) == 7
+    assert (
+        in_callback(lambda loop, callback: loop.run_in_executor(None, loop.call_soon_threadsafe, callback))
+        == 7
+    )
 
 
 def test_in_a_done_callback() -> None:
@@ -146,17 +149,15 @@ def test_below_frames_of_c(run: Run) -> None:
     def cached(number: int) -> int:
         return key(number)
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
-    def called_by_c(number: int) -> int:
-        return key(number)
+    called_by_c = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(key)
 
     async def main() -> tuple[list[int], int, int]:
         return sorted([3, 1, 2], key=key), cached(1) + cached(1), called_by_c(5)
 
-    async def twice() -> list[Any]:
+    async def twice() -> Any:
         return await asyncio.gather(main(), main())
 
-    assert run(twice()) == [([1, 2, 3], 16, 12)] * 2
+    assert list(run(twice())) == [([1, 2, 3], 16, 12)] * 2
 
 
 # -- interrupted anywhere ------------------------------------------------------------------------
@@ -277,7 +278,7 @@ def test_timers_stay_a_heap_whatever_nests(run: Run) -> None:
         await asyncio.gather(*(nests(number) for number in range(100)))
         timers = list(loop._scheduled)
         heapq.heapify(timers)
-        return timers == loop._scheduled
+        return bool(timers == loop._scheduled)
 
     assert run(main())
 
@@ -325,7 +326,7 @@ def test_what_shares_the_context_below_a_greenlet_runs(run: Run) -> None:
 
 
 def test_a_greenlet_used_on_another_stack_than_it_began_on_returns_to_its_caller() -> None:
-    async def main() -> list[Any]:
+    async def main() -> Any:
         loop = asyncio.get_running_loop()
         mine: list[greenlet] = []
 

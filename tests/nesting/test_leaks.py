@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import sys
 from collections import Counter
@@ -98,10 +99,8 @@ def test_no_wake_up_of_one_wait_ends_the_next(ends: str) -> None:
                 raise asyncio.CancelledError
 
         async def nests() -> None:
-            try:
+            with contextlib.suppress(LookupError, asyncio.CancelledError):
                 loop.run_until_complete(inner())
-            except (LookupError, asyncio.CancelledError):
-                pass
             start = loop.time()
             loop.run_until_complete(asyncio.sleep(0.02))
             outcomes.append(loop.time() - start >= 0.015)

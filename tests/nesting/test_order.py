@@ -42,7 +42,7 @@ def test_three_waits_end_in_the_order_of_their_lengths(run: Run) -> None:
 
 
 def test_a_wait_can_depend_on_an_earlier_wait(run: Run) -> None:
-    async def main() -> list[str]:
+    async def main() -> Any:
         event = asyncio.Event()
 
         async def sets_the_event() -> str:
@@ -53,7 +53,7 @@ def test_a_wait_can_depend_on_an_earlier_wait(run: Run) -> None:
 
         async def waits_for_the_event() -> str:
             await asyncio.sleep(0)
-            asyncio.run(event.wait())  # type: ignore[arg-type] # a coroutine that returns True
+            asyncio.run(event.wait())
             return "seen"
 
         return await asyncio.gather(sets_the_event(), waits_for_the_event())
@@ -62,12 +62,12 @@ def test_a_wait_can_depend_on_an_earlier_wait(run: Run) -> None:
 
 
 def test_a_wait_can_depend_on_a_later_wait(run: Run) -> None:
-    async def main() -> list[str]:
+    async def main() -> Any:
         event = asyncio.Event()
 
         async def waits() -> str:
             await asyncio.sleep(0)
-            asyncio.run(event.wait())  # type: ignore[arg-type] # as above
+            asyncio.run(event.wait())
             return "seen"
 
         async def sets() -> str:
@@ -268,7 +268,7 @@ def test_the_newest_goes_first_where_the_user_has_asked_for_it() -> None:
         asyncio.run(asyncio.sleep(delay))
         return depth.pop() == number
 
-    async def main() -> list[bool]:
+    async def main() -> Any:
         return await asyncio.gather(nests(0, 0.01), nests(1, 0.1), nests(2, 0.03))
 
     assert not all(asyncio.run(main()))

@@ -65,8 +65,8 @@ class World:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self.do(tree)) for tree in trees]
-        except BaseExceptionGroup as errors:
-            return sorted({repr(error) for error in errors.exceptions})[:0] + ["failed"]
+        except BaseExceptionGroup:
+            return ["failed"]  # which of them were in time depends on the machine
         return [repr(task.result()) for task in tasks]
 
     async def timeout(self, tree: Any) -> Any:
@@ -103,13 +103,16 @@ def outcome(tree: Any, nested: bool, factory: Any) -> str:
     async def main() -> str:
         try:
             return repr(await World(nested).do(tree))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             return f"raised {error!r}"
 
     with asyncio.Runner() as runner:
         if factory is not None:
             runner.get_loop().set_task_factory(factory)
-        return runner.run(main())
+        try:
+            return runner.run(main())
+        except asyncio.CancelledError:  # 3.12.1 does it where an eager child of a task group fails at once
+            return "cancelled"
 
 
 @pytest.mark.parametrize("factory", list(FACTORIES))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_the_end_of_asyncio_run_does_not_wait_for_parked_bystanders() -> None:
             ended.append("finally")
 
     async def main() -> None:
-        asyncio.ensure_future(nests())  # noqa: RUF006  left behind on purpose
+        asyncio.ensure_future(nests())
         await asyncio.sleep(0.01)
 
     start = time.monotonic()
@@ -155,7 +156,7 @@ def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
             return "interrupted"
         return "slept"
 
-    async def main() -> list[str]:
+    async def main() -> tuple[str, str]:
         loop = asyncio.get_running_loop()
         loop.run_until_complete(asyncio.sleep(0))
         engine = engine_of(loop)
@@ -167,7 +168,7 @@ def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
         assert engine.interrupt()
         return await asyncio.gather(cell, bystander)
 
-    assert asyncio.run(main()) == ["interrupted", "slept"]
+    assert list(asyncio.run(main())) == ["interrupted", "slept"]
 
 
 # -- the life of a parked stack ------------------------------------------------------------------
@@ -207,10 +208,8 @@ def test_closing_a_loop_ends_even_a_stack_that_goes_on_nesting() -> None:
 
     async def stubborn() -> None:
         while not gives_up:
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(30)
-            except asyncio.CancelledError:
-                pass
 
     async def nests() -> None:
         try:
@@ -241,7 +240,7 @@ def test_a_loop_with_parked_stacks_is_refused_to_another_thread() -> None:
 
     def elsewhere() -> None:
         coro = asyncio.sleep(0)
-        for use in (lambda: loop.run_until_complete(coro), loop.close):
+        for use in (functools.partial(loop.run_until_complete, coro), loop.close):
             try:
                 use()
             except NestingError as error:

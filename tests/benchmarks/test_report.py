@@ -1,0 +1,39 @@
+"""The arithmetic and the layout of the benchmark's tables."""
+
+from __future__ import annotations
+
+from tests.benchmarks import report
+from tests.benchmarks.cases import CASES
+from tests.benchmarks.tools import LOOPNB, STOCK, TRACKING
+
+NESTED = CASES[0].name
+TOOLS = [STOCK, LOOPNB, TRACKING]
+
+
+def samples(loopnb: list[float]) -> dict[str, dict[str, list[float]]]:
+    """Make samples in which the stock loop is slow in the last round."""
+    return {case.name: {"stock": [1.0, 1.0, 2.0], "loopnb": loopnb, TRACKING.name: loopnb} for case in CASES}
+
+
+def test_tools_are_compared_round_by_round() -> None:
+    ratio = report.ratio(samples([1.1, 1.1, 2.2])[NESTED], "loopnb", "stock")
+
+    assert f"{ratio:.2f}" == "1.10 (1.10-1.10)"
+
+
+def test_a_target_is_held_against_the_median_to_two_digits() -> None:
+    reached = {target.most: target.is_reached for target in report.targets(samples([1.154, 1.154, 2.308]))}
+
+    assert reached == {1.15: True, 1.03: False, 1.20: True}
+
+
+def test_tools_that_were_not_measured_have_no_targets() -> None:
+    assert {target.base for target in report.targets(samples([1.0, 1.0, 1.0]))} == {"stock"}
+
+
+def test_markdown_has_a_cell_for_each_tool() -> None:
+    lines = report.as_markdown(report.timings(samples([1.1, 1.1, 2.2]), TOOLS)).splitlines()
+
+    assert {line.count("|") for line in lines} == {len(TOOLS) + 2}
+    assert "1000000.00 us" in lines[2]
+    assert "1.10 (1.10-1.10)x" in lines[2]

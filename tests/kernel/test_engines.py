@@ -1,0 +1,121 @@
+"""`%loopnb nesting` in a real kernel: which engine, why, and from one to another and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.test_loading import FINGERPRINT
+
+if TYPE_CHECKING:
+    from tests.kernel.driver import KernelDriver
+
+
+def test_it_shows_the_engine_and_why(fresh_kernel: KernelDriver) -> None:
+    cell = fresh_kernel.run("%loopnb nesting")
+
+    assert "handoff: it is the default" in cell.stdout
+    assert "parked  0" in cell.stdout
+
+
+@pytest.mark.parametrize("engine", ["handoff", "nest-asyncio", "off"])
+def test_switching_there_and_back_leaves_asyncio_as_it_was(stock_kernel: KernelDriver, engine: str) -> None:
+    stock_kernel.run(FINGERPRINT)
+    stock_kernel.run("import loopnb.ipython.extension, nest_asyncio")
+    stock_kernel.run("before = fingerprint()")
+
+    stock_kernel.run("%load_ext loopnb")
+    stock_kernel.run(f"%loopnb nesting {engine}")
+    result = stock_kernel.execute("asyncio.run(asyncio.sleep(0.01, 'nested'))")
+    assert (result.result or result.ename) == ("RuntimeError" if engine == "off" else "'nested'")
+    stock_kernel.run("%loopnb nesting handoff")
+    assert stock_kernel.run("asyncio.run(asyncio.sleep(0.01, 'again'))").result == "'again'"
+    stock_kernel.run("%unload_ext loopnb")
+
+    assert stock_kernel.value("difference(before, fingerprint())") == []
+
+
+def test_unloading_under_the_second_engine_leaves_no_trace(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(FINGERPRINT)
+    stock_kernel.run("import loopnb.ipython.extension, nest_asyncio")
+    stock_kernel.run("before = fingerprint()")
+
+    stock_kernel.run("%load_ext loopnb\n%loopnb nesting nest-asyncio")
+    stock_kernel.run(
+        "for _ in range(9): asyncio.get_running_loop().call_soon(int)\nasyncio.run(asyncio.sleep(0))"
+    )
+    stock_kernel.run("%unload_ext loopnb")
+
+    assert stock_kernel.value("difference(before, fingerprint())") == []
+
+
+def test_aloop_works_while_nesting_is_off(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio\n%loopnb nesting off")
+
+    assert fresh_kernel.run("%%aloop\nawait asyncio.sleep(0.01, 'awaited')").result == "'awaited'"
+    result = fresh_kernel.execute("%aloop asyncio.sleep(0)")
+    assert result.ename == "NestingError"
+    assert "%loopnb nesting handoff" in result.evalue
+
+
+def test_parked_stacks_end_in_order_after_nesting_is_switched_off(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import asyncio\nasync def nests():\n    return asyncio.run(asyncio.sleep(0.2, 'resumed'))\n"
+        "tasks = [asyncio.create_task(nests()) for _ in range(3)]"
+    )
+    fresh_kernel.run("await asyncio.sleep(0)")
+
+    cell = fresh_kernel.run("%loopnb nesting off")
+
+    assert "3 parked stacks still end in order" in cell.stdout
+    assert fresh_kernel.run("await asyncio.gather(*tasks)").result == "['resumed', 'resumed', 'resumed']"
+
+
+def test_the_second_engine_is_refused_while_stacks_are_parked(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import asyncio\nasync def nests():\n    asyncio.run(asyncio.sleep(60))\n"
+        "task = asyncio.create_task(nests())"
+    )
+    fresh_kernel.run("await asyncio.sleep(0)")
+
+    result = fresh_kernel.execute("%loopnb nesting nest-asyncio")
+
+    assert result.ename == "UsageError"
+    assert "1 stacks are parked" in result.evalue
+    assert fresh_kernel.run("asyncio.run(asyncio.sleep(0, 'still there'))").result == "'still there'"
+
+
+def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio, nest_asyncio\nTask = asyncio.Task")
+
+    fresh_kernel.run("nest_asyncio.apply()")
+
+    assert fresh_kernel.value("asyncio.Task is Task")
+    assert "nest_asyncio.apply()" in fresh_kernel.run("%loopnb nesting").stdout
+
+
+def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run("import asyncio, nest_asyncio\nnest_asyncio.apply()")
+
+    stock_kernel.run("%load_ext loopnb")
+
+    assert stock_kernel.run("asyncio.run(asyncio.sleep(0.01, 'nested'))").result == "'nested'"
+    assert "had run before loopnb" in stock_kernel.run("%loopnb nesting").stdout
+
+
+def test_without_greenlet_the_second_engine_is_chosen(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run("import asyncio, sys\nsys.modules['greenlet'] = None")
+
+    stock_kernel.run("%load_ext loopnb")
+
+    assert "nest-asyncio: greenlet cannot be imported" in stock_kernel.run("%loopnb nesting").stdout
+    assert stock_kernel.run("asyncio.run(asyncio.sleep(0.01, 'nested'))").result == "'nested'"
+    assert stock_kernel.run("%%aloop\nawait asyncio.sleep(0, 'awaited')").result == "'awaited'"
+
+
+def test_an_unknown_engine_is_told(fresh_kernel: KernelDriver) -> None:
+    result = fresh_kernel.execute("%loopnb nesting uvloop")
+
+    assert result.ename == "UsageError"
+    assert "handoff, nest-asyncio, off" in result.evalue
