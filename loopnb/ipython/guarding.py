@@ -109,6 +109,8 @@ def _make_do_shutdown(kernel: Any, session: Session, guard: LoopGuard) -> Callab
 
 
 async def wind_down_session(session: Session, log: Callable[[str], None]) -> None:
+    """End the tasks of *session* in order, and name in the log what could not end."""
+
     def describe(task: asyncio.Task[Any]) -> str:
         record = session.tracker.record(task)
         return f"task {record.name!r}, spawned by {record.cell or 'other code'}"
@@ -133,6 +135,7 @@ def innermost(session: Session, cells: Cells) -> Wait | None:
 
 
 def wait_forever(session: Session, future: asyncio.Future[Any]) -> None:
+    """Park the calling stack until *future* is done: a nested `run_forever()`."""
     engine = session.engine
     if engine is None:
         raise RuntimeError("This event loop is already running")

@@ -102,7 +102,8 @@ class NestingChoice:
     def notes(self) -> list[str]:
         """Return what else there is to know, as sentences. Any thread."""
         said = [
-            f"{call.package}.apply(), called in {call.filename}, line {call.line}, did nothing: nesting is on."
+            f"{call.package}.apply(), called in {call.filename}, line {call.line}, did nothing: nesting "
+            "was on."
             for call in foreign.applied_by()
         ]
         before = foreign.applied_before()

@@ -303,7 +303,7 @@ class Handoff:
                 goes_on = self._settle()
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
                 self._is_busy = True
                 if not state.ran_dry(error, self.loop):
                     self._deliver_fatal(error)

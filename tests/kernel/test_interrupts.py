@@ -136,7 +136,9 @@ AWAITS_OTHERS = {
         "async def watch():\n    print('waits', flush=True)\n    await handle\n"
         "await asyncio.create_task(watch())"
     ),
-    "nested run": "async def watch():\n    print('waits', flush=True)\n    await handle\nasyncio.run(watch())",
+    "nested run": (
+        "async def watch():\n    print('waits', flush=True)\n    await handle\nasyncio.run(watch())"
+    ),
     "aloop": "%%aloop\nprint('waits', flush=True)\nawait handle",
 }
 

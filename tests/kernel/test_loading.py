@@ -41,8 +41,8 @@ def same(one, other):
 # What the kernel itself changes from cell to cell, or the loop from pass to pass.
 MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle",
          "loop._asyncgens", "kernel._shell_context", "shell._last", "shell.last_", "kernel.saved_sigint",
-         "kernel._parent", "kernel._new_threads_parent", "shell._parent_header", "shell._trait_values", "kernel._trait_values",
-         "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
+         "kernel._parent", "kernel._new_threads_parent", "shell._parent_header", "shell._trait_values",
+         "kernel._trait_values", "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
 get_ipython().run_line_magic("unload_ext", "nothing")  # IPython loads this magic when it is first used
 def difference(before, after):
     names = {*before, *after}

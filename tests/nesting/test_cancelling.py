@@ -259,7 +259,7 @@ def test_timeout_around_a_nested_run(run: Run, kind: str) -> None:
             this = asyncio.current_task()
             assert this is not None
             try:
-                async with asyncio.timeout(0.02):
+                async with asyncio.timeout(0.02):  # noqa: ASYNC100  the nested run is the checkpoint
                     asyncio.run(asyncio.sleep(10))
             except TimeoutError:
                 await asyncio.sleep(0)
@@ -344,7 +344,7 @@ def test_a_cancel_scope_of_anyio_reaches_a_nested_run(run: Run) -> None:
     async def main() -> tuple[bool, int]:
         this = asyncio.current_task()
         assert this is not None
-        with anyio.move_on_after(0.02) as scope:
+        with anyio.move_on_after(0.02) as scope:  # noqa: ASYNC100  as above
             asyncio.run(asyncio.sleep(10))
         await asyncio.sleep(0)
         return scope.cancelled_caught, this.cancelling()

@@ -86,7 +86,7 @@ def test_a_runner_nests_and_ends_only_what_was_spawned_in_it(run: Run) -> None:
             ended.append(name)
 
     async def spawns() -> int:
-        asyncio.ensure_future(lives("inside"))
+        asyncio.ensure_future(lives("inside"))  # noqa: RUF006  left behind on purpose
         await asyncio.sleep(0)
         return 7
 

@@ -78,7 +78,7 @@ def test_the_end_of_asyncio_run_does_not_wait_for_parked_bystanders() -> None:
             ended.append("finally")
 
     async def main() -> None:
-        asyncio.ensure_future(nests())
+        asyncio.ensure_future(nests())  # noqa: RUF006  left behind on purpose
         await asyncio.sleep(0.01)
 
     start = time.monotonic()
@@ -109,7 +109,7 @@ def test_a_fatal_exception_of_a_callback_reaches_the_owner_and_no_bystander(
         loop.run_until_complete(asyncio.sleep(0))
         await asyncio.sleep(0)
         for _ in range(nests_before):
-            loop.create_task(nests())
+            loop.create_task(nests())  # noqa: RUF006  bystanders
         loop.call_later(0.01, fail)
         await asyncio.sleep(10)
 
