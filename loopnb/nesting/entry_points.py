@@ -222,9 +222,9 @@ def _nested_runner_run(
     engine_for(loop, "Runner.run()")
     if sys.version_info < (3, 14):
         coro = runners.as_coroutine(coro)
-        runners.Runner._lazy_init(runner)  # type: ignore[attr-defined]  # noqa: SLF001  the patched name
+        runner.get_loop()
     else:
-        runners.Runner._lazy_init(runner)  # noqa: SLF001  the patched name
+        runner.get_loop()
         coro = runners.as_coroutine(coro)
     task = loop.create_task(coro, context=context or runners.context_of(runner))
     _nested_runners[runner].add(task)
