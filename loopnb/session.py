@@ -15,7 +15,7 @@ from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
 from loopnb.nesting import entry_points
 from loopnb.nesting.choice import NestingChoice
-from loopnb.nesting.entry_points import run_nested, set_aside_by, users_frames
+from loopnb.nesting.entry_points import run_nested, set_aside_by, submitting, users_frames
 from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
 from loopnb.settings import LoopNB
@@ -111,6 +111,7 @@ class Session:
         """Start nesting and tracking. The loop's thread."""
         self.nesting.start()
         self._parts.callback(self.nesting.stop)
+        self._parts.enter_context(submitting(self._is_service_thread, self._submit))
         self.tracker.install()
         self._parts.callback(self.tracker.remove)
         self._resize()
@@ -199,6 +200,9 @@ class Session:
         except KeyboardInterrupt:
             task.cancel()
             raise
+
+    def _submit(self, coro: Coroutine[Any, Any, T]) -> T:
+        return self._wait_from_thread(coro, None, None)
 
     def _wait_from_thread(self, coro: Coroutine[Any, Any, T], timeout: float | None, name: str | None) -> T:
         """Submit *coro* and wait; on a service thread of the kernel that goes on with its messages."""

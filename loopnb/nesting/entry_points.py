@@ -36,6 +36,24 @@ _nested_runners: WeakKeyDictionary[asyncio.Runner, WeakSet[asyncio.Task[Any]]] =
 _set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
 
 
+_submitters: list[tuple[Callable[[], bool], Callable[[Any], Any]]] = []
+
+
+@contextmanager
+def submitting(is_meant: Callable[[], bool], submit: Callable[[Any], Any]) -> Iterator[None]:
+    """Have `asyncio.run` inside the loops of some threads go elsewhere while the block runs.
+
+    Args:
+        is_meant: Says of the calling thread, whose own loop runs, whether it is one of those.
+        submit: Runs a coroutine elsewhere, waits for it and returns its result.
+    """
+    _submitters.append((is_meant, submit))
+    try:
+        yield
+    finally:
+        _submitters.remove((is_meant, submit))
+
+
 def set_aside_by(loop: asyncio.AbstractEventLoop) -> tuple[str, int] | None:
     """Return file and line of the call that has set *loop* aside for another. Any thread."""
     return _set_aside.get(loop)
@@ -79,7 +97,7 @@ def _run_until_complete(self: state.BaseEventLoop, future: Any) -> Any:
             return _stock_run_until_complete(self, future)
         if running is self:
             return _nested_run_until_complete(self, future)
-        with _aside(running, self):
+        with aside(running, self):
             return _stock_run_until_complete(self, future)
     except BaseException as error:
         error.__traceback__ = users_frames(error.__traceback__)
@@ -92,7 +110,7 @@ def _run_forever(self: state.BaseEventLoop) -> None:
         if running is None or running is self:
             _stock_run_forever(self)
         else:
-            with _aside(running, self):
+            with aside(running, self):
                 _stock_run_forever(self)
     except BaseException as error:
         error.__traceback__ = users_frames(error.__traceback__)
@@ -105,7 +123,7 @@ def _runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = No
         if running is None:
             return _stock_runner_run(self, coro, context=context)
         if _has_own_loop(self, running):
-            with _aside(running, runners.loop_of(self)):
+            with aside(running, runners.loop_of(self)):
                 return _stock_runner_run(self, coro, context=context)
         return _nested_runner_run(self, running, coro, context)
     except BaseException as error:
@@ -118,7 +136,7 @@ def _runner_lazy_init(self: asyncio.Runner) -> None:
     if running is None or runners.is_closed(self) or runners.is_initialized(self):
         _stock_lazy_init(self)
     elif _has_own_loop(self, running):
-        with _aside(running, None):
+        with aside(running, None):
             _stock_lazy_init(self)
     else:
         _begin_nested_runner(self, running)
@@ -129,7 +147,7 @@ def _runner_close(self: asyncio.Runner) -> None:
     if self in _nested_runners:
         _close_nested_runner(self)
     elif running is not None and runners.is_initialized(self):
-        with _aside(running, runners.loop_of(self)):
+        with aside(running, runners.loop_of(self)):
             _stock_close(self)
     else:
         _stock_close(self)
@@ -174,8 +192,11 @@ def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) 
     if running is None:
         return _run_patch.original_function(main, debug=debug, **options)
     if options.get("loop_factory") is not None:
-        with _aside(running, None):
+        with aside(running, None):
             return _run_patch.original_function(main, debug=debug, **options)
+    for is_meant, submit in _submitters:
+        if is_meant():
+            return submit(runners.as_coroutine(main))
     engine_for(running, "asyncio.run()")
     coro = runners.as_coroutine(main)
     with _debug_requests.during(running, debug):
@@ -268,7 +289,7 @@ def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[A
 
 
 @contextmanager
-def _aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop | None) -> Iterator[None]:
+def aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop | None) -> Iterator[None]:
     """Set the running loop aside while *other* runs in this thread, as it would without a kernel."""
     if other is not None and other.is_running():
         yield  # it runs elsewhere, or below us: the stock error says so
@@ -279,6 +300,24 @@ def _aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop 
             yield
     finally:
         _set_aside.pop(running, None)
+
+
+def aside_for(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *stock*, a method of a loop that runs it, with the running loop set aside meanwhile."""
+
+    @functools.wraps(stock)
+    def run(self: asyncio.AbstractEventLoop, *args: Any) -> Any:
+        try:
+            running = state.running_loop()
+            if running is None or running is self:
+                return stock(self, *args)
+            with aside(running, self):
+                return stock(self, *args)
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
+
+    return run
 
 
 def users_place() -> tuple[str, int]:

@@ -28,8 +28,10 @@ WHO = "nest_asyncio"
 
 _PATCHERS = ("nest_asyncio", "nest_asyncio2")
 _ANYIO = "anyio._core._eventloop"
+_UVLOOP = "uvloop"
 
 _patches: dict[str, CodePatch] = {}
+_methods: list[Patch] = []  # of uvloop's loops
 _undone: list[Patch] = []
 _applied: dict[Applied, None] = {}
 
@@ -88,6 +90,39 @@ def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict
     return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
 
 
+def _uvloop_run_instead(main: Any, **options: Any) -> Any:
+    from loopnb.nesting import entry_points, foreign
+
+    try:
+        return foreign.run_with_uvloop(main, options)
+    except BaseException as error:
+        error.__traceback__ = entry_points.users_frames(error.__traceback__)
+        raise
+
+
+def run_with_uvloop(main: Any, options: dict[str, Any]) -> Any:
+    """Do what `uvloop.run` is asked for: on a loop of its own, the running one set aside."""
+    from loopnb.nesting import entry_points
+
+    stock = _patches[_UVLOOP].original_function
+    running = state.running_loop()
+    if running is None:
+        return stock(main, **options)
+    with entry_points.aside(running, None):
+        return stock(main, **options)
+
+
+def _patch_uvloop(module: ModuleType) -> None:
+    """Let uvloop's loops run while another one is set aside, as asyncio's own do."""
+    from loopnb.nesting import entry_points
+
+    _patch(module, module.run, _uvloop_run_instead)
+    for name in ("run_until_complete", "run_forever"):
+        patch = Patch(module.Loop, name, entry_points.aside_for(getattr(module.Loop, name)))
+        patch.install()
+        _methods.append(patch)
+
+
 def _patch(module: ModuleType, function: FunctionType, replacement: Any) -> None:
     patch = CodePatch(function, cast("FunctionType", replacement))
     patch.install()
@@ -96,6 +131,7 @@ def _patch(module: ModuleType, function: FunctionType, replacement: Any) -> None
 
 _watch = ImportWatch(
     {
+        _UVLOOP: _patch_uvloop,
         _ANYIO: lambda module: _patch(module, module.run, _anyio_run_instead),
         **{name: lambda module: _patch(module, module.apply, _apply_instead) for name in _PATCHERS},
     }
@@ -117,8 +153,9 @@ def install() -> None:
 def restore() -> None:
     """Leave those packages, and what they had done, as they were."""
     _watch.restore()
-    for patch in [*_patches.values(), *reversed(_undone)]:
+    for patch in [*_patches.values(), *_methods, *reversed(_undone)]:
         patch.restore()
     _patches.clear()
     _undone.clear()
+    _methods.clear()
     _applied.clear()

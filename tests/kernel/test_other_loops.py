@@ -1,0 +1,84 @@
+"""Loops that are not the notebook's: uvloop's, and those of the kernel's own threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.kernel.driver import KernelDriver
+
+UVLOOP = {
+    "uvloop.run": "uvloop.run(kind())",
+    "new loop": "uvloop.new_event_loop().run_until_complete(kind())",
+    "runner": "asyncio.Runner(loop_factory=uvloop.new_event_loop).run(kind())",
+}
+
+
+@pytest.mark.parametrize("call", UVLOOP.values(), ids=UVLOOP)
+@pytest.mark.parametrize("prefix", ["", "await asyncio.sleep(0)\n"], ids=["plain cell", "await cell"])
+def test_uvloop_runs_in_a_cell_as_without_a_kernel(kernel: KernelDriver, call: str, prefix: str) -> None:
+    kernel.run(
+        "import asyncio, uvloop\nasync def kind():\n    return type(asyncio.get_running_loop()).__module__"
+    )
+
+    kernel.run(f"{prefix}result = {call}")
+
+    assert kernel.value("result") == "uvloop"
+    assert kernel.run("await asyncio.sleep(0.01, 'goes on')").result == "'goes on'"
+
+
+def test_nesting_inside_uvloop_is_refused_with_a_reason(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio, uvloop\nasync def nests():\n    asyncio.run(asyncio.sleep(0))")
+
+    result = kernel.execute("uvloop.run(nests())")
+
+    assert result.ename == "NestingError"
+    assert "uvloop.Loop" in result.evalue
+    assert "await" in result.evalue
+
+
+def test_unloading_takes_uvloops_methods_back(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run("import uvloop\nbefore = dict(vars(uvloop.Loop)), uvloop.run.__code__")
+
+    stock_kernel.run("%load_ext loopnb\n%unload_ext loopnb")
+
+    assert stock_kernel.value("dict(vars(uvloop.Loop)) == before[0] and uvloop.run.__code__ is before[1]")
+
+
+SUBSHELL_CALLS = {"asyncio.run": "asyncio.run(which())", "loopnb.run": "loopnb.run(which())"}
+
+
+@pytest.mark.parametrize("call", SUBSHELL_CALLS.values(), ids=SUBSHELL_CALLS)
+def test_a_blocking_call_in_a_subshell_runs_on_the_notebooks_loop(kernel: KernelDriver, call: str) -> None:
+    kernel.run(
+        "import asyncio, loopnb\nmain_loop = asyncio.get_running_loop()\n"
+        "async def which():\n    await asyncio.sleep(0.01)\n    return asyncio.get_running_loop()"
+    )
+    subshell = kernel.create_subshell()
+
+    cell = kernel.execute(f"print({call} is main_loop)", subshell_id=subshell)
+
+    assert cell.stdout == "True\n"
+
+
+def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(kernel: KernelDriver) -> None:
+    kernel.run(
+        "import asyncio\nclicked = asyncio.Event()\nloop = asyncio.get_running_loop()\n"
+        "def opened(comm, message):\n"
+        "    comm.on_msg(lambda message: loop.call_soon_threadsafe(clicked.set))\n"
+        "get_ipython().kernel.comm_manager.register_target('clicks', opened)"
+    )
+    comm = kernel.open_comm("clicks")
+    subshell = kernel.create_subshell()
+
+    cell = kernel.start(
+        "print('waits', flush=True); asyncio.run(asyncio.wait_for(clicked.wait(), 10)); print('clicked')",
+        subshell_id=subshell,
+    )
+    cell.wait_output("waits")
+    comm.send({}, subshell_id=subshell)
+
+    cell.wait().expect_ok()
+    assert "clicked" in cell.stdout
