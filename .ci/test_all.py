@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
 import pythons
 import sid
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "test-all"
@@ -77,10 +80,20 @@ def packages_for(python: pythons.Python, folder: Path) -> None:
     stamp = folder / "stamp"
     if stamp.exists() and stamp.read_text() == _stamp():
         return
+    if folder.exists():
+        shutil.rmtree(folder)  # pip leaves there what is not wanted any more
     version = ".".join(map(str, python.minor))
-    fixed = ["--python-version", version, "--only-binary=:all:", "--upgrade"]
-    _pip("install", "--target", str(folder), *fixed, "--group", GROUP)
+    fixed = ["--python-version", version, "--only-binary=:all:"]
+    _pip("install", "--target", str(folder), *fixed, *_requirements(version))
     stamp.write_text(_stamp())
+
+
+def _requirements(version: str) -> list[str]:
+    # pip takes markers to ask about the Python it runs on, whatever --python-version says.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    every = [Requirement(line) for line in project["dependency-groups"][GROUP]]
+    wanted = [one for one in every if one.marker is None or one.marker.evaluate({"python_version": version})]
+    return [f"{one.name}{one.specifier}" for one in wanted]
 
 
 def test(python: pythons.Python, name: str, command: list[str], root: str) -> Outcome:

@@ -47,7 +47,7 @@ class Interrupts:
         self._is_cells = is_cells
         self._is_foreign = is_foreign
         self._interrupt_wait = interrupt_wait
-        self._on_parked = self._handler(interrupt_wait)
+        self._on_parked = self._handler(self._is_blocked, interrupt_wait)
         self._parked = 0
         self._saved: Any = None
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
@@ -57,18 +57,19 @@ class Interrupts:
         """Count the parked stacks of cells; the handler stands while there is one."""
         if threading.current_thread() is not threading.main_thread():
             return
-        before, self._parked = self._parked, self._parked + change
-        if before == 0 and self._parked == 1:
+        if self._parked == 0:
             self._is_unanswered = False
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
-        elif self._parked == 0 and signal.getsignal(signal.SIGINT) is self._on_parked:
+        # Only while that handler stands: the kernel's own may raise between any two lines.
+        self._parked += change
+        if self._parked == 0 and signal.getsignal(signal.SIGINT) is self._on_parked:
             signal.signal(signal.SIGINT, self._saved)
 
     @contextmanager
     def cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
         """Cancel the task of an `await` cell on SIGINT, at once. Stands in for the kernel's own."""
         self._is_unanswered = False
-        saved = signal.signal(signal.SIGINT, self._handler(self._cancel, future))
+        saved = signal.signal(signal.SIGINT, self._handler(self._is_in_cell, self._cancel, future))
         try:
             yield
         finally:
@@ -78,11 +79,13 @@ class Interrupts:
         """Say whether *task* was cancelled by an interrupt."""
         return task in self._interrupted
 
-    def _handler(self, fn: Callable[..., object], *args: Any) -> Callable[[int, FrameType | None], None]:
+    def _handler(
+        self, must_raise: Callable[[], bool], fn: Callable[..., object], *args: Any
+    ) -> Callable[[int, FrameType | None], None]:
         """Return a SIGINT handler that has the loop call *fn*, or raises where nothing else helps."""
 
         def on_sigint(_signum: int, _frame: FrameType | None) -> None:
-            if not self._is_blocked():
+            if not must_raise():
                 self._answer_soon(fn, *args)
                 return
             try:
@@ -93,17 +96,22 @@ class Interrupts:
 
         return on_sigint
 
-    def _is_blocked(self) -> bool:
-        """Say whether KeyboardInterrupt has to be raised where Python is.
+    def _is_in_cell(self) -> bool:
+        """Say whether to raise KeyboardInterrupt, while an `await` cell executes."""
+        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
+        return self._is_blocked() or (task is not None and self._is_cells(task))
 
-        So it is while another loop runs in the cell, while the cell's own code runs, and when the
-        loop has not turned since the last interrupt, because some step blocks it. Only there:
-        raised in the loop's own frames, KeyboardInterrupt would end the kernel.
+    def _is_blocked(self) -> bool:
+        """Say whether to raise KeyboardInterrupt, while a cell's stack is parked.
+
+        So it is while another loop runs in the cell, and when the loop has not turned since the
+        last interrupt, because some step blocks it. Only there: raised in the loop's own frames,
+        or in the engine's while the cell's stack is about to be parked, it would end the kernel.
         """
         if running_loop() is not self._loop:
             return True
         task = asyncio.current_task(self._loop)
-        return task is not None and (self._is_unanswered or self._is_cells(task))
+        return self._is_unanswered and task is not None and not self._is_cells(task)
 
     def _answer_soon(self, fn: Callable[..., object], *args: Any) -> None:
         self._is_unanswered = True

@@ -168,17 +168,34 @@ class Handoff:
             NestingError: This is not a place where a stack can be parked.
         """
         self._check_place()
-        self._is_busy = True
-        wait = self.lot.begin(future, asyncio.current_task(self.loop), owned=owned)
+        task = asyncio.current_task(self.loop)
+        is_foreground = task is not None and self.is_foreground(task)
+        # First and last: in between no interrupt is raised in here, where it would break the order.
+        if is_foreground:
+            self.foreground_changed(+1)
         try:
-            if wait.task is not None and self.is_foreground(wait.task):
-                wait.is_foreground = True
-                self.foreground_changed(+1)
+            wait = self._park_for(future, task, owned, is_foreground)
+        finally:
+            if is_foreground:
+                self.foreground_changed(-1)
+        wait.raise_if_ended()
+
+    def _park_for(
+        self,
+        future: asyncio.Future[Any],
+        task: asyncio.Task[Any] | None,
+        owned: bool,
+        is_foreground: bool,
+    ) -> Wait:
+        self._is_busy = True
+        wait = self.lot.begin(future, task, owned=owned)
+        wait.is_foreground = is_foreground
+        try:
             self._park(wait)
         finally:
             self._forget(wait)
             self._is_busy = False
-        wait.raise_if_ended()
+        return wait
 
     def _check_place(self) -> None:
         if self.is_removed:
@@ -197,8 +214,6 @@ class Handoff:
 
     def _forget(self, wait: Wait) -> None:
         self.lot.forget(wait)
-        if wait.is_foreground:
-            self.foreground_changed(-1)
         if self.is_removed and not self.waits:
             self._uninstall()
 

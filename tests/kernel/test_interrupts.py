@@ -111,7 +111,8 @@ def test_an_interrupt_of_an_idle_kernel_harms_nothing(kernel: KernelDriver) -> N
 
 
 SWALLOWS = (
-    "async def swallow():\n    while True:\n        try:\n            print('waits', flush=True)\n"
+    "async def swallow():\n    while True:\n        try:\n"
+    "            asyncio.get_running_loop().call_soon(lambda: print('waits', flush=True))\n"
     "            await asyncio.sleep(60)\n"
     "        except asyncio.CancelledError:\n            print('swallowed', flush=True)"
 )
