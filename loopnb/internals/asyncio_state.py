@@ -69,6 +69,11 @@ def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
     return found
 
 
+def pass_of(loop: Any) -> Any:
+    """Return the method that makes a pass (`BaseEventLoop._run_once`), bound; None if there is none."""
+    return getattr(loop, "_run_once", None)
+
+
 def ready_queue(loop: Any) -> deque[asyncio.Handle]:
     """Return the queue of handles that the next pass will run (`BaseEventLoop._ready`)."""
     return loop._ready  # type: ignore[no-any-return]  # private attribute
@@ -103,16 +108,24 @@ def set_current_handle(loop: Any, handle: asyncio.Handle | None) -> None:
 class Engine(Protocol):
     """What `turn` looks at between two passes."""
 
-    waits: dict[Any, None]
+    lot: Any
     is_removed: bool
 
 
 def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
-    """Make passes until the loop was stopped or *engine* has work: `run_forever`'s own loop."""
-    waits = engine.waits
+    """Make passes until the loop was stopped or *engine* has work: `run_forever`'s own loop.
+
+    What has to be looked at after each pass is looked at in here: a call for it would make every
+    pass 20 % slower while anything is parked.
+    """
+    lot = engine.lot
+    ready, unaware = lot.ready, lot.unaware.seen
     while True:
         run_once()
-        if loop._stopping or waits or engine.is_removed:
+        if loop._stopping or ready or unaware or engine.is_removed:
+            return
+        newest = lot.newest
+        if newest is not None and newest.future.done():
             return
 
 

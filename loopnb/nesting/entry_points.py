@@ -248,7 +248,8 @@ def _nested_runner_run(
         runner.get_loop()
         coro = runners.as_coroutine(coro)
     task = loop.create_task(coro, context=context or runners.context_of(runner))
-    _nested_runners[runner].add(task)
+    if runner in _nested_runners:  # else it was begun outside the loop, and ends what it began there
+        _nested_runners[runner].add(task)
     return run_nested(loop, task)
 
 

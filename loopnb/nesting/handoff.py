@@ -49,11 +49,11 @@ from loopnb.errors import NestingError
 from loopnb.internals import asyncio_state as state
 from loopnb.internals.greenlets import GreenletExit, getcurrent, greenlet
 from loopnb.internals.patching import Patch
-from loopnb.internals.places import why_not_here
 from loopnb.internals.tasks import make_task
 from loopnb.nesting.absence import Absence, ParkedTime
 from loopnb.nesting.first_pass import FirstPass
 from loopnb.nesting.lot import ParkingLot, stands_on
+from loopnb.nesting.refusals import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +167,7 @@ class Handoff:
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
             NestingError: This is not a place where a stack can be parked.
         """
-        self._check_place()
+        check_place(is_removed=self.is_removed, is_closing=self.is_closing, is_busy=self._is_busy)
         task = asyncio.current_task(self.loop)
         is_foreground = task is not None and self.is_foreground(task)
         # First and last: in between no interrupt is raised in here, where it would break the order.
@@ -196,21 +196,6 @@ class Handoff:
             self._forget(wait)
             self._is_busy = False
         return wait
-
-    def _check_place(self) -> None:
-        if self.is_removed:
-            raise NestingError(
-                "nesting is being switched off",
-                "Run '%loopnb nesting handoff', or loopnb.nesting.apply(), to switch it on.",
-            )
-        if self.is_closing:
-            raise NestingError("the loop is being closed", "Use `await` in code that cleans up.")
-        reason = "stacks are being switched" if self._is_busy else why_not_here()
-        if reason is not None:
-            raise NestingError(
-                f"a finalizer or a signal handler has interrupted the loop while {reason}",
-                "Spawn a task there, or use `loop.add_signal_handler()`.",
-            )
 
     def _forget(self, wait: Wait) -> None:
         self.lot.forget(wait)

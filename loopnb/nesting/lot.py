@@ -26,68 +26,71 @@ class ParkingLot:
     Attributes:
         waits: All of them, oldest first.
         is_lifo: Let only the newest go on, whether what older ones wait for is done or not.
+        ready: Those whose stacks can go on.
+        newest: The newest, while it has no callback on its future: that is looked at after each pass.
+        unaware: Those whose tasks cannot tell us of a cancel: they are asked after each pass.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.waits: dict[Wait, None] = {}
         self.is_lifo = False
         self._loop = loop
-        self._ready: deque[Wait] = deque()
-        self._unarmed: Wait | None = None  # the newest wait, looked at after each pass
-        self._unaware = UnawareTasks()
+        self.ready: deque[Wait] = deque()
+        self.newest: Wait | None = None
+        self.unaware = UnawareTasks()
         # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
         self.wake_context = Context()
 
     def begin(self, future: asyncio.Future[Any], task: asyncio.Task[Any] | None, *, owned: bool) -> Wait:
         """Enter a wait of the running *task* for *future*."""
-        wait = Wait(self._ready, future, task, owned=owned)
+        wait = Wait(self.ready, future, task, owned=owned)
         self.waits[wait] = None
-        if self._unarmed is not None:
-            self._unarmed.arm(self.wake_context)
-            self._unarmed = None
+        if self.newest is not None:
+            self.newest.arm(self.wake_context)
+            self.newest = None
         if task is not None:
-            self._unaware.enrol(wait, task)
+            self.unaware.enrol(wait, task)
         if future.done():
             wait.arm(self.wake_context)  # the next pass would block: nothing is scheduled for it
         else:
-            self._unarmed = wait
+            self.newest = wait
         return wait
 
     def forget(self, wait: Wait) -> None:
         """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
         wait.disarm()
         self.waits.pop(wait, None)
-        if self._unarmed is wait:
-            self._unarmed = None
+        if self.newest is wait:
+            self.newest = None
         if wait.is_ready:
             wait.is_ready = False
-            if wait in self._ready:
-                self._ready.remove(wait)
+            if wait in self.ready:
+                self.ready.remove(wait)
         if wait.task is not None:
-            self._unaware.forget(wait, wait.task)
+            self.unaware.forget(wait, wait.task)
 
     def look(self) -> None:
         """Find out, after a pass, whose wait has ended without telling us."""
-        if self._unaware and not self._ready:
+        if self.unaware and not self.ready:
             # Not once for each of many that go on after one pass: that would be quadratic.
-            self._unaware.poll()
-        if self._unarmed is not None and self._unarmed.is_done_unarmed():
-            self._wake_newest(self._unarmed)
+            self.unaware.poll()
+        if self.newest is not None and self.newest.is_done_unarmed():
+            self._wake_newest(self.newest)
 
     def next_ready(self) -> Wait | None:
         """Take the wait whose stack goes on next off the queue."""
-        if not self._ready:
+        if not self.ready:
             return None
         if not self.is_lifo:
-            wait = self._ready.popleft()
+            wait = self.ready.popleft()
         else:
             wait = next(reversed(self.waits))
             if not wait.is_ready:
                 return None
-            self._ready.remove(wait)
+            self.ready.remove(wait)
         wait.is_ready = False
-        if self._unaware:
-            self._unaware.look_at(wait)
+        if self.unaware:
+            self.unaware.look_at(wait)
         return wait
 
     def newest_foreground(self) -> Wait | None:
@@ -122,7 +125,7 @@ class ParkingLot:
             wait.set_ready()
         else:
             wait.arm(self.wake_context)
-        self._unarmed = None
+        self.newest = None
 
 
 def stands_on(stack: greenlet | None, kind: type[greenlet]) -> greenlet | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
 from loopnb.errors import NestingError
-from loopnb.internals.asyncio_state import running_loop, why_not_drivable
+from loopnb.internals.asyncio_state import pass_of, running_loop, why_not_drivable
 from loopnb.internals.greenlets import why_missing
 from loopnb.nesting.handoff import Handoff
 
@@ -24,8 +24,7 @@ _latest: WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Handoff]] = We
 
 def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
     """Return the engine installed on *loop*, if there is one. Any thread."""
-    run_once = getattr(loop, "__dict__", {}).get("_run_once")
-    engine = getattr(run_once, "__self__", None)
+    engine = getattr(pass_of(loop), "__self__", None)
     return engine if isinstance(engine, Handoff) else None
 
 

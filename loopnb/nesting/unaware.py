@@ -21,17 +21,17 @@ class UnawareTasks:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[Wait, int] = {}
+        self.seen: dict[Wait, int] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._seen)
+        return bool(self.seen)
 
     def enrol(self, wait: Wait, task: asyncio.Task[Any]) -> None:
         """Watch *wait*, whose *task* is parked, if need be."""
         if isinstance(task, LoopTask):
             task.parked = wait
         else:
-            self._seen[wait] = task.cancelling()
+            self.seen[wait] = task.cancelling()
         if has_cancel_flag(task):
             # As with `await`: what is waited for is cancelled as soon as it has begun.
             _deliver(wait, task)
@@ -41,22 +41,22 @@ class UnawareTasks:
         if isinstance(task, LoopTask):
             del task.parked
         else:
-            self._seen.pop(wait, None)
+            self.seen.pop(wait, None)
 
     def poll(self) -> None:
         """Deliver what has been noted since the last time."""
-        for wait in list(self._seen):
+        for wait in list(self.seen):
             self.look_at(wait)
 
     def look_at(self, wait: Wait) -> None:
         """Deliver what has been noted for *wait*, if it is one of these."""
-        seen = self._seen.get(wait)
+        seen = self.seen.get(wait)
         if seen is None or wait.task is None:
             return
         now = wait.task.cancelling()
         # Where the note cannot be taken back it stays, and the count alone tells a new one.
         if now != seen:
-            self._seen[wait] = now
+            self.seen[wait] = now
         if has_cancel_flag(wait.task) and (now > seen or clear_cancel_flag(wait.task)):
             _deliver(wait, wait.task)
 

@@ -76,6 +76,20 @@ def test_overlapping_runs_leave_the_debug_flag_as_it_was() -> None:
     assert asyncio.run(main(), debug=True) is True
 
 
+def test_a_runner_that_runs_the_loop_runs_again_inside_it() -> None:
+    nesting.apply()
+    try:
+        with asyncio.Runner() as runner:
+
+            async def outer() -> str:
+                return str(runner.run(asyncio.sleep(0, "inner")))
+
+            assert runner.run(outer()) == "inner"
+            assert runner.run(asyncio.sleep(0, "after")) == "after"
+    finally:
+        nesting.remove()
+
+
 def test_a_runner_nests_and_ends_only_what_was_spawned_in_it(run: Run) -> None:
     ended: list[str] = []
 
