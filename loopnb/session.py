@@ -145,7 +145,11 @@ class Session:
     ) -> T:
         """Run *coro* on the persistent loop and return its result; see `loopnb.run`."""
         _check_coroutine(coro, "run")
-        _check_timeout(timeout)
+        try:
+            _check_timeout(timeout)
+        except (TypeError, ValueError):
+            coro.close()
+            raise
         if self.owner.is_inside():
             return self._wait_inside(self.spawn(coro, name=name), timeout)
         if running_loop() is not None and not self._is_service_thread():
@@ -360,8 +364,8 @@ def _check_coroutine(coro: object, what: str) -> None:
     )
 
 
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None and not timeout > 0:
+def _check_timeout(timeout: object) -> None:
+    if timeout is not None and (not isinstance(timeout, int | float) or not timeout > 0):
         raise ValueError(f"timeout is {timeout!r}; it takes seconds above 0, or None to wait for ever.")
 
 

@@ -151,16 +151,16 @@ def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     The order matters on 3.14: leaving a task looks at the running loop of the thread.
     """
     task = asyncio.current_task(loop)
-    if task is not None:
-        leave_task(loop, task)
     hooks = sys.get_asyncgen_hooks()
-    asyncio._set_running_loop(None)
-    try:
+    try:  # already: an interrupt may come between any two lines
+        if task is not None:
+            leave_task(loop, task)
+        asyncio._set_running_loop(None)
         yield
     finally:
         asyncio._set_running_loop(loop)
         sys.set_asyncgen_hooks(*hooks)
-        if task is not None:
+        if task is not None and asyncio.current_task(loop) is None:
             enter_task(loop, task)
 
 

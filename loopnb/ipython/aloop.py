@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 
 from loopnb.ipython.background import Background
 from loopnb.ipython.options import parse, split_line
-from loopnb.ipython.source import compile_body, compile_expression
+from loopnb.ipython.source import Ended, compile_body, compile_expression
 from loopnb.session import users_frames
 from loopnb.tracking import provenance
 
@@ -90,6 +90,8 @@ class Aloop:
         """
         if not lines or not _is_aloop(lines[0]) or self._cells.is_inside_cell():
             return lines
+        if not self._shell.autoawait:  # then IPython runs no `await` cells; the magic nests
+            return lines
         line, body = lines[0].strip().removeprefix(_MAGIC), "".join(lines[1:])
         self._compile(body, "".join(lines))
         return _AWAIT_CELL.format(line=line, body=body).splitlines(keepends=True)
@@ -104,11 +106,11 @@ class Aloop:
             self._shell.displayhook(task)
             return
         try:
-            with self._session.deadline(task, options.timeout):
-                value = await task
-        except asyncio.CancelledError:
+            with self._cells.lend(task), self._session.deadline(task, options.timeout):
+                value = Ended.unwrap(await task)
+        except asyncio.CancelledError as error:
             if self._interrupts.was_interrupted(asyncio.current_task()):
-                raise KeyboardInterrupt from None
+                raise KeyboardInterrupt().with_traceback(error.__traceback__) from None
             raise
         self._store(options, value)
         if not source.is_quiet:
@@ -121,9 +123,13 @@ class Aloop:
         else:
             options, source = self._read_cell(line, body)
         task = self._session.run(self._start(options, source))
-        value = task if options.is_background else self._session.wait(task, options.timeout)
+        value = task if options.is_background else self._wait(task, options)
         self._store(options, value)
         return None if source.is_quiet else value
+
+    def _wait(self, task: asyncio.Task[Any], options: AloopOptions) -> Any:
+        with self._cells.lend(task):
+            return Ended.unwrap(self._session.wait(task, options.timeout))
 
     def _read_cell(self, line: str, body: str) -> tuple[AloopOptions, Source]:
         words, rest = split_line(line)
@@ -159,7 +165,9 @@ class Aloop:
         cell = provenance.current_cell.get()
         if options.is_background and not options.keeps:
             await self._background.end_earlier_run(options, cell, source)
-        coro: Any = source.run(self._shell.user_global_ns, self._shell.user_ns)
+        coro: Any = source.run(
+            self._shell.user_global_ns, self._shell.user_ns, in_background=options.is_background
+        )
         # What lists and reprs show: the cell, not the function of ours that runs it.
         coro.__name__ = coro.__qualname__ = str(cell) if cell is not None else "%aloop"
         task = self._session.spawn(coro, name=options.name)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import running_loop
@@ -13,7 +14,7 @@ from loopnb.records import CellRef
 from loopnb.tracking.provenance import current_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 _log = logging.getLogger("loopnb")
@@ -26,6 +27,7 @@ class _Execution:
         self.info = info
         self.cell = cell
         self.task = task
+        self.lent: list[asyncio.Task[Any]] = []
 
 
 class Cells:
@@ -63,7 +65,25 @@ class Cells:
 
     def is_foreground(self, task: asyncio.Task[Any] | None) -> bool:
         """Say whether *task* is the one that a cell of this thread executes in."""
+        return task is not None and any(one.task is task or task in one.lent for one in self._here())
+
+    def is_top_level(self, task: asyncio.Task[Any] | None) -> bool:
+        """Say whether *task* is the very one in which IPython executes a cell."""
         return task is not None and any(one.task is task for one in self._here())
+
+    @contextmanager
+    def lend(self, task: asyncio.Task[Any]) -> Iterator[None]:
+        """Count *task* as the executing cell's own while the block runs: its code runs there."""
+        here = self._here()
+        if not here:
+            yield
+            return
+        execution = here[-1]
+        execution.lent.append(task)
+        try:
+            yield
+        finally:
+            execution.lent.remove(task)
 
     def is_inside_cell(self) -> bool:
         """Say whether the caller is part of a cell that executes: a magic, for instance."""

@@ -21,6 +21,7 @@ from loopnb.ipython.interrupts import Interrupts
 from loopnb.ipython.magics import LoopMagics
 from loopnb.ipython.reports import Reports
 from loopnb.ipython.terminal_guard import hook_terminal
+from loopnb.nesting.entry_points import when_set_aside
 from loopnb.session import Session
 from loopnb.settings import LoopNB
 
@@ -133,16 +134,20 @@ def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStac
         interrupt_wait,
         is_cells=cells.is_foreground,
         is_foreign=lambda task: session.tracker.origin_of(task)[2] != cells.current(),
+        is_cell_file=lambda filename: shell.compile.format_code_name(filename) is not None,
     )
 
     def prepare(engine: Handoff) -> None:
         engine.is_foreground = cells.is_foreground
         engine.foreground_changed = interrupts.foreground_changed
         engine.cancel = interrupts.cancel_what_is_the_cells
+        engine.take_fatal = interrupts.take_fatal
 
     session.nesting.prepare = prepare
     if session.engine is not None:
         prepare(session.engine)
+    when_set_aside.append(interrupts.raise_if_asked)
+    parts.callback(when_set_aside.remove, interrupts.raise_if_asked)
     kernel = kernels.kernel_of(shell)
     patch = kernel and kernels.patch_cancel_on_sigint(kernel, interrupts.cancel_on_sigint)
     if patch:

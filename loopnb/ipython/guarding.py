@@ -75,7 +75,7 @@ def guard_kernel(shell: Any, session: Session, cells: Cells, parts: ExitStack) -
         wait=lambda future: wait_forever(session, future),
         warn=warned.warn,
         end_kernel=lambda: _end_kernel(shell),
-        is_top_level=cells.is_foreground,
+        is_top_level=cells.is_top_level,
     )
     shutdown = Patch(shell.kernel, "do_shutdown", _make_do_shutdown(shell.kernel, session, guard))
     hidden = AllTasks(session.tracker.is_kernels_own)

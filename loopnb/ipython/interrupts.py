@@ -12,15 +12,21 @@ import signal
 import threading
 from contextlib import contextmanager
 from contextvars import Context
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from loopnb.internals.asyncio_state import running_loop
+from loopnb.internals.task_state import waited_future
 from loopnb.loop.ending import cancel_sparing, end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+
+#: Seconds after an interrupt in which the loop must have turned; a step that lasts longer blocks it.
+_BLOCKED_AFTER = 0.1
 
 
 class Interrupts:
@@ -34,59 +40,93 @@ class Interrupts:
         interrupt_wait: Interrupts the newest nested run of a cell; False if there is none.
         is_cells: Says of a task whether a cell executes in it.
         is_foreign: Says of a task whether it is not the executing cell's, and must live on.
+        is_cell_file: Says of a file name whether it stands for the source of a cell.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         interrupt_wait: Callable[[], bool],
+        *,
         is_cells: Callable[[asyncio.Task[Any]], bool],
         is_foreign: Callable[[asyncio.Task[Any]], bool],
+        is_cell_file: Callable[[str], bool],
     ) -> None:
         self._loop = loop
         self._is_cells = is_cells
         self._is_foreign = is_foreign
+        self._is_cell_file = is_cell_file
         self._interrupt_wait = interrupt_wait
         self._on_parked = self._handler(self._is_blocked, interrupt_wait)
         self._parked = 0
         self._saved: Any = None
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
-        self._is_unanswered = False
+        self._awaiting: list[asyncio.Future[Any]] = []
+        self._asked_at: float | None = None  # when the loop was asked, until it has answered
 
     def foreground_changed(self, change: int) -> None:
-        """Count the parked stacks of cells; the handler stands while there is one."""
+        """Count the parked stacks of cells; the handler stands while there is one.
+
+        Raises:
+            KeyboardInterrupt: The last one goes on, and an interrupt came too late to end its wait.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         if self._parked == 0:
-            self._is_unanswered = False
+            self._asked_at = None
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
         # Only while that handler stands: the kernel's own may raise between any two lines.
         self._parked += change
-        if self._parked == 0 and signal.getsignal(signal.SIGINT) is self._on_parked:
-            signal.signal(signal.SIGINT, self._saved)
+        if self._parked == 0:
+            was_asked, self._asked_at = self._asked_at is not None, None
+            if signal.getsignal(signal.SIGINT) is self._on_parked:
+                signal.signal(signal.SIGINT, self._saved)
+            if was_asked:
+                raise KeyboardInterrupt
 
     @contextmanager
     def cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
         """Cancel the task of an `await` cell on SIGINT, at once. Stands in for the kernel's own."""
-        self._is_unanswered = False
+        self._asked_at = None
+        self._awaiting.append(future)
         saved = signal.signal(signal.SIGINT, self._handler(self._is_in_cell, self._cancel, future))
         try:
             yield
         finally:
             signal.signal(signal.SIGINT, saved)
+            self._awaiting.remove(future)
 
     def was_interrupted(self, task: asyncio.Future[Any] | None) -> bool:
         """Say whether *task* was cancelled by an interrupt."""
         return task in self._interrupted
 
+    def take_fatal(self, error: BaseException) -> bool:
+        """Have the `await` cell that executes end in *error*, which came out of a pass of the loop.
+
+        Returns:
+            False if no such cell executes.
+        """
+        for future in reversed(self._awaiting):
+            if isinstance(future, asyncio.Task) and not future.done():
+                waited = waited_future(future)
+                # Done, it is what has raised the error, and the cell is about to get it anyway.
+                return (waited is not None and waited.done()) or end_with(future, error)
+        return False
+
+    def raise_if_asked(self) -> None:
+        """Raise KeyboardInterrupt if the loop was asked to interrupt and has been set aside since."""
+        if self._asked_at is not None and self._awaiting:
+            self._asked_at = None
+            raise KeyboardInterrupt
+
     def _handler(
-        self, must_raise: Callable[[], bool], fn: Callable[..., object], *args: Any
+        self, must_raise: Callable[[FrameType | None], bool], fn: Callable[..., object], *args: Any
     ) -> Callable[[int, FrameType | None], None]:
         """Return a SIGINT handler that has the loop call *fn*, or raises where nothing else helps."""
 
-        def on_sigint(_signum: int, _frame: FrameType | None) -> None:
-            if not must_raise():
-                self._answer_soon(fn, *args)
+        def on_sigint(_signum: int, frame: FrameType | None) -> None:
+            if not must_raise(frame):
+                self._ask(fn, *args)
                 return
             try:
                 raise KeyboardInterrupt
@@ -96,12 +136,18 @@ class Interrupts:
 
         return on_sigint
 
-    def _is_in_cell(self) -> bool:
-        """Say whether to raise KeyboardInterrupt, while an `await` cell executes."""
-        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
-        return self._is_blocked() or (task is not None and self._is_cells(task))
+    def _is_in_cell(self, frame: FrameType | None) -> bool:
+        """Say whether to raise KeyboardInterrupt, while an `await` cell executes.
 
-    def _is_blocked(self) -> bool:
+        In the cell's own code, also where that has called others; but not where IPython, in the
+        same task, shows a traceback.
+        """
+        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
+        return self._is_blocked(frame) or (
+            task is not None and self._is_cells(task) and self._is_below_cell(frame)
+        )
+
+    def _is_blocked(self, _frame: FrameType | None) -> bool:
         """Say whether to raise KeyboardInterrupt, while a cell's stack is parked.
 
         So it is while another loop runs in the cell, and when the loop has not turned since the
@@ -110,16 +156,27 @@ class Interrupts:
         """
         if running_loop() is not self._loop:
             return True
+        if self._asked_at is None or monotonic() - self._asked_at < _BLOCKED_AFTER:
+            return False
         task = asyncio.current_task(self._loop)
-        return self._is_unanswered and task is not None and not self._is_cells(task)
+        return task is not None and not self._is_cells(task)
 
-    def _answer_soon(self, fn: Callable[..., object], *args: Any) -> None:
-        self._is_unanswered = True
-        self._loop.call_soon_threadsafe(self._answer, fn, *args, context=Context())
+    def _is_below_cell(self, frame: FrameType | None) -> bool:
+        while frame is not None:
+            if self._is_cell_file(frame.f_code.co_filename):
+                return True
+            frame = frame.f_back
+        return False
 
-    def _answer(self, fn: Callable[..., object], *args: Any) -> None:
-        self._is_unanswered = False
-        fn(*args)
+    def _ask(self, fn: Callable[..., object], *args: Any) -> None:
+        if self._asked_at is None:
+            self._asked_at = monotonic()
+            self._loop.call_soon_threadsafe(self._answer, self._asked_at, fn, *args, context=Context())
+
+    def _answer(self, asked_at: float, fn: Callable[..., object], *args: Any) -> None:
+        if self._asked_at == asked_at:
+            self._asked_at = None
+            fn(*args)
 
     def _cancel(self, future: asyncio.Future[Any]) -> None:
         # The cell may have begun a nested run since the signal came.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
 import shlex
@@ -47,12 +48,18 @@ def split_line(line: str) -> tuple[list[str], str]:
     options: list[str] = []
     rest = line
     while (match := _TOKEN.match(rest)) and match[1].startswith("-") and match[1] != "-":
-        options.append(match[1])
+        option, equals, attached = match[1].partition("=")
+        options.append(option + equals + _unquoted(attached))
         rest = rest[match.end() :]
-        if match[1] in _TAKING_A_VALUE and (value := _TOKEN.match(rest)):
+        if not equals and _takes_the_next_word(option) and (value := _TOKEN.match(rest)):
             options.append(_unquoted(value[1]))
             rest = rest[value.end() :]
     return options, rest.strip()
+
+
+def _takes_the_next_word(option: str) -> bool:
+    # `-bn NAME` is `-b -n NAME`; in `-nNAME` the value is attached.
+    return option in _TAKING_A_VALUE or re.fullmatch("-b+[nto]", option) is not None
 
 
 def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
@@ -67,7 +74,9 @@ def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
             f"%aloop: {' '.join(args.code)!r} is no option. An expression that begins with '-' goes "
             "into parentheses: %aloop (-x)."
         )
-    if args.out is not None and not args.out.isidentifier():
+    if args.name == "":
+        raise UsageError("%aloop: -n takes a name, and it is empty. Leave it out for a default one.")
+    if args.out is not None and (not args.out.isidentifier() or keyword.iskeyword(args.out)):
         raise UsageError(f"%aloop: -o takes the name of a variable, and {args.out!r} cannot be one.")
     if (args.keep or args.replace) and not args.background:
         raise UsageError("%%aloop: --keep and --replace are about background runs; add -b.")

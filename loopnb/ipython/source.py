@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,15 @@ class Source:
         """Some of it runs as a coroutine."""
         return any(_is_coroutine_code(code) for code in self.codes)
 
-    async def run(self, global_ns: dict[str, Any], local_ns: dict[str, Any]) -> Any:
-        """Run it and return its value, in a traceback without this frame."""
+    async def run(
+        self, global_ns: dict[str, Any], local_ns: dict[str, Any], *, in_background: bool = False
+    ) -> Any:
+        """Run it and return its value; what it raises has a traceback without this frame.
+
+        A task that raises SystemExit or KeyboardInterrupt ends the loop with it, and one that raises
+        GeneratorExit counts as closed. Neither is a cell's business: whoever waits for the cell gets
+        them as `Ended`, and a background cell ends in a RuntimeError that names them.
+        """
         value = None
         try:
             for code in self.codes:
@@ -61,8 +69,26 @@ class Source:
                 value = await _checked(value)
         except BaseException as error:
             error.__traceback__ = users_frames(error.__traceback__)
-            raise
+            if isinstance(error, Exception | asyncio.CancelledError):
+                raise
+            if in_background:
+                raise RuntimeError(f"the background cell ended in {error!r}") from error
+            return Ended(error)
         return value if self.has_value else None
+
+
+class Ended:
+    """What a cell has ended in, where its task must not raise it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    @staticmethod
+    def unwrap(value: Any) -> Any:
+        """Return the value of a cell, or raise what it has ended in."""
+        if isinstance(value, Ended):
+            raise value.error
+        return value
 
 
 def compile_body(shell: Any, body: str, *, count: int, raw_cell: str | None = None) -> Source:
@@ -96,9 +122,12 @@ def compile_expression(shell: Any, expression: str, *, count: int) -> Source:
     Raises:
         SyntaxError: It is no expression.
     """
+    quiet = expression.endswith(";")
+    expression = expression.rstrip(";")
     name = shell.compile.cache(expression, count)
     tree = shell.compile.ast_parse(expression, filename=name, symbol="eval")
-    return Source([_compile(shell, tree, name, "eval")], expression, has_value=True, is_expression=True)
+    code = _compile(shell, tree, name, "eval")
+    return Source([code], expression, has_value=True, is_quiet=quiet, is_expression=True)
 
 
 def _checked(value: Any) -> Awaitable[Any]:

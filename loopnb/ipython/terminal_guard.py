@@ -101,7 +101,7 @@ def _make_guard(shell: Any, session: Session, cells: Cells, warn: Callable[[str]
         wait=lambda future: guarding.wait_forever(session, future),
         warn=warn,
         end_kernel=lambda: _end_shell(shell),
-        is_top_level=cells.is_foreground,
+        is_top_level=cells.is_top_level,
     )
 
 

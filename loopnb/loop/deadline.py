@@ -50,10 +50,11 @@ class Deadline:
         if self._timer is not None:
             self._timer.cancel()
         if self._has_expired and isinstance(error, asyncio.CancelledError) and self._task.cancelled():
-            raise TimeoutError(
+            timeout = TimeoutError(
                 f"task {self._task.get_name()!r} did not finish within {self._timeout:g} s; "
                 f"it was {self._found}. It has been cancelled and has cleaned up."
-            ) from None
+            )
+            raise timeout.with_traceback(error.__traceback__) from None  # where it was cancelled
 
     def _expire(self) -> None:
         if not self._task.done():

@@ -69,4 +69,5 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
     scope.detach_unwanted(scope.known_loops())
     if not scope.is_wanted():
         foreign.restore()
+        entry_points.forget_nested_runners()
         entry_points.patches.restore()

@@ -11,6 +11,7 @@ import contextvars
 import functools
 import os
 import sys
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary, WeakSet
@@ -33,6 +34,9 @@ _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
 
 _debug_requests = DebugRequests()
 _nested_runners: WeakKeyDictionary[asyncio.Runner, WeakSet[asyncio.Task[Any]]] = WeakKeyDictionary()
+#: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
+when_set_aside: list[Callable[[], None]] = []
+_end_of_debug: WeakKeyDictionary[asyncio.Runner, weakref.finalize[..., asyncio.Runner]] = WeakKeyDictionary()
 _set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
 
 
@@ -259,7 +263,9 @@ def _begin_nested_runner(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop
     context.run(runner_tasks.set, spawned)
     runners.initialize(runner, loop, context)
     _nested_runners[runner] = spawned
-    _debug_requests.begin(runner, loop, runners.debug_of(runner))
+    asked = object()
+    _debug_requests.begin(asked, loop, runners.debug_of(runner))
+    _end_of_debug[runner] = weakref.finalize(runner, _debug_requests.end, asked, loop)
 
 
 def _close_nested_runner(runner: asyncio.Runner) -> None:
@@ -275,7 +281,15 @@ def _close_nested_runner(runner: asyncio.Runner) -> None:
             loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
             _report_failures(loop, left)
     finally:
-        _debug_requests.end(runner, loop)
+        _end_of_debug.pop(runner)()
+        runners.finish(runner)
+
+
+def forget_nested_runners() -> None:
+    """Close the runners that run nested, but for their tasks: the stock `close` would end the loop's."""
+    for runner in list(_nested_runners):
+        del _nested_runners[runner]
+        _end_of_debug.pop(runner)()
         runners.finish(runner)
 
 
@@ -298,6 +312,8 @@ def aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop |
     _set_aside[running] = users_place()
     try:
         with state.set_aside(running):
+            for check in when_set_aside:
+                check()
             yield
     finally:
         _set_aside.pop(running, None)

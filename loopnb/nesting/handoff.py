@@ -83,6 +83,7 @@ class Handoff:
         is_foreground: Says whether a task is the one that a user is waiting for.
         foreground_changed: Called with +1 when a foreground stack parks, -1 when it is resumed.
         cancel: How an interrupt cancels what a foreground stack waits for.
+        take_fatal: Takes SystemExit or KeyboardInterrupt for a cell that awaits; False if none does.
         is_closing: Let no stack be parked: the loop is about to be closed.
     """
 
@@ -92,6 +93,7 @@ class Handoff:
         self.is_foreground: Callable[[asyncio.Task[Any]], bool] = lambda _task: False
         self.foreground_changed: Callable[[int], None] = lambda _change: None
         self.cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
+        self.take_fatal: Callable[[BaseException], bool] = lambda _error: False
         self.lot = ParkingLot(loop)
         self.waits = self.lot.waits
         self.is_removed = False
@@ -370,26 +372,24 @@ class Handoff:
         )
 
     def _deliver_fatal(self, error: BaseException) -> None:
-        """Hand what came out of a pass to the newest waiting cell, else to the loop's owner."""
+        """Hand what came out of a pass to whoever it is for.
+
+        That is the stack that waits for the task which raised it, else the newest waiting cell,
+        else the loop's owner.
+        """
+        if self.lot.has_outcome(error):
+            return
+        is_ending = isinstance(error, SystemExit | KeyboardInterrupt)
         cell = self.lot.newest_foreground()
-        if cell is not None and isinstance(error, SystemExit | KeyboardInterrupt):
+        if cell is not None and is_ending:
             cell.end(error)
+        elif is_ending and self.take_fatal(error):
+            return
         elif self._owner is not None:
             self._owner_error = error
         elif not self.lot.end_all(lambda: error, lambda wait: self._first_pass.holds(wait.stack)):
             _log.error("an error of the event loop had nobody to go to", exc_info=error)
 
     def interrupt(self) -> bool:
-        """Interrupt the newest wait of a cell. Safe in a signal handler of the loop's thread.
-
-        What the cell waits for is cancelled, and KeyboardInterrupt raised in the cell when that
-        has ended. Interrupted again, the cell does not wait for it.
-
-        Returns:
-            False if no cell waits.
-        """
-        wait = self.lot.newest_foreground()
-        if wait is None:
-            return False
-        self.loop.call_soon_threadsafe(wait.interrupt, self.cancel, context=self.lot.wake_context)
-        return True
+        """Interrupt the newest wait of a cell, see `ParkingLot.interrupt`. Call it in a handle."""
+        return self.lot.interrupt(self.cancel)

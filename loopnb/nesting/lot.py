@@ -93,9 +93,28 @@ class ParkingLot:
             self.unaware.look_at(wait)
         return wait
 
+    def has_outcome(self, error: BaseException) -> bool:
+        """Say whether *error* is what somebody's wait ends in anyway."""
+        futures = [wait.future for wait in self.waits if wait.future.done()]
+        return any(not future.cancelled() and future.exception() is error for future in futures)
+
     def newest_foreground(self) -> Wait | None:
         """Return the newest wait of a cell."""
         return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
+
+    def interrupt(self, cancel: Callable[[asyncio.Future[Any]], object]) -> bool:
+        """Interrupt the newest wait of a cell.
+
+        What the cell waits for is cancelled, and KeyboardInterrupt raised in the cell when that
+        has ended. Interrupted again, the cell does not wait for it.
+
+        Returns:
+            False if no cell waits.
+        """
+        wait = self.newest_foreground()
+        if wait is not None:
+            wait.interrupt(cancel)
+        return wait is not None
 
     def end_all(self, error: Callable[[], BaseException], must_end: Callable[[Wait], bool]) -> bool:
         """Have each wait that *must_end* end in an *error* of its own.
