@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
 
+_HIDDEN = (_PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
+
 _debug_requests = DebugRequests()
 _nested_runners: WeakKeyDictionary[asyncio.Runner, WeakSet[asyncio.Task[Any]]] = WeakKeyDictionary()
 #: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
@@ -64,8 +66,17 @@ def set_aside_by(loop: asyncio.AbstractEventLoop) -> tuple[str, int] | None:
 
 
 def users_frames(tb: TracebackType | None) -> TracebackType | None:
-    """Return *tb* without the frames of this package that it begins with."""
-    return state.without_frames_of(tb, lambda filename: filename.startswith(_PACKAGE))
+    """Return *tb* without the frames of this package that it begins with, or that are all of it.
+
+    An interrupt may be raised anywhere in here: then it ends where the user has called us.
+    """
+    users = state.without_frames_of(tb, lambda filename: filename.startswith(_PACKAGE))
+    frame = users
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_HIDDEN):
+        if frame.tb_next is None and frame.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+            return None
+        frame = frame.tb_next
+    return users
 
 
 # -- what the patched names run ------------------------------------------------------------------
@@ -340,7 +351,6 @@ def aside_for(stock: Callable[..., Any]) -> Callable[..., Any]:
 def users_place() -> tuple[str, int]:
     """Return file and line of the innermost frame that is neither ours nor asyncio's."""
     frame: FrameType | None = state.calling_frame(1)
-    hidden = (_PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
-    while frame is not None and frame.f_code.co_filename.startswith(hidden):
+    while frame is not None and frame.f_code.co_filename.startswith(_HIDDEN):
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)
