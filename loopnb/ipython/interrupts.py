@@ -41,6 +41,8 @@ class Interrupts:
         is_cells: Says of a task whether a cell executes in it.
         is_foreign: Says of a task whether it is not the executing cell's, and must live on.
         is_cell_file: Says of a file name whether it stands for the source of a cell.
+        is_kernels: Says of a task whether it is the kernel's own: raised there, the interrupt
+            would cost the reply to the cell.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class Interrupts:
         is_cells: Callable[[asyncio.Task[Any]], bool],
         is_foreign: Callable[[asyncio.Task[Any]], bool],
         is_cell_file: Callable[[str], bool],
+        is_kernels: Callable[[asyncio.Task[Any]], bool],
     ) -> None:
         self._loop = loop
         self._is_cells = is_cells
         self._is_foreign = is_foreign
         self._is_cell_file = is_cell_file
+        self._is_kernels = is_kernels
         self._interrupt_wait = interrupt_wait
         self._on_parked = self._handler(self._is_blocked, interrupt_wait)
         self._parked = 0
@@ -159,7 +163,7 @@ class Interrupts:
         if self._asked_at is None or monotonic() - self._asked_at < _BLOCKED_AFTER:
             return False
         task = asyncio.current_task(self._loop)
-        return task is not None and not self._is_cells(task)
+        return task is not None and not self._is_cells(task) and not self._is_kernels(task)
 
     def _is_below_cell(self, frame: FrameType | None) -> bool:
         while frame is not None:
