@@ -77,7 +77,7 @@ class Interrupts:
         if threading.current_thread() is not threading.main_thread():
             return
         if self._parked == 0:
-            self._asked_at = None
+            # What an `await` cell was asked before it parked stands: the loop has yet to answer.
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
         # Only while that handler stands: the kernel's own may raise between any two lines.
         self._parked += change
