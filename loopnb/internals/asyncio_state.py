@@ -69,9 +69,9 @@ def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
     return found
 
 
-def pass_of(loop: Any) -> Any:
-    """Return the method that makes a pass (`BaseEventLoop._run_once`), bound; None if there is none."""
-    return getattr(loop, "_run_once", None)
+def owner_of_pass(loop: Any) -> object:
+    """Return what the method that makes a pass (`BaseEventLoop._run_once`) is bound to: the loop, or ours."""
+    return getattr(getattr(loop, "_run_once", None), "__self__", None)
 
 
 def ready_queue(loop: Any) -> deque[asyncio.Handle]:
@@ -89,10 +89,19 @@ def wake(loop: Any) -> None:
     loop._write_to_self()
 
 
-def carries(handle: asyncio.Handle, future: asyncio.Future[Any]) -> bool:
-    """Say whether *handle* runs a done-callback of *future* (`Handle._args`; None once cancelled)."""
-    arguments = handle._args
-    return bool(arguments) and arguments[0] is future
+def may_carry(loop: Any, future: asyncio.Future[Any], most: int) -> bool:
+    """Say whether the ready queue holds a done-callback of *future*, or more than *most* handles.
+
+    Private names: `BaseEventLoop._ready`, `Handle._args` (None once cancelled).
+    """
+    queue = loop._ready
+    if len(queue) > most:
+        return True
+    for handle in queue:
+        arguments = handle._args
+        if arguments and arguments[0] is future:
+            return True
+    return False
 
 
 def current_handle(loop: Any) -> asyncio.Handle | None:

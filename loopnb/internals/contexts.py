@@ -21,38 +21,12 @@ _enter_context.argtypes = [ctypes.py_object]
 _enter_context.restype = ctypes.c_int
 
 
-class LeftContexts:
-    """Every Context that the calling stack was inside of. Others may enter them until `enter`.
+def leave(this: greenlet) -> list[Context]:
+    """Leave every Context that *this*, the calling stack, is inside of. Others may enter them then.
 
-    A greenlet that somebody else started on the stack has Contexts of its own; those of the
-    greenlets it stands on stay entered below it, so they are left, too.
-
-    Args:
-        outermost: The class of greenlet on which nothing stands but a pass of the loop.
+    Returns:
+        What to `enter` again, on the same stack; the innermost comes first.
     """
-
-    __slots__ = ("_below", "_innermost_first")
-
-    def __init__(self, outermost: type[greenlet]) -> None:
-        this = getcurrent()
-        self._innermost_first = _exit_all(this)
-        self._below: list[tuple[greenlet, list[Context]]] = []
-        below = this
-        while not isinstance(below, outermost) and (below := below.parent) is not None:
-            if below.gr_context is not None:
-                self._below.append((below, _exit_in_place_of(this, below)))
-
-    def enter(self) -> None:
-        """Enter them again. On the same stack."""
-        for below, left in reversed(self._below):
-            this = getcurrent()
-            own, this.gr_context = this.gr_context, below.gr_context
-            _enter_all(left)
-            below.gr_context, this.gr_context = this.gr_context, own
-        _enter_all(self._innermost_first)
-
-
-def _exit_all(this: greenlet) -> list[Context]:
     left: list[Context] = []
     while (context := this.gr_context) is not None:
         try:
@@ -64,14 +38,43 @@ def _exit_all(this: greenlet) -> list[Context]:
     return left
 
 
-def _exit_in_place_of(this: greenlet, below: greenlet) -> list[Context]:
+def enter(left: list[Context]) -> None:
+    """Enter again what the calling stack has left."""
+    for context in reversed(left):
+        _enter_context(context)
+
+
+class LeftBelow:
+    """The Contexts of the greenlets that the calling one stands on. Others may enter them until `enter`.
+
+    A greenlet that somebody else started on a stack has Contexts of its own; those below it stay
+    entered, so they are left, too.
+
+    Args:
+        outermost: The class of greenlet on which nothing stands but a pass of the loop.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, outermost: type[greenlet]) -> None:
+        self._left: list[tuple[greenlet, list[Context]]] = []
+        this = below = getcurrent()
+        while not isinstance(below, outermost) and (below := below.parent) is not None:
+            if below.gr_context is not None:
+                self._left.append((below, _leave_in_place_of(this, below)))
+
+    def enter(self) -> None:
+        """Enter them again. On the same stack."""
+        for below, left in reversed(self._left):
+            this = getcurrent()
+            own, this.gr_context = this.gr_context, below.gr_context
+            enter(left)
+            below.gr_context, this.gr_context = this.gr_context, own
+
+
+def _leave_in_place_of(this: greenlet, below: greenlet) -> list[Context]:
     # The C API leaves the Context in force, so those of another stack are put in force for this.
     own, this.gr_context = this.gr_context, below.gr_context
-    left = _exit_all(this)
+    left = leave(this)
     below.gr_context, this.gr_context = this.gr_context, own
     return left
-
-
-def _enter_all(innermost_first: list[Context]) -> None:
-    for context in reversed(innermost_first):
-        _enter_context(context)

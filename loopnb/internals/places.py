@@ -48,6 +48,11 @@ _SELECTORS = {
 # By id: hashing a code object is slow, and these live as long as their modules.
 _BUSY = _TIMERS | _SELECTORS
 
+# Neither a signal handler nor a finalizer nor a comparison is one of these: what runs there was
+# stepped by the loop, so nothing further out is half done. (But for the first step of an eager task
+# that a finalizer spawns.) The whole stack takes longer to look through than the switch does.
+_STEPPED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
 
 def why_not_here() -> str | None:
     """Say why no stack can be parked in the calling place; None if it can."""
@@ -57,7 +62,7 @@ def why_not_here() -> str | None:
         if frame is None:
             return None
         code = frame.f_code
-        if code is _HANDLE_RUN:
+        if code.co_flags & _STEPPED or code is _HANDLE_RUN:
             return None
         if code is _RUN_ONCE:
             # Waiting for events it may be interrupted: it is woken when the stack goes on.

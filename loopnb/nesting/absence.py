@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from loopnb.internals import asyncio_state as state
-from loopnb.internals.contexts import LeftContexts
+from loopnb.internals import contexts
 from loopnb.internals.patching import Patch
 
 if TYPE_CHECKING:
@@ -23,16 +23,18 @@ class Absence:
     Args:
         loop: The loop.
         task: The task whose step is parked.
+        stack: The calling stack.
         parked_time: Where to count how long the handle has been parked.
         outermost: The class of greenlet on which nothing stands but a pass of the loop.
     """
 
-    __slots__ = ("_contexts", "_handle", "_loop", "_parked_time", "_since", "_task")
+    __slots__ = ("_below", "_contexts", "_handle", "_loop", "_parked_time", "_since", "_task")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         task: asyncio.Task[Any] | None,
+        stack: greenlet,
         parked_time: ParkedTime,
         outermost: type[greenlet],
     ) -> None:
@@ -46,11 +48,14 @@ class Absence:
             state.set_current_handle(loop, None)
         if task is not None:
             state.leave_task(loop, task)
-        self._contexts = LeftContexts(outermost)
+        self._contexts = contexts.leave(stack)
+        self._below = None if type(stack) is outermost else contexts.LeftBelow(outermost)
 
     def end(self) -> None:
         """Take everything up again, on the same stack."""
-        self._contexts.enter()
+        if self._below is not None:
+            self._below.enter()
+        contexts.enter(self._contexts)
         if self._task is not None:
             state.enter_task(self._loop, self._task)
         if self._handle is not None:

@@ -13,6 +13,7 @@ import os
 import sys
 import weakref
 from contextlib import contextmanager
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
     from types import FrameType, TracebackType
+
+    from loopnb.nesting.handoff import Handoff
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
@@ -212,22 +215,22 @@ def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) 
     for is_meant, submit in _submitters:
         if is_meant():
             return submit(runners.as_coroutine(main))
-    engine_for(running, "asyncio.run()")
+    engine = engine_for(running, "asyncio.run()")
     coro = runners.as_coroutine(main)
+    if debug is None:
+        return _run_on(engine, running.create_task(coro))
     with _debug_requests.during(running, debug):
-        return run_nested(running, running.create_task(coro))
+        return _run_on(engine, running.create_task(coro))
 
 
-def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any], *, owned: bool = True) -> Any:
-    """Wait for *task* on the running *loop* and return its result; cancel it if the wait fails.
+def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> Any:
+    """Wait for *task* on *loop*, the running one, and return its result; cancel it if the wait fails."""
+    return _run_on(engine_for(loop, "a nested run"), task)
 
-    Args:
-        loop: The running loop of this thread.
-        task: What to wait for.
-        owned: *task* was made for this wait. Somebody else's is left alone.
-    """
+
+def _run_on(engine: Handoff, task: asyncio.Future[Any], *, owned: bool = True) -> Any:
     try:
-        engine_for(loop, "a nested run").wait(task, owned=owned)
+        engine.wait(task, owned=owned)
     except BaseException:
         if owned and not task.done():
             task.cancel()
@@ -238,12 +241,16 @@ def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any], *, ow
 
 
 def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
-    engine_for(loop, "run_until_complete()")
-    is_new = not asyncio.isfuture(future)
-    future = asyncio.ensure_future(future, loop=loop)
+    engine = engine_for(loop, "run_until_complete()")
+    if type(future) is CoroutineType:  # nearly always: what `ensure_future` makes of it, sooner
+        is_new = True
+        future = loop.create_task(future)
+    else:
+        is_new = not asyncio.isfuture(future)
+        future = asyncio.ensure_future(future, loop=loop)
     if is_new:
         state.silence_destroyed_warning(future)
-    return run_nested(loop, future, owned=is_new)
+    return _run_on(engine, future, owned=is_new)
 
 
 def _has_own_loop(runner: asyncio.Runner, running: asyncio.AbstractEventLoop) -> bool:
@@ -255,7 +262,7 @@ def _has_own_loop(runner: asyncio.Runner, running: asyncio.AbstractEventLoop) ->
 def _nested_runner_run(
     runner: asyncio.Runner, loop: asyncio.AbstractEventLoop, coro: Any, context: Context | None
 ) -> Any:
-    engine_for(loop, "Runner.run()")
+    engine = engine_for(loop, "Runner.run()")
     if sys.version_info < (3, 14):
         coro = runners.as_coroutine(coro)
         runner.get_loop()
@@ -265,7 +272,7 @@ def _nested_runner_run(
     task = loop.create_task(coro, context=context or runners.context_of(runner))
     if runner in _nested_runners:  # else it was begun outside the loop, and ends what it began there
         _nested_runners[runner].add(task)
-    return run_nested(loop, task)
+    return _run_on(engine, task)
 
 
 def _begin_nested_runner(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:

@@ -49,16 +49,16 @@ from loopnb.errors import NestingError
 from loopnb.internals import asyncio_state as state
 from loopnb.internals.greenlets import GreenletExit, getcurrent, greenlet
 from loopnb.internals.patching import Patch
+from loopnb.internals.places import why_not_here
 from loopnb.internals.tasks import make_task
 from loopnb.nesting.absence import Absence, ParkedTime
 from loopnb.nesting.first_pass import FirstPass
 from loopnb.nesting.lot import ParkingLot, stands_on
-from loopnb.nesting.refusals import check_place
+from loopnb.nesting.refusals import refusal
+from loopnb.nesting.waits import Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from loopnb.nesting.waits import Wait
 
 _log = logging.getLogger("loopnb")
 
@@ -90,7 +90,7 @@ class Handoff:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.is_pinned = False
-        self.is_foreground: Callable[[asyncio.Task[Any]], bool] = lambda _task: False
+        self.is_foreground: Callable[[asyncio.Task[Any]], bool] | None = None
         self.foreground_changed: Callable[[int], None] = lambda _change: None
         self.cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
         self.take_fatal: Callable[[BaseException], bool] = lambda _error: False
@@ -109,7 +109,7 @@ class Handoff:
         self._first_pass = FirstPass(loop, _Driver)
         self._parked_time = ParkedTime(loop)
         self._turning: greenlet | None = None  # the driver whose pass or handle runs now
-        self._is_leaving = False  # the owner is about to go on
+        self._handed_to: greenlet | None = None  # who is about to have the loop
         self._is_busy = False  # whatever runs now interrupts the engine's own code
 
     # -- coming and going ---------------------------------------------------------------------
@@ -150,9 +150,9 @@ class Handoff:
     def _drop_drivers(self) -> None:
         # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
         # by dropping references: `throw()` would land in the parent.
+        self._turning = self._handed_to = None
         self._idle.clear()
         self._spawner = None
-        self._turning = None
 
     # -- the waiting side ---------------------------------------------------------------------
 
@@ -169,69 +169,80 @@ class Handoff:
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
             NestingError: This is not a place where a stack can be parked.
         """
-        check_place(is_removed=self.is_removed, is_closing=self.is_closing, is_busy=self._is_busy)
-        task = asyncio.current_task(self.loop)
-        is_foreground = task is not None and self.is_foreground(task)
-        # First and last: in between no interrupt is raised in here, where it would break the order.
-        if is_foreground:
-            self.foreground_changed(+1)
-        try:
-            wait = self._park_for(future, task, owned, is_foreground)
-        finally:
-            if is_foreground:
-                self.foreground_changed(-1)
-        wait.raise_if_ended()
-
-    def _park_for(
-        self,
-        future: asyncio.Future[Any],
-        task: asyncio.Task[Any] | None,
-        owned: bool,
-        is_foreground: bool,
-    ) -> Wait:
-        self._is_busy = True
-        wait = self.lot.begin(future, task, owned=owned)
-        wait.is_foreground = is_foreground
-        try:
+        if self._is_busy or self.is_removed or self.is_closing or why_not_here():
+            raise refusal(is_removed=self.is_removed, is_closing=self.is_closing, is_busy=self._is_busy)
+        wait = Wait(self.lot.ready, future, asyncio.current_task(self.loop), owned)
+        if wait.task is None or self.is_foreground is None or not self.is_foreground(wait.task):
             self._park(wait)
-        finally:
-            self._forget(wait)
-            self._is_busy = False
-        return wait
-
-    def _forget(self, wait: Wait) -> None:
-        self.lot.forget(wait)
-        if self.is_removed and not self.waits:
-            self._uninstall()
+        else:
+            wait.is_foreground = True
+            # First and last: in between no interrupt is raised in here, where it would break the order.
+            self.foreground_changed(+1)
+            try:
+                self._park(wait)
+            finally:
+                self.foreground_changed(-1)
+        if wait.ends_otherwise:
+            wait.raise_ending()
 
     def _park(self, wait: Wait) -> None:
-        """Leave task and Contexts, switch to whoever goes on, and take both up again."""
+        """Leave task and Contexts, hand the loop to whoever goes on, and take all up again."""
+        self._is_busy = True
         stack = wait.stack = getcurrent()
-        owed = self._first_pass.owed(stack)
-        absence = Absence(self.loop, wait.task, self._parked_time, _Driver)
+        self.lot.begin(wait)
+        owed = self._first_pass.owed(stack) if self._first_pass.is_under_way else 0
+        absence = Absence(self.loop, wait.task, stack, self._parked_time, _Driver)
         try:
-            self._stand_by(self._switch_on, lambda: wait.is_resumed)
+            self._hand_to(self._next_stack())
         finally:
             absence.end()
-            self._turning = stands_on(stack, _Driver)
-            wait.let_go()
+            self._turning = stack if type(stack) is _Driver else stands_on(stack, _Driver)
+            self.lot.forget(wait)
             if owed:
                 self._first_pass.repay(owed)
             if wait.task is None:
                 # A signal handler may have interrupted select, which goes on waiting for what
                 # was the next event when it began.
                 state.wake(self.loop)
+            if self.is_removed and not self.waits:
+                self._uninstall()
+            self._is_busy = False
 
-    def _switch_on(self) -> Any:
-        """Switch from a stack that has just parked, or from the owner, to whoever goes on."""
-        wait = self.lot.next_ready()
-        if wait is not None:
-            return wait.switch()
+    def _next_stack(self) -> greenlet:
+        """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
+        if self.lot.ready and (wait := self.lot.next_ready()) is not None:
+            return wait.stack
         if self._idle:
-            return self._idle.pop().switch()
+            return self._idle.pop()
         if not self._spawner:  # also if an exception has ended it
             self._spawner = greenlet(self._spawn)
-        return self._spawner.switch()
+        return self._spawner
+
+    def _hand_to(self, stack: greenlet) -> None:
+        """Switch to *stack*, until this one is handed the loop.
+
+        Somebody else's greenlet that was started on this stack and is used on another ends *here*.
+        In the stock loop both would be the same stack. What it ends in is passed on to the other.
+        """
+        self._handed_to = stack
+        switch = stack.switch
+        while True:
+            try:
+                result = switch()
+            except GreenletExit:
+                raise  # this very stack was thrown away
+            except BaseException as error:
+                if self._is_my_turn():
+                    raise
+                switch = partial(self._turning.throw, error)
+            else:
+                if self._is_my_turn():
+                    self._handed_to = None
+                    return
+                switch = partial(self._turning.switch, result)
+
+    def _is_my_turn(self) -> bool:
+        return self._handed_to is getcurrent() or self._turning is None
 
     # -- the driving side ---------------------------------------------------------------------
 
@@ -249,11 +260,10 @@ class Handoff:
             self._first_pass.is_under_way = False
             self._drop_drivers()
         self._owner = getcurrent()
-        self._is_leaving = False
         self._is_busy = True
         self.lot.look()  # futures can become done while the loop is stopped
         try:
-            self._stand_by(self._switch_on, lambda: self._is_leaving)
+            self._hand_to(self._next_stack())
         finally:
             self._owner = None
             self._is_busy = False
@@ -318,46 +328,25 @@ class Handoff:
             False if it is to return to its parent, which is the stack that goes on.
         """
         while True:
-            self.lot.look()
-            wait = self.lot.next_ready()
-            if wait is not None:
-                return self._hand_to(wait)
+            lot = self.lot
+            lot.look()
+            if lot.ready and (wait := lot.next_ready()) is not None:
+                return self._resume(wait)
             if self._owner_error is None and not self._must_leave():
                 return True
             if not self._end_taskless_waits():
                 if self._owner is not None:
-                    self._is_leaving = True
                     self._idle.append(getcurrent())
-                    self._stand_by(self._owner.switch, self._is_in_use)
+                    self._hand_to(self._owner)
                 return True
 
-    def _hand_to(self, wait: Wait) -> bool:
+    def _resume(self, wait: Wait) -> bool:
         if len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(getcurrent()):
+            self._handed_to = wait.stack
             return False
         self._idle.append(getcurrent())
-        self._stand_by(wait.switch, self._is_in_use)
+        self._hand_to(wait.stack)
         return True
-
-    def _is_in_use(self) -> bool:
-        return getcurrent() not in self._idle
-
-    def _stand_by(self, switch: Callable[[], Any], is_due: Callable[[], bool]) -> None:
-        """Switch away until this stack is handed the loop again.
-
-        Somebody else's greenlet that was started on this stack and is used on another ends *here*.
-        In the stock loop both would be the same stack. What it ends in is passed on to the other.
-        """
-        while True:
-            try:
-                result = switch()
-            except BaseException as error:
-                if is_due() or self._turning is None:
-                    raise
-                switch = partial(self._turning.throw, error)
-            else:
-                if is_due() or self._turning is None:
-                    return
-                switch = partial(self._turning.switch, result)
 
     def _must_leave(self) -> bool:
         return state.is_stopping(self.loop) or (self.is_removed and not self.waits)

@@ -7,14 +7,17 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals import asyncio_state as state
-from loopnb.nesting.unaware import UnawareTasks
-from loopnb.nesting.waits import Wait
+from loopnb.internals.cancel_flag import has_cancel_flag
+from loopnb.internals.tasks import LoopTask
+from loopnb.nesting.unaware import UnawareTasks, deliver_noted
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from greenlet import greenlet
+
+    from loopnb.nesting.waits import Wait
 
 #: How far into the ready queue a nested run looks for the user's callbacks before it takes the long way.
 _SHORT_QUEUE = 8
@@ -41,40 +44,45 @@ class ParkingLot:
         # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
         self.wake_context = Context()
 
-    def begin(self, future: asyncio.Future[Any], task: asyncio.Task[Any] | None, *, owned: bool) -> Wait:
-        """Enter a wait of the running *task* for *future*."""
-        wait = Wait(self.ready, future, task, owned=owned)
+    def begin(self, wait: Wait) -> None:
+        """Enter *wait*, which the running task is about to begin."""
         self.waits[wait] = None
         if self.newest is not None:
             self.newest.arm(self.wake_context)
             self.newest = None
-        if task is not None:
+        task = wait.task
+        if isinstance(task, LoopTask):
+            task.parked = wait
+        elif task is not None:
             self.unaware.enrol(wait, task)
-        if future.done():
+        if task is not None and has_cancel_flag(task):
+            deliver_noted(wait, task)  # as with `await`: at once
+        if wait.future.done():
             wait.arm(self.wake_context)  # the next pass would block: nothing is scheduled for it
         else:
             self.newest = wait
-        return wait
 
     def forget(self, wait: Wait) -> None:
         """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
-        wait.disarm()
-        self.waits.pop(wait, None)
+        wait.close()
+        del self.waits[wait]
         if self.newest is wait:
             self.newest = None
         if wait.is_ready:
             wait.is_ready = False
             if wait in self.ready:
                 self.ready.remove(wait)
-        if wait.task is not None:
-            self.unaware.forget(wait, wait.task)
+        if isinstance(wait.task, LoopTask):
+            del wait.task.parked
+        else:
+            self.unaware.forget(wait)
 
     def look(self) -> None:
         """Find out, after a pass, whose wait has ended without telling us."""
-        if self.unaware and not self.ready:
+        if self.unaware.seen and not self.ready:
             # Not once for each of many that go on after one pass: that would be quadratic.
             self.unaware.poll()
-        if self.newest is not None and self.newest.is_done_unarmed():
+        if self.newest is not None and self.newest.future.done():
             self._wake_newest(self.newest)
 
     def next_ready(self) -> Wait | None:
@@ -89,7 +97,7 @@ class ParkingLot:
                 return None
             self.ready.remove(wait)
         wait.is_ready = False
-        if self.unaware:
+        if self.unaware.seen:
             self.unaware.look_at(wait)
         return wait
 
@@ -139,12 +147,11 @@ class ParkingLot:
         added must have run by the time the wait returns, as they have in the stock loop: where
         the ready queue holds one, or is too long to look, the callback it is.
         """
-        queue = state.ready_queue(self._loop)
-        if len(queue) <= _SHORT_QUEUE and not any(state.carries(handle, wait.future) for handle in queue):
-            wait.set_ready()
-        else:
-            wait.arm(self.wake_context)
         self.newest = None
+        if state.may_carry(self._loop, wait.future, _SHORT_QUEUE):
+            wait.arm(self.wake_context)
+        else:
+            wait.set_ready()
 
 
 def stands_on(stack: greenlet | None, kind: type[greenlet]) -> greenlet | None:

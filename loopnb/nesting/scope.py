@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
 from loopnb.errors import NestingError
-from loopnb.internals.asyncio_state import pass_of, running_loop, why_not_drivable
+from loopnb.internals.asyncio_state import owner_of_pass, running_loop, why_not_drivable
 from loopnb.internals.greenlets import why_missing
 from loopnb.nesting.handoff import Handoff
 
@@ -24,7 +24,7 @@ _latest: WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Handoff]] = We
 
 def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
     """Return the engine installed on *loop*, if there is one. Any thread."""
-    engine = getattr(pass_of(loop), "__self__", None)
+    engine = owner_of_pass(loop)
     return engine if isinstance(engine, Handoff) else None
 
 
@@ -112,8 +112,8 @@ def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
         RuntimeError: Nested runs are not wanted on this loop: the stock error.
         NestingError: The loop cannot be driven one pass at a time.
     """
-    engine = engine_of(loop)
-    if engine is not None and not engine.is_removed:
+    engine = owner_of_pass(loop)
+    if isinstance(engine, Handoff) and not engine.is_removed:
         return engine
     if not is_wanted(loop):
         raise RuntimeError(f"{call} cannot be called from a running event loop")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.cancel_flag import cancel_message, clear_cancel_flag, has_cancel_flag
-from loopnb.internals.tasks import LoopTask
-
 if TYPE_CHECKING:
     import asyncio
 
@@ -16,6 +14,9 @@ if TYPE_CHECKING:
 class UnawareTasks:
     """The waits of tasks born before nesting, or under somebody else's task factory.
 
+    Attributes:
+        seen: Those waits, each with its task's count of cancel requests when last looked at.
+
     `LoopTask.cancel` knows that its task is parked. Another task's only leaves a note in it, so
     the notes of these few are looked at after each pass.
     """
@@ -23,25 +24,13 @@ class UnawareTasks:
     def __init__(self) -> None:
         self.seen: dict[Wait, int] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self.seen)
-
     def enrol(self, wait: Wait, task: asyncio.Task[Any]) -> None:
-        """Watch *wait*, whose *task* is parked, if need be."""
-        if isinstance(task, LoopTask):
-            task.parked = wait
-        else:
-            self.seen[wait] = task.cancelling()
-        if has_cancel_flag(task):
-            # As with `await`: what is waited for is cancelled as soon as it has begun.
-            _deliver(wait, task)
+        """Watch *wait*, whose *task* is parked."""
+        self.seen[wait] = task.cancelling()
 
-    def forget(self, wait: Wait, task: asyncio.Task[Any]) -> None:
-        """Watch *wait* of *task* no more."""
-        if isinstance(task, LoopTask):
-            del task.parked
-        else:
-            self.seen.pop(wait, None)
+    def forget(self, wait: Wait) -> None:
+        """Watch *wait* no more."""
+        self.seen.pop(wait, None)
 
     def poll(self) -> None:
         """Deliver what has been noted since the last time."""
@@ -58,10 +47,11 @@ class UnawareTasks:
         if now != seen:
             self.seen[wait] = now
         if has_cancel_flag(wait.task) and (now > seen or clear_cancel_flag(wait.task)):
-            _deliver(wait, wait.task)
+            deliver_noted(wait, wait.task)
 
 
-def _deliver(wait: Wait, task: asyncio.Task[Any]) -> None:
+def deliver_noted(wait: Wait, task: asyncio.Task[Any]) -> None:
+    """Have *wait* end in the cancel request that its *task* has noted in the middle of its step."""
     message = cancel_message(task)
     clear_cancel_flag(task)
     wait.cancel(message)

@@ -33,12 +33,12 @@ class Wait:
         "_is_interrupted",
         "_ready",
         "_retired",
+        "ends_otherwise",
         "error",
         "future",
         "is_foreground",
         "is_owned",
         "is_ready",
-        "is_resumed",
         "stack",
         "task",
     )
@@ -48,7 +48,6 @@ class Wait:
         ready: deque[Wait],
         future: asyncio.Future[Any],
         task: asyncio.Task[Any] | None,
-        *,
         owned: bool,
     ) -> None:
         self.future = future
@@ -56,7 +55,7 @@ class Wait:
         self.is_owned = owned
         self.is_foreground = False
         self.is_ready = False
-        self.is_resumed = False
+        self.ends_otherwise = False
         self.error: BaseException | None = None
         self.stack: greenlet | None = None
         self._ready = ready
@@ -73,48 +72,32 @@ class Wait:
             self.is_ready = True
             self._ready.append(self)
 
-    def switch(self) -> Any:
-        """Switch to the parked stack."""
-        assert self.stack is not None
-        self.is_resumed = True
-        return self.stack.switch()
-
     def becomes_parent_of(self, driver: greenlet) -> bool:
         """Have the parked stack go on when *driver* returns; False if it stands on *driver*."""
-        assert self.stack is not None
         try:
             driver.parent = self.stack
         except ValueError:
             return False
-        self.is_resumed = True
         self._retired = driver
         return True
-
-    def let_go(self) -> None:
-        """Forget the stack, and have it forgotten by the driver that ended in it.
-
-        Each driver that retires would keep the next one alive, and the spawner keeps the last.
-        """
-        if self._retired is not None and self.stack is not None and self.stack.parent is not None:
-            self._retired.parent = self.stack.parent
-        self.stack = self._retired = None
 
     def end(self, error: BaseException) -> None:
         """Resume the stack with *error*, whatever becomes of the future."""
         self.error = error
+        self.ends_otherwise = True
         self.set_ready()
 
     def cancel(self, message: Any) -> None:
         """Deliver a cancel request of the parked task: cancel what it waits for."""
         if not self.future.cancel(message):
             # Done already, the wait is about to end. A cancelled `await` wins over its result, too.
-            self._is_cancelled = True
+            self._is_cancelled = self.ends_otherwise = True
             self._cancel_message = message
 
     def interrupt(self, cancel: Callable[[asyncio.Future[Any]], object]) -> None:
         """Make the wait end in KeyboardInterrupt; a second call does not wait for cleanup."""
         if self.is_owned and not self._is_interrupted and not self.future.done():
-            self._is_interrupted = True
+            self._is_interrupted = self.ends_otherwise = True
             cancel(self.future)
         else:
             self.end(KeyboardInterrupt())
@@ -125,18 +108,22 @@ class Wait:
             self._has_callback = True
             self.future.add_done_callback(self._wake, context=context)
 
-    def disarm(self) -> None:
-        """Withdraw every wake-up: the stack is on its way already."""
+    def close(self) -> None:
+        """Withdraw every wake-up and forget the stack: it is on its way already.
+
+        The driver that ended in it forgets it, too: each driver that retires would keep the next
+        one alive, and the spawner keeps the last.
+        """
         self._has_ended = True
         if self._has_callback:
             self.future.remove_done_callback(self._wake)
+        if self._retired is not None and self.stack.parent is not None:
+            self._retired.parent = self.stack.parent
+            self._retired = None
+        self.stack = None
 
-    def is_done_unarmed(self) -> bool:
-        """Say whether the future is done and nothing else will wake this wait."""
-        return not self._has_callback and self.future.done()
-
-    def raise_if_ended(self) -> None:
-        """Raise what this wait is to end in, unless it is just the future's outcome."""
+    def raise_ending(self) -> None:
+        """Raise what this wait is to end in; just return if it is the future's outcome after all."""
         if self.error is not None:
             error, self.error = self.error, None
             raise error
