@@ -54,9 +54,13 @@ _BUSY = _TIMERS | _SELECTORS
 _STEPPED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-def why_not_here() -> str | None:
-    """Say why no stack can be parked in the calling place; None if it can."""
-    frame: FrameType | None = sys._getframe(1)
+def why_not_here(depth: int = 0) -> str | None:
+    """Say why no stack can be parked in the calling place; None if it can.
+
+    Args:
+        depth: How many frames from the caller outwards need not be looked at. Each costs.
+    """
+    frame: FrameType | None = sys._getframe(depth + 1)
     called: CodeType | None = None
     for _ in range(_DEEPEST):
         if frame is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from loopnb.internals import asyncio_state as state
@@ -13,54 +13,61 @@ from loopnb.internals.patching import Patch
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from contextvars import Context
 
     from greenlet import greenlet
 
 
-class Absence:
-    """A stack's task, Contexts and handle, from the moment it is parked until `end`.
+class Left(NamedTuple):
+    """What one stack has left."""
+
+    contexts: list[Context]
+    below: contexts.LeftBelow | None
+    handle: asyncio.Handle | None
+    since: float
+
+
+class Absences:
+    """Has parked stacks leave their task, Contexts and handle, and take them up again.
 
     Args:
         loop: The loop.
-        task: The task whose step is parked.
-        stack: The calling stack.
-        parked_time: Where to count how long the handle has been parked.
         outermost: The class of greenlet on which nothing stands but a pass of the loop.
+
+    Attributes:
+        parked_time: How long each handle has been parked.
     """
 
-    __slots__ = ("_below", "_contexts", "_handle", "_loop", "_parked_time", "_since", "_task")
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        task: asyncio.Task[Any] | None,
-        stack: greenlet,
-        parked_time: ParkedTime,
-        outermost: type[greenlet],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, outermost: type[greenlet]) -> None:
+        self.parked_time = ParkedTime(loop)
         self._loop = loop
-        self._task = task
-        self._parked_time = parked_time
-        self._handle = state.current_handle(loop)
-        if self._handle is not None:
-            self._since = monotonic()
-            parked_time.watch()
-            state.set_current_handle(loop, None)
-        if task is not None:
-            state.leave_task(loop, task)
-        self._contexts = contexts.leave(stack)
-        self._below = None if type(stack) is outermost else contexts.LeftBelow(outermost)
+        self._outermost = outermost
 
-    def end(self) -> None:
-        """Take everything up again, on the same stack."""
-        if self._below is not None:
-            self._below.enter()
-        contexts.enter(self._contexts)
-        if self._task is not None:
-            state.enter_task(self._loop, self._task)
-        if self._handle is not None:
-            state.set_current_handle(self._loop, self._handle)
-            self._parked_time.add(self._handle, monotonic() - self._since)
+    def begin(self, task: asyncio.Task[Any] | None, stack: greenlet) -> Left:
+        """Have the calling *stack*, in whose step of *task* it may be, leave everything."""
+        since = 0.0
+        handle = state.current_handle(self._loop)
+        if handle is not None:
+            since = monotonic()
+            self.parked_time.watch()
+            state.set_current_handle(self._loop, None)
+        if task is not None:
+            state.leave_task(self._loop, task)
+        left = contexts.leave(stack)
+        below = None if type(stack) is self._outermost else contexts.LeftBelow(self._outermost)
+        return Left(left, below, handle, since)
+
+    def end(self, task: asyncio.Task[Any] | None, left: Left) -> None:
+        """Have the calling stack take up what it has *left*."""
+        own, below, handle, since = left
+        if below is not None:
+            below.enter()
+        contexts.enter(own)
+        if task is not None:
+            state.enter_task(self._loop, task)
+        if handle is not None:
+            state.set_current_handle(self._loop, handle)
+            self.parked_time.add(handle, monotonic() - since)
 
 
 class ParkedTime:

@@ -51,7 +51,7 @@ from loopnb.internals.greenlets import GreenletExit, getcurrent, greenlet
 from loopnb.internals.patching import Patch
 from loopnb.internals.places import why_not_here
 from loopnb.internals.tasks import make_task
-from loopnb.nesting.absence import Absence, ParkedTime
+from loopnb.nesting.absence import Absences
 from loopnb.nesting.first_pass import FirstPass
 from loopnb.nesting.lot import ParkingLot, stands_on
 from loopnb.nesting.refusals import refusal
@@ -64,6 +64,8 @@ _log = logging.getLogger("loopnb")
 
 #: After a burst of nested runs this many drivers are kept for the next one.
 _IDLE_DRIVERS = 4
+#: At least so many frames are ours: `Handoff.wait` and what leads to it from the patched names.
+_OUR_FRAMES = 4
 
 
 class _Driver(greenlet):  # type: ignore[misc]  # greenlet is untyped
@@ -107,7 +109,7 @@ class Handoff:
         self._spawner: greenlet | None = None
         self._idle: list[greenlet] = []
         self._first_pass = FirstPass(loop, _Driver)
-        self._parked_time = ParkedTime(loop)
+        self._absences = Absences(loop, _Driver)
         self._turning: greenlet | None = None  # the driver whose pass or handle runs now
         self._handed_to: greenlet | None = None  # who is about to have the loop
         self._is_busy = False  # whatever runs now interrupts the engine's own code
@@ -139,7 +141,7 @@ class Handoff:
 
     def _uninstall(self) -> None:
         self._patch.restore()
-        self._parked_time.restore()
+        self._absences.parked_time.restore()
         if self._set_factory and self.loop.get_task_factory() is make_task:
             self.loop.set_task_factory(None)
         self._set_factory = False
@@ -169,7 +171,7 @@ class Handoff:
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
             NestingError: This is not a place where a stack can be parked.
         """
-        if self._is_busy or self.is_removed or self.is_closing or why_not_here():
+        if self._is_busy or self.is_removed or self.is_closing or why_not_here(_OUR_FRAMES):
             raise refusal(is_removed=self.is_removed, is_closing=self.is_closing, is_busy=self._is_busy)
         wait = Wait(self.lot.ready, future, asyncio.current_task(self.loop), owned)
         if wait.task is None or self.is_foreground is None or not self.is_foreground(wait.task):
@@ -191,11 +193,11 @@ class Handoff:
         stack = wait.stack = getcurrent()
         self.lot.begin(wait)
         owed = self._first_pass.owed(stack) if self._first_pass.is_under_way else 0
-        absence = Absence(self.loop, wait.task, stack, self._parked_time, _Driver)
+        left = self._absences.begin(wait.task, stack)
         try:
             self._hand_to(self._next_stack())
         finally:
-            absence.end()
+            self._absences.end(wait.task, left)
             self._turning = stack if type(stack) is _Driver else stands_on(stack, _Driver)
             self.lot.forget(wait)
             if owed:
@@ -232,17 +234,14 @@ class Handoff:
             except GreenletExit:
                 raise  # this very stack was thrown away
             except BaseException as error:
-                if self._is_my_turn():
+                if self._handed_to is getcurrent() or self._turning is None:
                     raise
                 switch = partial(self._turning.throw, error)
             else:
-                if self._is_my_turn():
+                if self._handed_to is getcurrent() or self._turning is None:
                     self._handed_to = None
                     return
                 switch = partial(self._turning.switch, result)
-
-    def _is_my_turn(self) -> bool:
-        return self._handed_to is getcurrent() or self._turning is None
 
     # -- the driving side ---------------------------------------------------------------------
 
@@ -261,9 +260,10 @@ class Handoff:
             self._drop_drivers()
         self._owner = getcurrent()
         self._is_busy = True
-        self.lot.look()  # futures can become done while the loop is stopped
         try:
-            self._hand_to(self._next_stack())
+            # Futures can become done while the loop is stopped.
+            wait = self.lot.next_after_pass()
+            self._hand_to(self._next_stack() if wait is None else wait.stack)
         finally:
             self._owner = None
             self._is_busy = False
@@ -328,9 +328,8 @@ class Handoff:
             False if it is to return to its parent, which is the stack that goes on.
         """
         while True:
-            lot = self.lot
-            lot.look()
-            if lot.ready and (wait := lot.next_ready()) is not None:
+            wait = self.lot.next_after_pass()
+            if wait is not None:
                 return self._resume(wait)
             if self._owner_error is None and not self._must_leave():
                 return True

@@ -77,13 +77,24 @@ class ParkingLot:
         else:
             self.unaware.forget(wait)
 
-    def look(self) -> None:
-        """Find out, after a pass, whose wait has ended without telling us."""
+    def next_after_pass(self) -> Wait | None:
+        """Return the wait whose stack goes on next, also if it has ended without telling us."""
         if self.unaware.seen and not self.ready:
             # Not once for each of many that go on after one pass: that would be quadratic.
             self.unaware.poll()
-        if self.newest is not None and self.newest.future.done():
-            self._wake_newest(self.newest)
+        newest = self.newest
+        if newest is not None and newest.future.done():
+            # A done-callback would cost a whole pass per nested run. But callbacks that the user
+            # added must have run by the time the wait returns, as they have in the stock loop:
+            # where the ready queue holds one, or is too long to look, the callback it is.
+            self.newest = None
+            if state.may_carry(self._loop, newest.future, _SHORT_QUEUE):
+                newest.arm(self.wake_context)
+            elif self.ready or newest.is_ready:
+                newest.set_ready()
+            else:
+                return newest
+        return self.next_ready() if self.ready else None
 
     def next_ready(self) -> Wait | None:
         """Take the wait whose stack goes on next off the queue."""
@@ -139,19 +150,6 @@ class ParkingLot:
         for wait in ending:
             wait.end(error())
         return bool(ending)
-
-    def _wake_newest(self, wait: Wait) -> None:
-        """Resume the newest wait, right after the pass in which its future was done.
-
-        A done-callback would cost a whole pass per nested run. But callbacks that the user
-        added must have run by the time the wait returns, as they have in the stock loop: where
-        the ready queue holds one, or is too long to look, the callback it is.
-        """
-        self.newest = None
-        if state.may_carry(self._loop, wait.future, _SHORT_QUEUE):
-            wait.arm(self.wake_context)
-        else:
-            wait.set_ready()
 
 
 def stands_on(stack: greenlet | None, kind: type[greenlet]) -> greenlet | None:
