@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from loopnb.internals import asyncio_state as state
@@ -17,14 +17,8 @@ if TYPE_CHECKING:
 
     from greenlet import greenlet
 
-
-class Left(NamedTuple):
-    """What one stack has left."""
-
-    contexts: list[Context]
-    below: contexts.LeftBelow | None
-    handle: asyncio.Handle | None
-    since: float
+    #: What one stack has left: its own Contexts and those below it, its handle, and when it did.
+    Left = tuple[list[Context], contexts.LeftBelow | None, asyncio.Handle | None, float]
 
 
 class Absences:
@@ -55,7 +49,7 @@ class Absences:
             state.leave_task(self._loop, task)
         left = contexts.leave(stack)
         below = None if type(stack) is self._outermost else contexts.LeftBelow(self._outermost)
-        return Left(left, below, handle, since)
+        return left, below, handle, since
 
     def end(self, task: asyncio.Task[Any] | None, left: Left) -> None:
         """Have the calling stack take up what it has *left*."""
