@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.cancel_flag import cancel_message, clear_cancel_flag, has_cancel_flag
+
 if TYPE_CHECKING:
     import asyncio
 

@@ -117,8 +117,9 @@ class Wait:
         self._has_ended = True
         if self._has_callback:
             self.future.remove_done_callback(self._wake)
-        if self._retired is not None and self.stack.parent is not None:
-            self._retired.parent = self.stack.parent
+        stack = self.stack
+        if self._retired is not None and stack is not None and stack.parent is not None:
+            self._retired.parent = stack.parent
             self._retired = None
         self.stack = None
 

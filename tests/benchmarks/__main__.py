@@ -7,8 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import machine, report, rounds
-from tests.benchmarks.tools import TOOLS
+from tests.benchmarks import machine, profile, report, rounds
+from tests.benchmarks.tools import LOOPNB, STOCK, TOOLS, TRACKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: for a first look")
     parser.add_argument("--rounds", type=int, help="how many rounds to time")
     parser.add_argument("--markdown", action="store_true", help="print the tables for the README")
+    parser.add_argument("--profile", action="store_true", help="count bytecodes instead of taking times")
     return parser.parse_args()
 
 
@@ -31,9 +32,20 @@ def _show(table: list[list[str]], lay_out: Callable[[list[list[str]]], str]) -> 
     print(f"\n{lay_out(table)}")
 
 
+def _show_profiles(lay_out: Callable[[list[list[str]]], str]) -> None:
+    for case in profile.CASES:
+        print(f"\nBytecodes of one operation, {case}:")
+        tools = (STOCK, LOOPNB, TRACKING)
+        table = profile.table([rounds.profile(tool, case) for tool in tools])
+        _show([["function", *(tool.name for tool in tools)], *table], lay_out)
+
+
 def main() -> None:
     """Measure, print, and write build/bench.json."""
     arguments = _arguments()
+    if arguments.profile:
+        _show_profiles(report.as_markdown if arguments.markdown else report.as_text)
+        return
     count = arguments.rounds or (10 if arguments.quick else 100)
     distributions = ["greenlet", *(tool.distribution for tool in TOOLS if tool.distribution)]
     described = machine.describe(distributions)

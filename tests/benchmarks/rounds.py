@@ -89,6 +89,15 @@ def look(tools: list[Tool], repeats: int, progress: Callable[[str], None]) -> Fi
     return findings
 
 
+def profile(tool: Tool, case: str) -> dict[str, float]:
+    """Ask *tool* how many bytecodes of which function one operation of *case* runs."""
+    ran = subprocess.run(
+        _command(tool.name, "--profile", case), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    counted: dict[str, float] = json.loads(ran.stdout)
+    return counted
+
+
 def _ask(tool: Tool, probe: Probe) -> Found:
     try:
         ran = subprocess.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.benchmarks import report
+from tests.benchmarks import profile, report, rounds
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.tools import LOOPNB, STOCK, TRACKING
 
@@ -37,3 +37,19 @@ def test_markdown_has_a_cell_for_each_tool() -> None:
     assert {line.count("|") for line in lines} == {len(TOOLS) + 2}
     assert "1000000.00 us" in lines[2]
     assert "1.10 (1.10-1.10)x" in lines[2]
+
+
+def test_a_profile_names_what_runs_more_than_in_stock_asyncio() -> None:
+    stock, ours = {"step": 10.0, "wakeup": 5.0}, {"step": 10.0, "park": 30.0}
+
+    assert profile.table([stock, ours]) == [
+        ["all", "15", "40"],
+        ["park", "0", "30"],
+        ["other functions", "15", "10"],
+    ]
+
+
+def test_a_nested_run_is_profiled_function_by_function() -> None:
+    counted = rounds.profile(LOOPNB, next(iter(profile.CASES)))
+
+    assert counted["loopnb.nesting.handoff.Handoff.wait"] > 0

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.worker TOOL            one case for each line of standard input
     python -m tests.benchmarks.worker TOOL PROBE      one probe, then the end
+    python -m tests.benchmarks.worker TOOL --profile CASE   the bytecodes of one operation
 
 Answers are lines of JSON.
 """
@@ -13,7 +14,7 @@ import json
 import sys
 import warnings
 
-from tests.benchmarks import cases, probes, tools
+from tests.benchmarks import cases, probes, profile, tools
 
 
 def serve(tool: tools.Tool) -> None:
@@ -33,6 +34,8 @@ def main() -> None:
     tool = tools.BY_NAME[sys.argv[1]]
     if len(sys.argv) == 2:
         serve(tool)
+    elif sys.argv[2] == "--profile":
+        print(json.dumps(profile.count(tool, sys.argv[3])), flush=True)
     else:
         print(json.dumps(probes.BY_NAME[sys.argv[2]].look(tool)), flush=True)
 
