@@ -20,7 +20,7 @@ from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
 from loopnb.settings import LoopNB
 from loopnb.tasklist import TaskList
-from loopnb.tracking import provenance
+from loopnb.tracking import deadlocks, provenance
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.tracker import Tracker
 
@@ -230,17 +230,23 @@ class Session:
     # -- looking ------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Return the loop's state and its live tasks. Any thread."""
-        return Snapshot(self.epoch, time.time(), self.loop_state(), self.records())
+        """Return the loop's state and its live tasks. From another thread it waits for the loop to turn."""
+        return self.owner.call(self._snapshot)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self.epoch, time.time(), self.loop_state(), self.tracker.records())
 
     def records(self) -> tuple[TaskRecord, ...]:
         """Return a record of each live task. From another thread it waits for the loop to turn."""
         return self.owner.call(self.tracker.records)
 
     def loop_state(self) -> LoopState:
-        """Return the loop's state. Any thread."""
+        """Return the loop's state. Any thread; in the loop's own a deadlock is named, too."""
         engine = self.engine
         condition, detail = self._condition()
+        if engine is not None and engine.waits and not detail and self.owner.is_home():
+            parked = [wait.task for wait in engine.waits if wait.task is not None]
+            detail = deadlocks.find(self.tracker, parked)
         return LoopState(
             kind=type(self.loop).__name__,
             condition=condition,

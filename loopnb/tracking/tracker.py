@@ -61,6 +61,7 @@ class Tracker:
         clock: Seconds, monotonic.
 
     Attributes:
+        describe: Formats file and line for people.
         history: The tasks that have ended and that nobody holds.
         runs: The executions of cells.
     """
@@ -78,7 +79,7 @@ class Tracker:
         self.runs = CellRuns()
         self._loop = loop
         self._parked_frame = parked_frame
-        self._describe = describe
+        self.describe = describe
         self._is_kernels = is_kernels
         self._clock = clock
         ledger = _ledgers.setdefault(loop, _Ledger())
@@ -190,7 +191,7 @@ class Tracker:
         return replace(
             self._record(self.origin_of(task), task.get_name(), now),
             state="parked" if parked is not None else self._state_of(task),
-            waits_at=chains.waits_at(frames, self._describe),
+            waits_at=chains.waits_at(frames, self.describe),
             waits_for=waiting_for,
             is_kernel=self.is_kernels_own(task),
             note=self._note(self.origin_of(task)),
@@ -245,7 +246,7 @@ class Tracker:
         """Return how a person would call that instruction's line ("" if unknown)."""
         if code is None:
             return ""
-        return self._describe(code.co_filename, provenance.line_of(code, instruction))
+        return self.describe(code.co_filename, provenance.line_of(code, instruction))
 
     def is_left_over(self, origin: Origin) -> bool:
         """Say whether an `asyncio.run()` that is over has left this task behind."""

@@ -1,0 +1,108 @@
+"""Deadlocks of nested runs: who waits in one for a task that needs a lock which the waiting one holds."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import linecache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from loopnb.tracking import chains
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import FrameType
+
+    from loopnb.tracking.tracker import Tracker
+
+_ACQUIRERS = {asyncio.Lock.acquire.__code__, asyncio.Semaphore.acquire.__code__}
+#: Tasks that are looked at for one status: it must not take long where thousands are parked.
+_MOST = 200
+
+
+def find(tracker: Tracker, parked: Iterable[asyncio.Task[Any]]) -> str:
+    """Name a lock that stands still, its holder and who needs it ("" if there is none).
+
+    Whether a lock is locked it says itself, but not by whom: the holder is seen by the `async with`
+    block that it is in, as far as that names the lock by variables and attributes. A lock taken by a
+    bare `await lock.acquire()` has no holder that could be found. The loop's thread.
+
+    Args:
+        tracker: Of the loop.
+        parked: The tasks whose stacks are parked in nested runs.
+    """
+    for holder in islice(parked, _MOST):
+        for waiter in _needed_by(tracker, holder):
+            lock = _wanted_lock(tracker, waiter)
+            held = lock and next(_holding(tracker.frames_of(holder)[0], lock), None)
+            if held:
+                return (
+                    f"deadlock: {_name(tracker, holder)} holds a {type(lock).__name__} since "
+                    f"{tracker.describe(*held)} and waits in a nested run for "
+                    f"{_name(tracker, waiter)}, which needs it; interrupt the cell, or cancel one of them"
+                )
+    return ""
+
+
+def _needed_by(tracker: Tracker, task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
+    """Yield the tasks that *task* waits for, those that these wait for, and so on."""
+    seen = {task}
+    queue = [task]
+    while queue and len(seen) < _MOST:
+        for one in tracker.awaited_by(queue.pop()):
+            if one not in seen:
+                seen.add(one)
+                queue.append(one)
+                yield one
+
+
+def _wanted_lock(tracker: Tracker, task: asyncio.Task[Any]) -> Any:
+    frames = tracker.frames_of(task)[0]
+    if frames and frames[-1].f_code in _ACQUIRERS:
+        return frames[-1].f_locals.get("self")
+    return None
+
+
+def _holding(frames: list[FrameType], lock: Any) -> Iterator[tuple[str, int]]:
+    """Yield file and line of each `async with` of *lock* that one of *frames* is inside of."""
+    for frame in frames:
+        for expression in _entered(frame):
+            if _value(expression, frame) is lock:
+                yield frame.f_code.co_filename, expression.lineno
+
+
+def _entered(frame: FrameType) -> Iterator[ast.expr]:
+    """Yield what the `async with` blocks around the current line of *frame* have entered."""
+    source = "".join(linecache.getlines(frame.f_code.co_filename, frame.f_globals))
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # a cell with magics in it, or no source at all
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AsyncWith) and _is_within(frame.f_lineno, node.body):
+            for item in node.items:
+                yield item.context_expr
+
+
+def _is_within(line: int, body: list[ast.stmt]) -> bool:
+    return body[0].lineno <= line <= (body[-1].end_lineno or body[-1].lineno)
+
+
+def _value(expression: ast.expr, frame: FrameType) -> Any:
+    """Look *expression* up without running any code: variables and plain attributes only."""
+    if isinstance(expression, ast.Name):
+        name = expression.id
+        return frame.f_locals.get(name, frame.f_globals.get(name))
+    if isinstance(expression, ast.Attribute):
+        owner = _value(expression.value, frame)
+        attributes = getattr(owner, "__dict__", {})
+        return attributes.get(expression.attr) if isinstance(attributes, dict) else None
+    return None
+
+
+def _name(tracker: Tracker, task: asyncio.Task[Any]) -> str:
+    if tracker.is_kernels_own(task):
+        return "the cell"
+    record = tracker.record(task)
+    return f"task {record.number} {record.name!r}" + (f" of {record.cell}" if record.cell else "")
