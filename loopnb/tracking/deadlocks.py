@@ -8,8 +8,6 @@ import linecache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from loopnb.tracking import chains
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
