@@ -99,10 +99,17 @@ class Snapshot:
         epoch: Names the session; another epoch means another kernel process or a reload.
         taken_at: Wall-clock time, seconds since the Unix epoch.
         loop: The loop's state.
-        tasks: The live tasks, oldest first, without the kernel's own.
+        tasks: The oldest of the live tasks, oldest first, without the kernel's own.
+        more: How many live tasks there are besides.
     """
 
     epoch: str
     taken_at: float
     loop: LoopState
     tasks: tuple[TaskRecord, ...]
+    more: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many live tasks there are."""
+        return len(self.tasks) + self.more

@@ -71,14 +71,14 @@ def status_text(snapshot: Snapshot) -> str:
         ("loop", f"#{loop.generation}, {loop.kind}, {condition_text(loop)}"),
         ("engine", loop.engine),
         ("parked", _count(loop.parked, "stack")),
-        ("tasks", f"{len(snapshot.tasks)} live"),
+        ("tasks", f"{snapshot.count} live"),
     )
     return "\n".join(f"{label:<8}{value}" for label, value in lines)
 
 
 def tasks_text(snapshot: Snapshot) -> str:
     """List the live tasks as an aligned table, oldest first."""
-    return table_text(snapshot.tasks)
+    return table_text(snapshot.tasks, more=snapshot.more)
 
 
 def table_text(tasks: Sequence[TaskRecord], *, more: int = 0) -> str:
@@ -113,12 +113,12 @@ def snapshot_html(snapshot: Snapshot) -> str:
     loop = snapshot.loop
     state = (
         f"Loop #{loop.generation} ({loop.kind}): {condition_text(loop)} · engine {loop.engine} · "
-        f"{_count(len(snapshot.tasks), 'live task')} · {_count(loop.parked, 'stack')} parked"
+        f"{_count(snapshot.count, 'live task')} · {_count(loop.parked, 'stack')} parked"
     )
     parts = [f"<div><b>loopnb</b> {_escape(state)}</div>"]
     if snapshot.tasks:
         parts.append(_table(snapshot.tasks))
-    more = len(snapshot.tasks) - HTML_ROWS
+    more = snapshot.count - HTML_ROWS
     notes = f"{more} more tasks are not shown. " if more > 0 else ""
     when = datetime.datetime.fromtimestamp(snapshot.taken_at).astimezone()
     parts.append(f'<div style="{small}">{notes}As of {when:%Y-%m-%d %H:%M:%S %Z}.</div>')

@@ -132,3 +132,11 @@ def test_a_long_page_says_what_it_leaves_out() -> None:
 
     assert Tags(page).seen.count("tr") == views.HTML_ROWS + 1
     assert "7 more tasks are not shown" in page
+
+
+def test_tasks_that_were_not_looked_at_are_counted() -> None:
+    many = Snapshot("epoch", 0.0, loop(), (task(1, "feed"),), more=9_999)
+
+    assert "10000 live" in views.status_text(many)
+    assert "9,999 more tasks are not shown." in views.tasks_text(many)
+    assert "10000 live tasks" in views.snapshot_html(many)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -30,10 +31,11 @@ def close_widget(of: Session) -> None:
 def _widget_of(of: Session) -> Any:
     # Imported late: anywidget and ipywidgets take longer to import than all of the rest.
     from loopnb.widget import LoopWidget
+    from loopnb.widget.protocol import MAX_ROWS
 
     if of not in _widgets:
         _widgets[of] = LoopWidget(
-            snapshot=of.snapshot,
+            snapshot=partial(of.snapshot, MAX_ROWS),
             cancel=lambda number: f"cancelled {of.cancel_number(number).name}",
             loop=of.loop,
         )

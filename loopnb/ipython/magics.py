@@ -106,7 +106,7 @@ class LoopMagics(Magics):
 
     def _status(self, rest: str) -> None:
         expect_nothing("status", rest)
-        say(views.status_text(self._session.snapshot()))
+        say(views.status_text(self._session.snapshot(most=0)))
 
     def _nesting(self, rest: str) -> None:
         choice = self._session.nesting

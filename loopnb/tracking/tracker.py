@@ -168,10 +168,6 @@ class Tracker:
         """Return the ended task with that number or name; of several of a name, the newest."""
         return _choose(wanted, [(one.origin[0], one.name, one) for one in self.ended()])
 
-    def records(self) -> tuple[TaskRecord, ...]:
-        """Return a record of each live task, oldest first, the kernel's own left out."""
-        return self.records_of(self.live())
-
     def records_of(self, tasks: Iterable[asyncio.Task[Any]]) -> tuple[TaskRecord, ...]:
         """Return what each of *tasks* is doing."""
         now = self._clock()

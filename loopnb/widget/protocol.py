@@ -104,7 +104,7 @@ def encode(snapshot: Snapshot, *, seq: int, clock_s: float) -> State:
         "seq": seq,
         "taken_at": snapshot.taken_at,
         "clock_s": clock_s,
-        "loop": _loop(snapshot.loop, len(snapshot.tasks)),
+        "loop": _loop(snapshot.loop, snapshot.count),
         "tasks": {str(task.number): _row(task, clock_s) for task in snapshot.tasks[:MAX_ROWS]},
     }
 
