@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import browser
+import servers
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -66,7 +67,7 @@ def lint(name: str, command: list[str]) -> Outcome:
 
 
 def run_tests() -> Outcome:
-    """Run pytest; the tests in the browser are left out where there is none."""
+    """Run pytest; the tests in the browser, or with a server, are left out where there is none."""
     began = time.monotonic()
     left_out, arguments = [], []
     chromium = browser.ensure()
@@ -74,6 +75,7 @@ def run_tests() -> Outcome:
         left_out = ["tests/browser: no Chromium was found, and none could be installed"]
         arguments = ["--ignore=tests/browser"]
     print(f"Browser: {chromium or 'none'}", flush=True)
+    print(f"Servers not there: {', '.join(servers.ensure()) or 'none'}", flush=True)
     passed, reports = _run_pytest(arguments, beside=chromium is not None and not sys.argv[1:])
     detail, skipped = _read_reports(reports)
     left_out += skipped
