@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -77,17 +78,30 @@ def guard_kernel(shell: Any, session: Session, cells: Cells, parts: ExitStack) -
         end_kernel=lambda: _end_kernel(shell),
         is_top_level=cells.is_top_level,
     )
+    shown = explaining(shell, closed)
     shutdown = Patch(shell.kernel, "do_shutdown", _make_do_shutdown(shell.kernel, session, guard))
     hidden = AllTasks(session.tracker.is_kernels_own)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (closed.start, closed.stop),
+        (shown.install, shown.restore),
         (shutdown.install, shutdown.restore),
         (hidden.install, hidden.restore),
     ):
         begin()
         parts.callback(end)
     return healer
+
+
+def explaining(shell: Any, closed: ClosedLoops) -> Patch:
+    """Return a patch by which *closed* explains the errors that *shell* is about to show."""
+    stock = shell.showtraceback
+
+    def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
+        closed.explain((exc_tuple or sys.exc_info())[1])
+        return stock(exc_tuple, *args, **options)
+
+    return Patch(shell, "showtraceback", showtraceback)
 
 
 def _make_do_shutdown(kernel: Any, session: Session, guard: LoopGuard) -> Callable[[bool], Any]:

@@ -77,12 +77,14 @@ def hook_terminal(
     warned = guarding.Warnings(session.describe)
     guard = _make_guard(shell, session, cells, warned.warn)
     closed = ClosedLoops(warned.place)
+    shown = guarding.explaining(shell, closed)
     hidden = AllTasks(session.tracker.is_kernels_own)
     ensure_open = partial(_replace_closed, session, load, unload, warned.warn_once)
     terminal = TerminalCells(shell, session, interrupts, end=ending.end, ensure_open=ensure_open)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (closed.start, closed.stop),
+        (shown.install, shown.restore),
         (hidden.install, hidden.restore),
         (terminal.start, terminal.stop),
     ):

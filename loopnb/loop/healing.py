@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from loopnb.internals import loop_health
-from loopnb.internals.patching import Patch
+from loopnb.internals.patching import Patch, PatchSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,15 +52,20 @@ class Healer:
 class ClosedLoops:
     """Remembers where other loops were closed, and says so when one is used.
 
+    Limits: uvloop's loops cannot be patched. A bare future that was made while its loop was open, and is
+    awaited on another one, gets asyncio's error as it is. So does a package's own error that stands for
+    it, such as asyncpg's InterfaceError; the one it was raised from has the note.
+
     Args:
         place: Returns the user's place in the code that runs now, such as `In[3], line 4`.
     """
 
     def __init__(self, place: Callable[[], str]) -> None:
         self._place = place
-        self._annotated: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self._closed_at: WeakKeyDictionary[asyncio.AbstractEventLoop, str] = WeakKeyDictionary()
         self._stock_close = asyncio.base_events.BaseEventLoop.close
         self._patch = Patch(asyncio.base_events.BaseEventLoop, "close", self._make_close())
+        self._used = PatchSet(loop_health.annotate_futures(), loop_health.annotate_bound(self._annotate))
 
     def start(self) -> None:
         """Remember closed loops from now on."""
@@ -68,8 +74,21 @@ class ClosedLoops:
     def stop(self) -> None:
         """Forget all of it, and leave the closed loops as they were."""
         self._patch.restore()
-        for loop in list(self._annotated):
+        self._used.restore()
+        for loop in list(self._closed_at):
             loop_health.forget_closed(loop)
+
+    def explain(self, error: BaseException | None) -> None:
+        """Add the note to *error* if it is of a task that a closed loop has left unfinished.
+
+        Awaited on another loop, asyncio's error comes out of a C task, where nobody can see it pass.
+        To be called before an error is shown.
+        """
+        if not isinstance(error, RuntimeError) or not str(error).endswith("attached to a different loop"):
+            return
+        for loop in list(self._closed_at):
+            if any(f"got Future {task!r} attached" in str(error) for task in asyncio.all_tasks(loop)):
+                self._annotate(loop, error)
 
     def _make_close(self) -> Callable[[asyncio.base_events.BaseEventLoop], None]:
         def close(loop: asyncio.base_events.BaseEventLoop) -> None:
@@ -81,16 +100,21 @@ class ClosedLoops:
         return close
 
     def _remember(self, loop: asyncio.AbstractEventLoop) -> None:
-        where = self._place()
+        self._closed_at[loop] = where = self._place()
+        loop_health.annotate_closed(loop, partial(_add_note, type(loop).__name__, where))
+        self._used.install()  # not before there is a closed loop: every future goes through one of these
 
-        def note(error: RuntimeError) -> None:
-            text = (
-                f"This object belongs to another event loop, which was closed at {where}. "
-                "The notebook's own loop is open: create the object again in a new cell, "
-                "with `await` or asyncio.run()."
-            )
-            if text not in getattr(error, "__notes__", ()):
-                error.add_note(text)
+    def _annotate(self, loop: asyncio.AbstractEventLoop, error: RuntimeError) -> None:
+        where = self._closed_at.get(loop)
+        if where is not None:
+            _add_note(type(loop).__name__, where, error)
 
-        self._annotated.add(loop)
-        loop_health.annotate_closed(loop, note)
+
+def _add_note(kind: str, where: str, error: RuntimeError) -> None:
+    text = (
+        f"This object belongs to another event loop, a {kind}, which was closed at {where}. "
+        "The notebook's own loop is open: create the object again in a new cell, "
+        "with `await` or asyncio.run()."
+    )
+    if text not in getattr(error, "__notes__", ()):
+        error.add_note(text)

@@ -1,0 +1,238 @@
+"""Clients of real servers, as cells make and use them; and what is said when their loop has been closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.kernel import servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.kernel.driver import CellResult, KernelDriver
+
+
+class Kind(NamedTuple):
+    """A client: its server's fixture, and the expressions that make, use and close one.
+
+    What `use` returns names the connection that was used.
+    """
+
+    server: str
+    imports: str
+    make: str
+    use: str
+    close: str
+    is_shareable: bool = True
+
+
+KINDS = {
+    "aiohttp": Kind(
+        "http", "aiohttp", "aiohttp.ClientSession()", "await (await c.get(server)).text()", "c.close()"
+    ),
+    "httpx": Kind("http", "httpx", "httpx.AsyncClient()", "(await c.get(server)).text", "c.aclose()"),
+    "asyncpg connection": Kind(
+        "postgres",
+        "asyncpg",
+        "await asyncpg.connect(host=server, user='postgres')",
+        "await c.fetchval('select pg_backend_pid()')",
+        "c.close()",
+        is_shareable=False,
+    ),
+    "asyncpg pool": Kind(
+        "postgres",
+        "asyncpg",
+        "await asyncpg.create_pool(host=server, user='postgres', min_size=1, max_size=3)",
+        "await c.fetchval('select pg_backend_pid()')",
+        "c.close()",
+    ),
+    "redis": Kind(
+        "redis",
+        "redis.asyncio",
+        "redis.asyncio.Redis(unix_socket_path=server)",
+        "await c.client_id()",
+        "c.aclose()",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[str]:
+    with servers.http() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    if "postgresql" in servers.missing():
+        pytest.skip("PostgreSQL was not found, and could not be installed")
+    with servers.postgres() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[str]:
+    if "redis-server" in servers.missing():
+        pytest.skip("redis-server was not found, and could not be installed")
+    with servers.redis() as path:
+        yield path
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(kernel: KernelDriver, request: pytest.FixtureRequest) -> Kind:
+    """Give the kernel a server, and the functions `make`, `use` and `close` for one kind of its clients."""
+    kind = KINDS[request.param]
+    kernel.run(
+        f"import asyncio, {kind.imports}\nserver = {request.getfixturevalue(kind.server)!r}\n"
+        f"async def make(): return {kind.make}\n"
+        f"async def use(c): return {kind.use}\n"
+        f"async def close(c): await {kind.close}"
+    )
+    return kind
+
+
+@pytest.mark.usefixtures("kind")
+def test_a_client_of_one_run_works_in_every_later_cell_through_the_same_connection(
+    kernel: KernelDriver,
+) -> None:
+    kernel.run("c = asyncio.run(make())\nused = [asyncio.run(use(c))]\nused.append(asyncio.run(use(c)))")
+    kernel.run("used.append(asyncio.run(use(c)))")
+    kernel.run("used.append(await use(c))")
+    kernel.run("%%aloop\nused.append(await use(c))")
+    kernel.run("%aloop -o answer use(c)")
+    kernel.run("used.append(asyncio.get_event_loop().run_until_complete(use(c)))")
+    kernel.run("used.append(answer)\nasyncio.run(close(c))")
+
+    assert kernel.value("len(used)") == 7
+    assert kernel.value("len(set(used))") == 1
+
+
+def test_two_nested_runs_use_clients_at_the_same_time(kernel: KernelDriver, kind: Kind) -> None:
+    kernel.run("first = asyncio.run(make())")
+    kernel.run("second = first" if kind.is_shareable else "second = asyncio.run(make())")
+    kernel.run(
+        "both = asyncio.Barrier(2)\n"
+        "async def twice(c):\n    before = await use(c)\n    await both.wait()\n"
+        "    return before, await use(c)\n"
+        "async def nests(c): return asyncio.run(twice(c))\n"
+        "answers = await asyncio.wait_for(asyncio.gather(nests(first), nests(second)), 10)"
+    )
+
+    assert kernel.value("all(answer for pair in answers for answer in pair)")
+    assert kernel.value("answers[0][1] != answers[1][1]"), "each has a connection of its own meanwhile"
+    kernel.run("asyncio.run(close(first)); asyncio.run(close(second))")
+
+
+@pytest.mark.usefixtures("kind")
+def test_a_run_in_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> None:
+    kernel.run("c = asyncio.run(make())\nhere = await use(c)")
+
+    result = kernel.execute("there = asyncio.run(use(c))", subshell_id=kernel.create_subshell())
+
+    result.expect_ok()
+    assert kernel.value("there == here")
+    kernel.run("await close(c)")
+
+
+# -- what is bound to a closed loop --------------------------------------------------------------
+
+CLOSES = "loop = asyncio.new_event_loop()\n{}\nloop.close()"
+
+
+def assert_explained(result: CellResult, closing: CellResult, line: int) -> None:
+    """Check that the traceback of *result* says where the loop was closed, and shows no frame of ours."""
+    assert result.status == "error"
+    assert "This object belongs to another event loop" in result.traceback
+    assert f"closed at In[{closing.execution_count}], line {line}." in result.traceback
+    assert "loop_health" not in result.traceback
+    assert "_StrandedFuture" not in result.traceback
+
+
+@pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize(
+    "how", ["await use(c)", "asyncio.run(use(c))", "asyncio.new_event_loop().run_until_complete(use(c))"]
+)
+def test_a_client_whose_loop_was_closed_says_so(kernel: KernelDriver, how: str) -> None:
+    closing = kernel.run(
+        CLOSES.format("c = loop.run_until_complete(make())\nloop.run_until_complete(use(c))")
+    )
+
+    result = kernel.execute(how)
+
+    assert_explained(result, closing, 4)
+    kernel.run("del c\nimport gc; gc.collect()")
+
+
+BOUND = {
+    "lock": ("asyncio.Lock()", "acquire()"),
+    "event": ("asyncio.Event()", "wait()"),
+    "queue": ("asyncio.Queue()", "get()"),
+    "semaphore": ("asyncio.Semaphore(1)", "acquire()"),
+}
+
+
+@pytest.mark.parametrize(("make", "wait"), BOUND.values(), ids=BOUND)
+def test_a_lock_or_queue_whose_loop_was_closed_says_so(kernel: KernelDriver, make: str, wait: str) -> None:
+    kernel.run(
+        f"import asyncio\nbound = {make}\n"
+        f"async def waits():\n    await bound.{wait}\n    await bound.{wait}\n"
+        "async def is_bound():\n    await asyncio.wait([asyncio.create_task(waits())], timeout=0.01)"
+    )
+    closing = kernel.run(CLOSES.format("loop.run_until_complete(is_bound())"))
+
+    result = kernel.execute(f"await bound.{wait}")
+
+    assert "is bound to a different event loop" in result.evalue
+    assert_explained(result, closing, 3)
+
+
+@pytest.mark.parametrize("use", ["await left", "async def main(): await left\nasyncio.run(main())"])
+def test_a_task_that_a_closed_loop_has_left_unfinished_says_so(kernel: KernelDriver, use: str) -> None:
+    kernel.run("import asyncio")
+    closing = kernel.run(CLOSES.format("left = loop.create_task(asyncio.sleep(60))"))
+
+    result = kernel.execute(use)
+
+    assert result.evalue.endswith("attached to a different loop")
+    assert_explained(result, closing, 3)
+
+
+def test_the_note_is_there_for_code_that_catches_the_error(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio")
+    closing = kernel.run(CLOSES.format("make_future = loop.create_future"))
+
+    kernel.run("try:\n    await make_future()\nexcept RuntimeError as error:\n    caught = error.__notes__")
+
+    assert f"closed at In[{closing.execution_count}], line 3" in kernel.value("caught[0]")
+    assert kernel.value("len(caught)") == 1
+
+
+def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio\nother = asyncio.new_event_loop()\nwaits = other.create_future()")
+    kernel.run(CLOSES.format("pass"))
+
+    result = kernel.execute("await waits")
+
+    assert result.evalue.endswith("attached to a different loop")
+    assert "belongs to another event loop" not in result.traceback
+    kernel.run("other.close()")
+
+
+def test_unloading_leaves_closed_loops_and_asyncio_as_they_were(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(
+        "import asyncio\ndef changed():\n    base = asyncio.BaseEventLoop\n"
+        "    return (base.create_future.__code__, base.close, asyncio.mixins._LoopBoundMixin._get_loop,\n"
+        "            get_ipython().showtraceback)\n"
+        "stock = changed()"
+    )
+    stock_kernel.run("%load_ext loopnb")
+    stock_kernel.run(CLOSES.format("pass"))
+    assert not stock_kernel.value("any(now == then for now, then in zip(changed(), stock))")
+
+    stock_kernel.run("%unload_ext loopnb")
+
+    assert stock_kernel.value("changed() == stock")
+    assert "belongs to" not in stock_kernel.execute("loop.call_soon(print)").traceback
+    assert stock_kernel.value("type(loop.create_future()) is asyncio.Future")
