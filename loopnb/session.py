@@ -13,7 +13,7 @@ from loopnb.errors import NestingError, NotLoadedError
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
-from loopnb.nesting import entry_points
+from loopnb.nesting import entry_points, nested_runners
 from loopnb.nesting.choice import NestingChoice
 from loopnb.nesting.entry_points import run_nested, set_aside_by, submitting, users_frames
 from loopnb.nesting.scope import engine_of
@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 provenance.passes_over(globals())
 provenance.passes_over(vars(entry_points))
+provenance.passes_over(vars(nested_runners))
 
 _current: list[Session] = []
 

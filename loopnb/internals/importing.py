@@ -16,7 +16,8 @@ class ImportWatch:
 
     A finder that finds nothing itself: it asks the others, and has the loader they come up with
     report. Neither `builtins.__import__` nor any module's `__spec__` is changed, and nothing at
-    all happens at the import of other modules.
+    all happens at the import of other modules. A finder that somebody puts before this one, as
+    pytest does for the plugins it rewrites, may be asked alone: hence `catch_up`.
 
     Args:
         wanted: What to call, by the module's full name.
@@ -24,6 +25,7 @@ class ImportWatch:
 
     def __init__(self, wanted: Mapping[str, Callable[[ModuleType], None]]) -> None:
         self._wanted = wanted
+        self._unreported = set(wanted)
         self.installed = False
 
     def install(self) -> None:
@@ -31,12 +33,21 @@ class ImportWatch:
         if self.installed:
             return
         self.installed = True
+        self._unreported = set(self._wanted)
         sys.meta_path.insert(0, self)
-        for name, report in self._wanted.items():
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Report what has been imported without being seen."""
+        for name in sorted(self._unreported) if self.installed else ():
             module = sys.modules.get(name)
             # While a module's own import is under way its loader reports it.
             if module is not None and not getattr(module.__spec__, "_initializing", False):
-                report(module)
+                self._report(module)
+
+    def _report(self, module: ModuleType) -> None:
+        self._unreported.discard(module.__name__)
+        self._wanted[module.__name__](module)
 
     def restore(self) -> None:
         """Watch no more."""
@@ -67,6 +78,6 @@ class ImportWatch:
                 del loader.exec_module
             load(module)
             if self.installed and module.__name__ == name:
-                self._wanted[name](module)
+                self._report(module)
 
         loader.exec_module = exec_module

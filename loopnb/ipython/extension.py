@@ -21,6 +21,7 @@ from loopnb.ipython.interrupts import Interrupts
 from loopnb.ipython.magics import LoopMagics
 from loopnb.ipython.reports import Reports
 from loopnb.ipython.terminal_guard import hook_terminal
+from loopnb.nesting import foreign
 from loopnb.nesting.entry_points import when_set_aside
 from loopnb.session import Session
 from loopnb.settings import LoopNB
@@ -92,6 +93,7 @@ def _build(shell: Any, parts: ExitStack) -> None:
     else:
         reload = {"load": partial(load, shell), "unload": partial(unload, shell)}
         hook_terminal(shell, session, cells, interrupts, parts, **reload)
+    cells.after.append(foreign.catch_up)
     magics.runner.start()
     parts.callback(magics.runner.stop)
     cells.start()

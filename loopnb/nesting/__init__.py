@@ -61,7 +61,7 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
     Any thread may call it; a loop that runs in another one is given back a moment later. It does
     not block.
     """
-    from loopnb.nesting import entry_points, foreign, scope
+    from loopnb.nesting import entry_points, foreign, nested_runners, scope
 
     scope.unwant(who, loop)
     if scope.only_wanted_by(foreign.WHO):
@@ -69,5 +69,5 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
     scope.detach_unwanted(scope.known_loops())
     if not scope.is_wanted():
         foreign.restore()
-        entry_points.forget_nested_runners()
+        nested_runners.forget_all()
         entry_points.patches.restore()

@@ -7,22 +7,18 @@ running loop is a nested run, and a call for *another* loop sets the running one
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import os
 import sys
-import weakref
 from contextlib import contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
-from loopnb.internals.tasks import runner_tasks
-from loopnb.nesting import closing
-from loopnb.nesting.debugging import DebugRequests
+from loopnb.nesting import closing, foreign, nested_runners
 from loopnb.nesting.scope import engine_for
 
 if TYPE_CHECKING:
@@ -37,11 +33,8 @@ _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
 
 _HIDDEN = (_PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
 
-_debug_requests = DebugRequests()
-_nested_runners: WeakKeyDictionary[asyncio.Runner, WeakSet[asyncio.Task[Any]]] = WeakKeyDictionary()
 #: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
 when_set_aside: list[Callable[[], None]] = []
-_end_of_debug: WeakKeyDictionary[asyncio.Runner, weakref.finalize[..., asyncio.Runner]] = WeakKeyDictionary()
 _set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
 
 
@@ -157,13 +150,20 @@ def _runner_lazy_init(self: asyncio.Runner) -> None:
         with aside(running, None):
             _stock_lazy_init(self)
     else:
-        _begin_nested_runner(self, running)
+        foreign.catch_up()  # it may be the runner of anyio's tests, whose plugin pytest has imported
+        nested_runners.begin(self, running)
+
+
+def _runner_get_loop(self: asyncio.Runner) -> asyncio.AbstractEventLoop:
+    loop = _stock_get_loop(self)
+    nested_runners.ask(self)
+    return loop
 
 
 def _runner_close(self: asyncio.Runner) -> None:
     running = state.running_loop()
-    if self in _nested_runners:
-        _close_nested_runner(self)
+    if nested_runners.is_nested(self):
+        nested_runners.close(self)
     elif running is not None and runners.is_initialized(self):
         with aside(running, runners.loop_of(self)):
             _stock_close(self)
@@ -185,6 +185,7 @@ _stock_run_until_complete = state.BaseEventLoop.run_until_complete
 _stock_run_forever = state.BaseEventLoop.run_forever
 _stock_runner_run = runners.Runner.run
 _stock_lazy_init = runners.Runner._lazy_init  # type: ignore[attr-defined]  # noqa: SLF001  the patched name
+_stock_get_loop = runners.Runner.get_loop
 _stock_close = runners.Runner.close
 
 _run_patch = CodePatch(
@@ -194,6 +195,7 @@ patches = PatchSet(
     _run_patch,
     Patch(runners.Runner, "run", _runner_run),
     Patch(runners.Runner, "_lazy_init", _runner_lazy_init),
+    Patch(runners.Runner, "get_loop", _runner_get_loop),
     Patch(runners.Runner, "close", _runner_close),
     Patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
     Patch(state.BaseEventLoop, "run_forever", _run_forever),
@@ -219,7 +221,7 @@ def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) 
     coro = runners.as_coroutine(main)
     if debug is None:
         return _run_on(engine, running.create_task(coro))
-    with _debug_requests.during(running, debug):
+    with nested_runners.debug_requests.during(running, debug):
         return _run_on(engine, running.create_task(coro))
 
 
@@ -242,12 +244,13 @@ def _run_on(engine: Handoff, task: asyncio.Future[Any], *, owned: bool = True) -
 
 def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
     engine = engine_for(loop, "run_until_complete()")
-    if type(future) is CoroutineType:  # nearly always: what `ensure_future` makes of it, sooner
+    # Nearly always: what `ensure_future` makes of it, sooner.
+    if type(future) is CoroutineType and nested_runners.asked.get() is None:
         is_new = True
         future = loop.create_task(future)
     else:
         is_new = not asyncio.isfuture(future)
-        future = asyncio.ensure_future(future, loop=loop)
+        future = nested_runners.ensure_future(future, loop)
     if is_new:
         state.silence_destroyed_warning(future)
     return _run_on(engine, future, owned=is_new)
@@ -265,57 +268,14 @@ def _nested_runner_run(
     engine = engine_for(loop, "Runner.run()")
     if sys.version_info < (3, 14):
         coro = runners.as_coroutine(coro)
-        runner.get_loop()
+        _stock_get_loop(runner)
     else:
-        runner.get_loop()
+        _stock_get_loop(runner)
         coro = runners.as_coroutine(coro)
-    task = loop.create_task(coro, context=context or runners.context_of(runner))
-    if runner in _nested_runners:  # else it was begun outside the loop, and ends what it began there
-        _nested_runners[runner].add(task)
-    return _run_on(engine, task)
-
-
-def _begin_nested_runner(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
-    spawned: WeakSet[asyncio.Task[Any]] = WeakSet()
-    context = contextvars.copy_context()
-    context.run(runner_tasks.set, spawned)
-    runners.initialize(runner, loop, context)
-    _nested_runners[runner] = spawned
-    asked = object()
-    _debug_requests.begin(asked, loop, runners.debug_of(runner))
-    _end_of_debug[runner] = weakref.finalize(runner, _debug_requests.end, asked, loop)
-
-
-def _close_nested_runner(runner: asyncio.Runner) -> None:
-    """End what was spawned in *runner*, and only that: the loop stays."""
-    spawned = _nested_runners.pop(runner)
-    loop = runners.loop_of(runner)
-    assert loop is not None
-    left = [task for task in spawned if not task.done()]
-    for task in left:
-        task.cancel()
-    try:
-        if left:
-            loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            _report_failures(loop, left)
-    finally:
-        _end_of_debug.pop(runner)()
-        runners.finish(runner)
-
-
-def forget_nested_runners() -> None:
-    """Close the runners that run nested, but for their tasks: the stock `close` would end the loop's."""
-    for runner in list(_nested_runners):
-        del _nested_runners[runner]
-        _end_of_debug.pop(runner)()
-        runners.finish(runner)
-
-
-def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            message = "unhandled exception during asyncio.run() shutdown"
-            loop.call_exception_handler({"message": message, "exception": error, "task": task})
+    with nested_runners.spawning(runner, context):
+        task = loop.create_task(coro, context=context or runners.context_of(runner))
+        nested_runners.own(runner, task)
+        return _run_on(engine, task)
 
 
 # -- other loops ---------------------------------------------------------------------------------

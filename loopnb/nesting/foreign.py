@@ -28,10 +28,11 @@ WHO = "nest_asyncio"
 
 _PATCHERS = ("nest_asyncio", "nest_asyncio2")
 _ANYIO = "anyio._core._eventloop"
+_ANYIOS_ASYNCIO = "anyio._backends._asyncio"
 _UVLOOP = "uvloop"
 
 _patches: dict[str, CodePatch] = {}
-_methods: list[Patch] = []  # of uvloop's loops
+_methods: list[Patch] = []  # of uvloop's loops, and of anyio's test runner
 _undone: list[Patch] = []
 _applied: dict[Applied, None] = {}
 
@@ -123,6 +124,25 @@ def _patch_uvloop(module: ModuleType) -> None:
         _methods.append(patch)
 
 
+def _patch_anyios_tests(module: ModuleType) -> None:
+    """Let anyio's pytest plugin run async fixtures inside a running loop.
+
+    It takes that for a test that asks for one of its own fixtures, and refuses.
+    """
+    from loopnb.nesting import nested_runners
+
+    if not hasattr(module.TestRunner, "is_running"):  # earlier versions do not ask
+        return
+    stock = module.TestRunner.is_running
+
+    def is_running(self: Any) -> bool:
+        return nested_runners.is_inside() and bool(stock(self))
+
+    patch = Patch(module.TestRunner, "is_running", is_running)
+    patch.install()
+    _methods.append(patch)
+
+
 def _patch(module: ModuleType, function: FunctionType, replacement: Any) -> None:
     patch = CodePatch(function, cast("FunctionType", replacement))
     patch.install()
@@ -133,6 +153,7 @@ _watch = ImportWatch(
     {
         _UVLOOP: _patch_uvloop,
         _ANYIO: lambda module: _patch(module, module.run, _anyio_run_instead),
+        _ANYIOS_ASYNCIO: _patch_anyios_tests,
         **{name: lambda module: _patch(module, module.apply, _apply_instead) for name in _PATCHERS},
     }
 )
@@ -148,6 +169,11 @@ def install() -> None:
         _undone.extend(Patch(*changed) for changed in state.reentrant_methods(kind))
     for patch in _undone:
         patch.install()
+
+
+def catch_up() -> None:
+    """Reach those packages that were imported behind our back."""
+    _watch.catch_up()
 
 
 def restore() -> None:

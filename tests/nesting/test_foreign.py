@@ -149,3 +149,20 @@ if INSTALLED:  # a stand-in could not show what the real ones do to a loop
         )  # fmt: skip
         assert ran.stderr == ""
         assert ran.stdout.splitlines() == [package, "[0.01, 0.03, 0.1]", "True", "True"]
+
+
+def test_anyios_test_runner_is_busy_inside_itself_only() -> None:
+    kind = importlib.import_module("anyio._backends._asyncio").TestRunner
+    patched = kind.is_running
+
+    async def main() -> tuple[bool, bool]:
+        with kind() as runner:
+
+            async def asks() -> bool:
+                return bool(runner.is_running())
+
+            return runner.is_running(), runner.run_fixture(asks, {})
+
+    assert asyncio.run(main()) == (False, True)
+    nesting.remove()
+    assert kind.is_running is not patched
