@@ -162,10 +162,35 @@ def test_an_interrupt_ends_the_test_run_and_leaves_the_notebooks_tasks(kernel: K
     assert_untouched(kernel)
 
 
-def test_a_library_that_pytest_has_imported_is_reached(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
-        "import asyncio, pytest, ipytest\nipytest.autoconfig(addopts=['-p', 'no:cacheprovider'])"
-    )
-    fresh_kernel.run("%%ipytest\ndef test_imports_anyio():\n    import anyio")
+IPYTEST = "import asyncio, pytest, ipytest\nipytest.autoconfig(addopts=['-p', 'no:cacheprovider'])"
+
+
+def test_anyio_nests_where_pytest_has_imported_it(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(IPYTEST)
+    run_tests(fresh_kernel, "%%ipytest -W ignore\ndef test_nothing(): pass")
 
     assert fresh_kernel.run("import anyio\nanyio.run(anyio.sleep, 0.001)\n'nested'").result == "'nested'"
+
+
+def test_anyios_fixtures_run_where_pytest_imports_it(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(IPYTEST)
+
+    said = run_tests(
+        fresh_kernel,
+        """
+%%ipytest -p no:asyncio -W ignore
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.fixture
+async def five(anyio_backend):
+    return 5
+
+@pytest.mark.anyio
+async def test_anyio(five):
+    assert five == 5
+""",
+    )
+
+    assert "1 passed" in said
