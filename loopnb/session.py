@@ -162,7 +162,7 @@ class Session:
             )
         if self.owner.is_home() and not self.loop.is_running():
             return self._wait_outside(self.spawn(coro, name=name), timeout)
-        return self._wait_from_thread(coro, timeout, name)
+        return self._wait_from_thread(lambda: self._create_task(coro, name), timeout)
 
     def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start *coro* as a task of the persistent loop; see `loopnb.spawn`."""
@@ -179,6 +179,8 @@ class Session:
         """Wait in a nested run for *task*, which was made for this wait, and return its result."""
         if self.owner.is_inside():
             return self._wait_inside(task, timeout)
+        if not self.owner.is_home():
+            return self._wait_from_thread(lambda: task, timeout)
         return self._wait_outside(task, timeout)
 
     def deadline(self, task: asyncio.Task[Any], timeout: float | None) -> Deadline:
@@ -207,13 +209,13 @@ class Session:
             raise
 
     def _submit(self, coro: Coroutine[Any, Any, T]) -> T:
-        return self._wait_from_thread(coro, None, None)
+        return self._wait_from_thread(lambda: self._create_task(coro, None), None)
 
-    def _wait_from_thread(self, coro: Coroutine[Any, Any, T], timeout: float | None, name: str | None) -> T:
-        """Submit *coro* and wait; on a service thread of the kernel that goes on with its messages."""
+    def _wait_from_thread(self, get_task: Callable[[], asyncio.Task[T]], timeout: float | None) -> T:
+        """Wait for a task got on the loop; a service thread of the kernel goes on with its messages."""
 
         async def awaited() -> T:
-            task = self._create_task(coro, name)
+            task = get_task()
             with self.deadline(task, timeout):
                 return await task
 

@@ -92,6 +92,8 @@ class Aloop:
             return lines
         if not self._shell.autoawait:  # then IPython runs no `await` cells; the magic nests
             return lines
+        if not self._session.owner.is_home():  # a subshell awaits on a loop of its own; the magic submits
+            return lines
         line, body = lines[0].strip().removeprefix(_MAGIC), "".join(lines[1:])
         self._compile(body, "".join(lines))
         return _AWAIT_CELL.format(line=line, body=body).splitlines(keepends=True)

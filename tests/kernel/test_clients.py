@@ -126,13 +126,18 @@ def test_two_nested_runs_use_clients_at_the_same_time(kernel: KernelDriver, kind
 
 
 @pytest.mark.usefixtures("kind")
-def test_a_run_in_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> None:
-    kernel.run("c = asyncio.run(make())\nhere = await use(c)")
+def test_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> None:
+    kernel.run("c = asyncio.run(make())\nused = {await use(c)}")
+    subshell = kernel.create_subshell()
 
-    result = kernel.execute("there = asyncio.run(use(c))", subshell_id=kernel.create_subshell())
+    for code in (
+        "used.add(asyncio.run(use(c)))",
+        "%aloop -o line use(c)",
+        "%%aloop -t 10\nused.add(await use(c))",
+    ):
+        kernel.execute(code, subshell_id=subshell).expect_ok()
 
-    result.expect_ok()
-    assert kernel.value("there == here")
+    assert kernel.value("len(used | {line})") == 1
     kernel.run("await close(c)")
 
 
