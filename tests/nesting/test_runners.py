@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +70,20 @@ def test_what_was_run_on_the_loop_without_asking_the_runner_lives_on() -> None:
         return alive
 
     assert asyncio.run(main())
+
+
+def test_a_future_of_another_loop_is_refused_as_without_nesting() -> None:
+    other = asyncio.new_event_loop()
+    future = other.create_future()
+
+    async def main() -> None:
+        with asyncio.Runner() as runner:
+            for loop in (asyncio.get_running_loop(), runner.get_loop()):
+                with pytest.raises(ValueError, match="belongs to a different loop"):
+                    loop.run_until_complete(future)
+
+    asyncio.run(main())
+    other.close()
 
 
 def in_order(first: asyncio.Runner, second: asyncio.Runner) -> None:
