@@ -75,7 +75,7 @@ def run_tests() -> Outcome:
         left_out = ["tests/browser: no Chromium was found, and none could be installed"]
         arguments = ["--ignore=tests/browser"]
     print(f"Browser: {chromium or 'none'}", flush=True)
-    print(f"Servers not there: {', '.join(servers.ensure()) or 'none'}", flush=True)
+    print(f"Servers that could not be had: {', '.join(servers.ensure()) or 'none'}", flush=True)
     passed, reports = _run_pytest(arguments, beside=chromium is not None and not sys.argv[1:])
     detail, skipped = _read_reports(reports)
     left_out += skipped
