@@ -184,8 +184,8 @@ class Session:
         return self._wait_outside(task, timeout)
 
     def deadline(self, task: asyncio.Task[Any], timeout: float | None) -> Deadline:
-        """Return a deadline that cancels *task*, and says where it was waiting."""
-        return Deadline(self.loop, task, timeout, self._where)
+        """Return a deadline that cancels *task*, of any loop, and says where it was waiting."""
+        return Deadline(task.get_loop(), task, timeout, self._where)
 
     def _wait_inside(self, task: asyncio.Task[T], timeout: float | None) -> T:
         if self.nesting.name == "off":

@@ -59,7 +59,8 @@ class LoopNB(Configurable):
         2.0,
         help="""
         Seconds that tasks, async generators and executor threads each have to end in when the
-        kernel is shut down or restarted. What has not ended by then is named in the log.
+        kernel is shut down or restarted. What has not ended by then is named in the log. As long
+        the executor threads of `%%aloop --fresh` have at the end of its cell.
 
         Default 2.0. 0 does not wait.
         """,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from loopnb.ipython.background import Background
+from loopnb.ipython.fresh import FreshRuns
 from loopnb.ipython.options import parse, split_line
 from loopnb.ipython.source import Ended, compile_body, compile_expression
 from loopnb.session import users_frames
@@ -67,6 +68,7 @@ class Aloop:
         self._interrupts = interrupts
         self._parser = parser
         self._background = Background(shell, session)
+        self._fresh = FreshRuns(shell, session, cells)
         self.transform.__func__.has_side_effects = True  # type: ignore[attr-defined]  # IPython reads it
 
     def start(self) -> None:
@@ -101,6 +103,9 @@ class Aloop:
     async def run_cell(self, line: str, body: str) -> None:
         """Run a plain `%%aloop` cell in the task of the cell that awaits this."""
         options, source = self._read_cell(line, body)
+        if options.is_fresh:
+            self._show(options, source, self._run_fresh(options, source))
+            return
         task = await self._start(options, source)
         if options.is_background:
             self._store(options, task)
@@ -114,9 +119,7 @@ class Aloop:
             if self._interrupts.was_interrupted(asyncio.current_task()):
                 raise KeyboardInterrupt().with_traceback(error.__traceback__) from None
             raise
-        self._store(options, value)
-        if not source.is_quiet:
-            self._shell.displayhook(value)
+        self._show(options, source, value)
 
     def run_nested(self, line: str, body: str | None) -> Any:
         """Run the magic by a nested run and return its value."""
@@ -124,8 +127,11 @@ class Aloop:
             options, source = self._read_line(line)
         else:
             options, source = self._read_cell(line, body)
-        task = self._session.run(self._start(options, source))
-        value = task if options.is_background else self._wait(task, options)
+        if options.is_fresh:
+            value = self._run_fresh(options, source)
+        else:
+            task = self._session.run(self._start(options, source))
+            value = task if options.is_background else self._wait(task, options)
         self._store(options, value)
         return None if source.is_quiet else value
 
@@ -167,17 +173,28 @@ class Aloop:
         cell = provenance.current_cell.get()
         if options.is_background and not options.keeps:
             await self._background.end_earlier_run(options, cell, source)
-        coro: Any = source.run(
-            self._shell.user_global_ns, self._shell.user_ns, in_background=options.is_background
-        )
-        # What lists and reprs show: the cell, not the function of ours that runs it.
-        coro.__name__ = coro.__qualname__ = str(cell) if cell is not None else "%aloop"
-        task = self._session.spawn(coro, name=options.name)
+        task = self._session.spawn(self._make_coro(options, source), name=options.name)
         if source.codes:
             self._session.tracker.relocate(task, source.codes[0])
         if options.is_background:
             self._background.add(task, options, cell, source)
         return task
+
+    def _make_coro(self, options: AloopOptions, source: Source) -> Any:
+        coro: Any = source.run(
+            self._shell.user_global_ns, self._shell.user_ns, in_background=options.is_background
+        )
+        # What lists and reprs show: the cell, not the function of ours that runs it.
+        coro.__name__ = coro.__qualname__ = str(provenance.current_cell.get() or "%aloop")
+        return coro
+
+    def _run_fresh(self, options: AloopOptions, source: Source) -> Any:
+        return self._fresh.run(self._make_coro(options, source), options, source)
+
+    def _show(self, options: AloopOptions, source: Source, value: Any) -> None:
+        self._store(options, value)
+        if not source.is_quiet:
+            self._shell.displayhook(value)
 
     def _store(self, options: AloopOptions, value: Any) -> None:
         if options.out is not None:

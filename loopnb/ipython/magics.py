@@ -53,6 +53,7 @@ class LoopMagics(Magics):
     @argument("-o", "--out", metavar="VAR", help="Store the value, or with -b the task, in this variable.")
     @argument("--keep", action="store_true", help="With -b: leave the cell's earlier run running.")
     @argument("--replace", action="store_true", help="With -b: end another cell's task of that name.")
+    @argument("--fresh", action="store_true", help="Run on a new loop, closed in order afterwards.")
     @argument("code", nargs="*", help="What %%aloop awaits; everything behind the options, as typed.")
     @no_var_expand
     def aloop(self, line: str, cell: str | None = None) -> Any:
@@ -62,6 +63,10 @@ class LoopMagics(Magics):
         `await` at top level; the loop goes on meanwhile. The namespace is shared: a background cell
         sets and reads the same variables as all other cells, at any time. With -b, running the cell
         again ends its earlier run first; its output goes to the cell that started it.
+
+        With --fresh it runs on a loop of its own. The persistent loop stands still meanwhile. At the end
+        the tasks left on the fresh loop are cancelled and clean up, then its async generators and its
+        executor's threads end.
         """
         assert self.runner is not None
         try:

@@ -29,6 +29,7 @@ class AloopOptions:
         out: Variable that receives the value, or the task of a background run.
         keeps: Leave the earlier run of a background cell running.
         replaces: End another cell's task of that name.
+        is_fresh: Run on a new loop, which is closed afterwards.
     """
 
     name: str | None
@@ -37,6 +38,7 @@ class AloopOptions:
     out: str | None
     keeps: bool = False
     replaces: bool = False
+    is_fresh: bool = False
 
 
 def split_line(line: str) -> tuple[list[str], str]:
@@ -78,11 +80,29 @@ def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
         raise UsageError("%aloop: -n takes a name, and it is empty. Leave it out for a default one.")
     if args.out is not None and (not args.out.isidentifier() or keyword.iskeyword(args.out)):
         raise UsageError(f"%aloop: -o takes the name of a variable, and {args.out!r} cannot be one.")
+    _check_background(args)
+    return AloopOptions(
+        args.name,
+        args.background,
+        _seconds(args.timeout),
+        args.out,
+        keeps=args.keep,
+        replaces=args.replace,
+        is_fresh=args.fresh,
+    )
+
+
+def _check_background(args: Any) -> None:
+    if args.background and args.fresh:
+        raise UsageError(
+            "%%aloop: a fresh loop is closed at the end of its cell, so nothing on it can go on in the "
+            "background. Leave out -b, or --fresh; or give the loop a thread, from a cell with -b: "
+            "await asyncio.to_thread(asyncio.run, main())."
+        )
     if (args.keep or args.replace) and not args.background:
         raise UsageError("%%aloop: --keep and --replace are about background runs; add -b.")
     if args.keep and args.replace:
         raise UsageError("%%aloop: --keep leaves the earlier run running, --replace ends it. Choose one.")
-    return AloopOptions(args.name, args.background, _seconds(args.timeout), args.out, args.keep, args.replace)
 
 
 def _seconds(text: str | None) -> float | None:

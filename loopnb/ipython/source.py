@@ -28,12 +28,14 @@ class Source:
         is_quiet: The last expression ends with a semicolon: its value is not displayed.
         is_expression: It is the expression of a line, whose value is what matters.
         text: As it was compiled.
+        filename: What stands for a file in tracebacks.
     """
 
     def __init__(
         self,
         codes: list[CodeType],
         text: str,
+        filename: str,
         *,
         has_value: bool,
         is_quiet: bool = False,
@@ -41,6 +43,7 @@ class Source:
     ) -> None:
         self.codes = codes
         self.text = text
+        self.filename = filename
         self.has_value = has_value
         self.is_quiet = is_quiet
         self.is_expression = is_expression
@@ -113,7 +116,7 @@ def compile_body(shell: Any, body: str, *, count: int, raw_cell: str | None = No
     if last is not None:
         codes.append(_compile(shell, ast.Expression(last.value), name, "eval"))
     quiet = shell.displayhook.semicolon_at_end_of_expression(body)
-    return Source(codes, text, has_value=last is not None, is_quiet=quiet)
+    return Source(codes, text, name, has_value=last is not None, is_quiet=quiet)
 
 
 def compile_expression(shell: Any, expression: str, *, count: int) -> Source:
@@ -127,7 +130,7 @@ def compile_expression(shell: Any, expression: str, *, count: int) -> Source:
     name = shell.compile.cache(expression, count)
     tree = shell.compile.ast_parse(expression, filename=name, symbol="eval")
     code = _compile(shell, tree, name, "eval")
-    return Source([code], expression, has_value=True, is_quiet=quiet, is_expression=True)
+    return Source([code], expression, name, has_value=True, is_quiet=quiet, is_expression=True)
 
 
 def _checked(value: Any) -> Awaitable[Any]:

@@ -75,6 +75,11 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
     return users
 
 
+def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
+    """Return *tb* without the frames of this package and of asyncio that it begins with."""
+    return state.without_frames_of(tb, lambda filename: filename.startswith(_HIDDEN))
+
+
 # -- what the patched names run ------------------------------------------------------------------
 #
 # `except ...: raise` does not put its own frame back into the traceback, so once the frames below
@@ -282,12 +287,19 @@ def _nested_runner_run(
 
 
 @contextmanager
-def aside(running: asyncio.AbstractEventLoop, other: asyncio.AbstractEventLoop | None) -> Iterator[None]:
-    """Set the running loop aside while *other* runs in this thread, as it would without a kernel."""
+def aside(
+    running: asyncio.AbstractEventLoop,
+    other: asyncio.AbstractEventLoop | None,
+    place: tuple[str, int] | None = None,
+) -> Iterator[None]:
+    """Set the running loop aside while *other* runs in this thread, as it would without a kernel.
+
+    *place* is the file and line that did so; None for where the caller is.
+    """
     if other is not None and other.is_running():
         yield  # it runs elsewhere, or below us: the stock error says so
         return
-    _set_aside[running] = users_place()
+    _set_aside[running] = place or users_place()
     try:
         with state.set_aside(running):
             for check in when_set_aside:

@@ -40,6 +40,8 @@ def test_loading_prints_nothing(stock_terminal: Terminal) -> None:
         "%%aloop\nawait asyncio.sleep(0.01)\n'a value'",
         "%%aloop -t 10 -n named\nasyncio.run(asyncio.sleep(0.01))\n'a value'",
         "%%time\n%%aloop\nawait asyncio.sleep(0.01)\n'a value'",
+        "%%aloop --fresh\nawait asyncio.sleep(0.01)\n'a value'",
+        "%aloop --fresh asyncio.sleep(0.01, 'a value')",
         "await loopnb.spawn(asyncio.sleep(0.01, 'a value'))",
         "await asyncio.to_thread(loopnb.run, asyncio.sleep(0.01, 'a value'))",
     ],

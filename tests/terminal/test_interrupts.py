@@ -18,6 +18,7 @@ SAY_SOON = "asyncio.get_running_loop().call_soon(print, 'wai' + 'ting')"
 MINUTE = f"async def minute():\n    {SAY_SOON}; await asyncio.sleep(60)"
 WAITS = {
     "aloop": "%%aloop\nawait minute()",
+    "aloop on a fresh loop": "%%aloop --fresh\nawait minute()",
     "await": "await minute()",
     "await of a gather": "await asyncio.gather(asyncio.sleep(60), minute())",
     "nested run": "asyncio.run(minute())",

@@ -1,0 +1,158 @@
+"""A loop of its own for one run, closed in order afterwards.
+
+`asyncio.Runner` does nearly this. But it waits for a leftover that swallows its cancellation, and
+for a busy executor thread up to Python 3.11, without an answer to an interrupt; and what it could
+not end it does not name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals.asyncio_state import silence_destroyed_warning
+from loopnb.internals.tasks import make_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from contextlib import AbstractContextManager
+
+#: Seconds that idle executor threads need to end in.
+_MOMENT = 0.1
+
+
+class FreshLoop:
+    """A new event loop that runs one task to its end, in the thread of whoever calls.
+
+    No loop may run in that thread meanwhile: whoever calls sets the running one aside.
+
+    Args:
+        loop: The loop, which belongs to this object from now on.
+        interruptible: Has an interrupt end a future while the block runs: a task is cancelled.
+        tell: Told in one line of each thing that did not end in order.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        interruptible: Callable[[asyncio.Future[Any]], AbstractContextManager[None]],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._interruptible = interruptible
+        self._tell = tell
+        self._fatal: BaseException | None = None
+        # Made here, since only its owner can wait for its threads and stop waiting, on every version.
+        self._executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+        self._loop.set_default_executor(self._executor)
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
+        """Make the task that is to be run; a `cancel()` reaches it also while it runs nested."""
+        return make_task(self._loop, coro, name=name)
+
+    def run(self, task: asyncio.Task[Any]) -> None:
+        """Turn the loop until *task* has ended. Blocks the thread.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: Raised in a step of another task, or in a callback.
+        """
+        with self._interruptible(task):
+            self._loop.run_until_complete(self._end_of([task]))
+
+    def close(self, grace: float) -> BaseException | None:
+        """End the tasks, then async generators, then the executor; close the loop. Blocks the thread.
+
+        Tasks and generators are waited for until they have ended or an interrupt comes: what it
+        cuts short is told. Threads cannot be cancelled, and nobody can get their results any more.
+
+        Args:
+            grace: Seconds that the executor's threads have to end in.
+
+        Returns:
+            The KeyboardInterrupt or SystemExit that has come meanwhile, if one has.
+        """
+        try:
+            self._end_tasks()
+            self._end_generators()
+            self._end_executor(grace)
+        finally:
+            self._loop.close()
+        return self._fatal
+
+    def _end_tasks(self) -> None:
+        failed: list[asyncio.Task[Any]] = []
+        # Again, until there is none: a task that cleans up may spawn another.
+        while self._fatal is None and (left := asyncio.all_tasks(self._loop)):
+            for task in left:
+                task.cancel()
+            self._wait_for(left)
+            failed += [task for task in left if _has_failed(task)]
+        for task in asyncio.all_tasks(self._loop):
+            silence_destroyed_warning(task)  # it is named here
+            self._tell(f"task {task.get_name()!r} of the fresh loop was cancelled and did not end.")
+        for task in failed:
+            self._tell(f"task {task.get_name()!r} of the fresh loop failed at the end: {task.exception()!r}")
+
+    def _end_generators(self) -> None:
+        ending = self._loop.create_task(self._loop.shutdown_asyncgens())
+        self._wait_for([ending])
+        if not ending.done():
+            silence_destroyed_warning(ending)
+            self._tell("async generators of the fresh loop did not end.")
+
+    def _end_executor(self, grace: float) -> None:
+        ended = self._loop.create_future()
+
+        def set_ended() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        def end() -> None:
+            self._executor.shutdown()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(set_ended)
+
+        threading.Thread(target=end, name="loopnb-fresh-executor", daemon=True).start()
+        timer = self._loop.call_later(_MOMENT if self._fatal else max(grace, _MOMENT), ended.cancel)
+        self._wait_for([ended])
+        timer.cancel()
+        if ended.cancelled() or not ended.done():
+            self._tell(
+                "a thread of the fresh loop's executor is still working. It goes on, and nobody waits for it."
+            )
+
+    def _wait_for(self, futures: Iterable[asyncio.Future[Any]]) -> None:
+        """Turn the loop until all *futures* are done, or an interrupt comes."""
+        waiting = self._end_of(futures)
+        with contextlib.suppress(asyncio.CancelledError):
+            while not waiting.done():
+                try:
+                    with self._interruptible(waiting):
+                        self._loop.run_until_complete(waiting)
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self._fatal = error
+                    if isinstance(error, KeyboardInterrupt):
+                        return
+        if waiting.cancelled() and self._fatal is None:
+            self._fatal = KeyboardInterrupt()
+
+    def _end_of(self, futures: Iterable[asyncio.Future[Any]]) -> asyncio.Future[None]:
+        """Return a future that is done when all *futures* are: no task, which user code could see."""
+        pending = set(futures)
+        ended = self._loop.create_future()
+
+        def note(future: asyncio.Future[Any]) -> None:
+            pending.discard(future)
+            if not pending and not ended.done():
+                ended.set_result(None)
+
+        for future in list(pending):
+            future.add_done_callback(note)
+        return ended
+
+
+def _has_failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None

@@ -1,0 +1,238 @@
+"""`%%aloop --fresh`: a cell on a loop of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.wire import WaitTimedOutError
+
+if TYPE_CHECKING:
+    from tests.kernel.driver import KernelDriver
+
+
+@pytest.fixture(autouse=True)
+def imports(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio, loopnb, threading, time\nvalue = None\nkernels = asyncio.get_running_loop()")
+
+
+def goes_on(kernel: KernelDriver) -> bool:
+    """Run something on the kernel's loop."""
+    return kernel.run("await asyncio.sleep(0, asyncio.get_running_loop() is kernels)").result == "True"
+
+
+def test_it_runs_on_a_loop_of_its_own_which_is_closed_afterwards(kernel: KernelDriver) -> None:
+    cell = kernel.run("%%aloop --fresh\nawait asyncio.sleep(0.01)\nvalue = asyncio.get_running_loop()\n6")
+
+    assert cell.result == "6"
+    assert kernel.value("value is not kernels and value.is_closed()")
+    assert goes_on(kernel)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("%aloop --fresh asyncio.sleep(0.01, 'a value')", "'a value'"),
+        ("%%time\n%%aloop --fresh\nawait asyncio.sleep(0.01, 'a value')", "'a value'"),
+        ("%%aloop --fresh\nx = %sx echo shell\nawait asyncio.sleep(0)\nx[0]", "'shell'"),
+        ("%%aloop --fresh\nawait asyncio.sleep(0, 6);", ""),
+        ("%%aloop --fresh -n mine\nasyncio.current_task().get_name()", "'mine'"),
+        ("%%aloop --fresh\nasyncio.run(asyncio.sleep(0.01, 'nested'))", "'nested'"),
+        ("%%aloop --fresh\n%aloop --fresh asyncio.sleep(0.01, 'another')", "'another'"),
+        ("%%aloop --fresh\nlen(asyncio.all_tasks())", "1"),
+    ],
+)
+def test_it_is_a_cell_like_others(kernel: KernelDriver, cell: str, shown: str) -> None:
+    assert kernel.run(cell).result == shown
+
+
+def test_it_stores_its_value(kernel: KernelDriver) -> None:
+    kernel.run("%%aloop --fresh -o value\nawait asyncio.sleep(0, 'stored')")
+
+    assert kernel.value("value") == "stored"
+
+
+def test_the_kernels_loop_is_set_aside_meanwhile(kernel: KernelDriver) -> None:
+    cell = kernel.run("%%aloop --fresh\nawait asyncio.sleep(0)\n%loopnb")
+
+    assert f"set aside by In[{cell.execution_count}], line 1" in cell.stdout
+    assert kernel.value("loopnb.status().condition") != "set aside"
+
+
+def test_errors_look_as_in_a_plain_cell(kernel: KernelDriver) -> None:
+    kernel.run("def inner():\n    1 / 0")
+
+    result = kernel.execute("%%aloop --fresh\nawait asyncio.sleep(0)\ninner()")
+
+    assert result.ename == "ZeroDivisionError"
+    assert "----> 3 inner()" in result.traceback
+    assert "loopnb" not in result.traceback
+    assert "asyncio/" not in result.traceback
+    assert goes_on(kernel)
+
+
+def test_a_timeout_says_where_it_was_waiting(kernel: KernelDriver) -> None:
+    result = kernel.execute("%%aloop --fresh -t 0.05 -n slow\nawait asyncio.sleep(9)")
+
+    assert result.ename == "TimeoutError"
+    assert "'slow'" in result.evalue
+    assert "sleep() at In[" in result.evalue
+
+
+def test_in_the_background_it_is_refused(kernel: KernelDriver) -> None:
+    result = kernel.execute("%%aloop --fresh -b\nawait asyncio.sleep(0)")
+
+    assert result.ename == "UsageError"
+    assert "Leave out -b" in result.evalue
+
+
+LEAVES_MUCH = """\
+%%aloop --fresh
+value = []
+async def one_by_one():
+    try:
+        yield
+    finally:
+        await asyncio.sleep(0.01)
+        value.append('generator')
+async def again():
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0.01)
+        value.append('second task')
+async def left():
+    try:
+        await asyncio.sleep(60)
+    finally:
+        asyncio.create_task(again())
+        await asyncio.sleep(0.01)
+        value.append('task')
+tasks = asyncio.create_task(left()), asyncio.create_task(asyncio.sleep(60))
+half_read = one_by_one()
+await anext(half_read)
+asyncio.get_running_loop().run_in_executor(None, lambda: (time.sleep(0.2), value.append('thread')))
+await asyncio.sleep(0)
+"""
+
+
+def test_what_it_leaves_ends_in_order(kernel: KernelDriver) -> None:
+    cell = kernel.run(LEAVES_MUCH)
+
+    assert [what for what in kernel.value("value") if what != "second task"] == [
+        "task",
+        "generator",
+        "thread",
+    ]
+    assert cell.stderr == ""
+    assert "destroyed" not in kernel.log()
+
+
+def test_what_fails_at_the_end_is_told(kernel: KernelDriver) -> None:
+    cell = kernel.run(
+        "%%aloop --fresh\nasync def left():\n    try:\n        await asyncio.sleep(60)\n    finally:\n"
+        "        1 / 0\ntask = asyncio.create_task(left(), name='fails')\nawait asyncio.sleep(0)"
+    )
+
+    assert "task 'fails' of the fresh loop failed at the end: ZeroDivisionError" in cell.stderr
+
+
+def test_a_busy_thread_does_not_hold_the_cell_up_for_ever(kernel: KernelDriver) -> None:
+    kernel.run("%config LoopNB.shutdown_grace = 0.2\nend = threading.Event()")
+    try:
+        cell = kernel.run("%%aloop --fresh\nasyncio.get_running_loop().run_in_executor(None, end.wait, 60);")
+    finally:
+        kernel.run("end.set()\n%config LoopNB.shutdown_grace = 2.0")
+
+    assert "a thread of the fresh loop's executor is still working" in cell.stderr
+
+
+SAY = "print('waits', flush=True)"
+SAY_SOON = "asyncio.get_running_loop().call_soon(lambda: print('waits', flush=True))"
+WAITS = {
+    "await": f"%%aloop --fresh\n{SAY_SOON}\nawait asyncio.sleep(60)",
+    "plain code": f"%%aloop --fresh\n{SAY}\ntime.sleep(60)",
+    "thread": f"%%aloop --fresh\nend = threading.Event()\n{SAY_SOON}\nawait asyncio.to_thread(end.wait, 60)",
+    "nested run": f"%%aloop --fresh\n{SAY_SOON}\nasyncio.run(asyncio.sleep(60))",
+    "under another magic": f"%%time\n%%aloop --fresh\n{SAY_SOON}\nawait asyncio.sleep(60)",
+    "leftover that swallows its cancellation": (
+        "%%aloop --fresh\nasync def left():\n    while True:\n        try:\n"
+        "            await asyncio.sleep(60)\n"
+        f"        except asyncio.CancelledError:\n            {SAY_SOON}\n"
+        "task = asyncio.create_task(left())\nawait asyncio.sleep(0)"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", WAITS.values(), ids=WAITS)
+def test_an_interrupt_ends_it_and_the_kernels_loop_goes_on(kernel: KernelDriver, code: str) -> None:
+    cell = kernel.start(code)
+    cell.wait_output("waits")
+    interrupted_at = time.monotonic()
+
+    kernel.interrupt()
+
+    result = cell.wait()
+    # The waits last a minute: the bound is far from that, and far above the half second we promise.
+    assert time.monotonic() - interrupted_at < 5
+    assert result.ename == "KeyboardInterrupt"
+    assert "loopnb" not in result.traceback
+    assert goes_on(kernel)
+    kernel.run("'end' in globals() and end.set();")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"async def blocks():\n    {SAY}\n    time.sleep(60)\nawait asyncio.create_task(blocks())",
+        f"{SAY}\nwhile True:\n    try:\n        await asyncio.sleep(60)\n"
+        "    except asyncio.CancelledError:\n        pass",
+    ],
+    ids=["blocked step", "swallowed cancellation"],
+)
+def test_a_second_interrupt_ends_what_the_first_could_not(kernel: KernelDriver, code: str) -> None:
+    cell = kernel.start(f"%%aloop --fresh\n{code}")
+    cell.wait_output("waits")
+
+    while not cell.is_done:  # a blocked kernel cannot say that it has seen the first
+        kernel.interrupt()
+        with contextlib.suppress(WaitTimedOutError):
+            cell.wait(0.5)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert goes_on(kernel)
+
+
+@pytest.mark.parametrize(
+    "code", ["raise SystemExit(3)", "async def f(): raise SystemExit(3)\nawait asyncio.create_task(f())"]
+)
+def test_an_exit_ends_the_cell_and_closes_the_loop(kernel: KernelDriver, code: str) -> None:
+    assert (
+        kernel.execute(f"%%aloop --fresh\nvalue = asyncio.get_running_loop()\n{code}").ename == "SystemExit"
+    )
+
+    assert kernel.value("value.is_closed()")
+    assert goes_on(kernel)
+
+
+def test_it_runs_while_nesting_is_off(kernel: KernelDriver) -> None:
+    kernel.run("%loopnb nesting off")
+    try:
+        assert kernel.run("%%aloop --fresh\nawait asyncio.sleep(0.01, 7)").result == "7"
+    finally:
+        kernel.run("%loopnb nesting handoff")
+
+
+def test_it_runs_in_a_subshell(kernel: KernelDriver) -> None:
+    cell = kernel.execute(
+        "%aloop --fresh asyncio.sleep(0.01, 'in a subshell')", subshell_id=kernel.create_subshell()
+    )
+
+    assert cell.result == "'in a subshell'"
+
+
+def test_the_help_shows_it(kernel: KernelDriver) -> None:
+    assert "--fresh" in kernel.value("get_ipython().find_cell_magic('aloop').__doc__")
