@@ -15,9 +15,20 @@ class LoopNB(Configurable):
         help="""
         What becomes of tasks that a cell has left running when it is run again.
 
-        "keep" lets them live on; `%loopnb tasks` shows them as left over. "cancel" cancels them.
+        "keep" lets them live on; `%loopnb tasks` shows them as left over. "cancel" cancels them, and
+        the cell runs when they have ended. That wait is a nested run: with nesting off there is none.
         A cell is known by the id that the front end gives it. Tasks of `%%aloop -b` have their own
         rule: the new run replaces the earlier one.
+        """,
+    ).tag(config=True)
+    rerun_grace = Float(
+        10.0,
+        help="""
+        Seconds that tasks cancelled by `on_rerun = "cancel"` have to end in before the cell runs.
+        What has not ended by then is named in the cell, which runs all the same; interrupted
+        meanwhile, it does not run.
+
+        Default 10.0. 0 does not wait.
         """,
     ).tag(config=True)
     report_after = Float(
@@ -66,7 +77,7 @@ class LoopNB(Configurable):
         """,
     ).tag(config=True)
 
-    @validate("report_after", "finished_kept", "failed_kept", "rows_shown", "shutdown_grace")
+    @validate("rerun_grace", "report_after", "finished_kept", "failed_kept", "rows_shown", "shutdown_grace")
     def _not_negative(self, proposal: dict[str, float]) -> float:
         value = proposal["value"]
         if not value >= 0:

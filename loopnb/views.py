@@ -7,7 +7,7 @@ import html
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from loopnb.records import LoopState, Snapshot, TaskRecord
 
@@ -15,6 +15,8 @@ COLUMNS = ("#", "name", "coroutine", "state", "age", "spawned by", "waits for")
 """What a table of tasks shows; the last column also says how one ended, and what else there is to say."""
 NAME_WIDTH = 32
 """Characters of a name that a column shows."""
+NAMES = 8
+"""Names that are listed in one line."""
 HTML_ROWS = 200
 """Rows a saved notebook carries; each is about 300 bytes."""
 
@@ -123,6 +125,13 @@ def snapshot_html(snapshot: Snapshot) -> str:
     when = datetime.datetime.fromtimestamp(snapshot.taken_at).astimezone()
     parts.append(f'<div style="{small}">{notes}As of {when:%Y-%m-%d %H:%M:%S %Z}.</div>')
     return f"<div>{''.join(parts)}</div>"
+
+
+def names_text(names: Iterable[str]) -> str:
+    """Name tasks in one line: the first few, long names shortened."""
+    names = list(names)
+    shown = ", ".join(repr(_short(name)) for name in names[:NAMES])
+    return f"{shown} and {len(names) - NAMES:,} more" if names[NAMES:] else shown
 
 
 def _cells(task: TaskRecord) -> tuple[str, ...]:

@@ -19,7 +19,9 @@ from loopnb.ipython.display import close_widget
 from loopnb.ipython.guarding import guard_kernel
 from loopnb.ipython.interrupts import Interrupts
 from loopnb.ipython.magics import LoopMagics
+from loopnb.ipython.rejecting import Rejections
 from loopnb.ipython.reports import Reports
+from loopnb.ipython.reruns import Reruns
 from loopnb.ipython.terminal_guard import hook_terminal
 from loopnb.nesting import foreign
 from loopnb.nesting.entry_points import when_set_aside
@@ -98,9 +100,12 @@ def _build(shell: Any, parts: ExitStack) -> None:
     parts.callback(magics.runner.stop)
     cells.start()
     parts.callback(cells.stop)
-    reports = Reports(shell, session, cells)
-    reports.start()
-    parts.callback(reports.stop)
+    rejections = Rejections(shell)
+    reruns = Reruns(shell, session)
+    rejections.checks += [reruns.check]
+    for part in (Reports(shell, session, cells), reruns, rejections):
+        part.start()
+        parts.callback(part.stop)
     cells.begin_loading_cell()
 
 

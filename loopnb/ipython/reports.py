@@ -63,20 +63,8 @@ class Reports:
 
     def _begin(self, _info: object) -> None:
         cell = current_cell.get()
-        if cell is None:
-            return
-        self._session.tracker.runs.begin(cell, copy_context())
-        if self._session.settings.on_rerun == "cancel":
-            for task in self._session.tracker.live():
-                if self._is_earlier_run(task, cell):
-                    task.cancel()
-
-    def _is_earlier_run(self, task: asyncio.Task[Any], cell: CellRef) -> bool:
-        spawned_by = self._session.tracker.origin_of(task)[2]
-        if spawned_by is None or spawned_by == cell or spawned_by.cell_id is None:
-            return False
-        # A background task has a repr of its own, and a rule of its own.
-        return spawned_by.cell_id == cell.cell_id and not hasattr(task, "tell")
+        if cell is not None:
+            self._session.tracker.runs.begin(cell, copy_context())
 
     def _after_cell(self) -> None:
         self._say_what_runs_left()

@@ -105,6 +105,78 @@ def test_a_setting_says_what_becomes_of_leftovers(kernel: KernelDriver, setting:
     assert sum("earlier run of its cell" in note for note in notes) == left - 1
 
 
+CLEANS_UP = """
+%config LoopNB.on_rerun = 'cancel'
+async def leaves(ending):
+    try:
+        await asyncio.sleep(60)
+    finally:
+        asyncio.get_running_loop().call_soon(lambda: print('ending', flush=True))
+        await ending()
+"""
+RERUN = (
+    "print('began', log)\nleft = asyncio.create_task(leaves(clean_up), name='left')\nawait asyncio.sleep(0)"
+)
+
+
+@pytest.mark.parametrize("code", [RERUN, RERUN.removesuffix("\nawait asyncio.sleep(0)")])
+def test_a_rerun_waits_for_the_cleanup_of_what_it_cancels(kernel: KernelDriver, code: str) -> None:
+    kernel.run(
+        f"{CLEANS_UP}\nlog = []\n"
+        "async def clean_up():\n    await asyncio.sleep(0.05); log.append('cleaned up')"
+    )
+    kernel.run(code, cell_id=f"cleans up {len(code)}")
+    kernel.run("await asyncio.sleep(0)")
+
+    cell = kernel.run(code, cell_id=f"cleans up {len(code)}")
+
+    kernel.run("left.cancel()\nawait asyncio.wait([left])")
+    assert "began ['cleaned up']" in cell.stdout
+    assert cell.stderr == ""
+
+
+def test_a_rerun_waits_no_longer_than_the_setting_says(kernel: KernelDriver) -> None:
+    kernel.run(f"{CLEANS_UP}%config LoopNB.rerun_grace = 0.05\nlog = []\nclean_up = asyncio.Event().wait")
+    kernel.run(RERUN, cell_id="bounded")
+
+    cell = kernel.run(RERUN, cell_id="bounded")
+
+    kernel.run("%config LoopNB.rerun_grace = 10.0\n%loopnb cancel --all")
+    assert "began" in cell.stdout
+    assert "'left', left by the cell's earlier run, did not end within 0.05 s" in cell.stderr
+
+
+def test_with_nesting_off_a_rerun_says_that_it_does_not_wait(kernel: KernelDriver) -> None:
+    kernel.run(f"{CLEANS_UP}log = []\nclean_up = asyncio.Event().wait\n%loopnb nesting off")
+    kernel.run(RERUN, cell_id="off")
+
+    cell = kernel.run(RERUN, cell_id="off")
+
+    kernel.run("%loopnb nesting handoff\n%loopnb cancel --all")
+    assert "began" in cell.stdout
+    assert "'left', left by the cell's earlier run, may still be ending: nesting is off" in cell.stderr
+
+
+@pytest.mark.parametrize("code", [RERUN, RERUN.removesuffix("\nawait asyncio.sleep(0)")])
+def test_an_interrupt_while_a_rerun_waits_ends_it_and_the_cell_is_not_run(
+    kernel: KernelDriver, code: str
+) -> None:
+    kernel.run(f"{CLEANS_UP}log = []\nclean_up = asyncio.Event().wait")
+    earlier = kernel.run(code, cell_id=f"interrupted {len(code)}").cell
+    kernel.run("await asyncio.sleep(0)")
+    cell = kernel.start(code, cell_id=f"interrupted {len(code)}")
+    earlier.wait_output("ending")
+
+    kernel.interrupt()
+
+    result = cell.wait()
+    assert result.ename == "KeyboardInterrupt"
+    assert "still ending: 'left'" in result.traceback
+    assert "began" not in cell.text
+    assert names(kernel) == ["left"]
+    assert kernel.run("await asyncio.sleep(0.01, 'goes on')").result == "'goes on'"
+
+
 def test_tasks_of_a_cell_are_those_of_all_its_runs(kernel: KernelDriver) -> None:
     for name in ("one", "two"):
         count = kernel.run(f"asyncio.create_task(tick(), name='{name}');", cell_id="same").execution_count
