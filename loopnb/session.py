@@ -296,7 +296,7 @@ class Session:
         return self.owner.call(self._cancel_all, is_wanted)
 
     def _cancel_all(self, is_wanted: Callable[[CellRef | None], bool]) -> list[TaskRecord]:
-        ours = self._waiting_for_caller()
+        ours = self.waiting_for_caller()
         tasks = [
             task
             for task in self.tracker.live()
@@ -307,7 +307,7 @@ class Session:
             task.cancel()
         return records
 
-    def _waiting_for_caller(self) -> set[asyncio.Task[Any]]:
+    def waiting_for_caller(self) -> set[asyncio.Task[Any]]:
         """Return the running task, and those that wait for it: to cancel one is to cancel the caller."""
         current = asyncio.current_task(self.loop)
         if current is None:

@@ -102,7 +102,14 @@ class Aloop:
 
     async def run_cell(self, line: str, body: str) -> None:
         """Run a plain `%%aloop` cell in the task of the cell that awaits this."""
-        options, source = self._read_cell(line, body)
+        try:
+            await self._run_cell(*self._read_cell(line, body))
+        except asyncio.CancelledError as error:
+            if self._interrupts.was_interrupted(asyncio.current_task()):
+                raise KeyboardInterrupt(*error.args).with_traceback(error.__traceback__) from None
+            raise
+
+    async def _run_cell(self, options: AloopOptions, source: Source) -> None:
         if options.is_fresh:
             self._show(options, source, self._run_fresh(options, source))
             return
@@ -112,13 +119,8 @@ class Aloop:
             await asyncio.sleep(0)  # its first step: the handle shows where it waits
             self._shell.displayhook(task)
             return
-        try:
-            with self._cells.lend(task), self._session.deadline(task, options.timeout):
-                value = Ended.unwrap(await task)
-        except asyncio.CancelledError as error:
-            if self._interrupts.was_interrupted(asyncio.current_task()):
-                raise KeyboardInterrupt().with_traceback(error.__traceback__) from None
-            raise
+        with self._cells.lend(task), self._session.deadline(task, options.timeout):
+            value = Ended.unwrap(await task)
         self._show(options, source, value)
 
     def run_nested(self, line: str, body: str | None) -> Any:
@@ -171,8 +173,8 @@ class Aloop:
 
     async def _start(self, options: AloopOptions, source: Source) -> asyncio.Task[Any]:
         cell = provenance.current_cell.get()
-        if options.is_background and not options.keeps:
-            await self._background.end_earlier_run(options, cell, source)
+        if options.is_background:
+            await self._background.make_room(options, cell, source)
         task = self._session.spawn(self._make_coro(options, source), name=options.name)
         if source.codes:
             self._session.tracker.relocate(task, source.codes[0])

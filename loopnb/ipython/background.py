@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from IPython.core.error import UsageError
 
@@ -18,17 +20,29 @@ if TYPE_CHECKING:
     from loopnb.session import Session
 
 
+#: Seconds until a cell says what it waits for.
+_SILENT = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """What is known of a live background task.
+    """What is known of a background run.
 
     Attributes:
         cell_id: Of its cell; None where the front end sends none.
+        name: What the user has called it.
         text: The source of its cell, by which an unnamed one without an id is known.
     """
 
     cell_id: str | None
+    name: str | None
     text: str
+
+    def is_same_cell(self, other: _Started) -> bool:
+        """Say whether both are runs of one cell."""
+        if self.cell_id is not None or other.cell_id is not None:
+            return self.cell_id == other.cell_id
+        return self.name == other.name and (self.name is not None or self.text == other.text)
 
 
 #: The live background tasks. They outlive a reload of the extension.
@@ -46,31 +60,52 @@ class Background:
     def __init__(self, shell: Any, session: Session) -> None:
         self._shell = shell
         self._session = session
+        # A second cancel would end their cleanup.
+        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
-    async def end_earlier_run(self, options: AloopOptions, cell: CellRef | None, source: Source) -> None:
-        """End what an earlier run of the same cell left running: cancel, and wait for its cleanup.
+    async def make_room(self, options: AloopOptions, cell: CellRef | None, source: Source) -> None:
+        """End what the new run replaces, first of all its cell's earlier run: cancel, await its cleanup.
 
         Raises:
             UsageError: The name is in use by another cell, and `--replace` was not given.
+            CancelledError: Cancelled while it waits; what was cancelled goes on ending.
         """
-        here = _Started(cell.cell_id if cell is not None else None, source.text)
-        earlier = {task for task, other in _live.items() if _is_same_cell(here, other, options.name is None)}
-        if options.name is not None:
-            for task in self._named(options.name):
-                if not (options.replaces or _may_replace(here, _live.get(task))):
-                    raise self._in_use(options.name, task)
-                earlier.add(task)
-        earlier.discard(asyncio.current_task())
-        for task in earlier:
-            task.cancel()
-        if earlier:
-            await asyncio.wait(earlier)
+        here = _started(options, cell, source)
+        while ending := self._to_be_ended(options, here):
+            for task in ending.difference(self._cancelled):
+                task.cancel()
+            self._cancelled.update(ending)
+            try:
+                await self._wait_for(ending)
+            except asyncio.CancelledError:
+                raise asyncio.CancelledError(
+                    f"the earlier run {_names_of(ending)} has been cancelled and has not ended yet, so the "
+                    "new one was not started."
+                ) from None
+
+    def _to_be_ended(self, options: AloopOptions, here: _Started) -> set[asyncio.Task[Any]]:
+        own = {task for task, other in _live.items() if here.is_same_cell(other)}
+        named = [task for task in self._session.tracker.live() if task.get_name() == options.name]
+        others = [task for task in named if task not in own]
+        if others and not options.replaces:
+            raise self._in_use(others[-1])
+        ending = set() if options.keeps else own.union(others)
+        return {task for task in ending if not task.done()} - self._session.waiting_for_caller()
+
+    async def _wait_for(self, tasks: set[asyncio.Task[Any]]) -> None:
+        _ended, left = await asyncio.wait(tasks, timeout=_SILENT)
+        if left:
+            sys.stderr.write(
+                f"loopnb: waiting for the earlier run to end, which has been cancelled: "
+                f"{', '.join(map(self.tell, left))}. An interrupt ends the wait.\n"
+            )
+            await asyncio.wait(left)
 
     def add(
         self, task: asyncio.Task[Any], options: AloopOptions, cell: CellRef | None, source: Source
     ) -> None:
         """Take care of a background task that has just been spawned."""
-        _live[task] = _Started(cell.cell_id if cell is not None else None, source.text)
+        _live[task] = _started(options, cell, source)
         if isinstance(task, LoopTask):
             task.tell = self.tell
         # The Context of this call is the cell's: the traceback goes to the cell, too.
@@ -90,11 +125,8 @@ class Background:
         where = f" at {record.waits_at}" if record.waits_at else ""
         return f"<Task {record.name!r} {doing}{where}, {views.age_text(record.age_s)} old>"
 
-    def _named(self, name: str) -> list[asyncio.Task[Any]]:
-        return [task for task in self._session.tracker.live() if task.get_name() == name]
-
-    def _in_use(self, name: str, task: asyncio.Task[Any]) -> UsageError:
-        cell = self._session.tracker.record(task).cell
+    def _in_use(self, task: asyncio.Task[Any]) -> UsageError:
+        cell, name = self._session.tracker.record(task).cell, task.get_name()
         return UsageError(
             f"%%aloop: the name {name!r} is in use by a task of {cell or 'other code'}. Choose another "
             f"name, end that one (%loopnb cancel {name}), or take the name over with --replace."
@@ -130,12 +162,9 @@ class Background:
         self._shell.showtraceback((type(error), error, error.__traceback__), tb_offset=0)
 
 
-def _is_same_cell(here: _Started, other: _Started, is_unnamed: bool) -> bool:
-    if here.cell_id is not None or other.cell_id is not None:
-        return here.cell_id == other.cell_id
-    return is_unnamed and here.text == other.text
+def _started(options: AloopOptions, cell: CellRef | None, source: Source) -> _Started:
+    return _Started(cell.cell_id if cell is not None else None, options.name, source.text)
 
 
-def _may_replace(here: _Started, other: _Started | None) -> bool:
-    """Say whether a cell may end a task of the name it wants: its own, or where no ids are sent."""
-    return other is not None and (not here.cell_id or other.cell_id in (None, here.cell_id))
+def _names_of(tasks: set[asyncio.Task[Any]]) -> str:
+    return views.names_text(sorted(task.get_name() for task in tasks))

@@ -103,6 +103,8 @@ def _check_background(args: Any) -> None:
         raise UsageError("%%aloop: --keep and --replace are about background runs; add -b.")
     if args.keep and args.replace:
         raise UsageError("%%aloop: --keep leaves the earlier run running, --replace ends it. Choose one.")
+    if args.replace and args.name is None:
+        raise UsageError("%%aloop: --replace takes a name over from another cell; add -n NAME.")
 
 
 def _seconds(text: str | None) -> float | None:

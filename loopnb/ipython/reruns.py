@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from loopnb.errors import NestingError
 from loopnb.ipython.rejecting import RejectedByInterrupt
@@ -30,6 +31,8 @@ class Reruns:
         self._shell = shell
         self._session = session
         self._seen: CellRef | None = None
+        # A second cancel would end their cleanup.
+        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._interrupted: str | None = None  # the names of what was waited for
 
     def start(self) -> None:
@@ -63,7 +66,9 @@ class Reruns:
         tracker = self._session.tracker
         left = [task for task in tracker.live() if self._is_earlier_run(task, cell)]
         for task in left:
-            task.cancel()
+            if task not in self._cancelled:
+                task.cancel()
+        self._cancelled.update(left)
         return left
 
     def _is_earlier_run(self, task: asyncio.Task[Any], cell: CellRef) -> bool:
