@@ -7,11 +7,12 @@ The names in `__all__`, `loopnb.errors` and `loopnb.nesting` are promised; the r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import functools
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from loopnb.records import LoopState
     from loopnb.tasklist import TaskList
@@ -19,9 +20,27 @@ if TYPE_CHECKING:
 __all__ = ["run", "show", "spawn", "status", "tasks"]
 __version__ = "0.1.0"
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+def _errors_end_at_the_caller(fn: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Have the traceback of what *fn* raises show the user's frames, and none of ours."""
+
+    @functools.wraps(fn)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        from loopnb import session
+
+        try:
+            return fn(*args, **kwargs)
+        except BaseException as error:
+            error.__traceback__ = session.users_frames(error.__traceback__)
+            raise
+
+    return call
+
+
+@_errors_end_at_the_caller
 def run(coro: Coroutine[Any, Any, _T], *, timeout: float | None = None) -> _T:
     """Run *coro* on the persistent loop, wait for it and return its result.
 
@@ -39,13 +58,10 @@ def run(coro: Coroutine[Any, Any, _T], *, timeout: float | None = None) -> _T:
     """
     from loopnb import session
 
-    try:
-        return session.current("run").run(coro, timeout=timeout)
-    except BaseException as error:
-        error.__traceback__ = session.users_frames(error.__traceback__)
-        raise
+    return session.current("run").run(coro, timeout=timeout)
 
 
+@_errors_end_at_the_caller
 def spawn(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.Task[_T]:
     """Start *coro* as a task of the persistent loop and return the task.
 
@@ -63,6 +79,7 @@ def spawn(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.
     return session.current("spawn").spawn(coro, name=name)
 
 
+@_errors_end_at_the_caller
 def tasks(*, finished: bool = False) -> TaskList:
     """Return a record of each live task on the persistent loop, oldest first.
 
@@ -80,6 +97,7 @@ def tasks(*, finished: bool = False) -> TaskList:
     return session.current("tasks").task_list(live=not finished, finished=finished)
 
 
+@_errors_end_at_the_caller
 def status() -> LoopState:
     """Return the state of the persistent loop. Any thread; it does not block.
 
@@ -91,6 +109,7 @@ def status() -> LoopState:
     return session.current("status").loop_state()
 
 
+@_errors_end_at_the_caller
 def show() -> None:
     """Display the live widget: the loop's state, the live tasks, a cancel button for each.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import time
 import uuid
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopnb.errors import NestingError, NotLoadedError
 from loopnb.internals.asyncio_state import running_loop
+from loopnb.loop import owner
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
 from loopnb.nesting import entry_points, nested_runners
@@ -34,9 +36,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-provenance.passes_over(globals())
-provenance.passes_over(vars(entry_points))
-provenance.passes_over(vars(nested_runners))
+for _module in (sys.modules[__name__], entry_points, nested_runners, owner, sys.modules["loopnb"]):
+    provenance.passes_over(vars(_module))
 
 _current: list[Session] = []
 

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from loopnb.ipython import await_cells
 from loopnb.ipython.background import Background
 from loopnb.ipython.fresh import FreshRuns
 from loopnb.ipython.options import parse, split_line
+from loopnb.ipython.rejecting import RejectedSyntax
 from loopnb.ipython.source import Ended, compile_body, compile_expression
 from loopnb.session import users_frames
 from loopnb.tracking import provenance
 
 if TYPE_CHECKING:
+    import ast
     from argparse import ArgumentParser
+    from collections.abc import Mapping
 
     from loopnb.ipython.cells import Cells
     from loopnb.ipython.interrupts import Interrupts
@@ -26,15 +30,6 @@ if TYPE_CHECKING:
 provenance.passes_over(globals())
 
 _MAGIC = "%%aloop"
-#: A plain `%%aloop` cell becomes an `await` cell. Its own frame is none of the user's, so it takes
-#: itself out of the traceback: a bare `raise` does not put it back.
-_AWAIT_CELL = """\
-try:
-    await __import__("loopnb.ipython.aloop").ipython.aloop.run_cell({line!r}, {body!r})
-except BaseException:
-    __import__("sys").exception().__traceback__ = __import__("sys").exception().__traceback__.tb_next
-    raise
-"""
 
 _current: list[Aloop] = []
 
@@ -69,17 +64,34 @@ class Aloop:
         self._parser = parser
         self._background = Background(shell, session)
         self._fresh = FreshRuns(shell, session, cells)
+        self._history = await_cells.patch_history(shell)
         self.transform.__func__.has_side_effects = True  # type: ignore[attr-defined]  # IPython reads it
 
     def start(self) -> None:
         """Take plain `%%aloop` cells over from IPython's magic machinery."""
         self._shell.input_transformers_cleanup.append(self.transform)
+        self._history.install()
         _current.append(self)
 
     def stop(self) -> None:
         """Give them back."""
         self._shell.input_transformers_cleanup.remove(self.transform)
+        self._history.restore()
         _current.remove(self)
+
+    def check(self, tree: ast.AST) -> None:
+        """Refuse a cell with an `%aloop` whose expression does not compile.
+
+        As it would be if that stood there without `%aloop`: raised by the magic, the error would come
+        when half of the cell has run, and be shown with IPython's own frames.
+        """
+        for line, at in await_cells.line_forms(tree):
+            expression = split_line(line)[1]
+            try:
+                if expression:
+                    compile_expression(self._shell, expression, count=self._count(), line=at)
+            except SyntaxError as error:
+                raise RejectedSyntax(*error.args) from None
 
     def transform(self, lines: list[str]) -> list[str]:
         """Turn a plain `%%aloop` cell into an `await` cell. An input transformer.
@@ -98,7 +110,7 @@ class Aloop:
             return lines
         line, body = lines[0].strip().removeprefix(_MAGIC), "".join(lines[1:])
         self._compile(body, "".join(lines))
-        return _AWAIT_CELL.format(line=line, body=body).splitlines(keepends=True)
+        return await_cells.rewritten(line, body).splitlines(keepends=True)
 
     async def run_cell(self, line: str, body: str) -> None:
         """Run a plain `%%aloop` cell in the task of the cell that awaits this."""
@@ -123,10 +135,10 @@ class Aloop:
             value = Ended.unwrap(await task)
         self._show(options, source, value)
 
-    def run_nested(self, line: str, body: str | None) -> Any:
-        """Run the magic by a nested run and return its value."""
+    def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
+        """Run the magic by a nested run and return its value. *local_ns* are its caller's variables."""
         if body is None:
-            options, source = self._read_line(line)
+            options, source = self._read_line(line, local_ns)
         else:
             options, source = self._read_cell(line, body)
         if options.is_fresh:
@@ -149,7 +161,7 @@ class Aloop:
                 f"%%aloop: the code goes below the first line, and {rest!r} stands on it. "
                 "For one expression, use %aloop."
             )
-        source = self._compile(body, f"{_MAGIC}{line}\n{body}")
+        source = self._compile(body, f"{_MAGIC}{line}\n{body}", in_background=options.is_background)
         if options.is_background and not source.does_await:
             raise UsageError(
                 "%%aloop -b: the cell never awaits, so it would block the loop instead of running in "
@@ -157,15 +169,21 @@ class Aloop:
             )
         return options, source
 
-    def _read_line(self, line: str) -> tuple[AloopOptions, Source]:
+    def _read_line(self, line: str, local_ns: Mapping[str, Any] | None) -> tuple[AloopOptions, Source]:
         words, expression = split_line(line)
         options = parse(self._parser, words)
         if not expression:
             raise UsageError("%aloop: what to await is missing, such as %aloop main().")
-        return options, compile_expression(self._shell, expression, count=self._count())
+        if local_ns is self._shell.user_ns:
+            local_ns = None
+        source = compile_expression(self._shell, expression, count=self._count(), local_ns=local_ns)
+        return options, source
 
-    def _compile(self, body: str, raw_cell: str) -> Source:
-        return compile_body(self._shell, body, count=self._count(), raw_cell=raw_cell)
+    def _compile(self, body: str, raw_cell: str, *, in_background: bool = False) -> Source:
+        interactivity = "last_expr" if in_background else self._shell.ast_node_interactivity
+        return compile_body(
+            self._shell, body, count=self._count(), raw_cell=raw_cell, interactivity=interactivity
+        )
 
     def _count(self) -> int:
         cell = self._cells.current()

@@ -21,6 +21,12 @@ def show_widget() -> None:
     display(_widget_of(session.current("show")))
 
 
+def widget_fault(of: Session) -> str | None:
+    """Return why the widget of a session has stopped; None if it has not."""
+    widget = _widgets.get(of)
+    return None if widget is None else widget.fault
+
+
 def close_widget(of: Session) -> None:
     """Close the widget of a session that ends, if it was ever shown."""
     widget = _widgets.pop(of, None)

@@ -102,7 +102,7 @@ def _build(shell: Any, parts: ExitStack) -> None:
     parts.callback(cells.stop)
     rejections = Rejections(shell)
     reruns = Reruns(shell, session)
-    rejections.checks += [reruns.check]
+    rejections.checks += [reruns.check, magics.runner.check]
     for part in (Reports(shell, session, cells), reruns, rejections):
         part.start()
         parts.callback(part.stop)

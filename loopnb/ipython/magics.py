@@ -5,19 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from loopnb import views
 from loopnb.errors import NestingError
-from loopnb.ipython.display import show_widget
+from loopnb.ipython.display import show_widget, widget_fault
 from loopnb.ipython.task_commands import TaskCommands, expect_nothing, say
 from loopnb.nesting.choice import ENGINES
 from loopnb.session import users_frames
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from loopnb.ipython.aloop import Aloop
     from loopnb.session import Session
@@ -56,7 +63,8 @@ class LoopMagics(Magics):
     @argument("--fresh", action="store_true", help="Run on a new loop, closed in order afterwards.")
     @argument("code", nargs="*", help="What %%aloop awaits; everything behind the options, as typed.")
     @no_var_expand
-    def aloop(self, line: str, cell: str | None = None) -> Any:
+    @needs_local_scope
+    def aloop(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run code on the persistent loop, as a named task.
 
         %aloop EXPRESSION awaits one expression and shows its value. %%aloop runs the cell, with
@@ -70,7 +78,7 @@ class LoopMagics(Magics):
         """
         assert self.runner is not None
         try:
-            return self.runner.run_nested(line, cell)
+            return self.runner.run_nested(line, cell, local_ns)
         except BaseException as error:
             error.__traceback__ = users_frames(error.__traceback__)
             raise
@@ -112,6 +120,12 @@ class LoopMagics(Magics):
     def _status(self, rest: str) -> None:
         expect_nothing("status", rest)
         say(views.status_text(self._session.snapshot(most=0)))
+        fault = widget_fault(self._session)
+        if fault is not None:
+            say(
+                f"widget  stopped by an error of its own, {fault}; after '%reload_ext loopnb', loopnb.show() "
+                "makes a new one"
+            )
 
     def _nesting(self, rest: str) -> None:
         choice = self._session.nesting

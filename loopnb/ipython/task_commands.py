@@ -61,16 +61,15 @@ class TaskCommands:
         """Say what a task waits for, or what it failed with."""
         if not rest:
             raise UsageError("%loopnb where: which task? Give its name or number; %loopnb tasks lists them.")
-        say("\n".join(self._session.owner.call(self._explain, rest)))
+        say("\n".join(self._session.owner.call(self._explain, _unquoted(rest))))
 
     def cancel(self, rest: str) -> None:
         """Cancel one task, those of a cell, or all."""
         flags, is_wanted, words = self._options("cancel", rest, "--all")
         if flags and not words:
             records = self._session.cancel_all(is_wanted)
-            names = ", ".join(repr(record.name) for record in records[:8]) + (", ..." if records[8:] else "")
             say(
-                f"Cancelled {len(records)} task(s): {names}."
+                f"Cancelled {len(records)} task(s): {views.names_text(record.name for record in records)}."
                 if records
                 else "There is no such task to cancel."
             )
@@ -81,10 +80,11 @@ class TaskCommands:
                 "%loopnb tasks lists them."
             )
         try:
-            record = self._session.cancel(" ".join(words))
+            record = self._session.cancel(_unquoted(rest))
         except TaskNotFoundError as error:
             raise UsageError(f"%loopnb cancel: {error}") from None
-        say(f"Cancelled task {record.number}, {record.name!r}, spawned by {record.cell or 'other code'}.")
+        name = views.names_text([record.name])
+        say(f"Cancelled task {record.number}, {name}, spawned by {record.cell or 'other code'}.")
 
     def _options(
         self, command: str, rest: str, *known: str
@@ -136,6 +136,10 @@ class TaskCommands:
         error = ended.error
         shown = formatter.structured_traceback(type(error), error, error.__traceback__)
         return [formatter.stb2text(shown)]
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'" else name
 
 
 def expect_nothing(command: str, rest: str) -> None:

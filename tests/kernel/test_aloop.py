@@ -206,8 +206,81 @@ def test_bad_input_is_told_and_nothing_is_lost(kernel: KernelDriver, cell: str, 
     assert kernel.value("value") == "kept"
 
 
-def test_a_syntax_error_in_the_line_form_is_shown_as_one(kernel: KernelDriver) -> None:
-    assert kernel.execute("%aloop f(").ename == "SyntaxError"
+@pytest.mark.parametrize("code", ["value = 1\n%aloop f(x x)", "value = 1\ndef f():\n    %aloop f(x x)"])
+def test_a_syntax_error_in_the_line_form_looks_as_in_a_plain_cell(kernel: KernelDriver, code: str) -> None:
+    line = code.count("\n") + 1
+    plain = kernel.execute("\n" * (line - 1) + "f(x x)")
+
+    result = kernel.execute(code)
+
+    assert result.ename == "SyntaxError"
+    assert result.evalue.startswith("invalid syntax")
+    assert result.traceback.splitlines()[1:] == plain.traceback.splitlines()[1:]
+    assert f"In[{result.execution_count}], line {line}" in result.traceback
+    assert kernel.value("value") is None
+
+
+def test_an_expression_that_a_magic_is_called_with_may_still_not_compile(kernel: KernelDriver) -> None:
+    assert kernel.execute("get_ipython().run_line_magic('aloop', 'f' + '(')").ename == "SyntaxError"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["add(x)", "await add(x)", "asyncio.gather(*(add(y) for y in range(x, x + 1)))", "(lambda: add(x))()"],
+)
+def test_the_line_form_in_a_function_sees_its_variables(kernel: KernelDriver, expression: str) -> None:
+    kernel.run(
+        "x = 'not this one'\ndef f(x):\n    async def add(y): return x + y + offset\n"
+        f"    value = %aloop {expression}\n    return value\noffset = 1"
+    )
+
+    assert kernel.run("f(2)").result in {"5", "[5]"}
+
+
+def test_errors_of_the_line_form_in_a_function_look_as_in_a_plain_cell(kernel: KernelDriver) -> None:
+    result = kernel.execute("def f(x):\n    %aloop asyncio.sleep(x / 0)\nf(2)")
+
+    assert result.ename == "ZeroDivisionError"
+    assert "----> 1 asyncio.sleep(x / 0)" in result.traceback
+    assert "loopnb" not in result.traceback
+
+
+def test_history_holds_what_it_holds_of_any_magic(kernel: KernelDriver) -> None:
+    kernel.run("%%time\nvalue = 1")
+    of_time = kernel.value("In[-1]")
+
+    for line in ("", " -n mine"):
+        typed = f"%%aloop{line}\nawait asyncio.sleep(0)\nvalue = 'ran'"
+        cell = kernel.run(typed)
+
+        call = f"get_ipython().run_cell_magic('aloop', {line.strip()!r}, "
+        assert kernel.value("In[-1]") == call + repr(typed.partition("\n")[2] + "\n") + ")"
+        assert kernel.value(f"_i{cell.execution_count}") == typed
+    assert of_time.startswith("get_ipython().run_cell_magic('time', '', ")
+    kernel.run("value = None\nexec(In[-2])")
+    assert kernel.value("value") == "ran"
+
+
+SHOWN = {"all": ["'a'", "'b'", "'c'"], "last": ["'c'"], "last_expr": ["'c'"], "none": []}
+
+
+@pytest.mark.parametrize("interactivity", [*SHOWN, "last_expr_or_assign"])
+@pytest.mark.parametrize("end", ["", "\nx = 'd'", "\nx: str = 'd'", "\nif True: 'd'", "\nx = y = 'd'"])
+def test_it_shows_the_values_that_a_plain_cell_shows(
+    kernel: KernelDriver, interactivity: str, end: str
+) -> None:
+    def values(code: str) -> list[str]:
+        outputs = kernel.run(code).cell.outputs
+        return [m.content["data"]["text/plain"] for m in outputs if m.msg_type == "execute_result"]
+
+    body = f"'a'\nif True: 'b'\nawait asyncio.sleep(0, 'c'){end}"
+    kernel.run(f"get_ipython().ast_node_interactivity = {interactivity!r}")
+    try:
+        shown = values(f"%%aloop\n{body}")
+        assert shown == values(body)
+        assert end or interactivity not in SHOWN or shown == SHOWN[interactivity]
+    finally:
+        kernel.run("get_ipython().ast_node_interactivity = 'last_expr'")
 
 
 def test_the_line_form_wants_something_to_await(kernel: KernelDriver) -> None:
@@ -241,6 +314,20 @@ def test_the_status_names_loop_and_engine(kernel: KernelDriver) -> None:
 
     assert "EventLoop" in cell.stdout
     assert "handoff" in cell.stdout
+
+
+def test_the_status_says_that_the_widget_has_stopped(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import loopnb\nfrom loopnb.ipython import display\nloopnb.show()\n"
+        "(widget,) = display._widgets.values()\nwidget._take_snapshot = lambda: 1 / 0"
+    )
+    assert "widget" not in fresh_kernel.run("%loopnb").stdout
+
+    fresh_kernel.run("loopnb.show()")
+
+    assert "stopped by an error of its own, ZeroDivisionError" in fresh_kernel.run("%loopnb").stdout
+    fresh_kernel.run("%reload_ext loopnb\nloopnb.show()")
+    assert "widget" not in fresh_kernel.run("%loopnb status").stdout
 
 
 def test_a_task_is_cancelled_by_its_number(kernel: KernelDriver) -> None:

@@ -34,6 +34,7 @@ def fingerprint():
               "configurables": dict(enumerate(shell.configurables))}
     seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
     seen |= {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
+             "history": vars(shell.history_manager).get("store_inputs"),
              "handler": loop.get_exception_handler(), "hooks": sys.get_asyncgen_hooks().firstiter}
     return seen
 def same(one, other):
@@ -137,3 +138,21 @@ def test_loading_where_there_is_no_shell_says_what_to_do() -> None:
         loopnb.load_ipython_extension(None)
 
     assert "no IPython shell" in caught.value.reason
+
+
+BAD_CALLS = ["run(42)", "spawn(42)", "spawn(len)", "tasks()", "status()", "show()"]
+
+
+def test_errors_of_the_functions_end_at_the_users_line(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run("import loopnb")
+    for call in BAD_CALLS:
+        result = stock_kernel.execute(f"loopnb.{call}")
+        assert result.ename == "NotLoadedError"
+        assert "File " not in result.traceback
+
+    stock_kernel.run("%load_ext loopnb")
+    for call in BAD_CALLS[:3]:
+        result = stock_kernel.execute(f"loopnb.{call}")
+        assert result.ename == "TypeError"
+        assert f"----> 1 loopnb.{call}" in result.traceback
+        assert "File " not in result.traceback

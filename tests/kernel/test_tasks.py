@@ -228,6 +228,31 @@ def test_cancelling_all_spares_the_task_that_does_it(kernel: KernelDriver) -> No
     assert names(kernel) == []
 
 
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_name_with_blanks_is_found_in_quotes_and_without(kernel: KernelDriver, quote: str) -> None:
+    kernel.run("asyncio.create_task(tick(), name='two  words');")
+
+    assert "'two  words'" in kernel.run(f"%loopnb where {quote}two  words{quote}").stdout
+    assert "Cancelled task" in kernel.run(f"%loopnb cancel {quote}two  words{quote}").stdout
+
+
+def test_long_names_are_shortened_where_many_are_named(kernel: KernelDriver) -> None:
+    kernel.run("tasks = [asyncio.create_task(tick(), name=f'{n}' * 10_000) for n in range(10)]")
+
+    assert len(kernel.execute("%loopnb cancel nobody").evalue) < 600
+    shown = kernel.run("%loopnb cancel --all").stdout
+    assert shown.startswith("Cancelled 10 task(s): '0000")
+    assert "and 2 more" in shown
+    assert len(shown) < 600
+
+
+def test_a_task_spawned_by_hand_is_said_to_come_from_the_users_line(kernel: KernelDriver) -> None:
+    cell = kernel.run("task = loopnb.spawn(tick(), name='spawned')")
+
+    site = kernel.value("[t.spawn_site for t in loopnb.tasks() if t.name == 'spawned'][0]")
+    assert site == f"In[{cell.execution_count}], line 1"
+
+
 def test_cancelling_all_spares_those_that_wait_for_it(kernel: KernelDriver) -> None:
     result = kernel.run(
         "%%aloop\nasync def inner():\n    get_ipython().run_line_magic('loopnb', 'cancel --all')\n"
