@@ -209,7 +209,7 @@ class Aloop:
         return coro
 
     def _run_fresh(self, options: AloopOptions, source: Source) -> Any:
-        return self._fresh.run(self._make_coro(options, source), options, source)
+        return self._fresh.run(lambda: self._make_coro(options, source), options, source)
 
     def _show(self, options: AloopOptions, source: Source, value: Any) -> None:
         self._store(options, value)

@@ -15,7 +15,7 @@ from loopnb.loop.fresh import FreshLoop
 from loopnb.nesting.entry_points import aside, without_loops_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from contextlib import AbstractContextManager
 
     from loopnb.ipython.cells import Cells
@@ -38,8 +38,15 @@ class FreshRuns:
         self._session = session
         self._cells = cells
 
-    def run(self, coro: Coroutine[Any, Any, Any], options: AloopOptions, source: Source) -> Any:
-        """Run *coro*, the cell, on a new loop and return its value. Blocks the thread, with its own loop.
+    def run(
+        self, make_coro: Callable[[], Coroutine[Any, Any, Any]], options: AloopOptions, source: Source
+    ) -> Any:
+        """Run a cell on a new loop and return its value. Blocks the thread, with its own loop.
+
+        Args:
+            make_coro: Returns the coroutine of the cell.
+            options: Of the cell.
+            source: Of the cell.
 
         Raises:
             KeyboardInterrupt: An interrupt has ended the cell, or its cleanup.
@@ -47,16 +54,16 @@ class FreshRuns:
         """
         running = running_loop()
         if running is None:
-            return self._run(coro, options)
+            return self._run(make_coro, options)
         with aside(running, None, (source.filename, 1)):
-            return self._run(coro, options)
+            return self._run(make_coro, options)
 
-    def _run(self, coro: Coroutine[Any, Any, Any], options: AloopOptions) -> Any:
+    def _run(self, make_coro: Callable[[], Coroutine[Any, Any, Any]], options: AloopOptions) -> Any:
         loop = asyncio.new_event_loop()
         main: list[asyncio.Task[Any]] = []
         interrupts = self._make_interrupts(loop, main)
         fresh = FreshLoop(loop, lambda future: _interruptible(interrupts, future), _tell)
-        main.append(fresh.create_task(coro, options.name))
+        main.append(fresh.create_task(make_coro(), options.name))
         try:
             with self._cells.lend(main[0]), self._session.deadline(main[0], options.timeout):
                 fresh.run(main[0])

@@ -31,9 +31,9 @@ class Reruns:
         self._shell = shell
         self._session = session
         self._seen: CellRef | None = None
+        self._begun: CellRef | None = None  # its tree has yet to be seen
         # A second cancel would end their cleanup.
         self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
-        self._interrupted: str | None = None  # the names of what was waited for
 
     def start(self) -> None:
         """Look at cells from the next one on. To be called when `Cells` has been started."""
@@ -44,23 +44,30 @@ class Reruns:
         self._shell.events.unregister("pre_run_cell", self._begin)
 
     def check(self, _tree: ast.AST) -> None:
-        """Refuse the cell if the wait before it was interrupted."""
-        names, self._interrupted = self._interrupted, None
-        if names is not None:
+        """End what an earlier run of the cell has left; its code compiles, and is about to run.
+
+        Raises:
+            RejectedByInterrupt: An interrupt has ended the wait.
+        """
+        cell, self._begun = self._begun, None
+        if cell is None or self._session.settings.on_rerun != "cancel":
+            return
+        left: list[asyncio.Task[Any]] = []
+        try:
+            left += self._session.owner.call(self._cancel_left_of, cell)
+            if left:
+                self._wait_for(left)
+        except KeyboardInterrupt:
+            still = _names_of([task for task in left if not task.done()])
             raise RejectedByInterrupt(
                 "interrupted while tasks of the cell's earlier run were ending, so the cell was not run. "
-                f"They have been cancelled; still ending: {names or 'none'}."
-            )
+                f"They have been cancelled; still ending: {still or 'none'}."
+            ) from None
 
     def _begin(self, _info: object) -> None:
         cell = current_cell.get()
-        self._interrupted = None
-        if cell is None or cell == self._seen or self._session.settings.on_rerun != "cancel":
-            return  # seen: it is a magic of that cell that runs another
-        self._seen = cell
-        left = self._session.owner.call(self._cancel_left_of, cell)
-        if left:
-            self._wait_for(left)
+        # Equal: it is a magic of that cell that runs another.
+        self._begun, self._seen = (None if cell == self._seen else cell), cell
 
     def _cancel_left_of(self, cell: CellRef) -> list[asyncio.Task[Any]]:
         tracker = self._session.tracker
@@ -82,10 +89,10 @@ class Reruns:
         grace = float(self._session.settings.rerun_grace)
         try:
             left = self._session.run(_ending(tasks, grace))
-        except KeyboardInterrupt:
-            self._interrupted = _names_of([task for task in tasks if not task.done()])
         except NestingError as error:
             _say(f"{_names_of(tasks)}, left by the cell's earlier run, may still be ending: {error.reason}.")
+        except SystemExit as error:
+            _say(f"a task that the cell's earlier run has left ended in {error!r}.")
         else:
             if left:
                 _say(

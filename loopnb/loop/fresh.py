@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import silence_destroyed_warning
+from loopnb.internals.spawning import known_tasks
+from loopnb.internals.task_state import unseen_error
 from loopnb.internals.tasks import make_task
 
 if TYPE_CHECKING:
@@ -78,23 +80,30 @@ class FreshLoop:
             self._end_tasks()
             self._end_generators()
             self._end_executor(grace)
+            self._tell_unseen()
         finally:
             self._loop.close()
         return self._fatal
 
     def _end_tasks(self) -> None:
-        failed: list[asyncio.Task[Any]] = []
         # Again, until there is none: a task that cleans up may spawn another.
         while self._fatal is None and (left := asyncio.all_tasks(self._loop)):
             for task in left:
                 task.cancel()
             self._wait_for(left)
-            failed += [task for task in left if _has_failed(task)]
         for task in asyncio.all_tasks(self._loop):
             silence_destroyed_warning(task)  # it is named here
             self._tell(f"task {task.get_name()!r} of the fresh loop was cancelled and did not end.")
-        for task in failed:
-            self._tell(f"task {task.get_name()!r} of the fresh loop failed at the end: {task.exception()!r}")
+
+    def _tell_unseen(self) -> None:
+        """Tell of failures that nobody has seen: asyncio would do so in whichever cell runs by then."""
+        for task in known_tasks(self._loop):
+            error = unseen_error(task)
+            if isinstance(error, Exception):
+                task.exception()  # seen now
+                self._tell(
+                    f"task {task.get_name()!r} of the fresh loop failed, and nobody awaited it: {error!r}"
+                )
 
     def _end_generators(self) -> None:
         ending = self._loop.create_task(self._loop.shutdown_asyncgens())
@@ -152,7 +161,3 @@ class FreshLoop:
         for future in list(pending):
             future.add_done_callback(note)
         return ended
-
-
-def _has_failed(task: asyncio.Task[Any]) -> bool:
-    return task.done() and not task.cancelled() and task.exception() is not None

@@ -131,13 +131,17 @@ def test_what_it_leaves_ends_in_order(kernel: KernelDriver) -> None:
     assert "destroyed" not in kernel.log()
 
 
-def test_what_fails_at_the_end_is_told(kernel: KernelDriver) -> None:
+@pytest.mark.parametrize(
+    "body", ["try:\n        await asyncio.sleep(60)\n    finally:\n        1 / 0", "1 / 0"]
+)
+def test_what_fails_unseen_is_told_in_its_cell(kernel: KernelDriver, body: str) -> None:
     cell = kernel.run(
-        "%%aloop --fresh\nasync def left():\n    try:\n        await asyncio.sleep(60)\n    finally:\n"
-        "        1 / 0\ntask = asyncio.create_task(left(), name='fails')\nawait asyncio.sleep(0)"
+        f"%%aloop --fresh\nasync def left():\n    {body}\n"
+        "task = asyncio.create_task(left(), name='fails')\nawait asyncio.sleep(0)"
     )
 
-    assert "task 'fails' of the fresh loop failed at the end: ZeroDivisionError" in cell.stderr
+    assert "task 'fails' of the fresh loop failed, and nobody awaited it: ZeroDivisionError" in cell.stderr
+    assert "never retrieved" not in kernel.run("import gc\ndel task\ngc.collect();").stderr
 
 
 def test_a_busy_thread_does_not_hold_the_cell_up_for_ever(kernel: KernelDriver) -> None:
@@ -224,6 +228,24 @@ def test_it_runs_while_nesting_is_off(kernel: KernelDriver) -> None:
         assert kernel.run("%%aloop --fresh\nawait asyncio.sleep(0.01, 7)").result == "7"
     finally:
         kernel.run("%loopnb nesting handoff")
+
+
+@pytest.mark.parametrize("kind", ["nest-asyncio", "handoff"])
+def test_it_runs_beside_either_engine(stock_kernel: KernelDriver, kind: str) -> None:
+    stock_kernel.run(f"%load_ext loopnb\nimport asyncio\n%loopnb nesting {kind}")
+
+    assert stock_kernel.run("%%aloop --fresh\nawait asyncio.sleep(0.01, 7)").result == "7"
+    assert stock_kernel.run("asyncio.run(asyncio.sleep(0.01, 8))").result == "8"
+
+
+def test_it_runs_on_the_loop_that_the_policy_makes(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(
+        "%load_ext loopnb\nimport asyncio, uvloop\nasyncio.set_event_loop_policy(uvloop.EventLoopPolicy())"
+    )
+
+    cell = stock_kernel.run("%%aloop --fresh\nawait asyncio.to_thread(int)\ntype(asyncio.get_running_loop())")
+
+    assert cell.result == "uvloop.Loop"
 
 
 def test_it_runs_in_a_subshell(kernel: KernelDriver) -> None:

@@ -146,6 +146,15 @@ def test_a_rerun_waits_no_longer_than_the_setting_says(kernel: KernelDriver) -> 
     assert "'left', left by the cell's earlier run, did not end within 0.05 s" in cell.stderr
 
 
+def test_a_rerun_that_does_not_compile_cancels_nothing(kernel: KernelDriver) -> None:
+    kernel.run("%config LoopNB.on_rerun = 'cancel'\nleft = None")
+    kernel.run("left = asyncio.create_task(tick(), name='left')", cell_id="mistyped")
+
+    assert kernel.execute("left = = asyncio", cell_id="mistyped").ename == "SyntaxError"
+
+    assert not kernel.value("left.cancelling()")
+
+
 def test_with_nesting_off_a_rerun_says_that_it_does_not_wait(kernel: KernelDriver) -> None:
     kernel.run(f"{CLEANS_UP}log = []\nclean_up = asyncio.Event().wait\n%loopnb nesting off")
     kernel.run(RERUN, cell_id="off")
