@@ -68,7 +68,7 @@ class Background:
 
         Raises:
             UsageError: The name is in use by another cell, and `--replace` was not given.
-            CancelledError: Cancelled while it waits; what was cancelled goes on ending.
+            CancelledError, KeyboardInterrupt: Interrupted while it waits; the earlier run goes on ending.
         """
         here = _started(options, cell, source)
         while ending := self._to_be_ended(options, here):
@@ -77,8 +77,8 @@ class Background:
             self._cancelled.update(ending)
             try:
                 await self._wait_for(ending)
-            except asyncio.CancelledError:
-                raise asyncio.CancelledError(
+            except (asyncio.CancelledError, KeyboardInterrupt) as error:  # the latter in a terminal
+                raise type(error)(
                     f"the earlier run {_names_of(ending)} has been cancelled and has not ended yet, so the "
                     "new one was not started."
                 ) from None

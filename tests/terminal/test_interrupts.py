@@ -77,3 +77,17 @@ def test_ctrl_c_at_the_prompt_only_clears_the_line(terminal: Terminal) -> None:
     before = terminal.value("ticks")
     assert terminal.value(f"asyncio.run(asyncio.sleep(0.1)) or ticks > {before}") == "True"
     assert "ZeroDivisionError" not in terminal.screen
+
+
+def test_ctrl_c_ends_the_wait_for_a_background_run_that_is_replaced(terminal: Terminal) -> None:
+    terminal.run(
+        "%%aloop -b -n stubborn\nend = asyncio.Event()\nwhile not end.is_set():\n    try:\n"
+        "        await end.wait()\n    except asyncio.CancelledError:\n        pass"
+    )
+    terminal.start("%%aloop -b -n stubborn\nawait asyncio.sleep(60)")
+    terminal.wait_for("waiting for the earlier run")
+
+    terminal.interrupt()
+
+    assert "the new one was not started" in terminal.wait_prompt()
+    assert terminal.value("end.set() or asyncio.run(asyncio.sleep(0.01, 'goes on'))") == "'goes on'"
