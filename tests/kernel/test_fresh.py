@@ -49,6 +49,13 @@ def test_it_is_a_cell_like_others(kernel: KernelDriver, cell: str, shown: str) -
     assert kernel.run(cell).result == shown
 
 
+@pytest.mark.parametrize("code", ["%aloop asyncio.sleep(0)", "%%aloop\\nawait asyncio.sleep(0)"])
+def test_inside_it_the_persistent_loop_cannot_be_waited_for(kernel: KernelDriver, code: str) -> None:
+    kernel.run(f"%%aloop --fresh\nvalue = get_ipython().run_cell('{code}').error_in_exec.reason")
+
+    assert kernel.value("value") == "this thread runs an event loop of its own"
+
+
 def test_it_stores_its_value(kernel: KernelDriver) -> None:
     kernel.run("%%aloop --fresh -o value\nawait asyncio.sleep(0, 'stored')")
 
@@ -173,6 +180,7 @@ WAITS = {
 
 @pytest.mark.parametrize("code", WAITS.values(), ids=WAITS)
 def test_an_interrupt_ends_it_and_the_kernels_loop_goes_on(kernel: KernelDriver, code: str) -> None:
+    kernel.run("%config LoopNB.shutdown_grace = 60.0")  # what threads have, where nobody interrupts
     cell = kernel.start(code)
     cell.wait_output("waits")
     interrupted_at = time.monotonic()
@@ -185,7 +193,7 @@ def test_an_interrupt_ends_it_and_the_kernels_loop_goes_on(kernel: KernelDriver,
     assert result.ename == "KeyboardInterrupt"
     assert "loopnb" not in result.traceback
     assert goes_on(kernel)
-    kernel.run("'end' in globals() and end.set();")
+    kernel.run("'end' in globals() and end.set();\n%config LoopNB.shutdown_grace = 2.0")
 
 
 @pytest.mark.parametrize(
