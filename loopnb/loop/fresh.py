@@ -87,13 +87,17 @@ class FreshLoop:
 
     def _end_tasks(self) -> None:
         # Again, until there is none: a task that cleans up may spawn another.
-        while self._fatal is None and (left := asyncio.all_tasks(self._loop)):
+        while self._fatal is None and (left := self._live()):
             for task in left:
                 task.cancel()
             self._wait_for(left)
-        for task in asyncio.all_tasks(self._loop):
+        for task in self._live():
             silence_destroyed_warning(task)  # it is named here
             self._tell(f"task {task.get_name()!r} of the fresh loop was cancelled and did not end.")
+
+    def _live(self) -> set[asyncio.Task[Any]]:
+        # `all_tasks` hides what looks like the kernel's own: a client of another kernel, for instance.
+        return asyncio.all_tasks(self._loop) | {task for task in known_tasks(self._loop) if not task.done()}
 
     def _tell_unseen(self) -> None:
         """Tell of failures that nobody has seen: asyncio would do so in whichever cell runs by then."""

@@ -138,6 +138,16 @@ def test_what_it_leaves_ends_in_order(kernel: KernelDriver) -> None:
     assert "destroyed" not in kernel.log()
 
 
+def test_tasks_of_the_packages_that_the_kernel_uses_end_as_well(kernel: KernelDriver) -> None:
+    kernel.run(
+        "%%aloop --fresh\nasync def left(): await asyncio.sleep(60)\n"
+        "left.__code__ = left.__code__.replace(co_filename=__import__('zmq').__file__)\n"
+        "task = asyncio.create_task(left())\nawait asyncio.sleep(0)"
+    )
+
+    assert kernel.value("task.cancelled()")
+
+
 @pytest.mark.parametrize(
     "body", ["try:\n        await asyncio.sleep(60)\n    finally:\n        1 / 0", "1 / 0"]
 )
