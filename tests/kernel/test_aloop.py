@@ -221,7 +221,7 @@ def test_a_syntax_error_in_the_line_form_looks_as_in_a_plain_cell(kernel: Kernel
 
 
 def test_an_expression_that_a_magic_is_called_with_may_still_not_compile(kernel: KernelDriver) -> None:
-    assert kernel.execute("get_ipython().run_line_magic('aloop', 'f' + '(')").ename == "SyntaxError"
+    assert kernel.execute("get_ipython().run_line_magic('aloop', 'f(x ' + 'x)')").ename == "SyntaxError"
 
 
 @pytest.mark.parametrize(
