@@ -69,11 +69,12 @@ class LoopNB(Configurable):
     shutdown_grace = Float(
         2.0,
         help="""
-        Seconds that tasks, async generators and executor threads each have to end in when the
-        kernel is shut down or restarted. What has not ended by then is named in the log. As long
-        the executor threads of `%%aloop --fresh` have at the end of its cell.
+        Seconds that tasks have to end in when the kernel is shut down or restarted, and after them
+        async generators, clients and executor threads together. What has not ended by then is
+        named in the log. As long the executor threads of `%%aloop --fresh` have at the end of its
+        cell.
 
-        Default 2.0. 0 does not wait.
+        Default 2.0. 0 does not wait. Jupyter kills a kernel 5 s after it has asked it to end.
         """,
     ).tag(config=True)
 

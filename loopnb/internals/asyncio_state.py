@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator
-    from types import FrameType, TracebackType
+    from types import AsyncGeneratorType, FrameType, TracebackType
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
 
@@ -151,6 +151,15 @@ def ran_dry(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
 def silence_destroyed_warning(task: asyncio.Future[Any]) -> None:
     """Spare *task* the "was destroyed but it is pending" report, as `run_until_complete` does."""
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # private
+
+
+def open_generators(loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]] | None:
+    """Return the async generators begun on *loop* that have not ended (`BaseEventLoop._asyncgens`).
+
+    None where the loop keeps them elsewhere, as uvloop's does.
+    """
+    begun = getattr(loop, "_asyncgens", None)
+    return None if begun is None else [one for one in list(begun) if one.ag_frame is not None]
 
 
 @contextmanager

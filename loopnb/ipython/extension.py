@@ -91,7 +91,7 @@ def _build(shell: Any, parts: ExitStack) -> None:
     magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
     _register_magics(shell, magics, parts)
     if kernels.kernel_of(shell) is not None:
-        cells.after.append(guard_kernel(shell, session, cells, parts).after_cell)
+        cells.after.append(guard_kernel(shell, session, cells, interrupts, parts).after_cell)
     else:
         reload = {"load": partial(load, shell), "unload": partial(unload, shell)}
         hook_terminal(shell, session, cells, interrupts, parts, **reload)

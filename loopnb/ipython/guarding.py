@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import inspect
+import atexit
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -13,17 +11,18 @@ from loopnb.errors import LoopWarning
 from loopnb.internals.asyncio_state import calling_frame
 from loopnb.internals.loop_health import AllTasks
 from loopnb.internals.patching import Patch
+from loopnb.ipython.orderly_end import ShellsEnd, patch_do_shutdown
 from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import ClosedLoops, Healer
-from loopnb.loop.shutdown import wind_down
 from loopnb.tracking.chains import is_users
-from loopnb.tracking.tracker import error_text
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from contextlib import ExitStack
 
     from loopnb.ipython.cells import Cells
+    from loopnb.ipython.interrupts import Interrupts
     from loopnb.nesting.waits import Wait
     from loopnb.session import Session
 
@@ -63,15 +62,18 @@ def users_place() -> tuple[str, int]:
     return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)
 
 
-def guard_kernel(shell: Any, session: Session, cells: Cells, parts: ExitStack) -> Healer:
+def guard_kernel(
+    shell: Any, session: Session, cells: Cells, interrupts: Interrupts, parts: ExitStack
+) -> Healer:
     """Guard the loop of *shell*'s kernel until *parts* is closed, and return who mends it."""
+    ending = ShellsEnd(session, interrupts, shell.kernel.log.warning)
     warned = Warnings(session.describe)
     healer = Healer(session.loop, warned.warn_once)
     closed = ClosedLoops(warned.place)
     guard = LoopGuard(
         session.loop,
         is_ending=lambda: bool(shell.exit_now),
-        wind_down=lambda: wind_down_session(session, shell.kernel.log.warning),
+        wind_down=ending.wind_down,
         innermost=lambda: innermost(session, cells),
         wait=lambda future: wait_forever(session, future),
         warn=warned.warn,
@@ -79,7 +81,8 @@ def guard_kernel(shell: Any, session: Session, cells: Cells, parts: ExitStack) -
         is_top_level=cells.is_top_level,
     )
     shown = explaining(shell, closed)
-    shutdown = Patch(shell.kernel, "do_shutdown", _make_do_shutdown(shell.kernel, session, guard))
+    shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
+    check = FinalCheck(ending, guard)
     hidden = AllTasks(session.tracker.is_kernels_own)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
@@ -87,6 +90,7 @@ def guard_kernel(shell: Any, session: Session, cells: Cells, parts: ExitStack) -
         (shown.install, shown.restore),
         (shutdown.install, shutdown.restore),
         (hidden.install, hidden.restore),
+        (check.start, check.stop),
     ):
         begin()
         parts.callback(end)
@@ -104,38 +108,29 @@ def explaining(shell: Any, closed: ClosedLoops) -> Patch:
     return Patch(shell, "showtraceback", showtraceback)
 
 
-def _make_do_shutdown(kernel: Any, session: Session, guard: LoopGuard) -> Callable[[bool], Any]:
-    """Return a `Kernel.do_shutdown` that first ends the tasks, while all channels still work.
+class FinalCheck:
+    """Looks, when Python ends, at what is left, and lets go of the loop: there is nothing to guard.
 
-    It is called in the control thread. A loop that is blocked cannot end anything, and the kernel
-    goes all the same when the time is up.
+    Args:
+        ending: Names what is left.
+        guard: The guard of the loop; other `atexit` functions may have to run and stop it.
     """
-    stock = kernel.do_shutdown
 
-    async def do_shutdown(restart: bool) -> Any:
-        ending = asyncio.run_coroutine_threadsafe(guard.wind_down(), session.loop)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.wrap_future(ending), 3 * session.settings.shutdown_grace)
-        answer = stock(restart)
-        return await answer if inspect.isawaitable(answer) else answer
+    def __init__(self, ending: ShellsEnd, guard: LoopGuard) -> None:
+        self._ending = ending
+        self._guard = guard
 
-    return do_shutdown
+    def start(self) -> None:
+        """Have it done."""
+        atexit.register(self._check)
 
+    def stop(self) -> None:
+        """Have it done no more."""
+        atexit.unregister(self._check)
 
-async def wind_down_session(session: Session, log: Callable[[str], None]) -> None:
-    """End the tasks of *session* in order, and name in the log what could not end."""
-
-    def describe(task: asyncio.Task[Any]) -> str:
-        record = session.tracker.record(task)
-        return f"task {record.name!r}, spawned by {record.cell or 'other code'}"
-
-    await wind_down(session.tracker.live(), grace=session.settings.shutdown_grace, describe=describe, log=log)
-    for failure in session.failures.unseen():
-        cell = failure.origin[2]
-        log(
-            f"task {failure.name!r}, spawned by {cell or 'other code'}, failed and nobody awaited it: "
-            f"{error_text(failure.error)}"
-        )
+    def _check(self) -> None:
+        self._ending.check()
+        self._guard.patches.restore()
 
 
 def innermost(session: Session, cells: Cells) -> Wait | None:

@@ -43,6 +43,9 @@ class Interrupts:
         is_cell_file: Says of a file name whether it stands for the source of a cell.
         is_kernels: Says of a task whether it is the kernel's own: raised there, the interrupt
             would cost the reply to the cell.
+
+    Attributes:
+        interrupt_wait: The argument of that name.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Interrupts:
         self._is_foreign = is_foreign
         self._is_cell_file = is_cell_file
         self._is_kernels = is_kernels
-        self._interrupt_wait = interrupt_wait
+        self.interrupt_wait = interrupt_wait
         self._on_parked = self._handler(self._is_blocked, interrupt_wait)
         self._parked = 0
         self._saved: Any = None
@@ -99,6 +102,11 @@ class Interrupts:
         finally:
             signal.signal(signal.SIGINT, saved)
             self._awaiting.remove(future)
+
+    @property
+    def awaiting(self) -> list[asyncio.Task[Any]]:
+        """The tasks of the `await` cells that execute."""
+        return [one for one in self._awaiting if isinstance(one, asyncio.Task) and not one.done()]
 
     def was_interrupted(self, task: asyncio.Future[Any] | None) -> bool:
         """Say whether *task* was cancelled by an interrupt."""
@@ -184,7 +192,7 @@ class Interrupts:
 
     def _cancel(self, future: asyncio.Future[Any]) -> None:
         # The cell may have begun a nested run since the signal came.
-        if future.done() or self._interrupt_wait():
+        if future.done() or self.interrupt_wait():
             return
         if future in self._interrupted and isinstance(future, asyncio.Task):
             # It has swallowed a cancellation, or cleans up for too long.

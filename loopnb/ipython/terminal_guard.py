@@ -12,6 +12,7 @@ from loopnb.internals.asyncio_state import calling_frame, running_loop
 from loopnb.internals.loop_health import AllTasks
 from loopnb.internals.terminal import is_end_of_run
 from loopnb.ipython import guarding
+from loopnb.ipython.orderly_end import ShellsEnd
 from loopnb.ipython.terminal import TerminalCells
 from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import ClosedLoops, Healer
@@ -73,9 +74,10 @@ def hook_terminal(
 
     *load* and *unload* do so with the extension; they are called when shell or loop has ended.
     """
-    ending = Ending(session, unload)
+    ends = ShellsEnd(session, interrupts, log_line)
+    ending = Ending(session, ends, unload)
     warned = guarding.Warnings(session.describe)
-    guard = _make_guard(shell, session, cells, warned.warn)
+    guard = _make_guard(shell, session, cells, interrupts, warned.warn)
     closed = ClosedLoops(warned.place)
     shown = guarding.explaining(shell, closed)
     hidden = AllTasks(session.tracker.is_kernels_own)
@@ -93,16 +95,18 @@ def hook_terminal(
     cells.after.append(Healer(session.loop, warned.warn_once).after_cell)
 
 
-def _make_guard(shell: Any, session: Session, cells: Cells, warn: Callable[[str], None]) -> TerminalGuard:
+def _make_guard(
+    shell: Any, session: Session, cells: Cells, interrupts: Interrupts, warn: Callable[[str], None]
+) -> TerminalGuard:
     return TerminalGuard(
         session.loop,
         is_shells_own=lambda: _is_shells_own(session),
         is_ending=lambda: False,
-        wind_down=lambda: guarding.wind_down_session(session, log_line),
+        wind_down=asyncio.Event().wait,  # never called: nobody else ends this loop
         innermost=lambda: guarding.innermost(session, cells),
         wait=lambda future: guarding.wait_forever(session, future),
         warn=warn,
-        end_kernel=lambda: _end_shell(shell),
+        end_kernel=lambda: _end_shell(shell, interrupts),
         is_top_level=cells.is_top_level,
     )
 
@@ -112,11 +116,13 @@ class Ending:
 
     Args:
         session: The session.
+        ends: Ends its tasks.
         unload: Unloads the extension.
     """
 
-    def __init__(self, session: Session, unload: Callable[[], None]) -> None:
+    def __init__(self, session: Session, ends: ShellsEnd, unload: Callable[[], None]) -> None:
         self._session = session
+        self._ends = ends
         self._unload = unload
 
     def end(self) -> None:
@@ -126,12 +132,14 @@ class Ending:
         is_ours = running_loop() is None and not loop.is_running() and not loop.is_closed()
         try:
             if is_ours:
-                loop.run_until_complete(guarding.wind_down_session(self._session, log_line))
+                loop.run_until_complete(self._ends.wind_down())
+                self._ends.check()
         except KeyboardInterrupt:
             log_line("interrupted; what was still ending is left as it is")
         except Exception as error:  # noqa: BLE001  IPython would take it for a crash of its own
             log_line(f"the loop did not end in order: {error!r}")
         finally:
+            self._ends.rest.sigterm.lower()
             self._unload()
         if is_ours:
             loop.close()
@@ -163,9 +171,12 @@ def _is_shells_own(session: Session) -> bool:
     return task is not None and session.cell is None and session.tracker.is_kernels_own(task)
 
 
-def _end_shell(shell: Any) -> None:
-    """End the shell as `exit` does, also from behind a prompt that waits."""
+def _end_shell(shell: Any, interrupts: Interrupts) -> None:
+    """End the shell as `exit` does, also from behind a prompt that waits or a cell that awaits."""
     shell.ask_exit()
+    if not interrupts.interrupt_wait():
+        for task in interrupts.awaiting:
+            task.cancel()
     prompt = getattr(shell, "pt_app", None)
     if prompt is not None and prompt.app.is_running:
         prompt.app.exit(result="")

@@ -149,6 +149,11 @@ class LoopGuard:
             self._winding_down = self._loop.create_task(self._wind_down())
         await asyncio.shield(self._winding_down)
 
+    @property
+    def is_winding_down(self) -> bool:
+        """Whether the end of the tasks has begun: the loop has turned since it was asked for."""
+        return self._winding_down is not None
+
     def _stop_in_order(self) -> None:
         if self._winding_down is None:
             self._winding_down = self._loop.create_task(self._wind_down())

@@ -1,59 +1,169 @@
-"""Ending everything on the loop in order, before the kernel goes."""
+"""Ending everything on the loop in order, before the kernel goes, and naming what could not end.
+
+A Jupyter front end gives a kernel 5 s from its request on: SIGTERM after half of them, SIGKILL at the
+end. So all of it takes at most twice the grace, and a SIGTERM meanwhile does not cut it short.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.asyncio_state import silence_destroyed_warning
+from loopnb.internals.asyncio_state import open_generators, silence_destroyed_warning
+from loopnb.internals.threads import busy_threads, default_executor
+from loopnb.loop.clients import open_clients
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
+    from types import FrameType
+
+    Tasks = Iterable[asyncio.Task[Any]]
 
 
-async def wind_down(
-    tasks: Iterable[asyncio.Task[Any]],
-    *,
-    grace: float,
-    describe: Callable[[asyncio.Task[Any]], str],
-    log: Callable[[str], None],
-) -> None:
-    """End *tasks*, then async generators, then the default executor: in this order, in time.
+class OrderlyEnd:
+    """Ends the tasks, then async generators, clients and the default executor's threads. Once.
 
-    What could not end is named in the log. Runs in the loop's thread; raises nothing.
+    The loop's thread; nothing here raises for what the user's code does.
 
     Args:
-        tasks: The user's live tasks.
-        grace: Seconds that each of the three has. 0 does not wait for any.
-        describe: Names a task, with its cell, for the log.
+        live: Returns the tasks to be ended that have not ended yet.
+        is_ending: Says of a task whether it was cancelled a moment ago: it is not cancelled again, or
+            its cleanup would be cut short.
+        grace: Seconds that the tasks have, and after them all the rest together. 0 does not wait.
+        describe: Names a task, with its cell, and says where it waits.
+        describe_thread: Says what a thread is busy with.
+        place: Returns how a person would call a frame's line.
         log: Writes a line to the kernel's log.
     """
-    loop = asyncio.get_running_loop()
-    ended, left = await _end_tasks(set(tasks), grace)
-    for task in left:
-        silence_destroyed_warning(task)  # it is named here
-        log(f"{describe(task)} did not end within {grace:g} s of being cancelled")
-    for task in ended:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log(f"{describe(task)} failed at the end: {error!r}")
-    for what, ending in (
-        ("async generators", loop.shutdown_asyncgens()),
-        ("the default executor's threads", loop.shutdown_default_executor()),
-    ):
-        try:
-            await asyncio.wait_for(ending, grace)
-        except TimeoutError:
-            log(f"{what} did not end within {grace:g} s")
-        except Exception as error:  # noqa: BLE001  it is told, and the rest has to end, too
-            log(f"{what} did not end in order: {error!r}")
+
+    def __init__(
+        self,
+        *,
+        live: Callable[[], Tasks],
+        is_ending: Callable[[asyncio.Task[Any]], bool],
+        grace: Callable[[], float],
+        describe: Callable[[asyncio.Task[Any]], str],
+        describe_thread: Callable[[threading.Thread, FrameType], str],
+        place: Callable[[FrameType], str],
+        log: Callable[[str], None],
+    ) -> None:
+        self._live = live
+        self._is_ending = is_ending
+        self._grace = grace
+        self._describe = describe
+        self._describe_thread = describe_thread
+        self._place = place
+        self._log = log
+        self._cancelled: set[asyncio.Task[Any]] = set()  # held: their failures are still to be told
+        self._named: set[asyncio.Task[Any]] = set()
+        self.sigterm = SigtermShield()
+
+    async def wind_down(self) -> None:
+        """End them all, in order and in time, and name in the log what could not end."""
+        self.sigterm.raise_()
+        loop = asyncio.get_running_loop()
+        grace = self._grace()
+        await self._end_tasks(grace)
+        deadline = loop.time() + grace
+        for end in (self._end_tasks, self._end_generators, self._close_clients, self._end_threads):
+            await end(max(0.0, deadline - loop.time()))
+
+    def check(self) -> None:
+        """Name what is still there when Python ends, unless it has been named. Outside the loop."""
+        for task in self._live():
+            if task not in self._named:
+                self._name(task, "was still there when Python ended")
+
+    async def _end_tasks(self, timeout: float) -> None:
+        """Cancel the tasks; called again, those that were spawned since: by somebody's `finally`."""
+        tasks = set(self._live()) - self._cancelled - {asyncio.current_task()}
+        if not tasks:
+            return
+        self._cancelled |= tasks
+        for task in tasks:
+            if not self._is_ending(task):
+                task.cancel()
+        for task in (await asyncio.wait(tasks, timeout=timeout))[1]:
+            self._name(task, f"did not end within {timeout:.2g} s of being cancelled")
+
+    def _name(self, task: asyncio.Task[Any], fate: str) -> None:
+        self._named.add(task)
+        silence_destroyed_warning(task)
+        self._log(f"{self._describe(task)}, {fate}")
+
+    async def _end_generators(self, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        generators = open_generators(loop)
+        if generators is None:
+            await self._end_each([("async generators", loop.shutdown_asyncgens())], timeout)
+            return
+        endings: list[tuple[str, Awaitable[Any]]] = []
+        for one in generators:
+            where = f"at {self._place(one.ag_frame)}" if one.ag_frame is not None else ""
+            endings.append((f"async generator {one.__qualname__}() {where}", one.aclose()))
+        await self._end_each(endings, timeout)
+
+    async def _close_clients(self, timeout: float) -> None:
+        clients = open_clients(asyncio.get_running_loop())
+        await self._end_each([(f"open {one!r:.100}", closing) for one, closing in clients], timeout)
+
+    async def _end_each(self, endings: list[tuple[str, Awaitable[Any]]], timeout: float) -> None:
+        tasks = {asyncio.create_task(_awaiting(ending)): what for what, ending in endings}
+        if not tasks:
+            return
+        for task in (await asyncio.wait(tasks, timeout=timeout))[1]:
+            silence_destroyed_warning(task)
+            task.cancel()
+            self._log(f"{tasks[task]} did not end within {timeout:.2g} s")
+        for task, what in tasks.items():
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                self._log(f"{what} did not end in order: {error!r}")
+
+    async def _end_threads(self, timeout: float) -> None:
+        """Wait for the default executor's threads, and name those that Python will wait for.
+
+        Not by `shutdown_default_executor()`: on 3.11 it blocks the loop when its time is up.
+        """
+        loop = asyncio.get_running_loop()
+        executor = default_executor(loop)
+        if executor is not None:
+            ended = asyncio.Event()
+
+            def join() -> None:
+                executor.shutdown(wait=True)
+                with contextlib.suppress(RuntimeError):  # the loop has been closed
+                    loop.call_soon_threadsafe(ended.set)
+
+            threading.Thread(target=join, name="loopnb-join", daemon=True).start()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), timeout)
+        for thread, frame in busy_threads():
+            self.sigterm.lower()  # it must be possible to end a Python that waits for a thread
+            self._log(f"{self._describe_thread(thread, frame)}, and Python waits for it before it ends")
 
 
-async def _end_tasks(
-    tasks: set[asyncio.Task[Any]], grace: float
-) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:
-    tasks.discard(asyncio.current_task())
-    for task in tasks:
-        task.cancel()
-    if not tasks:
-        return set(), set()
-    return await asyncio.wait(tasks, timeout=grace)
+class SigtermShield:
+    """Has SIGTERM do nothing where it would end the process at once, while that ends in order."""
+
+    def raise_(self) -> None:
+        """Do nothing on SIGTERM from now on, unless the user has a handler. The main thread."""
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            # Not SIG_IGN: programs that are started from here on would inherit that.
+            signal.signal(signal.SIGTERM, _do_nothing)
+
+    def lower(self) -> None:
+        """Let SIGTERM end the process again."""
+        if signal.getsignal(signal.SIGTERM) is _do_nothing:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _do_nothing(_signum: int, _frame: object) -> None:
+    pass
+
+
+async def _awaiting(ending: Awaitable[Any]) -> None:
+    await ending

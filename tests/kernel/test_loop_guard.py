@@ -6,11 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.conftest import assert_quiet
-
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.kernel.driver import KernelDriver
 
 
@@ -156,71 +152,3 @@ def test_clients_on_real_sockets_outlive_their_run(kernel: KernelDriver) -> None
     assert kernel.run("asyncio.run(get())").result == "'hello'"
     assert kernel.run("await get()").result == "'hello'"
     kernel.run("asyncio.run(session.close()); asyncio.run(runner.cleanup())")
-
-
-LEFTOVERS = """
-import asyncio, pathlib
-folder = pathlib.Path({folder!r})
-async def writes_at_its_end(name):
-    try:
-        await asyncio.sleep(60)
-    finally:
-        await asyncio.sleep(0.05)
-        (folder / name).write_text("ended")
-async def generator():
-    try:
-        yield 1
-    finally:
-        await asyncio.sleep(0.05)
-        (folder / "generator").write_text("ended")
-async def swallows():
-    while True:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            pass
-tasks = [asyncio.create_task(writes_at_its_end(f"task {{n}}")) for n in range(3)]
-tasks.append(asyncio.create_task(swallows(), name="swallower"))
-half_read = generator()
-await anext(half_read)
-"""
-
-
-@pytest.mark.parametrize("how", ["shutdown", "restart", "exit", "sigterm"])
-def test_the_kernels_end_lets_everything_finish_that_can(
-    fresh_kernel: KernelDriver, tmp_path: Path, how: str
-) -> None:
-    fresh_kernel.run(LEFTOVERS.format(folder=str(tmp_path)))
-    process = fresh_kernel.process
-
-    if how == "shutdown":
-        log = fresh_kernel.shutdown()
-    elif how == "restart":
-        log = fresh_kernel.restart()
-    else:
-        fresh_kernel.start("exit()" if how == "exit" else SIGTERM)
-        process.wait(20)
-        log = fresh_kernel.log()
-
-    written = sorted(path.name for path in tmp_path.iterdir())
-    assert written == ["generator", "task 0", "task 1", "task 2"]
-    assert "'swallower', spawned by In[2] did not end within 2 s" in log
-    assert_quiet(log)
-
-
-SIGTERM = (
-    "import os, signal\nloop = asyncio.get_running_loop()\n"
-    "loop.add_signal_handler(signal.SIGTERM, loop.stop)\n"
-    "os.kill(os.getpid(), signal.SIGTERM)"
-)
-
-
-def test_the_kernel_can_be_shut_down_while_a_cell_nests(fresh_kernel: KernelDriver, tmp_path: Path) -> None:
-    fresh_kernel.run(LEFTOVERS.format(folder=str(tmp_path)))
-    cell = fresh_kernel.start("print('waits', flush=True)\nasyncio.run(writes_at_its_end('nested'))")
-    cell.wait_output("waits")
-
-    log = fresh_kernel.shutdown()
-
-    assert (tmp_path / "nested").read_text() == "ended"
-    assert_quiet(log)

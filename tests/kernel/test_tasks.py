@@ -76,13 +76,6 @@ def test_a_failure_that_a_later_cell_awaits_is_not_named(kernel: KernelDriver) -
     assert cell.text == ""
 
 
-def test_failures_nobody_saw_are_in_the_log(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(DEFINITIONS)
-    fresh_kernel.run("task = asyncio.create_task(fail(), name='unseen')\nawait asyncio.sleep(0.05)")
-
-    assert "task 'unseen', spawned by In[3], failed and nobody awaited it" in fresh_kernel.shutdown()
-
-
 def test_what_asyncio_run_leaves_lives_on_and_is_said(kernel: KernelDriver) -> None:
     cell = kernel.run(MAIN)
 

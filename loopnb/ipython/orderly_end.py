@@ -1,0 +1,124 @@
+"""The end of a shell: its cells and tasks end in order, and what could not end is named with its cell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from loopnb.internals.patching import Patch
+from loopnb.internals.threads import call_of
+from loopnb.loop.shutdown import OrderlyEnd
+from loopnb.tracking import chains
+from loopnb.tracking.provenance import current_cell
+from loopnb.tracking.tracker import error_text
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from types import FrameType
+
+    from loopnb.ipython.interrupts import Interrupts
+    from loopnb.loop.guard import LoopGuard
+    from loopnb.session import Session
+
+
+#: Seconds in which the loop must have turned once; else something blocks it.
+_TURNS_WITHIN = 1.0
+
+
+class ShellsEnd:
+    """Ends the cell that executes and the tasks of a session, and names what failed or stayed.
+
+    Args:
+        session: The session.
+        interrupts: Knows the cells that await, and interrupts those that nest.
+        log: Writes a line where people look after the end.
+    """
+
+    def __init__(self, session: Session, interrupts: Interrupts, log: Callable[[str], None]) -> None:
+        self._session = session
+        self._interrupts = interrupts
+        self._log = log
+        self._told: set[int] = set()
+        self.rest = OrderlyEnd(
+            live=lambda: [*session.tracker.live(), *interrupts.awaiting],
+            is_ending=interrupts.was_interrupted,
+            grace=lambda: float(session.settings.shutdown_grace),
+            describe=self._describe,
+            describe_thread=self._describe_thread,
+            place=self._place,
+            log=log,
+        )
+
+    async def wind_down(self) -> None:
+        """End everything in order, and name in the log what could not end. The loop's thread."""
+        await self.rest.wind_down()
+        self._tell_failures()
+
+    def check(self) -> None:
+        """Name what nobody has ended or named before Python ends. Outside the loop, in its thread."""
+        self.rest.check()
+        self._tell_failures()
+
+    def say_blocked(self) -> None:
+        """Say that the loop does not turn, so that nothing can end. Any thread."""
+        by = self._session.cell or "something that is no cell"
+        self._log(f"{by} blocks the loop: no task can end in order before it goes on")
+
+    def _tell_failures(self) -> None:
+        for failure in self._session.failures.unseen():
+            number, cell = failure.origin[0], failure.origin[2]
+            if number not in self._told:
+                self._told.add(number)
+                self._log(
+                    f"task {failure.name!r}, spawned by {cell or 'other code'}, failed and nobody "
+                    f"awaited it: {error_text(failure.error)}"
+                )
+
+    def _describe(self, task: asyncio.Task[Any]) -> str:
+        if task in self._interrupts.awaiting:
+            return f"cell {self._session.cell}"
+        record = self._session.tracker.record(task)
+        doing = f"waiting for {record.waits_for}" if record.waits_for else record.state
+        where = f" at {record.waits_at}" if record.waits_at else ""
+        return f"task {record.name!r}, spawned by {record.cell or 'other code'}, {doing}{where}"
+
+    def _describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
+        called, context = call_of(frame)
+        users = [self._place(one) for one in chains.stack_of(frame) if chains.is_users(one.f_code)]
+        cell = context.get(current_cell) if context is not None else None
+        name = getattr(called, "__qualname__", None)
+        parts = [
+            f"thread {thread.name!r} is busy",
+            f"with {name}()" if name is not None else "",
+            f"at {users[0]}" if users else "",
+            f"for {cell}" if cell is not None else "",
+        ]
+        return " ".join(filter(None, parts))
+
+    def _place(self, frame: FrameType) -> str:
+        return self._session.describe(frame.f_code.co_filename, frame.f_lineno)
+
+
+def patch_do_shutdown(kernel: Any, session: Session, guard: LoopGuard, end: ShellsEnd) -> Patch:
+    """Return the patch for a `Kernel.do_shutdown` that first ends the tasks: all channels still work.
+
+    It is called in the control thread. A loop that is blocked cannot end anything; that is said, and
+    the kernel goes all the same when the time is up.
+    """
+    stock = kernel.do_shutdown
+
+    async def do_shutdown(restart: bool) -> Any:
+        grace = float(session.settings.shutdown_grace)
+        ending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(guard.wind_down(), session.loop))
+        await asyncio.wait([ending], timeout=max(grace, _TURNS_WITHIN))
+        if not guard.is_winding_down:
+            end.say_blocked()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ending, grace + 1)
+        answer = stock(restart)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return Patch(kernel, "do_shutdown", do_shutdown)

@@ -1,0 +1,237 @@
+"""The end of a kernel, in every way it comes: what can finish has finished, the rest is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from notebooks.run import ThisPythonsKernel
+from tests.kernel.conftest import assert_quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.kernel.driver import Cell, KernelDriver
+
+DEFINITIONS = """
+import aiohttp, aiohttp.web, asyncio, loopnb, os, pathlib, signal, time
+folder = pathlib.Path({folder!r})
+loop = asyncio.get_running_loop()
+def writes(name):
+    (folder / name).write_text("ended")
+async def writes_at_its_end(name):
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0.05)
+        writes(name)
+async def nests(name):
+    asyncio.run(writes_at_its_end(name))
+async def spawns_at_its_end(name):
+    try:
+        await asyncio.sleep(60)
+    finally:
+        asyncio.create_task(writes_at_its_end(name))
+async def generates():
+    try:
+        yield 1
+    finally:
+        await asyncio.sleep(0.05)
+        writes("generator")
+async def answers(request):
+    return aiohttp.web.Response(text="hello")
+def is_busy_for_a_moment(name):
+    time.sleep(0.3)
+    writes(name)
+def is_busy_until_the_loop_has_stopped():
+    while loop.is_running():
+        time.sleep(0.05)
+    writes("long thread")
+"""
+LEFTOVERS = """
+%config LoopNB.shutdown_grace = 0.6
+plain = [asyncio.create_task(writes_at_its_end(f"task {n}")) for n in range(2)]
+parked = [asyncio.create_task(nests(f"parked {n}")) for n in range(2)]
+spawning = asyncio.create_task(spawns_at_its_end("spawned at the end"))
+half_read = generates()
+await anext(half_read)
+short = loop.run_in_executor(None, is_busy_for_a_moment, "thread")
+long = asyncio.create_task(asyncio.to_thread(is_busy_until_the_loop_has_stopped))
+app = aiohttp.web.Application()
+app.router.add_get("/", answers)
+runner = aiohttp.web.AppRunner(app)
+await runner.setup()
+await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
+url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+holder = [aiohttp.ClientSession()]
+assert await (await holder[0].get(url)).text() == "hello"
+unread = await holder[0].get(url)
+loopnb.show()
+"""
+SWALLOWER = """%%aloop -b -n swallower
+while True:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        pass
+"""
+NAMED = (
+    "task 'swallower', spawned by In[4], waiting for sleep() at In[4], line 4, "
+    "did not end within 0.6 s of being cancelled",
+    "is busy with is_busy_until_the_loop_has_stopped() at In[2], line",
+    "for In[3], and Python waits for it before it ends",
+)
+WRITTEN = [
+    "generator",
+    "long thread",
+    "parked 0",
+    "parked 1",
+    "spawned at the end",
+    "task 0",
+    "task 1",
+    "thread",
+]
+ON_SIGTERM = "loop.add_signal_handler(signal.SIGTERM, loop.stop)\n"
+AWAITS = "print('waits', flush=True)\nawait writes_at_its_end('cell')"
+NESTS = "print('waits', flush=True)\nasyncio.run(writes_at_its_end('cell'))"
+RUNS_FOREVER = "print('waits', flush=True)\ntry: loop.run_forever()\nfinally: writes('cell')"
+#: What runs in the foreground meanwhile, and what ends the kernel.
+ENDS: dict[str, tuple[str, Callable[[KernelDriver], Any]]] = {
+    "shutdown while a cell nests": (NESTS, lambda kernel: kernel.shutdown()),
+    "restart while a cell awaits": (AWAITS, lambda kernel: kernel.restart()),
+    "exit in a cell": ("", lambda kernel: kernel.start("exit()")),
+    "exit in a task while a cell nests": (
+        f"loop.call_later(0.1, get_ipython().ask_exit)\n{RUNS_FOREVER}",
+        lambda kernel: None,
+    ),
+    "SIGTERM while a cell awaits": (
+        ON_SIGTERM + AWAITS,
+        lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
+    ),
+    "SIGTERM in a cell": (
+        "",
+        lambda kernel: kernel.start(f"{ON_SIGTERM}os.kill(os.getpid(), signal.SIGTERM)"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("foreground", "end"), ENDS.values(), ids=ENDS)
+def test_all_that_can_finish_has_finished_and_the_rest_is_named(
+    fresh_kernel: KernelDriver, tmp_path: Path, foreground: str, end: Callable[[KernelDriver], Any]
+) -> None:
+    wire, process, log_path = prepare(fresh_kernel, tmp_path), fresh_kernel.process, fresh_kernel.log_path
+    cell = start(fresh_kernel, foreground)
+
+    end(fresh_kernel)
+    if cell is not None:
+        cell.wait_reply()  # it ends while all channels still work
+    process.wait(20)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*WRITTEN, *(["cell"] if cell else [])])
+    log = log_path.read_text()
+    assert [named for named in NAMED if log.count(named) != 1] == [], log
+    said = "".join(message.content["text"] for message in wire.messages if message.msg_type == "stream")
+    assert "nclosed" not in log + said
+    assert_quiet(log + said)
+
+
+def prepare(kernel: KernelDriver, folder: Path) -> Any:
+    """Leave one of everything on the loop; return the wire, which a restart would replace."""
+    kernel.run(DEFINITIONS.format(folder=str(folder)))
+    kernel.run(LEFTOVERS)
+    kernel.run(SWALLOWER)
+    return kernel.wire
+
+
+def start(kernel: KernelDriver, code: str) -> Cell | None:
+    if not code:
+        return None
+    cell = kernel.start(code)
+    cell.wait_output("waits")
+    return cell
+
+
+def test_a_kernel_that_ends_out_of_order_names_what_was_left(
+    fresh_kernel: KernelDriver, tmp_path: Path
+) -> None:
+    fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
+    fresh_kernel.run("left = asyncio.create_task(asyncio.sleep(60), name='left')\nawait asyncio.sleep(0)")
+
+    fresh_kernel.start("type(loop).stop(loop)")
+    fresh_kernel.process.wait(20)
+
+    log = fresh_kernel.log()
+    assert "task 'left', spawned by In[3], waiting for sleep(), was still there when Python ended" in log
+    assert_quiet(log)
+
+
+def test_a_cell_that_blocks_is_named_and_the_rest_ends_when_it_has_gone_on(
+    fresh_kernel: KernelDriver, tmp_path: Path
+) -> None:
+    fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)) + "%config LoopNB.shutdown_grace = 0.1")
+    cell = fresh_kernel.start(
+        "task = asyncio.create_task(writes_at_its_end('task')); await asyncio.sleep(0)\n"
+        "print('waits', flush=True); time.sleep(2)"
+    )
+    cell.wait_output("waits")
+
+    fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
+    fresh_kernel.process.wait(20)
+
+    log = fresh_kernel.log()
+    assert "In[3] blocks the loop" in log
+    assert (tmp_path / "task").exists()
+    assert_quiet(log)
+
+
+def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:
+    cell = "import asyncio, loopnb\ntask = asyncio.create_task(asyncio.sleep(60), name='again')"
+    fresh_kernel.run(cell, cell_id="a")
+    fresh_kernel.run(cell, cell_id="a")
+    fresh_kernel.run("%%aloop -b -n feed\nawait asyncio.sleep(60)", cell_id="b")
+
+    fresh_kernel.restart()
+    fresh_kernel.run("%load_ext loopnb")
+    fresh_kernel.run("%%aloop -b -n feed\nimport asyncio\nawait asyncio.sleep(60)", cell_id="b")
+    fresh_kernel.run(cell, cell_id="a")
+
+    assert fresh_kernel.value("[(task.name, task.note) for task in loopnb.tasks()]") == [
+        ("feed", ""),
+        ("again", ""),
+    ]
+    assert fresh_kernel.value("loopnb.status().generation") == 1
+    assert fresh_kernel.value("[task.name for task in loopnb.session.current().tracker.ended()]") == []
+
+
+NOTEBOOK = [
+    "%load_ext loopnb",
+    "%config LoopNB.shutdown_grace = 3\nimport asyncio, pathlib, time",
+    "async def fails():\n    await asyncio.sleep(0.05)\n    raise ValueError('nobody saw')\n"
+    "unseen = asyncio.create_task(fails(), name='unseen')",
+    "async def ends_slowly():\n    try:\n        await asyncio.sleep(60)\n    finally:\n"
+    "        await asyncio.sleep(2.7)\n        pathlib.Path('slow').touch()\n"
+    "slow = asyncio.create_task(ends_slowly()); await asyncio.sleep(0.1)",
+]
+
+
+def test_nbclient_sees_failures_in_the_log_and_its_sigterm_cuts_nothing_short(tmp_path: Path) -> None:
+    # It sends SIGTERM 2.5 s after its request to shut down, and SIGKILL after 5 s.
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in NOTEBOOK])
+    resources = {"metadata": {"path": str(tmp_path)}}
+    log = tmp_path / "kernel.log"
+
+    with log.open("wb") as stderr:
+        client = NotebookClient(notebook, kernel_manager_class=ThisPythonsKernel, resources=resources)
+        client.execute(stderr=stderr)
+
+    assert (tmp_path / "slow").exists()
+    assert "task 'unseen', spawned by In[3], failed and nobody awaited it: ValueError: nobody saw" in (
+        log.read_text()
+    )
+    assert_quiet(log.read_text())
