@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.asyncio_state import calling_frame, running_loop
+from loopnb.internals.asyncio_state import calling_frame, running_loop, silence_destroyed_warning
 from loopnb.internals.loop_health import AllTasks
 from loopnb.internals.terminal import is_end_of_run
 from loopnb.ipython import guarding
@@ -81,7 +81,7 @@ def hook_terminal(
     closed = ClosedLoops(warned.place)
     shown = guarding.explaining(shell, closed)
     hidden = AllTasks(session.tracker.is_kernels_own)
-    ensure_open = partial(_replace_closed, session, load, unload, warned.warn_once)
+    ensure_open = partial(_replace_closed, session, closed, load, unload, warned.warn_once)
     terminal = TerminalCells(shell, session, interrupts, end=ending.end, ensure_open=ensure_open)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
@@ -146,17 +146,25 @@ class Ending:
 
 
 def _replace_closed(
-    session: Session, load: Callable[[], None], unload: Callable[[], None], warn: Callable[[str], None]
+    session: Session,
+    closed: ClosedLoops,
+    load: Callable[[], None],
+    unload: Callable[[], None],
+    warn: Callable[[str], None],
 ) -> None:
     """Go on with a new loop, since somebody got past the guard and closed the old one."""
-    lost = [task.get_name() for task in session.tracker.live()]
+    tasks = session.tracker.live()
+    lost = [f"{one.name!r} of {one.cell or 'other code'}" for one in session.tracker.records_of(tasks)]
+    for task in tasks:
+        silence_destroyed_warning(task)  # it is named here
+    where = closed.where(session.loop)
     unload()
     load()
     new = current()
     new.owner.generation = session.owner.generation + 1
     warn(
-        f"Event loop #{session.owner.generation} has been closed; cells and prompt now run on loop "
-        f"#{new.owner.generation}. Tasks lost with it: {', '.join(lost) or 'none'}."
+        f"Event loop #{session.owner.generation} was closed{f' at {where}' if where else ''}; cells and "
+        f"prompt now run on loop #{new.owner.generation}. Tasks lost with it: {', '.join(lost) or 'none'}."
     )
 
 

@@ -78,6 +78,10 @@ class ClosedLoops:
         for loop in list(self._closed_at):
             loop_health.forget_closed(loop)
 
+    def where(self, loop: asyncio.AbstractEventLoop) -> str:
+        """Return where *loop* was closed ("" if that went unseen: by C code, or before we came)."""
+        return self._closed_at.get(loop, "")
+
     def explain(self, error: BaseException | None) -> None:
         """Add the note to *error* if it is of a task that a closed loop has left unfinished.
 

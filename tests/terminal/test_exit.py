@@ -12,7 +12,7 @@ from tests.terminal.driver import CTRL_D, Terminal
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMPLAINTS = ("was destroyed", "never retrieved", "Traceback", "ResourceWarning", "RuntimeWarning")
+COMPLAINTS = ("was destroyed", "never retrieved", "nclosed", "Traceback", "ResourceWarning", "RuntimeWarning")
 LIVELY = [
     "from pathlib import Path; say = lambda name: Path(name).touch()",
     "async def waits(name):\n    try: await asyncio.sleep(60)\n"
@@ -20,11 +20,14 @@ LIVELY = [
     "async def generates():\n    try:\n        yield 1\n        yield 2\n"
     "    finally: await asyncio.sleep(0); say('generator')",
     "half_read = generates(); await half_read.__anext__();",
+    "def busy():\n    time.sleep(0.2); say('thread')",
+    "thread = asyncio.get_running_loop().run_in_executor(None, busy)",
+    "import aiohttp; holder = [aiohttp.ClientSession()]",
     "plain = asyncio.create_task(waits('plain')); parent = asyncio.create_task(nests())",
     "%%aloop -b -n background\nawait waits('background')",
 ]
 NESTS = "async def nests(): asyncio.run(waits('nested'))"
-EXPECTED = ["background", "generator", "nested", "plain"]
+EXPECTED = ["background", "generator", "nested", "plain", "thread"]
 
 
 @pytest.mark.parametrize("way", ["exit", "Ctrl-D", "SIGTERM"])
@@ -59,7 +62,8 @@ def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
     terminal.start("exit")
     said = terminal.wait_end()
 
-    assert "task 'stubborn', spawned by In[4] did not end within 2 s" in said
+    assert "task 'stubborn', spawned by In[4], waiting for Event.wait() at stays In[3], line 3" in said
+    assert "did not end within 2 s of being cancelled" in said
     assert "was destroyed" not in said
 
 
@@ -95,3 +99,33 @@ def test_a_command_runs_on_the_loop_and_ends_in_order(tmp_path: Path) -> None:
 
     assert "=== nested" in said
     assert not [complaint for complaint in COMPLAINTS if complaint in said], said
+
+
+SAYS = "print('=' * 3, 'waits')"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"{SAYS}; await waits('cell')",
+        f"{SAYS}; asyncio.run(waits('cell'))",
+        f"%%aloop\n{SAYS}; await waits('cell')",
+    ],
+    ids=["await", "nested run", "aloop"],
+)
+def test_sigterm_ends_the_cell_that_waits_and_the_shell(
+    terminal: Terminal, tmp_path: Path, code: str
+) -> None:
+    for line in LIVELY[:2]:
+        terminal.run(line)
+    terminal.run(
+        "import signal; loop = asyncio.get_running_loop(); loop.add_signal_handler(signal.SIGTERM, loop.stop)"
+    )
+
+    terminal.start(code)
+    terminal.wait_for("=== waits")
+    terminal.signal(signal.SIGTERM)
+    said = terminal.wait_end()
+
+    assert (tmp_path / "cell").exists()
+    assert "was destroyed" not in said

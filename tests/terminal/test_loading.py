@@ -162,6 +162,7 @@ def test_where_nesting_is_off_cells_run_as_ipython_runs_them(terminal: Terminal)
 
 def test_a_loop_that_was_closed_all_the_same_is_replaced(terminal: Terminal) -> None:
     terminal.run("loop = asyncio.get_running_loop(); lost = loop.create_task(asyncio.sleep(60), name='lost')")
+    spawned, closed = terminal.count - 1, terminal.count + 1
     terminal.run("loopnb.session.current().engine.remove()")
     terminal.run("asyncio.base_events.BaseEventLoop.close(loop)")
 
@@ -169,7 +170,8 @@ def test_a_loop_that_was_closed_all_the_same_is_replaced(terminal: Terminal) -> 
 
     assert f"Out[{terminal.count}]" not in shown
     assert "'goes on'" in shown
-    assert "loop #1 has been closed" in shown
-    assert "lost with it: lost" in shown
+    assert f"loop #1 was closed at In[{closed}], line 1;" in shown
+    assert f"lost with it: 'lost' of In[{spawned}]." in shown
+    assert "was destroyed" not in terminal.run("import gc; del lost; gc.collect()")
     assert terminal.value("loopnb.status().generation") == "2"
     assert terminal.value("asyncio.get_running_loop() is loop") == "False"
