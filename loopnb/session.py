@@ -221,6 +221,7 @@ class Session:
                 return await task
 
         submitted = asyncio.run_coroutine_threadsafe(awaited(), self.loop)
+        self.owner.owe(submitted)
         try:
             here = running_loop()
             if here is None:

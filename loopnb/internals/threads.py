@@ -22,17 +22,20 @@ def default_executor(loop: Any) -> Any | None:
     return getattr(loop, "_default_executor", None)
 
 
-def busy_threads() -> Iterator[tuple[threading.Thread, FrameType]]:
+def busy_threads(executor: Any | None) -> Iterator[tuple[threading.Thread, FrameType]]:
     """Yield the threads that Python will wait for at its end, and the innermost frame of each.
 
     Frames come from `sys._current_frames()`. A thread of a pool is idle while it stands in
-    `concurrent.futures.thread._worker` itself.
+    `concurrent.futures.thread._worker` itself; but one of *executor*, which has been shut down, does
+    so only between two calls (`ThreadPoolExecutor._threads`).
     """
+    own = getattr(executor, "_threads", ())
     frames = sys._current_frames()
     for thread in threading.enumerate():
         frame = frames.get(thread.ident or 0)
-        is_waited_for = not thread.daemon and thread is not threading.main_thread()
-        if is_waited_for and frame is not None and frame.f_code is not _IDLE:
+        if thread.daemon or thread is threading.main_thread() or frame is None:
+            continue
+        if thread in own or frame.f_code is not _IDLE:
             yield thread, frame
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +48,7 @@ class ShellsEnd:
             describe=self._describe,
             describe_thread=self._describe_thread,
             place=self._place,
+            release=session.owner.end,
             log=log,
         )
 
@@ -116,8 +116,8 @@ def patch_do_shutdown(kernel: Any, session: Session, guard: LoopGuard, end: Shel
         await asyncio.wait([ending], timeout=max(grace, _TURNS_WITHIN))
         if not guard.is_winding_down:
             end.say_blocked()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ending, grace + 1)
+        # Whatever comes out of it, the kernel ends.
+        await asyncio.wait([ending], timeout=grace + _TURNS_WITHIN)
         answer = stock(restart)
         return await answer if inspect.isawaitable(answer) else answer
 

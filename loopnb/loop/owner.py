@@ -29,6 +29,8 @@ class LoopOwner:
         self.loop = loop
         self.generation = 1
         self._thread_id = threading.get_ident()
+        self._owed: set[ThreadFuture[Any]] = set()
+        self._has_ended = False
 
     def is_inside(self) -> bool:
         """Say whether the caller runs inside the loop: in a cell of a kernel, a task, a callback."""
@@ -48,10 +50,29 @@ class LoopOwner:
         answer: ThreadFuture[T] = ThreadFuture()
 
         def answer_it() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return  # `end` has released the thread
             try:
                 answer.set_result(fn(*args))
             except BaseException as error:  # noqa: BLE001  raised in the caller's thread
                 answer.set_exception(error)
 
+        self.owe(answer)
         self.loop.call_soon_threadsafe(answer_it)
         return answer.result()
+
+    def owe(self, answer: ThreadFuture[Any]) -> None:
+        """Note that a thread waits for *answer*, so that `end` can release it. Any thread."""
+        self._owed.add(answer)
+        answer.add_done_callback(self._owed.discard)
+        if self._has_ended:
+            answer.cancel()
+
+    def end(self) -> None:
+        """Release the threads that wait, now or later, by CancelledError: the loop turns no more.
+
+        Python waits for threads before it ends, and they would wait for ever.
+        """
+        self._has_ended = True
+        for answer in list(self._owed):
+            answer.cancel()

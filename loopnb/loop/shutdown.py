@@ -7,7 +7,6 @@ end. So all of it takes at most twice the grace, and a SIGTERM meanwhile does no
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
     Tasks = Iterable[asyncio.Task[Any]]
 
 
+#: Seconds between two looks at the threads.
+_GLANCE = 0.02
+
+
 class OrderlyEnd:
     """Ends the tasks, then async generators, clients and the default executor's threads. Once.
 
@@ -36,6 +39,7 @@ class OrderlyEnd:
         describe: Names a task, with its cell, and says where it waits.
         describe_thread: Says what a thread is busy with.
         place: Returns how a person would call a frame's line.
+        release: Releases the threads that wait for the loop.
         log: Writes a line to the kernel's log.
     """
 
@@ -48,6 +52,7 @@ class OrderlyEnd:
         describe: Callable[[asyncio.Task[Any]], str],
         describe_thread: Callable[[threading.Thread, FrameType], str],
         place: Callable[[FrameType], str],
+        release: Callable[[], None],
         log: Callable[[str], None],
     ) -> None:
         self._live = live
@@ -56,6 +61,7 @@ class OrderlyEnd:
         self._describe = describe
         self._describe_thread = describe_thread
         self._place = place
+        self._release = release
         self._log = log
         self._cancelled: set[asyncio.Task[Any]] = set()  # held: their failures are still to be told
         self._named: set[asyncio.Task[Any]] = set()
@@ -123,24 +129,20 @@ class OrderlyEnd:
                 self._log(f"{what} did not end in order: {error!r}")
 
     async def _end_threads(self, timeout: float) -> None:
-        """Wait for the default executor's threads, and name those that Python will wait for.
+        """Wait for threads as Python will do, and name those that are still busy.
 
-        Not by `shutdown_default_executor()`: on 3.11 it blocks the loop when its time is up.
+        Not by `shutdown_default_executor()`: on 3.11 it blocks the loop when its time is up, and it
+        knows of no other threads.
         """
         loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        self._release()
         executor = default_executor(loop)
         if executor is not None:
-            ended = asyncio.Event()
-
-            def join() -> None:
-                executor.shutdown(wait=True)
-                with contextlib.suppress(RuntimeError):  # the loop has been closed
-                    loop.call_soon_threadsafe(ended.set)
-
-            threading.Thread(target=join, name="loopnb-join", daemon=True).start()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), timeout)
-        for thread, frame in busy_threads():
+            executor.shutdown(wait=False)
+        while loop.time() < deadline and any(busy_threads(executor)):  # noqa: ASYNC110  they set no event
+            await asyncio.sleep(_GLANCE)
+        for thread, frame in busy_threads(executor):
             self.sigterm.lower()  # it must be possible to end a Python that waits for a thread
             self._log(f"{self._describe_thread(thread, frame)}, and Python waits for it before it ends")
 

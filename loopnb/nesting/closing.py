@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import NestingError
 from loopnb.nesting import scope
 
+if TYPE_CHECKING:
+    from loopnb.nesting.handoff import Handoff
+
 #: Seconds that cleanup may take before a wait is ended whatever it waits for.
 _GRACE = 2.0
+#: Seconds that it may take after that, at the interpreter's end.
+_LAST_GRACE = 0.5
 
 
 def end_waits(loop: asyncio.AbstractEventLoop) -> None:
@@ -21,23 +27,42 @@ def end_waits(loop: asyncio.AbstractEventLoop) -> None:
     Raises:
         NestingError: The stacks are parked in another thread.
     """
-    engine = scope.engine_of(loop)
-    if engine is None or not engine.waits:
+    engine = _cancel_waits(loop)
+    if engine is None:
         return
-    engine.check_thread()
-    tasks = [wait.task for wait in engine.waits if wait.task is not None]
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks, timeout=_GRACE))
     engine.is_closing = True
     try:
         while engine.waits:
             # Whoever has suppressed the cancellation cannot nest again, so this comes to an end.
             engine.lot.end_all(asyncio.CancelledError, lambda _wait: True)
-            loop.run_until_complete(asyncio.sleep(0))
+            _run(loop, loop.create_task(asyncio.sleep(0)))
     finally:
         engine.is_closing = False
+
+
+def _cancel_waits(loop: asyncio.AbstractEventLoop) -> Handoff | None:
+    """Cancel the tasks that are parked on *loop*, and return its engine if some still are."""
+    engine = scope.engine_of(loop)
+    if engine is None or not engine.waits:
+        return None
+    engine.check_thread()
+    tasks = [wait.task for wait in engine.waits if wait.task is not None]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _run(loop, loop.create_task(_wait(tasks, _GRACE)))
+    return engine if engine.waits else None
+
+
+async def _wait(tasks: list[asyncio.Task[Any]], timeout: float) -> None:
+    await asyncio.wait(tasks, timeout=timeout)
+
+
+def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    """Run *loop* until *task* is done, also when a `stop()` that came too late is still queued there."""
+    task.add_done_callback(lambda _task: loop.stop())
+    while not task.done():
+        loop.run_forever()
 
 
 @atexit.register
@@ -45,4 +70,14 @@ def _end_all_waits() -> None:
     for loop in scope.known_loops():
         if not loop.is_running() and not loop.is_closed():
             with contextlib.suppress(NestingError):  # its thread is gone: nobody can resume them
-                end_waits(loop)
+                _end_waits_at_exit(loop)
+
+
+def _end_waits_at_exit(loop: asyncio.AbstractEventLoop) -> None:
+    """Do as `end_waits` does, but leave parked who nests again: refused, it might go on for ever."""
+    engine = _cancel_waits(loop)
+    if engine is None:
+        return
+    tasks = [wait.task for wait in engine.waits if wait.task is not None]
+    engine.lot.end_all(asyncio.CancelledError, lambda _wait: True)
+    _run(loop, loop.create_task(_wait(tasks, _LAST_GRACE) if tasks else asyncio.sleep(0)))

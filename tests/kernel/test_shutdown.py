@@ -190,6 +190,47 @@ def test_a_cell_that_blocks_is_named_and_the_rest_ends_when_it_has_gone_on(
     assert_quiet(log)
 
 
+STUBBORN = """
+%config LoopNB.shutdown_grace = 0.2
+import concurrent.futures, threading
+async def swallows():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+async def nests_on():
+    while True:
+        try:
+            asyncio.run(asyncio.sleep(60))
+        except BaseException:
+            pass
+def waits():
+    try:
+        loopnb.run(swallows())
+    except concurrent.futures.CancelledError:
+        writes("released")
+parked = asyncio.create_task(nests_on(), name="parked")
+threading.Thread(target=waits).start()
+await asyncio.sleep(0.1)
+"""
+
+
+def test_nobody_who_swallows_every_error_keeps_the_kernel(fresh_kernel: KernelDriver, tmp_path: Path) -> None:
+    fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
+    fresh_kernel.run(STUBBORN)
+
+    fresh_kernel.start("print('waits', flush=True); await nests_on()").wait_output("waits")
+    fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
+    fresh_kernel.process.wait(20)
+
+    log = fresh_kernel.log()
+    said = "".join(m.content["text"] for m in fresh_kernel.wire.messages if m.msg_type == "stream")
+    assert (tmp_path / "released").exists(), log
+    assert "task 'parked', spawned by In[3], waiting for nested" in log
+    assert_quiet(log + said)
+
+
 def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:
     cell = "import asyncio, loopnb\ntask = asyncio.create_task(asyncio.sleep(60), name='again')"
     fresh_kernel.run(cell, cell_id="a")

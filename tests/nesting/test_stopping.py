@@ -271,6 +271,31 @@ def test_a_loop_without_parked_stacks_can_move_to_another_thread() -> None:
     assert results == [1, 1, 1]
 
 
+def test_the_end_of_the_interpreter_comes_although_a_stack_goes_on_nesting() -> None:
+    script = """
+import asyncio
+from loopnb import nesting
+loop = asyncio.new_event_loop()
+nesting.apply(loop)
+async def nests_on():
+    while True:
+        try:
+            loop.run_until_complete(asyncio.sleep(30))
+        except BaseException:
+            pass
+task = loop.create_task(nests_on())
+loop.run_until_complete(asyncio.sleep(0.01))
+print("end")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+
+    assert ran.stdout == "end\n"
+    assert ran.returncode == 0
+    assert "Exception ignored" not in ran.stderr
+
+
 @pytest.mark.parametrize("keeps", ["loop", ""])
 def test_the_end_of_the_interpreter_ends_parked_stacks(keeps: str) -> None:
     script = f"""
@@ -283,10 +308,11 @@ def leave():
         try:
             loop.run_until_complete(asyncio.sleep(30))
         finally:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
             print("finally", number)
     tasks = [loop.create_task(nests(number)) for number in range(3)]
     loop.run_until_complete(asyncio.sleep(0.01))
+    loop.call_soon(loop.stop)  # too late: it must not cut the cleanup short
     return loop
 loop = leave()
 if not {keeps!r}:
