@@ -57,13 +57,16 @@ def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
         "async def stays(event=asyncio.Event(), error=asyncio.CancelledError):\n    while True:\n"
         "        try: await event.wait()\n        except error: pass"
     )
-    terminal.run("task = asyncio.create_task(stays(), name='stubborn')")
+    terminal.run("task = asyncio.create_task(stays(), name='stubborn'); loop = asyncio.get_running_loop()")
+    terminal.run("def busy():\n    while not loop.is_closed(): time.sleep(0.05)")
+    terminal.run("thread = loop.run_in_executor(None, busy)")
 
     terminal.start("exit")
     said = terminal.wait_end()
 
     assert "task 'stubborn', spawned by In[4], waiting for Event.wait() at stays In[3], line 3" in said
     assert "did not end within 2 s of being cancelled" in said
+    assert "is busy with busy() at In[5], line 2, and Python waits for it before it ends" in said
     assert "was destroyed" not in said
 
 

@@ -1,0 +1,179 @@
+"""The orderly end of a loop, without a kernel around it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from loopnb.loop.shutdown import OrderlyEnd
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+class Client:
+    """What complains in its finalizer if it has not been closed, as aiohttp's session does."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, close: Callable[[], Any] | None = None) -> None:
+        self.loop = loop
+        self.is_closed = False
+        self.ending = close
+
+    async def close(self) -> None:
+        if self.ending is not None:
+            await self.ending()
+        self.is_closed = True
+
+    def __repr__(self) -> str:
+        return "<Client>"
+
+    def __del__(self) -> None:
+        pass
+
+
+class Calm:
+    """A client that does not mind being dropped."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.is_closed = False
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+async def fails() -> None:
+    raise ValueError("no")
+
+
+async def wind_down(*tasks: asyncio.Task[Any], grace: float = 0.05) -> list[str]:
+    """End what there is on the running loop, look once more as at Python's end, and return the log."""
+    log: list[str] = []
+    end = OrderlyEnd(
+        live=lambda: [task for task in tasks if not task.done()],
+        is_ending=lambda _task: False,
+        grace=lambda: grace,
+        describe=lambda task: f"task {task.get_name()!r}",
+        describe_thread=lambda thread, _frame: f"thread {thread.name!r} is busy",
+        place=lambda frame: f"line {frame.f_lineno}",
+        release=lambda: None,
+        log=log.append,
+    )
+    try:
+        await end.wind_down()
+        end.check()
+    finally:
+        end.sigterm.lower()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    return log
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run *main* on a loop of its own, and leave what it left pending."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_what_only_await_can_close_is_closed_on_its_own_loop_only() -> None:
+    other = asyncio.new_event_loop()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        clients: list[Any] = [{"held": Client(loop)}, Client(other), Calm(loop)]
+        log = await wind_down()
+        assert [clients[0]["held"].is_closed, clients[1].is_closed, clients[2].is_closed, log] == [
+            True,
+            False,
+            False,
+            [],
+        ]
+
+    run(main)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (lambda: asyncio.sleep(60), "open <Client> did not end within 0.05 s"),
+        (fails, "open <Client> did not end in order: ValueError('no')"),
+    ],
+    ids=["hangs", "fails"],
+)
+def test_a_client_that_does_not_close_is_named(ending: Callable[[], Any], said: str) -> None:
+    async def main() -> None:
+        client = Client(asyncio.get_running_loop(), ending)
+        log = await wind_down()
+        assert log == [said]
+        assert not client.is_closed
+
+    run(main)
+
+
+def test_an_async_generator_that_does_not_end_is_named() -> None:
+    async def generates() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        half_read = generates()
+        await anext(half_read)
+        log = await wind_down()
+        line = generates.__code__.co_firstlineno + 2
+        assert [said.partition("() ")[2] for said in log] == [f"at line {line} did not end within 0.05 s"]
+
+    run(main)
+
+
+def test_a_thread_that_is_busy_is_waited_for_and_then_named() -> None:
+    go_on = threading.Event()
+
+    async def main() -> None:
+        loop, began = asyncio.get_running_loop(), asyncio.Event()
+
+        def is_busy() -> None:
+            loop.call_soon_threadsafe(began.set)
+            go_on.wait(20)
+
+        waiting = loop.run_in_executor(None, is_busy)
+        await began.wait()
+        try:
+            log = await wind_down()
+        finally:
+            go_on.set()
+            await waiting
+            await loop.shutdown_default_executor()
+        assert [said.partition(" is busy")[2] for said in log] == [", and Python waits for it before it ends"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("grace", [0.0, 0.05])
+def test_a_task_that_swallows_its_cancellation_is_named_once(grace: float) -> None:
+    async def main() -> None:
+        gives_up = asyncio.Event()
+
+        async def swallows() -> None:
+            while not gives_up.is_set():
+                try:
+                    await gives_up.wait()
+                except asyncio.CancelledError:
+                    continue
+
+        task = asyncio.create_task(swallows(), name="swallower")
+        await asyncio.sleep(0)
+        log = await wind_down(task, grace=grace)
+        assert log == [f"task 'swallower', did not end within {grace:g} s of being cancelled"]
+        gives_up.set()
+        await task
+
+    run(main)
