@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[Any, Any, Any]]]:
     """Return the objects of *loop* that only `await` can close, with what closes each.
 
-    It looks at every object that Python knows: some 0.1 s for each million of them.
+    It looks at every object that Python knows: some 0.2 s for each million of them.
     """
     closers: dict[type, Callable[[Any], Coroutine[Any, Any, Any]] | None] = {}
     found = []

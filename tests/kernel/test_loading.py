@@ -104,6 +104,9 @@ def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> Non
 
     fresh_kernel.run("await handle")
     assert fresh_kernel.value("return_value") == "done"
+    # Nor does anything wait for Python's end: `atexit` would keep it alive.
+    fresh_kernel.run("import gc; left = [type(one).__name__ for one in gc.get_objects()]")
+    assert not fresh_kernel.value("'FinalCheck' in left")
 
 
 def test_loading_again_after_unloading_works(fresh_kernel: KernelDriver) -> None:
