@@ -82,7 +82,7 @@ def guard_kernel(
     )
     shown = explaining(shell, closed)
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
-    check = FinalCheck(ending, guard)
+    check = FinalCheck(shell.kernel, ending, guard)
     hidden = AllTasks(session.tracker.is_kernels_own)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
@@ -108,15 +108,21 @@ def explaining(shell: Any, closed: ClosedLoops) -> Patch:
     return Patch(shell, "showtraceback", showtraceback)
 
 
+#: Seconds that the control thread has to end in.
+_CONTROL_ENDS_WITHIN = 2.0
+
+
 class FinalCheck:
     """Looks, when Python ends, at what is left, and lets go of the loop: there is nothing to guard.
 
     Args:
+        kernel: The kernel.
         ending: Names what is left.
         guard: The guard of the loop; other `atexit` functions may have to run and stop it.
     """
 
-    def __init__(self, ending: ShellsEnd, guard: LoopGuard) -> None:
+    def __init__(self, kernel: Any, ending: ShellsEnd, guard: LoopGuard) -> None:
+        self._kernel = kernel
         self._ending = ending
         self._guard = guard
 
@@ -131,6 +137,11 @@ class FinalCheck:
     def _check(self) -> None:
         self._ending.check()
         self._guard.patches.restore()
+        control = getattr(self._kernel, "control_thread", None)
+        if self._ending.was_requested and control is not None:
+            # It ends by itself after the request. ipykernel closes what it writes to without waiting
+            # for that, and then waits for it: for 10 s, or for ever (7.4; 1 in 10 on a busy machine).
+            control.join(_CONTROL_ENDS_WITHIN)
 
 
 def innermost(session: Session, cells: Cells) -> Wait | None:

@@ -34,6 +34,9 @@ class ShellsEnd:
         session: The session.
         interrupts: Knows the cells that await, and interrupts those that nest.
         log: Writes a line where people look after the end.
+
+    Attributes:
+        was_requested: A front end has asked for the end; it was not `exit()` or a signal.
     """
 
     def __init__(self, session: Session, interrupts: Interrupts, log: Callable[[str], None]) -> None:
@@ -41,6 +44,7 @@ class ShellsEnd:
         self._interrupts = interrupts
         self._log = log
         self._told: set[int] = set()
+        self.was_requested = False
         self.rest = OrderlyEnd(
             live=lambda: [*session.tracker.live(), *interrupts.awaiting],
             is_ending=interrupts.was_interrupted,
@@ -111,6 +115,7 @@ def patch_do_shutdown(kernel: Any, session: Session, guard: LoopGuard, end: Shel
     stock = kernel.do_shutdown
 
     async def do_shutdown(restart: bool) -> Any:
+        end.was_requested = True
         grace = float(session.settings.shutdown_grace)
         ending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(guard.wind_down(), session.loop))
         await asyncio.wait([ending], timeout=max(grace, _TURNS_WITHIN))
