@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from ipykernel._version import version_info
 
 from tests.kernel.driver import KernelDriver
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # What a kernel says at its end when something was left behind.
 COMPLAINTS = ("was destroyed but it is pending", "Traceback (most recent call last)", "ResourceWarning")
+
+needs_subshells = pytest.mark.skipif(version_info < (7,), reason="ipykernel 6 has no subshells")
 
 
 def assert_quiet(log: str) -> None:

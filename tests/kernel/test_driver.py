@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.conftest import needs_subshells
 from tests.kernel.driver import KernelDiedError, KernelDriver, WaitTimedOutError
 
 if TYPE_CHECKING:
@@ -76,20 +78,13 @@ def test_interrupt_is_a_real_sigint(stock: KernelDriver) -> None:
 
 
 def test_output_is_seen_while_the_cell_runs(stock: KernelDriver) -> None:
-    subshell_id = stock.create_subshell()
-    cell = stock.start(
-        """
-import asyncio
-loop, go = asyncio.get_running_loop(), asyncio.Event()
-print("waiting")
-await go.wait()
-print("went")
-"""
-    )
+    gate = stock.folder / "gate"
+    os.mkfifo(gate)
+    cell = stock.start("print('waiting')\nprint(open('gate').read())")
 
     assert cell.wait_output("waiting") == "waiting\n"
     assert not cell.is_done
-    stock.execute("loop.call_soon_threadsafe(go.set)", subshell_id=subshell_id)
+    gate.write_text("went")
     assert cell.wait().stdout == "waiting\nwent\n"
 
 
@@ -150,6 +145,7 @@ display(button)
     comm.wait_message(lambda data: data.get("content") == {"got": {"op": "ping"}})
 
 
+@needs_subshells
 def test_a_subshell_works_while_the_main_shell_is_blocked(stock: KernelDriver) -> None:
     subshell_id = stock.create_subshell()
     blocked = stock.start("import threading\ndoor = threading.Event()\nprint('shut')\ndoor.wait(15)")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.conftest import needs_subshells
+
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
@@ -50,6 +52,7 @@ def test_unloading_takes_uvloops_methods_back(stock_kernel: KernelDriver) -> Non
 SUBSHELL_CALLS = {"asyncio.run": "asyncio.run(which())", "loopnb.run": "loopnb.run(which())"}
 
 
+@needs_subshells
 @pytest.mark.parametrize("call", SUBSHELL_CALLS.values(), ids=SUBSHELL_CALLS)
 def test_a_blocking_call_in_a_subshell_runs_on_the_notebooks_loop(kernel: KernelDriver, call: str) -> None:
     kernel.run(
@@ -63,6 +66,7 @@ def test_a_blocking_call_in_a_subshell_runs_on_the_notebooks_loop(kernel: Kernel
     assert cell.stdout == "True\n"
 
 
+@needs_subshells
 def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(kernel: KernelDriver) -> None:
     kernel.run(
         "import asyncio\nclicked = asyncio.Event()\nloop = asyncio.get_running_loop()\n"
