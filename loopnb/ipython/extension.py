@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import loopnb
 from loopnb.errors import UnsupportedKernelError
 from loopnb.internals import kernel as kernels
+from loopnb.internals.comm_dispatch import handle_comms_at_once
 from loopnb.internals.output_routing import route_by_context
 from loopnb.ipython import source
 from loopnb.ipython.aloop import Aloop
@@ -92,7 +93,7 @@ def _build(shell: Any, parts: ExitStack) -> None:
     magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
     _register_magics(shell, magics, parts)
     if kernels.kernel_of(shell) is not None:
-        _route_output(shell, parts)
+        _route_messages(shell, parts)
         cells.after.append(guard_kernel(shell, session, cells, interrupts, parts).after_cell)
     else:
         reload = {"load": partial(load, shell), "unload": partial(unload, shell)}
@@ -125,11 +126,11 @@ def _start_session(shell: Any, parts: ExitStack) -> Session:
     return session
 
 
-def _route_output(shell: Any, parts: ExitStack) -> None:
-    """Have what a task displays go to its cell, where the kernel sends it to the newest one."""
-    patches = route_by_context(shell)
-    patches.install()
-    parts.callback(patches.restore)
+def _route_messages(shell: Any, parts: ExitStack) -> None:
+    """Have what tasks display go to their cells, and comm messages come while a cell waits."""
+    for patches in (route_by_context(shell), handle_comms_at_once(shell.kernel)):
+        patches.install()
+        parts.callback(patches.restore)
 
 
 def _offer_settings(shell: Any, parts: ExitStack) -> LoopNB:

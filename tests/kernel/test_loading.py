@@ -19,8 +19,9 @@ def fingerprint():
     owners |= {f"{module.__name__}.{cls.__qualname__}": cls
                for module in list(owners.values()) for cls in vars(module).values()
                if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
-    owners |= {"loop class": type(loop), "shell class": type(shell), "kernel class": type(shell.kernel),
+    owners |= {"loop class": type(loop), "shell class": type(shell),
                "hook class": type(shell.displayhook), "publisher class": type(shell.display_pub)}
+    owners |= {f"kernel class {cls.__name__}": cls for cls in type(shell.kernel).__mro__}
     seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
     functions = [(name, value) for name, value in seen.items() if hasattr(value, "__code__")]
     seen |= {f"{name}.__code__": value.__code__ for name, value in functions}
