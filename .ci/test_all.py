@@ -1,4 +1,7 @@
-"""The engine's tests and CPython's asyncio tests, on every CPython that can be had; the last lines sum up.
+"""What `make test` runs once, on everything older that loopnb supports; the last lines sum up.
+
+The engine's tests and CPython's asyncio tests on every CPython that can be had, and the tests in
+real kernels on the older versions of ipykernel.
 
 Arguments go to pytest.
 """
@@ -13,7 +16,8 @@ import sys
 import time
 import tomllib
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pythons
@@ -25,26 +29,31 @@ BUILD = ROOT / "build" / "test-all"
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 GROUP = "engine"
 
+# The first and the last of each line; `make test` runs on the newest.
+KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
+
 
 @dataclass
 class Outcome:
-    """How the tests ended on one Python.
+    """How the tests ended on one Python, or on one ipykernel.
 
     Attributes:
-        name: Of the Python.
+        name: Of the Python or the ipykernel.
         passed: Whether all did.
         took_s: Seconds.
         detail: One line more.
+        left_out: Why tests were left out, and how many.
     """
 
     name: str
     passed: bool
     took_s: float = 0.0
     detail: str = ""
+    left_out: list[str] = field(default_factory=list)
 
 
 class NotReadyError(Exception):
-    """Why a Python cannot be given what the tests need."""
+    """Why the tests cannot be given what they need."""
 
 
 def _stamp() -> str:
@@ -56,13 +65,11 @@ def _pip(*arguments: str) -> None:
         raise NotReadyError("pip could not install what the tests need")
 
 
-def venv_of(python: pythons.Python) -> Path:
-    """Give *python* a virtual environment with all the tests need, and return its interpreter.
+def venv_of(python: pythons.Python, folder: Path, *wanted: str) -> Path:
+    """Give *python* a virtual environment with what is *wanted* of pip, and return its interpreter.
 
     It has no pip: Debian keeps that in another package, and ours can install into it.
     """
-    tag = hashlib.sha256(python.path.encode()).hexdigest()[:8]
-    folder = BUILD / f"{python.version}-{tag}"
     executable = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     stamp = folder / "stamp"
     if stamp.exists() and stamp.read_text() == _stamp():
@@ -70,7 +77,7 @@ def venv_of(python: pythons.Python) -> Path:
     made = subprocess.run([python.path, "-m", "venv", "--clear", "--without-pip", folder], check=False)
     if made.returncode != 0:
         raise NotReadyError("it cannot make a virtual environment")
-    _pip("--python", str(executable), "install", "--group", GROUP)
+    _pip("--python", str(executable), "install", *wanted)
     stamp.write_text(_stamp())
     return executable
 
@@ -96,45 +103,69 @@ def _requirements(version: str) -> list[str]:
     return [f"{one.name}{one.specifier}" for one in wanted]
 
 
-def test(python: pythons.Python, name: str, command: list[str], root: str) -> Outcome:
-    """Run the tests by *command*, for which the repository is at *root*."""
+def test_engine(python: pythons.Python, name: str, command: list[str], root: str) -> Outcome:
+    """Run the engine's tests by *command*, for which the repository is at *root*."""
+    parts = ["tests/nesting", *(["tests/cpython"] if python.has_asyncio_tests else [])]
+    # Some tests take minutes, and what runs in them is another process: no stack of ours says where.
+    slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]
+    outcome = run_pytest(name, command, [*slow, *parts], root, dict(os.environ))
+    outcome.detail += "" if python.has_asyncio_tests else "; it ships without its asyncio tests"
+    return outcome
+
+
+def run_pytest(
+    name: str, command: list[str], arguments: list[str], root: str, env: dict[str, str]
+) -> Outcome:
+    """Run pytest by *command*, for which the repository is at *root*."""
     print(f"\n== {name}", flush=True)
     report = BUILD / "report.xml"
     report.unlink(missing_ok=True)
-    parts = ["tests/nesting", *(["tests/cpython"] if python.has_asyncio_tests else [])]
-    # Some tests take minutes, and what runs in them is another process: no stack of ours says where.
-    options = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0", "-p", "no:cacheprovider", "-q"]
     seen = f"{root}/{report.relative_to(ROOT).as_posix()}"
+    options = ["-p", "no:cacheprovider", "-q", f"--junit-xml={seen}", *arguments, *sys.argv[1:]]
     began = time.monotonic()
-    ran = subprocess.run(
-        [*command, "-m", "pytest", *options, f"--junit-xml={seen}", *parts, *sys.argv[1:]],
-        cwd=ROOT,
-        check=False,
-    )
-    detail = _counts(report) + ("" if python.has_asyncio_tests else "; it ships without its asyncio tests")
-    return Outcome(name, ran.returncode == 0, time.monotonic() - began, detail)
+    ran = subprocess.run([*command, "-m", "pytest", *options], cwd=ROOT, env=env, check=False)
+    detail, left_out = _read(report)
+    return Outcome(name, ran.returncode == 0, time.monotonic() - began, detail, left_out)
 
 
-def _counts(report: Path) -> str:
+def _read(report: Path) -> tuple[str, list[str]]:
+    """Return the counts in a line, and each reason for which tests were left out."""
     if not report.exists():
-        return "no report was written"
+        return "no report was written", []
     cases = list(ET.parse(report).getroot().iter("testcase"))
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    skipped = [case for case in cases if case.find("skipped") is not None]
-    return f"{len(cases) - len(bad) - len(skipped)} passed, {len(bad)} failed, {len(skipped)} left out"
+    marks = [mark for case in cases if (mark := case.find("skipped")) is not None]
+    reasons = Counter(mark.get("message", "no reason given") for mark in marks)
+    counts = f"{len(cases) - len(bad) - len(marks)} passed, {len(bad)} failed, {len(marks)} left out"
+    return counts, [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
 
 
 def test_here(python: pythons.Python) -> Outcome:
-    """Run the tests on a Python of this machine."""
+    """Run the engine's tests on a Python of this machine."""
     name = f"{python.version} ({python.path})"
+    tag = hashlib.sha256(python.path.encode()).hexdigest()[:8]
     try:
-        return test(python, name, [str(venv_of(python))], str(ROOT))
+        executable = venv_of(python, BUILD / f"{python.version}-{tag}", "--group", GROUP)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
+    return test_engine(python, name, [str(executable)], str(ROOT))
+
+
+def test_kernel(python: pythons.Python, version: str) -> Outcome:
+    """Run the tests in real kernels on an older *version* of ipykernel."""
+    name = f"ipykernel {version} ({python.version})"
+    wanted = ["--editable", ".", f"ipykernel=={version}", "--group", "kernels"]
+    # With CI=true a test that is left out fails the run. Here some are, by the version: they are named below.
+    env = {key: value for key, value in os.environ.items() if key != "CI"}
+    try:
+        executable = venv_of(python, BUILD / f"ipykernel-{version.removesuffix('.*')}", *wanted)
+    except NotReadyError as error:
+        return Outcome(name, passed=False, detail=str(error))
+    return run_pytest(name, [str(executable)], ["tests/kernel"], str(ROOT), env)
 
 
 def test_in_sid() -> Outcome:
-    """Run the tests on the newest Python in a Debian sid.
+    """Run the engine's tests on the newest Python in a Debian sid.
 
     Raises:
         sid.NoSidError: There can be none here.
@@ -152,11 +183,11 @@ def test_in_sid() -> Outcome:
         packages_for(python, packages)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    return test(python, name, sid.enter(folder, ROOT, "sh", "-c", inside, seen), "/loopnb")
+    return test_engine(python, name, sid.enter(folder, ROOT, "sh", "-c", inside, seen), "/loopnb")
 
 
 def main() -> int:
-    """Run the tests everywhere, whatever the others say."""
+    """Run all of them, whatever the others say."""
     BUILD.mkdir(parents=True, exist_ok=True)
     found = pythons.find()
     outcomes = [test_here(python) for python in found]
@@ -167,13 +198,24 @@ def main() -> int:
             outcomes.append(test_in_sid())
         except sid.NoSidError as error:
             left_out.append(f"{newest[0]}.{newest[1]}: none is installed, and no Debian sid: {error}")
+    own = pythons.ask([sys.executable])
+    if own is None:
+        left_out.append(f"ipykernel {', '.join(KERNELS)}: they are tested on a supported CPython only")
+    else:
+        outcomes += [test_kernel(own, version) for version in KERNELS]
+    return sum_up(outcomes, left_out)
+
+
+def sum_up(outcomes: list[Outcome], not_run: list[str]) -> int:
+    """Print how all went and what was left out, and return the exit status."""
     print(f"\n{'-' * 78}")
     for outcome in outcomes:
         word = "ok    " if outcome.passed else "FAILED"
         print(f"{word}  {outcome.name:<52} {outcome.took_s:6.1f} s  {outcome.detail}")
+    left_out = [f"{outcome.name}: {line}" for outcome in outcomes for line in outcome.left_out] + not_run
     for line in left_out:
         print(f"LEFT OUT  {line}")
-    failed = not all(outcome.passed for outcome in outcomes) or (left_out and os.environ.get("CI") == "true")
+    failed = not all(outcome.passed for outcome in outcomes) or (not_run and os.environ.get("CI") == "true")
     print("FAILED" if failed else f"All passed{', but see what was left out' * bool(left_out)}.")
     return int(bool(failed))
 
