@@ -116,9 +116,9 @@ def tracking_factory(
             try:
                 origin = parent.origin
             except AttributeError:
-                origin = origin_of(parent)
-            above = origin[0]
-            within = origin[6]
+                origin = None  # not made here: an interrupt in there would show this error, too
+            origin = origin or origin_of(parent)
+            above, within = origin[0], origin[6]
         if is_main:
             within = Run(number, task, code, instruction)
         task.origin = (number, clock(), get_cell(), code, instruction, above, within, coro)

@@ -167,3 +167,21 @@ def test_an_interrupt_cancels_what_the_cell_has_spawned_for_its_wait(kernel: Ker
 
     assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
     assert kernel.value("[task.cancelled() for task in own]") == [True, True]
+
+
+def test_an_interrupt_while_a_run_begins_shows_none_of_our_errors(stock_kernel: KernelDriver) -> None:
+    # The task of the cell that loads is untracked, as every cell's is on ipykernel 6: its origin is
+    # made when it first spawns. The interrupt comes in there, out of C code that adds no frame.
+    stock_kernel.run(
+        "import asyncio, functools, itertools, loopnb.session, operator, signal, time\n"
+        "once = functools.partial(signal.raise_signal, signal.SIGINT)\n"
+        "clock = map(operator.call, itertools.chain([once], itertools.repeat(time.monotonic))).__next__"
+    )
+
+    result = stock_kernel.execute(
+        "%load_ext loopnb\nloopnb.session.current().tracker._clock = clock\nasyncio.run(asyncio.sleep(60))"
+    )
+
+    assert result.ename == "KeyboardInterrupt"
+    assert "asyncio.run(asyncio.sleep(60))" in result.traceback
+    assert "AttributeError" not in result.traceback
