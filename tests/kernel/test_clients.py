@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.kernel import servers
+from tests.kernel.conftest import needs_subshells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +126,7 @@ def test_two_nested_runs_use_clients_at_the_same_time(kernel: KernelDriver, kind
     kernel.run("asyncio.run(close(first)); asyncio.run(close(second))")
 
 
+@needs_subshells
 @pytest.mark.usefixtures("kind")
 def test_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> None:
     kernel.run("c = asyncio.run(make())\nused = {await use(c)}")
