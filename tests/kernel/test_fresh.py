@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.conftest import needs_subshells
 from tests.kernel.wire import WaitTimedOutError
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ def test_it_runs_on_the_loop_that_the_policy_makes(stock_kernel: KernelDriver) -
     assert cell.result == "uvloop.Loop"
 
 
+@needs_subshells
 def test_it_runs_in_a_subshell(kernel: KernelDriver) -> None:
     cell = kernel.execute(
         "%aloop --fresh asyncio.sleep(0.01, 'in a subshell')", subshell_id=kernel.create_subshell()
