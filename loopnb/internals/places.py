@@ -54,6 +54,22 @@ _BUSY = _TIMERS | _SELECTORS
 _STEPPED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
+def is_called_by_tk() -> bool:
+    """Say whether Tk has called, directly or not, the code that runs now.
+
+    All that Tk calls goes through a frame of `tkinter`, and so does all that calls Tk.
+    """
+    tkinter = sys.modules.get("tkinter")
+    if tkinter is None:
+        return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _HANDLE_RUN:
+        if frame.f_globals is tkinter.__dict__:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def why_not_here(depth: int = 0) -> str | None:
     """Say why no stack can be parked in the calling place; None if it can.
 

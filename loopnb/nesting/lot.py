@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.internals import asyncio_state as state
 from loopnb.internals.cancel_flag import has_cancel_flag
+from loopnb.internals.places import is_called_by_tk
 from loopnb.internals.tasks import LoopTask
 from loopnb.nesting.unaware import UnawareTasks, deliver_noted
 
@@ -29,6 +30,8 @@ class ParkingLot:
     Attributes:
         waits: All of them, oldest first.
         is_lifo: Let only the newest go on, whether what older ones wait for is done or not.
+            Those that Tk has called are always held to that among themselves: the calls into Tcl
+            are on a stack of its own, and returns in any other order would crash the process.
         ready: Those whose stacks can go on.
         newest: The newest, while it has no callback on its future: that is looked at after each pass.
         unaware: Those whose tasks cannot tell us of a cancel: they are asked after each pass.
@@ -37,6 +40,7 @@ class ParkingLot:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.waits: dict[Wait, None] = {}
         self.is_lifo = False
+        self._below_tk: dict[Wait, None] = {}
         self._loop = loop
         self.ready: deque[Wait] = deque()
         self.newest: Wait | None = None
@@ -47,6 +51,8 @@ class ParkingLot:
     def begin(self, wait: Wait) -> None:
         """Enter *wait*, which the running task is about to begin."""
         self.waits[wait] = None
+        if is_called_by_tk():
+            self._below_tk[wait] = None
         if self.newest is not None:
             self.newest.arm(self.wake_context)
             self.newest = None
@@ -66,6 +72,8 @@ class ParkingLot:
         """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
         wait.close()
         del self.waits[wait]
+        if self._below_tk:
+            self._below_tk.pop(wait, None)
         if self.newest is wait:
             self.newest = None
         if wait.is_ready:
@@ -100,17 +108,24 @@ class ParkingLot:
         """Take the wait whose stack goes on next off the queue."""
         if not self.ready:
             return None
-        if not self.is_lifo:
+        ordered = self._ordered()
+        if not ordered:
             wait = self.ready.popleft()
         else:
-            wait = next(reversed(self.waits))
-            if not wait.is_ready:
+            newest = next(reversed(ordered))
+            free = next((wait for wait in self.ready if wait is newest or wait not in ordered), None)
+            if free is None:
                 return None
+            wait = free
             self.ready.remove(wait)
         wait.is_ready = False
         if self.unaware.seen:
             self.unaware.look_at(wait)
         return wait
+
+    def _ordered(self) -> dict[Wait, None]:
+        """Return the waits of which only the newest may go on, oldest first."""
+        return self.waits if self.is_lifo else self._below_tk
 
     def has_outcome(self, error: BaseException) -> bool:
         """Say whether *error* is what somebody's wait ends in anyway."""
@@ -141,11 +156,15 @@ class ParkingLot:
         Returns:
             False if there was none, or all were due to end already.
         """
+        ordered = self._ordered()
         ending = [wait for wait in self.waits if must_end(wait)]
-        if self.is_lifo and ending:
-            # They can go on only after all that are newer.
-            newest_first = list(reversed(self.waits))
-            ending = newest_first[: newest_first.index(ending[0]) + 1]
+        oldest = next((wait for wait in ending if wait in ordered), None)
+        if oldest is not None:
+            # It can go on only after all that are newer.
+            newest_first = list(reversed(ordered))
+            ending = newest_first[: newest_first.index(oldest) + 1] + [
+                wait for wait in ending if wait not in ordered
+            ]
         ending = [wait for wait in ending if not wait.is_ready]
         for wait in ending:
             wait.end(error())
