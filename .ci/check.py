@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import browser
+import display
 import servers
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +76,7 @@ def run_tests() -> Outcome:
         left_out = ["tests/browser: no Chromium was found, and none could be installed"]
         arguments = ["--ignore=tests/browser"]
     print(f"Browser: {chromium or 'none'}", flush=True)
+    print(f"Missing for tests of GUI toolkits: {display.ensure() or 'nothing'}", flush=True)
     print(f"Servers that could not be had: {', '.join(servers.ensure()) or 'none'}", flush=True)
     passed, reports = _run_pytest(arguments, beside=chromium is not None and not sys.argv[1:])
     detail, skipped = _read_reports(reports)

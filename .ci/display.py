@@ -1,0 +1,25 @@
+"""A display for the tests of GUI toolkits: an X server that draws into memory, and Python's Tk."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+
+import debian
+
+
+def ensure() -> str | None:
+    """Install what is missing of it, if that can be done; return what is missing after that."""
+    if sys.platform == "win32" or (wanted := _missing()) is None:
+        return None
+    # Debian's own Python has its Tk in a package; another Python was built with it or not.
+    packages = ["xvfb", *(["python3-tk"] if sys.base_prefix == "/usr" else [])]
+    debian.install(packages, f"No {wanted} was found for the tests of GUI toolkits")
+    return _missing()
+
+
+def _missing() -> str | None:
+    if shutil.which("Xvfb") is None:
+        return "Xvfb"
+    return "tkinter" if importlib.util.find_spec("_tkinter") is None else None
