@@ -111,6 +111,9 @@ class Session:
 
     def start(self) -> None:
         """Start nesting and tracking. The loop's thread."""
+        self._set_order()
+        self.settings.observe(self._set_order, ["nesting_order"])
+        self._parts.callback(self.settings.unobserve, self._set_order, ["nesting_order"])
         self.nesting.start()
         self._parts.callback(self.nesting.stop)
         self._parts.enter_context(submitting(self._is_service_thread, self._submit))
@@ -136,6 +139,9 @@ class Session:
             return self.nesting.switch(name)
         finally:
             self.tracker.install()
+
+    def _set_order(self, _change: object = None) -> None:
+        self.nesting.set_order(lifo=self.settings.nesting_order == "lifo")
 
     def _resize(self, _change: object = None) -> None:
         self.tracker.history.resize(finished=self.settings.finished_kept, failed=self.settings.failed_kept)

@@ -31,6 +31,18 @@ class LoopNB(Configurable):
         Default 10.0. 0 does not wait.
         """,
     ).tag(config=True)
+    nesting_order = Enum(
+        ("any", "lifo"),
+        default_value="any",
+        help="""
+        The order in which nested runs return.
+
+        "any" lets each return as soon as what it waits for is done. "lifo" lets the newest return
+        first: where C++ code that insists on it (pybind11) is below several of them, anything else
+        ends the process. An older one then takes as long as the newer ones, and two hang where the
+        newer waits for the older. `loopnb.nesting.apply(order="lifo")` is the same for scripts.
+        """,
+    ).tag(config=True)
     report_after = Float(
         0.5,
         help="""

@@ -7,7 +7,8 @@ from traitlets import TraitError
 
 from loopnb.settings import LoopNB
 
-NUMBERS = [name for name, trait in LoopNB.class_traits(config=True).items() if trait.default_value != "keep"]
+CHOICES = ["on_rerun", "nesting_order"]
+NUMBERS = [name for name in LoopNB.class_traits(config=True) if name not in CHOICES]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -25,6 +26,7 @@ def test_a_number_below_0_is_refused(name: str) -> None:
         setattr(LoopNB(), name, -1)
 
 
-def test_on_rerun_is_one_of_two() -> None:
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_takes_nothing_else(name: str) -> None:
     with pytest.raises(TraitError):
-        LoopNB().on_rerun = "close"
+        setattr(LoopNB(), name, "close")

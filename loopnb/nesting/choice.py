@@ -40,6 +40,7 @@ class NestingChoice:
         self.prepare: Callable[[Handoff], None] = lambda _engine: None
         self._loop = loop
         self._who = who
+        self._order: Literal["any", "lifo"] = "any"
         self._reentrant: Reentrant | None = None
 
     def start(self) -> None:
@@ -99,6 +100,12 @@ class NestingChoice:
         self.reason = "it was asked for"
         return said
 
+    def set_order(self, *, lifo: bool) -> None:
+        """Let the newest wait end first from now on, or any; see `loopnb.nesting.apply`."""
+        self._order = "lifo" if lifo else "any"
+        if self.name == "handoff":
+            nesting.apply(who=self._who, order=self._order)
+
     def notes(self) -> list[str]:
         """Return what else there is to know, as sentences. Any thread."""
         said = [
@@ -112,8 +119,8 @@ class NestingChoice:
         return said
 
     def _use_handoff(self) -> None:
-        nesting.apply(self._loop, who=self._who)
-        nesting.apply(who=self._who)
+        nesting.apply(self._loop, who=self._who, order=self._order)
+        nesting.apply(who=self._who, order=self._order)
         engine = engine_of(self._loop)
         if engine is not None:
             self.prepare(engine)

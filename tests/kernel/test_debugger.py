@@ -38,7 +38,9 @@ class Debugger:
     def ask(self, command: str, arguments: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request of the protocol, and return the body of its answer."""
         content = {"type": "request", "seq": next(self._numbers), "command": command}
-        answer = self.kernel.ask("debug_request", {**content, "arguments": arguments or {}}, channel="control")
+        answer = self.kernel.ask(
+            "debug_request", {**content, "arguments": arguments or {}}, channel="control"
+        )
         assert answer.get("success"), answer
         body: dict[str, Any] = answer.get("body") or {}
         return body

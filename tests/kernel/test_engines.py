@@ -119,3 +119,25 @@ def test_an_unknown_engine_is_told(fresh_kernel: KernelDriver) -> None:
 
     assert result.ename == "UsageError"
     assert "handoff, nest-asyncio, off" in result.evalue
+
+
+def test_the_order_of_returns_can_be_set_and_ends_with_the_extension(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import asyncio\nended = []\n"
+        "async def nests(delay):\n    asyncio.run(asyncio.sleep(delay))\n    ended.append(delay)\n"
+        "async def all_of():\n    ended.clear()\n    await asyncio.gather(*map(nests, (0.01, 0.1, 0.03)))\n"
+    )
+    fresh_kernel.run("await all_of()")
+    assert fresh_kernel.value("ended") == [0.01, 0.03, 0.1]
+
+    fresh_kernel.run("%config LoopNB.nesting_order = 'lifo'")
+    fresh_kernel.run("await all_of()")
+    assert fresh_kernel.value("ended") == [0.03, 0.1, 0.01]
+
+    fresh_kernel.run("%loopnb nesting off\n%loopnb nesting handoff")
+    fresh_kernel.run("await all_of()")
+    assert fresh_kernel.value("ended") == [0.03, 0.1, 0.01]
+
+    fresh_kernel.run("%unload_ext loopnb\nimport loopnb.nesting\nloopnb.nesting.apply()")
+    fresh_kernel.run("await all_of()")
+    assert fresh_kernel.value("ended") == [0.01, 0.03, 0.1]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
+import json
 import logging
+import os
 import pstats
+import subprocess
 import sys
 import time
 import traceback
@@ -180,3 +183,62 @@ def test_the_callers_cumulative_time_in_a_profile_is_right() -> None:
     (times,) = (row for key, row in stats.stats.items() if key[2] == "caller")
     assert times[0] == 1  # calls
     assert 0.08 < times[3] < 0.5  # seconds, with what it calls
+
+
+COVERED = """
+import asyncio
+import loopnb.nesting
+loopnb.nesting.apply()
+
+async def inner(delay):
+    before = delay
+    await asyncio.sleep(delay)
+    after = before
+    return after
+
+def nests(delay):
+    first = delay
+    got = asyncio.run(inner(first))
+    second = got
+    return second
+
+async def task(delay):
+    await asyncio.sleep(0)
+    got = nests(delay)
+    then = got
+    await asyncio.sleep(0)
+    return then
+
+async def main():
+    got = await asyncio.gather(task(0.01), task(0.03), task(0.002))
+    got.append(nests(0))
+    return got
+
+done = asyncio.run(main())
+"""
+
+COVERAGE = {"ctrace": ("ctrace", "--concurrency=thread,greenlet")}
+if sys.version_info >= (3, 12):
+    COVERAGE["sysmon"] = ("sysmon",)
+
+
+@pytest.mark.parametrize(("core", "options"), [(core, options) for core, *options in COVERAGE.values()])
+def test_coverage_counts_each_line_before_in_and_after_a_nested_run(
+    core: str, options: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "covered.py").write_text(COVERED)
+    environment = {**os.environ, "COVERAGE_CORE": core, "PYTHONPATH": str(Path(PACKAGE).parent)}
+
+    def coverage(*arguments: str) -> str:
+        ran = subprocess.run(
+            [sys.executable, "-m", "coverage", *arguments], cwd=tmp_path, env=environment,
+            capture_output=True, text=True, timeout=50, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    coverage("run", "--include=covered.py", *options, "covered.py")
+    coverage("json", "-o", "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+
+    assert report["files"]["covered.py"]["missing_lines"] == []
