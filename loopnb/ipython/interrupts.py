@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from loopnb.internals.asyncio_state import running_loop
+from loopnb.internals.kernel import is_asking
 from loopnb.internals.task_state import waited_future
 from loopnb.loop.ending import cancel_sparing, end_with
 
@@ -159,14 +160,15 @@ class Interrupts:
             task is not None and self._is_cells(task) and self._is_below_cell(frame)
         )
 
-    def _is_blocked(self, _frame: FrameType | None) -> bool:
+    def _is_blocked(self, frame: FrameType | None) -> bool:
         """Say whether to raise KeyboardInterrupt, while a cell's stack is parked.
 
-        So it is while another loop runs in the cell, and when the loop has not turned since the
-        last interrupt, because some step blocks it. Only there: raised in the loop's own frames,
-        or in the engine's while the cell's stack is about to be parked, it would end the kernel.
+        So it is while another loop runs in the cell, while a nested run asks for input, and when
+        the loop has not turned since the last interrupt, because some step blocks it. Only there:
+        raised in the loop's own frames, or in the engine's while the cell's stack is about to be
+        parked, it would end the kernel.
         """
-        if running_loop() is not self._loop:
+        if running_loop() is not self._loop or is_asking(frame):
             return True
         if self._asked_at is None or monotonic() - self._asked_at < _BLOCKED_AFTER:
             return False

@@ -212,6 +212,7 @@ class KernelDriver:
         subshell_id: str | None = None,
         silent: bool = False,
         stop_on_error: bool = True,
+        allow_stdin: bool = False,
     ) -> Cell:
         """Send a cell and return at once.
 
@@ -221,11 +222,12 @@ class KernelDriver:
             subshell_id: From `create_subshell()`; None is the main shell.
             silent: No output, no events but `pre_execute`, no number.
             stop_on_error: Whether an error aborts the cells that are queued behind.
+            allow_stdin: Whether it may ask for input, see `Cell.answer()`.
         """
         sent_id = f"cell-{next(self._cell_ids)}" if cell_id is None else cell_id
         content = {
             "code": code, "silent": silent, "store_history": not silent, "user_expressions": {},
-            "allow_stdin": False, "stop_on_error": stop_on_error,
+            "allow_stdin": allow_stdin, "stop_on_error": stop_on_error,
         }  # fmt: skip
         metadata = {"cellId": sent_id} if sent_id else {}
         msg_id = self.wire.send(

@@ -43,7 +43,7 @@ class Request:
     @property
     def reply(self) -> Message | None:
         """The reply on the channel it was sent on, if it has come."""
-        return next((m for m in self.messages if m.channel != "iopub"), None)
+        return next((m for m in self.messages if m.channel not in ("iopub", "stdin")), None)
 
     @property
     def idle(self) -> Message | None:
@@ -76,6 +76,7 @@ class Cell(Request):
         super().__init__(wire, msg_id)
         self.code = code
         self.cell_id = cell_id
+        self._answered = 0
 
     @property
     def is_done(self) -> bool:
@@ -127,6 +128,22 @@ class Cell(Request):
         """Wait until output that came after the cell's end holds *wanted*, and return all of that."""
         self.wait_for(lambda: wanted in self.late_text, f"{wanted!r} in the late output", timeout)
         return self.late_text
+
+    def wait_asked(self, timeout: float = DEFAULT_TIMEOUT_S) -> Message:
+        """Wait until the cell asks for input once more, and return what it asks."""
+        asked: Message = self.wait_for(self._asked, f"input request {self._answered + 1}", timeout)
+        return asked
+
+    def answer(self, value: str, timeout: float = DEFAULT_TIMEOUT_S) -> Message:
+        """Wait until the cell asks for input once more, type *value*, and return what it asked."""
+        asked = self.wait_asked(timeout)
+        self._answered += 1
+        self.wire.send("stdin", "input_reply", {"value": value})
+        return asked
+
+    def _asked(self) -> Message | None:
+        asked = [m for m in self.messages if m.msg_type == "input_request"]
+        return asked[self._answered] if len(asked) > self._answered else None
 
     def wait(self, timeout: float = DEFAULT_TIMEOUT_S) -> CellResult:
         """Wait for the end of the cell, and return what it has come to."""

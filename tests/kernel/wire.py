@@ -15,7 +15,7 @@ from jupyter_client.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-Channel = Literal["shell", "control", "iopub"]
+Channel = Literal["shell", "control", "stdin", "iopub"]
 T = TypeVar("T")
 
 # How long the pump waits for a message before it looks whether the process is still there.
@@ -158,7 +158,9 @@ class Wire:
                 self.changed.notify_all()
 
     def _connect(self, context: zmq.Context[zmq.Socket[bytes]]) -> dict[Channel, zmq.Socket[bytes]]:
-        kinds: dict[Channel, int] = {"shell": zmq.DEALER, "control": zmq.DEALER, "iopub": zmq.SUB}
+        kinds: dict[Channel, int] = {
+            "shell": zmq.DEALER, "control": zmq.DEALER, "stdin": zmq.DEALER, "iopub": zmq.SUB
+        }  # fmt: skip
         sockets: dict[Channel, zmq.Socket[bytes]] = {}
         for channel, kind in kinds.items():
             sockets[channel] = opened = context.socket(kind)
