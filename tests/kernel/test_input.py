@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.requests import without_ansi
+
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
@@ -85,7 +87,7 @@ def test_debug_after_an_error_in_a_nested_run_begins_in_the_users_frame(
     for line in ("p 'wanted is', wanted", "up", "p 'up is', 'helper' in globals()", "quit"):
         cell.answer(line)
 
-    shown = cell.wait().expect_ok().stdout
+    shown = without_ansi(cell.wait().expect_ok().stdout)
     assert "('wanted is', 'seen')" in shown
     assert "asyncio.run(fails('seen'))" in shown  # where `up` leads: to the cell, past the engine
     assert "handoff.py" not in shown
