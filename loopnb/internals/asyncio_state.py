@@ -97,8 +97,9 @@ def may_carry(loop: Any, future: asyncio.Future[Any], most: int) -> bool:
     queue = loop._ready
     if len(queue) > most:
         return True
-    for handle in queue:
-        arguments = handle._args
+    for index in range(len(queue)):
+        # By index: a finalizer or a signal handler may schedule something meanwhile.
+        arguments = queue[index]._args
         if arguments and arguments[0] is future:
             return True
     return False

@@ -113,7 +113,7 @@ class ParkingLot:
             wait = self.ready.popleft()
         else:
             newest = next(reversed(ordered))
-            free = next((wait for wait in self.ready if wait is newest or wait not in ordered), None)
+            free = next((wait for wait in tuple(self.ready) if wait is newest or wait not in ordered), None)
             if free is None:
                 return None
             wait = free
