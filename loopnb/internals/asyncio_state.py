@@ -139,14 +139,18 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
             return
 
 
-def ran_dry(error: BaseException, loop: asyncio.AbstractEventLoop) -> bool:
-    """Say whether *error* only means that other stacks ran what this pass had counted."""
+def ran_dry(error: BaseException) -> bool:
+    """Say whether *error* only means that other stacks ran what this pass had counted.
+
+    Only `self._ready.popleft()` can raise one in the pass itself. The queue tells nothing any more:
+    another thread, a finalizer or a signal handler may have filled it since.
+    """
     if not isinstance(error, IndexError):
         return False
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None:
         tb = tb.tb_next
-    return tb is not None and tb.tb_frame.f_code is _RUN_ONCE_CODE and not ready_queue(loop)
+    return tb is not None and tb.tb_frame.f_code is _RUN_ONCE_CODE
 
 
 def silence_destroyed_warning(task: asyncio.Future[Any]) -> None:

@@ -317,7 +317,7 @@ class Handoff:
                 raise  # this stack was thrown away: it turns nothing any more
             except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
                 self._is_busy = True
-                if not state.ran_dry(error, self.loop):
+                if not state.ran_dry(error):
                     self._deliver_fatal(error)
                 goes_on = self._settle()
 
