@@ -53,7 +53,7 @@ from loopnb.internals.places import why_not_here
 from loopnb.internals.tasks import make_task
 from loopnb.nesting.absence import Absences
 from loopnb.nesting.first_pass import FirstPass
-from loopnb.nesting.lot import ParkingLot, stands_on
+from loopnb.nesting.lot import ParkingLot
 from loopnb.nesting.refusals import refusal
 from loopnb.nesting.waits import Wait
 
@@ -193,12 +193,13 @@ class Handoff:
         stack = wait.stack = getcurrent()
         self.lot.begin(wait)
         owed = self._first_pass.owed(stack) if self._first_pass.is_under_way else 0
+        turning = self._turning
         left = self._absences.begin(wait.task, stack)
         try:
             self._hand_to(self._next_stack())
         finally:
             self._absences.end(wait.task, left)
-            self._turning = stack if type(stack) is _Driver else stands_on(stack, _Driver)
+            self._turning = turning  # not always below: the handle may have switched to this stack
             self.lot.forget(wait)
             if owed:
                 self._first_pass.repay(owed)

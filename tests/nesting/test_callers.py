@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet
 
 from loopnb.errors import NestingError
 
@@ -348,6 +348,37 @@ def test_a_greenlet_used_on_another_stack_than_it_began_on_returns_to_its_caller
         return await asyncio.gather(begins(), ends())
 
     assert asyncio.run(main()) == ["begun", "ended"]
+
+
+def test_a_stack_that_a_handle_has_switched_to_nests_and_switches_back() -> None:
+    # As under Playwright's sync API: the loop runs in a greenlet of its own, and each call goes
+    # there until a handle switches back to the caller.
+    caller = getcurrent()
+    loop = asyncio.new_event_loop()
+    ended = loop.create_future()
+    fiber = greenlet(lambda: loop.run_until_complete(ended))
+
+    def call(coro: Any) -> Any:
+        task = loop.create_task(coro)
+        task.add_done_callback(lambda _task: caller.switch())
+        while not task.done():
+            fiber.switch()
+        return task.result()
+
+    async def nests() -> int:
+        return asyncio.run(seven())
+
+    got = []
+    for run in (call, asyncio.run) * 4:
+        others = [loop.create_task(nests()) for _ in range(3)]  # they need drivers, too
+        got.append(run(seven()))
+        got += call(asyncio.wait_for(asyncio.gather(*others), 5))
+    loop.call_soon(ended.set_result, None)
+    while not fiber.dead:
+        fiber.switch()
+    loop.close()
+
+    assert got == [7] * 32
 
 
 def test_other_threads_are_not_affected() -> None:
