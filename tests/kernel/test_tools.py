@@ -53,9 +53,8 @@ def test_nested_runs_work_under_ipythons_tools(kernel: KernelDriver, magic: str)
 
 def test_the_profile_of_a_nested_run_has_the_callers_time(kernel: KernelDriver) -> None:
     kernel.run(
-        "import cProfile, pstats\nprofile = cProfile.Profile()\n"
         "def caller():\n    asyncio.run(asyncio.sleep(0.2))\n"
-        "profile.runcall(caller)\nstats = pstats.Stats(profile).stats\n"
+        "stats = get_ipython().run_line_magic('prun', '-q -r caller()').stats\n"
         "spent = [values[3] for key, values in stats.items() if key[2] == 'caller'][0]"
     )
 
