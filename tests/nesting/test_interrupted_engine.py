@@ -51,7 +51,7 @@ async def nested_runs(trace: Callable[..., Any]) -> list[int]:
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        return await asyncio.gather(nests(1, 0.0005), nests(2, 0), nests(3, 0))
+        return list(await asyncio.gather(nests(1, 0.0005), nests(2, 0), nests(3, 0)))
     finally:
         sys.settrace(before)
 

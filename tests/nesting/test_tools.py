@@ -217,7 +217,7 @@ async def main():
 done = asyncio.run(main())
 """
 
-COVERAGE = {"ctrace": ("ctrace", "--concurrency=thread,greenlet")}
+COVERAGE: dict[str, tuple[str, ...]] = {"ctrace": ("ctrace", "--concurrency=thread,greenlet")}
 if sys.version_info >= (3, 12):
     COVERAGE["sysmon"] = ("sysmon",)
 
