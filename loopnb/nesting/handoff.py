@@ -33,8 +33,9 @@ Five rules keep this true to what the stock loop does:
     *spawner*, which was itself started in the shallow frame of the owner.
 
 What it cannot do. A nested run inside another greenlet's C++ frames that keep a stack of their own
-(pybind11) must end last-in-first-out, and nothing can tell. A loop that cannot be turned one pass
-at a time (uvloop) is refused. A parked stack can be resumed by its own thread only.
+(pybind11) must end last-in-first-out, and nothing can tell; below Tk it can be told, and is seen to.
+A loop that cannot be turned one pass at a time (uvloop) is refused. A parked stack can be resumed by
+its own thread only.
 """
 
 from __future__ import annotations
