@@ -28,6 +28,15 @@ class FirstPass:
         self._loop = loop
         self._driver = driver
         self.is_under_way = False
+        self._owed = 0
+
+    def begin(self) -> None:
+        """Take the pass that runs now for the one that must not run dry."""
+        before = self._owed if self.is_under_way else 0
+        # What it may still pop is in the queue now, with what was scheduled since it began. Counted
+        # anew for each stack, it would grow by the handles of the nested runs themselves.
+        self._owed = max(before, len(ready_queue(self._loop)))
+        self.is_under_way = True
 
     def holds(self, stack: greenlet | None) -> bool:
         """Say whether *stack* is this pass's: neither a driver nor started below one."""
@@ -35,7 +44,7 @@ class FirstPass:
 
     def owed(self, stack: greenlet) -> int:
         """Return how many handles the pass below *stack* may still pop without asking."""
-        return len(ready_queue(self._loop)) if self.holds(stack) else 0
+        return self._owed if self.holds(stack) else 0
 
     def repay(self, owed: int) -> None:
         """Top the ready queue up to *owed* handles."""

@@ -120,7 +120,7 @@ class Handoff:
     def install(self) -> None:
         """Take over the loop's passes. Works in the middle of one, too."""
         if state.running_loop() is self.loop and self._owner is None:
-            self._first_pass.is_under_way = True
+            self._first_pass.begin()
             self._thread_id = threading.get_ident()
         self.is_removed = False
         self._patch.install()

@@ -310,3 +310,13 @@ def test_a_stop_does_not_spin_where_an_older_wait_is_done_and_the_newest_is_not(
             "went on",
             "Event loop stopped before Future completed.",
         ]
+
+
+def test_nested_runs_in_the_first_batch_do_not_fill_the_ready_queue() -> None:
+    async def main() -> int:
+        loop: Any = asyncio.get_running_loop()
+        for _ in range(100):
+            loop.run_until_complete(asyncio.sleep(0))
+        return len(loop._ready)
+
+    assert asyncio.run(main()) < 5
