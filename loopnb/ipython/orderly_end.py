@@ -91,7 +91,12 @@ class ShellsEnd:
 
     def _describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
         called, context = call_of(frame)
-        users = [self._place(one) for one in chains.stack_of(frame) if chains.is_users(one.f_code)]
+        is_kernels = self._session.tracker.is_kernels_file
+        users = [
+            self._place(one)
+            for one in chains.stack_of(frame)
+            if chains.is_users(one.f_code) and not is_kernels(one.f_code.co_filename)
+        ]
         cell = context.get(current_cell) if context is not None else None
         name = getattr(called, "__qualname__", None)
         parts = [

@@ -62,6 +62,7 @@ class Tracker:
 
     Attributes:
         describe: Formats file and line for people.
+        is_kernels_file: Says of a file whether its code is the kernel's own.
         history: The tasks that have ended and that nobody holds.
         runs: The executions of cells.
     """
@@ -80,7 +81,7 @@ class Tracker:
         self._loop = loop
         self._parked_frame = parked_frame
         self.describe = describe
-        self._is_kernels = is_kernels
+        self.is_kernels_file = is_kernels
         self._clock = clock
         ledger = _ledgers.setdefault(loop, _Ledger())
         self._numbers = ledger.numbers
@@ -269,7 +270,7 @@ class Tracker:
 
     def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self._is_kernels(code.co_filename)
+        return code is not None and self.is_kernels_file(code.co_filename)
 
 
 def error_text(error: BaseException | None) -> str:
