@@ -126,6 +126,7 @@ def show() -> None:
     show_widget()
 
 
+@_errors_end_at_the_caller
 def load_ipython_extension(shell: Any) -> None:
     """Load loopnb into *shell*; what `%load_ext loopnb` calls. Prints nothing.
 

@@ -51,6 +51,22 @@ def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
     return get_asyncio_loop()  # type: ignore[no-any-return]  # untyped
 
 
+def runs_on_other_loop(shell: Any) -> bool:
+    """Say whether another loop than that of *shell* runs here: on top of it, or in a subshell.
+
+    The kernel's loop is `kernel.io_loop`, once it has been started; the terminal's is
+    `IPython.core.async_helpers._asyncio_event_loop`, where IPython has made one. Without either it
+    is the running one.
+    """
+    running = asyncio._get_running_loop()
+    kernel = kernel_of(shell)
+    if kernel is not None:
+        own: Any = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)
+    else:
+        own = getattr(sys.modules.get("IPython.core.async_helpers"), "_asyncio_event_loop", None)
+    return running is not None and own is not None and own is not running and own.is_running()
+
+
 def is_kernel_thread() -> bool:
     """Say whether the calling thread is one of ipykernel's own, a subshell's for instance.
 

@@ -49,9 +49,9 @@ def load(shell: Any) -> None:
     Raises:
         UnsupportedKernelError: *shell* is no IPython shell, or its kernel cannot be hooked.
     """
-    _check_supported(shell)
     if shell in _loaded:
         return
+    _check_supported(shell)
     with ExitStack() as parts:
         _build(shell, parts)
         _loaded[shell] = parts.pop_all()
@@ -71,6 +71,11 @@ def _check_supported(shell: Any) -> None:
         raise UnsupportedKernelError(
             "there is no IPython shell here",
             "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
+        )
+    if kernels.runs_on_other_loop(shell):
+        raise UnsupportedKernelError(
+            "the code that asks for it runs on a loop of its own, which is not the notebook's",
+            "Run '%load_ext loopnb' in a plain cell: not below %%aloop --fresh, nor in a subshell.",
         )
     version = kernels.kernel_version() if kernels.kernel_of(shell) is not None else None
     if version is not None and version.startswith("7.0."):

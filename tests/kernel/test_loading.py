@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.conftest import needs_subshells
+
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
@@ -143,6 +145,25 @@ def test_loading_where_there_is_no_shell_says_what_to_do() -> None:
         loopnb.load_ipython_extension(None)
 
     assert "no IPython shell" in caught.value.reason
+
+
+def test_loading_on_another_loop_than_the_notebooks_is_refused(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio")
+    refused = fresh_kernel.execute("%%aloop --fresh\n%reload_ext loopnb")
+
+    assert refused.ename == "UnsupportedKernelError"
+    assert "in a plain cell" in refused.evalue
+    assert "loopnb/" not in refused.traceback
+    fresh_kernel.run("%load_ext loopnb")
+    assert fresh_kernel.run("asyncio.run(asyncio.sleep(0.01, 'works'))").result == "'works'"
+
+
+@needs_subshells
+def test_loading_in_a_subshell_is_refused(stock_kernel: KernelDriver) -> None:
+    refused = stock_kernel.execute("%load_ext loopnb", subshell_id=stock_kernel.create_subshell())
+
+    assert refused.ename == "UnsupportedKernelError"
+    assert "in a plain cell" in refused.evalue
 
 
 BAD_CALLS = ["run(42)", "spawn(42)", "spawn(len)", "tasks()", "status()", "show()"]
