@@ -80,6 +80,7 @@ class LoopState:
         engine: `handoff`, `nest-asyncio` or `off`.
         parked: Number of stacks parked in nested runs.
         cell: The cell that is executing, if any.
+        notes: What else there is to say, a sentence each.
     """
 
     kind: str
@@ -89,6 +90,7 @@ class LoopState:
     engine: str
     parked: int
     cell: CellRef | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

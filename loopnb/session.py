@@ -69,6 +69,7 @@ class Session:
     Attributes:
         failures: Finds the failures that nobody saw.
         is_executing: Says whether a cell executes, of None whether any does; the ipython layer sets it.
+        notes: Returns what the status should say besides; the ipython layer sets it.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Session:
         )
         self.settings = LoopNB() if settings is None else settings
         self.is_executing: Callable[[CellRef | None], bool] = lambda _cell: False
+        self.notes: Callable[[], tuple[str, ...]] = lambda: ()
         self.failures = Failures(
             loop,
             is_ignored=self.tracker.is_kernels_own,
@@ -223,8 +225,12 @@ class Session:
 
         async def awaited() -> T:
             task = get_task()
-            with self.deadline(task, timeout):
-                return await task
+            try:
+                with self.deadline(task, timeout):
+                    return await task
+            except BaseException as error:
+                error.__traceback__ = users_frames(error.__traceback__)
+                raise
 
         submitted = asyncio.run_coroutine_threadsafe(awaited(), self.loop)
         self.owner.owe(submitted)
@@ -268,6 +274,7 @@ class Session:
             engine=self.nesting.name,
             parked=len(engine.waits) if engine is not None else 0,
             cell=self.cell,
+            notes=self.notes(),
         )
 
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:

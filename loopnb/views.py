@@ -74,6 +74,7 @@ def status_text(snapshot: Snapshot) -> str:
         ("engine", loop.engine),
         ("parked", _count(loop.parked, "stack")),
         ("tasks", f"{snapshot.count} live"),
+        *(("note", _clean(note)) for note in loop.notes),
     )
     return "\n".join(f"{label:<8}{value}" for label, value in lines)
 

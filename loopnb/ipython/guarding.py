@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from loopnb.session import Session
 
 
+#: Stands for the file of code that the loop itself has called, such as `loop.call_later(1, loop.stop)`.
+_NOBODYS = "?"
+
+
 class Warnings:
     """Shows a warning at the user's line, once for each line."""
 
@@ -37,6 +41,9 @@ class Warnings:
     def warn(self, text: str) -> None:
         """Warn of what the user's innermost line does now."""
         filename, line = users_place()
+        if filename == _NOBODYS:
+            self.warn_once(text)
+            return
         key = (filename, line, text)
         if key not in self._shown:
             self._shown.add(key)
@@ -59,7 +66,7 @@ def users_place() -> tuple[str, int]:
     frame = calling_frame(1)
     while frame is not None and not is_users(frame.f_code):
         frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else (_NOBODYS, 0)
 
 
 def guard_kernel(
@@ -69,6 +76,7 @@ def guard_kernel(
     ending = ShellsEnd(session, interrupts, shell.kernel.log.warning)
     warned = Warnings(session.describe)
     healer = Healer(session.loop, warned.warn_once)
+    session.notes = healer.notes
     closed = ClosedLoops(warned.place)
     guard = LoopGuard(
         session.loop,

@@ -92,7 +92,9 @@ def hook_terminal(
     ):
         begin()
         parts.callback(end)
-    cells.after.append(Healer(session.loop, warned.warn_once).after_cell)
+    healer = Healer(session.loop, warned.warn_once)
+    session.notes = healer.notes
+    cells.after.append(healer.after_cell)
 
 
 def _make_guard(

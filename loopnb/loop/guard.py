@@ -112,6 +112,9 @@ class LoopGuard:
         self._nested_forever.append(forever)
         try:
             self._wait(forever)
+        except BaseException as error:
+            error.__traceback__ = None  # it ends at the caller's line; all below is ours
+            raise
         finally:
             self._nested_forever.remove(forever)
 

@@ -20,16 +20,12 @@ class Healer:
     Args:
         loop: The persistent loop.
         warn: Shows a warning in the cell that has ended.
-
-    Attributes:
-        notes: What `%loopnb` should say, such as a policy that user code has set.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, warn: Callable[[str], None]) -> None:
         self._loop = loop
         self._warn = warn
         self._policy = loop_health.current_policy()
-        self.notes: list[str] = []
 
     def after_cell(self) -> None:
         """Look at what user code may have changed. The loop's thread."""
@@ -38,15 +34,18 @@ class Healer:
                 "The loop's default executor had been shut down; it will make a new one when "
                 "asyncio.to_thread() or run_in_executor() next needs it."
             )
-        self._note_policy()
         if loop_health.loop_set_here() not in (None, self._loop):
             asyncio.set_event_loop(self._loop)
 
-    def _note_policy(self) -> None:
+    def notes(self) -> tuple[str, ...]:
+        """Return what `%loopnb` should say: the policy, if it has been changed. Any thread."""
         policy = loop_health.current_policy()
-        if policy is not self._policy:
-            self._policy = policy
-            self.notes.append(f"the event loop policy is now {type(policy).__name__}; this loop stays")
+        if policy is self._policy:
+            return ()
+        kind = f"{type(policy).__module__}.{type(policy).__name__}"
+        return (
+            f"the event loop policy has been set to {kind}: loops made from now on are its; this one stays",
+        )
 
 
 class ClosedLoops:

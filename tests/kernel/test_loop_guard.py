@@ -61,6 +61,19 @@ def test_a_shut_down_executor_works_in_the_next_cell_and_is_told_once(kernel: Ke
     assert kernel.run("await asyncio.to_thread(lambda: 5)").result == "5"
 
 
+def test_a_policy_that_is_set_is_noted_in_the_status_and_the_loop_stays(fresh_kernel: KernelDriver) -> None:
+    assert "policy" not in fresh_kernel.run("%loopnb").stdout
+    fresh_kernel.run(
+        "import asyncio\nhere = asyncio.get_running_loop()\n"
+        "class Mine(asyncio.DefaultEventLoopPolicy): pass\nasyncio.set_event_loop_policy(Mine())"
+    )
+
+    assert "policy has been set to __main__.Mine" in fresh_kernel.run("%loopnb").stdout
+    assert fresh_kernel.run("asyncio.run(asyncio.sleep(0.01)), asyncio.get_event_loop() is here").result == (
+        "(None, True)"
+    )
+
+
 def test_a_stop_where_nothing_is_nested_only_warns(kernel: KernelDriver) -> None:
     cell = kernel.run("asyncio.get_running_loop().stop()")
 
@@ -84,6 +97,28 @@ def test_run_forever_in_a_cell_lasts_until_stop(kernel: KernelDriver) -> None:
     )
 
     assert cell.result == "'stopped'"
+
+
+def test_an_interrupt_of_run_forever_ends_at_the_users_line(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        "asyncio.get_running_loop().call_soon(print, 'waits')\nasyncio.get_running_loop().run_forever()"
+    )
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+
+    result = cell.wait()
+    assert result.ename == "KeyboardInterrupt"
+    assert "File " not in result.traceback
+
+
+def test_a_stop_that_the_loop_itself_calls_is_told_without_a_line(kernel: KernelDriver) -> None:
+    cell = kernel.run(
+        "loop = asyncio.get_running_loop()\nloop.call_soon(loop.stop)\nawait asyncio.sleep(0.01)"
+    )
+
+    assert "loop.stop() was ignored" in cell.stderr
+    assert "?" not in cell.stderr
 
 
 def test_cancelling_all_tasks_spares_the_kernel(kernel: KernelDriver) -> None:

@@ -134,6 +134,15 @@ def test_loopnb_run_submits_from_a_thread(kernel: KernelDriver) -> None:
     assert cell.result == "True"
 
 
+def test_an_error_of_what_a_thread_submits_shows_no_frame_of_ours(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio, loopnb\nasync def fails():\n    raise ValueError('expected')")
+
+    result = kernel.execute("await asyncio.to_thread(loopnb.run, fails())")
+
+    assert result.ename == "ValueError"
+    assert "loopnb/" not in result.traceback
+
+
 def test_loopnb_run_in_a_thread_with_its_own_loop_says_what_to_do(kernel: KernelDriver) -> None:
     kernel.run("import asyncio, loopnb\nasync def inner():\n    return loopnb.run(asyncio.sleep(0))")
 
