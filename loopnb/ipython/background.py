@@ -11,7 +11,10 @@ from weakref import WeakSet
 from IPython.core.error import UsageError
 
 from loopnb import views
+from loopnb.internals.task_state import error_of
 from loopnb.internals.tasks import LoopTask
+from loopnb.session import users_frames
+from loopnb.tracking.tracker import error_text
 
 if TYPE_CHECKING:
     from loopnb.ipython.options import AloopOptions
@@ -29,19 +32,22 @@ class _Started:
     """What is known of a background run.
 
     Attributes:
-        cell_id: Of its cell; None where the front end sends none.
+        cell: The execution that started it; None if none did.
         name: What the user has called it.
         text: The source of its cell, by which an unnamed one without an id is known.
     """
 
-    cell_id: str | None
+    cell: CellRef | None
     name: str | None
     text: str
 
-    def is_same_cell(self, other: _Started) -> bool:
-        """Say whether both are runs of one cell."""
-        if self.cell_id is not None or other.cell_id is not None:
-            return self.cell_id == other.cell_id
+    def is_earlier_run_of(self, other: _Started) -> bool:
+        """Say whether both are of one cell, and not of one run of it: a line in a loop replaces nothing."""
+        if self.cell is not None and self.cell == other.cell:
+            return False
+        ids = [one.cell.cell_id if one.cell is not None else None for one in (self, other)]
+        if ids != [None, None]:
+            return ids[0] == ids[1]
         return self.name == other.name and (self.name is not None or self.text == other.text)
 
 
@@ -84,7 +90,7 @@ class Background:
                 ) from None
 
     def _to_be_ended(self, options: AloopOptions, here: _Started) -> set[asyncio.Task[Any]]:
-        own = {task for task, other in _live.items() if here.is_same_cell(other)}
+        own = {task for task, other in _live.items() if other.is_earlier_run_of(here)}
         named = [task for task in self._session.tracker.live() if task.get_name() == options.name]
         others = [task for task in named if task not in own]
         if others and not options.replaces:
@@ -153,17 +159,25 @@ class Background:
         _live.pop(task, None)
         if task.cancelled():
             return
-        error = task.exception()
+        error = error_of(task)  # not retrieved: who awaits the handle later on has seen it then
         if error is not None:
             self._session.failures.remember(task)
             self._show(error)
 
     def _show(self, error: BaseException) -> None:
-        self._shell.showtraceback((type(error), error, error.__traceback__), tb_offset=0)
+        traceback = users_frames(error.__traceback__)
+        try:
+            raise error  # of an exception group IPython shows what is being handled, whatever it is given
+        except BaseException:  # noqa: BLE001  it is shown
+            error.__traceback__ = traceback
+            try:
+                self._shell.showtraceback((type(error), error, traceback), tb_offset=0)
+            except Exception:  # noqa: BLE001  its own code, such as its __str__
+                sys.stderr.write(f"loopnb: {error_text(error)}; showing its traceback failed.\n")
 
 
 def _started(options: AloopOptions, cell: CellRef | None, source: Source) -> _Started:
-    return _Started(cell.cell_id if cell is not None else None, options.name, source.text)
+    return _Started(cell, options.name, source.text)
 
 
 def _names_of(tasks: set[asyncio.Task[Any]]) -> str:

@@ -70,7 +70,10 @@ def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
     Raises:
         UsageError: One is unknown or has no proper value.
     """
-    args: Any = parser.parse_args(words)
+    try:
+        args: Any = parser.parse_args(words)
+    except UsageError as error:
+        raise UsageError(f"%aloop: {error}. '%aloop?' lists the options.") from None
     if args.code:
         raise UsageError(
             f"%aloop: {' '.join(args.code)!r} is no option. An expression that begins with '-' goes "

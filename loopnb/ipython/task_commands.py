@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -132,10 +133,19 @@ class TaskCommands:
         if ended.error is None:
             return []
         self._session.failures.seen(ended.origin[0])
-        formatter = self._shell.InteractiveTB
-        error = ended.error
-        shown = formatter.structured_traceback(type(error), error, error.__traceback__)
-        return [formatter.stb2text(shown)]
+        return [_traceback_text(self._shell, ended.error)]
+
+
+def _traceback_text(shell: Any, error: BaseException) -> str:
+    """Return what IPython shows of *error*: of a group, and what came of one, Python's own text."""
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, BaseExceptionGroup):
+            return "".join(traceback.format_exception(error))
+        one = one.__context__
+    formatter = shell.InteractiveTB
+    shown: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
+    return shown
 
 
 def _unquoted(name: str) -> str:

@@ -67,6 +67,7 @@ class Failures:
         self._delay = delay
         self._due: deque[Ended] = deque()
         self._unseen: dict[int, Ended] = {}
+        self._shown: set[int] = set()  # of tasks that somebody holds, not counted as retrieved
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # ours: it must not pin a cell's
 
@@ -77,6 +78,9 @@ class Failures:
     def stop(self) -> None:
         """Leave failures to asyncio again."""
         tasks.on_failed.remove(self._dropped)
+        for task in self._known():
+            if self._is_shown(task):
+                task.exception()  # retrieved: asyncio would report it where it is collected
         if self._timer is not None:
             self._timer.cancel()
 
@@ -90,9 +94,10 @@ class Failures:
         self._settle_later()
 
     def remember(self, task: asyncio.Task[Any]) -> None:
-        """Remember a failure that was shown where perhaps nobody looks."""
+        """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it."""
         if isinstance(task, LoopTask) and hasattr(task, "origin"):
             self._remember(ended(task))
+            self._shown.add(task.origin[0])
 
     def seen(self, number: int) -> None:
         """Note that the user has looked at the failure of that task."""
@@ -100,17 +105,38 @@ class Failures:
 
     def unseen(self) -> list[Ended]:
         """Return the failures that nobody has looked at, as far as one can know."""
-        held = [ended(task) for task in self._known() if self._has_failed(task)]
+        held = []
+        for task in self._known():
+            if self._is_shown(task):
+                if not self._has_failed(task):
+                    self.seen(task.origin[0])
+            elif self._has_failed(task):
+                held.append(ended(task))
         return [*self._unseen.values(), *self._due, *held]
 
     def _dropped(self, task: LoopTask) -> None:
         """Take a failed task from its finalizer. Any thread."""
-        if task.get_loop() is not self._loop or not self._has_failed(task) or self._is_ignored(task):
+        if task.get_loop() is not self._loop or self._is_ignored(task):
+            return
+        if self._is_shown(task):
+            self._drop_shown(task)
+            return
+        if not self._has_failed(task):
             return
         self._due.append(ended(task))
         task.exception()  # retrieved, so that asyncio does not report it as well
         with contextlib.suppress(RuntimeError):  # the loop is closed: the log will name it
             self._loop.call_soon_threadsafe(self._flush, context=self._context)
+
+    def _drop_shown(self, task: LoopTask) -> None:
+        self._shown.discard(task.origin[0])
+        if self._has_failed(task):
+            task.exception()  # retrieved: it was shown, and asyncio need not report it
+        else:
+            self.seen(task.origin[0])
+
+    def _is_shown(self, task: LoopTask) -> bool:
+        return task.origin[0] in self._shown
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if self._has_failed(task):
@@ -126,7 +152,7 @@ class Failures:
         if self._is_executing(None):
             return  # the end of that cell comes back here
         for task in self._known():
-            if self._has_failed(task) and not self._is_ignored(task):
+            if self._has_failed(task) and not self._is_ignored(task) and not self._is_shown(task):
                 self._due.append(ended(task))
                 task.exception()  # retrieved: asyncio would report it where it is collected
         self._flush()

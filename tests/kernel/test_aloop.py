@@ -98,6 +98,23 @@ def test_output_and_failure_of_a_background_cell_go_to_that_cell(kernel: KernelD
     assert "late output" not in other.stdout
 
 
+def test_all_errors_of_a_task_group_are_shown_in_its_background_cell_and_by_where(
+    kernel: KernelDriver,
+) -> None:
+    kernel.run("import asyncio\nasync def fails():\n    raise ValueError('one of the group')")
+    cell = kernel.start(
+        "%%aloop -b -n grouped\nasync with asyncio.TaskGroup() as group:\n"
+        "    group.create_task(fails())\n    await asyncio.sleep(60)"
+    )
+    cell.wait().expect_ok()
+
+    shown = cell.wait_late("ValueError: one of the group")
+
+    assert "ExceptionGroup: unhandled errors in a TaskGroup" in shown
+    assert "loopnb/" not in shown
+    assert "ValueError: one of the group" in kernel.run("%loopnb where grouped").stdout
+
+
 def test_a_background_cell_that_never_awaits_is_refused(kernel: KernelDriver) -> None:
     result = kernel.execute("%%aloop -b\nx = 1")
 
@@ -183,7 +200,7 @@ def test_the_line_form_stores_its_value(kernel: KernelDriver) -> None:
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
-        ("%%aloop -x\n1", "-x"),
+        ("%%aloop -x\n1", "-x. '%aloop?' lists the options"),
         ("%%aloop -t -1\nawait asyncio.sleep(0)", "seconds above 0"),
         ("%%aloop -t soon\nawait asyncio.sleep(0)", "seconds above 0"),
         ("%%aloop -o not-a-name\nawait asyncio.sleep(0)", "name of a variable"),

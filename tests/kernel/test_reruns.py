@@ -136,3 +136,25 @@ def test_a_background_cell_may_start_another_and_does_not_end_itself(kernel: Ker
     assert cell.result
     assert kernel.run("await outer").result == "'went on'"
     assert names(kernel) == ["inner"]
+
+
+def test_a_line_in_a_loop_replaces_nothing_of_the_same_run(kernel: KernelDriver) -> None:
+    code = "tasks = []\nfor n in range(3):\n    one = %aloop -b asyncio.sleep(60)\n    tasks.append(one)"
+    kernel.run(code, cell_id="loop")
+    kernel.run("earlier = tasks; await asyncio.sleep(0)")
+    assert kernel.value("[task.done() for task in earlier]") == [False] * 3
+
+    kernel.run(code, cell_id="loop")
+
+    kernel.run("await asyncio.sleep(0)")
+    assert kernel.value("[task.done() for task in earlier + tasks]") == [True] * 3 + [False] * 3
+    kernel.run("%loopnb cancel --all")
+
+
+def test_a_failure_that_cannot_be_shown_is_told(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        "%%aloop -b\nclass Unspeakable(Exception):\n    def __str__(self): raise ValueError\n"
+        "await asyncio.sleep(0)\nraise Unspeakable"
+    )
+
+    assert "loopnb/" not in cell.wait_output("loopnb: Unspeakable: (its text cannot be made); showing")

@@ -231,6 +231,22 @@ def test_nobody_who_swallows_every_error_keeps_the_kernel(fresh_kernel: KernelDr
     assert_quiet(log + said)
 
 
+def test_only_failures_that_nobody_has_awaited_are_named(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio, gc")
+    for name in ("awaited", "unseen", "dropped"):
+        cell = fresh_kernel.start(f"%%aloop -b -n {name} -o {name}\nawait asyncio.sleep(0)\n1 / 0")
+        cell.wait_late("ZeroDivisionError")
+    assert fresh_kernel.execute("await awaited").ename == "ZeroDivisionError"
+    collected = fresh_kernel.run("del dropped\nOut.clear(); _ = __ = ___ = None; gc.collect();")
+
+    log = fresh_kernel.shutdown()
+
+    assert "task 'awaited'" not in log
+    assert "task 'unseen', spawned by In[4], failed and nobody awaited it: ZeroDivisionError" in log
+    assert "task 'dropped', spawned by In[5], failed and nobody awaited it: ZeroDivisionError" in log
+    assert "never retrieved" not in log + collected.stderr
+
+
 def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:
     cell = "import asyncio, loopnb\ntask = asyncio.create_task(asyncio.sleep(60), name='again')"
     fresh_kernel.run(cell, cell_id="a")
