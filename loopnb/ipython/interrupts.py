@@ -20,6 +20,7 @@ from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.kernel import is_asking
 from loopnb.internals.task_state import waited_future
 from loopnb.loop.ending import cancel_sparing, end_with
+from loopnb.nesting.entry_points import without_loops_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,6 +122,7 @@ class Interrupts:
         """
         for future in reversed(self._awaiting):
             if isinstance(future, asyncio.Task) and not future.done():
+                error.__traceback__ = without_loops_frames(error.__traceback__)
                 waited = waited_future(future)
                 # Done, it is what has raised the error, and the cell is about to get it anyway.
                 return (waited is not None and waited.done()) or end_with(future, error)

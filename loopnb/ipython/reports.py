@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import threading
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from loopnb.tracking.provenance import current_cell
 from loopnb.tracking.tracker import error_text
+from loopnb.views import names_text
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,16 +38,19 @@ class Reports:
         self._session = session
         self._cells = cells
         self._said: set[int] = set()
+        self._here = threading.local()  # its cell; the end of an `await` cell is told in another Context
 
     def start(self) -> None:
         """Report from now on. To be called when `Cells` has been started: it knows a cell first."""
         self._session.failures.report = self.failed
         self._shell.events.register("pre_run_cell", self._begin)
+        self._shell.events.register("post_run_cell", self._end)
         self._cells.after.append(self._after_cell)
 
     def stop(self) -> None:
         """Report no more."""
         self._shell.events.unregister("pre_run_cell", self._begin)
+        self._shell.events.unregister("post_run_cell", self._end)
         self._cells.after.remove(self._after_cell)
 
     def failed(self, cell: CellRef | None, failures: list[Ended]) -> None:
@@ -62,9 +67,24 @@ class Reports:
             )
 
     def _begin(self, _info: object) -> None:
-        cell = current_cell.get()
+        self._here.cell = cell = current_cell.get()
         if cell is not None:
             self._session.tracker.runs.begin(cell, copy_context())
+
+    def _end(self, result: Any) -> None:
+        if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):
+            self._session.owner.call(self._say_what_goes_on_ending, getattr(self._here, "cell", None))
+
+    def _say_what_goes_on_ending(self, cell: CellRef | None) -> None:
+        """Name the tasks of an interrupted cell that have been cancelled and that nobody waits for now."""
+        tracker = self._session.tracker
+        tasks = [task for task in tracker.live() if task.cancelling() and tracker.origin_of(task)[2] == cell]
+        if tasks:
+            self._say(
+                cell,
+                f"loopnb: interrupted before what it had cancelled has ended: "
+                f"{names_text(task.get_name() for task in tasks)}. '%loopnb tasks' says where it waits.",
+            )
 
     def _after_cell(self) -> None:
         self._say_what_runs_left()

@@ -28,6 +28,7 @@ from weakref import WeakKeyDictionary
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.patching import Patch, PatchSet
 from loopnb.internals.terminal import patch_exit, prompt_patches
+from loopnb.session import users_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -184,7 +185,8 @@ def _interruptible(
         except asyncio.CancelledError as error:
             step, argument = coro.throw, error
             if was_interrupted():
-                argument = KeyboardInterrupt()
+                # What the awaited task has raised it from: where `%%aloop` was waiting.
+                argument = KeyboardInterrupt().with_traceback(users_frames(error.__traceback__))
                 _uncancel()
         except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
             step, argument = coro.throw, error

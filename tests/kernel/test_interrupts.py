@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.conftest import needs_subshells
 from tests.kernel.wire import WaitTimedOutError
 
 if TYPE_CHECKING:
@@ -130,6 +131,42 @@ def test_a_second_interrupt_ends_an_await_that_swallows_the_first(kernel: Kernel
     assert cell.wait().ename == "KeyboardInterrupt"
 
 
+@pytest.mark.parametrize("code", ["%%aloop -n stays\nawait swallow()", "loopnb.run(named(swallow()))"])
+def test_a_task_that_outlives_the_second_interrupt_is_named(kernel: KernelDriver, code: str) -> None:
+    kernel.run(
+        SWALLOWS + "\nimport loopnb\nasync def named(coro):\n"
+        "    asyncio.current_task().set_name('stays')\n    await coro"
+    )
+    cell = kernel.start(code)
+    cell.wait_output("waits")
+    kernel.interrupt()
+    cell.wait_output("swallowed")
+
+    kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert "has ended: 'stays'. '%loopnb tasks' says where it waits" in cell.stderr
+
+
+def test_a_blocking_task_that_is_interrupted_shows_the_users_frames_only(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        "async def block():\n    print('waits', flush=True)\n    time.sleep(60)\n"
+        "asyncio.create_task(block())\nawait asyncio.sleep(60)"
+    )
+    cell.wait_output("waits")
+
+    while not cell.is_done:
+        kernel.interrupt()
+        with contextlib.suppress(WaitTimedOutError):
+            cell.wait(0.5)
+
+    result = cell.wait()
+    assert result.ename == "KeyboardInterrupt"
+    assert "time.sleep(60)" in result.traceback
+    assert "loopnb/" not in result.traceback
+    assert "base_events.py" not in result.traceback
+
+
 AWAITS_OTHERS = {
     "await": "print('waits', flush=True); await handle",
     "gather": "print('waits', flush=True); await asyncio.gather(asyncio.sleep(60), handle)",
@@ -185,3 +222,16 @@ def test_an_interrupt_while_a_run_begins_shows_none_of_our_errors(stock_kernel: 
     assert result.ename == "KeyboardInterrupt"
     assert "asyncio.run(asyncio.sleep(60))" in result.traceback
     assert "AttributeError" not in result.traceback
+
+
+@needs_subshells
+@pytest.mark.parametrize("call", ["await asyncio.sleep(0.3, 'ended')", "asyncio.run(waits())"])
+def test_an_interrupt_while_a_subshell_waits_harms_nothing(kernel: KernelDriver, call: str) -> None:
+    kernel.run("async def waits():\n    return await asyncio.sleep(0.3, 'ended')")
+    cell = kernel.start(f"print('waits', flush=True)\n{call}", subshell_id=kernel.create_subshell())
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+
+    assert cell.wait().result == "'ended'"
+    assert kernel.run("await asyncio.sleep(0, 'goes on')").result == "'goes on'"

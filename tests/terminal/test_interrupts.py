@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,15 @@ def test_ctrl_c_ends_the_cell_and_nothing_else(terminal: Terminal, code: str) ->
     assert "loopnb/" not in shown
     before = terminal.value("ticks")
     assert terminal.value(f"asyncio.run(asyncio.sleep(0.1)) or ticks > {before}") == "True"
+
+
+def test_ctrl_c_shows_where_aloop_was_waiting(terminal: Terminal) -> None:
+    terminal.start("%%aloop\nawait minute()")
+    terminal.wait_for("waiting\n")
+
+    terminal.interrupt()
+
+    assert re.search(r"Cell In\[\d+\], line \d+, in minute\(\)", terminal.wait_prompt())
 
 
 def test_an_await_cell_cleans_up_before_the_prompt_returns(terminal: Terminal) -> None:
