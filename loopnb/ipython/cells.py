@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.asyncio_state import running_loop
+from loopnb.internals.asyncio_state import calling_frame, running_loop
 from loopnb.records import CellRef
 from loopnb.tracking.provenance import current_cell
 
@@ -59,8 +59,11 @@ class Cells:
         self._threads.clear()
 
     def begin_loading_cell(self) -> None:
-        """Count the cell that loads the extension: its `pre_run_cell` has been."""
-        if running_loop() is not None and asyncio.current_task() is not None:
+        """Count the cell that loads the extension, if the caller is part of one: its `pre_run_cell` has been.
+
+        A task that a cell has left running is none; its end would never be told.
+        """
+        if running_loop() is not None and asyncio.current_task() is not None and _stands_in_cell():
             self._push(None, CellRef(None, self._shell.execution_count - 1))
 
     def is_foreground(self, task: asyncio.Task[Any] | None) -> bool:
@@ -138,6 +141,15 @@ class Cells:
                 fn()
             except Exception:  # noqa: BLE001  an observer: it is logged, and the cell's end goes on
                 _log.exception("looking after a cell failed")
+
+
+def _stands_in_cell() -> bool:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    frame = calling_frame(1)
+    while frame is not None and frame.f_code is not InteractiveShell.run_cell_async.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 class Places:

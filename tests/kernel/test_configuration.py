@@ -97,3 +97,16 @@ def test_after_a_reload_a_cell_still_replaces_its_background_task(fresh_kernel: 
     fresh_kernel.run(TICKER, cell_id="tick")
 
     assert fresh_kernel.value("[t.number > first for t in loopnb.tasks()]") == [True]
+
+
+def test_a_reload_in_a_background_task_takes_no_cell_for_executing(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio, loopnb")
+    cell = fresh_kernel.run(
+        "%%aloop -b\nawait asyncio.sleep(0.1)\n%reload_ext loopnb\nprint('reloaded')"
+    ).cell
+    cell.wait_late("reloaded")
+
+    here = fresh_kernel.run("loopnb.status().cell.execution_count")
+
+    assert here.result == str(here.execution_count)
+    assert fresh_kernel.value("loopnb.status().condition") == "idle"
