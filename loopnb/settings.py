@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from traitlets import Enum, Float, Integer, validate
 from traitlets.config.configurable import Configurable
 
@@ -91,8 +93,8 @@ class LoopNB(Configurable):
     ).tag(config=True)
 
     @validate("rerun_grace", "report_after", "finished_kept", "failed_kept", "rows_shown", "shutdown_grace")
-    def _not_negative(self, proposal: dict[str, float]) -> float:
-        value = proposal["value"]
+    def _not_negative(self, proposal: dict[str, Any]) -> float:
+        value: float = proposal["value"]
         if not value >= 0:
-            raise ValueError(f"LoopNB takes 0 or more here, and got {value!r}.")
+            raise ValueError(f"LoopNB.{proposal['trait'].name} takes 0 or more, and got {value!r}.")
         return value

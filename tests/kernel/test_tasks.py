@@ -366,6 +366,29 @@ def test_ten_thousand_tasks_are_listed_at_once(kernel: KernelDriver) -> None:
     assert kernel.value("took") < 3  # 0.02 s; the limit only catches what is out of all proportion
 
 
+MEMORY = """
+import gc, tracemalloc
+async def waits(): await asyncio.sleep(60)
+def bytes_of(make, count=2_000):
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    tasks = [make(waits()) for _ in range(count)]
+    each = (tracemalloc.get_traced_memory()[0] - before) / count
+    tracemalloc.stop()
+    for task in tasks: task.cancel()
+    return each
+loop = asyncio.get_running_loop()
+more = bytes_of(loop.create_task) - bytes_of(lambda coro: asyncio.Task(coro, loop=loop))
+"""
+
+
+def test_a_tracked_task_takes_at_most_600_bytes_more(kernel: KernelDriver) -> None:
+    kernel.run(MEMORY)
+
+    assert 0 < kernel.value("more") <= 600
+
+
 def test_settings_are_taken_back_on_unload(fresh_kernel: KernelDriver) -> None:
     assert "LoopNB" in fresh_kernel.run("%config").stdout
 
