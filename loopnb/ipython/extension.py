@@ -31,7 +31,6 @@ from loopnb.session import Session
 from loopnb.settings import LoopNB
 
 if TYPE_CHECKING:
-    from loopnb.nesting.handoff import Handoff
     from loopnb.records import CellRef
 
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
@@ -160,15 +159,9 @@ def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStac
         is_cell_file=lambda filename: shell.compile.format_code_name(filename) is not None,
     )
 
-    def prepare(engine: Handoff) -> None:
-        engine.is_foreground = cells.is_foreground
-        engine.foreground_changed = interrupts.foreground_changed
-        engine.cancel = interrupts.cancel_what_is_the_cells
-        engine.take_fatal = interrupts.take_fatal
-
-    session.nesting.prepare = prepare
+    session.nesting.prepare = interrupts.prepare
     if session.engine is not None:
-        prepare(session.engine)
+        interrupts.prepare(session.engine)
     when_set_aside.append(interrupts.raise_if_asked)
     parts.callback(when_set_aside.remove, interrupts.raise_if_asked)
     kernel = kernels.kernel_of(shell)

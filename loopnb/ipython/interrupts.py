@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from loopnb.nesting.handoff import Handoff
 
 #: Seconds after an interrupt in which the loop must have turned; a step that lasts longer blocks it.
 _BLOCKED_AFTER = 0.1
@@ -70,8 +71,17 @@ class Interrupts:
         self._parked = 0
         self._saved: Any = None
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
+        self._finished: WeakSet[asyncio.Future[Any]] = WeakSet()  # they have been raised KeyboardInterrupt in
         self._awaiting: list[asyncio.Future[Any]] = []
         self._asked_at: float | None = None  # when the loop was asked, until it has answered
+
+    def prepare(self, engine: Handoff) -> None:
+        """Have *engine* tell of the cells that it parks, and ask how to end what they wait for."""
+        engine.is_foreground = self._is_cells
+        engine.foreground_changed = self.foreground_changed
+        engine.cancel = self.cancel_what_is_the_cells
+        engine.finish = self.finish
+        engine.take_fatal = self.take_fatal
 
     def foreground_changed(self, change: int) -> None:
         """Count the parked stacks of cells; the handler stands while there is one.
@@ -198,12 +208,22 @@ class Interrupts:
         # The cell may have begun a nested run since the signal came.
         if future.done() or self.interrupt_wait():
             return
-        if future in self._interrupted and isinstance(future, asyncio.Task):
-            # It has swallowed a cancellation, or cleans up for too long.
-            end_with(future, KeyboardInterrupt())
+        if future not in self._interrupted:
+            self._interrupted.add(future)
+            self.cancel_what_is_the_cells(future)
             return
-        self._interrupted.add(future)
-        self.cancel_what_is_the_cells(future)
+        # It has swallowed a cancellation, or cleans up for too long: it, or what it awaits.
+        below = waited_future(future) if isinstance(future, asyncio.Task) else None
+        if below is None or below in self._finished or self._is_foreign_task(below) or not self.finish(below):
+            self.finish(future)
+
+    def finish(self, future: asyncio.Future[Any]) -> bool:
+        """Raise KeyboardInterrupt in a task, at the await it is at; False if it is none, or at none."""
+        self._finished.add(future)
+        return isinstance(future, asyncio.Task) and end_with(future, KeyboardInterrupt())
+
+    def _is_foreign_task(self, future: asyncio.Future[Any]) -> bool:
+        return isinstance(future, asyncio.Task) and self._is_foreign(future)
 
     def cancel_what_is_the_cells(self, future: asyncio.Future[Any]) -> None:
         """Cancel what a cell waits for, but no task of others that this awaits in turn."""

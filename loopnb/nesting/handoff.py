@@ -86,6 +86,7 @@ class Handoff:
         is_foreground: Says whether a task is the one that a user is waiting for.
         foreground_changed: Called with +1 when a foreground stack parks, -1 when it is resumed.
         cancel: How an interrupt cancels what a foreground stack waits for.
+        finish: How a second one ends what has swallowed that; False if it cannot.
         take_fatal: Takes SystemExit or KeyboardInterrupt for a cell that awaits; False if none does.
         is_closing: Let no stack be parked: the loop is about to be closed.
     """
@@ -96,6 +97,7 @@ class Handoff:
         self.is_foreground: Callable[[asyncio.Task[Any]], bool] | None = None
         self.foreground_changed: Callable[[int], None] = lambda _change: None
         self.cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
+        self.finish: Callable[[asyncio.Future[Any]], bool] = lambda _future: False
         self.take_fatal: Callable[[BaseException], bool] = lambda _error: False
         self.lot = ParkingLot(loop)
         self.waits = self.lot.waits
@@ -382,4 +384,4 @@ class Handoff:
 
     def interrupt(self) -> bool:
         """Interrupt the newest wait of a cell, see `ParkingLot.interrupt`. Call it in a handle."""
-        return self.lot.interrupt(self.cancel)
+        return self.lot.interrupt(self.cancel, self.finish)

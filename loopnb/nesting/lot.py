@@ -136,18 +136,19 @@ class ParkingLot:
         """Return the newest wait of a cell."""
         return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
 
-    def interrupt(self, cancel: Callable[[asyncio.Future[Any]], object]) -> bool:
-        """Interrupt the newest wait of a cell.
-
-        What the cell waits for is cancelled, and KeyboardInterrupt raised in the cell when that
-        has ended. Interrupted again, the cell does not wait for it.
+    def interrupt(
+        self,
+        cancel: Callable[[asyncio.Future[Any]], object],
+        finish: Callable[[asyncio.Future[Any]], bool],
+    ) -> bool:
+        """Interrupt the newest wait of a cell, see `Wait.interrupt`.
 
         Returns:
             False if no cell waits.
         """
         wait = self.newest_foreground()
         if wait is not None:
-            wait.interrupt(cancel)
+            wait.interrupt(cancel, finish)
         return wait is not None
 
     def end_all(self, error: Callable[[], BaseException], must_end: Callable[[Wait], bool]) -> bool:

@@ -30,6 +30,7 @@ class Wait:
         "_has_callback",
         "_has_ended",
         "_is_cancelled",
+        "_is_finished",
         "_is_interrupted",
         "_ready",
         "_retired",
@@ -64,6 +65,7 @@ class Wait:
         self._has_ended = False
         self._is_cancelled = False
         self._is_interrupted = False
+        self._is_finished = False
         self._cancel_message: Any = None
 
     def set_ready(self) -> None:
@@ -94,11 +96,24 @@ class Wait:
             self._is_cancelled = self.ends_otherwise = True
             self._cancel_message = message
 
-    def interrupt(self, cancel: Callable[[asyncio.Future[Any]], object]) -> None:
-        """Make the wait end in KeyboardInterrupt; a second call does not wait for cleanup."""
-        if self.is_owned and not self._is_interrupted and not self.future.done():
+    def interrupt(
+        self,
+        cancel: Callable[[asyncio.Future[Any]], object],
+        finish: Callable[[asyncio.Future[Any]], bool],
+    ) -> None:
+        """Make the wait end in KeyboardInterrupt.
+
+        Args:
+            cancel: Cancels what is waited for; the first time.
+            finish: Ends what has swallowed that, and says whether it could; the second time.
+                If not, and the third time, only the wait ends.
+        """
+        is_pending = self.is_owned and not self.future.done()
+        if is_pending and not self._is_interrupted:
             self._is_interrupted = self.ends_otherwise = True
             cancel(self.future)
+        elif is_pending and not self._is_finished and finish(self.future):
+            self._is_finished = True
         else:
             self.end(KeyboardInterrupt())
 

@@ -112,35 +112,52 @@ def test_an_interrupt_of_an_idle_kernel_harms_nothing(kernel: KernelDriver) -> N
 
 
 SWALLOWS = (
-    "async def swallow():\n    while True:\n        try:\n"
+    "import loopnb\n"
+    "async def swallow(what=asyncio.CancelledError, swallowed=0):\n"
+    "    while True:\n        try:\n"
     "            asyncio.get_running_loop().call_soon(lambda: print('waits', flush=True))\n"
     "            await asyncio.sleep(60)\n"
-    "        except asyncio.CancelledError:\n            print('swallowed', flush=True)"
+    "        except what:\n"
+    "            swallowed += 1\n            print(f'swallowed {swallowed}', flush=True)\n"
+    "async def named(coro):\n    asyncio.current_task().set_name('stays')\n    await coro"
 )
+STUBBORN = {
+    "await": "await swallow({})",
+    "await a task": "await asyncio.create_task(swallow({}), name='stays')",
+    "%%aloop": "%%aloop -n stays\nawait swallow({})",
+    "%%aloop below %%time": "%%time\n%aloop -n stays swallow({})",
+    "asyncio.run": "asyncio.run(named(swallow({})))",
+    "loopnb.run": "loopnb.run(named(swallow({})))",
+    "loopnb.run in time": "loopnb.run(named(swallow({})), timeout=50)",
+}
 
 
-def test_a_second_interrupt_ends_an_await_that_swallows_the_first(kernel: KernelDriver) -> None:
+@pytest.mark.parametrize("code", STUBBORN.values(), ids=STUBBORN)
+def test_a_second_interrupt_ends_what_swallows_the_first(kernel: KernelDriver, code: str) -> None:
     kernel.run(SWALLOWS)
-    cell = kernel.start("await swallow()")
+    cell = kernel.start(code.format(""))
     cell.wait_output("waits")
     kernel.interrupt()
-    cell.wait_output("swallowed")
+    cell.wait_output("swallowed 1")
 
     kernel.interrupt()
 
-    assert cell.wait().ename == "KeyboardInterrupt"
+    result = cell.wait()
+    assert result.ename == "KeyboardInterrupt" or "KeyboardInterrupt" in result.stderr + result.stdout
+    assert kernel.value("[task.name for task in loopnb.tasks() if task.coro in ('swallow', 'named')]") == []
+    assert kernel.value("1 + 1") == 2
 
 
-@pytest.mark.parametrize("code", ["%%aloop -n stays\nawait swallow()", "loopnb.run(named(swallow()))"])
-def test_a_task_that_outlives_the_second_interrupt_is_named(kernel: KernelDriver, code: str) -> None:
-    kernel.run(
-        SWALLOWS + "\nimport loopnb\nasync def named(coro):\n"
-        "    asyncio.current_task().set_name('stays')\n    await coro"
-    )
-    cell = kernel.start(code)
+@pytest.mark.parametrize("code", ["%%aloop -n stays\nawait swallow({})", "loopnb.run(named(swallow({})))"])
+def test_a_task_that_swallows_everything_is_left_by_the_third_interrupt_and_named(
+    kernel: KernelDriver, code: str
+) -> None:
+    kernel.run(SWALLOWS)
+    cell = kernel.start(code.format("BaseException"))
     cell.wait_output("waits")
-    kernel.interrupt()
-    cell.wait_output("swallowed")
+    for number in (1, 2):
+        kernel.interrupt()
+        cell.wait_output(f"swallowed {number}")
 
     kernel.interrupt()
 
