@@ -1,4 +1,4 @@
-"""Places in asyncio's own code where no nested run may begin.
+"""Places where no nested run may begin: in asyncio's own code, and below the garbage collector.
 
 A signal handler or a finalizer runs wherever Python is: also in the middle of a change to the
 loop's timers or to its selector, or between two lines of the loop's own pass. Other handles that
@@ -15,6 +15,8 @@ import inspect
 import selectors
 import sys
 from typing import TYPE_CHECKING
+
+from loopnb.internals.collecting import is_collecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,6 +78,8 @@ def why_not_here(depth: int = 0) -> str | None:
     Args:
         depth: How many frames from the caller outwards need not be looked at. Each costs.
     """
+    if is_collecting():
+        return "garbage is being collected"
     frame: FrameType | None = sys._getframe(depth + 1)
     called: CodeType | None = None
     for _ in range(_DEEPEST):

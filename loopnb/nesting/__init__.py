@@ -40,6 +40,7 @@ def apply(
 
     Any thread may call it, for its own loop. It does not block.
     """
+    from loopnb.internals import collecting
     from loopnb.nesting import entry_points, foreign, scope
 
     running = scope.loop_here()
@@ -47,6 +48,7 @@ def apply(
     if target is not None and (target is running or not target.is_running()):
         scope.attach(target).is_pinned = True
     scope.want(who, loop, lifo=order == "lifo")
+    collecting.watch()
     entry_points.patches.install()
     foreign.install()
 
@@ -61,6 +63,7 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
     Any thread may call it; a loop that runs in another one is given back a moment later. It does
     not block.
     """
+    from loopnb.internals import collecting
     from loopnb.nesting import entry_points, foreign, nested_runners, scope
 
     scope.unwant(who, loop)
@@ -71,3 +74,4 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
         foreign.restore()
         nested_runners.forget_all()
         entry_points.patches.restore()
+        collecting.unwatch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import functools
+import gc
 import heapq
 import os
 import signal
@@ -265,6 +266,64 @@ def test_a_finalizer_between_two_handles_is_refused_with_the_reason() -> None:
     asyncio.run(main())
     assert len(caught) == 1
     assert "between two handles" in caught[0]
+
+
+class Cyclic:
+    """Calls something when it is finalized: by the garbage collector, for it refers to itself."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+        self.this = self
+
+    def __del__(self) -> None:
+        self.call()
+
+
+def test_a_finalizer_that_the_garbage_collector_calls_is_refused_with_the_reason(run: Run) -> None:
+    caught: list[str] = []
+
+    def nests() -> None:
+        coro = seven()
+        try:
+            asyncio.run(coro)
+        except NestingError as error:
+            caught.append(error.reason)
+            coro.close()
+
+    async def main() -> int:
+        asyncio.run(asyncio.sleep(0))
+        await asyncio.sleep(0)
+        Cyclic(nests)
+        gc.collect()
+        return asyncio.run(seven())
+
+    assert run(main()) == 7
+    assert len(caught) == 1
+    assert "garbage is being collected" in caught[0]
+
+
+def test_a_collection_in_another_thread_hinders_nobody() -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def finalizes() -> None:
+        begun.set()
+        assert over.wait(10)
+
+    def collects() -> None:
+        Cyclic(finalizes)
+        gc.collect()
+
+    async def main() -> int:
+        thread = threading.Thread(target=collects)
+        thread.start()
+        assert begun.wait(10)
+        try:
+            return asyncio.run(seven())
+        finally:
+            over.set()
+            thread.join()
+
+    assert asyncio.run(main()) == 7
 
 
 def test_timers_stay_a_heap_whatever_nests(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.base_events
 import asyncio.runners
+import gc
 import sys
 import threading
 from typing import Any
@@ -30,7 +31,7 @@ OWNERS: list[Any] = [
 def picture() -> list[Any]:
     """Take down every attribute that could be patched, and the code of functions that are."""
     attributes = [dict(vars(owner)) for owner in OWNERS]
-    return [attributes, asyncio.run.__code__, anyio.run.__code__, list(sys.meta_path)]
+    return [attributes, asyncio.run.__code__, anyio.run.__code__, list(sys.meta_path), list(gc.callbacks)]
 
 
 def picture_of(loop: Any) -> list[Any]:
