@@ -34,7 +34,7 @@ def end_waits(loop: asyncio.AbstractEventLoop) -> None:
     try:
         while engine.waits:
             # Whoever has suppressed the cancellation cannot nest again, so this comes to an end.
-            engine.lot.end_all(asyncio.CancelledError, lambda _wait: True)
+            engine.lot.end_all(lambda wait: wait.end(asyncio.CancelledError()), lambda _wait: True)
             _run(loop, loop.create_task(asyncio.sleep(0)))
     finally:
         engine.is_closing = False

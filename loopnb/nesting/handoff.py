@@ -359,8 +359,7 @@ class Handoff:
         if not state.is_stopping(self.loop):
             return False
         return self.lot.end_all(
-            lambda: RuntimeError("Event loop stopped before Future completed."),
-            lambda wait: wait.task is None or self._first_pass.holds(wait.stack),
+            Wait.stop, lambda wait: wait.task is None or self._first_pass.holds(wait.stack)
         )
 
     def _deliver_fatal(self, error: BaseException) -> None:
@@ -379,7 +378,9 @@ class Handoff:
             return
         elif self._owner is not None:
             self._owner_error = error
-        elif not self.lot.end_all(lambda: error, lambda wait: self._first_pass.holds(wait.stack)):
+        elif not self.lot.end_all(
+            lambda wait: wait.end(error), lambda wait: self._first_pass.holds(wait.stack)
+        ):
             _log.error("an error of the event loop had nobody to go to", exc_info=error)
 
     def interrupt(self) -> bool:

@@ -151,24 +151,23 @@ class ParkingLot:
             wait.interrupt(cancel, finish)
         return wait is not None
 
-    def end_all(self, error: Callable[[], BaseException], must_end: Callable[[Wait], bool]) -> bool:
-        """Have each wait that *must_end* end in an *error* of its own.
+    def end_all(self, end: Callable[[Wait], object], must_end: Callable[[Wait], bool]) -> bool:
+        """Call *end* on each wait that *must_end*, the newest first.
 
         Returns:
             False if there was none, or all were due to end already.
         """
-        ordered = self._ordered()
-        ending = [wait for wait in self.waits if must_end(wait)]
-        oldest = next((wait for wait in ending if wait in ordered), None)
-        if oldest is not None:
-            # It can go on only after all that are newer.
-            newest_first = list(reversed(ordered))
-            ending = newest_first[: newest_first.index(oldest) + 1] + [
-                wait for wait in ending if wait not in ordered
-            ]
-        ending = [wait for wait in ending if not wait.is_ready]
+        ordered, is_held_up = self._ordered(), False
+        ending: list[Wait] = []
+        for wait in self.waits:
+            # What is ordered can go on only after all that are newer.
+            is_ordered = wait in ordered
+            if must_end(wait) or (is_held_up and is_ordered):
+                is_held_up = is_held_up or is_ordered
+                ending.append(wait)
+        ending = [wait for wait in reversed(ending) if not wait.is_ready]
         for wait in ending:
-            wait.end(error())
+            end(wait)
         return bool(ending)
 
 

@@ -89,6 +89,13 @@ class Wait:
         self.ends_otherwise = True
         self.set_ready()
 
+    def stop(self) -> None:
+        """Resume the stack since the loop has stopped: with the outcome, if there is one already."""
+        if self.future.done():
+            self.set_ready()
+        else:
+            self.end(RuntimeError("Event loop stopped before Future completed."))
+
     def cancel(self, message: Any) -> None:
         """Deliver a cancel request of the parked task: cancel what it waits for."""
         if not self.future.cancel(message):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -66,6 +67,35 @@ def test_a_wait_without_a_task_ends_at_a_stop_with_the_stock_error(was_applied_b
 
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
+
+
+@pinned
+@pytest.mark.parametrize("order", ["any", "lifo"])
+def test_at_a_stop_a_wait_whose_future_is_done_has_its_result(
+    was_applied_before: bool, order: Literal["any", "lifo"]
+) -> None:
+    loop = asyncio.new_event_loop()
+    nesting.apply(loop if was_applied_before else None, order=order)
+    outcomes: list[str] = []
+    futures = [loop.create_future() for _ in range(2)]
+
+    def nests(future: asyncio.Future[str]) -> None:
+        try:
+            outcomes.append(loop.run_until_complete(future))
+        except RuntimeError as error:
+            outcomes.append(str(error))
+
+    def completes_the_older_and_stops() -> None:
+        futures[0].set_result("done")
+        loop.stop()
+
+    for future in futures:
+        loop.call_soon(nests, future)
+    loop.call_later(0.01, completes_the_older_and_stops)
+    loop.run_forever()
+    loop.close()
+    nesting.remove()
+    assert outcomes == ["Event loop stopped before Future completed.", "done"]
 
 
 def test_the_end_of_asyncio_run_does_not_wait_for_parked_bystanders() -> None:
