@@ -167,6 +167,7 @@ def wait_forever(session: Session, future: asyncio.Future[Any]) -> None:
     engine = session.engine
     if engine is None:
         raise RuntimeError("This event loop is already running")
+    engine.check_place()
     engine.wait(future, owned=True)
 
 

@@ -65,7 +65,7 @@ _log = logging.getLogger("loopnb")
 
 #: After a burst of nested runs this many drivers are kept for the next one.
 _IDLE_DRIVERS = 4
-#: At least so many frames are ours: `Handoff.wait` and what leads to it from the patched names.
+#: At least so many frames are ours: `Handoff.check_place` and what leads to it from the patched names.
 _OUR_FRAMES = 4
 
 
@@ -161,8 +161,19 @@ class Handoff:
 
     # -- the waiting side ---------------------------------------------------------------------
 
+    def check_place(self) -> None:
+        """Find out whether a stack can be parked here, before anything is begun that would wait.
+
+        Raises:
+            NestingError: It cannot.
+        """
+        if self._is_busy or self.is_removed or self.is_closing or why_not_here(_OUR_FRAMES):
+            raise refusal(is_removed=self.is_removed, is_closing=self.is_closing, is_busy=self._is_busy)
+
     def wait(self, future: asyncio.Future[Any], *, owned: bool) -> None:
         """Park the calling stack until *future* is done, and let the loop go on meanwhile.
+
+        The place must have been checked.
 
         Args:
             future: A future of this loop. Its result is not looked at here.
@@ -172,9 +183,9 @@ class Handoff:
             CancelledError: The calling task was cancelled.
             KeyboardInterrupt: The wait was interrupted, or it was chosen to receive one.
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
-            NestingError: This is not a place where a stack can be parked.
+            NestingError: No stack can be parked any more, since the place was checked.
         """
-        if self._is_busy or self.is_removed or self.is_closing or why_not_here(_OUR_FRAMES):
+        if self.is_removed or self.is_closing:
             raise refusal(is_removed=self.is_removed, is_closing=self.is_closing, is_busy=self._is_busy)
         wait = Wait(self.lot.ready, future, asyncio.current_task(self.loop), owned)
         if wait.task is None or self.is_foreground is None or not self.is_foreground(wait.task):

@@ -102,7 +102,7 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
 
 
 def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
-    """Return the engine for a nested run on the running *loop*.
+    """Return the engine for a nested run on the running *loop*, which can begin here.
 
     Args:
         loop: The running loop of this thread.
@@ -110,14 +110,15 @@ def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
 
     Raises:
         RuntimeError: Nested runs are not wanted on this loop: the stock error.
-        NestingError: The loop cannot be driven one pass at a time.
+        NestingError: The loop cannot be driven one pass at a time, or no stack can be parked here.
     """
     engine = owner_of_pass(loop)
-    if isinstance(engine, Handoff) and not engine.is_removed:
-        return engine
-    if not is_wanted(loop):
-        raise RuntimeError(f"{call} cannot be called from a running event loop")
-    return attach(loop)
+    if not isinstance(engine, Handoff) or engine.is_removed:
+        if not is_wanted(loop):
+            raise RuntimeError(f"{call} cannot be called from a running event loop")
+        engine = attach(loop)
+    engine.check_place()
+    return engine
 
 
 def detach_unwanted(loops: list[asyncio.AbstractEventLoop]) -> None:

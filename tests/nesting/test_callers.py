@@ -302,6 +302,25 @@ def test_a_finalizer_that_the_garbage_collector_calls_is_refused_with_the_reason
     assert "garbage is being collected" in caught[0]
 
 
+def test_a_refused_coroutine_has_not_been_touched_and_can_be_awaited(run: Run) -> None:
+    refused: list[Any] = []
+
+    def tries() -> None:
+        for call in (asyncio.run, asyncio.get_running_loop().run_until_complete, asyncio.Runner().run):
+            coro = seven()
+            try:
+                call(coro)
+            except NestingError:
+                refused.append(coro)
+
+    async def main() -> list[int]:
+        Cyclic(tries)
+        gc.collect()
+        return [await coro for coro in refused]
+
+    assert run(main()) == [7, 7, 7]
+
+
 def test_a_collection_in_another_thread_hinders_nobody() -> None:
     begun, over = threading.Event(), threading.Event()
 
