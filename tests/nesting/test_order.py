@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -233,6 +234,37 @@ def test_handles_run_in_the_order_they_were_scheduled_in() -> None:
         return order
 
     assert asyncio.run(main()) == list(range(10))
+
+
+def test_a_pass_that_runs_dry_as_another_thread_schedules_something_ends_quietly() -> None:
+    scheduled: list[bool] = []
+    loop = asyncio.new_event_loop()
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        if event == "exception" and frame.f_code.co_name == "_run_once":
+            # What a thread may do at this very moment.
+            scheduled.append(True)
+            loop.call_soon_threadsafe(int)
+        return trace
+
+    async def main() -> None:
+        future = loop.create_future()
+        loop.call_soon(loop.run_until_complete, future)  # its pass counts all of these
+        loop.call_soon(future.set_result, None)
+        for _ in range(10):
+            loop.call_soon(int)
+        await asyncio.sleep(0)
+        await future
+
+    nesting.apply(loop)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        loop.run_until_complete(main())
+    finally:
+        sys.settrace(before)
+        loop.close()
+    assert scheduled
 
 
 def test_nested_runs_cost_no_more_when_many_handles_are_ready() -> None:
