@@ -87,12 +87,19 @@ def test_the_second_engine_is_refused_while_stacks_are_parked(fresh_kernel: Kern
 
 
 def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio, nest_asyncio\nTask = asyncio.Task")
+    fresh_kernel.run(
+        "import asyncio, nest_asyncio\n"
+        "def picture():\n"
+        "    policy = type(asyncio.get_event_loop_policy())\n"
+        "    return asyncio.Task, asyncio.Future, asyncio.get_event_loop, policy.get_event_loop\n"
+        "before = picture()"
+    )
 
-    fresh_kernel.run("nest_asyncio.apply()")
+    fresh_kernel.run("here = (lambda: 0).__code__.co_filename\nnest_asyncio.apply()")
 
-    assert fresh_kernel.value("asyncio.Task is Task")
-    assert "nest_asyncio.apply()" in fresh_kernel.run("%loopnb nesting").stdout
+    assert fresh_kernel.value("picture() == before")
+    said = fresh_kernel.run("%loopnb nesting").stdout
+    assert f"nest_asyncio.apply(), called in {fresh_kernel.value('here')}, line 2, did nothing" in said
 
 
 def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: KernelDriver) -> None:

@@ -31,6 +31,35 @@ def test_uvloop_runs_in_a_cell_as_without_a_kernel(kernel: KernelDriver, call: s
     assert kernel.run("await asyncio.sleep(0.01, 'goes on')").result == "'goes on'"
 
 
+OTHER = {
+    "asyncio": "asyncio.new_event_loop().run_until_complete(waits())",
+    "uvloop": "uvloop.run(waits())",
+}
+
+
+@pytest.mark.parametrize("call", OTHER.values(), ids=OTHER)
+@pytest.mark.parametrize("prefix", ["", "await asyncio.sleep(0)\n"], ids=["plain cell", "await cell"])
+def test_an_interrupt_ends_another_loop_and_the_status_names_who_set_the_kernels_aside(
+    kernel: KernelDriver, call: str, prefix: str
+) -> None:
+    kernel.run(
+        "import asyncio, loopnb, uvloop\n"
+        "async def waits():\n"
+        "    print(loopnb.status(), flush=True)\n    print('waits', flush=True)\n"
+        "    await asyncio.sleep(60)"
+    )
+
+    cell = kernel.start(f"{prefix}{call}")
+    cell.wait_output("waits")
+    kernel.interrupt()
+
+    result = cell.wait()
+    assert result.ename in {"KeyboardInterrupt", "CancelledError"}
+    line = 1 + prefix.count("\n")
+    assert f"set aside by In[{result.execution_count}], line {line}" in result.stdout
+    assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'goes on'))").result == "'goes on'"
+
+
 def test_nesting_inside_uvloop_is_refused_with_a_reason(kernel: KernelDriver) -> None:
     kernel.run("import asyncio, uvloop\nasync def nests():\n    asyncio.run(asyncio.sleep(0))")
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from loopnb import nesting
+from loopnb.internals.tasks import LoopTask
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -18,10 +21,19 @@ Run = Any
 def new_task(kind: str, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """Make a task: by the factory in force, or as some library would, behind the engine's back."""
     loop = asyncio.get_running_loop()
-    return asyncio.Task(coro, loop=loop) if kind == "foreign" else loop.create_task(coro)
+    if kind == "own":
+        return loop.create_task(coro)
+    made: asyncio.Task[Any] = CLASSES[kind](coro, loop=loop)
+    return made
 
 
-kinds = pytest.mark.parametrize("kind", ["own", "foreign"])
+#: The C task, what is in use where there is none, and a task class of somebody else's.
+CLASSES: dict[str, Any] = {
+    "foreign": asyncio.Task,
+    "in Python": asyncio.tasks._PyTask,  # type: ignore[attr-defined]  # private
+    "subclass": type("TheirTask", (asyncio.Task,), {}),
+}
+kinds = pytest.mark.parametrize("kind", ["own", *CLASSES])
 
 
 @kinds
@@ -129,7 +141,7 @@ def test_cancel_and_result_in_one_pass_meet_as_they_do_for_await(run: Run, kind:
             loop.call_soon(task.cancel)
         await asyncio.wait([task])
         # A foreign task's request is found after the pass, when the future may have its result.
-        return [*seen, str(task.cancelling()), str(type(task) is asyncio.Task or future.cancelled())]
+        return [*seen, str(task.cancelling()), str(not isinstance(task, LoopTask) or future.cancelled())]
 
     async def main() -> tuple[list[str], list[str]]:
         asyncio.run(asyncio.sleep(0))
@@ -393,6 +405,48 @@ def test_current_task_is_a_c_task_and_none_while_its_stack_is_parked(run: Run) -
         return isinstance(asyncio.current_task(), _asyncio.Task), seen
 
     assert run(main()) == (True, [None, True])
+
+
+def test_tasks_are_no_slower_ones_than_stock(run: Run) -> None:
+    classes = asyncio.Task, asyncio.Future, asyncio.current_task, asyncio.get_running_loop
+
+    async def kind() -> type:
+        return type(asyncio.current_task())
+
+    async def main() -> tuple[type, type]:
+        return asyncio.run(kind()), await asyncio.ensure_future(kind())
+
+    for found in run(main()):
+        assert issubclass(found, asyncio.Task)
+        assert found is asyncio.Task or vars(found).keys() >= {"__slots__"}
+    assert classes == (asyncio.Task, asyncio.Future, asyncio.current_task, asyncio.get_running_loop)
+
+
+def test_a_cancel_reaches_tasks_born_before_nesting_was_on() -> None:
+    nesting.remove()
+
+    async def nests(gate: asyncio.Event) -> str:
+        await gate.wait()
+        try:
+            async with asyncio.timeout(0.01):  # noqa: ASYNC100  the nested run is the checkpoint
+                asyncio.run(asyncio.sleep(10))
+        except TimeoutError:
+            asyncio.run(asyncio.sleep(10))
+        return "slept"
+
+    async def main() -> list[Any]:
+        gate = asyncio.Event()
+        tasks = [asyncio.ensure_future(nests(gate)) for _ in range(3)]
+        await asyncio.sleep(0)
+        nesting.apply()
+        gate.set()
+        await asyncio.sleep(0.05)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return [(task.cancelled(), task.cancelling()) for task in tasks]
+
+    assert asyncio.run(main()) == [(True, 1)] * 3
 
 
 def test_names_are_stock(run: Run) -> None:

@@ -75,7 +75,15 @@ def outcomes_at_every_line(call: Callable[[], Any]) -> list[Any]:
 
 
 def test_a_nested_run_there_works_or_is_refused_with_the_reason() -> None:
-    outcomes = outcomes_at_every_line(lambda: asyncio.run(seven()))
+    def tries() -> int:
+        coro = seven()
+        try:
+            return asyncio.run(coro)
+        except NestingError:
+            coro.close()
+            raise
+
+    outcomes = outcomes_at_every_line(tries)
 
     assert len(outcomes) > 100
     refusals = {outcome for outcome in outcomes if outcome != 7}

@@ -116,6 +116,23 @@ def test_parked_time_is_not_reported_as_a_slow_callback(run: Run, caplog: pytest
     assert all("took 0.1" in message or "took 0.2" in message for message in slow_ones)
 
 
+def test_cancelled_timers_do_not_pile_up(run: Run) -> None:
+    async def main() -> int:
+        loop: Any = asyncio.get_running_loop()
+
+        async def nests() -> None:
+            await asyncio.sleep(0)
+            for _ in range(100):
+                for _ in range(20):
+                    loop.call_later(3600, int).cancel()
+                asyncio.run(asyncio.sleep(0))
+
+        await asyncio.gather(*(nests() for _ in range(5)))
+        return len(loop._scheduled)
+
+    assert run(main()) < 500  # of 10,000
+
+
 def test_the_current_handle_is_saved_over_a_park() -> None:
     async def main() -> bool:
         loop: Any = asyncio.get_running_loop()
