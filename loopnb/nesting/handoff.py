@@ -87,7 +87,7 @@ class Handoff:
         foreground_changed: Called with +1 when a foreground stack parks, -1 when it is resumed.
         cancel: How an interrupt cancels what a foreground stack waits for.
         finish: How a second one ends what has swallowed that; False if it cannot.
-        take_fatal: Takes SystemExit or KeyboardInterrupt for a cell that awaits; False if none does.
+        take_fatal: Takes what came out of a pass for a cell that awaits; False if none does.
         is_closing: Let no stack be parked: the loop is about to be closed.
     """
 
@@ -377,15 +377,14 @@ class Handoff:
         """Hand what came out of a pass to whoever it is for.
 
         That is the stack that waits for the task which raised it, else the newest waiting cell,
-        else the loop's owner.
+        else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
         if self.lot.has_outcome(error):
             return
-        is_ending = isinstance(error, SystemExit | KeyboardInterrupt)
         cell = self.lot.newest_foreground()
-        if cell is not None and is_ending:
+        if cell is not None:
             cell.end(error)
-        elif is_ending and self.take_fatal(error):
+        elif self.take_fatal(error):
             return
         elif self._owner is not None:
             self._owner_error = error

@@ -12,6 +12,11 @@ from tests.kernel.wire import WaitTimedOutError
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
+# As a timeout by `signal.alarm` does it.
+ALARM = (
+    "import signal\ndef too_late(*_): raise LookupError('too late')\n"
+    "signal.signal(signal.SIGALRM, too_late); signal.setitimer(signal.ITIMER_REAL, 0.05)\n"
+)
 ENDS = {
     "SystemExit": ("%%aloop\nraise SystemExit(3)", "SystemExit"),
     "KeyboardInterrupt": ("%%aloop\nraise KeyboardInterrupt", "KeyboardInterrupt"),
@@ -23,6 +28,8 @@ ENDS = {
         "async def f(): raise SystemExit(3)\nawait asyncio.create_task(f())",
         "SystemExit",
     ),
+    "signal handler while a cell nests": (f"{ALARM}asyncio.run(asyncio.sleep(60))", "LookupError"),
+    "signal handler while a cell awaits": (f"{ALARM}await asyncio.sleep(60)", "LookupError"),
     "callback while a cell awaits": (
         "def f(): raise SystemExit(3)\nasyncio.get_running_loop().call_soon(f)\nawait asyncio.sleep(60)",
         "SystemExit",
