@@ -205,14 +205,16 @@ class Handoff:
         """Leave task and Contexts, hand the loop to whoever goes on, and take all up again."""
         self._is_busy = True
         stack = wait.stack = getcurrent()
-        self.lot.begin(wait)
-        owed = self._first_pass.owed(stack) if self._first_pass.is_under_way else 0
-        turning = self._turning
-        left = self._absences.begin(wait.task, stack)
-        try:
+        owed, left, turning = 0, None, self._turning
+        try:  # already: a signal handler may raise in any of these
+            self.lot.begin(wait)
+            if self._first_pass.is_under_way:
+                owed = self._first_pass.owed(stack)
+            left = self._absences.begin(wait.task, stack)
             self._hand_to(self._next_stack())
         finally:
-            self._absences.end(wait.task, left)
+            if left is not None:
+                self._absences.end(wait.task, left)
             self._turning = turning  # not always below: the handle may have switched to this stack
             self.lot.forget(wait)
             if owed:

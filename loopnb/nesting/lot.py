@@ -71,7 +71,7 @@ class ParkingLot:
     def forget(self, wait: Wait) -> None:
         """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
         wait.close()
-        del self.waits[wait]
+        self.waits.pop(wait, None)
         if self._below_tk:
             self._below_tk.pop(wait, None)
         if self.newest is wait:
@@ -80,10 +80,10 @@ class ParkingLot:
             wait.is_ready = False
             if wait in self.ready:
                 self.ready.remove(wait)
-        if isinstance(wait.task, LoopTask):
-            del wait.task.parked
-        else:
+        if not isinstance(wait.task, LoopTask):
             self.unaware.forget(wait)
+        elif hasattr(wait.task, "parked"):
+            del wait.task.parked
 
     def next_after_pass(self) -> Wait | None:
         """Return the wait whose stack goes on next, also if it has ended without telling us."""

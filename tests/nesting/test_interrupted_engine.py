@@ -7,8 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import loopnb
 from loopnb.errors import NestingError
+from loopnb.internals.cancel_flag import has_cancel_flag
+from loopnb.nesting.absence import Absences
+from loopnb.nesting.lot import ParkingLot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,3 +106,27 @@ def test_what_is_scheduled_there_runs() -> None:
     outcomes = outcomes_at_every_line(schedule)
 
     assert len(ran) == len(outcomes) > 100
+
+
+@pytest.mark.parametrize("function", [ParkingLot.begin, has_cancel_flag, Absences.begin])
+def test_what_a_signal_handler_raises_before_the_switch_ends_that_wait_and_no_other(function: Any) -> None:
+    raised: list[bool] = []
+
+    def trace(frame: Any, _event: str, _argument: object) -> Any:
+        if frame.f_code is function.__code__ and not raised:
+            raised.append(True)
+            raise LookupError("too late")
+        return None
+
+    async def main() -> list[Any]:
+        asyncio.run(asyncio.sleep(0))
+        await asyncio.sleep(0)
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            outcomes = await asyncio.gather(nests(1, 0.01), nests(2, 0), return_exceptions=True)
+        finally:
+            sys.settrace(before)
+        return [*map(repr, outcomes), await nests(3, 0)]
+
+    assert asyncio.run(main()) == ["LookupError('too late')", "2", 3]
