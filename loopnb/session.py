@@ -199,10 +199,9 @@ class Session:
     def _wait_inside(self, task: asyncio.Task[T], timeout: float | None) -> T:
         if self.nesting.name == "off":
             task.cancel()
-            raise NestingError(
-                f"nesting is off: {self.nesting.reason}",
-                "Use `await`, or a plain %%aloop cell; '%loopnb nesting handoff' switches it on.",
-            )
+            switch = "" if self.nesting.cannot else "; '%loopnb nesting handoff' switches it on"
+            remedy = f"Use `await`, or a plain %%aloop cell{switch}."
+            raise NestingError(f"nesting is off: {self.nesting.reason}", remedy)
         with self.deadline(task, timeout):
             if self.nesting.name == "nest-asyncio":
                 return self.loop.run_until_complete(task)

@@ -24,12 +24,13 @@ def mend_default_executor(loop: Any) -> bool:
     """Let *loop* make a new default executor if its own was shut down.
 
     `BaseEventLoop._executor_shutdown_called` and `_default_executor`; `ThreadPoolExecutor._shutdown`.
+    Other loops do not show theirs.
 
     Returns:
         Whether there was something to mend.
     """
-    executor = loop._default_executor
-    if not loop._executor_shutdown_called and not getattr(executor, "_shutdown", False):
+    executor = getattr(loop, "_default_executor", None)
+    if not getattr(loop, "_executor_shutdown_called", False) and not getattr(executor, "_shutdown", False):
         return False
     loop._executor_shutdown_called = False
     loop._default_executor = None

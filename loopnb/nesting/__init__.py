@@ -40,13 +40,20 @@ def apply(
 
     Any thread may call it, for its own loop. It does not block.
     """
-    from loopnb.internals import collecting
-    from loopnb.nesting import entry_points, foreign, scope
+    from loopnb.nesting import scope
 
     running = scope.loop_here()
     target = running if loop is None else loop
     if target is not None and (target is running or not target.is_running()):
         scope.attach(target).is_pinned = True
+    offer(loop, order=order, who=who)
+
+
+def offer(loop: asyncio.AbstractEventLoop | None, *, order: Literal["any", "lifo"] = "any", who: str) -> None:
+    """Do as `apply`, but on a loop that cannot be nested on let blocking calls say why, and what to do."""
+    from loopnb.internals import collecting
+    from loopnb.nesting import entry_points, foreign, scope
+
     scope.want(who, loop, lifo=order == "lifo")
     collecting.watch()
     entry_points.patches.install()

@@ -31,12 +31,14 @@ class NestingChoice:
     Attributes:
         name: The engine that is on.
         reason: Why it was chosen, as a clause.
+        cannot: This loop cannot be nested on, or this interpreter cannot.
         prepare: Called with each new `Handoff`, to tell it of cells and interrupts.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, who: str) -> None:
         self.name: EngineName = "off"
         self.reason = "nothing was chosen yet"
+        self.cannot = False
         self.prepare: Callable[[Handoff], None] = lambda _engine: None
         self._loop = loop
         self._who = who
@@ -49,9 +51,11 @@ class NestingChoice:
             self._use_handoff()
             self.reason = "it is the default"
         except NestingError as error:
-            self.reason = error.reason
+            self.reason, self.cannot = error.reason, True
         if self.name == "off" and why_missing is not None:
             self._fall_back()
+        elif self.name == "off":
+            nesting.offer(None, who=self._who)
 
     def stop(self) -> list[str]:
         """Switch nesting off and leave asyncio as it was.

@@ -1,0 +1,99 @@
+"""A kernel whose own loop is uvloop's: it cannot nest, and says so; everything else works."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.conftest import assert_quiet
+from tests.kernel.driver import KernelDriver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest.importorskip("uvloop", reason="uvloop is not installed")
+
+TICKER = "async def tick():\n    while True:\n        ticks.append(1)\n        await asyncio.sleep(0.01)"
+
+
+@pytest.fixture(scope="module")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
+    folder = tmp_path_factory.mktemp("kernel")
+    (folder / "sitecustomize.py").write_text("import uvloop\nuvloop.install()\n")
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    with KernelDriver(folder, env={"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}) as kernel:
+        kernel.run("%load_ext loopnb\nimport asyncio, loopnb\nticks = []\n" + TICKER)
+        assert kernel.value("type(asyncio.get_running_loop()).__module__") == "uvloop"
+        yield kernel
+
+
+def test_a_blocking_call_says_why_not_and_what_to_do(uv: KernelDriver) -> None:
+    result = uv.execute("asyncio.run(asyncio.sleep(0))")
+
+    assert result.ename == "NestingError"
+    assert "uvloop.Loop" in result.evalue
+    assert "await" in result.evalue
+    assert "loopnb/" not in result.traceback
+
+
+def test_cells_run_on_the_loop_as_tasks(uv: KernelDriver) -> None:
+    assert uv.run("%%aloop -n named -t 5 -o out\nawait asyncio.sleep(0.01)\n6 * 7").result == "42"
+    assert uv.value("out") == 42
+    uv.run("%%aloop -b -n later -o handle\nawait asyncio.sleep(0.01)\n'later'")
+    assert uv.run("await handle").result == "'later'"
+
+
+@pytest.mark.parametrize("line", ["%aloop asyncio.sleep(0)", "%aloop -b asyncio.sleep(0)"])
+def test_a_line_that_would_have_to_nest_says_what_to_do(uv: KernelDriver, line: str) -> None:
+    result = uv.execute(line)
+
+    assert result.ename == "NestingError"
+    assert "uvloop.Loop" in result.evalue
+    assert "a plain %%aloop cell." in result.evalue
+
+
+def test_background_tasks_are_listed_traced_and_cancelled(uv: KernelDriver) -> None:
+    uv.run("%%aloop -b -n feed\nawait tick()")
+    uv.run("plain = asyncio.create_task(tick(), name='plain'); await asyncio.sleep(0.05)")
+
+    listed = uv.run("%loopnb tasks").stdout
+    assert "feed" in listed
+    assert "plain" in listed
+    assert "tick()" in uv.run("%loopnb where feed").stdout
+    uv.run("%loopnb cancel feed")
+    uv.run("%loopnb cancel plain")
+    uv.run("await asyncio.wait([plain])")
+    assert "No live tasks" in uv.run("%loopnb tasks").stdout
+
+
+def test_an_interrupt_ends_an_await_and_nothing_else(uv: KernelDriver) -> None:
+    uv.run("%%aloop -b -n lives\nawait tick()")
+    cell = uv.start("print('waits', flush=True)\nawait asyncio.sleep(60)")
+    cell.wait_output("waits")
+
+    uv.interrupt()
+
+    assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
+    uv.run("before = len(ticks)\nwhile len(ticks) < before + 3: await asyncio.sleep(0.01)")
+    uv.run("%loopnb cancel lives")
+
+
+def test_the_status_and_the_widget_show_the_loop(uv: KernelDriver) -> None:
+    assert "Loop" in uv.run("%loopnb").stdout
+    assert "uvloop" in uv.run("%loopnb nesting").stdout
+    assert uv.run("loopnb.show()").widget_id
+
+
+def test_a_thread_submits(uv: KernelDriver) -> None:
+    assert uv.run("await asyncio.to_thread(loopnb.run, asyncio.sleep(0.01, 'done'))").result == "'done'"
+
+
+def test_unloading_and_the_end_leave_nothing(uv: KernelDriver) -> None:
+    uv.run("loop = asyncio.get_running_loop()\n%unload_ext loopnb\nstock = asyncio.run.__code__.co_filename")
+    assert "loopnb" not in uv.value("stock")
+    uv.run("%load_ext loopnb")
+    uv.run("%%aloop -b -n ends\ntry:\n    await tick()\nfinally:\n    print('cleaned up')")
+
+    assert_quiet(uv.shutdown())
