@@ -19,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 REPORTS = ROOT / "build"
 
+#: These wait for pages and prompts most of their time: beside the others all end a third sooner.
+BESIDE = ["tests/browser", "tests/terminal"]
+
 # mypy on the oldest and the newest Python: loopnb/internals branches on the version.
 LINTERS = {
     "ruff check": ["ruff", "check"],
@@ -86,27 +89,24 @@ def run_tests() -> Outcome:
 
 
 def _run_pytest(arguments: list[str], *, beside: bool) -> tuple[bool, list[Path]]:
-    """Run pytest: in one process, or the browser's tests *beside* the others, whose output comes first.
-
-    The browser's tests wait for pages most of their time: beside each other both end a third sooner.
-    """
+    """Run pytest: in one process, or some tests *beside* the others, whose output comes first."""
     REPORTS.mkdir(exist_ok=True)
-    report, browser_report = REPORTS / "tests.xml", REPORTS / "tests-browser.xml"
-    for path in (report, browser_report):
+    report, second_report = REPORTS / "tests.xml", REPORTS / "tests-beside.xml"
+    for path in (report, second_report):
         path.unlink(missing_ok=True)
     pytest = [sys.executable, "-m", "pytest"]
     if not beside:
         command = [*pytest, f"--junit-xml={report}", *arguments, *sys.argv[1:]]
         return subprocess.run(command, cwd=ROOT, check=False).returncode == 0, [report]
     with tempfile.TemporaryFile("w+") as output:
-        command = [*pytest, f"--junit-xml={browser_report}", "tests/browser"]
+        command = [*pytest, f"--junit-xml={second_report}", *BESIDE]
         second = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        command = [*pytest, f"--junit-xml={report}", "--ignore=tests/browser"]
+        command = [*pytest, f"--junit-xml={report}", *(f"--ignore={path}" for path in BESIDE)]
         first = subprocess.run(command, cwd=ROOT, check=False)
         second.wait()
         output.seek(0)
         print(output.read(), flush=True)
-    return first.returncode == 0 and second.returncode == 0, [report, browser_report]
+    return first.returncode == 0 and second.returncode == 0, [report, second_report]
 
 
 def _read_reports(reports: list[Path]) -> tuple[str, list[str]]:
