@@ -54,7 +54,7 @@ class TaskCommands:
 
         records, more = self._session.owner.call(look)
         if finished and not records:
-            say("No finished tasks are kept.")
+            say("No finished tasks are kept, or none of that cell.")
         else:
             say(views.table_text(records, more=more))
 

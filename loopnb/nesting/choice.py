@@ -118,7 +118,7 @@ class NestingChoice:
             for call in foreign.applied_by()
         ]
         before = foreign.applied_before()
-        if before is not None:
+        if before is not None and self._reentrant is None:
             said.append(f"{before}.apply() had run before loopnb: tasks are the slower Python ones.")
         return said
 

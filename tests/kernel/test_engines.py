@@ -45,6 +45,7 @@ def test_unloading_under_the_second_engine_leaves_no_trace(stock_kernel: KernelD
     stock_kernel.run(
         "for _ in range(9): asyncio.get_running_loop().call_soon(int)\nasyncio.run(asyncio.sleep(0))"
     )
+    assert "had run before" not in stock_kernel.run("%loopnb nesting").stdout
     stock_kernel.run("%unload_ext loopnb")
 
     assert stock_kernel.value("difference(before, fingerprint())") == []
