@@ -115,10 +115,11 @@ SWALLOWS = (
     "import loopnb\n"
     "async def swallow(what=asyncio.CancelledError, swallowed=0):\n"
     "    while True:\n        try:\n"
-    "            asyncio.get_running_loop().call_soon(lambda: print('waits', flush=True))\n"
+    # Said when the step has ended: an interrupt that hits the step is raised there, and swallowed.
+    "            asyncio.get_running_loop().call_soon(print, f'waits {swallowed}\\n')\n"
     "            await asyncio.sleep(60)\n"
     "        except what:\n"
-    "            swallowed += 1\n            print(f'swallowed {swallowed}', flush=True)\n"
+    "            swallowed += 1\n"
     "async def named(coro):\n    asyncio.current_task().set_name('stays')\n    await coro"
 )
 STUBBORN = {
@@ -136,9 +137,9 @@ STUBBORN = {
 def test_a_second_interrupt_ends_what_swallows_the_first(kernel: KernelDriver, code: str) -> None:
     kernel.run(SWALLOWS)
     cell = kernel.start(code.format(""))
-    cell.wait_output("waits")
+    cell.wait_output("waits 0")
     kernel.interrupt()
-    cell.wait_output("swallowed 1")
+    cell.wait_output("waits 1")
 
     kernel.interrupt()
 
@@ -154,10 +155,10 @@ def test_a_task_that_swallows_everything_is_left_by_the_third_interrupt_and_name
 ) -> None:
     kernel.run(SWALLOWS)
     cell = kernel.start(code.format("BaseException"))
-    cell.wait_output("waits")
+    cell.wait_output("waits 0")
     for number in (1, 2):
         kernel.interrupt()
-        cell.wait_output(f"swallowed {number}")
+        cell.wait_output(f"waits {number}")
 
     kernel.interrupt()
 

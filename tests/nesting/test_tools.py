@@ -244,7 +244,8 @@ def test_coverage_counts_each_line_before_in_and_after_a_nested_run(
     core: str, options: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "covered.py").write_text(COVERED)
-    environment = {**os.environ, "COVERAGE_CORE": core, "PYTHONPATH": str(Path(PACKAGE).parent)}
+    path = os.pathsep.join(filter(None, [str(Path(PACKAGE).parent), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "COVERAGE_CORE": core, "PYTHONPATH": path}
 
     def coverage(*arguments: str) -> str:
         ran = subprocess.run(
