@@ -9,6 +9,7 @@
 # Works with GNU make 3.81, which macOS has. Another Python: make demo PYTHON=python3.13
 
 PYTHON ?=
+PARTS ?=
 BENCH ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
@@ -22,7 +23,7 @@ test: .venv/.has-test
 	.venv/bin/python .ci/check.py
 
 test-all: .venv/.has-engine
-	.venv/bin/python .ci/test_all.py
+	PARTS='$(PARTS)' .venv/bin/python .ci/test_all.py
 
 bench: .venv/.has-bench
 	@.venv/bin/python -m tests.benchmarks $(BENCH)
