@@ -190,6 +190,9 @@ def main() -> int:
     """Run all of them, whatever the others say."""
     BUILD.mkdir(parents=True, exist_ok=True)
     parts = (os.environ.get("PARTS") or "pythons kernels").split()
+    if not set(parts) <= {"pythons", "kernels"}:
+        print(f"PARTS is {' '.join(parts)!r}; it takes pythons, kernels, or both.")
+        return 2
     found = pythons.find() if "pythons" in parts else []
     outcomes = [test_here(python) for python in found]
     left_out = []
