@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from loopnb.internals.greenlets import getcurrent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextvars import Context
 
     from greenlet import greenlet
@@ -21,27 +23,36 @@ _enter_context.argtypes = [ctypes.c_void_p]
 _enter_context.restype = ctypes.c_int
 
 
-def leave(this: greenlet) -> list[Context]:
+# A signal handler may raise in here. CPython looks for signals when a call ends, when a function
+# begins and at a jump backwards. So there is none of these between the lines that say what is to be
+# entered again and the calls that make it so.
+
+
+def leave(this: greenlet, left: list[Context]) -> None:
     """Leave every Context that *this*, the calling stack, is inside of. Others may enter them then.
 
-    Returns:
-        What to `enter` again, on the same stack; the innermost comes first.
+    Args:
+        this: The stack.
+        left: What to `enter` again, on the same stack, is added here; the innermost comes first.
     """
-    left: list[Context] = []
     while (context := this.gr_context) is not None:
+        address = id(context)
+        left += [context]
         try:
-            _exit_context(id(context))
+            _exit_context(address)
         except RuntimeError:
             # The context a thread starts with is in force without ever having been entered.
+            del left[-1]
             break
-        left.append(context)
-    return left
 
 
 def enter(left: list[Context]) -> None:
-    """Enter again what the calling stack has left."""
-    for context in reversed(left):
-        _enter_context(id(context))
+    """Enter again what the calling stack has left, and take it off the list."""
+    while left:
+        context = left[-1]
+        address = id(context)
+        del left[-1]
+        _enter_context(address)
 
 
 class LeftBelow:
@@ -49,32 +60,36 @@ class LeftBelow:
 
     A greenlet that somebody else started on a stack has Contexts of its own; those below it stay
     entered, so they are left, too.
-
-    Args:
-        outermost: The class of greenlet on which nothing stands but a pass of the loop.
     """
 
     __slots__ = ("_left",)
 
-    def __init__(self, outermost: type[greenlet]) -> None:
+    def __init__(self) -> None:
         self._left: list[tuple[greenlet, list[Context]]] = []
+
+    def leave(self, outermost: type[greenlet]) -> None:
+        """Leave them, but for those below a stack of the class *outermost*: only a pass is there."""
         this = below = getcurrent()
         while not isinstance(below, outermost) and (below := below.parent) is not None:
             if below.gr_context is not None:
-                self._left.append((below, _leave_in_place_of(this, below)))
+                self._left.append((below, []))
+                with _in_place_of(this, below):
+                    leave(this, self._left[-1][1])
 
     def enter(self) -> None:
         """Enter them again. On the same stack."""
-        for below, left in reversed(self._left):
-            this = getcurrent()
-            own, this.gr_context = this.gr_context, below.gr_context
-            enter(left)
-            below.gr_context, this.gr_context = this.gr_context, own
+        while self._left:
+            below, left = self._left[-1]
+            with _in_place_of(getcurrent(), below):
+                enter(left)
+            self._left.pop()
 
 
-def _leave_in_place_of(this: greenlet, below: greenlet) -> list[Context]:
+@contextmanager
+def _in_place_of(this: greenlet, below: greenlet) -> Iterator[None]:
     # The C API leaves the Context in force, so those of another stack are put in force for this.
     own, this.gr_context = this.gr_context, below.gr_context
-    left = leave(this)
-    below.gr_context, this.gr_context = this.gr_context, own
-    return left
+    try:
+        yield
+    finally:
+        below.gr_context, this.gr_context = this.gr_context, own

@@ -14,13 +14,16 @@ import asyncio.base_events
 import inspect
 import selectors
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from loopnb.internals.asyncio_state import turn
 from loopnb.internals.collecting import is_collecting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
+
+_F = TypeVar("_F", bound="Callable[..., object]")
 
 _HANDLE_RUN = asyncio.Handle._run.__code__
 _RUN_ONCE = asyncio.base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]  # private
@@ -48,7 +51,22 @@ _SELECTORS = {
     for code in _codes_of(kind, "register", "unregister", "modify")
 }
 # By id: hashing a code object is slow, and these live as long as their modules.
-_BUSY = _TIMERS | _SELECTORS
+_BUSY = _TIMERS | _SELECTORS | {id(turn.__code__): "the loop is between two handles"}
+
+
+def clear_of_nesting(reason: str) -> Callable[[_F], _F]:
+    """Let no nested run begin in the decorated function, nor in what it calls; but in handles that it runs.
+
+    Args:
+        reason: Says what is under way there.
+    """
+
+    def decorate(function: _F) -> _F:
+        _BUSY[id(function.__code__)] = reason
+        return function
+
+    return decorate
+
 
 # Neither a signal handler nor a finalizer nor a comparison is one of these: what runs there was
 # stepped by the loop, so nothing further out is half done. (But for the first step of an eager task

@@ -9,10 +9,12 @@ import asyncio
 import asyncio.base_events
 import asyncio.runners
 import asyncio.taskgroups
+import functools
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from loopnb.internals.asyncio_state import current_task
 from loopnb.internals.tasks import Run, TrackedTask, runner_tasks
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ _asyncios_set: Any = (
 _own_refs: list[weakref.ref[asyncio.Task[Any]]] = []
 _prune_at = 4096
 _NEEDS_OWN_REFS = _asyncios_set is None
+_stock_create_task: Any = asyncio.base_events.BaseEventLoop.create_task
 
 
 def known_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
@@ -87,29 +90,46 @@ def tracking_factory(
     clock: Callable[[], float],
     cell: ContextVar[CellRef | None],
     origin_of: Callable[[asyncio.Task[Any]], Origin],
+    factory: Callable[..., asyncio.Task[Any]] | None = None,
 ) -> Callable[..., asyncio.Task[Any]]:
     """Return a task factory whose tasks know their origin.
 
     One function, since each call between Python functions costs 1.5 % of a stock spawn. It looks where
     the user's frame usually is, behind one function of asyncio's, or two for `gather()`.
+
+    Args:
+        next_number: Returns the number of the next task.
+        clock: Seconds, monotonic.
+        cell: The cell whose code runs.
+        origin_of: Returns the origin of a task that was not made here.
+        factory: What is returned is to stand in for `BaseEventLoop.create_task` of loops that have this
+            factory, made here as well. It saves a call per spawn, and does as the method where they do not.
     """
     hidden, get_frame, get_cell, get_spawned = _HIDDEN_GLOBALS, sys._getframe, cell.get, runner_tasks.get
-    current, gather, sites = _current_task, asyncio.gather.__code__, _sites
+    current, gather, sites = current_task, asyncio.gather.__code__, _sites
+    near, far, furthest = (2, 3, 4) if factory is None else (1, 2, 3)
 
-    def make_tracked(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    def make_tracked(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        if factory is not None and (loop._task_factory is not factory or loop._closed):
+            return _stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # private
         task = TrackedTask(coro, loop=loop, **options) if options else TrackedTask(coro, loop=loop)
         is_main = False
         try:
-            frame = get_frame(3)
-        except ValueError:  # the loop's method was called at the bottom of a stack
-            frame = get_frame(2)
-        code, instruction = frame.f_code, frame.f_lasti
+            frame = get_frame(far)
+        except ValueError:  # called at the bottom of a stack
+            frame = get_frame(near)
+        code = frame.f_code
         if code is gather:
-            frame = get_frame(4)
-        if id(frame.f_globals) in hidden or (code is not gather and (id(code), instruction) not in sites):
-            frame, is_main = _find_site(get_frame(2))
-        code, instruction = frame.f_code, frame.f_lasti
-        parent = current(loop)
+            frame = get_frame(furthest)
+            code, instruction = frame.f_code, frame.f_lasti
+            is_known = id(frame.f_globals) not in hidden
+        else:
+            instruction = frame.f_lasti
+            is_known = (id(code), instruction) in sites
+        if not is_known:
+            frame, is_main = _find_site(get_frame(near))
+            code, instruction = frame.f_code, frame.f_lasti
+        parent: Any = current(loop)
         number = next_number()
         above = within = None
         if parent is not None:
@@ -128,7 +148,12 @@ def tracking_factory(
             _refer_to(task)
         return task
 
-    return make_tracked
+    return make_tracked if factory is None else functools.update_wrapper(make_tracked, _stock_create_task)
+
+
+def can_stand_in(loop: asyncio.AbstractEventLoop) -> bool:
+    """Say whether *loop* makes its tasks by the method that such a function knows how to stand in for."""
+    return getattr(type(loop), "create_task", None) is _stock_create_task
 
 
 #: Calls (code's id, instruction) of asyncio functions that spawn: two frames further out than the loop's
@@ -156,11 +181,3 @@ def _find_site(frame: FrameType) -> tuple[FrameType, bool]:
         # A call that sometimes goes through asyncio and sometimes to the loop itself.
         _sites.discard((id(frame.f_code), frame.f_lasti))
     return frame, is_run
-
-
-#: The running task of a loop. In Python up to 3.11, where the dictionary behind it is faster.
-_current_task: Callable[[asyncio.AbstractEventLoop], Any] = (
-    asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # private
-    if sys.version_info < (3, 12)
-    else asyncio.current_task
-)

@@ -69,7 +69,7 @@ class LoopTask(asyncio.Task[Any]):
 
     Attributes:
         origin: Set by the tracking task factory; unset on tasks made by the engine alone.
-        parked: The wait this task is parked in; unset otherwise.
+        parked: The wait this task is parked in; None or unset otherwise.
         delivered: How many cancel requests went to nested waits and so are unknown to the C task.
         is_watched: Somebody will hear of its end; unset otherwise.
         tell: Returns what its repr is; unset, it is asyncio's.
@@ -80,7 +80,7 @@ class LoopTask(asyncio.Task[Any]):
     delivered: int
     is_watched: bool
     origin: Origin
-    parked: Parked
+    parked: Parked | None
     tell: Callable[[LoopTask], str]
 
     def __repr__(self) -> str:
@@ -91,9 +91,8 @@ class LoopTask(asyncio.Task[Any]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Request cancellation, as `asyncio.Task.cancel` does."""
-        try:
-            parked = self.parked
-        except AttributeError:
+        parked = getattr(self, "parked", None)
+        if parked is None:
             return super().cancel(msg)
         self.delivered = getattr(self, "delivered", 0) + 1
         parked.cancel(msg)

@@ -13,12 +13,10 @@ from loopnb.internals.patching import Patch
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
-    from contextvars import Context
 
     from greenlet import greenlet
 
-    #: What one stack has left: its own Contexts and those below it, its handle, and when it did.
-    Left = tuple[list[Context], contexts.LeftBelow | None, asyncio.Handle | None, float]
+    from loopnb.nesting.waits import Wait
 
 
 class Absences:
@@ -37,31 +35,37 @@ class Absences:
         self._loop = loop
         self._outermost = outermost
 
-    def begin(self, task: asyncio.Task[Any] | None, stack: greenlet) -> Left:
-        """Have the calling *stack*, in whose step of *task* it may be, leave everything."""
-        since = 0.0
-        handle = state.current_handle(self._loop)
+    def begin(self, wait: Wait) -> None:
+        """Have the calling stack, that of *wait*, leave everything. Broken off, `end` mends it."""
+        loop, task, stack = self._loop, wait.task, wait.stack
+        handle = state.current_handle(loop)
         if handle is not None:
-            since = monotonic()
             self.parked_time.watch()
-            state.set_current_handle(self._loop, None)
+            wait.parked_at = monotonic()
+            wait.handle = handle
+            state.set_current_handle(loop, None)
         if task is not None:
-            state.leave_task(self._loop, task)
-        left = contexts.leave(stack)
-        below = None if type(stack) is self._outermost else contexts.LeftBelow(self._outermost)
-        return left, below, handle, since
+            wait.has_left_task = True
+            state.leave_task(loop, task)
+        left = wait.left_contexts = []
+        contexts.leave(stack, left)
+        if type(stack) is not self._outermost:
+            wait.left_below = contexts.LeftBelow()
+            wait.left_below.leave(self._outermost)
 
-    def end(self, task: asyncio.Task[Any] | None, left: Left) -> None:
-        """Have the calling stack take up what it has *left*."""
-        own, below, handle, since = left
-        if below is not None:
-            below.enter()
-        contexts.enter(own)
-        if task is not None:
-            state.enter_task(self._loop, task)
-        if handle is not None:
-            state.set_current_handle(self._loop, handle)
-            self.parked_time.add(handle, monotonic() - since)
+    def end(self, wait: Wait) -> None:
+        """Have the calling stack take up what it has left. Broken off, it can be done again."""
+        if wait.left_below is not None:
+            wait.left_below.enter()
+        if wait.left_contexts:
+            contexts.enter(wait.left_contexts)
+        if wait.task is not None and wait.has_left_task:
+            wait.has_left_task = False
+            state.enter_task(self._loop, wait.task)
+        if wait.handle is not None:
+            state.set_current_handle(self._loop, wait.handle)
+            self.parked_time.add(wait.handle, monotonic() - wait.parked_at)
+            wait.handle = None
 
 
 class ParkedTime:

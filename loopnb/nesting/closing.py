@@ -79,5 +79,5 @@ def _end_waits_at_exit(loop: asyncio.AbstractEventLoop) -> None:
     if engine is None:
         return
     tasks = [wait.task for wait in engine.waits if wait.task is not None]
-    engine.lot.end_all(asyncio.CancelledError, lambda _wait: True)
+    engine.lot.end_all(lambda wait: wait.end(asyncio.CancelledError()), lambda _wait: True)
     _run(loop, loop.create_task(_wait(tasks, _LAST_GRACE) if tasks else asyncio.sleep(0)))

@@ -19,7 +19,7 @@ from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
 from loopnb.nesting import closing, foreign, nested_runners
-from loopnb.nesting.scope import engine_for
+from loopnb.nesting.scope import attach_before_run, engine_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,6 +75,10 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
     return users
 
 
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_PACKAGE)
+
+
 def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
     """Return *tb* without the frames of this package and of asyncio that it begins with."""
     return state.without_frames_of(tb, lambda filename: filename.startswith(_HIDDEN))
@@ -123,13 +127,16 @@ def _run_until_complete(self: state.BaseEventLoop, future: Any) -> Any:
 def _run_forever(self: state.BaseEventLoop) -> None:
     try:
         running = state.running_loop()
+        if not self.is_running():
+            attach_before_run(self)
         if running is None or running is self:
             _stock_run_forever(self)
         else:
             with aside(running, self):
                 _stock_run_forever(self)
     except BaseException as error:
-        error.__traceback__ = users_frames(error.__traceback__)
+        # What came out of a pass has gone through the engine.
+        error.__traceback__ = state.without_any_frames_of(error.__traceback__, _is_ours)
         raise
 
 

@@ -22,7 +22,7 @@ stack stands on another one, so waits end in any order, and nothing but the swit
 Five rules keep this true to what the stock loop does:
 
 *   A pass counts its handles first, then runs that many. Handles that another driver ran meanwhile
-    make a resumed pass run dry: the IndexError says no more than that (`ran_dry`). The pass in
+    make a resumed pass run dry: the IndexError says no more than that (`turn`). The pass in
     which the engine is installed has no driver to swallow it, so it is topped up (`FirstPass`).
 *   The owner of `run_forever` never runs handles. Parked itself, it would keep stop, shutdown and
     fatal exceptions waiting for a bystander.
@@ -40,7 +40,6 @@ its own thread only.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from functools import partial
@@ -50,7 +49,7 @@ from loopnb.errors import NestingError
 from loopnb.internals import asyncio_state as state
 from loopnb.internals.greenlets import GreenletExit, getcurrent, greenlet
 from loopnb.internals.patching import Patch
-from loopnb.internals.places import why_not_here
+from loopnb.internals.places import clear_of_nesting, why_not_here
 from loopnb.internals.tasks import make_task
 from loopnb.nesting.absence import Absences
 from loopnb.nesting.first_pass import FirstPass
@@ -59,6 +58,7 @@ from loopnb.nesting.refusals import refusal
 from loopnb.nesting.waits import Wait
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 _log = logging.getLogger("loopnb")
@@ -115,7 +115,6 @@ class Handoff:
         self._absences = Absences(loop, _Driver)
         self._turning: greenlet | None = None  # the driver whose pass or handle runs now
         self._handed_to: greenlet | None = None  # who is about to have the loop
-        self._is_busy = False  # whatever runs now interrupts the engine's own code
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -140,7 +139,7 @@ class Handoff:
 
     def _remove_here(self) -> None:
         if self.is_removed and not self.waits:
-            self._uninstall()
+            self._uninstall()  # the driver that runs then gives the loop back to its owner, in `_settle`
 
     def _uninstall(self) -> None:
         self._patch.restore()
@@ -150,7 +149,6 @@ class Handoff:
         self._set_factory = False
         if self._owner is None:
             self._drop_drivers()
-        # else the driver that runs now gives the loop back to its owner, in `_settle`.
 
     def _drop_drivers(self) -> None:
         # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
@@ -167,8 +165,8 @@ class Handoff:
         Raises:
             NestingError: It cannot.
         """
-        if self._is_busy or self.is_removed or self.is_closing or why_not_here(_OUR_FRAMES):
-            raise refusal(is_removed=self.is_removed, is_closing=self.is_closing, is_busy=self._is_busy)
+        if self.is_removed or self.is_closing or why_not_here(_OUR_FRAMES):
+            raise refusal(is_removed=self.is_removed, is_closing=self.is_closing)
 
     def wait(self, future: asyncio.Future[Any], *, owned: bool) -> None:
         """Park the calling stack until *future* is done, and let the loop go on meanwhile.
@@ -186,8 +184,8 @@ class Handoff:
             NestingError: No stack can be parked any more, since the place was checked.
         """
         if self.is_removed or self.is_closing:
-            raise refusal(is_removed=self.is_removed, is_closing=self.is_closing, is_busy=self._is_busy)
-        wait = Wait(self.lot.ready, future, asyncio.current_task(self.loop), owned)
+            raise refusal(is_removed=self.is_removed, is_closing=self.is_closing)
+        wait = Wait(self.lot.ready, future, state.current_task(self.loop), owned)
         if wait.task is None or self.is_foreground is None or not self.is_foreground(wait.task):
             self._park(wait)
         else:
@@ -201,31 +199,36 @@ class Handoff:
         if wait.ends_otherwise:
             wait.raise_ending()
 
+    @clear_of_nesting("stacks are being switched")
     def _park(self, wait: Wait) -> None:
         """Leave task and Contexts, hand the loop to whoever goes on, and take all up again."""
-        self._is_busy = True
-        stack = wait.stack = getcurrent()
-        owed, left, turning = 0, None, self._turning
+        wait.stack, wait.driver = getcurrent(), self._turning
         try:  # already: a signal handler may raise in any of these
             self.lot.begin(wait)
             if self._first_pass.is_under_way:
-                owed = self._first_pass.owed(stack)
-            left = self._absences.begin(wait.task, stack)
+                wait.owed = self._first_pass.owed(wait.stack)
+            self._absences.begin(wait)
             self._hand_to(self._next_stack())
         finally:
-            if left is not None:
-                self._absences.end(wait.task, left)
-            self._turning = turning  # not always below: the handle may have switched to this stack
-            self.lot.forget(wait)
-            if owed:
-                self._first_pass.repay(owed)
-            if wait.task is None:
-                # A signal handler may have interrupted select, which goes on waiting for what
-                # was the next event when it began.
-                state.wake(self.loop)
-            if self.is_removed and not self.waits:
-                self._uninstall()
-            self._is_busy = False
+            try:
+                self._take_up(wait)
+            except BaseException:
+                self._take_up(wait)  # a signal handler has raised in there: what is left to do
+                raise
+
+    def _take_up(self, wait: Wait) -> None:
+        """Take up what the calling stack has left for *wait*. Broken off, it can be done again."""
+        self._absences.end(wait)
+        self._turning = wait.driver  # not always below: the handle may have switched to this stack
+        self.lot.forget(wait)
+        if wait.owed:
+            self._first_pass.repay(wait.owed)
+        if wait.task is None:
+            # A signal handler may have interrupted select, which goes on waiting for what
+            # was the next event when it began.
+            state.wake(self.loop)
+        if self.is_removed and not self.waits:
+            self._uninstall()
 
     def _next_stack(self) -> greenlet:
         """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
@@ -262,13 +265,12 @@ class Handoff:
 
     # -- the driving side ---------------------------------------------------------------------
 
+    @clear_of_nesting("stacks are being switched")
     def run_once(self) -> None:
         """Stand in for the loop's own pass: have drivers make passes until stop or removal.
 
-        Called by `run_forever`, in what becomes the owner's stack.
-
-        Raises:
-            BaseException: What came out of a pass and is for nobody who waits.
+        Called by `run_forever`, in what becomes the owner's stack. Raises what came out of a pass and
+        is for nobody who waits.
         """
         self.check_thread()
         if self._first_pass.is_under_way:
@@ -276,14 +278,12 @@ class Handoff:
             self._first_pass.is_under_way = False
             self._drop_drivers()
         self._owner = getcurrent()
-        self._is_busy = True
         try:
             # Futures can become done while the loop is stopped.
             wait = self.lot.next_after_pass()
             self._hand_to(self._next_stack() if wait is None else wait.stack)
         finally:
             self._owner = None
-            self._is_busy = False
         if not self.waits:
             self._drop_drivers()
             if self.is_removed or not self.is_pinned:
@@ -311,61 +311,68 @@ class Handoff:
 
     def _spawn(self) -> None:
         """Start drivers at the depth of the stack that started this greenlet."""
+        error: BaseException | None = None
         while True:
-            _Driver(self._drive).switch()
+            try:
+                while True:
+                    _Driver(self._drive, getcurrent().parent).switch(error)
+                    error = None
+            except GreenletExit:
+                raise
+            except BaseException as caught:  # noqa: BLE001  a signal handler's: the next driver delivers it
+                error = caught
 
     # What a suspended greenlet's frames refer to is invisible to the garbage collector. So a driver
     # keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
 
-    def _drive(self) -> None:
-        """Turn the loop. Ends only by retiring into the stack that goes on in its place."""
-        this = getcurrent()
-        this.parent = this.parent.parent
-        del this
-        goes_on = True
-        while goes_on:
-            self._turning = getcurrent()
+    @clear_of_nesting("stacks are being switched")
+    def _drive(self, error: BaseException | None = None) -> None:
+        """Turn the loop. Ends only by retiring into the stack that goes on in its place.
+
+        An *error* came out of a pass, or a signal handler has raised it in here.
+        """
+        is_due = error is None  # the first pass; before the others all go on who can
+        while True:
             try:
-                self._is_busy = False
-                state.turn(self.loop, self._stock_pass, self)
-                self._is_busy = True
-                goes_on = self._settle()
+                if error is not None:
+                    self._deliver_fatal(error)
+                    error = None
+                while is_due or self._settle():
+                    is_due = False
+                    self._turning = getcurrent()
+                    state.turn(self.loop, self._stock_pass, self)
+                return
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
-            except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
-                self._is_busy = True
-                if not state.ran_dry(error):
-                    self._deliver_fatal(error)
-                goes_on = self._settle()
+            except BaseException as caught:  # noqa: BLE001  it is handed on, not swallowed
+                error = caught
+                if getcurrent() in self._idle:
+                    self._idle.remove(getcurrent())
 
     def _settle(self) -> bool:
-        """Let all go on who can, between two passes of the driver that runs.
-
-        Returns:
-            False if it is to return to its parent, which is the stack that goes on.
-        """
+        """Let all go on who can; False if the driver is to return to its parent, which is one of them."""
         while True:
             wait = self.lot.next_after_pass()
             if wait is not None:
                 return self._resume(wait)
-            if self._owner_error is None and not self._must_leave():
+            must_leave = state.is_stopping(self.loop) or (self.is_removed and not self.waits)
+            if self._owner_error is None and not must_leave:
                 return True
             if not self._end_taskless_waits():
                 if self._owner is not None:
-                    self._idle.append(getcurrent())
-                    self._hand_to(self._owner)
+                    self._retire_to(self._owner)
                 return True
 
     def _resume(self, wait: Wait) -> bool:
         if len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(getcurrent()):
             self._handed_to = wait.stack
             return False
-        self._idle.append(getcurrent())
-        self._hand_to(wait.stack)
+        self._retire_to(wait.stack)
         return True
 
-    def _must_leave(self) -> bool:
-        return state.is_stopping(self.loop) or (self.is_removed and not self.waits)
+    def _retire_to(self, stack: greenlet) -> None:
+        self._idle.append(getcurrent())
+        self._hand_to(stack)
 
     def _end_taskless_waits(self) -> bool:
         """At a stop, end the waits that no later run of the loop could resume."""
@@ -381,18 +388,11 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
-        if self.lot.has_outcome(error):
+        if self.lot.take_fatal(error) or self.take_fatal(error):
             return
-        cell = self.lot.newest_foreground()
-        if cell is not None:
-            cell.end(error)
-        elif self.take_fatal(error):
-            return
-        elif self._owner is not None:
+        if self._owner is not None:
             self._owner_error = error
-        elif not self.lot.end_all(
-            lambda wait: wait.end(error), lambda wait: self._first_pass.holds(wait.stack)
-        ):
+        elif not self.lot.end_with(error, lambda wait: self._first_pass.holds(wait.stack)):
             _log.error("an error of the event loop had nobody to go to", exc_info=error)
 
     def interrupt(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import sys
+from collections import OrderedDict
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: How far into the ready queue a nested run looks for the user's callbacks before it takes the long way.
 _SHORT_QUEUE = 8
+#: Returns False, and is asked after each pass: nothing is called faster.
+_never: Callable[[], bool] = bool
 
 
 class ParkingLot:
@@ -32,8 +35,10 @@ class ParkingLot:
         is_lifo: Let only the newest go on, whether what older ones wait for is done or not.
             Those that Tk has called are always held to that among themselves: the calls into Tcl
             are on a stack of its own, and returns in any other order would crash the process.
-        ready: Those whose stacks can go on.
+        ready: Those whose stacks can go on, first come, first served: the keys. One that a callback was
+            late for may have ended.
         newest: The newest, while it has no callback on its future: that is looked at after each pass.
+        is_newest_done: Says whether its future is done.
         unaware: Those whose tasks cannot tell us of a cancel: they are asked after each pass.
     """
 
@@ -42,8 +47,10 @@ class ParkingLot:
         self.is_lifo = False
         self._below_tk: dict[Wait, None] = {}
         self._loop = loop
-        self.ready: deque[Wait] = deque()
+        self._handles = state.ready_queue(loop)
+        self.ready: OrderedDict[Wait, Any] = OrderedDict()
         self.newest: Wait | None = None
+        self.is_newest_done: Callable[[], bool] = _never
         self.unaware = UnawareTasks()
         # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
         self.wake_context = Context()
@@ -51,11 +58,11 @@ class ParkingLot:
     def begin(self, wait: Wait) -> None:
         """Enter *wait*, which the running task is about to begin."""
         self.waits[wait] = None
-        if is_called_by_tk():
+        if "tkinter" in sys.modules and is_called_by_tk():
             self._below_tk[wait] = None
         if self.newest is not None:
             self.newest.arm(self.wake_context)
-            self.newest = None
+            self.newest, self.is_newest_done = None, _never
         task = wait.task
         if isinstance(task, LoopTask):
             task.parked = wait
@@ -67,6 +74,7 @@ class ParkingLot:
             wait.arm(self.wake_context)  # the next pass would block: nothing is scheduled for it
         else:
             self.newest = wait
+            self.is_newest_done = wait.future.done
 
     def forget(self, wait: Wait) -> None:
         """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
@@ -75,15 +83,12 @@ class ParkingLot:
         if self._below_tk:
             self._below_tk.pop(wait, None)
         if self.newest is wait:
-            self.newest = None
-        if wait.is_ready:
-            wait.is_ready = False
-            if wait in self.ready:
-                self.ready.remove(wait)
-        if not isinstance(wait.task, LoopTask):
+            self.newest, self.is_newest_done = None, _never
+        self.ready.pop(wait, None)
+        if isinstance(wait.task, LoopTask):
+            wait.task.parked = None
+        else:
             self.unaware.forget(wait)
-        elif hasattr(wait.task, "parked"):
-            del wait.task.parked
 
     def next_after_pass(self) -> Wait | None:
         """Return the wait whose stack goes on next, also if it has ended without telling us."""
@@ -91,35 +96,32 @@ class ParkingLot:
             # Not once for each of many that go on after one pass: that would be quadratic.
             self.unaware.poll()
         newest = self.newest
-        if newest is not None and newest.future.done():
+        if newest is not None and self.is_newest_done():
             # A done-callback would cost a whole pass per nested run. But callbacks that the user
             # added must have run by the time the wait returns, as they have in the stock loop:
             # where the ready queue holds one, or is too long to look, the callback it is.
-            self.newest = None
-            if state.may_carry(self._loop, newest.future, _SHORT_QUEUE):
+            if self._handles and state.may_carry(self._loop, newest.future, _SHORT_QUEUE):
                 newest.arm(self.wake_context)
-            elif self.ready or newest.is_ready:
-                newest.set_ready()
             else:
-                return newest
+                newest.set_ready()
+            self.newest, self.is_newest_done = None, _never
         return self.next_ready() if self.ready else None
 
     def next_ready(self) -> Wait | None:
-        """Take the wait whose stack goes on next off the queue."""
-        if not self.ready:
-            return None
+        """Return the wait whose stack goes on next. It stays in the queue until it does: see `forget`."""
+        if self.is_lifo or self._below_tk or self.unaware.seen:
+            return self._next_in_order()
+        while (wait := next(iter(self.ready), None)) is not None and wait.has_ended:
+            del self.ready[wait]
+        return wait
+
+    def _next_in_order(self) -> Wait | None:
+        """Do so where only the newest of those that are ordered may go on, or one may have been cancelled."""
         ordered = self._ordered()
-        if not ordered:
-            wait = self.ready.popleft()
-        else:
-            newest = next(reversed(ordered))
-            free = next((wait for wait in tuple(self.ready) if wait is newest or wait not in ordered), None)
-            if free is None:
-                return None
-            wait = free
-            self.ready.remove(wait)
-        wait.is_ready = False
-        if self.unaware.seen:
+        newest = next(reversed(ordered), None)
+        free = (wait for wait in tuple(self.ready) if wait is newest or wait not in ordered)
+        wait = next((wait for wait in free if not wait.has_ended), None)
+        if wait is not None:
             self.unaware.look_at(wait)
         return wait
 
@@ -127,10 +129,31 @@ class ParkingLot:
         """Return the waits of which only the newest may go on, oldest first."""
         return self.waits if self.is_lifo else self._below_tk
 
-    def has_outcome(self, error: BaseException) -> bool:
-        """Say whether *error* is what somebody's wait ends in anyway."""
+    def take_fatal(self, error: BaseException) -> bool:
+        """Have the newest wait of a cell end in *error*, unless that is what somebody's wait ends in anyway.
+
+        Returns:
+            False if neither is so.
+        """
         futures = [wait.future for wait in self.waits if wait.future.done()]
-        return any(not future.cancelled() and future.exception() is error for future in futures)
+        if any(not future.cancelled() and future.exception() is error for future in futures):
+            return True
+        cell = self.newest_foreground()
+        if cell is not None:
+            cell.end(error)
+        return cell is not None
+
+    def end_with(self, error: BaseException, must_end: Callable[[Wait], bool]) -> bool:
+        """Have each wait that *must_end* end in *error*, also if it is due to end otherwise.
+
+        Returns:
+            False if there was none.
+        """
+        ending = [wait for wait in self.waits if must_end(wait)]
+        if not self.end_all(lambda wait: wait.end(error), lambda wait: wait in ending):
+            for wait in ending:
+                wait.end(error)
+        return bool(ending)
 
     def newest_foreground(self) -> Wait | None:
         """Return the newest wait of a cell."""
@@ -165,7 +188,7 @@ class ParkingLot:
             if must_end(wait) or (is_held_up and is_ordered):
                 is_held_up = is_held_up or is_ordered
                 ending.append(wait)
-        ending = [wait for wait in reversed(ending) if not wait.is_ready]
+        ending = [wait for wait in reversed(ending) if wait not in self.ready]
         for wait in ending:
             end(wait)
         return bool(ending)

@@ -101,6 +101,19 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
     return engine
 
 
+def attach_before_run(loop: asyncio.AbstractEventLoop) -> None:
+    """Install the engine on *loop*, which is about to run, if nested runs are wanted there and possible.
+
+    Attached in the first nested run instead, the engine would find itself in the middle of a pass that
+    is not its own, on the stack of the loop's owner: it would have to end that wait for whatever the
+    loop as a whole is told, until it ends.
+    """
+    if is_wanted(loop) and why_missing is None and not loop.is_closed():
+        engine = engine_of(loop)
+        if (engine is None or engine.is_removed) and why_not_drivable(loop) is None:
+            attach(loop).is_pinned = True
+
+
 def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
     """Return the engine for a nested run on the running *loop*, which can begin here.
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections import deque
+    from collections import OrderedDict
     from collections.abc import Callable
     from contextvars import Context
 
     from greenlet import greenlet
+
+    from loopnb.internals.contexts import LeftBelow
 
 
 class Wait:
@@ -19,34 +22,35 @@ class Wait:
     Everything here runs in the loop's thread.
 
     Args:
-        ready: The engine's queue of waits whose stacks can go on.
+        ready: The engine's queue of waits whose stacks can go on: the keys.
         future: What is waited for.
         task: The task whose step is parked, if it is one.
         owned: *future* was made for this wait, so an interrupt may cancel it.
     """
 
-    __slots__ = (
-        "_cancel_message",
-        "_has_callback",
-        "_has_ended",
-        "_is_cancelled",
-        "_is_finished",
-        "_is_interrupted",
-        "_ready",
-        "_retired",
-        "ends_otherwise",
-        "error",
-        "future",
-        "is_foreground",
-        "is_owned",
-        "is_ready",
-        "stack",
-        "task",
-    )
+    is_foreground = False
+    has_ended = False
+    ends_otherwise = False
+    error: BaseException | None = None
+    stack: greenlet | None = None
+    # What the stack has left, and the engine's driver that had called it. Kept by `Handoff` and `Absences`.
+    driver: greenlet | None = None
+    owed = 0
+    has_left_task = False
+    left_contexts: list[Context] | None = None
+    left_below: LeftBelow | None = None
+    handle: asyncio.Handle | None = None
+    parked_at = 0.0
+    _retired: greenlet | None = None
+    _callback: Callable[[object], object] | None = None
+    _is_cancelled = False
+    _is_interrupted = False
+    _is_finished = False
+    _cancel_message: Any = None
 
     def __init__(
         self,
-        ready: deque[Wait],
+        ready: OrderedDict[Wait, Any],
         future: asyncio.Future[Any],
         task: asyncio.Task[Any] | None,
         owned: bool,
@@ -54,25 +58,12 @@ class Wait:
         self.future = future
         self.task = task
         self.is_owned = owned
-        self.is_foreground = False
-        self.is_ready = False
-        self.ends_otherwise = False
-        self.error: BaseException | None = None
-        self.stack: greenlet | None = None
         self._ready = ready
-        self._retired: greenlet | None = None
-        self._has_callback = False
-        self._has_ended = False
-        self._is_cancelled = False
-        self._is_interrupted = False
-        self._is_finished = False
-        self._cancel_message: Any = None
 
     def set_ready(self) -> None:
         """Have the stack resumed before the loop next blocks. Does nothing once it is due."""
-        if not self.is_ready and not self._has_ended:
-            self.is_ready = True
-            self._ready.append(self)
+        if not self.has_ended:
+            self._ready.setdefault(self)
 
     def becomes_parent_of(self, driver: greenlet) -> bool:
         """Have the parked stack go on when *driver* returns; False if it stands on *driver*."""
@@ -126,9 +117,11 @@ class Wait:
 
     def arm(self, context: Context) -> None:
         """Have the future's completion wake this wait, one pass after it."""
-        if not self._has_callback:
-            self._has_callback = True
-            self.future.add_done_callback(self._wake, context=context)
+        if self._callback is None:
+            # In C: a signal handler that raised in a function of ours would keep us from being woken.
+            callback = partial(self._ready.setdefault, self)
+            self.future.add_done_callback(callback, context=context)
+            self._callback = callback
 
     def close(self) -> None:
         """Withdraw every wake-up and forget the stack: it is on its way already.
@@ -136,9 +129,10 @@ class Wait:
         The driver that ended in it forgets it, too: each driver that retires would keep the next
         one alive, and the spawner keeps the last.
         """
-        self._has_ended = True
-        if self._has_callback:
-            self.future.remove_done_callback(self._wake)
+        self.has_ended = True
+        if self._callback is not None:
+            self.future.remove_done_callback(self._callback)
+            self._callback = None
         stack = self.stack
         if self._retired is not None and stack is not None and stack.parent is not None:
             self._retired.parent = stack.parent
@@ -157,6 +151,3 @@ class Wait:
                 self.future.exception()  # seen: a cancelled `await` retrieves it, too
             message = self._cancel_message
             raise asyncio.CancelledError(*(() if message is None else (message,)))
-
-    def _wake(self, _future: asyncio.Future[Any]) -> None:
-        self.set_ready()

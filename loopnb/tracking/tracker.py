@@ -6,11 +6,14 @@ import asyncio
 import itertools
 import time
 from dataclasses import replace
+from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from loopnb.errors import TaskNotFoundError
-from loopnb.internals.spawning import known_tasks, tracking_factory
+from loopnb.internals.patching import Patch, PatchSet
+from loopnb.internals.spawning import can_stand_in, known_tasks, tracking_factory
 from loopnb.internals.task_state import waited_future
 from loopnb.internals.tasks import LoopTask, make_task
 from loopnb.records import TaskRecord
@@ -87,12 +90,18 @@ class Tracker:
         self._numbers = ledger.numbers
         self._untracked = ledger.untracked
         self._previous_factory: Any = None
-        self.make_task = tracking_factory(
+        make_factory = partial(
+            tracking_factory,
             next_number=self._numbers.__next__,
             clock=clock,
             cell=provenance.current_cell,
             origin_of=self.origin_of,
         )
+        self.make_task = make_factory()
+        self._patches = PatchSet()
+        if can_stand_in(loop):
+            create_task = MethodType(make_factory(factory=self.make_task), loop)
+            self._patches = PatchSet(Patch(loop, "create_task", create_task))
 
     def install(self) -> None:
         """Track tasks from now on, unless the loop has a task factory of somebody else's."""
@@ -101,10 +110,12 @@ class Tracker:
         if factory is None or factory is make_task:
             self._previous_factory = factory
             self._loop.set_task_factory(self.make_task)
+            self._patches.install()
 
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
         self.history.stop()
+        self._patches.restore()
         if self._loop.get_task_factory() is self.make_task:
             self._loop.set_task_factory(self._previous_factory)
 

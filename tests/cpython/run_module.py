@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import unittest
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,8 @@ def _without_inherent(suite: unittest.TestSuite) -> unittest.TestSuite:
 def main() -> None:
     """Do what the command line says. The last line of the output is the JSON."""
     mode, module, *names = sys.argv[1:]
+    # A shell starts what runs in the background with interrupts ignored; some tests send one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     MODES[mode]()
     loader = unittest.defaultTestLoader
     suite = loader.loadTestsFromNames(names) if names else loader.loadTestsFromName(module)

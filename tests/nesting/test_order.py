@@ -324,7 +324,11 @@ def test_a_stop_does_not_spin_where_an_older_wait_is_done_and_the_newest_is_not(
     was_applied_before: bool,
 ) -> None:
     loop = asyncio.new_event_loop()
-    nesting.apply(loop if was_applied_before else None, order="lifo")
+    if was_applied_before:
+        nesting.apply(loop, order="lifo")
+    else:
+        nesting.remove()
+        loop.call_soon(lambda: nesting.apply(loop, order="lifo"))
     futures = [loop.create_future() for _ in range(2)]
     tasks = [loop.create_task(nests_on(future)) for future in futures]
     loop.call_later(0.01, futures[0].set_result, None)

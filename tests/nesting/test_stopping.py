@@ -136,10 +136,8 @@ def test_a_fatal_exception_of_a_callback_reaches_the_owner_and_no_bystander(
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.run_until_complete(asyncio.sleep(0))
-        await asyncio.sleep(0)
         for _ in range(nests_before):
-            loop.create_task(nests())  # noqa: RUF006  bystanders
+            loop.create_task(nests())  # noqa: RUF006  bystanders, the first to nest on this loop
         loop.call_later(0.01, fail)
         await asyncio.sleep(10)
 
@@ -357,3 +355,27 @@ print("end")
     assert sorted(ran.stdout.splitlines()[1:]) == ["finally 0", "finally 1", "finally 2"]
     assert ran.returncode == 0
     assert "Error" not in ran.stderr, ran.stderr
+
+
+def test_the_interpreter_ends_while_a_daemon_thread_nests() -> None:
+    script = """
+import asyncio, threading
+from loopnb import nesting
+nesting.apply()
+nested = threading.Event()
+async def sleeps():
+    await asyncio.sleep(0.0005)
+async def nests_on():
+    while True:
+        asyncio.run(sleeps())
+        nested.set()
+async def main():
+    await asyncio.gather(*[nests_on() for _ in range(5)])
+threading.Thread(target=asyncio.run, args=(main(),), daemon=True).start()
+nested.wait()
+print("end")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (ran.stdout, ran.returncode) == ("end\n", 0), ran.stderr

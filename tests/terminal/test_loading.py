@@ -153,7 +153,7 @@ def test_without_a_terminal_it_works(tmp_path: Path) -> None:
 
 
 def test_where_nesting_is_off_cells_run_as_ipython_runs_them(terminal: Terminal) -> None:
-    terminal.run("loopnb.session.current().engine.remove()")
+    terminal.run("%loopnb nesting off")
 
     assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"
     assert "no running event loop" in terminal.run("asyncio.get_running_loop()")
@@ -163,7 +163,7 @@ def test_where_nesting_is_off_cells_run_as_ipython_runs_them(terminal: Terminal)
 def test_a_loop_that_was_closed_all_the_same_is_replaced(terminal: Terminal) -> None:
     terminal.run("loop = asyncio.get_running_loop(); lost = loop.create_task(asyncio.sleep(60), name='lost')")
     spawned, closed = terminal.count - 1, terminal.count + 1
-    terminal.run("loopnb.session.current().engine.remove()")
+    terminal.run("%loopnb nesting off")
     terminal.run("asyncio.base_events.BaseEventLoop.close(loop)")
 
     shown = terminal.run("asyncio.run(asyncio.sleep(0.01, 'goes on'))")
