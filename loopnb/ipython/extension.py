@@ -13,6 +13,7 @@ import loopnb
 from loopnb.errors import UnsupportedKernelError
 from loopnb.internals import kernel as kernels
 from loopnb.internals.comm_dispatch import handle_comms_at_once
+from loopnb.internals.late_interrupts import ReplyGuard
 from loopnb.internals.output_routing import route_by_context
 from loopnb.ipython import source
 from loopnb.ipython.aloop import Aloop
@@ -97,6 +98,9 @@ def _build(shell: Any, parts: ExitStack) -> None:
     magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
     _register_magics(shell, magics, parts)
     if kernels.kernel_of(shell) is not None:
+        replies = ReplyGuard(shell)
+        replies.start()
+        parts.callback(replies.stop)
         _route_messages(shell, parts)
         cells.after.append(guard_kernel(shell, session, cells, interrupts, parts).after_cell)
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.conftest import needs_subshells
+from tests.kernel.requests import Cell
 from tests.kernel.wire import WaitTimedOutError
 
 if TYPE_CHECKING:
@@ -253,3 +254,30 @@ def test_an_interrupt_while_a_subshell_waits_harms_nothing(kernel: KernelDriver,
 
     assert cell.wait().result == "'ended'"
     assert kernel.run("await asyncio.sleep(0, 'goes on')").result == "'goes on'"
+
+
+def test_an_interrupt_that_comes_too_late_does_not_cost_the_reply(fresh_kernel: KernelDriver) -> None:
+    # Between the end of a cell, where its output is flushed, and its reply.
+    fresh_kernel.run("get_ipython().kernel._execute_sleep = 1")
+    cell = fresh_kernel.start("print('ended')")
+    cell.wait_output("ended")
+
+    fresh_kernel.interrupt()
+
+    cell.wait().expect_ok()
+    assert fresh_kernel.run("1 + 1").result == "2"
+
+
+def test_a_handler_of_messages_that_the_kernel_calls_can_be_interrupted(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import time\ndef blocks(comm, message):\n"
+        "    print('waits', flush=True)\n    for _ in range(600): time.sleep(0.1)\n"
+        "get_ipython().kernel.comm_manager.register_target('blocks', blocks)"
+    )
+    content = {"comm_id": "1", "target_name": "blocks", "data": {}}
+    opened = Cell(fresh_kernel.wire, fresh_kernel.wire.send("shell", "comm_open", content), "comm_open", "")
+    opened.wait_output("waits")
+
+    fresh_kernel.interrupt()
+
+    assert fresh_kernel.run("1 + 1").result == "2"
