@@ -15,14 +15,17 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-import loopnb
 from loopnb.internals.patching import Patch
 
 if TYPE_CHECKING:
     from types import FrameType
 
 _OWN_PACKAGES = tuple(name + os.sep for name in ("ipykernel", "jupyter_client", "loopnb", "tornado", "zmq"))
-_OWN_FOLDERS = ("<frozen ", os.path.dirname(os.__file__) + os.sep, os.path.dirname(loopnb.__file__) + os.sep)
+_OWN_FOLDERS = (
+    "<frozen ",
+    os.path.dirname(os.__file__) + os.sep,
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
+)
 _HANDLE_RUN = asyncio.Handle._run.__code__
 
 

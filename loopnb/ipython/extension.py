@@ -98,9 +98,6 @@ def _build(shell: Any, parts: ExitStack) -> None:
     magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
     _register_magics(shell, magics, parts)
     if kernels.kernel_of(shell) is not None:
-        replies = ReplyGuard(shell)
-        replies.start()
-        parts.callback(replies.stop)
         _route_messages(shell, parts)
         cells.after.append(guard_kernel(shell, session, cells, interrupts, parts).after_cell)
     else:
@@ -135,10 +132,13 @@ def _start_session(shell: Any, parts: ExitStack) -> Session:
 
 
 def _route_messages(shell: Any, parts: ExitStack) -> None:
-    """Have what tasks display go to their cells, and comm messages come while a cell waits."""
+    """Have what tasks display go to their cells, comm messages come meanwhile, and replies go out."""
     for patches in (route_by_context(shell), handle_comms_at_once(shell.kernel)):
         patches.install()
         parts.callback(patches.restore)
+    replies = ReplyGuard(shell)
+    replies.start()
+    parts.callback(replies.stop)
 
 
 def _offer_settings(shell: Any, parts: ExitStack) -> LoopNB:

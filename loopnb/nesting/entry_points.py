@@ -19,7 +19,7 @@ from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
 from loopnb.nesting import closing, foreign, nested_runners
-from loopnb.nesting.scope import attach_before_run, engine_for
+from loopnb.nesting.scope import attach_before_run, engine_for, is_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -317,12 +317,17 @@ def aside(
 
 
 def aside_for(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """Return *stock*, a method of a loop that runs it, with the running loop set aside meanwhile."""
+    """Return *stock*, a method by which a loop that cannot be nested on runs, for use inside a running one.
+
+    That is set aside meanwhile; if it is the same, the error says why nothing can be done.
+    """
 
     @functools.wraps(stock)
     def run(self: asyncio.AbstractEventLoop, *args: Any) -> Any:
         try:
             running = state.running_loop()
+            if running is self and is_wanted(self):
+                engine_for(self, f"{stock.__name__}()")  # which says why it cannot be
             if running is None or running is self:
                 return stock(self, *args)
             with aside(running, self):

@@ -60,8 +60,10 @@ def test_an_interrupt_ends_another_loop_and_the_status_names_who_set_the_kernels
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'goes on'))").result == "'goes on'"
 
 
-def test_nesting_inside_uvloop_is_refused_with_a_reason(kernel: KernelDriver) -> None:
-    kernel.run("import asyncio, uvloop\nasync def nests():\n    asyncio.run(asyncio.sleep(0))")
+@pytest.mark.parametrize("call", ["asyncio.run({})", "asyncio.get_running_loop().run_until_complete({})"])
+def test_nesting_inside_uvloop_is_refused_with_a_reason(kernel: KernelDriver, call: str) -> None:
+    call = call.format("asyncio.sleep(0)")
+    kernel.run(f"import asyncio, uvloop\nasync def nests():\n    {call}")
 
     result = kernel.execute("uvloop.run(nests())")
 
