@@ -84,7 +84,8 @@ class ParkingLot:
             self._below_tk.pop(wait, None)
         if self.newest is wait:
             self.newest, self.is_newest_done = None, _never
-        self.ready.pop(wait, None)
+        if self.ready:
+            self.ready.pop(wait, None)
         if isinstance(wait.task, LoopTask):
             wait.task.parked = None
         else:
@@ -102,8 +103,10 @@ class ParkingLot:
             # where the ready queue holds one, or is too long to look, the callback it is.
             if self._handles and state.may_carry(self._loop, newest.future, _SHORT_QUEUE):
                 newest.arm(self.wake_context)
-            else:
+            elif self.ready:
                 newest.set_ready()
+            else:
+                return newest  # and is so until its stack goes on: see `forget`
             self.newest, self.is_newest_done = None, _never
         return self.next_ready() if self.ready else None
 
