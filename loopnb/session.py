@@ -314,7 +314,7 @@ class Session:
         tasks = [
             task
             for task in self.tracker.live()
-            if task not in ours and is_wanted(self.tracker.origin_of(task)[2])
+            if task not in ours and is_wanted(self.tracker.origin_of(task).cell)
         ]
         records = list(self.tracker.records_of(tasks))
         for task in tasks:

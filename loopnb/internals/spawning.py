@@ -134,14 +134,14 @@ def tracking_factory(
         above = within = None
         if parent is not None:
             try:
-                origin = parent.origin
+                above, within = parent.number, parent.run
             except AttributeError:
-                origin = None  # not made here: an interrupt in there would show this error, too
-            origin = origin or origin_of(parent)
-            above, within = origin[0], origin[6]
-        if is_main:
-            within = Run(number, task, code, instruction)
-        task.origin = (number, clock(), get_cell(), code, instruction, above, within, coro)
+                above = None  # not made here: an interrupt in there would show this error, too
+            if above is None:
+                above, within = origin_of(parent).number, None
+        task.number, task.spawned_at, task.cell = number, clock(), get_cell()
+        task.code, task.instruction, task.parent = code, instruction, above
+        task.run = Run(number, task, code, instruction) if is_main else within
         if (spawned := get_spawned()) is not None:
             spawned.add(task)
         if _NEEDS_OWN_REFS:

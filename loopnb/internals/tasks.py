@@ -7,7 +7,7 @@ import logging
 import os
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard
 from weakref import ref
 
 if TYPE_CHECKING:
@@ -17,11 +17,8 @@ if TYPE_CHECKING:
 
     from loopnb.records import CellRef
 
-    #: number, time of spawn (monotonic seconds), cell, spawn site's code and instruction, parent,
-    #: the `asyncio.run()` it was spawned in, its coroutine
-    Origin = tuple[int, float, CellRef | None, CodeType | None, int, int | None, "Run | None", Any]
-    #: What is left of a task that ended well or was cancelled: origin, name, asyncio's own state.
-    Ended = tuple[Origin, str, str]
+    #: What is left of a task that ended well or was cancelled: an `Origin`, its name, asyncio's own state.
+    Ended = tuple[int, float, CellRef | None, CodeType | None, int, int | None, "Run | None", Any, str, str]
 
 _log = logging.getLogger("loopnb")
 
@@ -52,6 +49,30 @@ class Run:
         return main is None or main.done()
 
 
+class Origin(NamedTuple):
+    """Where a task came from.
+
+    Attributes:
+        number: Its own on its loop.
+        spawned_at: Monotonic seconds.
+        cell: The cell whose code spawned it.
+        code: The spawn site's; None if it is not known.
+        instruction: Where in that code.
+        parent: The number of the task that spawned it.
+        run: The nested `asyncio.run()` it was spawned in.
+        coro: Its coroutine.
+    """
+
+    number: int
+    spawned_at: float
+    cell: CellRef | None
+    code: CodeType | None
+    instruction: int
+    parent: int | None
+    run: Run | None
+    coro: Any
+
+
 class Parked(Protocol):
     """What a parked task needs to know of the wait it is parked in."""
 
@@ -68,18 +89,16 @@ class LoopTask(asyncio.Task[Any]):
     the next await. While the step is parked there is a better place: the future it waits for.
 
     Attributes:
-        origin: Set by the tracking task factory; unset on tasks made by the engine alone.
         parked: The wait this task is parked in; None or unset otherwise.
         delivered: How many cancel requests went to nested waits and so are unknown to the C task.
         is_watched: Somebody will hear of its end; unset otherwise.
         tell: Returns what its repr is; unset, it is asyncio's.
     """
 
-    __slots__ = ("delivered", "is_watched", "origin", "parked", "tell")
+    __slots__ = ("delivered", "is_watched", "parked", "tell")
 
     delivered: int
     is_watched: bool
-    origin: Origin
     parked: Parked | None
     tell: Callable[[LoopTask], str]
 
@@ -135,24 +154,61 @@ class LoopTask(asyncio.Task[Any]):
 
 
 class TrackedTask(LoopTask):
-    """A task of a tracked loop: it tells when it is gone. The engine alone makes do without."""
+    """A task of a tracked loop: it tells when it is gone. The engine alone makes do without.
 
-    __slots__ = ()
+    Where it came from, see `Origin`, is in slots of its own: a tuple more for each task would have
+    the garbage collector run more often.
+    """
+
+    __slots__ = ("cell", "code", "instruction", "number", "parent", "run", "spawned_at")
+
+    number: int
+    spawned_at: float
+    cell: CellRef | None
+    code: CodeType | None
+    instruction: int
+    parent: int | None
+    run: Run | None
+
+    @property
+    def origin(self) -> Origin:
+        """Where it came from."""
+        return Origin(
+            self.number,
+            self.spawned_at,
+            self.cell,
+            self.code,
+            self.instruction,
+            self.parent,
+            self.run,
+            self.get_coro(),
+        )
 
     def __del__(self) -> None:
         # All that tracking costs at a task's end. A done-callback would cost ten times as much.
         # May run in any thread. What stock does here concerns only pending and failed tasks.
         if self._exception is None and (state := self._state) != "PENDING":
-            keep((self.origin, self.get_name(), state))
+            try:
+                keep((
+                    self.number, self.spawned_at, self.cell, self.code, self.instruction, self.parent,
+                    self.run, self.get_coro(), self.get_name(), state,
+                ))  # fmt: skip
+            except AttributeError:
+                return  # its spawn was interrupted
         else:
             _end_badly(self)
+
+
+def has_origin(task: asyncio.Task[Any]) -> TypeGuard[TrackedTask]:
+    """Say whether it is known where *task* came from: not if its spawn was interrupted."""
+    return isinstance(task, TrackedTask) and hasattr(task, "run")
 
 
 #: Tracked tasks that nobody holds any more, and that did not fail.
 finished: deque[Ended] = deque(maxlen=0)
 keep = finished.append
 #: Called with each failed task that nobody holds any more, in whatever thread dropped it.
-on_failed: list[Callable[[LoopTask], object]] = []
+on_failed: list[Callable[[TrackedTask], object]] = []
 
 _stock_finalizer = asyncio.Task.__del__
 
@@ -164,10 +220,10 @@ def keep_finished(count: int) -> None:
     keep = finished.append
 
 
-def _end_badly(task: LoopTask) -> None:
+def _end_badly(task: TrackedTask) -> None:
     for tell in on_failed:
         try:
-            if hasattr(task, "origin"):
+            if has_origin(task):
                 tell(task)
         except Exception:  # noqa: BLE001  an observer in a finalizer
             _log.exception("keeping a failed task failed")

@@ -158,7 +158,7 @@ def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStac
         session.loop,
         interrupt_wait,
         is_cells=cells.is_foreground,
-        is_foreign=lambda task: session.tracker.origin_of(task)[2] != cells.current(),
+        is_foreign=lambda task: session.tracker.origin_of(task).cell != cells.current(),
         is_kernels=session.tracker.is_kernels_own,
         is_cell_file=lambda filename: shell.compile.format_code_name(filename) is not None,
     )

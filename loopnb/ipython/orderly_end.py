@@ -73,7 +73,7 @@ class ShellsEnd:
 
     def _tell_failures(self) -> None:
         for failure in self._session.failures.unseen():
-            number, cell = failure.origin[0], failure.origin[2]
+            number, cell = failure.origin.number, failure.origin.cell
             if number not in self._told:
                 self._told.add(number)
                 self._log(

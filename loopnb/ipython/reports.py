@@ -59,7 +59,7 @@ class Reports:
             self._say(
                 cell,
                 f"Task {one.name!r} failed: {error_text(one.error)}. Nobody has awaited it; "
-                f"'%loopnb where {one.origin[0]}' shows the traceback.",
+                f"'%loopnb where {one.origin.number}' shows the traceback.",
             )
         if len(failures) > _NAMED:
             self._say(
@@ -78,7 +78,9 @@ class Reports:
     def _say_what_goes_on_ending(self, cell: CellRef | None) -> None:
         """Name the tasks of an interrupted cell that have been cancelled and that nobody waits for now."""
         tracker = self._session.tracker
-        tasks = [task for task in tracker.live() if task.cancelling() and tracker.origin_of(task)[2] == cell]
+        tasks = [
+            task for task in tracker.live() if task.cancelling() and tracker.origin_of(task).cell == cell
+        ]
         if tasks:
             self._say(
                 cell,
@@ -95,9 +97,9 @@ class Reports:
         left: dict[Run, list[asyncio.Task[Any]]] = {}
         for task in tracker.live():
             origin = tracker.origin_of(task)
-            if origin[6] is not None and origin[0] not in self._said and tracker.is_left_over(origin):
-                left.setdefault(origin[6], []).append(task)
-                self._said.add(origin[0])
+            if origin.run is not None and origin.number not in self._said and tracker.is_left_over(origin):
+                left.setdefault(origin.run, []).append(task)
+                self._said.add(origin.number)
         for run, tasks in left.items():
             names = ", ".join(repr(task.get_name()) for task in tasks[:5]) + (", ..." if tasks[5:] else "")
             count = "a task" if len(tasks) == 1 else f"{len(tasks)} tasks"

@@ -79,7 +79,7 @@ class Reruns:
         return left
 
     def _is_earlier_run(self, task: asyncio.Task[Any], cell: CellRef) -> bool:
-        spawned_by = self._session.tracker.origin_of(task)[2]
+        spawned_by = self._session.tracker.origin_of(task).cell
         if spawned_by is None or spawned_by == cell or spawned_by.cell_id is None:
             return False
         # A background task has a repr of its own, and a rule of its own.

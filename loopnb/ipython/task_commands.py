@@ -42,8 +42,8 @@ class TaskCommands:
         def look() -> tuple[list[TaskRecord], int]:
             live = tracker.live(kernels=every) if every or not finished else []
             ended = tracker.ended() if every or finished else []
-            live = [task for task in live if is_wanted(tracker.origin_of(task)[2])]
-            ended = [one for one in ended if is_wanted(one.origin[2])]
+            live = [task for task in live if is_wanted(tracker.origin_of(task).cell)]
+            ended = [one for one in ended if is_wanted(one.origin.cell)]
             count = len(live) + len(ended)
             limit = self._session.settings.rows_shown or count
             # The last of those that ended, the first of those that live. No record is made for the rest.
@@ -132,7 +132,7 @@ class TaskCommands:
     def _end_of(self, ended: Ended) -> list[str]:
         if ended.error is None:
             return []
-        self._session.failures.seen(ended.origin[0])
+        self._session.failures.seen(ended.origin.number)
         return [_traceback_text(self._shell, ended.error)]
 
 

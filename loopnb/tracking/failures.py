@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any
 from loopnb.internals import tasks
 from loopnb.internals.spawning import known_tasks
 from loopnb.internals.task_state import unseen_error
-from loopnb.internals.tasks import LoopTask
+from loopnb.internals.tasks import has_origin
 from loopnb.tracking.history import ended
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
+    from loopnb.internals.tasks import TrackedTask
     from loopnb.records import CellRef
     from loopnb.tracking.history import Ended
 
@@ -95,9 +96,9 @@ class Failures:
 
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it."""
-        if isinstance(task, LoopTask) and hasattr(task, "origin"):
+        if has_origin(task):
             self._remember(ended(task))
-            self._shown.add(task.origin[0])
+            self._shown.add(task.origin.number)
 
     def seen(self, number: int) -> None:
         """Note that the user has looked at the failure of that task."""
@@ -109,12 +110,12 @@ class Failures:
         for task in self._known():
             if self._is_shown(task):
                 if not self._has_failed(task):
-                    self.seen(task.origin[0])
+                    self.seen(task.origin.number)
             elif self._has_failed(task):
                 held.append(ended(task))
         return [*self._unseen.values(), *self._due, *held]
 
-    def _dropped(self, task: LoopTask) -> None:
+    def _dropped(self, task: TrackedTask) -> None:
         """Take a failed task from its finalizer. Any thread."""
         if task.get_loop() is not self._loop or self._is_ignored(task):
             return
@@ -128,15 +129,15 @@ class Failures:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the log will name it
             self._loop.call_soon_threadsafe(self._flush, context=self._context)
 
-    def _drop_shown(self, task: LoopTask) -> None:
-        self._shown.discard(task.origin[0])
+    def _drop_shown(self, task: TrackedTask) -> None:
+        self._shown.discard(task.origin.number)
         if self._has_failed(task):
             task.exception()  # retrieved: it was shown, and asyncio need not report it
         else:
-            self.seen(task.origin[0])
+            self.seen(task.origin.number)
 
-    def _is_shown(self, task: LoopTask) -> bool:
-        return task.origin[0] in self._shown
+    def _is_shown(self, task: TrackedTask) -> bool:
+        return task.origin.number in self._shown
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if self._has_failed(task):
@@ -162,7 +163,7 @@ class Failures:
         by_cell: dict[CellRef | None, list[Ended]] = {}
         for _ in range(len(self._due)):
             failure = self._due.popleft()
-            cell = failure.origin[2]
+            cell = failure.origin.cell
             if cell is not None and self._is_executing(cell):
                 self._due.append(failure)
             else:
@@ -172,13 +173,13 @@ class Failures:
             self.report(cell, failures)
 
     def _remember(self, failure: Ended) -> None:
-        self._unseen[failure.origin[0]] = failure
+        self._unseen[failure.origin.number] = failure
         if len(self._unseen) > _REMEMBERED:
             del self._unseen[next(iter(self._unseen))]
 
-    def _known(self) -> Iterator[LoopTask]:
+    def _known(self) -> Iterator[TrackedTask]:
         for task in known_tasks(self._loop):
-            if isinstance(task, LoopTask) and hasattr(task, "origin"):
+            if has_origin(task):
                 yield task
 
     def _has_failed(self, task: asyncio.Task[Any]) -> bool:

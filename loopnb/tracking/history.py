@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loopnb.internals import task_state, tasks
+from loopnb.internals.tasks import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loopnb.internals.tasks import LoopTask, Origin
+    from loopnb.internals.tasks import TrackedTask
     from loopnb.records import TaskState
 
 
@@ -63,19 +64,19 @@ class History:
         tasks.keep_finished(finished)
         self._failed = deque(self._failed, maxlen=failed)
 
-    def add_failed(self, task: LoopTask) -> None:
+    def add_failed(self, task: TrackedTask) -> None:
         """Keep a failed task that nobody holds any more. Any thread; called by its finalizer."""
         if task.done() and not task.cancelled():
             self._failed.append(ended(task))
 
     def __iter__(self) -> Iterator[Ended]:
         """Yield what is kept, in no order."""
-        for origin, name, state in list(tasks.finished):
-            yield Ended(origin, name, "cancelled" if state == "CANCELLED" else "returned")
+        for *origin, name, state in list(tasks.finished):
+            yield Ended(Origin(*origin), name, "cancelled" if state == "CANCELLED" else "returned")
         yield from list(self._failed)
 
 
-def ended(task: LoopTask) -> Ended:
+def ended(task: TrackedTask) -> Ended:
     """Return what to keep of a task that is done."""
     error = task_state.error_of(task)
     if task.cancelled():

@@ -15,7 +15,7 @@ from loopnb.errors import TaskNotFoundError
 from loopnb.internals.patching import Patch, PatchSet
 from loopnb.internals.spawning import can_stand_in, known_tasks, tracking_factory
 from loopnb.internals.task_state import waited_future
-from loopnb.internals.tasks import LoopTask, make_task
+from loopnb.internals.tasks import Origin, has_origin, make_task
 from loopnb.records import TaskRecord
 from loopnb.tracking import chains, provenance
 from loopnb.tracking.history import History, ended
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
 
-    from loopnb.internals.tasks import Origin
     from loopnb.records import TaskState
     from loopnb.tracking.history import Ended
 
@@ -50,9 +49,9 @@ class Tracker:
     """Numbers every task of a loop and says what it is doing, or how it ended.
 
     A tracked task carries its origin itself, so nothing else needs to hold it while it lives. Its
-    finalizer leaves a tuple in the history. A tracked task takes 144 bytes more than a stock one
-    while it lives (CPython 3.11; 232 with weak references of our own, as on 3.14), and a spawn 0.9 to
-    1.3 us longer (`tests/benchmarks`); its steps cost nothing.
+    finalizer leaves a tuple in the history. A tracked task takes 150 bytes more than a stock one
+    while it lives (CPython 3.11; 240 with weak references of our own, as on 3.14), and a spawn and
+    an end 0.7 to 1 us longer (`tests/benchmarks`); its steps cost nothing.
     Records are made in the loop's thread, when they are asked for.
 
     Args:
@@ -121,9 +120,8 @@ class Tracker:
 
     def relocate(self, task: asyncio.Task[Any], code: CodeType) -> None:
         """Say that *task* was spawned by the first line of *code*, not by whoever called us for it."""
-        if isinstance(task, LoopTask):
-            number, spawned_at, cell, _code, _instruction, *rest = task.origin
-            task.origin = (number, spawned_at, cell, code, 0, *rest)
+        if has_origin(task):
+            task.code, task.instruction = code, 0
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from; of an untracked one, no more than when it was first seen."""
@@ -132,13 +130,13 @@ class Tracker:
             origin = self._untracked.get(task)
         if origin is None:
             coro = task.get_coro()
-            origin = (next(self._numbers), self._clock(), None, None, 0, None, None, coro)
+            origin = Origin(next(self._numbers), self._clock(), None, None, 0, None, None, coro)
             self._untracked[task] = origin
         return origin
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of *task*, its own on this loop."""
-        return self.origin_of(task)[0]
+        return self.origin_of(task).number
 
     def live(self, *, kernels: bool = False) -> list[asyncio.Task[Any]]:
         """Return the live tasks of the loop, oldest first.
@@ -154,13 +152,9 @@ class Tracker:
 
     def ended(self) -> list[Ended]:
         """Return the tasks that have ended, as far as they are kept or held, oldest first."""
-        held = [
-            ended(task)
-            for task in known_tasks(self._loop)
-            if task.done() and isinstance(task, LoopTask) and hasattr(task, "origin")
-        ]
-        every = [one for one in (*held, *self.history) if not self._is_kernel_coro(one.origin[7])]
-        return sorted(every, key=lambda one: one.origin[0])
+        held = [ended(task) for task in known_tasks(self._loop) if task.done() and has_origin(task)]
+        every = [one for one in (*held, *self.history) if not self._is_kernel_coro(one.origin.coro)]
+        return sorted(every, key=lambda one: one.origin.number)
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
         """Return the live task with that number or name; of several of a name, the newest.
@@ -178,7 +172,7 @@ class Tracker:
 
     def find_ended(self, wanted: str | int) -> Ended | None:
         """Return the ended task with that number or name; of several of a name, the newest."""
-        return _choose(wanted, [(one.origin[0], one.name, one) for one in self.ended()])
+        return _choose(wanted, [(one.origin.number, one.name, one) for one in self.ended()])
 
     def records_of(self, tasks: Iterable[asyncio.Task[Any]]) -> tuple[TaskRecord, ...]:
         """Return what each of *tasks* is doing."""
@@ -187,7 +181,7 @@ class Tracker:
 
     def record(self, task: asyncio.Task[Any], now: float | None = None) -> TaskRecord:
         """Return what *task* is doing, or how it ended."""
-        if task.done() and isinstance(task, LoopTask):
+        if task.done() and has_origin(task):
             return self.record_ended(ended(task), now)
         parked = self._parked_frame(task)
         if parked is not None:
@@ -221,7 +215,7 @@ class Tracker:
     def parents_of(self, record: TaskRecord) -> list[str]:
         """Name the task that spawned it, and the one that spawned that, as far as they are known."""
         known = {self.number_of(task): self.record(task) for task in self.live()}
-        known |= {one.origin[0]: self.record_ended(one) for one in self.ended()}
+        known |= {one.origin.number: self.record_ended(one) for one in self.ended()}
         found = []
         while record.parent in known:
             record = known.pop(record.parent)
@@ -258,19 +252,19 @@ class Tracker:
 
     def is_left_over(self, origin: Origin) -> bool:
         """Say whether an `asyncio.run()` that is over has left this task behind."""
-        run = origin[6]
-        return run is not None and run.number != origin[0] and run.is_over()
+        run = origin.run
+        return run is not None and run.number != origin.number and run.is_over()
 
     def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
         """Say whether *task* belongs to the kernel itself."""
         return self._is_kernel_coro(task.get_coro())
 
     def _note(self, origin: Origin) -> str:
-        run = origin[6]
+        run = origin.run
         notes = []
         if run is not None and self.is_left_over(origin):
             notes.append(f"left by asyncio.run() at {self.place(run.code, run.instruction)}")
-        if self.runs.is_outdated(origin[2]):
+        if self.runs.is_outdated(origin.cell):
             notes.append("left over from an earlier run of its cell")
         return "; ".join(notes)
 
