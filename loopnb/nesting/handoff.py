@@ -160,11 +160,7 @@ class Handoff:
     # -- the waiting side ---------------------------------------------------------------------
 
     def check_place(self) -> None:
-        """Find out whether a stack can be parked here, before anything is begun that would wait.
-
-        Raises:
-            NestingError: It cannot.
-        """
+        """Raise NestingError if no stack can be parked here, before anything is begun that would wait."""
         if self.is_removed or self.is_closing or why_not_here(_OUR_FRAMES):
             raise refusal(is_removed=self.is_removed, is_closing=self.is_closing)
 
@@ -216,8 +212,7 @@ class Handoff:
                 self._take_up(wait)  # a signal handler has raised in there: what is left to do
                 raise
 
-    def _take_up(self, wait: Wait) -> None:
-        """Take up what the calling stack has left for *wait*. Broken off, it can be done again."""
+    def _take_up(self, wait: Wait) -> None:  # broken off, it can be done again
         self._absences.end(wait)
         self._turning = wait.driver  # not always below: the handle may have switched to this stack
         self.lot.forget(wait)
@@ -243,8 +238,8 @@ class Handoff:
     def _hand_to(self, stack: greenlet) -> None:
         """Switch to *stack*, until this one is handed the loop.
 
-        Somebody else's greenlet that was started on this stack and is used on another ends *here*.
-        In the stock loop both would be the same stack. What it ends in is passed on to the other.
+        Somebody else's greenlet that was started on this stack and is used on another ends *here*. As
+        in the stock loop, where both are the same stack, the other is passed what it ends in.
         """
         self._handed_to = stack
         switch = stack.switch
@@ -254,11 +249,11 @@ class Handoff:
             except GreenletExit:
                 raise  # this very stack was thrown away
             except BaseException as error:
-                if self._handed_to is getcurrent() or self._turning is None:
+                if self._handed_to is getcurrent() or not self._turning:
                     raise
                 switch = partial(self._turning.throw, error)
             else:
-                if self._handed_to is getcurrent() or self._turning is None:
+                if self._handed_to is getcurrent() or not self._turning:
                     self._handed_to = None
                     return
                 switch = partial(self._turning.switch, result)
@@ -293,11 +288,7 @@ class Handoff:
             raise error
 
     def check_thread(self) -> None:
-        """Make the calling thread the loop's.
-
-        Raises:
-            NestingError: Stacks are parked in another thread; only that one can resume them.
-        """
+        """Make the calling thread the loop's. NestingError: only another can resume what is parked there."""
         thread_id = threading.get_ident()
         if thread_id == self._thread_id:
             return
@@ -309,21 +300,27 @@ class Handoff:
         self._thread_id = thread_id
         self._drop_drivers()
 
+    # What a suspended greenlet's frames refer to is invisible to the garbage collector. So a driver
+    # keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
+    #
+    # A signal handler may raise at a jump backwards, which on 3.12 no `try` in the same function
+    # covers. So what has to catch it does not loop itself, but after an error.
+
     def _spawn(self) -> None:
         """Start drivers at the depth of the stack that started this greenlet."""
         error: BaseException | None = None
         while True:
             try:
-                while True:
-                    _Driver(self._drive, getcurrent().parent).switch(error)
-                    error = None
+                self._spawn_each(error)
             except GreenletExit:
                 raise
             except BaseException as caught:  # noqa: BLE001  a signal handler's: the next driver delivers it
                 error = caught
 
-    # What a suspended greenlet's frames refer to is invisible to the garbage collector. So a driver
-    # keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
+    def _spawn_each(self, error: BaseException | None) -> None:
+        while True:
+            _Driver(self._drive, getcurrent().parent).switch(error)
+            error = None
 
     @clear_of_nesting("stacks are being switched")
     def _drive(self, error: BaseException | None = None) -> None:
@@ -334,20 +331,23 @@ class Handoff:
         is_due = error is None  # the first pass; before the others all go on who can
         while True:
             try:
-                if error is not None:
-                    self._deliver_fatal(error)
-                    error = None
-                while is_due or self._settle():
-                    is_due = False
-                    self._turning = getcurrent()
-                    state.turn(self.loop, self._stock_pass, self)
+                self._drive_on(error, is_due)
                 return
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
             except BaseException as caught:  # noqa: BLE001  it is handed on, not swallowed
-                error = caught
+                error, is_due = caught, False
                 if getcurrent() in self._idle:
                     self._idle.remove(getcurrent())
+
+    def _drive_on(self, error: BaseException | None, is_due: bool) -> None:
+        if error is not None:
+            self._deliver_fatal(error)
+            error = None
+        while is_due or self._settle():
+            is_due = False
+            self._turning = getcurrent()
+            state.turn(self.loop, self._stock_pass, self)
 
     def _settle(self) -> bool:
         """Let all go on who can; False if the driver is to return to its parent, which is one of them."""

@@ -215,6 +215,7 @@ def run_and_raise(number: int, runner: asyncio.Runner) -> list[str]:
     task = loop.create_task(runs.main())
     came_out = False
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # 3.12 looks for it once, when the trace function is set
     sys.settrace(raising(number, raised))
     try:
         loop.run_until_complete(task)
