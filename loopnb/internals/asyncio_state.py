@@ -223,9 +223,11 @@ def without_any_frames_of(
         if not code_is_ours(tb.tb_frame.f_code.co_filename):
             kept.append(tb)
         tb = tb.tb_next
-    for below, above in zip(kept, [*kept[1:], None], strict=True):
-        below.tb_next = above
-    return kept[0] if kept else None
+    shown: TracebackType | None = None
+    for entry in reversed(kept):
+        entry.tb_next = shown
+        shown = entry
+    return shown
 
 
 def without_frames_of(tb: TracebackType | None, code_is_ours: Callable[[str], bool]) -> TracebackType | None:

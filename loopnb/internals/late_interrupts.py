@@ -12,9 +12,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
+from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.patching import Patch
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ _OWN_FOLDERS = (
     os.path.dirname(os.__file__) + os.sep,
     os.path.dirname(os.path.dirname(__file__)) + os.sep,
 )
+_SHELL_PACKAGES = (*_OWN_PACKAGES, "IPython" + os.sep)
 _HANDLE_RUN = asyncio.Handle._run.__code__
 
 
@@ -36,21 +40,22 @@ class ReplyGuard:
 
     Args:
         shell: The shell of a kernel.
+        loop: The kernel's.
     """
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._events = shell.events
+        self._loop = loop
         self._stock = shell.kernel.pre_handler_hook
         self._patch = Patch(shell.kernel, "pre_handler_hook", self._begin_message)
         self._handler = self._on_sigint  # one object, to be recognized
-        self._cells = 0  # a cell may run others
+        self._task: ref[asyncio.Task[Any]] | None = None
 
     def start(self) -> None:
         """Guard from the next message on."""
         self._patch.install()
         self._events.register("pre_execute", self._begin_cell)
         self._events.register("post_execute", self._end_cell)
-        self._cells = 1  # that of the caller
 
     def stop(self) -> None:
         """Leave interrupts to the kernel."""
@@ -59,23 +64,27 @@ class ReplyGuard:
         self._patch.restore()
         _replace(self._handler, signal.default_int_handler)
 
+    def is_handling(self, task: asyncio.Task[Any]) -> bool:
+        """Say whether the kernel handles the latest request of its front end's in *task*."""
+        return self._task is not None and self._task() is task
+
     def _begin_message(self) -> None:
-        self._stock()
+        self._stock()  # fails in the thread of a subshell, which no interrupt reaches
         _replace(signal.default_int_handler, self._handler)
+        task = asyncio.current_task()
+        self._task = None if task is None else ref(task)
 
     def _begin_cell(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._cells += 1
-            _replace(self._handler, signal.default_int_handler)
+        _replace(self._handler, signal.default_int_handler)
 
     def _end_cell(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._cells = max(0, self._cells - 1)
-            if not self._cells:
-                _replace(signal.default_int_handler, self._handler)
+        # No count: a blank cell only ends, and the callback of a comm that fails only begins.
+        if _is_of(sys._getframe(1), _SHELL_PACKAGES):
+            _replace(signal.default_int_handler, self._handler)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        if not _is_kernels_own(frame):
+        # While another loop runs, somebody has called that. Below a driver of its no frame shows who.
+        if running_loop() is not self._loop or not _is_of(frame, _OWN_PACKAGES):
             signal.default_int_handler(signum, frame)
 
 
@@ -84,11 +93,11 @@ def _replace(present: Any, wanted: Any) -> None:
         signal.signal(signal.SIGINT, wanted)
 
 
-def _is_kernels_own(frame: FrameType | None) -> bool:
-    """Say whether nobody has been called by the kernel: neither IPython nor a comm's handler."""
+def _is_of(frame: FrameType | None, packages: tuple[str, ...]) -> bool:
+    """Say whether nobody but Python's library, us and *packages* has a part in what runs in *frame*."""
     while frame is not None and frame.f_code is not _HANDLE_RUN:
         _folder, is_installed, path = frame.f_code.co_filename.rpartition(f"site-packages{os.sep}")
-        if not path.startswith(_OWN_PACKAGES if is_installed else _OWN_FOLDERS):
+        if not path.startswith(packages if is_installed else _OWN_FOLDERS):
             return False
         frame = frame.f_back
     return True

@@ -122,6 +122,8 @@ class Cells:
     def _end(self, result: Any) -> None:
         # ipykernel reports None for an async cell that was cancelled.
         info = getattr(result, "info", None)
+        if info is not None and not (info.raw_cell or "").strip():
+            return  # blank: IPython has not told of its beginning
         here = self._here()
         while here:
             ended = here.pop()

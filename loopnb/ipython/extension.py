@@ -32,6 +32,8 @@ from loopnb.session import Session
 from loopnb.settings import LoopNB
 
 if TYPE_CHECKING:
+    import asyncio
+
     from loopnb.records import CellRef
 
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
@@ -93,12 +95,13 @@ def _build(shell: Any, parts: ExitStack) -> None:
 
     cells = Cells(shell, changed)
     session.is_executing = cells.is_executing
-    interrupts = _hook_interrupts(shell, session, cells, parts)
+    replies = ReplyGuard(shell, session.loop) if kernels.kernel_of(shell) is not None else None
+    interrupts = _hook_interrupts(shell, session, cells, replies, parts)
     magics = LoopMagics(shell, session)
     magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
     _register_magics(shell, magics, parts)
-    if kernels.kernel_of(shell) is not None:
-        _route_messages(shell, parts)
+    if replies is not None:
+        _route_messages(shell, replies, parts)
         cells.after.append(guard_kernel(shell, session, cells, interrupts, parts).after_cell)
     else:
         reload = {"load": partial(load, shell), "unload": partial(unload, shell)}
@@ -131,12 +134,11 @@ def _start_session(shell: Any, parts: ExitStack) -> Session:
     return session
 
 
-def _route_messages(shell: Any, parts: ExitStack) -> None:
+def _route_messages(shell: Any, replies: ReplyGuard, parts: ExitStack) -> None:
     """Have what tasks display go to their cells, comm messages come meanwhile, and replies go out."""
     for patches in (route_by_context(shell), handle_comms_at_once(shell.kernel)):
         patches.install()
         parts.callback(patches.restore)
-    replies = ReplyGuard(shell)
     replies.start()
     parts.callback(replies.stop)
 
@@ -149,7 +151,12 @@ def _offer_settings(shell: Any, parts: ExitStack) -> LoopNB:
     return settings
 
 
-def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStack) -> Interrupts:
+def _hook_interrupts(
+    shell: Any, session: Session, cells: Cells, replies: ReplyGuard | None, parts: ExitStack
+) -> Interrupts:
+    def is_cells(task: asyncio.Task[Any]) -> bool:
+        return cells.is_foreground(task) or (replies is not None and replies.is_handling(task))
+
     def interrupt_wait() -> bool:
         engine = session.engine
         return engine is not None and engine.interrupt()
@@ -157,7 +164,7 @@ def _hook_interrupts(shell: Any, session: Session, cells: Cells, parts: ExitStac
     interrupts = Interrupts(
         session.loop,
         interrupt_wait,
-        is_cells=cells.is_foreground,
+        is_cells=is_cells,
         is_foreign=lambda task: session.tracker.origin_of(task).cell != cells.current(),
         is_kernels=session.tracker.is_kernels_own,
         is_cell_file=lambda filename: shell.compile.format_code_name(filename) is not None,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.kernel.conftest import needs_subshells
-from tests.kernel.requests import Cell
+from tests.kernel.driver import KernelDriver
+from tests.kernel.requests import Cell, Request
 from tests.kernel.wire import WaitTimedOutError
 
 if TYPE_CHECKING:
-    from tests.kernel.driver import KernelDriver
+    from pathlib import Path
 
 #: Cells that say that they wait, then wait for a minute; and what they must end in.
 WAITS = {
@@ -265,6 +266,76 @@ def test_an_interrupt_that_comes_too_late_does_not_cost_the_reply(fresh_kernel: 
     fresh_kernel.interrupt()
 
     cell.wait().expect_ok()
+    assert fresh_kernel.run("1 + 1").result == "2"
+
+
+def test_so_it_is_in_a_kernel_that_loads_by_configuration(tmp_path: Path) -> None:
+    with KernelDriver(tmp_path, arguments=["--InteractiveShellApp.extensions=['loopnb']"]) as configured:
+        configured.run("get_ipython().kernel._execute_sleep = 1")
+        cell = configured.start("print('ended')")
+        cell.wait_output("ended")
+
+        configured.interrupt()
+
+        cell.wait().expect_ok()
+
+
+BLANK_WAITS = {
+    "nested run": "asyncio.run(asyncio.sleep(60))",
+    "another loop": "asyncio.new_event_loop().run_until_complete(asyncio.sleep(60))",
+}
+
+
+@pytest.mark.parametrize("code", BLANK_WAITS.values(), ids=BLANK_WAITS)
+def test_a_blank_cell_that_a_cell_runs_does_not_cost_it_its_interrupts(
+    fresh_kernel: KernelDriver, code: str
+) -> None:
+    cell = fresh_kernel.start(
+        f"import asyncio\nget_ipython().run_cell('')\nprint('waits', flush=True)\n{code}"
+    )
+    cell.wait_output("waits")
+
+    fresh_kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "comm_msg": {"comm_id": "1", "data": {}},
+    "complete_request": {"code": "waits.", "cursor_pos": 6},
+    "execute_request": {
+        "code": "", "silent": True, "store_history": False, "allow_stdin": False,
+        "user_expressions": {"value": "waits()"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("request_type", REQUESTS)
+@pytest.mark.parametrize("code", BLANK_WAITS.values(), ids=BLANK_WAITS)
+def test_what_the_kernel_calls_outside_cells_can_be_interrupted_where_it_waits(
+    fresh_kernel: KernelDriver, request_type: str, code: str
+) -> None:
+    fresh_kernel.run(
+        "import asyncio\n"
+        "class Waits:\n"
+        "    def __call__(self, *_):\n"
+        f"        print('waits', flush=True); {code}\n"
+        "    def __dir__(self):\n        self(); return []\n"
+        "waits = Waits()\n"
+        "get_ipython().kernel.comm_manager.register_target('waits', lambda comm, _: comm.on_msg(waits))"
+    )
+    opening = {"comm_id": "1", "target_name": "waits", "data": {}}
+    Request(fresh_kernel.wire, fresh_kernel.wire.send("shell", "comm_open", opening)).wait_idle()
+    msg_id = fresh_kernel.wire.send("shell", request_type, REQUESTS[request_type])
+    asked = Cell(fresh_kernel.wire, msg_id, request_type, "")
+    asked.wait_output("waits")
+
+    # It has yet to begin waiting when it says so, and other handlers stand until it does.
+    while asked.idle is None:
+        fresh_kernel.interrupt()
+        with contextlib.suppress(WaitTimedOutError):
+            asked.wait_idle(0.5)
+
     assert fresh_kernel.run("1 + 1").result == "2"
 
 

@@ -159,3 +159,7 @@ def test_loopnb_run_of_no_coroutine_is_a_type_error(kernel: KernelDriver, argume
 
     assert result.ename == "TypeError"
     assert "takes a coroutine" in result.evalue
+
+
+def test_a_blank_cell_that_a_cell_runs_does_not_end_it(kernel: KernelDriver) -> None:
+    assert "executing" in kernel.run("get_ipython().run_cell('')\n%loopnb").stdout

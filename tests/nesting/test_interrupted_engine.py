@@ -13,6 +13,7 @@ import pytest
 
 import loopnb
 from loopnb.errors import NestingError
+from loopnb.internals.asyncio_state import without_any_frames_of
 from loopnb.internals.cancel_flag import has_cancel_flag
 from loopnb.nesting import scope
 from loopnb.nesting.absence import Absences
@@ -256,3 +257,10 @@ def test_what_a_signal_handler_raises_at_any_point_of_the_engine_leaves_it_whole
             assert engine is None or not engine.waits, places[-1]
 
     assert len(places) > 100
+
+
+def test_an_error_out_of_our_frames_only_is_shown_without_any() -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        raise KeyboardInterrupt
+
+    assert without_any_frames_of(caught.value.__traceback__, lambda _filename: True) is None
