@@ -91,7 +91,7 @@ class Interrupts:
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        if self._parked == 0:
+        if self._parked == 0 and not _is_users(signal.getsignal(signal.SIGINT)):
             # What an `await` cell was asked before it parked stands: the loop has yet to answer.
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
         # Only while that handler stands: the kernel's own may raise between any two lines.
@@ -228,3 +228,11 @@ class Interrupts:
     def cancel_what_is_the_cells(self, future: asyncio.Future[Any]) -> None:
         """Cancel what a cell waits for, but no task of others that this awaits in turn."""
         cancel_sparing(future, self._is_foreign)
+
+
+def _is_users(handler: Any) -> bool:
+    """Say whether somebody but Python and this package has installed that *handler* of a signal."""
+    module = str(getattr(handler, "__module__", ""))
+    return (
+        callable(handler) and handler is not signal.default_int_handler and not module.startswith("loopnb.")
+    )

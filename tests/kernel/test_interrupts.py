@@ -352,3 +352,16 @@ def test_a_handler_of_messages_that_the_kernel_calls_can_be_interrupted(fresh_ke
     fresh_kernel.interrupt()
 
     assert fresh_kernel.run("1 + 1").result == "2"
+
+
+def test_a_handler_that_the_cell_has_installed_is_called_during_its_nested_run(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        "import signal\nhits = []\nsignal.signal(signal.SIGINT, lambda *_: hits.append(1))\n"
+        "async def until():\n    while not hits: await asyncio.sleep(0.01)\n    return 'called'\n"
+        "asyncio.get_running_loop().call_soon(lambda: print('waits', flush=True))\nasyncio.run(until())"
+    )
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+
+    assert cell.wait().expect_ok().result == "'called'"
