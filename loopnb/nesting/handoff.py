@@ -238,8 +238,8 @@ class Handoff:
     def _hand_to(self, stack: greenlet) -> None:
         """Switch to *stack*, until this one is handed the loop.
 
-        Somebody else's greenlet that was started on this stack and is used on another ends *here*. As
-        in the stock loop, where both are the same stack, the other is passed what it ends in.
+        What ends *here* is passed on to who turns the loop, as if both were one stack: somebody else's
+        greenlet, started here and used there; or a driver that a signal handler kept from beginning.
         """
         self._handed_to = stack
         switch = stack.switch
@@ -249,7 +249,7 @@ class Handoff:
             except GreenletExit:
                 raise  # this very stack was thrown away
             except BaseException as error:
-                if self._handed_to is getcurrent() or not self._turning:
+                if self._handed_to is (here := getcurrent()) or not self._turning or self._turning is here:
                     raise
                 switch = partial(self._turning.throw, error)
             else:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import greenlet
 import pytest
 
 import loopnb
@@ -17,6 +18,7 @@ from loopnb.internals.asyncio_state import without_any_frames_of
 from loopnb.internals.cancel_flag import has_cancel_flag
 from loopnb.nesting import scope
 from loopnb.nesting.absence import Absences
+from loopnb.nesting.handoff import _Driver
 from loopnb.nesting.lot import ParkingLot
 
 if TYPE_CHECKING:
@@ -264,3 +266,28 @@ def test_an_error_out_of_our_frames_only_is_shown_without_any() -> None:
         raise KeyboardInterrupt
 
     assert without_any_frames_of(caught.value.__traceback__, lambda _filename: True) is None
+
+
+@pytest.mark.parametrize("number", [2, 3, 4])  # the first one's owner is nobody who waits
+def test_what_a_signal_handler_raises_as_a_driver_begins_ends_the_wait_that_needed_it(number: int) -> None:
+    drivers: list[object] = []  # strong: none may be taken for another
+
+    def switched(_event: str, stacks: tuple[object, object]) -> None:
+        if isinstance(stacks[1], _Driver) and stacks[1] not in drivers:
+            drivers.append(stacks[1])
+            if len(drivers) == number:
+                raise TooLateError  # as at the first instruction: nothing of ours can catch it there
+
+    async def main() -> list[Any]:
+        try:
+            return await asyncio.gather(nests(1, 0.01), nests(2, 0), nests(3, 0.005), return_exceptions=True)
+        finally:
+            greenlet.settrace(None)
+
+    with asyncio.Runner() as runner:
+        greenlet.settrace(switched)
+        outcomes = [*map(repr, runner.run(main()))]
+        assert runner.run(main()) == [1, 2, 3]
+
+    assert outcomes[number - 2] == "TooLateError()"
+    assert sorted({*outcomes} - {"TooLateError()"}) == [str(one) for one in (1, 2, 3) if one != number - 1]
