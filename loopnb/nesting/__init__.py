@@ -54,10 +54,11 @@ def offer(loop: asyncio.AbstractEventLoop | None, *, order: Literal["any", "lifo
     from loopnb.internals import collecting
     from loopnb.nesting import entry_points, foreign, scope
 
-    scope.want(who, loop, lifo=order == "lifo")
-    collecting.watch()
-    entry_points.patches.install()
-    foreign.install()
+    with scope.changing:
+        scope.want(who, loop, lifo=order == "lifo")
+        collecting.watch()
+        entry_points.patches.install()
+        foreign.install()
 
 
 def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -> None:
@@ -73,12 +74,13 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
     from loopnb.internals import collecting
     from loopnb.nesting import entry_points, foreign, nested_runners, scope
 
-    scope.unwant(who, loop)
-    if scope.only_wanted_by(foreign.WHO):
-        scope.unwant(foreign.WHO, None)
-    scope.detach_unwanted(scope.known_loops())
-    if not scope.is_wanted():
-        foreign.restore()
-        nested_runners.forget_all()
-        entry_points.patches.restore()
-        collecting.unwatch()
+    with scope.changing:
+        scope.unwant(who, loop)
+        if scope.only_wanted_by(foreign.WHO):
+            scope.unwant(foreign.WHO, None)
+        scope.detach_unwanted(scope.known_loops())
+        if not scope.is_wanted():
+            foreign.restore()
+            nested_runners.forget_all()
+            entry_points.patches.restore()
+            collecting.unwatch()

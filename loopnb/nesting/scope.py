@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -13,6 +15,9 @@ from loopnb.nesting.handoff import Handoff
 
 if TYPE_CHECKING:
     import asyncio
+
+#: Held while what is patched changes: each patch put in twice would find itself for the original.
+changing = threading.RLock()
 
 _wanted_everywhere: set[str] = set()
 _wanted_lifo: set[str] = set()
@@ -76,7 +81,7 @@ def is_wanted(loop: asyncio.AbstractEventLoop | None = None) -> bool:
     """Say whether anybody wants nested runs on *loop*; with None, anywhere."""
     if _wanted_everywhere or loop is None:
         return bool(_wanted_everywhere or _wanted_on)
-    return any(loop in loops for loops in _wanted_on.values())
+    return any(loop in loops for loops in list(_wanted_on.values()))
 
 
 def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
@@ -140,12 +145,15 @@ def detach_unwanted(loops: list[asyncio.AbstractEventLoop]) -> None:
     for loop in loops:
         engine = engine_of(loop)
         if engine is not None and not is_wanted(loop):
-            engine.remove()
+            with suppress(RuntimeError):  # another thread has closed its loop meanwhile
+                engine.remove()
 
 
 def known_loops() -> list[asyncio.AbstractEventLoop]:
-    """Return the loops that have an engine now."""
-    return [loop for loop in list(_latest) if engine_of(loop) is not None]
+    """Return the loops that have an engine now. Any thread."""
+    # Not by iterating: other threads' loops get theirs meanwhile.
+    loops = [reference() for reference in _latest.keyrefs()]
+    return [loop for loop in loops if loop is not None and engine_of(loop) is not None]
 
 
 def loop_here() -> asyncio.AbstractEventLoop | None:

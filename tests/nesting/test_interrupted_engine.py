@@ -280,7 +280,8 @@ def test_what_a_signal_handler_raises_as_a_driver_begins_ends_the_wait_that_need
 
     async def main() -> list[Any]:
         try:
-            return await asyncio.gather(nests(1, 0.01), nests(2, 0), nests(3, 0.005), return_exceptions=True)
+            runs = [nests(1, 0.01), nests(2, 0), nests(3, 0.005)]
+            return await asyncio.gather(*runs, return_exceptions=True)
         finally:
             greenlet.settrace(None)
 
