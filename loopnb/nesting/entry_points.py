@@ -203,14 +203,22 @@ _stock_close = runners.Runner.close
 _run_patch = CodePatch(
     runners.run, cast("Any", _run_plain if sys.version_info < (3, 12) else _run_with_factory)
 )
+
+
+def _method_patch(kind: type, name: str, replacement: Callable[..., Any]) -> Patch:
+    # It goes for the stock one in signatures and help. But not its module: that tells nest_asyncio's own.
+    told = [one for one in functools.WRAPPER_ASSIGNMENTS if one != "__module__"]
+    return Patch(kind, name, functools.update_wrapper(replacement, getattr(kind, name), told))
+
+
 patches = PatchSet(
     _run_patch,
-    Patch(runners.Runner, "run", _runner_run),
-    Patch(runners.Runner, "_lazy_init", _runner_lazy_init),
-    Patch(runners.Runner, "get_loop", _runner_get_loop),
-    Patch(runners.Runner, "close", _runner_close),
-    Patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
-    Patch(state.BaseEventLoop, "run_forever", _run_forever),
+    _method_patch(runners.Runner, "run", _runner_run),
+    _method_patch(runners.Runner, "_lazy_init", _runner_lazy_init),
+    _method_patch(runners.Runner, "get_loop", _runner_get_loop),
+    _method_patch(runners.Runner, "close", _runner_close),
+    _method_patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
+    _method_patch(state.BaseEventLoop, "run_forever", _run_forever),
     *(Patch(kind, "close", _ending_waits(kind.close)) for kind in runners.loop_classes()),
 )
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from asyncio import run as imported_before  # as a cell or a library may have it
-from typing import Any
+from typing import Any, get_type_hints
 
 import anyio
 import pytest
@@ -31,6 +31,26 @@ def test_a_name_bound_before_nests_too(run: Run) -> None:
 
     assert run(main()) == 7
     assert imported_before is asyncio.run
+
+
+def test_methods_tell_signature_and_help_of_the_stock_ones() -> None:
+    names: list[tuple[type, str]] = [
+        (asyncio.Runner, "run"),
+        (asyncio.Runner, "get_loop"),
+        (asyncio.Runner, "close"),
+    ]
+    names += [(asyncio.BaseEventLoop, "run_until_complete"), (asyncio.BaseEventLoop, "run_forever")]
+
+    def told() -> list[Any]:
+        methods = [getattr(kind, name) for kind, name in names]
+        return [
+            (inspect.signature(one), one.__qualname__, one.__doc__, get_type_hints(one)) for one in methods
+        ]
+
+    nested = told()
+    nesting.remove()
+
+    assert nested == told()
 
 
 def test_the_signature_is_stock() -> None:
