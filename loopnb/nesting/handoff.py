@@ -111,6 +111,7 @@ class Handoff:
         self._owner_error: BaseException | None = None
         self._spawner: greenlet | None = None
         self._idle: list[greenlet] = []
+        self._batch = object()  # of spawner and drivers; another one, once they are to be thrown away
         self._first_pass = FirstPass(loop, _Driver)
         self._absences = Absences(loop, _Driver)
         self._turning: greenlet | None = None  # the driver whose pass or handle runs now
@@ -153,6 +154,7 @@ class Handoff:
     def _drop_drivers(self) -> None:
         # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
         # by dropping references: `throw()` would land in the parent.
+        self._batch = object()
         self._turning = self._handed_to = None
         self._idle.clear()
         self._spawner = None
@@ -249,7 +251,7 @@ class Handoff:
             except GreenletExit:
                 raise  # this very stack was thrown away
             except BaseException as error:
-                if self._handed_to is (here := getcurrent()) or not self._turning or self._turning is here:
+                if not self._turning or getcurrent() in (self._handed_to, self._turning):
                     raise
                 switch = partial(self._turning.throw, error)
             else:
@@ -283,6 +285,11 @@ class Handoff:
             self._drop_drivers()
             if self.is_removed or not self.is_pinned:
                 self._uninstall()
+        # A call: a signal that came while the drivers were thrown away raises in there, and not when
+        # `run_forever` begins to clean up, which from 3.13 on would leave the loop set as running.
+        self._raise_owners()
+
+    def _raise_owners(self) -> None:
         if self._owner_error is not None:
             error, self._owner_error = self._owner_error, None
             raise error
@@ -309,12 +316,16 @@ class Handoff:
     def _spawn(self) -> None:
         """Start drivers at the depth of the stack that started this greenlet."""
         error: BaseException | None = None
+        batch = self._batch
         while True:
             try:
                 self._spawn_each(error)
             except GreenletExit:
                 raise
             except BaseException as caught:  # noqa: BLE001  a signal handler's: the next driver delivers it
+                if batch is not self._batch:
+                    self._owner_error = caught
+                    return
                 error = caught
 
     def _spawn_each(self, error: BaseException | None) -> None:
@@ -329,6 +340,7 @@ class Handoff:
         An *error* came out of a pass, or a signal handler has raised it in here.
         """
         is_due = error is None  # the first pass; before the others all go on who can
+        batch = self._batch
         while True:
             try:
                 self._drive_on(error, is_due)
@@ -336,6 +348,9 @@ class Handoff:
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
             except BaseException as caught:  # noqa: BLE001  it is handed on, not swallowed
+                if batch is not self._batch:  # raised while this stack was thrown away
+                    self._owner_error = caught
+                    return
                 error, is_due = caught, False
                 if getcurrent() in self._idle:
                     self._idle.remove(getcurrent())
