@@ -21,6 +21,7 @@ Found = float | str
 
 _PACKAGE = Path(__file__).parents[2] / "loopnb"
 _CONCURRENT, _PARKED = 1000, 2000
+_WARM_UP, _OUTSIDE = 20, 200
 #: Longer than it takes to begin all these waits.
 _LONG_S = 0.7
 
@@ -145,6 +146,23 @@ def load_time(tool: Tool) -> Found:
     return (time.thread_time() - began) * 1e3
 
 
+def outside(tool: Tool) -> Found:
+    """Time `asyncio.run()` of a coroutine that does nothing, where no loop runs; in microseconds."""
+
+    async def nothing() -> None: ...
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    tool.apply(loop)
+    if tool.extension == "loopnb":
+        importlib.import_module("loopnb.nesting").apply()
+    for number in range(_WARM_UP + _OUTSIDE):
+        if number == _WARM_UP:
+            began = time.thread_time()
+        asyncio.run(nothing())
+    return (time.thread_time() - began) / _OUTSIDE * 1e6
+
+
 @dataclass(frozen=True)
 class Probe:
     """One row of the second table."""
@@ -160,6 +178,7 @@ PROBES = [
     Probe("1,000 concurrent nested runs", concurrent, "ms", repeats=9),
     Probe("nested waits of 0.1 / 1.0 / 0.3 s return after", three_waits),
     Probe("wait that depends on an earlier wait", dependent_wait),
+    Probe("asyncio.run() of nothing, outside", outside, "us", 9, "nesting on for every loop"),
     Probe("memory of a parked stack", memory, "KiB", repeats=3, note="for stock, a task that awaits a task"),
     Probe("%load_ext; import and apply()", load_time, "ms", 9, "in IPython, after its own import; no widget"),
 ]

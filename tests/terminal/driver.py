@@ -10,6 +10,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -19,7 +20,6 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
@@ -31,6 +31,12 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 _PASTE = "\x1b[200~{}\x1b[201~"
 _RUN = "\x1b\r"  # Escape, Enter: run the cell however complete it looks
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>()][0-9A-B]?|\r")
+
+
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A shell starts what runs in the background with interrupts ignored, and that is inherited.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class WaitTimedOutError(AssertionError):
@@ -68,7 +74,7 @@ class Terminal:
                 "--TerminalInteractiveShell.autosuggestions_provider=None", *self._arguments,
             ],
             cwd=self._folder, env=self._environment(), stdin=slave, stdout=slave, stderr=slave,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            start_new_session=True, preexec_fn=_take_terminal,
         )  # fmt: skip
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
