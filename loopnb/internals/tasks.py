@@ -199,6 +199,10 @@ class TrackedTask(LoopTask):
             _end_badly(self)
 
 
+# What their reprs begin with: asyncio's own tests, and those of others, look for it.
+LoopTask.__name__ = TrackedTask.__name__ = asyncio.Task.__name__
+
+
 def has_origin(task: asyncio.Task[Any]) -> TypeGuard[TrackedTask]:
     """Say whether it is known where *task* came from: not if its spawn was interrupted."""
     return isinstance(task, TrackedTask) and hasattr(task, "run")
