@@ -95,8 +95,8 @@ def test_interrupts_in_quick_succession_end_the_cell_and_not_the_kernel(
 @pytest.mark.parametrize(
     "code",
     [
-        "%%aloop\nprint('waits', flush=True)\ntime.sleep(60)",
-        "async def blocks():\n    print('waits', flush=True)\n    time.sleep(60)\n"
+        "%%aloop\nprint('waits', flush=True)\n[time.sleep(0.1) for _ in range(600)]",
+        "async def blocks():\n    print('waits', flush=True)\n    [time.sleep(0.1) for _ in range(600)]\n"
         "await asyncio.create_task(blocks())",
     ],
     ids=["aloop", "task that a cell awaits"],

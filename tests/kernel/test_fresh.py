@@ -176,7 +176,7 @@ SAY = "print('waits', flush=True)"
 SAY_SOON = "asyncio.get_running_loop().call_soon(lambda: print('waits', flush=True))"
 WAITS = {
     "await": f"%%aloop --fresh\n{SAY_SOON}\nawait asyncio.sleep(60)",
-    "plain code": f"%%aloop --fresh\n{SAY}\ntime.sleep(60)",
+    "plain code": f"%%aloop --fresh\n{SAY}\n[time.sleep(0.1) for _ in range(600)]",
     "thread": f"%%aloop --fresh\nend = threading.Event()\n{SAY_SOON}\nawait asyncio.to_thread(end.wait, 60)",
     "nested run": f"%%aloop --fresh\n{SAY_SOON}\nasyncio.run(asyncio.sleep(60))",
     "under another magic": f"%%time\n%%aloop --fresh\n{SAY_SOON}\nawait asyncio.sleep(60)",
@@ -210,7 +210,8 @@ def test_an_interrupt_ends_it_and_the_kernels_loop_goes_on(kernel: KernelDriver,
 @pytest.mark.parametrize(
     "code",
     [
-        f"async def blocks():\n    {SAY}\n    time.sleep(60)\nawait asyncio.create_task(blocks())",
+        f"async def blocks():\n    {SAY}\n    [time.sleep(0.1) for _ in range(600)]\n"
+        "await asyncio.create_task(blocks())",
         f"{SAY}\nwhile True:\n    try:\n        await asyncio.sleep(60)\n"
         "    except asyncio.CancelledError:\n        pass",
     ],

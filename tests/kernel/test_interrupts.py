@@ -16,11 +16,12 @@ from tests.kernel.wire import WaitTimedOutError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Cells that say that they wait, then wait for a minute; and what they must end in.
+#: Cells that say that they wait, then wait for a minute; and what they must end in. Those that sleep do so in
+#: slices: an interrupt that comes just before `time.sleep` makes its system call does not end that call.
 WAITS = {
     "await": ("print('waits', flush=True); await asyncio.sleep(60)", {"CancelledError", "KeyboardInterrupt"}),
     "plain code in an await cell": (
-        "await asyncio.sleep(0); print('waits', flush=True); time.sleep(60)",
+        "await asyncio.sleep(0); print('waits', flush=True); [time.sleep(0.1) for _ in range(600)]",
         {"KeyboardInterrupt"},
     ),
     "nested run": ("print('waits', flush=True); asyncio.run(asyncio.sleep(60))", {"KeyboardInterrupt"}),
@@ -41,7 +42,10 @@ WAITS = {
         "await asyncio.sleep(0); print('waits', flush=True); other.run_until_complete(asyncio.sleep(60))",
         {"KeyboardInterrupt"},
     ),
-    "plain code": ("print('waits', flush=True); time.sleep(60)", {"KeyboardInterrupt"}),
+    "plain code": (
+        "print('waits', flush=True); [time.sleep(0.1) for _ in range(600)]",
+        {"KeyboardInterrupt"},
+    ),
 }
 
 
@@ -73,7 +77,9 @@ def test_an_interrupt_ends_the_cell_and_nothing_else(
 
 
 def test_a_second_interrupt_ends_a_step_that_blocks(kernel: KernelDriver) -> None:
-    kernel.run("async def block():\n    print('waits', flush=True)\n    time.sleep(60)")
+    kernel.run(
+        "async def block():\n    print('waits', flush=True)\n    [time.sleep(0.1) for _ in range(600)]"
+    )
     cell = kernel.start("asyncio.run(block())")
     cell.wait_output("waits")
 
@@ -170,7 +176,7 @@ def test_a_task_that_swallows_everything_is_left_by_the_third_interrupt_and_name
 
 def test_a_blocking_task_that_is_interrupted_shows_the_users_frames_only(kernel: KernelDriver) -> None:
     cell = kernel.start(
-        "async def block():\n    print('waits', flush=True)\n    time.sleep(60)\n"
+        "async def block():\n    print('waits', flush=True)\n    [time.sleep(0.1) for _ in range(600)]\n"
         "asyncio.create_task(block())\nawait asyncio.sleep(60)"
     )
     cell.wait_output("waits")
@@ -182,7 +188,7 @@ def test_a_blocking_task_that_is_interrupted_shows_the_users_frames_only(kernel:
 
     result = cell.wait()
     assert result.ename == "KeyboardInterrupt"
-    assert "time.sleep(60)" in result.traceback
+    assert "[time.sleep(0.1) for _ in range(600)]" in result.traceback
     assert "loopnb/" not in result.traceback
     assert "base_events.py" not in result.traceback
 
