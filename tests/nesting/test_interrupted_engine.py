@@ -16,6 +16,7 @@ import loopnb
 from loopnb.errors import NestingError
 from loopnb.internals.asyncio_state import without_any_frames_of
 from loopnb.internals.cancel_flag import has_cancel_flag
+from loopnb.internals.greenlets import GreenletExit
 from loopnb.nesting import scope
 from loopnb.nesting.absence import Absences
 from loopnb.nesting.handoff import _Driver
@@ -292,3 +293,26 @@ def test_what_a_signal_handler_raises_as_a_driver_begins_ends_the_wait_that_need
 
     assert outcomes[number - 2] == "TooLateError()"
     assert sorted({*outcomes} - {"TooLateError()"}) == [str(one) for one in (1, 2, 3) if one != number - 1]
+
+
+def test_what_a_signal_handler_raises_while_drivers_are_thrown_away_reaches_the_owner() -> None:
+    raised: list[bool] = []
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.endswith("handoff.py"):
+            return None
+        if event == "exception" and argument[0] is GreenletExit and not raised:
+            raised.append(True)
+            raise TooLateError
+        return trace
+
+    with asyncio.Runner() as runner:
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with pytest.raises(TooLateError):
+                runner.run(nests(1, 0))
+        finally:
+            sys.settrace(before)
+        assert raised
+        assert runner.run(nested_runs(lambda *_: None)) == [1, 2, 3]

@@ -379,3 +379,30 @@ print("end")
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
     )
     assert (ran.stdout, ran.returncode) == ("end\n", 0), ran.stderr
+
+
+def test_the_end_of_the_interpreter_ends_a_wait_for_what_swallows_its_cancellation() -> None:
+    script = """
+import asyncio
+from loopnb import nesting
+loop = asyncio.new_event_loop()
+nesting.apply(loop)
+async def swallows():
+    while True:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            pass
+async def nests():
+    try:
+        loop.run_until_complete(swallows())
+    finally:
+        print("finally")
+task = loop.create_task(nests())
+loop.run_until_complete(asyncio.sleep(0.01))
+print("end")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (ran.stdout, ran.returncode) == ("end\nfinally\n", 0), ran.stderr
