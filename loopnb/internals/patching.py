@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 _ABSENT: Final = object()
 
@@ -112,15 +112,25 @@ def _copy_of(function: types.FunctionType) -> types.FunctionType:
     return copy
 
 
+class Revertible(Protocol):
+    """A change that can be taken back: a `Patch`, a `MethodLayer`."""
+
+    def install(self) -> None:
+        """Make the change, unless it is made."""
+
+    def restore(self) -> bool:
+        """Take it back; False if somebody has changed the same since, and so it cannot be."""
+
+
 class PatchSet:
     """Patches that go in and come out together."""
 
-    def __init__(self, *patches: Patch) -> None:
+    def __init__(self, *patches: Revertible) -> None:
         self._patches = list(patches)
 
     def install(self) -> None:
         """Install every patch, or none of them."""
-        done: list[Patch] = []
+        done: list[Revertible] = []
         try:
             for patch in self._patches:
                 patch.install()
@@ -130,7 +140,7 @@ class PatchSet:
                 patch.restore()
             raise
 
-    def restore(self) -> list[Patch]:
+    def restore(self) -> list[Revertible]:
         """Take every patch back, the newest first.
 
         Returns:

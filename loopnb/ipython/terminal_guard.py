@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,21 +42,21 @@ class TerminalGuard(LoopGuard):
         super().__init__(loop, **options)
         self._is_shells_own = is_shells_own
 
-    def stop(self) -> None:
+    def stop(self, stop_loop: Callable[[], None]) -> None:
         """Stop the loop at the end of a run; else do what `LoopGuard.stop` does."""
-        if is_end_of_run(calling_frame(1)):
-            self._stock_stop()
+        if is_end_of_run(calling_frame(2)):  # behind the layer
+            stop_loop()
         else:
-            super().stop()
+            super().stop(stop_loop)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(
+        self, add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
         """Add a handler; the prompt takes its own off itself."""
         if self._is_shells_own():
-            self._stock_add_signal_handler(sig, callback, *args)
-        elif sig == signal.SIGTERM and callback == self.stop:
-            super().add_signal_handler(sig, self._end_kernel)
+            add(sig, callback, *args)
         else:
-            super().add_signal_handler(sig, callback, *args)
+            super().add_signal_handler(add, sig, callback, *args)
 
 
 def hook_terminal(

@@ -12,7 +12,8 @@ import signal
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.internals.asyncio_state import running_loop
-from loopnb.internals.patching import Patch, PatchSet
+from loopnb.internals.layers import MethodLayer
+from loopnb.internals.patching import PatchSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,22 +63,19 @@ class LoopGuard:
         self._nested_forever: list[asyncio.Future[None]] = []
         self._winding_down: asyncio.Future[Any] | None = None
         self._signals: dict[int, Any] = {}
-        kind = type(loop)
-        self._stock_stop = kind.stop.__get__(loop)
-        self._stock_close = kind.close.__get__(loop)
-        self._stock_run_forever: Callable[[], None] = lambda: kind.run_forever(loop)
-        self._stock_add_signal_handler = kind.add_signal_handler.__get__(loop)
         self.patches = PatchSet(
-            Patch(loop, "stop", self.stop),
-            Patch(loop, "close", self.close),
-            Patch(loop, "run_forever", self.run_forever),
-            Patch(loop, "add_signal_handler", self.add_signal_handler),
+            MethodLayer(type(loop), "stop", self.stop, loop),
+            MethodLayer(type(loop), "close", self.close, loop),
+            MethodLayer(type(loop), "run_forever", self.run_forever, loop),
+            MethodLayer(type(loop), "add_signal_handler", self.add_signal_handler, loop),
         )
 
-    def stop(self) -> None:
+    # Each of these is told first what the loop itself would do.
+
+    def stop(self, stop_loop: Callable[[], None]) -> None:
         """Stop what the caller can have meant: a nested run, else nothing; at the end, the loop."""
         if self._is_ending():
-            self._stop_in_order()
+            self._stop_in_order(stop_loop)
             return
         if self._nested_forever:
             forever = self._nested_forever[-1]
@@ -93,40 +91,39 @@ class LoopGuard:
             "A notebook need not stop its loop."
         )
 
-    def close(self) -> None:
+    def close(self, close_loop: Callable[[], None]) -> None:
         """Warn that the loop stays open; close it once the kernel has stopped it."""
         if self._is_ending() and not self._loop.is_running():
-            self._stock_close()
+            close_loop()
         else:
             self._warn(
                 "loop.close() was ignored: this is the notebook's loop, and later cells need it. "
                 "A notebook need not close its loop."
             )
 
-    def run_forever(self) -> None:
+    def run_forever(self, run_loop: Callable[[], None]) -> None:
         """Run the loop; inside it, wait until `stop()` is called."""
         if running_loop() is not self._loop:
-            self._stock_run_forever()
+            run_loop()
             return
         forever = self._loop.create_future()
         self._nested_forever.append(forever)
         try:
             self._wait(forever)
-        except BaseException as error:
-            error.__traceback__ = None  # it ends at the caller's line; all below is ours
-            raise
         finally:
             self._nested_forever.remove(forever)
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:
+    def add_signal_handler(
+        self, add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any
+    ) -> None:
         """Add a handler for as long as the run lasts that adds it.
 
         One added by a cell itself stays, but for SIGINT's: that would eat later interrupts.
         """
-        if sig == signal.SIGTERM and getattr(callback, "__func__", None) is LoopGuard.stop:
+        if sig == signal.SIGTERM and callback == self._loop.stop:
             callback, args = self._end_kernel, ()
         before = signal.getsignal(sig)
-        self._stock_add_signal_handler(sig, callback, *args)
+        add(sig, callback, *args)
         self._signals.setdefault(sig, before)
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
         if task is not None and not self._is_top_level(task):
@@ -157,10 +154,10 @@ class LoopGuard:
         """Whether the end of the tasks has begun: the loop has turned since it was asked for."""
         return self._winding_down is not None
 
-    def _stop_in_order(self) -> None:
+    def _stop_in_order(self, stop_loop: Callable[[], None]) -> None:
         if self._winding_down is None:
             self._winding_down = self._loop.create_task(self._wind_down())
         if self._winding_down.done():
-            self._stock_stop()
+            stop_loop()
         else:
-            self._winding_down.add_done_callback(lambda _task: self._stock_stop())
+            self._winding_down.add_done_callback(lambda _task: stop_loop())

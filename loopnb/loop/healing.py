@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from loopnb.internals import loop_health
-from loopnb.internals.patching import Patch, PatchSet
+from loopnb.internals.layers import MethodLayer
+from loopnb.internals.patching import PatchSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,17 +63,16 @@ class ClosedLoops:
     def __init__(self, place: Callable[[], str]) -> None:
         self._place = place
         self._closed_at: WeakKeyDictionary[asyncio.AbstractEventLoop, str] = WeakKeyDictionary()
-        self._stock_close = asyncio.base_events.BaseEventLoop.close
-        self._patch = Patch(asyncio.base_events.BaseEventLoop, "close", self._make_close())
+        self._layer = MethodLayer(asyncio.base_events.BaseEventLoop, "close", self._close)
         self._used = PatchSet(loop_health.annotate_futures(), loop_health.annotate_bound(self._annotate))
 
     def start(self) -> None:
         """Remember closed loops from now on."""
-        self._patch.install()
+        self._layer.install()
 
     def stop(self) -> None:
         """Forget all of it, and leave the closed loops as they were."""
-        self._patch.restore()
+        self._layer.restore()
         self._used.restore()
         for loop in list(self._closed_at):
             loop_health.forget_closed(loop)
@@ -93,14 +93,11 @@ class ClosedLoops:
             if any(f"got Future {task!r} attached" in str(error) for task in asyncio.all_tasks(loop)):
                 self._annotate(loop, error)
 
-    def _make_close(self) -> Callable[[asyncio.base_events.BaseEventLoop], None]:
-        def close(loop: asyncio.base_events.BaseEventLoop) -> None:
-            was_closed = loop.is_closed()
-            self._stock_close(loop)
-            if loop.is_closed() and not was_closed:
-                self._remember(loop)
-
-        return close
+    def _close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        was_closed = loop.is_closed()
+        close_loop()
+        if loop.is_closed() and not was_closed:
+            self._remember(loop)
 
     def _remember(self, loop: asyncio.AbstractEventLoop) -> None:
         self._closed_at[loop] = where = self._place()

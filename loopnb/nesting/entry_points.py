@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
+from loopnb.internals.layers import MethodLayer
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
 from loopnb.nesting import closing, foreign, nested_runners
 from loopnb.nesting.scope import attach_before_run, engine_for, is_wanted
@@ -75,10 +76,6 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
     return users
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_PACKAGE)
-
-
 def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
     """Return *tb* without the frames of this package and of asyncio that it begins with."""
     return state.without_frames_of(tb, lambda filename: filename.startswith(_HIDDEN))
@@ -124,20 +121,10 @@ def _run_until_complete(self: state.BaseEventLoop, future: Any) -> Any:
         raise
 
 
-def _run_forever(self: state.BaseEventLoop) -> None:
-    try:
-        running = state.running_loop()
-        if not self.is_running():
-            attach_before_run(self)
-        if running is None or running is self:
-            _stock_run_forever(self)
-        else:
-            with aside(running, self):
-                _stock_run_forever(self)
-    except BaseException as error:
-        # What came out of a pass has gone through the engine.
-        error.__traceback__ = state.without_any_frames_of(error.__traceback__, _is_ours)
-        raise
+def _run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
+    if not self.is_running():
+        attach_before_run(self)
+    _run_aside(run_loop, self)
 
 
 def _runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = None) -> Any:
@@ -183,18 +170,13 @@ def _runner_close(self: asyncio.Runner) -> None:
         _stock_close(self)
 
 
-def _ending_waits(close: Callable[[Any], None]) -> Callable[[Any], None]:
-    @functools.wraps(close)
-    def close_in_order(self: asyncio.AbstractEventLoop) -> None:
-        if not self.is_running() and not self.is_closed():
-            closing.end_waits(self)
-        close(self)
-
-    return close_in_order
+def _close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
+    if not self.is_running() and not self.is_closed():
+        closing.end_waits(self)
+    close_loop()
 
 
 _stock_run_until_complete = state.BaseEventLoop.run_until_complete
-_stock_run_forever = state.BaseEventLoop.run_forever
 _stock_runner_run = runners.Runner.run
 _stock_lazy_init = runners.Runner._lazy_init  # type: ignore[attr-defined]  # noqa: SLF001  the patched name
 _stock_get_loop = runners.Runner.get_loop
@@ -218,8 +200,8 @@ patches = PatchSet(
     _method_patch(runners.Runner, "get_loop", _runner_get_loop),
     _method_patch(runners.Runner, "close", _runner_close),
     _method_patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
-    _method_patch(state.BaseEventLoop, "run_forever", _run_forever),
-    *(Patch(kind, "close", _ending_waits(kind.close)) for kind in runners.loop_classes()),
+    MethodLayer(state.BaseEventLoop, "run_forever", _run_forever),
+    *(MethodLayer(kind, "close", _close) for kind in runners.loop_classes()),
 )
 
 
@@ -324,27 +306,30 @@ def aside(
         _set_aside.pop(running, None)
 
 
-def aside_for(stock: Callable[..., Any]) -> Callable[..., Any]:
-    """Return *stock*, a method by which a loop that cannot be nested on runs, for use inside a running one.
+def layer_aside(kind: type, name: str) -> MethodLayer:
+    """Return the layer that lets loops of a *kind* that cannot be nested on run inside another one.
 
     That is set aside meanwhile; if it is the same, the error says why nothing can be done.
+
+    Args:
+        kind: The class of those loops.
+        name: Of a method by which they run.
     """
 
-    @functools.wraps(stock)
-    def run(self: asyncio.AbstractEventLoop, *args: Any) -> Any:
-        try:
-            running = state.running_loop()
-            if running is self and is_wanted(self):
-                engine_for(self, f"{stock.__name__}()")  # which says why it cannot be
-            if running is None or running is self:
-                return stock(self, *args)
-            with aside(running, self):
-                return stock(self, *args)
-        except BaseException as error:
-            error.__traceback__ = users_frames(error.__traceback__)
-            raise
+    def run(run_loop: Callable[..., Any], self: asyncio.AbstractEventLoop, *args: Any) -> Any:
+        if state.running_loop() is self and is_wanted(self):
+            engine_for(self, f"{name}()")  # which says why it cannot be
+        return _run_aside(run_loop, self, *args)
 
-    return run
+    return MethodLayer(kind, name, run)
+
+
+def _run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any) -> Any:
+    running = state.running_loop()
+    if running is None or running is loop:
+        return run_loop(*args)
+    with aside(running, loop):
+        return run_loop(*args)
 
 
 def users_place() -> tuple[str, int]:

@@ -23,6 +23,8 @@ from loopnb.nesting import scope
 if TYPE_CHECKING:
     from types import FunctionType, ModuleType
 
+    from loopnb.internals.layers import MethodLayer
+
 #: In whose name nested runs are wanted where one of those packages has asked for them.
 WHO = "nest_asyncio"
 
@@ -32,7 +34,7 @@ _ANYIOS_ASYNCIO = "anyio._backends._asyncio"
 _UVLOOP = "uvloop"
 
 _patches: dict[str, CodePatch] = {}
-_methods: list[Patch] = []  # of uvloop's loops, and of anyio's test runner
+_methods: list[Patch | MethodLayer] = []  # of uvloop's loops, and of anyio's test runner
 _undone: list[Patch] = []
 _applied: dict[Applied, None] = {}
 
@@ -119,9 +121,9 @@ def _patch_uvloop(module: ModuleType) -> None:
 
     _patch(module, module.run, _uvloop_run_instead)
     for name in ("run_until_complete", "run_forever"):
-        patch = Patch(module.Loop, name, entry_points.aside_for(getattr(module.Loop, name)))
-        patch.install()
-        _methods.append(patch)
+        layer = entry_points.layer_aside(module.Loop, name)
+        layer.install()
+        _methods.append(layer)
 
 
 def _patch_anyios_tests(module: ModuleType) -> None:

@@ -11,11 +11,12 @@ import asyncio
 import asyncio.base_events
 import importlib
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import ready_queue, running_loop
 from loopnb.internals.loop_health import current_policy
-from loopnb.internals.patching import Difference, Patch
+from loopnb.internals.patching import Difference, Patch, PatchSet
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -44,7 +45,11 @@ class Reentrant:
         self.package = package_name()
         self._loop = loop
         self._changes: Difference | None = None
-        self._guard = Patch(loop, "run_until_complete", self._run_until_complete)
+        self._guard = PatchSet(
+            Patch(loop, "run_until_complete", self._run_until_complete),
+            # The package's own knows nothing of who guards the loop, and no `stop()` would end it.
+            Patch(loop, "run_forever", partial(_run_forever, loop)),
+        )
 
     def install(self) -> None:
         """Apply the package, and note what it changes.
@@ -103,6 +108,10 @@ def _owners(package: ModuleType, loop: asyncio.AbstractEventLoop) -> list[Any]:
     if tornado is not None:
         owners.append(tornado)
     return owners
+
+
+def _run_forever(loop: Any) -> None:
+    asyncio.base_events.BaseEventLoop.run_forever(loop)
 
 
 def _nothing() -> None: ...

@@ -1,0 +1,110 @@
+"""Functions that stand before the methods of a class: any number, put in and taken out in any order."""
+
+from __future__ import annotations
+
+import functools
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from loopnb.internals.asyncio_state import without_any_frames_of
+from loopnb.internals.patching import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: attributes of other classes cannot be set
+
+
+class MethodLayer:
+    """A function that stands before a method, for one instance or for all.
+
+    For one instance, an attribute of the instance would do. But those that CPython 3.11 to 3.13 keep for
+    the instances of a class have room for two or three more than an event loop has; beyond that all of
+    them are looked up in a dictionary, and every step of a task takes 1.08x (see `make bench`).
+
+    It goes on the class that defines the method, so that those for one class and for its subclasses
+    meet. What such a method raises has no frames of this package.
+
+    Args:
+        kind: The class that has the method.
+        name: Of the method.
+        around: Called in its place, with what does the rest, the instance and the arguments.
+        only: The one instance that is meant, which *around* is not told then; None for all.
+    """
+
+    def __init__(self, kind: type, name: str, around: Callable[..., Any], only: Any = None) -> None:
+        self.around = around
+        self.only = None if only is None else ref(only)
+        self._owner = _owner_of(kind, name)
+        self._name = name
+        self._method: _LayeredMethod | None = None
+
+    def install(self) -> None:
+        """Stand before the method, and before all that do so already. Does nothing a second time."""
+        if self._method is None:
+            self._method = _LayeredMethod.of(self._owner, self._name)
+            self._method.layers = (*self._method.layers, self)
+
+    def restore(self) -> bool:
+        """Step aside; the last one puts the method back.
+
+        Returns:
+            False if it cannot, since somebody else has patched the method meanwhile.
+        """
+        method, self._method = self._method, None
+        if method is None:
+            return True
+        method.layers = tuple(layer for layer in method.layers if layer is not self)
+        return bool(method.layers) or method.patch.restore()
+
+
+class _LayeredMethod:
+    """A method with all that stands before it, the last one outermost."""
+
+    def __init__(self, owner: type, name: str) -> None:
+        self.layers: tuple[MethodLayer, ...] = ()
+        self.patch = Patch(owner, name, self._make(owner, name))
+        self.patch.install()
+
+    @classmethod
+    def of(cls, owner: type, name: str) -> _LayeredMethod:
+        """Return that of *name*, put in now if it is not there or somebody has patched over it."""
+        found = _layered.get((owner, name))
+        if found is None or vars(owner).get(name) is not found.patch.replacement:
+            found = _layered[owner, name] = cls(owner, name)
+        return found
+
+    def _make(self, owner: type, name: str) -> Callable[..., Any]:
+        stock = vars(owner).get(name)
+
+        def method(instance: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                call = getattr(super(owner, instance), name) if stock is None else partial(stock, instance)
+                for layer in self.layers:
+                    if layer.only is None:
+                        call = partial(layer.around, call, instance)
+                    elif layer.only() is instance:
+                        call = partial(layer.around, call)
+                return call(*args, **kwargs)
+            except BaseException as error:
+                error.__traceback__ = without_any_frames_of(error.__traceback__, _is_ours)
+                raise
+
+        # It goes for the stock one in signatures and help. But not its module: that tells nest_asyncio's own.
+        told = [one for one in functools.WRAPPER_ASSIGNMENTS if one != "__module__"]
+        return functools.update_wrapper(method, getattr(owner, name), told)
+
+
+_layered: dict[tuple[type, str], _LayeredMethod] = {}
+
+
+def _owner_of(kind: type, name: str) -> type:
+    owner = next(one for one in kind.__mro__ if name in vars(one))
+    return owner if owner.__flags__ & _HEAP_TYPE else kind
+
+
+def _is_ours(filename: str) -> bool:
+    return filename.startswith(_PACKAGE)
