@@ -87,12 +87,16 @@ class Failures:
 
     def after_cell(self) -> None:
         """Look at what the cell that has just ended left."""
+        have_failed = False
         for task in self._known():
-            if not task.done() and not hasattr(task, "is_watched"):
+            if task.done():
+                have_failed = have_failed or self._is_to_report(task)
+            elif not hasattr(task, "is_watched"):
                 task.is_watched = True
                 task.add_done_callback(self._ended, context=self._context)
         self._flush()
-        self._settle_later()
+        if have_failed:  # a timer that is not needed would be looked at in each pass
+            self._settle_later()
 
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it."""
@@ -153,7 +157,7 @@ class Failures:
         if self._is_executing(None):
             return  # the end of that cell comes back here
         for task in self._known():
-            if self._has_failed(task) and not self._is_ignored(task) and not self._is_shown(task):
+            if self._is_to_report(task):
                 self._due.append(ended(task))
                 task.exception()  # retrieved: asyncio would report it where it is collected
         self._flush()
@@ -181,6 +185,9 @@ class Failures:
         for task in known_tasks(self._loop):
             if has_origin(task):
                 yield task
+
+    def _is_to_report(self, task: TrackedTask) -> bool:
+        return self._has_failed(task) and not self._is_ignored(task) and not self._is_shown(task)
 
     def _has_failed(self, task: asyncio.Task[Any]) -> bool:
         # KeyboardInterrupt and SystemExit went through the loop: everybody has seen them.
