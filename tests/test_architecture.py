@@ -22,8 +22,8 @@ LONGER: dict[str, int] = {
     # The mechanism, from the wish to the last signal handler, is to be read in one place.
     "loopnb/nesting/handoff.py": 415,
     # One closure, since it runs for each spawn and every further call is 1.5 % of one.
-    "loopnb/internals/spawning.py:make_tracked": 37,
-    "loopnb/internals/spawning.py:tracking_factory": 44,
+    "loopnb/internals/spawning.py:make_tracked": 48,
+    "loopnb/internals/spawning.py:tracking_factory": 58,
 }
 
 TOP_LEVEL = {

@@ -15,12 +15,12 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import current_task
-from loopnb.internals.tasks import Run, TrackedTask, runner_tasks
+from loopnb.internals.tasks import Run, TrackedTask, open_runners, runner_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import ContextVar
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from loopnb.internals.tasks import Origin
     from loopnb.records import CellRef
@@ -106,43 +106,57 @@ def tracking_factory(
             factory, made here as well. It saves a call per spawn, and does as the method where they do not.
     """
     hidden, get_frame, get_cell, get_spawned = _HIDDEN_GLOBALS, sys._getframe, cell.get, runner_tasks.get
-    current, gather, sites = current_task, asyncio.gather.__code__, _sites
+    current, gather, sites, runners = current_task, asyncio.gather.__code__, _sites, open_runners
     near, far, furthest = (2, 3, 4) if factory is None else (1, 2, 3)
+    latest_code: CodeType | None = None
+    latest_gathering: CodeType | None = None
+    latest_instruction = 0
 
     def make_tracked(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal latest_code, latest_instruction, latest_gathering
         if factory is not None and (loop._task_factory is not factory or loop._closed):
             return _stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # private
         task = TrackedTask(coro, loop=loop, **options) if options else TrackedTask(coro, loop=loop)
-        is_main = False
         try:
             frame = get_frame(far)
         except ValueError:  # called at the bottom of a stack
             frame = get_frame(near)
-        code = frame.f_code
+        code, instruction = frame.f_code, frame.f_lasti
         if code is gather:
             frame = get_frame(furthest)
             code, instruction = frame.f_code, frame.f_lasti
-            is_known = id(frame.f_globals) not in hidden
+            is_known = code is latest_gathering
+            if not is_known and id(frame.f_globals) not in hidden:
+                is_known, latest_gathering = True, code
+        elif code is latest_code and instruction == latest_instruction:
+            is_known = True  # the same line again: most spawns by far
         else:
-            instruction = frame.f_lasti
             is_known = (id(code), instruction) in sites
-        if not is_known:
-            frame, is_main = _find_site(get_frame(near))
-            code, instruction = frame.f_code, frame.f_lasti
+            if is_known:
+                latest_code, latest_instruction = code, instruction
         parent: Any = current(loop)
-        number = next_number()
-        above = within = None
-        if parent is not None:
+        if parent is None:
+            above = within = None
+        else:
             try:
-                above, within = parent.number, parent.run
+                above = parent.number
+                within = parent.run
             except AttributeError:
                 above = None  # not made here: an interrupt in there would show this error, too
             if above is None:
                 above, within = origin_of(parent).number, None
-        task.number, task.spawned_at, task.cell = number, clock(), get_cell()
-        task.code, task.instruction, task.parent = code, instruction, above
-        task.run = Run(number, task, code, instruction) if is_main else within
-        if (spawned := get_spawned()) is not None:
+        # One by one, since tuples would be turned over on the stack.
+        task.number = next_number()
+        task.spawned_at = clock()
+        task.cell = get_cell()
+        task.parent = above
+        if is_known:
+            task.code = code
+            task.instruction = instruction
+            task.run = within
+        else:
+            _locate(task, get_frame(near), within)
+        if runners and (spawned := get_spawned()) is not None:
             spawned.add(task)
         if _NEEDS_OWN_REFS:
             _refer_to(task)
@@ -162,11 +176,13 @@ _sites: set[tuple[int, int]] = set()
 _MOST_SITES = 4096
 
 
-def _find_site(frame: FrameType) -> tuple[FrameType, bool]:
-    """Return the innermost frame that is neither asyncio's nor ours; say whether it calls `asyncio.run`.
+def _locate(task: TrackedTask, frame: FrameType, within: Run | None) -> None:
+    """Note the innermost frame that is neither asyncio's nor ours as the place where *task* was spawned.
 
     Args:
+        task: The task.
         frame: Of whoever called the loop's `create_task`.
+        within: The nested `asyncio.run()` that goes on there; if the frame calls that, a new one is noted.
     """
     is_run, depth = False, 0
     while id(frame.f_globals) in _HIDDEN_GLOBALS and frame.f_back is not None:
@@ -180,4 +196,5 @@ def _find_site(frame: FrameType) -> tuple[FrameType, bool]:
     else:
         # A call that sometimes goes through asyncio and sometimes to the loop itself.
         _sites.discard((id(frame.f_code), frame.f_lasti))
-    return frame, is_run
+    task.code, task.instruction = frame.f_code, frame.f_lasti
+    task.run = Run(task.number, task, frame.f_code, frame.f_lasti) if is_run else within

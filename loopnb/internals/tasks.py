@@ -169,6 +169,7 @@ class TrackedTask(LoopTask):
     instruction: int
     parent: int | None
     run: Run | None
+    _coro: Any  # of asyncio's: sooner than by `get_coro()`
 
     @property
     def origin(self) -> Origin:
@@ -191,7 +192,7 @@ class TrackedTask(LoopTask):
             try:
                 keep((
                     self.number, self.spawned_at, self.cell, self.code, self.instruction, self.parent,
-                    self.run, self.get_coro(), self.get_name(), state,
+                    self.run, self._coro, self.get_name(), state,
                 ))  # fmt: skip
             except AttributeError:
                 return  # its spawn was interrupted
@@ -236,12 +237,13 @@ def _end_badly(task: TrackedTask) -> None:
 
 #: The tasks spawned below an `asyncio.Runner` that runs nested: what its `close()` has to end.
 runner_tasks: ContextVar[WeakSet[asyncio.Task[Any]] | None] = ContextVar("runner_tasks", default=None)
+#: One entry for each such runner until it is closed: while there is none, nobody need ask its Context.
+open_runners: list[object] = []
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
     """Make tasks that hear of a cancel while they are parked. A task factory."""
     task = LoopTask(coro, loop=loop, **options)
-    spawned = runner_tasks.get()
-    if spawned is not None:
+    if open_runners and (spawned := runner_tasks.get()) is not None:
         spawned.add(task)
     return task

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from loopnb.internals import runners
-from loopnb.internals.tasks import runner_tasks
+from loopnb.internals.tasks import open_runners, runner_tasks
 from loopnb.nesting.debugging import DebugRequests
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class _Nested:
         self.handler_before = loop.get_exception_handler()
         request = object()
         debug_requests.begin(request, loop, runners.debug_of(runner))
-        self.end_debug = weakref.finalize(runner, debug_requests.end, request, loop)
+        open_runners.append(request)
+        self.end = weakref.finalize(runner, _end, request, loop)
 
     def take_handler_off(self, later: list[_Nested]) -> None:
         """Put back the exception handler from before; runners may end in any order."""
@@ -51,6 +52,11 @@ class _Nested:
             self.loop.set_exception_handler(self.handler_before)
         if following is not None:
             following.handler_before = self.handler_before
+
+
+def _end(request: object, loop: asyncio.AbstractEventLoop) -> None:
+    open_runners.remove(request)
+    debug_requests.end(request, loop)
 
 
 _open: WeakKeyDictionary[asyncio.Runner, _Nested] = WeakKeyDictionary()
@@ -134,14 +140,14 @@ def close(runner: asyncio.Runner) -> None:
             _report_failures(nested.loop, left)
     finally:
         nested.take_handler_off(every[every.index(nested) + 1 :])
-        nested.end_debug()
+        nested.end()
         runners.finish(runner)
 
 
 def forget_all() -> None:
     """Close all of them, but for their tasks: the stock `close` would end the loop's."""
     for runner in list(_open):
-        _open.pop(runner).end_debug()
+        _open.pop(runner).end()
         runners.finish(runner)
 
 

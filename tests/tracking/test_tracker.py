@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,6 +115,28 @@ def test_the_spawn_site_is_the_users_line(track: Callable[..., Any], spawn: str)
         return {tracker.record_ended(one).spawn_site.partition(":")[0] for one in tracker.ended()}
 
     assert track(main) == {"test_tracker.py"}
+
+
+def test_sites_are_told_apart_however_they_take_turns(track: Callable[..., Any]) -> None:
+    async def main(tracker: Tracker) -> list[list[int]]:
+        loop = asyncio.get_running_loop()
+        began = line_here()
+        lines = []
+        for _ in range(3):
+            tasks = [asyncio.create_task(nothing()) for _ in range(3)]
+            tasks.append(loop.create_task(nothing()))
+            tasks.append(asyncio.create_task(nothing()))
+            await asyncio.gather(nothing(), nothing())
+            await asyncio.gather(nothing(), *tasks)
+            records = [tracker.record_ended(one) for one in tracker.ended()[-8:]]
+            lines.append([int(record.spawn_site.rpartition(":")[2]) - began for record in records])
+        return lines
+
+    assert track(main) == [[3, 3, 3, 4, 5, 6, 6, 7]] * 3
+
+
+def line_here() -> int:
+    return sys._getframe(1).f_lineno
 
 
 def test_a_task_knows_its_cell_and_its_parent(track: Callable[..., Any]) -> None:
