@@ -19,8 +19,6 @@ MAX_FUNCTION_LINES = 30
 
 # `path: lines` or `path:function: lines`, each with the reason why it is better whole.
 LONGER: dict[str, int] = {
-    # The mechanism, from the wish to the last signal handler, is to be read in one place.
-    "loopnb/nesting/handoff.py": 415,
     # One closure, since it runs for each spawn and every further call is 1.5 % of one.
     "loopnb/internals/spawning.py:make_tracked": 48,
     "loopnb/internals/spawning.py:tracking_factory": 58,

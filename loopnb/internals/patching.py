@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import types
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 _ABSENT: Final = object()
 
@@ -110,6 +113,41 @@ def _copy_of(function: types.FunctionType) -> types.FunctionType:
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
+
+
+class TaskFactoryPatch:
+    """The task factory of a loop, unless it has one of somebody else's.
+
+    Args:
+        loop: The loop. All calls in its thread.
+        factory: What it shall have.
+        over: A factory that may be replaced.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, factory: Any, over: Any = None) -> None:
+        self.installed = False
+        self._loop = loop
+        self._factory = factory
+        self._over = over
+        self._original: Any = None
+
+    def install(self) -> None:
+        """Set it, unless it is set or another one than *over* is."""
+        original = self._loop.get_task_factory()
+        if not self.installed and (original is None or original is self._over):
+            self._original = original
+            self._loop.set_task_factory(self._factory)
+            self.installed = True
+
+    def restore(self) -> bool:
+        """Set the one from before; False if somebody has set another one since, which stays."""
+        if not self.installed:
+            return True
+        self.installed = False
+        if self._loop.get_task_factory() is not self._factory:
+            return False
+        self._loop.set_task_factory(self._original)
+        return True
 
 
 class Revertible(Protocol):

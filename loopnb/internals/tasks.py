@@ -7,6 +7,7 @@ import logging
 import os
 from collections import deque
 from contextvars import ContextVar
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard
 from weakref import ref
 
@@ -153,6 +154,9 @@ class LoopTask(asyncio.Task[Any]):
             super().set_name(value)
 
 
+_origin_of = attrgetter(*Origin._fields[:-1])
+
+
 class TrackedTask(LoopTask):
     """A task of a tracked loop: it tells when it is gone. The engine alone makes do without.
 
@@ -160,7 +164,7 @@ class TrackedTask(LoopTask):
     the garbage collector run more often.
     """
 
-    __slots__ = ("cell", "code", "instruction", "number", "parent", "run", "spawned_at")
+    __slots__ = Origin._fields[:-1]
 
     number: int
     spawned_at: float
@@ -174,16 +178,7 @@ class TrackedTask(LoopTask):
     @property
     def origin(self) -> Origin:
         """Where it came from."""
-        return Origin(
-            self.number,
-            self.spawned_at,
-            self.cell,
-            self.code,
-            self.instruction,
-            self.parent,
-            self.run,
-            self.get_coro(),
-        )
+        return Origin(*_origin_of(self), self.get_coro())
 
     def __del__(self) -> None:
         # All that tracking costs at a task's end. A done-callback would cost ten times as much.

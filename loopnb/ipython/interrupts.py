@@ -21,6 +21,7 @@ from loopnb.internals.kernel import is_asking
 from loopnb.internals.task_state import waited_future
 from loopnb.loop.ending import cancel_sparing, end_with
 from loopnb.nesting.entry_points import without_loops_frames
+from loopnb.nesting.foreground import Foreground
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,11 +78,13 @@ class Interrupts:
 
     def prepare(self, engine: Handoff) -> None:
         """Have *engine* tell of the cells that it parks, and ask how to end what they wait for."""
-        engine.is_foreground = self._is_cells
-        engine.foreground_changed = self.foreground_changed
-        engine.cancel = self.cancel_what_is_the_cells
-        engine.finish = self.finish
-        engine.take_fatal = self.take_fatal
+        engine.foreground = Foreground(
+            is_meant=self._is_cells,
+            changed=self.foreground_changed,
+            cancel=self.cancel_what_is_the_cells,
+            finish=self.finish,
+            take_fatal=self.take_fatal,
+        )
 
     def foreground_changed(self, change: int) -> None:
         """Count the parked stacks of cells; the handler stands while there is one.

@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Any
 from loopnb.errors import NestingError
 from loopnb.internals import asyncio_state as state
 from loopnb.internals.greenlets import GreenletExit, getcurrent, greenlet
-from loopnb.internals.patching import Patch
+from loopnb.internals.patching import Patch, PatchSet, TaskFactoryPatch
 from loopnb.internals.places import clear_of_nesting, why_not_here
 from loopnb.internals.tasks import make_task
 from loopnb.nesting.absence import Absences
@@ -59,7 +59,8 @@ from loopnb.nesting.waits import Wait
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+
+    from loopnb.nesting.foreground import Foreground
 
 _log = logging.getLogger("loopnb")
 
@@ -83,29 +84,20 @@ class Handoff:
         is_pinned: Stay installed between runs of the loop, until `remove`.
         lot: The waits, and what may end them.
         waits: The waits whose stacks are parked, oldest first.
-        is_foreground: Says whether a task is the one that a user is waiting for.
-        foreground_changed: Called with +1 when a foreground stack parks, -1 when it is resumed.
-        cancel: How an interrupt cancels what a foreground stack waits for.
-        finish: How a second one ends what has swallowed that; False if it cannot.
-        take_fatal: Takes what came out of a pass for a cell that awaits; False if none does.
+        foreground: Knows the stacks that a user is waiting for; None while nobody tells.
         is_closing: Let no stack be parked: the loop is about to be closed.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.is_pinned = False
-        self.is_foreground: Callable[[asyncio.Task[Any]], bool] | None = None
-        self.foreground_changed: Callable[[int], None] = lambda _change: None
-        self.cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
-        self.finish: Callable[[asyncio.Future[Any]], bool] = lambda _future: False
-        self.take_fatal: Callable[[BaseException], bool] = lambda _error: False
+        self.foreground: Foreground | None = None
         self.lot = ParkingLot(loop)
         self.waits = self.lot.waits
         self.is_removed = False
         self.is_closing = False
         self._stock_pass = state.stock_run_once.__get__(loop)
-        self._patch = Patch(loop, "_run_once", self.run_once)
-        self._set_factory = False
+        self._patches = PatchSet(Patch(loop, "_run_once", self.run_once), TaskFactoryPatch(loop, make_task))
         self._thread_id: int | None = None
         self._owner: greenlet | None = None
         self._owner_error: BaseException | None = None
@@ -125,10 +117,7 @@ class Handoff:
             self._first_pass.begin()
             self._thread_id = threading.get_ident()
         self.is_removed = False
-        self._patch.install()
-        if self.loop.get_task_factory() is None:
-            self._set_factory = True
-            self.loop.set_task_factory(make_task)
+        self._patches.install()
 
     def remove(self) -> None:
         """Give the loop back: at once, or when the last parked stack has been resumed."""
@@ -143,11 +132,8 @@ class Handoff:
             self._uninstall()  # the driver that runs then gives the loop back to its owner, in `_settle`
 
     def _uninstall(self) -> None:
-        self._patch.restore()
+        self._patches.restore()
         self._absences.parked_time.restore()
-        if self._set_factory and self.loop.get_task_factory() is make_task:
-            self.loop.set_task_factory(None)
-        self._set_factory = False
         if self._owner is None:
             self._drop_drivers()
 
@@ -155,9 +141,8 @@ class Handoff:
         # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
         # by dropping references: `throw()` would land in the parent.
         self._batch = object()
-        self._turning = self._handed_to = None
+        self._turning = self._handed_to = self._spawner = None
         self._idle.clear()
-        self._spawner = None
 
     # -- the waiting side ---------------------------------------------------------------------
 
@@ -184,16 +169,17 @@ class Handoff:
         if self.is_removed or self.is_closing:
             raise refusal(is_removed=self.is_removed, is_closing=self.is_closing)
         wait = Wait(self.lot.ready, future, state.current_task(self.loop), owned)
-        if wait.task is None or self.is_foreground is None or not self.is_foreground(wait.task):
+        foreground = self.foreground
+        if wait.task is None or foreground is None or not foreground.is_meant(wait.task):
             self._park(wait)
         else:
             wait.is_foreground = True
             # First and last: in between no interrupt is raised in here, where it would break the order.
-            self.foreground_changed(+1)
+            foreground.changed(+1)
             try:
                 self._park(wait)
             finally:
-                self.foreground_changed(-1)
+                foreground.changed(-1)
         if wait.ends_otherwise:
             wait.raise_ending()
 
@@ -221,8 +207,7 @@ class Handoff:
         if wait.owed:
             self._first_pass.repay(wait.owed)
         if wait.task is None:
-            # A signal handler may have interrupted select, which goes on waiting for what
-            # was the next event when it began.
+            # Interrupted by a signal handler, select goes on for what was the next event when it began.
             state.wake(self.loop)
         if self.is_removed and not self.waits:
             self._uninstall()
@@ -403,7 +388,7 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
-        if self.lot.take_fatal(error) or self.take_fatal(error):
+        if self.lot.take_fatal(error) or (self.foreground and self.foreground.take_fatal(error)):
             return
         if self._owner is not None:
             self._owner_error = error
@@ -412,4 +397,4 @@ class Handoff:
 
     def interrupt(self) -> bool:
         """Interrupt the newest wait of a cell, see `ParkingLot.interrupt`. Call it in a handle."""
-        return self.lot.interrupt(self.cancel, self.finish)
+        return self.foreground is not None and self.lot.interrupt(self.foreground)

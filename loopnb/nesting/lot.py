@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from greenlet import greenlet
 
+    from loopnb.nesting.foreground import Foreground
     from loopnb.nesting.waits import Wait
 
 #: How far into the ready queue a nested run looks for the user's callbacks before it takes the long way.
@@ -162,11 +163,7 @@ class ParkingLot:
         """Return the newest wait of a cell."""
         return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
 
-    def interrupt(
-        self,
-        cancel: Callable[[asyncio.Future[Any]], object],
-        finish: Callable[[asyncio.Future[Any]], bool],
-    ) -> bool:
+    def interrupt(self, foreground: Foreground) -> bool:
         """Interrupt the newest wait of a cell, see `Wait.interrupt`.
 
         Returns:
@@ -174,7 +171,7 @@ class ParkingLot:
         """
         wait = self.newest_foreground()
         if wait is not None:
-            wait.interrupt(cancel, finish)
+            wait.interrupt(foreground)
         return wait is not None
 
     def end_all(self, end: Callable[[Wait], object], must_end: Callable[[Wait], bool]) -> bool:

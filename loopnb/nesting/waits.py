@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from greenlet import greenlet
 
     from loopnb.internals.contexts import LeftBelow
+    from loopnb.nesting.foreground import Foreground
 
 
 class Wait:
@@ -94,23 +95,17 @@ class Wait:
             self._is_cancelled = self.ends_otherwise = True
             self._cancel_message = message
 
-    def interrupt(
-        self,
-        cancel: Callable[[asyncio.Future[Any]], object],
-        finish: Callable[[asyncio.Future[Any]], bool],
-    ) -> None:
+    def interrupt(self, foreground: Foreground) -> None:
         """Make the wait end in KeyboardInterrupt.
 
-        Args:
-            cancel: Cancels what is waited for; the first time.
-            finish: Ends what has swallowed that, and says whether it could; the second time.
-                If not, and the third time, only the wait ends.
+        What is waited for is cancelled the first time, and what has swallowed that is finished the
+        second time. If it cannot be, and the third time, only the wait ends.
         """
         is_pending = self.is_owned and not self.future.done()
         if is_pending and not self._is_interrupted:
             self._is_interrupted = self.ends_otherwise = True
-            cancel(self.future)
-        elif is_pending and not self._is_finished and finish(self.future):
+            foreground.cancel(self.future)
+        elif is_pending and not self._is_finished and foreground.finish(self.future):
             self._is_finished = True
         else:
             self.end(KeyboardInterrupt())

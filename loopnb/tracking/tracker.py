@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from loopnb.errors import TaskNotFoundError
-from loopnb.internals.patching import Patch, PatchSet
+from loopnb.internals.patching import Patch, TaskFactoryPatch
 from loopnb.internals.spawning import can_stand_in, known_tasks, tracking_factory
 from loopnb.internals.task_state import waited_future
 from loopnb.internals.tasks import Origin, has_origin, make_task
@@ -88,7 +88,6 @@ class Tracker:
         ledger = _ledgers.setdefault(loop, _Ledger())
         self._numbers = ledger.numbers
         self._untracked = ledger.untracked
-        self._previous_factory: Any = None
         make_factory = partial(
             tracking_factory,
             next_number=self._numbers.__next__,
@@ -96,27 +95,25 @@ class Tracker:
             cell=provenance.current_cell,
             origin_of=self.origin_of,
         )
-        self.make_task = make_factory()
-        self._patches = PatchSet()
+        factory = make_factory()
+        self._factory = TaskFactoryPatch(loop, factory, over=make_task)
+        self._create_task: Patch | None = None
         if can_stand_in(loop):
-            create_task = MethodType(make_factory(factory=self.make_task), loop)
-            self._patches = PatchSet(Patch(loop, "create_task", create_task))
+            self._create_task = Patch(loop, "create_task", MethodType(make_factory(factory=factory), loop))
 
     def install(self) -> None:
         """Track tasks from now on, unless the loop has a task factory of somebody else's."""
         self.history.start()
-        factory = self._loop.get_task_factory()
-        if factory is None or factory is make_task:
-            self._previous_factory = factory
-            self._loop.set_task_factory(self.make_task)
-            self._patches.install()
+        self._factory.install()
+        if self._factory.installed and self._create_task is not None:
+            self._create_task.install()
 
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
         self.history.stop()
-        self._patches.restore()
-        if self._loop.get_task_factory() is self.make_task:
-            self._loop.set_task_factory(self._previous_factory)
+        if self._create_task is not None:
+            self._create_task.restore()
+        self._factory.restore()
 
     def relocate(self, task: asyncio.Task[Any], code: CodeType) -> None:
         """Say that *task* was spawned by the first line of *code*, not by whoever called us for it."""

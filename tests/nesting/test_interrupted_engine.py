@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import dis
+import signal
 import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -316,3 +319,26 @@ def test_what_a_signal_handler_raises_while_drivers_are_thrown_away_reaches_the_
             sys.settrace(before)
         assert raised
         assert runner.run(nested_runs(lambda *_: None)) == [1, 2, 3]
+
+
+def test_a_signal_that_comes_while_a_stack_is_freed_leaves_no_loop_set_as_running() -> None:
+    """That takes long, in C, where none is handled; on 3.13 the next place was the loop's clean-up."""
+    interrupt = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("PyErr_SetInterrupt", ctypes.pythonapi))
+    freed: list[object] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.run_until_complete(seven())
+        freed.append(weakref.ref(greenlet.getcurrent(), interrupt))
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    runner = asyncio.Runner()
+    loop = runner.get_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(main())
+        assert not loop.is_running()
+        assert loop.run_until_complete(nests(1, 0)) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+        runner.close()

@@ -16,6 +16,7 @@ import pytest
 
 from loopnb import nesting
 from loopnb.errors import NestingError
+from loopnb.nesting.foreground import Foreground
 
 ROOT = Path(__file__).parents[2]
 pinned = pytest.mark.parametrize("was_applied_before", [True, False])
@@ -163,9 +164,8 @@ def test_a_fatal_exception_reaches_the_newest_waiting_cell() -> None:
         engine = engine_of(loop)
         assert engine is not None
         task = loop.create_task(cell())
-        engine.is_foreground = lambda candidate: candidate is task
         changes: list[int] = []
-        engine.foreground_changed = changes.append
+        engine.foreground = Foreground(lambda candidate: candidate is task, changed=changes.append)
         loop.call_later(0.01, sys.exit, 3)
         result = await task
         assert changes == [+1, -1]
@@ -191,7 +191,7 @@ def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
         assert engine is not None
         assert not engine.interrupt()
         cell, bystander = loop.create_task(nests(10)), loop.create_task(nests(0.05))
-        engine.is_foreground = lambda candidate: candidate is cell
+        engine.foreground = Foreground(lambda candidate: candidate is cell)
         await asyncio.sleep(0.01)
         assert engine.interrupt()
         return await asyncio.gather(cell, bystander)
