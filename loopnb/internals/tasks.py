@@ -178,7 +178,7 @@ class TrackedTask(LoopTask):
     @property
     def origin(self) -> Origin:
         """Where it came from."""
-        return Origin(*_origin_of(self), self.get_coro())
+        return Origin._make((*_origin_of(self), self.get_coro()))
 
     def __del__(self) -> None:
         # All that tracking costs at a task's end. A done-callback would cost ten times as much.
