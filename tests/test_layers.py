@@ -116,6 +116,22 @@ def test_somebody_elses_patch_on_top_stays_and_later_layers_work() -> None:
         Base.greet = STOCK  # type: ignore[method-assign]
 
 
+def test_layers_above_and_below_somebody_elses_patch_come_off_apart() -> None:
+    lower, upper = MethodLayer(Base, "greet", adding("a")), MethodLayer(Base, "greet", adding("b"))
+    lower.install()
+    below = vars(Base)["greet"]
+    theirs = Base.greet = lambda self, *args, **options: f"theirs({below(self, *args, **options)})"  # type: ignore[method-assign]
+    try:
+        upper.install()
+        assert Base().greet("us") == "b(theirs(a(hello us)))"
+        assert not lower.restore()
+        assert Base().greet("us") == "b(theirs(hello us))"
+        assert upper.restore()
+        assert vars(Base)["greet"] is theirs
+    finally:
+        Base.greet = STOCK  # type: ignore[method-assign]
+
+
 def test_a_method_of_a_class_in_c_is_reached_by_way_of_the_subclass() -> None:
     class Numbers(list[int]):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -44,9 +45,10 @@ class MethodLayer:
 
     def install(self) -> None:
         """Stand before the method, and before all that do so already. Does nothing a second time."""
-        if self._method is None:
-            self._method = _LayeredMethod.of(self._owner, self._name)
-            self._method.layers = (*self._method.layers, self)
+        with _changing:
+            if self._method is None:
+                self._method = _LayeredMethod.of(self._owner, self._name)
+                self._method.layers = (*self._method.layers, self)
 
     def restore(self) -> bool:
         """Step aside; the last one puts the method back.
@@ -54,11 +56,12 @@ class MethodLayer:
         Returns:
             False if it cannot, since somebody else has patched the method meanwhile.
         """
-        method, self._method = self._method, None
-        if method is None:
-            return True
-        method.layers = tuple(layer for layer in method.layers if layer is not self)
-        return bool(method.layers) or method.patch.restore()
+        with _changing:
+            method, self._method = self._method, None
+            if method is None:
+                return True
+            method.layers = tuple(layer for layer in method.layers if layer is not self)
+            return bool(method.layers) or method.put_back()
 
 
 class _LayeredMethod:
@@ -76,6 +79,13 @@ class _LayeredMethod:
         if found is None or vars(owner).get(name) is not found.patch.replacement:
             found = _layered[owner, name] = cls(owner, name)
         return found
+
+    def put_back(self) -> bool:
+        """Put the method back; False if somebody has patched over ours, which does nothing from now on."""
+        key = self.patch.owner, self.patch.name
+        if _layered.get(key) is self:
+            del _layered[key]
+        return self.patch.restore()
 
     def _make(self, owner: type, name: str) -> Callable[..., Any]:
         stock = vars(owner).get(name)
@@ -99,6 +109,7 @@ class _LayeredMethod:
 
 
 _layered: dict[tuple[type, str], _LayeredMethod] = {}
+_changing = threading.Lock()
 
 
 def _owner_of(kind: type, name: str) -> type:

@@ -120,7 +120,7 @@ class LoopGuard:
 
         One added by a cell itself stays, but for SIGINT's: that would eat later interrupts.
         """
-        if sig == signal.SIGTERM and callback == self._loop.stop:
+        if sig == signal.SIGTERM and _is_stop_of(self._loop, callback):
             callback, args = self._end_kernel, ()
         before = signal.getsignal(sig)
         add(sig, callback, *args)
@@ -161,3 +161,8 @@ class LoopGuard:
             stop_loop()
         else:
             self._winding_down.add_done_callback(lambda _task: stop_loop())
+
+
+def _is_stop_of(loop: asyncio.AbstractEventLoop, callback: object) -> bool:
+    # By name: bound before the guard came, it is another method.
+    return getattr(callback, "__self__", None) is loop and getattr(callback, "__name__", "") == "stop"

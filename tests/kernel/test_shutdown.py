@@ -118,6 +118,10 @@ ENDS: dict[str, tuple[str, Callable[[KernelDriver], Any]]] = {
         "",
         lambda kernel: kernel.start(f"{ON_SIGTERM}os.kill(os.getpid(), signal.SIGTERM)"),
     ),
+    "SIGTERM, with a stop() bound before the guard came": (
+        ON_SIGTERM.replace("loop.stop", "type(loop).stop.__wrapped__.__get__(loop)") + AWAITS,
+        lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
+    ),
 }
 
 
