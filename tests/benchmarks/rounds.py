@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Findings = dict[str, dict[str, list[Found]]]
 
 ROOT = Path(__file__).parent.parent.parent
-_HANGS_AFTER_S = 5.0
 _WARM_UP = 2
 
 
@@ -105,7 +104,7 @@ def _ask(tool: Tool, probe: Probe) -> Found:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=_HANGS_AFTER_S,
+            timeout=probe.limit_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
