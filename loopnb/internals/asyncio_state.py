@@ -157,7 +157,8 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
             if ran_dry(error):
                 return
             raise
-        if ready or lot.is_newest_done() or loop._stopping or unaware or engine.is_removed:
+        is_done = lot.is_newest_done  # not called as a method, which CPython 3.11 would look for each time
+        if ready or is_done() or loop._stopping or unaware or engine.is_removed:
             return
 
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 # Public C API without a Python name; checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
 _exit_context = ctypes.pythonapi.PyContext_Exit
 _exit_context.argtypes = [ctypes.c_void_p]  # with the `id`, in two thirds of the time of py_object
-_exit_context.restype = ctypes.c_int
+_exit_context.restype = None  # an error is raised without looking at it
 _enter_context = ctypes.pythonapi.PyContext_Enter
 _enter_context.argtypes = [ctypes.c_void_p]
-_enter_context.restype = ctypes.c_int
+_enter_context.restype = None
 
 
 # A signal handler may raise in here. CPython looks for signals when a call ends, when a function

@@ -45,7 +45,7 @@ class Absences:
             wait.handle = handle
             state.set_current_handle(loop, None)
         if task is not None:
-            wait.has_left_task = True
+            wait.left_task = task
             state.leave_task(loop, task)
         left = wait.left_contexts = []
         contexts.leave(stack, left)
@@ -59,9 +59,9 @@ class Absences:
             wait.left_below.enter()
         if wait.left_contexts:
             contexts.enter(wait.left_contexts)
-        if wait.task is not None and wait.has_left_task:
-            wait.has_left_task = False
-            state.enter_task(self._loop, wait.task)
+        if (task := wait.left_task) is not None:
+            wait.left_task = None
+            state.enter_task(self._loop, task)
         if wait.handle is not None:
             state.set_current_handle(self._loop, wait.handle)
             self.parked_time.add(wait.handle, monotonic() - wait.parked_at)

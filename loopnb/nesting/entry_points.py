@@ -19,6 +19,7 @@ from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
 from loopnb.internals.layers import MethodLayer
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
+from loopnb.internals.tasks import open_runners
 from loopnb.nesting import closing, foreign, nested_runners
 from loopnb.nesting.scope import attach_before_run, engine_for, is_wanted
 
@@ -232,9 +233,9 @@ def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> An
     return _run_on(engine_for(loop, "a nested run"), task)
 
 
-def _run_on(engine: Handoff, task: asyncio.Future[Any], *, owned: bool = True) -> Any:
+def _run_on(engine: Handoff, task: asyncio.Future[Any], owned: bool = True) -> Any:
     try:
-        engine.wait(task, owned=owned)
+        engine.wait(task, owned)
     except BaseException:
         if owned and not task.done():
             task.cancel()
@@ -246,16 +247,15 @@ def _run_on(engine: Handoff, task: asyncio.Future[Any], *, owned: bool = True) -
 
 def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
     engine = engine_for(loop, "run_until_complete()")
-    # Nearly always: what `ensure_future` makes of it, sooner.
-    if type(future) is CoroutineType and nested_runners.asked.get() is None:
-        is_new = True
-        future = loop.create_task(future)
+    is_new = True
+    if type(future) is CoroutineType and not open_runners:
+        future = loop.create_task(future)  # nearly always: what `ensure_future` makes of it, sooner
     else:
         is_new = not asyncio.isfuture(future)
         future = nested_runners.ensure_future(future, loop)
     if is_new:
         state.silence_destroyed_warning(future)
-    return _run_on(engine, future, owned=is_new)
+    return _run_on(engine, future, is_new)
 
 
 def _has_own_loop(runner: asyncio.Runner, running: asyncio.AbstractEventLoop) -> bool:

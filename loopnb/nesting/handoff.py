@@ -59,10 +59,12 @@ from loopnb.nesting.waits import Wait
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from loopnb.nesting.foreground import Foreground
 
 _log = logging.getLogger("loopnb")
+_switch = greenlet.switch  # a bound method each time would be made for nothing
 
 #: After a burst of nested runs this many drivers are kept for the next one.
 _IDLE_DRIVERS = 4
@@ -151,7 +153,7 @@ class Handoff:
         if self.is_removed or self.is_closing or why_not_here(_OUR_FRAMES):
             raise refusal(is_removed=self.is_removed, is_closing=self.is_closing)
 
-    def wait(self, future: asyncio.Future[Any], *, owned: bool) -> None:
+    def wait(self, future: asyncio.Future[Any], owned: bool) -> None:
         """Park the calling stack until *future* is done, and let the loop go on meanwhile.
 
         The place must have been checked.
@@ -180,7 +182,7 @@ class Handoff:
                 self._park(wait)
             finally:
                 foreground.changed(-1)
-        if wait.ends_otherwise:
+        if wait.ending is not None:
             wait.raise_ending()
 
     @clear_of_nesting("stacks are being switched")
@@ -229,21 +231,21 @@ class Handoff:
         greenlet, started here and used there; or a driver that a signal handler kept from beginning.
         """
         self._handed_to = stack
-        switch = stack.switch
+        go_on: Callable[[], Any] | None = None
         while True:
             try:
-                result = switch()
+                result = _switch(stack) if go_on is None else go_on()
             except GreenletExit:
                 raise  # this very stack was thrown away
             except BaseException as error:
                 if not self._turning or getcurrent() in (self._handed_to, self._turning):
                     raise
-                switch = partial(self._turning.throw, error)
+                go_on = partial(self._turning.throw, error)
             else:
                 if self._handed_to is getcurrent() or not self._turning:
                     self._handed_to = None
                     return
-                switch = partial(self._turning.switch, result)
+                go_on = partial(self._turning.switch, result)
 
     # -- the driving side ---------------------------------------------------------------------
 
@@ -344,35 +346,30 @@ class Handoff:
         if error is not None:
             self._deliver_fatal(error)
             error = None
-        while is_due or self._settle():
+        while True:
+            if not is_due and not self._settle():
+                return
             is_due = False
             self._turning = getcurrent()
             state.turn(self.loop, self._stock_pass, self)
 
     def _settle(self) -> bool:
         """Let all go on who can; False if the driver is to return to its parent, which is one of them."""
-        while True:
-            wait = self.lot.next_after_pass()
-            if wait is not None:
-                return self._resume(wait)
+        wait = self.lot.next_after_pass()
+        if wait is None:
             must_leave = state.is_stopping(self.loop) or (self.is_removed and not self.waits)
             if self._owner_error is None and not must_leave:
                 return True
-            if not self._end_taskless_waits():
-                if self._owner is not None:
-                    self._retire_to(self._owner)
-                return True
-
-    def _resume(self, wait: Wait) -> bool:
-        if len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(getcurrent()):
+            if self._end_taskless_waits():
+                return self._settle()
+        elif len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(getcurrent()):
             self._handed_to = wait.stack
             return False
-        self._retire_to(wait.stack)
+        stack = self._owner if wait is None else wait.stack
+        if stack is not None:
+            self._idle.append(getcurrent())
+            self._hand_to(stack)
         return True
-
-    def _retire_to(self, stack: greenlet) -> None:
-        self._idle.append(getcurrent())
-        self._hand_to(stack)
 
     def _end_taskless_waits(self) -> bool:
         """At a stop, end the waits that no later run of the loop could resume."""

@@ -71,11 +71,12 @@ class ParkingLot:
             self.unaware.enrol(wait, task)
         if task is not None and has_cancel_flag(task):
             deliver_noted(wait, task)  # as with `await`: at once
-        if wait.future.done():
+        is_done = wait.future.done
+        if is_done():
             wait.arm(self.wake_context)  # the next pass would block: nothing is scheduled for it
         else:
             self.newest = wait
-            self.is_newest_done = wait.future.done
+            self.is_newest_done = is_done
 
     def forget(self, wait: Wait) -> None:
         """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
@@ -97,8 +98,8 @@ class ParkingLot:
         if self.unaware.seen and not self.ready:
             # Not once for each of many that go on after one pass: that would be quadratic.
             self.unaware.poll()
-        newest = self.newest
-        if newest is not None and self.is_newest_done():
+        newest, is_done = self.newest, self.is_newest_done
+        if newest is not None and is_done():
             # A done-callback would cost a whole pass per nested run. But callbacks that the user
             # added must have run by the time the wait returns, as they have in the stock loop:
             # where the ready queue holds one, or is too long to look, the callback it is.

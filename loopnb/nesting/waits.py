@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from loopnb.nesting.foreground import Foreground
 
 
+class _Ending:
+    """What a wait ends in, if not in its future's outcome."""
+
+    __slots__ = ("error", "is_cancelled", "is_finished", "is_interrupted", "message")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.is_cancelled = self.is_interrupted = self.is_finished = False
+        self.message: Any = None
+
+
 class Wait:
     """A stack that waits for a future in a nested run.
 
@@ -27,27 +38,31 @@ class Wait:
         future: What is waited for.
         task: The task whose step is parked, if it is one.
         owned: *future* was made for this wait, so an interrupt may cancel it.
+
+    Attributes:
+        stack: It, until it goes on.
+        is_foreground: A user is waiting for it.
+        has_ended: The stack goes on, or is about to.
+        ending: What it ends in otherwise.
+        driver: The engine's driver that had called the stack. From here on kept by `Handoff` and `Absences`.
+        owed: How many handles the first pass is owed.
+        left_task, left_contexts, left_below, handle: What the stack has left and is to take up again.
+        parked_at: When it has left the handle; not set without one.
     """
 
-    is_foreground = False
-    has_ended = False
-    ends_otherwise = False
-    error: BaseException | None = None
-    stack: greenlet | None = None
-    # What the stack has left, and the engine's driver that had called it. Kept by `Handoff` and `Absences`.
-    driver: greenlet | None = None
-    owed = 0
-    has_left_task = False
-    left_contexts: list[Context] | None = None
-    left_below: LeftBelow | None = None
-    handle: asyncio.Handle | None = None
-    parked_at = 0.0
-    _retired: greenlet | None = None
-    _callback: Callable[[object], object] | None = None
-    _is_cancelled = False
-    _is_interrupted = False
-    _is_finished = False
-    _cancel_message: Any = None
+    __slots__ = (
+        "__weakref__", "_callback", "_ready", "_retired", "driver", "ending", "future", "handle", "has_ended",
+        "is_foreground", "is_owned", "left_below", "left_contexts", "left_task", "owed", "parked_at", "stack",
+        "task",
+    )  # fmt: skip
+
+    left_task: asyncio.Task[Any] | None
+    left_contexts: list[Context] | None
+    left_below: LeftBelow | None
+    handle: asyncio.Handle | None
+    parked_at: float
+    _retired: greenlet | None
+    _callback: Callable[[object], object] | None
 
     def __init__(
         self,
@@ -56,10 +71,17 @@ class Wait:
         task: asyncio.Task[Any] | None,
         owned: bool,
     ) -> None:
+        self._ready = ready
         self.future = future
         self.task = task
         self.is_owned = owned
-        self._ready = ready
+        self.is_foreground = self.has_ended = False
+        self.owed = 0
+        self.stack: greenlet | None = None
+        self.driver: greenlet | None = None
+        self.ending: _Ending | None = None
+        self.left_task = self.left_contexts = self.left_below = self.handle = None
+        self._callback = self._retired = None
 
     def set_ready(self) -> None:
         """Have the stack resumed before the loop next blocks. Does nothing once it is due."""
@@ -77,9 +99,13 @@ class Wait:
 
     def end(self, error: BaseException) -> None:
         """Resume the stack with *error*, whatever becomes of the future."""
-        self.error = error
-        self.ends_otherwise = True
+        self._end_otherwise().error = error
         self.set_ready()
+
+    def _end_otherwise(self) -> _Ending:
+        if self.ending is None:
+            self.ending = _Ending()
+        return self.ending
 
     def stop(self) -> None:
         """Resume the stack since the loop has stopped: with the outcome, if there is one already."""
@@ -92,8 +118,8 @@ class Wait:
         """Deliver a cancel request of the parked task: cancel what it waits for."""
         if not self.future.cancel(message):
             # Done already, the wait is about to end. A cancelled `await` wins over its result, too.
-            self._is_cancelled = self.ends_otherwise = True
-            self._cancel_message = message
+            ending = self._end_otherwise()
+            ending.is_cancelled, ending.message = True, message
 
     def interrupt(self, foreground: Foreground) -> None:
         """Make the wait end in KeyboardInterrupt.
@@ -102,11 +128,12 @@ class Wait:
         second time. If it cannot be, and the third time, only the wait ends.
         """
         is_pending = self.is_owned and not self.future.done()
-        if is_pending and not self._is_interrupted:
-            self._is_interrupted = self.ends_otherwise = True
+        ending = self._end_otherwise()
+        if is_pending and not ending.is_interrupted:
+            ending.is_interrupted = True
             foreground.cancel(self.future)
-        elif is_pending and not self._is_finished and foreground.finish(self.future):
-            self._is_finished = True
+        elif is_pending and not ending.is_finished and foreground.finish(self.future):
+            ending.is_finished = True
         else:
             self.end(KeyboardInterrupt())
 
@@ -136,13 +163,15 @@ class Wait:
 
     def raise_ending(self) -> None:
         """Raise what this wait is to end in; just return if it is the future's outcome after all."""
-        if self.error is not None:
-            error, self.error = self.error, None
-            raise error
-        if self._is_interrupted and self.future.cancelled():
+        ending, self.ending = self.ending, None
+        if ending is None:
+            return
+        if ending.error is not None:
+            raise ending.error
+        if ending.is_interrupted and self.future.cancelled():
             raise KeyboardInterrupt
-        if self._is_cancelled:
+        if ending.is_cancelled:
             if not self.future.cancelled():
                 self.future.exception()  # seen: a cancelled `await` retrieves it, too
-            message = self._cancel_message
+            message = ending.message
             raise asyncio.CancelledError(*(() if message is None else (message,)))

@@ -324,12 +324,13 @@ def test_what_a_signal_handler_raises_while_drivers_are_thrown_away_reaches_the_
 def test_a_signal_that_comes_while_a_stack_is_freed_leaves_no_loop_set_as_running() -> None:
     """That takes long, in C, where none is handled; on 3.13 the next place was the loop's clean-up."""
     interrupt = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("PyErr_SetInterrupt", ctypes.pythonapi))
-    freed: list[object] = []
+    kept: list[object] = []  # the tasks as well: their end is told to functions that would swallow it
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.run_until_complete(seven())
-        freed.append(weakref.ref(greenlet.getcurrent(), interrupt))
+        task = loop.create_task(seven())
+        loop.run_until_complete(task)
+        kept.extend([task, asyncio.current_task(), weakref.ref(greenlet.getcurrent(), interrupt)])
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     runner = asyncio.Runner()
