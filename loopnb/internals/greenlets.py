@@ -19,6 +19,9 @@ else:
         class greenlet:
             """Stands in for a class whose instances are never made: see `scope.attach`."""
 
+            def switch(self) -> Any:
+                """Is never called."""
+
         class GreenletExit(BaseException):
             """Is never raised."""
 
