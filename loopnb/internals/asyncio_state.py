@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator
-    from types import AsyncGeneratorType, FrameType, TracebackType
+    from types import AsyncGeneratorType
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
 
@@ -208,31 +208,3 @@ def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         sys.set_asyncgen_hooks(*hooks)
         if task is not None and asyncio.current_task(loop) is None:
             enter_task(loop, task)
-
-
-def calling_frame(depth: int) -> FrameType | None:
-    """Return the frame of the *depth*-th caller of the caller (`sys._getframe`)."""
-    return sys._getframe(depth + 1)
-
-
-def without_any_frames_of(
-    tb: TracebackType | None, code_is_ours: Callable[[str], bool]
-) -> TracebackType | None:
-    """Return *tb* without any frame whose file *code_is_ours* says to hide."""
-    kept: list[TracebackType] = []
-    while tb is not None:
-        if not code_is_ours(tb.tb_frame.f_code.co_filename):
-            kept.append(tb)
-        tb = tb.tb_next
-    shown: TracebackType | None = None
-    for entry in reversed(kept):
-        entry.tb_next = shown
-        shown = entry
-    return shown
-
-
-def without_frames_of(tb: TracebackType | None, code_is_ours: Callable[[str], bool]) -> TracebackType | None:
-    """Return *tb* without its outermost frames whose file *code_is_ours* says to hide."""
-    while tb is not None and code_is_ours(tb.tb_frame.f_code.co_filename):
-        tb = tb.tb_next
-    return tb

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from loopnb.internals.asyncio_state import without_any_frames_of
-from loopnb.internals.patching import Patch
+from loopnb.internals.frames import is_ours, without_any_frames_of
+from loopnb.internals.patching import Patch, looking_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: attributes of other classes cannot be set
 
 
@@ -61,7 +58,7 @@ class MethodLayer:
             if method is None:
                 return True
             method.layers = tuple(layer for layer in method.layers if layer is not self)
-            return bool(method.layers) or method.put_back()
+            return bool(method.layers) or method.patch.restore()
 
 
 class _LayeredMethod:
@@ -69,26 +66,25 @@ class _LayeredMethod:
 
     def __init__(self, owner: type, name: str) -> None:
         self.layers: tuple[MethodLayer, ...] = ()
+        self.stock = vars(owner).get(name)
         self.patch = Patch(owner, name, self._make(owner, name))
-        self.patch.install()
 
     @classmethod
     def of(cls, owner: type, name: str) -> _LayeredMethod:
-        """Return that of *name*, put in now if it is not there or somebody has patched over it."""
-        found = _layered.get((owner, name))
-        if found is None or vars(owner).get(name) is not found.patch.replacement:
+        """Return that of *name*, put in now if it is not there or somebody has patched over it.
+
+        It is the same one again where it can be: who has kept a bound method calls the layers of now.
+        """
+        found, present = _layered.get((owner, name)), vars(owner).get(name)
+        if found is None or present not in (found.stock, found.patch.replacement):
             found = _layered[owner, name] = cls(owner, name)
+        if present is not found.patch.replacement:
+            found.patch.installed = False  # it may have been patched over, and that taken back
+            found.patch.install()
         return found
 
-    def put_back(self) -> bool:
-        """Put the method back; False if somebody has patched over ours, which does nothing from now on."""
-        key = self.patch.owner, self.patch.name
-        if _layered.get(key) is self:
-            del _layered[key]
-        return self.patch.restore()
-
     def _make(self, owner: type, name: str) -> Callable[..., Any]:
-        stock = vars(owner).get(name)
+        stock = self.stock
 
         def method(instance: Any, *args: Any, **kwargs: Any) -> Any:
             try:
@@ -100,12 +96,10 @@ class _LayeredMethod:
                         call = partial(layer.around, call)
                 return call(*args, **kwargs)
             except BaseException as error:
-                error.__traceback__ = without_any_frames_of(error.__traceback__, _is_ours)
+                error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
                 raise
 
-        # It goes for the stock one in signatures and help. But not its module: that tells nest_asyncio's own.
-        told = [one for one in functools.WRAPPER_ASSIGNMENTS if one != "__module__"]
-        return functools.update_wrapper(method, getattr(owner, name), told)
+        return looking_like(getattr(owner, name), method)
 
 
 _layered: dict[tuple[type, str], _LayeredMethod] = {}
@@ -115,7 +109,3 @@ _changing = threading.Lock()
 def _owner_of(kind: type, name: str) -> type:
     owner = next(one for one in kind.__mro__ if name in vars(one))
     return owner if owner.__flags__ & _HEAP_TYPE else kind
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_PACKAGE)

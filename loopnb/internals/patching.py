@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import types
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
 _ABSENT: Final = object()
 
@@ -100,6 +104,17 @@ class CodePatch(Patch):
 
     def _read(self) -> Any:
         return self.owner.__code__
+
+
+def looking_like(stock: Any, replacement: _F) -> _F:
+    """Return *replacement* with the name, signature and help of *stock*, which it stands in for.
+
+    But not with nest_asyncio's module, by which that package's own functions are told.
+    """
+    is_asyncios = str(getattr(stock, "__module__", "")).startswith("asyncio")
+    told = [one for one in functools.WRAPPER_ASSIGNMENTS if is_asyncios or one != "__module__"]
+    functools.update_wrapper(replacement, stock, told)
+    return replacement
 
 
 def _copy_of(function: types.FunctionType) -> types.FunctionType:

@@ -116,7 +116,11 @@ def tracking_factory(
         nonlocal latest_code, latest_instruction, latest_gathering
         if factory is not None and (loop._task_factory is not factory or loop._closed):
             return _stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # private
-        task = TrackedTask(coro, loop=loop, **options) if options else TrackedTask(coro, loop=loop)
+        try:
+            task = TrackedTask(coro, loop=loop, **options) if options else TrackedTask(coro, loop=loop)
+        except BaseException as error:
+            error.__traceback__ = None  # it ends where asyncio called us, or the user did
+            raise
         try:
             frame = get_frame(far)
         except ValueError:  # called at the bottom of a stack

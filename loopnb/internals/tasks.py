@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import deque
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard
 from weakref import ref
+
+from loopnb.internals.frames import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     Ended = tuple[int, float, CellRef | None, CodeType | None, int, int | None, "Run | None", Any, str, str]
 
 _log = logging.getLogger("loopnb")
-
-_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
 class Run:
@@ -143,7 +142,7 @@ class LoopTask(asyncio.Task[Any]):
         frames: list[FrameType] = []
         frame: FrameType | None = stack.gr_frame
         while frame is not None:
-            if frames or not frame.f_code.co_filename.startswith(_PACKAGE):
+            if frames or not is_ours(frame.f_code.co_filename):
                 frames.append(frame)
             frame = None if frame is outermost else frame.f_back
         return frames[: None if limit is None else max(limit, 0)][::-1]
@@ -183,16 +182,16 @@ class TrackedTask(LoopTask):
     def __del__(self) -> None:
         # All that tracking costs at a task's end. A done-callback would cost ten times as much.
         # May run in any thread. What stock does here concerns only pending and failed tasks.
-        if self._exception is None and (state := self._state) != "PENDING":
-            try:
+        try:
+            if self._exception is None and (state := self._state) != "PENDING":
                 keep((
                     self.number, self.spawned_at, self.cell, self.code, self.instruction, self.parent,
                     self.run, self._coro, self.get_name(), state,
                 ))  # fmt: skip
-            except AttributeError:
-                return  # its spawn was interrupted
-        else:
-            _end_badly(self)
+            else:
+                _end_badly(self)
+        except (AttributeError, RuntimeError):
+            return  # its spawn was interrupted, or refused
 
 
 # What their reprs begin with: asyncio's own tests, and those of others, look for it.

@@ -9,7 +9,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.asyncio_state import calling_frame, running_loop
+from loopnb.internals.asyncio_state import running_loop
+from loopnb.internals.frames import calling_frame
 from loopnb.records import CellRef
 from loopnb.tracking.provenance import current_cell
 

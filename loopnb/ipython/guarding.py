@@ -8,7 +8,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import LoopWarning
-from loopnb.internals.asyncio_state import calling_frame
+from loopnb.internals.frames import calling_frame
 from loopnb.internals.loop_health import AllTasks
 from loopnb.internals.patching import Patch
 from loopnb.ipython.orderly_end import ShellsEnd, patch_do_shutdown

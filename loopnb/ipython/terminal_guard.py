@@ -7,7 +7,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.asyncio_state import calling_frame, running_loop, silence_destroyed_warning
+from loopnb.internals.asyncio_state import running_loop, silence_destroyed_warning
+from loopnb.internals.frames import calling_frame
 from loopnb.internals.loop_health import AllTasks
 from loopnb.internals.terminal import is_end_of_run
 from loopnb.ipython import guarding

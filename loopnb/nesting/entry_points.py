@@ -7,7 +7,6 @@ running loop is a nested run, and a call for *another* loop sets the running one
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import sys
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from weakref import WeakKeyDictionary
 
 from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
+from loopnb.internals.frames import PACKAGE, calling_frame, is_ours, without_frames_of
 from loopnb.internals.layers import MethodLayer
-from loopnb.internals.patching import CodePatch, Patch, PatchSet
+from loopnb.internals.patching import CodePatch, Patch, PatchSet, looking_like
 from loopnb.internals.tasks import open_runners
 from loopnb.nesting import closing, foreign, nested_runners
 from loopnb.nesting.scope import attach_before_run, engine_for, is_wanted
@@ -30,10 +30,9 @@ if TYPE_CHECKING:
 
     from loopnb.nesting.handoff import Handoff
 
-_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
 
-_HIDDEN = (_PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
+_HIDDEN = (PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
 
 #: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
 when_set_aside: list[Callable[[], None]] = []
@@ -68,10 +67,10 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
 
     An interrupt may be raised anywhere in here: then it ends where the user has called us.
     """
-    users = state.without_frames_of(tb, lambda filename: filename.startswith(_PACKAGE))
+    users = without_frames_of(tb, is_ours)
     frame = users
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_HIDDEN):
-        if frame.tb_next is None and frame.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        if frame.tb_next is None and is_ours(frame.tb_frame.f_code.co_filename):
             return None
         frame = frame.tb_next
     return users
@@ -79,7 +78,7 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
 
 def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
     """Return *tb* without the frames of this package and of asyncio that it begins with."""
-    return state.without_frames_of(tb, lambda filename: filename.startswith(_HIDDEN))
+    return without_frames_of(tb, lambda filename: filename.startswith(_HIDDEN))
 
 
 # -- what the patched names run ------------------------------------------------------------------
@@ -89,21 +88,25 @@ def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
 
 
 def _run_with_factory(main: Any, *, debug: Any = None, loop_factory: Any = None) -> Any:
-    from loopnb.nesting import entry_points
-
     try:
+        from loopnb.nesting import entry_points
+
         return entry_points.nested_or_stock_run(main, debug, {"loop_factory": loop_factory})
     except BaseException as error:
+        from loopnb.nesting import entry_points
+
         error.__traceback__ = entry_points.users_frames(error.__traceback__)
         raise
 
 
 def _run_plain(main: Any, *, debug: Any = None) -> Any:
-    from loopnb.nesting import entry_points
-
     try:
+        from loopnb.nesting import entry_points
+
         return entry_points.nested_or_stock_run(main, debug, {})
     except BaseException as error:
+        from loopnb.nesting import entry_points  # again: it may be the import that was interrupted
+
         error.__traceback__ = entry_points.users_frames(error.__traceback__)
         raise
 
@@ -189,9 +192,7 @@ _run_patch = CodePatch(
 
 
 def _method_patch(kind: type, name: str, replacement: Callable[..., Any]) -> Patch:
-    # It goes for the stock one in signatures and help. But not its module: that tells nest_asyncio's own.
-    told = [one for one in functools.WRAPPER_ASSIGNMENTS if one != "__module__"]
-    return Patch(kind, name, functools.update_wrapper(replacement, getattr(kind, name), told))
+    return Patch(kind, name, looking_like(getattr(kind, name), replacement))
 
 
 patches = PatchSet(
@@ -252,6 +253,8 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
         future = loop.create_task(future)  # nearly always: what `ensure_future` makes of it, sooner
     else:
         is_new = not asyncio.isfuture(future)
+        if future is state.current_task(loop):
+            raise RuntimeError(f"Task cannot await on itself: {future!r}")
         future = nested_runners.ensure_future(future, loop)
     if is_new:
         state.silence_destroyed_warning(future)
@@ -334,7 +337,7 @@ def _run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *a
 
 def users_place() -> tuple[str, int]:
     """Return file and line of the innermost frame that is neither ours nor asyncio's."""
-    frame: FrameType | None = state.calling_frame(1)
+    frame: FrameType | None = calling_frame(1)
     while frame is not None and frame.f_code.co_filename.startswith(_HIDDEN):
         frame = frame.f_back
     return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)

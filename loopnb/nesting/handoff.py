@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import NestingError
 from loopnb.internals import asyncio_state as state
+from loopnb.internals.frames import is_ours, without_any_frames_of
 from loopnb.internals.greenlets import GreenletExit, getcurrent, greenlet
 from loopnb.internals.patching import Patch, PatchSet, TaskFactoryPatch
 from loopnb.internals.places import clear_of_nesting, why_not_here
@@ -201,6 +202,7 @@ class Handoff:
             except BaseException:
                 self._take_up(wait)  # a signal handler has raised in there: what is left to do
                 raise
+            wait.driver = None
 
     def _take_up(self, wait: Wait) -> None:  # broken off, it can be done again
         self._absences.end(wait)
@@ -385,6 +387,7 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
+        error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
         if self.lot.take_fatal(error) or (self.foreground and self.foreground.take_fatal(error)):
             return
         if self._owner is not None:

@@ -9,13 +9,13 @@ import sysconfig
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals import task_state
+from loopnb.internals.frames import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
 _STDLIB = sysconfig.get_path("stdlib") + os.sep
-_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 #: A chain longer than this is cut: a cycle cannot arise, but a generator may delegate very deep.
 _LONGEST = 1_000
 
@@ -34,15 +34,10 @@ def frames_of(awaitable: Any) -> Iterator[FrameType]:
             return
 
 
-def is_ours(code: CodeType) -> bool:
-    """Say whether *code* is this package's."""
-    return code.co_filename.startswith(_PACKAGE)
-
-
 def is_users(code: CodeType) -> bool:
     """Say whether *code* is neither the standard library's nor this package's."""
     filename = code.co_filename
-    if filename.startswith("<frozen") or is_ours(code):
+    if filename.startswith("<frozen") or is_ours(filename):
         return False
     return not filename.startswith(_STDLIB) or "site-packages" in filename
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loopnb.tracking import chains
+from loopnb.internals.frames import is_ours
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +30,7 @@ def _lines(
     seen.add(record.number)
     frames, _below = tracker.frames_of(task)
     for frame in frames:
-        if chains.is_ours(frame.f_code):
+        if is_ours(frame.f_code.co_filename):
             continue
         place = tracker.place(frame.f_code, frame.f_lasti)
         name = frame.f_code.co_qualname

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import pickle
 import sys
 import threading
 import warnings
@@ -366,3 +368,27 @@ def test_where_nobody_wants_it_the_error_is_stock() -> None:
         coro.close()
 
     asyncio.run(main())
+
+
+def test_a_task_that_nests_on_itself_is_told_so() -> None:
+    async def main() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        asyncio.get_running_loop().run_until_complete(current)
+
+    with pytest.raises(RuntimeError, match="cannot await on itself"):
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [asyncio.Runner.run, asyncio.SelectorEventLoop.close, asyncio.base_events.BaseEventLoop.run_forever],
+)
+def test_the_patched_methods_can_be_pickled(method: Any) -> None:
+    name = method.__qualname__
+    patched = functools.reduce(
+        getattr, name.split(".")[1:], getattr(sys.modules[method.__module__], name.split(".")[0])
+    )
+
+    assert patched is not method
+    assert pickle.loads(pickle.dumps(patched)) is patched

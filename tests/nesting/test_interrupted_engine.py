@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import dis
+import gc
 import signal
 import sys
 import weakref
@@ -17,8 +18,8 @@ import pytest
 
 import loopnb
 from loopnb.errors import NestingError
-from loopnb.internals.asyncio_state import without_any_frames_of
 from loopnb.internals.cancel_flag import has_cancel_flag
+from loopnb.internals.frames import without_any_frames_of
 from loopnb.internals.greenlets import GreenletExit
 from loopnb.nesting import scope
 from loopnb.nesting.absence import Absences
@@ -252,6 +253,8 @@ def run_and_raise(number: int, runner: asyncio.Runner) -> list[str]:
 def test_what_a_signal_handler_raises_at_any_point_of_the_engine_leaves_it_whole() -> None:
     """It may end the wait that it has interrupted, or the run as a whole; nothing hangs or is lost."""
     places: list[str] = []
+    gc.collect()
+    drivers_before = sum(isinstance(one, _Driver) for one in gc.get_objects())
     with asyncio.Runner() as runner:
         number = 0
         while len(places) == number:
@@ -263,6 +266,8 @@ def test_what_a_signal_handler_raises_at_any_point_of_the_engine_leaves_it_whole
             assert engine is None or not engine.waits, places[-1]
 
     assert len(places) > 100
+    gc.collect()
+    assert sum(isinstance(one, _Driver) for one in gc.get_objects()) == drivers_before
 
 
 def test_an_error_out_of_our_frames_only_is_shown_without_any() -> None:

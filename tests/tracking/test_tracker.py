@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -329,3 +330,21 @@ def test_an_error_is_one_line_even_if_its_text_fails() -> None:
     assert error_text(BadError()) == "BadError: (its text cannot be made)"
     assert error_text(ValueError("two\nlines")) == "ValueError: two lines"
     assert error_text(ValueError()) == "ValueError"
+
+
+@pytest.mark.parametrize(("coro", "options"), [(5, {}), (nothing, {"nme": "a typo"})])
+def test_a_spawn_that_is_refused_shows_no_frame_of_ours_and_leaves_nothing(
+    track: Callable[..., Any], coro: Any, options: dict[str, Any]
+) -> None:
+    async def main(_tracker: Tracker) -> list[str]:
+        made = coro() if callable(coro) else coro
+        try:
+            asyncio.get_running_loop().create_task(made, **options)
+        except TypeError as error:
+            return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        finally:
+            if made is not coro:
+                made.close()
+        return ["not refused"]
+
+    assert track(main) == [__file__]

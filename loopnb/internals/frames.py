@@ -1,0 +1,58 @@
+"""Frames and tracebacks: which are this package's own, and how to leave them out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType, TracebackType
+
+#: The folder of this package.
+PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+def is_ours(filename: str) -> bool:
+    """Say whether that file is this package's."""
+    return filename.startswith(PACKAGE)
+
+
+def calling_frame(depth: int) -> FrameType | None:
+    """Return the frame of the *depth*-th caller of the caller (`sys._getframe`)."""
+    return sys._getframe(depth + 1)
+
+
+def without_any_frames_of(
+    tb: TracebackType | None, code_is_ours: Callable[[str], bool]
+) -> TracebackType | None:
+    """Return *tb* without any frame whose file *code_is_ours* says to hide."""
+    kept: list[TracebackType] = []
+    while tb is not None:
+        if code_is_ours(tb.tb_frame.f_code.co_filename):
+            _clear(tb.tb_frame)
+        else:
+            kept.append(tb)
+        tb = tb.tb_next
+    shown: TracebackType | None = None
+    for entry in reversed(kept):
+        entry.tb_next = shown
+        shown = entry
+    return shown
+
+
+def without_frames_of(tb: TracebackType | None, code_is_ours: Callable[[str], bool]) -> TracebackType | None:
+    """Return *tb* without its outermost frames whose file *code_is_ours* says to hide."""
+    while tb is not None and code_is_ours(tb.tb_frame.f_code.co_filename):
+        _clear(tb.tb_frame)
+        tb = tb.tb_next
+    return tb
+
+
+def _clear(frame: FrameType) -> None:
+    # The frame of a signal handler that has raised still knows it as its caller. What it refers to may
+    # be a stack that in turn keeps the error, and the garbage collector does not look into stacks.
+    with suppress(RuntimeError):  # it still executes
+        frame.clear()
