@@ -87,6 +87,7 @@ def guard_kernel(
         warn=warned.warn,
         end_kernel=lambda: _end_kernel(shell),
         is_top_level=cells.is_top_level,
+        is_background=lambda task: is_background(session, task),
     )
     shown = explaining(shell, closed)
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
@@ -169,6 +170,11 @@ def wait_forever(session: Session, future: asyncio.Future[Any]) -> None:
         raise RuntimeError("This event loop is already running")
     engine.check_place()
     engine.wait(future, owned=True)
+
+
+def is_background(session: Session, task: asyncio.Task[Any]) -> bool:
+    """Say whether a cell executes that has not spawned *task*."""
+    return session.cell is not None and session.tracker.origin_of(task).cell != session.cell
 
 
 def _end_kernel(shell: Any) -> None:

@@ -110,6 +110,7 @@ def _make_guard(
         warn=warn,
         end_kernel=lambda: _end_shell(shell, interrupts),
         is_top_level=cells.is_top_level,
+        is_background=lambda task: guarding.is_background(session, task),
     )
 
 

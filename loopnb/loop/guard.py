@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.layers import MethodLayer
 from loopnb.internals.patching import PatchSet
+from loopnb.loop.signals import SignalHandlers, handler_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ class LoopGuard:
         warn: Shows a warning at the user's line.
         end_kernel: Shuts the kernel down in order.
         is_top_level: Says of a task whether it is a cell's own.
+        is_background: Says of a task whether another cell than its own executes.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class LoopGuard:
         warn: Callable[[str], None],
         end_kernel: Callable[[], None],
         is_top_level: Callable[[asyncio.Task[Any]], bool],
+        is_background: Callable[[asyncio.Task[Any]], bool],
     ) -> None:
         self._loop = loop
         self._is_ending = is_ending
@@ -62,7 +65,8 @@ class LoopGuard:
         self._is_top_level = is_top_level
         self._nested_forever: list[asyncio.Future[None]] = []
         self._winding_down: asyncio.Future[Any] | None = None
-        self._signals: dict[int, Any] = {}
+        self._signals = SignalHandlers(loop, is_background)
+        self._was_terminated = False
         self.patches = PatchSet(
             MethodLayer(type(loop), "stop", self.stop, loop),
             MethodLayer(type(loop), "close", self.close, loop),
@@ -77,6 +81,9 @@ class LoopGuard:
         if self._is_ending():
             self._stop_in_order(stop_loop)
             return
+        if self._was_terminated and not self._is_cells_own_call():
+            self._end_kernel()
+            return
         if self._nested_forever:
             forever = self._nested_forever[-1]
             if not forever.done():
@@ -90,6 +97,10 @@ class LoopGuard:
             "loop.stop() was ignored: this is the notebook's loop, and nothing nested runs on it. "
             "A notebook need not stop its loop."
         )
+
+    def _is_cells_own_call(self) -> bool:
+        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
+        return task is not None and self._is_top_level(task)
 
     def close(self, close_loop: Callable[[], None]) -> None:
         """Warn that the loop stays open; close it once the kernel has stopped it."""
@@ -116,32 +127,19 @@ class LoopGuard:
     def add_signal_handler(
         self, add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any
     ) -> None:
-        """Add a handler for as long as the run lasts that adds it.
-
-        One added by a cell itself stays, but for SIGINT's: that would eat later interrupts.
-        """
-        if sig == signal.SIGTERM and _is_stop_of(self._loop, callback):
-            callback, args = self._end_kernel, ()
-        before = signal.getsignal(sig)
-        add(sig, callback, *args)
-        self._signals.setdefault(sig, before)
+        """Add a handler for as long as the run lasts that adds it; one that a cell itself adds stays."""
+        if sig == signal.SIGTERM:
+            if _is_stop_of(self._loop, callback):
+                callback, args = self._end_kernel, ()
+            else:
+                callback, args = self._terminate, (callback, *args)
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
-        if task is not None and not self._is_top_level(task):
-            task.add_done_callback(lambda _task: self.remove_signal_handler(sig))
+        run = task if task is not None and not self._is_top_level(task) else None
+        self._signals.add(sig, handler_of(add, sig, callback, *args), run)
 
-    def remove_signal_handler(self, sig: int) -> bool:
-        """Take off what `add_signal_handler` added for *sig*, and put back what was there before.
-
-        Returns:
-            Whether there was something to take off.
-        """
-        if sig not in self._signals:
-            return False
-        before = self._signals.pop(sig)
-        if not self._loop.remove_signal_handler(sig):
-            return False
-        signal.signal(sig, before)
-        return True
+    def _terminate(self, callback: Callable[..., object], *args: Any) -> None:
+        self._was_terminated = True  # so that a stop() is meant for the whole
+        callback(*args)
 
     async def wind_down(self) -> None:
         """End the user's tasks in order, once; whoever calls again waits for the first."""

@@ -159,6 +159,57 @@ def test_a_sigint_handler_added_by_a_run_is_taken_off_when_it_ends(kernel: Kerne
     assert "eaten" not in cell.text
 
 
+SERVE = (
+    "async def serve(seconds, sig=signal.SIGINT):\n"
+    "    asyncio.get_running_loop().add_signal_handler(sig, print, 'handled')\n"
+    "    await asyncio.sleep(seconds)\n"
+)
+
+
+@pytest.mark.parametrize("waits", ["await asyncio.sleep(60)", "asyncio.run(asyncio.sleep(60))"])
+@pytest.mark.parametrize(
+    "ends", ["before the cell waits", "while the cell waits", "later", "added while the cell waits"]
+)
+def test_a_background_task_that_handles_sigint_takes_no_interrupt_from_a_cell(
+    kernel: KernelDriver, waits: str, ends: str
+) -> None:
+    kernel.run(f"import loopnb\n{SERVE}")
+    seconds = {"before the cell waits": 0.01, "while the cell waits": 0.3}.get(ends, 30)
+    delay = "await asyncio.sleep(0.2); " if ends == "added while the cell waits" else ""
+    kernel.run(f"%%aloop -b -n serves\n{delay}await serve({seconds})")
+    if ends == "before the cell waits":
+        kernel.run("await asyncio.sleep(0.05)")
+    cell = kernel.start(
+        f"print('waits', flush=True); asyncio.get_running_loop().call_later(0.5, print, 'now'); {waits}"
+    )
+    cell.wait_output("now")
+
+    kernel.interrupt()
+
+    assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
+    kernel.run("%loopnb cancel --all")
+    again = kernel.start(f"print('waits', flush=True); {waits}")
+    again.wait_output("waits")
+    kernel.interrupt()
+    assert again.wait().ename in {"CancelledError", "KeyboardInterrupt"}
+
+
+def test_taking_a_runs_signal_handler_off_leaves_the_ones_from_before(kernel: KernelDriver) -> None:
+    kernel.run(SERVE)
+    kernel.run(
+        "async def outer():\n"
+        "    loop = asyncio.get_running_loop()\n"
+        "    loop.add_signal_handler(signal.SIGUSR1, print, 'outer')\n"
+        "    asyncio.run(serve(0.01, signal.SIGUSR1))\n"
+        "    os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "    await asyncio.sleep(0.05)\n"
+        "before = signal.getsignal(signal.SIGUSR1)"
+    )
+
+    assert kernel.run("asyncio.run(outer())").stdout == "outer\n"
+    assert kernel.value("signal.getsignal(signal.SIGUSR1) is before")
+
+
 def test_using_a_closed_loop_says_where_it_was_closed(kernel: KernelDriver) -> None:
     closing = kernel.run("other = asyncio.new_event_loop()\nother.close()")
 

@@ -118,6 +118,11 @@ ENDS: dict[str, tuple[str, Callable[[KernelDriver], Any]]] = {
         "",
         lambda kernel: kernel.start(f"{ON_SIGTERM}os.kill(os.getpid(), signal.SIGTERM)"),
     ),
+    "SIGTERM, with a stop() later on": (
+        "async def ends():\n    await asyncio.sleep(0.01)\n    loop.stop()\n"
+        "loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(ends()))\n" + AWAITS,
+        lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
+    ),
     "SIGTERM, with a stop() bound before the guard came": (
         ON_SIGTERM.replace("loop.stop", "type(loop).stop.__wrapped__.__get__(loop)") + AWAITS,
         lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),

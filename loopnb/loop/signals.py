@@ -1,0 +1,84 @@
+"""Signal handlers that code adds to the persistent loop: with the run that has added one it goes again.
+
+`loop.add_signal_handler()` keeps one handler for a signal, and puts a function that does nothing in the
+place of Python's own. A script ends with its loop. In a notebook what was there before must come back:
+the handler of a run further out, or that of the cell which executes now.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+@dataclass(eq=False)
+class _Added:
+    """A handler: how to add it again, and what handler of Python's it has replaced."""
+
+    add: Callable[..., None]
+    callback: Callable[..., object]
+    args: tuple[Any, ...]
+    before: Any
+
+
+class SignalHandlers:
+    """The signal handlers of one loop. Its thread, which is the main one.
+
+    Args:
+        loop: The loop.
+        is_background: Says of a task whether the cell that executes now is not its own.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, is_background: Callable[[asyncio.Task[Any]], bool]
+    ) -> None:
+        self._loop = loop
+        self._is_background = is_background
+        self._added: dict[int, list[_Added]] = {}
+        self._loops_own: Any = None  # what asyncio puts in the place of Python's handlers
+
+    def add(self, sig: int, handler: _Added, task: asyncio.Task[Any] | None) -> None:
+        """Add *handler* for the signal *sig* until *task* ends, whose run adds it, or with None for good."""
+        handler.add(sig, handler.callback, *handler.args)
+        self._loops_own = signal.getsignal(sig)
+        self._added.setdefault(sig, []).append(handler)
+        if task is None:
+            return
+        task.add_done_callback(lambda _task: self._take_off(sig, handler))
+        if sig == signal.SIGINT and _is_cells(handler.before) and self._is_background(task):
+            signal.signal(sig, handler.before)  # another cell waits, and an interrupt is for that one
+
+    def _take_off(self, sig: int, handler: _Added) -> None:
+        added = self._added[sig]
+        if handler not in added:
+            return
+        index = added.index(handler)
+        del added[index]
+        if index < len(added):  # another one has come since
+            if added[index].before is self._loops_own:
+                added[index].before = handler.before
+            return
+        present = signal.getsignal(sig)
+        if not self._loop.remove_signal_handler(sig):
+            added.clear()  # somebody has removed it himself
+            return
+        if added:
+            added[-1].add(sig, added[-1].callback, *added[-1].args)
+        if present is not self._loops_own:
+            signal.signal(sig, present)  # of a cell that has begun to wait since
+        elif handler.before is not self._loops_own:
+            signal.signal(sig, handler.before)
+
+
+def handler_of(add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any) -> _Added:
+    """Return the handler that the loop's own method *add* adds: *callback* is called with *args*."""
+    return _Added(add, callback, args, signal.getsignal(sig))
+
+
+def _is_cells(handler: Any) -> bool:
+    return callable(handler) and str(getattr(handler, "__module__", "")).startswith("loopnb.")
