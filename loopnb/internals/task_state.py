@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
@@ -21,6 +23,25 @@ def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
     if isinstance(future, _GatheringFuture):
         return future._children  # type: ignore[no-any-return]  # untyped, since private
     return None
+
+
+_WAIT_FOR = asyncio.wait_for.__code__
+#: A chain longer than this is cut: a cycle cannot arise, but a generator may delegate very deep.
+_LONGEST = 1_000
+
+
+def frames_of(awaitable: Any) -> Iterator[FrameType]:
+    """Yield the frames of a suspended coroutine, outermost first."""
+    for _ in range(_LONGEST):
+        frame = None
+        for prefix in ("cr", "gi", "ag"):
+            frame = getattr(awaitable, f"{prefix}_frame", None)
+            if frame is not None:
+                yield frame
+                awaitable = getattr(awaitable, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
+                break
+        if frame is None or awaitable is None:
+            return
 
 
 #: Code of asyncio's that awaits tasks through a future of its own, and the local variable that knows them.
@@ -46,6 +67,42 @@ def awaited_in(frames: list[FrameType]) -> list[Any]:
             value: Any = frame.f_locals.get(name)
             return list(value if name == "fs" else getattr(value, "_tasks", ()))
     return []
+
+
+def cancelled_with(task: asyncio.Task[Any]) -> list[asyncio.Future[Any]]:
+    """Return what a cancel of *task* cancels, if that is not what it awaits itself.
+
+    The children of a TaskGroup that it awaits the end of, or what its `wait_for` awaits.
+    """
+    frames = list(frames_of(task.get_coro()))
+    inner = waited_by_wait_for(frames)
+    if inner is not None:
+        return [inner]
+    is_wait = bool(frames) and _AWAITERS.get(frames[-1].f_code) == "fs"
+    return [] if is_wait else awaited_in(frames)
+
+
+def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
+    """Return what `asyncio.wait_for` awaits in the last of *frames*, through a future of its own.
+
+    Its local variable `fut`, on 3.11 only: later versions await it themselves.
+    """
+    if frames and frames[-1].f_code is _WAIT_FOR and "waiter" in frames[-1].f_locals:
+        found: asyncio.Future[Any] | None = frames[-1].f_locals.get("fut")
+        return found
+    return None
+
+
+def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
+    """Have the `wait_for` that *task* is in spare what it awaits: it is given a shield around that."""
+    *_, frame = frames_of(task.get_coro())
+    frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])
+    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))  # as debuggers do
+
+
+def end_gather(gathering: asyncio.Future[Any]) -> None:
+    """Cancel a `gather()`, but none of what it waits for: its own `cancel` would do so."""
+    asyncio.Future.cancel(gathering)
 
 
 def unseen_error(task: asyncio.Future[Any]) -> BaseException | None:

@@ -78,17 +78,7 @@ def guard_kernel(
     healer = Healer(session.loop, warned.warn_once)
     session.notes = healer.notes
     closed = ClosedLoops(warned.place)
-    guard = LoopGuard(
-        session.loop,
-        is_ending=lambda: bool(shell.exit_now),
-        wind_down=ending.wind_down,
-        innermost=lambda: innermost(session, cells),
-        wait=lambda future: wait_forever(session, future),
-        warn=warned.warn,
-        end_kernel=lambda: _end_kernel(shell),
-        is_top_level=cells.is_top_level,
-        is_background=lambda task: is_background(session, task),
-    )
+    guard = _make_guard(shell, session, cells, ending, warned.warn)
     shown = explaining(shell, closed)
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
     check = FinalCheck(shell.kernel, ending, guard)
@@ -104,6 +94,22 @@ def guard_kernel(
         begin()
         parts.callback(end)
     return healer
+
+
+def _make_guard(
+    shell: Any, session: Session, cells: Cells, ending: ShellsEnd, warn: Callable[[str], None]
+) -> LoopGuard:
+    return LoopGuard(
+        session.loop,
+        is_ending=lambda: bool(shell.exit_now),
+        wind_down=ending.wind_down,
+        innermost=lambda: innermost(session, cells),
+        wait=lambda future: wait_forever(session, future),
+        warn=warn,
+        end_kernel=lambda: _end_kernel(shell),
+        is_top_level=cells.is_top_level,
+        is_background=lambda task: is_background(session, task),
+    )
 
 
 def explaining(shell: Any, closed: ClosedLoops) -> Patch:

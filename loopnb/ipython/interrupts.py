@@ -8,6 +8,8 @@ cells does not wake the selector, so that the interrupt comes when the await end
 from __future__ import annotations
 
 import asyncio
+import codeop
+import contextlib
 import signal
 import threading
 from contextlib import contextmanager
@@ -15,6 +17,9 @@ from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
+
+from IPython.core import compilerop
+from IPython.core.interactiveshell import InteractiveShell
 
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.kernel import is_asking
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Seconds after an interrupt in which the loop must have turned; a step that lasts longer blocks it.
 _BLOCKED_AFTER = 0.1
+
+_RUNNERS = (InteractiveShell.run_ast_nodes.__code__, InteractiveShell.run_code.__code__)
+_COMPILERS = (codeop.__file__, compilerop.__file__, contextlib.__file__)
 
 
 class Interrupts:
@@ -191,6 +199,8 @@ class Interrupts:
         return task is not None and not self._is_cells(task) and not self._is_kernels(task)
 
     def _is_below_cell(self, frame: FrameType | None) -> bool:
+        if _is_between_statements(frame):
+            return True
         while frame is not None:
             if self._is_cell_file(frame.f_code.co_filename):
                 return True
@@ -231,6 +241,16 @@ class Interrupts:
     def cancel_what_is_the_cells(self, future: asyncio.Future[Any]) -> None:
         """Cancel what a cell waits for, but no task of others that this awaits in turn."""
         cancel_sparing(future, self._is_foreign)
+
+
+def _is_between_statements(frame: FrameType | None) -> bool:
+    """Say whether IPython compiles or begins a statement of a cell: what is raised there is the cell's error.
+
+    Only asked to, the loop could do nothing once that statement blocks.
+    """
+    while frame is not None and frame.f_code.co_filename in _COMPILERS:
+        frame = frame.f_back
+    return frame is not None and frame.f_code in _RUNNERS
 
 
 def _is_users(handler: Any) -> bool:

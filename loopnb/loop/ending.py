@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.task_state import gathered, waited_future
+from loopnb.internals.task_state import (
+    cancelled_with,
+    end_gather,
+    gathered,
+    shield_from_wait_for,
+    waited_future,
+)
 from loopnb.internals.wakeups import wake_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     IsForeign = Callable[[asyncio.Task[Any]], bool]
 
@@ -21,19 +27,54 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     background task that it only looks at shall live on. Whoever awaits a foreign task is woken with
     CancelledError instead.
 
+    Limits: what a TaskGroup has spawned is not seen while its body still awaits something else, nor
+    is what runs on behalf of a `concurrent.futures.Future`.
+
     Args:
         future: What is to end.
         is_foreign: Says of a task whether it must live on.
     """
-    if not isinstance(future, asyncio.Task) or not any(map(is_foreign, _awaited_by(future))):
+    if not _leads_to(future, is_foreign, set()):
         future.cancel()
         return
+    children = gathered(future)
+    if children is not None:
+        for child in children:
+            if not child.done() and not _is_spared(child, is_foreign):
+                cancel_sparing(child, is_foreign)
+        end_gather(future)
+        return
+    assert isinstance(future, asyncio.Task)  # nothing else leads anywhere
     waited = waited_future(future)
-    for below in _below(waited):
-        if not (isinstance(below, asyncio.Task) and is_foreign(below)):
-            cancel_sparing(below, is_foreign)
-    if waited is not None and any(map(is_foreign, _tasks(_below(waited)))):
+    if waited is not None and _is_spared(waited, is_foreign):
         end_with(future, None)
+    elif waited is not None and (isinstance(waited, asyncio.Task) or gathered(waited) is not None):
+        cancel_sparing(waited, is_foreign)  # whose end is that of *future*
+    else:
+        for inner in cancelled_with(future):
+            if _is_spared(inner, is_foreign):
+                shield_from_wait_for(future)
+            elif _leads_to(inner, is_foreign, set()):
+                cancel_sparing(inner, is_foreign)
+        future.cancel()
+
+
+def _is_spared(future: asyncio.Future[Any], is_foreign: IsForeign) -> bool:
+    return isinstance(future, asyncio.Task) and is_foreign(future)
+
+
+def _leads_to(future: asyncio.Future[Any], is_foreign: IsForeign, seen: set[object]) -> bool:
+    """Say whether *future* waits for a foreign task, or for something that does."""
+    if future in seen:
+        return False
+    seen.add(future)
+    below = list(gathered(future) or ())
+    if isinstance(future, asyncio.Task) and not future.done():
+        waited = waited_future(future)
+        below = [*([] if waited is None else [waited]), *cancelled_with(future)]
+    return any(
+        not one.done() and (_is_spared(one, is_foreign) or _leads_to(one, is_foreign, seen)) for one in below
+    )
 
 
 def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:
@@ -44,20 +85,3 @@ def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:
     else:
         outcome.set_exception(error)
     return wake_with(task, outcome)
-
-
-def _awaited_by(task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
-    """Yield the tasks that *task* waits for, and those that they wait for."""
-    for below in _tasks(_below(waited_future(task))):
-        yield below
-        yield from _awaited_by(below)
-
-
-def _below(future: asyncio.Future[Any] | None) -> list[asyncio.Future[Any]]:
-    if future is None:
-        return []
-    return gathered(future) or [future]
-
-
-def _tasks(futures: list[asyncio.Future[Any]]) -> list[asyncio.Task[Any]]:
-    return [future for future in futures if isinstance(future, asyncio.Task) and not future.done()]

@@ -12,26 +12,10 @@ from loopnb.internals import task_state
 from loopnb.internals.frames import is_ours
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import CodeType, FrameType
 
 _STDLIB = sysconfig.get_path("stdlib") + os.sep
-#: A chain longer than this is cut: a cycle cannot arise, but a generator may delegate very deep.
-_LONGEST = 1_000
-
-
-def frames_of(awaitable: Any) -> Iterator[FrameType]:
-    """Yield the frames of a suspended coroutine, outermost first."""
-    for _ in range(_LONGEST):
-        frame = None
-        for prefix in ("cr", "gi", "ag"):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                yield frame
-                awaitable = getattr(awaitable, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
-                break
-        if frame is None or awaitable is None:
-            return
 
 
 def is_users(code: CodeType) -> bool:
@@ -75,6 +59,7 @@ def awaited_by(task: asyncio.Task[Any], frames: list[FrameType]) -> list[asyncio
     if waited is not None:
         found = list(task_state.gathered(waited) or [waited])
     found += task_state.awaited_in(frames)
+    found.append(task_state.waited_by_wait_for(frames))
     live = {one for one in found if isinstance(one, asyncio.Task) and not one.done()}
     return sorted(live, key=asyncio.Task.get_name)
 

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from loopnb.errors import TaskNotFoundError
 from loopnb.internals.patching import Patch, TaskFactoryPatch
 from loopnb.internals.spawning import can_stand_in, known_tasks, tracking_factory
-from loopnb.internals.task_state import waited_future
+from loopnb.internals.task_state import frames_of, waited_future
 from loopnb.internals.tasks import Origin, has_origin, make_task
 from loopnb.records import TaskRecord
 from loopnb.tracking import chains, provenance
@@ -185,7 +185,7 @@ class Tracker:
             frames = chains.stack_of(parked[0])
             waiting_for = _name_of(parked[1])
         else:
-            frames = list(chains.frames_of(task.get_coro()))
+            frames = list(frames_of(task.get_coro()))
             waiting_for = chains.waits_for(task, frames)
         return replace(
             self._record(self.origin_of(task), task.get_name(), now),
@@ -200,7 +200,7 @@ class Tracker:
         """Return the frames of a live task that people know, and the task it awaits in a nested run."""
         parked = self._parked_frame(task)
         if parked is None:
-            return list(chains.frames_of(task.get_coro())), []
+            return list(frames_of(task.get_coro())), []
         inner = [frame for frame in chains.stack_of(parked[0]) if chains.is_users(frame.f_code)]
         return inner, [parked[1]] if isinstance(parked[1], asyncio.Task) else []
 

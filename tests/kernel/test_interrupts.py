@@ -24,6 +24,12 @@ WAITS = {
         "await asyncio.sleep(0); print('waits', flush=True); [time.sleep(0.1) for _ in range(600)]",
         {"KeyboardInterrupt"},
     ),
+    # IPython compiles the last expression after the rest has run, this one for some 20 ms.
+    "an await cell between two statements": (
+        "await asyncio.sleep(0); print('waits', flush=True); "
+        f"[time.sleep(0.1) for _ in range(600)] + [{'time,' * 15_000}]",
+        {"KeyboardInterrupt"},
+    ),
     "nested run": ("print('waits', flush=True); asyncio.run(asyncio.sleep(60))", {"KeyboardInterrupt"}),
     "nested run in an await cell": (
         "await asyncio.sleep(0); print('waits', flush=True); asyncio.run(asyncio.sleep(60))",
@@ -51,7 +57,7 @@ WAITS = {
 
 @pytest.fixture(autouse=True)
 def ticker(kernel: KernelDriver) -> None:
-    kernel.run("import asyncio, time\nother = asyncio.new_event_loop()\nticks = 0")
+    kernel.run("import asyncio, loopnb, time\nother = asyncio.new_event_loop()\nticks = 0")
     kernel.run(
         "%%aloop -b -n ticker\nwhile True:\n    ticks += 1\n    await asyncio.sleep(0.02)", cell_id="tick"
     )
@@ -193,6 +199,7 @@ def test_a_blocking_task_that_is_interrupted_shows_the_users_frames_only(kernel:
     assert "base_events.py" not in result.traceback
 
 
+LOOKS_ON = "async def looks_on(task):\n    await task\n"
 AWAITS_OTHERS = {
     "await": "print('waits', flush=True); await handle",
     "gather": "print('waits', flush=True); await asyncio.gather(asyncio.sleep(60), handle)",
@@ -204,6 +211,23 @@ AWAITS_OTHERS = {
         "async def watch():\n    print('waits', flush=True)\n    await handle\nasyncio.run(watch())"
     ),
     "aloop": "%%aloop\nprint('waits', flush=True)\nawait handle",
+    **{
+        name: f"{LOOKS_ON}print('waits', flush=True)\n{code}"
+        for name, code in {
+            "wait_for": "await asyncio.wait_for(handle, 50)",
+            "wait_for in a nested run": "asyncio.run(asyncio.wait_for(handle, 50))",
+            "wait_for in a gather": "await asyncio.gather(asyncio.wait_for(handle, 50), asyncio.sleep(60))",
+            "gather in a wait_for": "await asyncio.wait_for(asyncio.gather(handle, asyncio.sleep(60)), 50)",
+            "gather in a gather": "await asyncio.gather(asyncio.gather(handle), asyncio.sleep(60))",
+            "a task in a wait_for": "await asyncio.wait_for(asyncio.create_task(looks_on(handle)), 50)",
+            "a TaskGroup": (
+                "async with asyncio.TaskGroup() as group:\n"
+                "    group.create_task(looks_on(handle))\n"
+                "    group.create_task(asyncio.sleep(60))"
+            ),
+            "wait": "await asyncio.wait([handle])",
+        }.items()
+    },
 }
 
 
@@ -215,8 +239,11 @@ def test_an_interrupt_spares_a_background_task_that_the_cell_awaits(kernel: Kern
 
     kernel.interrupt()
 
-    assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
+    result = cell.wait()
+    assert result.ename in {"CancelledError", "KeyboardInterrupt"}
     assert not kernel.value("handle.done()")
+    # What the cell has spawned for its wait is over.
+    assert kernel.value(f"len(loopnb.tasks().filter(cell={result.execution_count}))") == 0
 
 
 def test_an_interrupt_cancels_what_the_cell_has_spawned_for_its_wait(kernel: KernelDriver) -> None:
