@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator
-    from types import AsyncGeneratorType
+    from types import AsyncGeneratorType, FrameType
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
 
@@ -45,6 +45,8 @@ def why_not_drivable(loop: asyncio.AbstractEventLoop) -> str | None:
     `self._run_once()`; both have been so since Python 3.4.
     """
     kind = type(loop)
+    if is_nested_by_others(loop):
+        return f"{reentrant_package()} runs nested on this loop, below this call"
     if isinstance(loop, BaseEventLoop) and _is_stock(kind):
         return None
     replaced = {name for _owner, name, _method in reentrant_methods(kind)}
@@ -72,6 +74,19 @@ def reentrant_package() -> str | None:
     if hasattr(asyncio, "_nest_asyncio2"):
         return "nest_asyncio2"
     return "nest_asyncio" if hasattr(asyncio, "_nest_patched") else None
+
+
+def is_nested_by_others(loop: asyncio.AbstractEventLoop) -> bool:
+    """Say whether the caller is in a nested run of such a package: a pass of *loop* on top of another."""
+    if reentrant_package() is None or running_loop() is not loop:
+        return False
+    passes = 0
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_run_once" and frame.f_locals.get("self") is loop:
+            passes += 1
+        frame = frame.f_back
+    return passes > 1
 
 
 def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import loopnb
 from loopnb.errors import UnsupportedKernelError
 from loopnb.internals import kernel as kernels
+from loopnb.internals.asyncio_state import is_nested_by_others, running_loop
 from loopnb.internals.comm_dispatch import handle_comms_at_once
 from loopnb.internals.late_interrupts import ReplyGuard
 from loopnb.internals.output_routing import route_by_context
@@ -78,6 +79,12 @@ def _check_supported(shell: Any) -> None:
         raise UnsupportedKernelError(
             "the code that asks for it runs on a loop of its own, which is not the notebook's",
             "Run '%load_ext loopnb' in a plain cell: not below %%aloop --fresh, nor in a subshell.",
+        )
+    running = running_loop()
+    if running is not None and is_nested_by_others(running):
+        raise UnsupportedKernelError(
+            "the code that asks for it is in a nested run of nest_asyncio's",
+            "Run '%load_ext loopnb' in a cell of its own, outside of asyncio.run().",
         )
     version = kernels.kernel_version() if kernels.kernel_of(shell) is not None else None
     if version is not None and version.startswith("7.0."):

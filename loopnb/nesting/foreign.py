@@ -164,8 +164,11 @@ _watch = ImportWatch(
 def install() -> None:
     """Reach those packages, now or when they are imported."""
     _watch.install()
+    running = state.running_loop()
     if _undone or state.reentrant_package() is None:
         return
+    if running is not None and state.is_nested_by_others(running):
+        return  # taken away below a run of its own, it would hang there
     _undone.append(Patch(asyncio, "run", runners.run))
     for kind in runners.loop_classes():
         _undone.extend(Patch(*changed) for changed in state.reentrant_methods(kind))

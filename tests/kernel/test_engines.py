@@ -112,6 +112,18 @@ def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: Ker
     assert "had run before loopnb" in stock_kernel.run("%loopnb nesting").stdout
 
 
+def test_loading_inside_a_nested_run_of_nest_asyncio_is_refused(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run("import asyncio, nest_asyncio\nnest_asyncio.apply()")
+
+    refused = stock_kernel.execute(
+        "async def loads():\n    get_ipython().run_line_magic('load_ext', 'loopnb')\nasyncio.run(loads())"
+    )
+
+    assert "in a nested run of nest_asyncio's" in refused.evalue
+    stock_kernel.run("%load_ext loopnb")
+    assert stock_kernel.run("asyncio.run(asyncio.sleep(0.01, 'nested'))").result == "'nested'"
+
+
 def test_without_greenlet_the_second_engine_is_chosen(stock_kernel: KernelDriver) -> None:
     stock_kernel.run("import asyncio, sys\nsys.modules['greenlet'] = None")
 

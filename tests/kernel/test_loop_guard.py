@@ -238,3 +238,12 @@ def test_clients_on_real_sockets_outlive_their_run(kernel: KernelDriver) -> None
     assert kernel.run("asyncio.run(get())").result == "'hello'"
     assert kernel.run("await get()").result == "'hello'"
     kernel.run("asyncio.run(session.close()); asyncio.run(runner.cleanup())")
+
+
+def test_a_stop_that_somebody_has_kept_is_guarded_after_a_reload(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run("%load_ext loopnb")
+    stock_kernel.run("import asyncio\nstop = asyncio.get_running_loop().stop")
+    stock_kernel.run("%reload_ext loopnb")
+
+    assert "loop.stop() was ignored" in stock_kernel.run("stop()").stderr
+    assert stock_kernel.run("1 + 1").result == "2"

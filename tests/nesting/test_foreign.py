@@ -137,6 +137,27 @@ loop.close()
 """
 
 
+INSIDE = """
+import asyncio, {package}
+from loopnb import nesting
+from loopnb.errors import NestingError
+
+async def inner():
+    try:
+        nesting.apply()
+    except NestingError as error:
+        print(error.reason)
+    await asyncio.sleep(0.01)
+
+async def main():
+    {package}.apply()
+    asyncio.run(inner())
+    nesting.apply()
+    return asyncio.run(asyncio.sleep(0.01, "ours"))
+
+print(asyncio.run(main()))
+"""
+
 INSTALLED = [name for name in PACKAGES if importlib.util.find_spec(name)]
 
 if INSTALLED:  # a stand-in could not show what the real ones do to a loop
@@ -149,6 +170,16 @@ if INSTALLED:  # a stand-in could not show what the real ones do to a loop
         )  # fmt: skip
         assert ran.stderr == ""
         assert ran.stdout.splitlines() == [package, "[0.01, 0.03, 0.1]", "True", "True"]
+
+    @pytest.mark.parametrize("package", INSTALLED)
+    def test_inside_their_own_nested_run_apply_says_that_it_cannot_be(package: str) -> None:
+        ran = subprocess.run(
+            [sys.executable, "-c", INSIDE.format(package=package)],
+            cwd=ROOT, capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+        assert ran.stderr == ""
+        said = f"{package} runs nested on this loop, below this call"
+        assert ran.stdout.splitlines() == [said, "ours"]
 
 
 def test_anyios_test_runner_is_busy_inside_itself_only() -> None:
