@@ -115,8 +115,8 @@ class Failures:
             if self._is_shown(task):
                 if not self._has_failed(task):
                     self.seen(task.origin.number)
-            elif self._has_failed(task):
-                held.append(ended(task))
+            elif self._has_failed(task) or isinstance(unseen_error(task), SystemExit):
+                held.append(ended(task))  # SystemExit, since it is what the kernel ends of
         return [*self._unseen.values(), *self._due, *held]
 
     def _dropped(self, task: TrackedTask) -> None:

@@ -180,6 +180,19 @@ def test_a_kernel_that_ends_out_of_order_names_what_was_left(
     assert_quiet(log)
 
 
+def test_a_task_that_ends_the_kernel_is_named(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import asyncio\nasync def ends():\n    await asyncio.sleep(0.05)\n    raise SystemExit(3)"
+    )
+
+    fresh_kernel.start("ending = asyncio.create_task(ends(), name='ending')")
+    fresh_kernel.process.wait(20)
+
+    assert (
+        "task 'ending', spawned by In[3], failed and nobody awaited it: SystemExit: 3" in fresh_kernel.log()
+    )
+
+
 def test_a_cell_that_blocks_is_named_and_the_rest_ends_when_it_has_gone_on(
     fresh_kernel: KernelDriver, tmp_path: Path
 ) -> None:
