@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from loopnb.errors import NestingError
 from loopnb.nesting import scope
@@ -68,13 +70,44 @@ def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
 @atexit.register
 def _end_all_waits() -> None:
     for loop in scope.known_loops():
-        if not loop.is_running() and not loop.is_closed():
-            with contextlib.suppress(NestingError):  # its thread is gone: nobody can resume them
-                _end_waits_at_exit(loop)
+        with contextlib.suppress(NestingError):  # its thread is gone: nobody can resume them
+            _end_waits_at_exit(loop)
+
+
+class _Ender:
+    """Lives as long as the thread that has it, and ends then what is parked on its loops: no other can."""
+
+    def __init__(self) -> None:
+        self.loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+    def __del__(self) -> None:
+        _ending.add(threading.get_ident())
+        try:
+            for loop in list(self.loops):
+                with contextlib.suppress(NestingError):  # it has moved on to another thread
+                    _end_waits_at_exit(loop)
+        finally:
+            _ending.discard(threading.get_ident())
+
+
+_here = threading.local()
+_ending: set[int] = set()
+
+
+def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
+    """Have what is parked on *loop* when the calling thread ends ended in order. In the main one: at exit."""
+    this = threading.get_ident()  # not `current_thread()`: the thread may have ended for that module
+    if this == threading.main_thread().ident or this in _ending:
+        return
+    if not hasattr(_here, "ender"):
+        _here.ender = _Ender()
+    _here.ender.loops.add(loop)
 
 
 def _end_waits_at_exit(loop: asyncio.AbstractEventLoop) -> None:
     """Do as `end_waits` does, but leave parked who nests again: refused, it might go on for ever."""
+    if loop.is_running() or loop.is_closed():
+        return
     engine = _cancel_waits(loop)
     if engine is None:
         return

@@ -128,6 +128,7 @@ def _run_until_complete(self: state.BaseEventLoop, future: Any) -> Any:
 def _run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
     if not self.is_running():
         attach_before_run(self)
+        closing.end_with_thread(self)
     _run_aside(run_loop, self)
 
 

@@ -357,6 +357,43 @@ print("end")
     assert "Error" not in ran.stderr, ran.stderr
 
 
+@pytest.mark.parametrize("keeps", ["loop", ""])
+def test_the_end_of_a_thread_ends_what_is_parked_on_its_loop(keeps: str) -> None:
+    script = f"""
+import asyncio, gc, threading
+from loopnb import nesting
+nesting.apply()
+left = []
+def leave():
+    loop = asyncio.new_event_loop()
+    async def nests(number):
+        try:
+            loop.run_until_complete(asyncio.sleep(30))
+        finally:
+            await asyncio.sleep(0.01)
+            print("finally", number)
+    tasks = [loop.create_task(nests(number)) for number in range(3)]
+    loop.run_until_complete(asyncio.sleep(0.01))
+    if {keeps!r}:
+        left.append(loop)
+thread = threading.Thread(target=leave)
+thread.start()
+thread.join()
+gc.collect()
+print("end")
+for loop in left:
+    assert loop.run_until_complete(asyncio.sleep(0, 7)) == 7
+    loop.close()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert sorted(ran.stdout.splitlines()[:3]) == ["finally 0", "finally 1", "finally 2"]
+    assert ran.stdout.splitlines()[3:] == ["end"]
+    assert ran.returncode == 0
+    assert ran.stderr == ""
+
+
 def test_the_interpreter_ends_while_a_daemon_thread_nests() -> None:
     script = """
 import asyncio, threading
