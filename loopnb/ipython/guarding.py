@@ -15,6 +15,7 @@ from loopnb.ipython.orderly_end import ShellsEnd, patch_do_shutdown
 from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import ClosedLoops, Healer
 from loopnb.tracking.chains import is_users
+from loopnb.tracking.provenance import current_cell
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,11 +33,11 @@ _NOBODYS = "?"
 
 
 class Warnings:
-    """Shows a warning at the user's line, once for each line."""
+    """Shows a warning at the user's line, once for each line of each cell."""
 
     def __init__(self, describe: Callable[[str, int], str]) -> None:
         self._describe = describe
-        self._shown: set[tuple[str, int, str]] = set()
+        self._shown: set[tuple[str | None, str, int, str]] = set()
 
     def warn(self, text: str) -> None:
         """Warn of what the user's innermost line does now."""
@@ -44,7 +45,8 @@ class Warnings:
         if filename == _NOBODYS:
             self.warn_once(text)
             return
-        key = (filename, line, text)
+        cell = current_cell.get()
+        key = (None if cell is None else cell.cell_id, filename, line, text)
         if key not in self._shown:
             self._shown.add(key)
             text = f"{self._describe(filename, line)}: {text}"
@@ -52,8 +54,8 @@ class Warnings:
 
     def warn_once(self, text: str) -> None:
         """Warn of something that no single line did."""
-        if ("", 0, text) not in self._shown:
-            self._shown.add(("", 0, text))
+        if (None, "", 0, text) not in self._shown:
+            self._shown.add((None, "", 0, text))
             warnings.warn_explicit(text, LoopWarning, "loopnb", 0)
 
     def place(self) -> str:

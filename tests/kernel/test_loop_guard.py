@@ -54,6 +54,14 @@ def test_another_loop_set_and_closed_leaves_later_cells_the_notebooks(kernel: Ke
     assert kernel.run("asyncio.get_event_loop().run_until_complete(f())").result == "'ran'"
 
 
+def test_the_same_line_in_another_cell_is_warned_of_as_well(kernel: KernelDriver) -> None:
+    close = "asyncio.get_event_loop().close()  # in two cells"
+
+    said = [kernel.run(close, cell_id=cell).stderr for cell in ("one", "other", "one", "other")]
+
+    assert ["was ignored" in one for one in said] == [True, True, False, False]
+
+
 def test_a_shut_down_executor_works_in_the_next_cell_and_is_told_once(kernel: KernelDriver) -> None:
     cell = kernel.run("await asyncio.get_running_loop().shutdown_default_executor()")
 
