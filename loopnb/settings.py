@@ -21,6 +21,8 @@ class LoopNB(Configurable):
         the cell runs when they have ended. That wait is a nested run: with nesting off there is none.
         A cell is known by the id that the front end gives it. Tasks of `%%aloop -b` have their own
         rule: the new run replaces the earlier one.
+
+        Default "keep".
         """,
     ).tag(config=True)
     rerun_grace = Float(
@@ -43,6 +45,8 @@ class LoopNB(Configurable):
         first: where C++ code that insists on it (pybind11) is below several of them, anything else
         ends the process. An older one then takes as long as the newer ones, and two hang where the
         newer waits for the older. `loopnb.nesting.apply(order="lifo")` is the same for scripts.
+
+        Default "any".
         """,
     ).tag(config=True)
     report_after = Float(

@@ -100,7 +100,9 @@ class Failures:
 
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it."""
-        if has_origin(task):
+        if self._dropped not in tasks.on_failed:
+            task.exception()  # retrieved: whoever looks out next would report it once more
+        elif has_origin(task):
             self._remember(ended(task))
             self._shown.add(task.origin.number)
 

@@ -122,6 +122,18 @@ def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> Non
     assert not fresh_kernel.value("'FinalCheck' in left")
 
 
+def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: KernelDriver) -> None:
+    cell = fresh_kernel.start("%%aloop -b -n fails\nawait asyncio.sleep(0.3)\n1 / 0")
+    cell.wait()
+    fresh_kernel.run("%unload_ext loopnb")
+    cell.wait_late("ZeroDivisionError")
+    fresh_kernel.run("%load_ext loopnb")
+
+    later = [fresh_kernel.run("await asyncio.sleep(0.1)").stderr for _ in range(8)]
+
+    assert "".join(later) == ""
+
+
 def test_loading_again_after_unloading_works(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("%unload_ext loopnb")
     fresh_kernel.run("%load_ext loopnb")
