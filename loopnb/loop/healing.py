@@ -12,7 +12,8 @@ from loopnb.internals.layers import MethodLayer
 from loopnb.internals.patching import PatchSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
 
 
 class Healer:
@@ -52,9 +53,10 @@ class Healer:
 class ClosedLoops:
     """Remembers where other loops were closed, and says so when one is used.
 
-    Limits: uvloop's loops cannot be patched. A bare future that was made while its loop was open, and is
-    awaited on another one, gets asyncio's error as it is. So does a package's own error that stands for
-    it, such as asyncpg's InterfaceError; the one it was raised from has the note.
+    Limits: uvloop's loops cannot be patched. Asyncio's error for a task or future that was made while its
+    loop was open, and is awaited on another one, has the note where IPython shows it, and of a future
+    only if it has a name there. A package's own error that stands for it, such as asyncpg's
+    InterfaceError, has none; the one it was raised from has.
 
     Args:
         place: Returns the user's place in the code that runs now, such as `In[3], line 4`.
@@ -82,15 +84,17 @@ class ClosedLoops:
         return self._closed_at.get(loop, "")
 
     def explain(self, error: BaseException | None) -> None:
-        """Add the note to *error* if it is of a task that a closed loop has left unfinished.
+        """Add the note to *error* if it is of a task or a future that a closed loop has left unfinished.
 
         Awaited on another loop, asyncio's error comes out of a C task, where nobody can see it pass.
         To be called before an error is shown.
         """
         if not isinstance(error, RuntimeError) or not str(error).endswith("attached to a different loop"):
             return
+        text = str(error)
         for loop in list(self._closed_at):
-            if any(f"got Future {task!r} attached" in str(error) for task in asyncio.all_tasks(loop)):
+            known = [*asyncio.all_tasks(loop), *_futures_in(error.__traceback__, loop)]
+            if any(f"got Future {future!r} attached" in text for future in known):
                 self._annotate(loop, error)
 
     def _close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
@@ -108,6 +112,17 @@ class ClosedLoops:
         where = self._closed_at.get(loop)
         if where is not None:
             _add_note(type(loop).__name__, where, error)
+
+
+def _futures_in(
+    tb: TracebackType | None, loop: asyncio.AbstractEventLoop
+) -> Iterator[asyncio.Future[object]]:
+    """Yield the futures of *loop* that the frames of *tb* have a name for."""
+    while tb is not None:
+        for value in list(tb.tb_frame.f_locals.values()):
+            if isinstance(value, asyncio.Future) and value.get_loop() is loop:
+                yield value
+        tb = tb.tb_next
 
 
 def _add_note(kind: str, where: str, error: RuntimeError) -> None:

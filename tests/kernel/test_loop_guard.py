@@ -229,6 +229,18 @@ def test_using_a_closed_loop_says_where_it_was_closed(kernel: KernelDriver) -> N
     assert "loopnb" not in result.traceback
 
 
+@pytest.mark.parametrize("awaits", ["await future", "async def f(): await future\nasyncio.run(f())"])
+def test_awaiting_a_bare_future_of_a_closed_loop_says_where_it_was_closed(
+    kernel: KernelDriver, awaits: str
+) -> None:
+    closing = kernel.run("other = asyncio.new_event_loop()\nfuture = other.create_future()\nother.close()")
+
+    result = kernel.execute(awaits)
+
+    assert "attached to a different loop" in result.evalue
+    assert f"closed at In[{closing.execution_count}], line 3" in result.traceback
+
+
 def test_clients_on_real_sockets_outlive_their_run(kernel: KernelDriver) -> None:
     kernel.run(
         "import aiohttp, aiohttp.web\n"
