@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from contextlib import suppress
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, TracebackType
+
+_MAY_GO_ON = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 #: The folder of this package.
 PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
@@ -53,6 +56,8 @@ def without_frames_of(tb: TracebackType | None, code_is_ours: Callable[[str], bo
 
 def _clear(frame: FrameType) -> None:
     # The frame of a signal handler that has raised still knows it as its caller. What it refers to may
-    # be a stack that in turn keeps the error, and the garbage collector does not look into stacks.
-    with suppress(RuntimeError):  # it still executes
-        frame.clear()
+    # be a stack that in turn keeps the error, and the garbage collector does not look into stacks. Not so
+    # a coroutine's, which may still go on: cleared, it would be closed.
+    if is_ours(frame.f_code.co_filename) and not frame.f_code.co_flags & _MAY_GO_ON:
+        with suppress(RuntimeError):  # it still executes
+            frame.clear()

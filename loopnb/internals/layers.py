@@ -21,7 +21,7 @@ class MethodLayer:
 
     For one instance, an attribute of the instance would do. But those that CPython 3.11 to 3.13 keep for
     the instances of a class have room for two or three more than an event loop has; beyond that all of
-    them are looked up in a dictionary, and every step of a task takes 1.08x (see `make bench`).
+    them are looked up in a dictionary, and every step of a task takes longer.
 
     It goes on the class that defines the method, so that those for one class and for its subclasses
     meet. What such a method raises has no frames of this package.

@@ -81,9 +81,6 @@ class LoopGuard:
         if self._is_ending():
             self._stop_in_order(stop_loop)
             return
-        if self._was_terminated and not self._is_cells_own_call():
-            self._end_kernel()
-            return
         if self._nested_forever:
             forever = self._nested_forever[-1]
             if not forever.done():
@@ -92,6 +89,9 @@ class LoopGuard:
         wait = self._innermost()
         if wait is not None:
             wait.end(RuntimeError("Event loop stopped before Future completed."))
+            return
+        if self._was_terminated and not self._is_cells_own_call():
+            self._end_kernel()
             return
         self._warn(
             "loop.stop() was ignored: this is the notebook's loop, and nothing nested runs on it. "

@@ -120,7 +120,7 @@ def _futures_in(
     """Yield the futures of *loop* that the frames of *tb* have a name for."""
     while tb is not None:
         for value in list(tb.tb_frame.f_locals.values()):
-            if isinstance(value, asyncio.Future) and value.get_loop() is loop:
+            if issubclass(type(value), asyncio.Future) and value.get_loop() is loop:  # a proxy may raise
                 yield value
         tb = tb.tb_next
 

@@ -46,9 +46,10 @@ class SignalHandlers:
         """Add *handler* for the signal *sig* until *task* ends, whose run adds it, or with None for good."""
         handler.add(sig, handler.callback, *handler.args)
         self._loops_own = signal.getsignal(sig)
-        self._added.setdefault(sig, []).append(handler)
         if task is None:
+            self._added[sig] = [handler]  # none below it ever comes back
             return
+        self._added.setdefault(sig, []).append(handler)
         task.add_done_callback(lambda _task: self._take_off(sig, handler))
         if sig == signal.SIGINT and _is_cells(handler.before) and self._is_background(task):
             signal.signal(sig, handler.before)  # another cell waits, and an interrupt is for that one

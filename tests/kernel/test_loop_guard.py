@@ -184,9 +184,9 @@ def test_a_background_task_that_handles_sigint_takes_no_interrupt_from_a_cell(
     kernel.run(f"import loopnb\n{SERVE}")
     seconds = {"before the cell waits": 0.01, "while the cell waits": 0.3}.get(ends, 30)
     delay = "await asyncio.sleep(0.2); " if ends == "added while the cell waits" else ""
-    kernel.run(f"%%aloop -b -n serves\n{delay}await serve({seconds})")
+    kernel.run(f"%%aloop -b -n serves -o serving\n{delay}await serve({seconds})")
     if ends == "before the cell waits":
-        kernel.run("await asyncio.sleep(0.05)")
+        kernel.run("await serving")
     cell = kernel.start(
         f"print('waits', flush=True); asyncio.get_running_loop().call_later(0.5, print, 'now'); {waits}"
     )
@@ -207,14 +207,16 @@ def test_taking_a_runs_signal_handler_off_leaves_the_ones_from_before(kernel: Ke
     kernel.run(
         "async def outer():\n"
         "    loop = asyncio.get_running_loop()\n"
-        "    loop.add_signal_handler(signal.SIGUSR1, print, 'outer')\n"
+        "    handled = asyncio.Event()\n"
+        "    loop.add_signal_handler(signal.SIGUSR1, handled.set)\n"
         "    asyncio.run(serve(0.01, signal.SIGUSR1))\n"
         "    os.kill(os.getpid(), signal.SIGUSR1)\n"
-        "    await asyncio.sleep(0.05)\n"
+        "    await asyncio.wait_for(handled.wait(), 10)\n"
+        "    return 'outer'\n"
         "before = signal.getsignal(signal.SIGUSR1)"
     )
 
-    assert kernel.run("asyncio.run(outer())").stdout == "outer\n"
+    assert kernel.run("asyncio.run(outer())").result == "'outer'"
     assert kernel.value("signal.getsignal(signal.SIGUSR1) is before")
 
 

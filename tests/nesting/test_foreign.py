@@ -158,25 +158,26 @@ async def main():
 print(asyncio.run(main()))
 """
 
+
+def run_with(package: str, script: str) -> subprocess.CompletedProcess[str]:
+    """Run *script* with that *package* in a Python of its own."""
+    command = [sys.executable, "-c", script.format(package=package)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+
+
 INSTALLED = [name for name in PACKAGES if importlib.util.find_spec(name)]
 
 if INSTALLED:  # a stand-in could not show what the real ones do to a loop
 
     @pytest.mark.parametrize("package", INSTALLED)
     def test_applied_before_waits_still_end_in_any_order_and_it_is_said(package: str) -> None:
-        ran = subprocess.run(
-            [sys.executable, "-c", BEFORE.format(package=package)],
-            cwd=ROOT, capture_output=True, text=True, timeout=20, check=False,
-        )  # fmt: skip
+        ran = run_with(package, BEFORE)
         assert ran.stderr == ""
         assert ran.stdout.splitlines() == [package, "[0.01, 0.03, 0.1]", "True", "True"]
 
     @pytest.mark.parametrize("package", INSTALLED)
     def test_inside_their_own_nested_run_apply_says_that_it_cannot_be(package: str) -> None:
-        ran = subprocess.run(
-            [sys.executable, "-c", INSIDE.format(package=package)],
-            cwd=ROOT, capture_output=True, text=True, timeout=20, check=False,
-        )  # fmt: skip
+        ran = run_with(package, INSIDE)
         assert ran.stderr == ""
         said = f"{package} runs nested on this loop, below this call"
         assert ran.stdout.splitlines() == [said, "ours"]

@@ -202,6 +202,12 @@ def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
 # -- the life of a parked stack ------------------------------------------------------------------
 
 
+def run_script(script: str) -> subprocess.CompletedProcess[str]:
+    """Run *script* in a Python of its own."""
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+
+
 def left_parked(loop: asyncio.AbstractEventLoop, seen: list[str]) -> asyncio.Task[None]:
     """Leave a task of *loop* parked, the loop stopped."""
 
@@ -315,9 +321,7 @@ task = loop.create_task(nests_on())
 loop.run_until_complete(asyncio.sleep(0.01))
 print("end")
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
-    )
+    ran = run_script(script)
 
     assert ran.stdout == "end\n"
     assert ran.returncode == 0
@@ -348,9 +352,7 @@ if not {keeps!r}:
 gc.collect()
 print("end")
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
-    )
+    ran = run_script(script)
     assert ran.stdout.splitlines()[0] == "end"
     assert sorted(ran.stdout.splitlines()[1:]) == ["finally 0", "finally 1", "finally 2"]
     assert ran.returncode == 0
@@ -385,9 +387,7 @@ for loop in left:
     assert loop.run_until_complete(asyncio.sleep(0, 7)) == 7
     loop.close()
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
-    )
+    ran = run_script(script)
     assert sorted(ran.stdout.splitlines()[:3]) == ["finally 0", "finally 1", "finally 2"]
     assert ran.stdout.splitlines()[3:] == ["end"]
     assert ran.returncode == 0
@@ -412,9 +412,7 @@ threading.Thread(target=asyncio.run, args=(main(),), daemon=True).start()
 nested.wait()
 print("end")
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
-    )
+    ran = run_script(script)
     assert (ran.stdout, ran.returncode) == ("end\n", 0), ran.stderr
 
 
@@ -439,7 +437,5 @@ task = loop.create_task(nests())
 loop.run_until_complete(asyncio.sleep(0.01))
 print("end")
 """
-    ran = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
-    )
+    ran = run_script(script)
     assert (ran.stdout, ran.returncode) == ("end\nfinally\n", 0), ran.stderr
