@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.internals.asyncio_state import running_loop
@@ -25,6 +26,10 @@ class Nested(Protocol):
 
     def end(self, error: BaseException) -> None:
         """End it with *error*."""
+
+
+#: What a handler of SIGTERM does, and the tasks that it spawns: a `stop()` there is meant for the whole.
+_on_sigterm: ContextVar[bool] = ContextVar("on_sigterm", default=False)
 
 
 class LoopGuard:
@@ -66,7 +71,6 @@ class LoopGuard:
         self._nested_forever: list[asyncio.Future[None]] = []
         self._winding_down: asyncio.Future[Any] | None = None
         self._signals = SignalHandlers(loop, is_background)
-        self._was_terminated = False
         self.patches = PatchSet(
             MethodLayer(type(loop), "stop", self.stop, loop),
             MethodLayer(type(loop), "close", self.close, loop),
@@ -81,6 +85,9 @@ class LoopGuard:
         if self._is_ending():
             self._stop_in_order(stop_loop)
             return
+        if _on_sigterm.get():
+            self._end_kernel()
+            return
         if self._nested_forever:
             forever = self._nested_forever[-1]
             if not forever.done():
@@ -90,17 +97,10 @@ class LoopGuard:
         if wait is not None:
             wait.end(RuntimeError("Event loop stopped before Future completed."))
             return
-        if self._was_terminated and not self._is_cells_own_call():
-            self._end_kernel()
-            return
         self._warn(
             "loop.stop() was ignored: this is the notebook's loop, and nothing nested runs on it. "
             "A notebook need not stop its loop."
         )
-
-    def _is_cells_own_call(self) -> bool:
-        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
-        return task is not None and self._is_top_level(task)
 
     def close(self, close_loop: Callable[[], None]) -> None:
         """Warn that the loop stays open; close it once the kernel has stopped it."""
@@ -138,7 +138,7 @@ class LoopGuard:
         self._signals.add(sig, handler_of(add, sig, callback, *args), run)
 
     def _terminate(self, callback: Callable[..., object], *args: Any) -> None:
-        self._was_terminated = True  # so that a stop() is meant for the whole
+        _on_sigterm.set(True)
         callback(*args)
 
     async def wind_down(self) -> None:
