@@ -1,6 +1,6 @@
 # make demo   run notebooks/01_quickstart.ipynb in a real kernel, and render it as a page
 # make test   every check: ruff, mypy, import-linter, pytest with real kernels and a real browser
-# make test-all   the engine's tests and CPython's asyncio tests, on every CPython of this machine;
+# make test-all   the tests that need no IPython and CPython's asyncio tests, on every CPython here;
 #                 the tests in real kernels on older versions of ipykernel
 # make bench  time it beside stock asyncio, nest_asyncio and nest_asyncio2; BENCH=--quick, --markdown, --profile
 # make lab    open 01_quickstart.ipynb in JupyterLab

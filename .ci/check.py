@@ -1,4 +1,4 @@
-"""Every check of the project, one after the other; the last lines say what failed and what was left out."""
+"""Every check of the project; the last lines say what failed and what was left out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 REPORTS = ROOT / "build"
 
-#: These wait for pages and prompts most of their time: beside the others all end a third sooner.
-BESIDE = ["tests/browser", "tests/terminal"]
+#: These run beside the others, and take about as long. Pages, prompts and kernels wait most of their time.
+BESIDE = ["tests/browser", "tests/terminal", "tests/nesting"]
 
 # mypy on the oldest and the newest Python: loopnb/internals branches on the version.
 LINTERS = {
@@ -129,7 +130,8 @@ def _word(passed: bool) -> str:
 
 def main() -> int:
     """Run all steps, whatever the earlier ones say. Arguments go to pytest."""
-    outcomes = [lint(name, command) for name, command in LINTERS.items()]
+    with ThreadPoolExecutor(os.cpu_count()) as linters:
+        outcomes = list(linters.map(lint, LINTERS, LINTERS.values()))
     outcomes.append(run_tests())
     print(f"\n{'-' * 78}")
     for outcome in outcomes:

@@ -1,7 +1,7 @@
 """What `make test` runs once, on everything older that loopnb supports; the last lines sum up.
 
-The engine's tests and CPython's asyncio tests on every CPython that can be had, and the tests in
-real kernels on the older versions of ipykernel.
+The tests that need no IPython and CPython's asyncio tests on every CPython that can be had, and the
+tests in real kernels on the older versions of ipykernel.
 
 Arguments go to pytest. The variable PARTS chooses: `pythons`, `kernels`, or both.
 """
@@ -105,7 +105,8 @@ def _requirements(version: str) -> list[str]:
 
 def test_engine(python: pythons.Python, name: str, command: list[str], root: str) -> Outcome:
     """Run the engine's tests by *command*, for which the repository is at *root*."""
-    parts = ["tests/nesting", *(["tests/cpython"] if python.has_asyncio_tests else [])]
+    parts = ["tests/nesting", "tests/loop", "tests/tracking"]
+    parts += ["tests/cpython"] if python.has_asyncio_tests else []
     # Some tests take minutes, and what runs in them is another process: no stack of ours says where.
     slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]
     outcome = run_pytest(name, command, [*slow, *parts], root, dict(os.environ))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class ImportWatch:
     """Calls a function with each of some modules, now or as soon as it has been imported.
 
-    A finder that finds nothing itself: it asks the others, and has the loader they come up with
+    A finder that finds nothing itself: it asks those after it, and has the loader they come up with
     report. Neither `builtins.__import__` nor any module's `__spec__` is changed, and nothing at
     all happens at the import of other modules. A finder that somebody puts before this one, as
     pytest does for the plugins it rewrites, may be asked alone: hence `catch_up`.
@@ -58,12 +58,11 @@ class ImportWatch:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Find a wanted module by the other finders. Part of the import protocol."""
+        """Find a wanted module by the finders that come after this one. Part of the import protocol."""
         if name not in self._wanted:
             return None
-        for finder in list(sys.meta_path):
-            if finder is self:
-                continue
+        finders = list(sys.meta_path)
+        for finder in finders[finders.index(self) + 1 :] if self in finders else ():
             spec = finder.find_spec(name, path, target)
             if spec is not None:
                 self._have_reported(spec.loader, name)

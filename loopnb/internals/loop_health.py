@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import asyncio.base_events
 import asyncio.events
-import asyncio.mixins
-from asyncio import futures
-from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
 
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    Note = Callable[[RuntimeError], None]
+    from collections.abc import Callable
 
 
 def mend_default_executor(loop: Any) -> bool:
@@ -46,106 +39,6 @@ def loop_set_here() -> asyncio.AbstractEventLoop | None:
     """Return what `set_event_loop` was last given in this thread (`_local._loop` of the policy)."""
     local = getattr(current_policy(), "_local", None)
     return getattr(local, "_loop", None)
-
-
-# By closed loop: who is to see the errors of using it.
-_notes: WeakKeyDictionary[asyncio.AbstractEventLoop, Note] = WeakKeyDictionary()
-
-
-def annotate_closed(loop: asyncio.AbstractEventLoop, note: Note) -> None:
-    """Have *note* see the errors of using *loop*, which has been closed.
-
-    `BaseEventLoop._check_closed` is called by each `call_soon`, so only the instance that has been
-    closed is patched: an open loop pays nothing.
-    """
-    stock = type(loop)._check_closed.__get__(loop)  # type: ignore[attr-defined]  # private
-
-    def check_closed() -> None:
-        try:
-            stock()
-        except RuntimeError as error:
-            _annotate(error, note)
-            raise
-
-    vars(loop)["_check_closed"] = check_closed
-    _notes[loop] = note
-
-
-def forget_closed(loop: asyncio.AbstractEventLoop) -> None:
-    """Take `annotate_closed` back."""
-    vars(loop).pop("_check_closed", None)
-    _notes.pop(loop, None)
-
-
-def annotate_futures() -> Patch:
-    """Return a patch by which futures that are made on a closed loop annotate their errors, too.
-
-    Streams and protocols make futures on their loop without asking whether it is closed. Some keep
-    the bound method, hence the code of `BaseEventLoop.create_future`.
-    """
-    stock: Any = asyncio.base_events.BaseEventLoop.create_future
-    return CodePatch(stock, cast("FunctionType", _create_future))
-
-
-def _create_future(self: Any) -> asyncio.Future[Any]:
-    # Runs with the globals of asyncio.base_events, for each future of each loop.
-    if self._closed:
-        from loopnb.internals.loop_health import stranded_future
-
-        return stranded_future(self)
-    return futures.Future(loop=self)
-
-
-def stranded_future(loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
-    """Return a future of *loop*, which has been closed."""
-    note = _notes.get(loop)
-    return asyncio.Future(loop=loop) if note is None else _StrandedFuture(note, loop=loop)
-
-
-class _StrandedFuture(asyncio.Future[Any]):
-    """A future of a closed loop. A task of another one that awaits it is thrown asyncio's error."""
-
-    def __init__(self, note: Note, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self._note = note
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        try:
-            return (yield from super().__await__())
-        except RuntimeError as error:
-            if not self.done():
-                _annotate(error, self._note)
-            raise
-
-    __iter__ = __await__
-
-
-_StrandedFuture.__name__ = asyncio.Future.__name__  # its repr is part of asyncio's message
-
-
-def _annotate(error: RuntimeError, note: Note) -> None:
-    """Have *note* see *error*, and take the frame that has caught it out of its traceback."""
-    note(error)
-    inner = error.__traceback__
-    error.__traceback__ = inner.tb_next if inner is not None else None
-
-
-def annotate_bound(note: Callable[[asyncio.AbstractEventLoop, RuntimeError], None]) -> Patch:
-    """Return a patch by which *note* sees the errors of locks, events and queues of other loops.
-
-    Those that have waited once are bound to their loop (`_LoopBoundMixin._get_loop` and `_loop`).
-    """
-    owner: Any = asyncio.mixins._LoopBoundMixin
-    stock = owner._get_loop
-
-    def get_loop(self: Any) -> Any:
-        try:
-            return stock(self)
-        except RuntimeError as error:
-            _annotate(error, partial(note, self._loop))
-            raise
-
-    return Patch(owner, "_get_loop", get_loop)
 
 
 class AllTasks:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import LoopWarning
 from loopnb.internals.frames import calling_frame
 from loopnb.internals.loop_health import AllTasks
-from loopnb.internals.patching import Patch
 from loopnb.ipython.orderly_end import ShellsEnd, patch_do_shutdown
+from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.guard import LoopGuard
-from loopnb.loop.healing import ClosedLoops, Healer
+from loopnb.loop.healing import Healer
 from loopnb.tracking.chains import is_users
 from loopnb.tracking.provenance import current_cell
 
@@ -81,14 +80,12 @@ def guard_kernel(
     session.notes = healer.notes
     closed = ClosedLoops(warned.place)
     guard = _make_guard(shell, session, cells, ending, warned.warn)
-    shown = explaining(shell, closed)
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
     check = FinalCheck(shell.kernel, ending, guard)
     hidden = AllTasks(session.tracker.is_kernels_own)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (closed.start, closed.stop),
-        (shown.install, shown.restore),
         (shutdown.install, shutdown.restore),
         (hidden.install, hidden.restore),
         (check.start, check.stop),
@@ -112,17 +109,6 @@ def _make_guard(
         is_top_level=cells.is_top_level,
         is_background=lambda task: is_background(session, task),
     )
-
-
-def explaining(shell: Any, closed: ClosedLoops) -> Patch:
-    """Return a patch by which *closed* explains the errors that *shell* is about to show."""
-    stock = shell.showtraceback
-
-    def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
-        closed.explain((exc_tuple or sys.exc_info())[1])
-        return stock(exc_tuple, *args, **options)
-
-    return Patch(shell, "showtraceback", showtraceback)
 
 
 #: Seconds that the control thread has to end in.

@@ -14,8 +14,9 @@ from loopnb.internals.terminal import is_end_of_run
 from loopnb.ipython import guarding
 from loopnb.ipython.orderly_end import ShellsEnd
 from loopnb.ipython.terminal import TerminalCells
+from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.guard import LoopGuard
-from loopnb.loop.healing import ClosedLoops, Healer
+from loopnb.loop.healing import Healer
 from loopnb.session import current
 
 if TYPE_CHECKING:
@@ -79,14 +80,12 @@ def hook_terminal(
     warned = guarding.Warnings(session.describe)
     guard = _make_guard(shell, session, cells, interrupts, warned.warn)
     closed = ClosedLoops(warned.place)
-    shown = guarding.explaining(shell, closed)
     hidden = AllTasks(session.tracker.is_kernels_own)
     ensure_open = partial(_replace_closed, session, closed, load, unload, warned.warn_once)
     terminal = TerminalCells(shell, session, interrupts, end=ending.end, ensure_open=ensure_open)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (closed.start, closed.stop),
-        (shown.install, shown.restore),
         (hidden.install, hidden.restore),
         (terminal.start, terminal.stop),
     ):

@@ -54,6 +54,17 @@ def test_a_line_that_would_have_to_nest_says_what_to_do(uv: KernelDriver, line: 
     assert "a plain %%aloop cell." in result.evalue
 
 
+@pytest.mark.parametrize("make_loop", ["asyncio.SelectorEventLoop", "uvloop.new_event_loop"])
+def test_what_belongs_to_a_closed_loop_says_where_it_was_closed(uv: KernelDriver, make_loop: str) -> None:
+    closing = uv.run(f"import uvloop\nloop = {make_loop}()\nleft = loop.create_future()\nloop.close()")
+    place = f"closed at In[{closing.execution_count}], line 4."
+
+    uv.run("try:\n    await left\nexcept RuntimeError as error:\n    caught = error.__notes__")
+
+    assert place in uv.value("caught[0]")
+    assert place in uv.execute("loop.call_soon(print)").traceback
+
+
 def test_background_tasks_are_listed_traced_and_cancelled(uv: KernelDriver) -> None:
     uv.run("%%aloop -b -n feed\nawait tick()")
     uv.run("plain = asyncio.create_task(tick(), name='plain'); await asyncio.sleep(0.05)")
