@@ -161,7 +161,7 @@ class Failures:
         for task in self._known():
             if self._is_to_report(task):
                 self._due.append(ended(task))
-                task.exception()  # retrieved: asyncio would report it where it is collected
+                self._shown.add(task.origin.number)
         self._flush()
 
     def _flush(self) -> None:

@@ -269,6 +269,20 @@ def test_only_failures_that_nobody_has_awaited_are_named(fresh_kernel: KernelDri
     assert "never retrieved" not in log + collected.stderr
 
 
+def test_a_failure_that_was_reported_and_then_awaited_is_not_named(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("%config LoopNB.report_after = 0.01\nimport asyncio\nasync def fails(): return 1 / 0")
+    for name in ("awaited", "unseen"):
+        cell = fresh_kernel.start(f"{name} = asyncio.create_task(fails(), name='{name}')")
+        cell.wait_late("ZeroDivisionError")
+    assert fresh_kernel.execute("await awaited").ename == "ZeroDivisionError"
+
+    log = fresh_kernel.shutdown()
+
+    assert "task 'awaited'" not in log
+    assert "task 'unseen', spawned by In[4], failed and nobody awaited it: ZeroDivisionError" in log
+    assert "never retrieved" not in log
+
+
 def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:
     cell = "import asyncio, loopnb\ntask = asyncio.create_task(asyncio.sleep(60), name='again')"
     fresh_kernel.run(cell, cell_id="a")
