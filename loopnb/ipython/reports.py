@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 from contextvars import Context, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from loopnb.tracking.provenance import current_cell
 from loopnb.tracking.tracker import error_text
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Failures of one cell that are named at once; of more there is one line for the rest.
 _NAMED = 10
+#: Seconds that tasks of an interrupted cell have to end in before they are named.
+_ENDS_WITHIN = 0.1
 
 
 class Reports:
@@ -73,14 +77,20 @@ class Reports:
 
     def _end(self, result: Any) -> None:
         if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):
-            self._session.owner.call(self._say_what_goes_on_ending, getattr(self._here, "cell", None))
+            self._session.owner.call(self._look_what_goes_on_ending, getattr(self._here, "cell", None))
 
-    def _say_what_goes_on_ending(self, cell: CellRef | None) -> None:
-        """Name the tasks of an interrupted cell that have been cancelled and that nobody waits for now."""
+    def _look_what_goes_on_ending(self, cell: CellRef | None) -> None:
+        """Name the tasks of an interrupted cell that have been cancelled and do not end soon."""
         tracker = self._session.tracker
         tasks = [
             task for task in tracker.live() if task.cancelling() and tracker.origin_of(task).cell == cell
         ]
+        if tasks:
+            say = partial(self._say_what_goes_on_ending, cell, WeakSet(tasks))
+            self._session.loop.call_later(_ENDS_WITHIN, say, context=Context())
+
+    def _say_what_goes_on_ending(self, cell: CellRef | None, cancelled: WeakSet[asyncio.Task[Any]]) -> None:
+        tasks = [task for task in cancelled if not task.done()]
         if tasks:
             self._say(
                 cell,

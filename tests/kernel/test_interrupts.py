@@ -177,7 +177,19 @@ def test_a_task_that_swallows_everything_is_left_by_the_third_interrupt_and_name
     kernel.interrupt()
 
     assert cell.wait().ename == "KeyboardInterrupt"
-    assert "has ended: 'stays'. '%loopnb tasks' says where it waits" in cell.stderr
+    cell.wait_late("has ended: 'stays'. '%loopnb tasks' says where it waits")
+
+
+def test_what_ends_at_once_when_a_callback_interrupts_is_not_named(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio\ndef interrupt(): raise KeyboardInterrupt")
+
+    cell = kernel.start(
+        "asyncio.get_running_loop().call_later(0.05, interrupt)\nasyncio.run(asyncio.sleep(60))"
+    )
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    kernel.run("await asyncio.sleep(0.3)")
+    assert "has ended" not in cell.stderr
 
 
 def test_a_blocking_task_that_is_interrupted_shows_the_users_frames_only(kernel: KernelDriver) -> None:
