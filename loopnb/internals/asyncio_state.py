@@ -119,6 +119,11 @@ def is_stopping(loop: Any) -> bool:
     return loop._stopping  # type: ignore[no-any-return]  # private attribute
 
 
+def set_stopping(loop: Any, is_stopping: bool) -> None:
+    """Have the run of *loop* end after this pass, as `loop.stop()` does, or take that back."""
+    loop._stopping = is_stopping
+
+
 def wake(loop: Any) -> None:
     """Make a select that is under way return at once (`_write_to_self`). Any thread."""
     loop._write_to_self()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from loopnb.ipython.cells import Cells
     from loopnb.ipython.interrupts import Interrupts
-    from loopnb.nesting.waits import Wait
+    from loopnb.loop.guard import Nested
     from loopnb.session import Session
 
 
@@ -147,8 +147,10 @@ class FinalCheck:
             control.join(_CONTROL_ENDS_WITHIN)
 
 
-def innermost(session: Session, cells: Cells) -> Wait | None:
-    """Return the wait that `loop.stop()` ends: the cell's, or when no cell calls it, the newest."""
+def innermost(session: Session, cells: Cells) -> Nested | None:
+    """Return the nested run that `loop.stop()` ends: the cell's, or when no cell calls it, the newest."""
+    if session.nesting.name == "nest-asyncio":
+        return session.nesting.newest_reentrant()
     engine = session.engine
     waits = list(reversed(engine.waits)) if engine is not None else []
     foreground = [wait for wait in waits if wait.is_foreground]
@@ -159,6 +161,9 @@ def innermost(session: Session, cells: Cells) -> Wait | None:
 
 def wait_forever(session: Session, future: asyncio.Future[Any]) -> None:
     """Park the calling stack until *future* is done: a nested `run_forever()`."""
+    if session.nesting.name == "nest-asyncio":
+        session.loop.run_until_complete(future)
+        return
     engine = session.engine
     if engine is None:
         raise RuntimeError("This event loop is already running")

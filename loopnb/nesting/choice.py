@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loopnb.nesting.handoff import Handoff
+    from loopnb.nesting.reentrant import ReentrantRun
 
 EngineName = Literal["handoff", "nest-asyncio", "off"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -103,6 +104,11 @@ class NestingChoice:
             said.append(f"{parked} parked stacks still end in order; new nested runs are refused.")
         self.reason = "it was asked for"
         return said
+
+    def newest_reentrant(self) -> ReentrantRun | None:
+        """Return the newest nested run of the engine nest-asyncio, if there is one. The loop's thread."""
+        runs = self._reentrant.runs if self._reentrant is not None else []
+        return runs[-1] if runs else None
 
     def set_order(self, *, lifo: bool) -> None:
         """Let the newest wait end first from now on, or any; see `loopnb.nesting.apply`."""

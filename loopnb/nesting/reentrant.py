@@ -14,7 +14,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.asyncio_state import ready_queue, running_loop
+from loopnb.internals.asyncio_state import is_stopping, ready_queue, running_loop, set_stopping
 from loopnb.internals.loop_health import current_policy
 from loopnb.internals.patching import Difference, Patch, PatchSet
 
@@ -31,6 +31,30 @@ def package_name() -> str:
     return "nest_asyncio" if sys.version_info < (3, 12) else "nest_asyncio2"
 
 
+class ReentrantRun:
+    """A nested run. Only the newest can be stopped: those before it stand below its stack.
+
+    Args:
+        loop: The loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._was_ended = False
+        # A stop that is meant for a run below has to wait until this one has ended.
+        self._was_stopping = is_stopping(loop)
+        set_stopping(loop, False)
+
+    def end(self, _error: BaseException) -> None:
+        """Stop it after this pass; the package raises the error that a stop is for whoever waits."""
+        self._was_ended = True
+        set_stopping(self._loop, True)
+
+    def leave(self) -> None:
+        """Leave a stop that was not meant for this run to those below. The package takes none back."""
+        set_stopping(self._loop, self._was_stopping or (is_stopping(self._loop) and not self._was_ended))
+
+
 class Reentrant:
     """nest-asyncio on one loop, for as long as it is wanted. The loop's thread.
 
@@ -39,10 +63,12 @@ class Reentrant:
 
     Attributes:
         package: Name of the package that does the work.
+        runs: The nested runs that go on, the newest last.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.package = package_name()
+        self.runs: list[ReentrantRun] = []
         self._loop = loop
         self._changes: Difference | None = None
         self._guard = PatchSet(
@@ -84,9 +110,13 @@ class Reentrant:
         loop: Any = self._loop
         queue = ready_queue(loop)
         owed = len(queue) if running_loop() is loop else 0
+        run = ReentrantRun(loop)
+        self.runs.append(run)
         try:
             return type(loop).run_until_complete(loop, future)
         finally:
+            self.runs.remove(run)
+            run.leave()
             while len(queue) < owed:
                 filler = asyncio.Handle(_nothing, (), loop)
                 filler.cancel()

@@ -161,3 +161,69 @@ def test_the_order_of_returns_can_be_set_and_ends_with_the_extension(fresh_kerne
     fresh_kernel.run("%unload_ext loopnb\nimport loopnb.nesting\nloopnb.nesting.apply()")
     fresh_kernel.run("await all_of()")
     assert fresh_kernel.value("ended") == [0.01, 0.03, 0.1]
+
+
+@pytest.fixture
+def reentrant(fresh_kernel: KernelDriver) -> KernelDriver:
+    """A kernel that nests by nest-asyncio."""
+    fresh_kernel.run(
+        "import asyncio, loopnb\n%loopnb nesting nest-asyncio\nloop = asyncio.get_running_loop()"
+    )
+    return fresh_kernel
+
+
+STOPS = "async def stops():\n    loop.call_later(0.02, loop.stop)\n    await asyncio.sleep(60)\n"
+
+
+def test_under_the_second_engine_a_stop_ends_the_newest_nested_run(reentrant: KernelDriver) -> None:
+    reentrant.run(STOPS)
+
+    stopped = reentrant.execute("loop.run_until_complete(stops())")
+    result = reentrant.run(
+        "async def outer():\n    try:\n        loop.run_until_complete(stops())\n"
+        "    except RuntimeError as error:\n        return await asyncio.sleep(0.05, str(error))\n"
+        "loop.run_until_complete(outer())"
+    )
+
+    assert (stopped.ename, stopped.evalue) == ("RuntimeError", "Event loop stopped before Future completed.")
+    assert result.result == "'Event loop stopped before Future completed.'"
+    assert reentrant.run("await asyncio.sleep(0.01, 'turns')").result == "'turns'"
+
+
+def test_under_the_second_engine_a_stop_for_the_run_below_waits_for_the_newest(
+    reentrant: KernelDriver,
+) -> None:
+    reentrant.run(
+        "async def inner():\n    return await asyncio.sleep(0.05, 'inner ended')\n"
+        "async def outer():\n    loop.call_soon(said.append, 'same pass')\n    loop.stop()\n"
+        "    said.append(loop.run_until_complete(inner()))\n    await asyncio.sleep(60)\n"
+        "said = []"
+    )
+
+    result = reentrant.execute("loop.run_until_complete(outer())")
+
+    assert result.evalue == "Event loop stopped before Future completed."
+    assert reentrant.value("said") == ["same pass", "inner ended"]
+
+
+def test_under_the_second_engine_run_forever_lasts_until_stop(reentrant: KernelDriver) -> None:
+    reentrant.run("loop.call_later(0.05, loop.stop)\nloop.run_forever()\nprint('stopped')")
+    warned = reentrant.run("loop.stop()")
+
+    assert "loop.stop() was ignored" in warned.stderr
+    assert reentrant.run("asyncio.run(asyncio.sleep(0.01, 'turns'))").result == "'turns'"
+
+
+def test_under_the_second_engine_a_kernel_ends_in_order_while_a_cell_nests(reentrant: KernelDriver) -> None:
+    cell = reentrant.start(
+        "async def waits():\n    try:\n        print('waits', flush=True)\n        await asyncio.sleep(60)\n"
+        "    finally:\n        await asyncio.sleep(0.05)\n        print('ended', flush=True)\n"
+        "asyncio.run(waits())"
+    )
+    cell.wait_output("waits")
+
+    log = reentrant.shutdown()
+
+    assert "ended" in cell.stdout
+    assert "was destroyed" not in log
+    assert "Traceback" not in log
