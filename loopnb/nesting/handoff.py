@@ -55,7 +55,7 @@ from loopnb.internals.tasks import make_task
 from loopnb.nesting.absence import Absences
 from loopnb.nesting.first_pass import FirstPass
 from loopnb.nesting.lot import ParkingLot
-from loopnb.nesting.refusals import refusal
+from loopnb.nesting.refusals import passes_on_top, refusal
 from loopnb.nesting.waits import Wait
 
 if TYPE_CHECKING:
@@ -285,6 +285,8 @@ class Handoff:
 
     def check_thread(self) -> None:
         """Make the calling thread the loop's. NestingError: only another can resume what is parked there."""
+        if self._owner is not None:
+            raise passes_on_top(len(self.waits))
         thread_id = threading.get_ident()
         if thread_id == self._thread_id:
             return
@@ -375,9 +377,7 @@ class Handoff:
 
     def _end_taskless_waits(self) -> bool:
         """At a stop, end the waits that no later run of the loop could resume."""
-        if not state.is_stopping(self.loop):
-            return False
-        return self.lot.end_all(
+        return state.is_stopping(self.loop) and self.lot.end_all(
             Wait.stop, lambda wait: wait.task is None or self._first_pass.holds(wait.stack)
         )
 

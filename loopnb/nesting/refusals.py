@@ -24,3 +24,11 @@ def refusal(*, is_removed: bool, is_closing: bool) -> NestingError:
         f"a finalizer or a signal handler has interrupted the loop while {why_not_here()}",
         "Spawn a task there, or use `loop.add_signal_handler()`.",
     )
+
+
+def passes_on_top(parked: int) -> NestingError:
+    """Say why a pass of the loop cannot begin inside another one, as nest_asyncio would have it."""
+    return NestingError(
+        f"loopnb has not left this loop yet, and nothing can run on top of it; stacks still parked: {parked}",
+        "Let their nested runs end, or cancel them. loopnb.nesting.apply() nests beside them.",
+    )

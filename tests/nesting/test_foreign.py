@@ -159,6 +159,36 @@ print(asyncio.run(main()))
 """
 
 
+AFTER = """
+import asyncio, warnings
+warnings.simplefilter("ignore")
+from loopnb import nesting
+from loopnb.errors import NestingError
+
+async def nests():
+    return asyncio.run(event.wait())
+
+async def main():
+    global event
+    event = asyncio.Event()
+    nesting.apply()
+    task = asyncio.create_task(nests())
+    await asyncio.sleep(0.01)
+    nesting.remove()
+    import {package}
+    {package}.apply()
+    try:
+        asyncio.run(asyncio.sleep(0))
+    except NestingError as error:
+        print(error.reason)
+    event.set()
+    print(await task)
+    return asyncio.run(asyncio.sleep(0.01, "theirs"))
+
+print(asyncio.run(main()))
+"""
+
+
 def run_with(package: str, script: str) -> subprocess.CompletedProcess[str]:
     """Run *script* with that *package* in a Python of its own."""
     command = [sys.executable, "-c", script.format(package=package)]
@@ -181,6 +211,14 @@ if INSTALLED:  # a stand-in could not show what the real ones do to a loop
         assert ran.stderr == ""
         said = f"{package} runs nested on this loop, below this call"
         assert ran.stdout.splitlines() == [said, "ours"]
+
+    @pytest.mark.parametrize("package", INSTALLED)
+    def test_applied_while_ours_leaves_it_nests_when_the_last_stack_has_ended(package: str) -> None:
+        ran = run_with(package, AFTER)
+        said, *rest = ran.stdout.splitlines()
+        assert said.endswith("nothing can run on top of it; stacks still parked: 1")
+        assert rest == ["True", "theirs"]
+        assert ran.stderr == ""
 
 
 def test_anyios_test_runner_is_busy_inside_itself_only() -> None:
