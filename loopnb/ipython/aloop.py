@@ -144,7 +144,10 @@ class Aloop:
         if options.is_fresh:
             value = self._run_fresh(options, source)
         else:
-            task = self._session.run(self._start(options, source))
+            at_once = options.is_background and self._can_spawn_here(options, source)
+            task = (
+                self._spawn(options, source) if at_once else self._session.run(self._start(options, source))
+            )
             value = task if options.is_background else self._wait(task, options)
         self._store(options, value)
         return None if source.is_quiet else value
@@ -189,15 +192,22 @@ class Aloop:
         cell = self._cells.current()
         return cell.execution_count if cell is not None else self._shell.execution_count
 
-    async def _start(self, options: AloopOptions, source: Source) -> asyncio.Task[Any]:
+    def _can_spawn_here(self, options: AloopOptions, source: Source) -> bool:
+        """Say whether a background run can begin without waiting for another one's end: without nesting."""
         cell = provenance.current_cell.get()
+        return self._session.owner.is_inside() and not self._background.to_be_ended(options, cell, source)
+
+    async def _start(self, options: AloopOptions, source: Source) -> asyncio.Task[Any]:
         if options.is_background:
-            await self._background.make_room(options, cell, source)
+            await self._background.make_room(options, provenance.current_cell.get(), source)
+        return self._spawn(options, source)
+
+    def _spawn(self, options: AloopOptions, source: Source) -> asyncio.Task[Any]:
         task = self._session.spawn(self._make_coro(options, source), name=options.name)
         if source.codes:
             self._session.tracker.relocate(task, source.codes[0])
         if options.is_background:
-            self._background.add(task, options, cell, source)
+            self._background.add(task, options, provenance.current_cell.get(), source)
         return task
 
     def _make_coro(self, options: AloopOptions, source: Source) -> Any:

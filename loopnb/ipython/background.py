@@ -76,8 +76,7 @@ class Background:
             UsageError: The name is in use by another cell, and `--replace` was not given.
             CancelledError, KeyboardInterrupt: Interrupted while it waits; the earlier run goes on ending.
         """
-        here = _started(options, cell, source)
-        while ending := self._to_be_ended(options, here):
+        while ending := self.to_be_ended(options, cell, source):
             for task in ending.difference(self._cancelled):
                 task.cancel()
             self._cancelled.update(ending)
@@ -89,7 +88,11 @@ class Background:
                     "new one was not started."
                 ) from None
 
-    def _to_be_ended(self, options: AloopOptions, here: _Started) -> set[asyncio.Task[Any]]:
+    def to_be_ended(
+        self, options: AloopOptions, cell: CellRef | None, source: Source
+    ) -> set[asyncio.Task[Any]]:
+        """Return what the new run replaces and has to wait for. UsageError as of `make_room`."""
+        here = _started(options, cell, source)
         own = {task for task, other in _live.items() if other.is_earlier_run_of(here)}
         named = [task for task in self._session.tracker.live() if task.get_name() == options.name]
         others = [task for task in named if task not in own]

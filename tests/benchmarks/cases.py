@@ -101,6 +101,18 @@ async def spawn_and_gather(_nests: bool) -> float:
     return (thread_time() - began) / (_BATCHES * _BATCH)
 
 
+async def _step_once() -> None:
+    await asyncio.sleep(0)
+
+
+async def spawn_and_step(_nests: bool) -> float:
+    """Do the same with coroutines that await once, as any does that is worth a task."""
+    began = thread_time()
+    for _ in range(_BATCHES):
+        await asyncio.gather(*[_step_once() for _ in range(_BATCH)])
+    return (thread_time() - began) / (_BATCHES * _BATCH)
+
+
 async def spawn_in_group(_nests: bool) -> float:
     """Do the same with a TaskGroup."""
     began = thread_time()
@@ -129,6 +141,7 @@ CASES = [
     Case("future round trip", future_round_trip),
     Case("spawn and gather(), each task", spawn_and_gather),
     Case("spawn in a TaskGroup, each task", spawn_in_group),
+    Case("spawn and gather(), each awaits once", spawn_and_step),
 ]
 BY_NAME = {case.name: case for case in CASES}
 

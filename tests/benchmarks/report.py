@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.rounds import Findings, Samples
     from tests.benchmarks.tools import Tool
 
-_RUN, _ASYNCIO_RUN, _OBSERVED, _STEP, _BELOW, _FUTURE, _GATHER, _GROUP = (case.name for case in CASES)
+_RUN, _ASYNCIO_RUN, _OBSERVED, _STEP, _BELOW, _FUTURE, _GATHER, _GROUP, *_ = (case.name for case in CASES)
 
 #: row, tool, compared with, at most
 TARGETS = [

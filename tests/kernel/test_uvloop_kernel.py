@@ -45,9 +45,19 @@ def test_cells_run_on_the_loop_as_tasks(uv: KernelDriver) -> None:
     assert uv.run("await handle").result == "'later'"
 
 
-@pytest.mark.parametrize("line", ["%aloop asyncio.sleep(0)", "%aloop -b asyncio.sleep(0)"])
+def test_a_line_begins_a_background_task(uv: KernelDriver) -> None:
+    uv.run("%aloop -b -n line -o handle asyncio.sleep(0.01, 'line')")
+
+    assert uv.run("await handle").result == "'line'"
+
+
+@pytest.mark.parametrize("line", ["%aloop asyncio.sleep(0)", "%aloop -b -n taken --replace asyncio.sleep(0)"])
 def test_a_line_that_would_have_to_nest_says_what_to_do(uv: KernelDriver, line: str) -> None:
+    uv.run("taken = asyncio.create_task(asyncio.sleep(60), name='taken')")
+
     result = uv.execute(line)
+
+    assert uv.value("taken.cancel()"), "nothing was lost"
 
     assert result.ename == "NestingError"
     assert "uvloop.Loop" in result.evalue
