@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.layers import MethodLayer
 from loopnb.internals.patching import PatchSet
+from loopnb.loop.exception_handlers import ExceptionHandlers
 from loopnb.loop.signals import SignalHandlers, handler_of
 
 if TYPE_CHECKING:
@@ -71,11 +72,13 @@ class LoopGuard:
         self._nested_forever: list[asyncio.Future[None]] = []
         self._winding_down: asyncio.Future[Any] | None = None
         self._signals = SignalHandlers(loop, is_background)
+        self._exception_handlers = ExceptionHandlers(loop)
         self.patches = PatchSet(
             MethodLayer(type(loop), "stop", self.stop, loop),
             MethodLayer(type(loop), "close", self.close, loop),
             MethodLayer(type(loop), "run_forever", self.run_forever, loop),
             MethodLayer(type(loop), "add_signal_handler", self.add_signal_handler, loop),
+            MethodLayer(type(loop), "set_exception_handler", self.set_exception_handler, loop),
         )
 
     # Each of these is told first what the loop itself would do.
@@ -133,9 +136,16 @@ class LoopGuard:
                 callback, args = self._end_kernel, ()
             else:
                 callback, args = self._terminate, (callback, *args)
+        self._signals.add(sig, handler_of(add, sig, callback, *args), self._run())
+
+    def set_exception_handler(self, set_handler: Callable[[Any], None], handler: Any) -> None:
+        """Set it for as long as the run lasts that sets it; one that a cell itself sets stays."""
+        self._exception_handlers.set(set_handler, handler, self._run())
+
+    def _run(self) -> asyncio.Task[Any] | None:
+        """Return the task whose run the caller is part of; None for a cell itself."""
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
-        run = task if task is not None and not self._is_top_level(task) else None
-        self._signals.add(sig, handler_of(add, sig, callback, *args), run)
+        return task if task is not None and not self._is_top_level(task) else None
 
     def _terminate(self, callback: Callable[..., object], *args: Any) -> None:
         _on_sigterm.set(True)

@@ -167,6 +167,36 @@ def test_a_sigint_handler_added_by_a_run_is_taken_off_when_it_ends(kernel: Kerne
     assert "eaten" not in cell.text
 
 
+def test_an_exception_handler_goes_with_the_run_that_has_set_it(kernel: KernelDriver) -> None:
+    kernel.run(
+        "loop = asyncio.get_running_loop()\n"
+        "async def handles(name, seconds):\n"
+        "    loop.set_exception_handler(lambda _loop, context: said.append(name))\n"
+        "    await asyncio.sleep(seconds)\n"
+        "    loop.call_exception_handler({'message': name})\n"
+        "async def both(first, second):\n"
+        "    await asyncio.gather(handles('first', first), handles('second', second))\n"
+        "before, said = loop.get_exception_handler(), []"
+    )
+
+    for first, second, said in ((0.01, 0.05, ["second", "second"]), (0.05, 0.01, ["second", "first"])):
+        kernel.run(f"said.clear()\nasyncio.run(both({first}, {second}))")
+        assert kernel.value("said") == said
+        assert kernel.value("loop.get_exception_handler() is before")
+
+
+def test_an_exception_handler_that_a_cell_sets_stays(kernel: KernelDriver) -> None:
+    kernel.run(
+        "loop, said = asyncio.get_running_loop(), []\n"
+        "loop.set_exception_handler(lambda _loop, context: said.append(context['message']))"
+    )
+    kernel.run("async def replaces(): loop.set_exception_handler(None)\nasyncio.run(replaces())")
+
+    kernel.run("loop.call_exception_handler({'message': 'mine'})\nloop.set_exception_handler(None)")
+
+    assert kernel.value("said") == ["mine"]
+
+
 SERVE = (
     "async def serve(seconds, sig=signal.SIGINT):\n"
     "    asyncio.get_running_loop().add_signal_handler(sig, print, 'handled')\n"
