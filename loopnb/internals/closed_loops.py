@@ -109,9 +109,13 @@ def annotate_awaited(is_closed: Callable[[asyncio.AbstractEventLoop], bool], not
     return Patch(asyncio.base_futures, "_future_repr_info", future_repr_info)
 
 
+#: From 3.14 on the one in C does not know of tasks in Python, which nest_asyncio2 makes.
+_current_python_task = getattr(asyncio.tasks, "_py_current_task", asyncio.current_task)
+
+
 def _is_step_over() -> bool:
     """Say whether the running task's coroutine has just yielded, and the task looks at what it has."""
-    task = asyncio.current_task()
+    task = asyncio.current_task() or _current_python_task()
     coro: Any = None if task is None else task.get_coro()
     return coro is not None and not getattr(coro, "cr_running", getattr(coro, "gi_running", True))
 
