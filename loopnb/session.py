@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopnb.errors import NestingError, NotLoadedError
 from loopnb.internals.asyncio_state import running_loop
+from loopnb.internals.fatal import Ended, contain
+from loopnb.internals.threads import before_threads_are_joined
 from loopnb.loop import owner
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
@@ -124,6 +126,7 @@ class Session:
         self._resize()
         self.settings.observe(self._resize, ["finished_kept", "failed_kept"])
         self._parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
+        self._parts.enter_context(before_threads_are_joined(self.owner.end))
         self.failures.start()
         self._parts.callback(self.failures.stop)
         _current.append(self)
@@ -171,7 +174,7 @@ class Session:
             )
         if self.owner.is_home() and not self.loop.is_running():
             return self._wait_outside(self.spawn(coro, name=name), timeout)
-        return self._wait_from_thread(lambda: self._create_task(coro, name), timeout)
+        return self._wait_from_thread(lambda: self._create_task(contain(coro), name), timeout)
 
     def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start *coro* as a task of the persistent loop; see `loopnb.spawn`."""
@@ -217,7 +220,7 @@ class Session:
             raise
 
     def _submit(self, coro: Coroutine[Any, Any, T]) -> T:
-        return self._wait_from_thread(lambda: self._create_task(coro, None), None)
+        return self._wait_from_thread(lambda: self._create_task(contain(coro), None), None)
 
     def _wait_from_thread(self, get_task: Callable[[], asyncio.Task[T]], timeout: float | None) -> T:
         """Wait for a task got on the loop; a service thread of the kernel goes on with its messages."""
@@ -234,14 +237,14 @@ class Session:
         submitted = asyncio.run_coroutine_threadsafe(awaited(), self.loop)
         self.owner.owe(submitted)
         try:
-            here = running_loop()
-            if here is None:
-                return submitted.result()
-            result: T = run_nested(here, asyncio.wrap_future(submitted, loop=here))
+            if (here := running_loop()) is None:
+                value = submitted.result()
+            else:
+                value = run_nested(here, asyncio.wrap_future(submitted, loop=here))
         except BaseException:
             submitted.cancel()
             raise
-        return result
+        return Ended.unwrap(value)
 
     # -- looking ------------------------------------------------------------------------------
 

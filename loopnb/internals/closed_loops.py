@@ -104,6 +104,8 @@ def annotate_awaited(is_closed: Callable[[asyncio.AbstractEventLoop], bool], not
             loop = future.get_loop()
             if is_closed(loop) and _is_step_over():
                 _see_next_error(partial(note, loop))
+                # Else asyncio takes the next `await` of it for a mistake of another kind.
+                future._asyncio_future_blocking = False
         return stock(future)
 
     return Patch(asyncio.base_futures, "_future_repr_info", future_repr_info)

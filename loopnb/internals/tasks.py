@@ -43,10 +43,15 @@ class Run:
         self.instruction = instruction
         self._main = ref(main)
 
+    @property
+    def main(self) -> asyncio.Task[Any] | None:
+        """Its main task, until that has ended."""
+        main = self._main()
+        return None if main is None or main.done() else main
+
     def is_over(self) -> bool:
         """Say whether its main task has ended."""
-        main = self._main()
-        return main is None or main.done()
+        return self.main is None
 
 
 class Origin(NamedTuple):
@@ -91,16 +96,16 @@ class LoopTask(asyncio.Task[Any]):
     Attributes:
         parked: The wait this task is parked in; None or unset otherwise.
         delivered: How many cancel requests went to nested waits and so are unknown to the C task.
-        is_watched: Somebody will hear of its end; unset otherwise.
+        watcher: Who will hear of its end; unset otherwise.
         tell: Returns what its repr is; unset, it is asyncio's.
     """
 
-    __slots__ = ("delivered", "is_watched", "parked", "tell")
+    __slots__ = ("delivered", "parked", "tell", "watcher")
 
     delivered: int
-    is_watched: bool
     parked: Parked | None
     tell: Callable[[LoopTask], str]
+    watcher: object
 
     def __repr__(self) -> str:
         try:

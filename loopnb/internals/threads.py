@@ -6,6 +6,7 @@ import concurrent.futures.thread as pools
 import functools
 import sys
 import threading
+from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,23 @@ if TYPE_CHECKING:
 
 _IDLE = pools._worker.__code__
 _CALL = pools._WorkItem.run.__code__
+
+
+@contextmanager
+def before_threads_are_joined(fn: Callable[[], object]) -> Iterator[None]:
+    """Have *fn* called when Python ends, unless the block does so first: before it waits for threads.
+
+    Functions of `atexit` come after that. `threading._register_atexit`, and `_threading_atexits`, the
+    list of what it makes of them, newest last.
+    """
+    registered: Any = threading
+    registered._register_atexit(fn)
+    ours = registered._threading_atexits[-1]
+    try:
+        yield
+    finally:
+        if ours in registered._threading_atexits:
+            registered._threading_atexits.remove(ours)
 
 
 def default_executor(loop: Any) -> Any | None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from loopnb.internals.fatal import Ended
 from loopnb.ipython import await_cells
 from loopnb.ipython.background import Background
 from loopnb.ipython.fresh import FreshRuns
 from loopnb.ipython.options import parse, split_line
 from loopnb.ipython.rejecting import RejectedSyntax
-from loopnb.ipython.source import Ended, compile_body, compile_expression
+from loopnb.ipython.source import compile_body, compile_expression
 from loopnb.session import users_frames
 from loopnb.tracking import provenance
 

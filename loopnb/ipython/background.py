@@ -13,8 +13,8 @@ from IPython.core.error import UsageError
 from loopnb import views
 from loopnb.internals.task_state import error_of
 from loopnb.internals.tasks import LoopTask
+from loopnb.internals.texts import error_text, repr_text
 from loopnb.session import users_frames
-from loopnb.tracking.tracker import error_text
 
 if TYPE_CHECKING:
     from loopnb.ipython.options import AloopOptions
@@ -127,7 +127,7 @@ class Background:
         """Return the repr of a handle: what the task is doing now."""
         record = self._session.tracker.record(task)
         if record.state == "returned":
-            return f"<Task {record.name!r} returned {task.result()!r:.60}>"
+            return f"<Task {record.name!r} returned {repr_text(task.result(), 60)}>"
         if record.is_finished:
             return f"<Task {record.name!r} {record.state}{': ' if record.error else ''}{record.error}>"
         doing = f"waiting for {record.waits_for}" if record.waits_for else record.state

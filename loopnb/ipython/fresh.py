@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import running_loop
+from loopnb.internals.fatal import Ended
 from loopnb.ipython.interrupts import Interrupts
-from loopnb.ipython.source import Ended
 from loopnb.loop.fresh import FreshLoop
 from loopnb.nesting.entry_points import aside, without_loops_frames
 

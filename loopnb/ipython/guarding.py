@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ from loopnb.tracking.chains import is_users
 from loopnb.tracking.provenance import current_cell
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from contextlib import ExitStack
 
@@ -106,7 +106,7 @@ def _make_guard(
         wait=lambda future: wait_forever(session, future),
         warn=warn,
         end_kernel=lambda: _end_kernel(shell),
-        is_top_level=cells.is_top_level,
+        run=lambda: run_of_caller(session, cells),
         is_background=lambda task: is_background(session, task),
     )
 
@@ -157,6 +157,26 @@ def innermost(session: Session, cells: Cells) -> Nested | None:
     if foreground or cells.is_inside_cell():
         return foreground[0] if foreground else None
     return waits[0] if waits else None
+
+
+def run_of_caller(session: Session, cells: Cells) -> asyncio.Task[Any] | None:
+    """Return the task with whose end the run ends that the caller is part of; None in a cell itself.
+
+    That is the main task of its `asyncio.run()`, or else the outermost that awaits the running one, as
+    `gather()` and `wait_for()` have it. A callback is part of what `loop.stop()` would end there.
+    """
+    task = asyncio.current_task(session.loop) if session.owner.is_inside() else None
+    if task is None:
+        future = getattr(innermost(session, cells), "future", None)
+        return future if isinstance(future, asyncio.Task) else None
+    run = session.tracker.origin_of(task).run
+    if run is not None and run.main is not None:
+        return run.main
+    chain = session.tracker.awaiting(task)
+    for one in chain:
+        if cells.is_foreground(one):  # a cell's own, or that of a `%%aloop`, which is a run
+            return None if cells.is_top_level(one) else one
+    return chain[-1]
 
 
 def wait_forever(session: Session, future: asyncio.Future[Any]) -> None:

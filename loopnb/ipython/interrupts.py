@@ -58,6 +58,7 @@ class Interrupts:
 
     Attributes:
         interrupt_wait: The argument of that name.
+        take_at_end: Takes what comes out of a pass while the shell ends in order; False at other times.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Interrupts:
         self._is_cell_file = is_cell_file
         self._is_kernels = is_kernels
         self.interrupt_wait = interrupt_wait
+        self.take_at_end: Callable[[BaseException], bool] = lambda _error: False
         self._on_parked = self._handler(self._is_blocked, interrupt_wait)
         self._parked = 0
         self._saved: Any = None
@@ -141,10 +143,14 @@ class Interrupts:
         Returns:
             False if no such cell executes.
         """
+        if self.take_at_end(error):
+            return True
         for future in reversed(self._awaiting):
             if isinstance(future, asyncio.Task) and not future.done():
                 error.__traceback__ = without_loops_frames(error.__traceback__)
                 waited = waited_future(future)
+                if waited is not None:
+                    waited.add_done_callback(_retrieve)  # nobody else will: the cell leaves it
                 # Done, it is what has raised the error, and the cell is about to get it anyway.
                 return (waited is not None and waited.done()) or end_with(future, error)
         return False
@@ -251,6 +257,11 @@ def _is_between_statements(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code.co_filename in _COMPILERS:
         frame = frame.f_back
     return frame is not None and frame.f_code in _RUNNERS
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
 
 
 def _is_users(handler: Any) -> bool:

@@ -7,11 +7,11 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.patching import Patch
+from loopnb.internals.texts import error_text
 from loopnb.internals.threads import call_of
 from loopnb.loop.shutdown import OrderlyEnd
 from loopnb.tracking import chains
 from loopnb.tracking.provenance import current_cell
-from loopnb.tracking.tracker import error_text
 
 if TYPE_CHECKING:
     import threading
@@ -44,7 +44,9 @@ class ShellsEnd:
         self._interrupts = interrupts
         self._log = log
         self._told: set[int] = set()
+        self._is_winding_down = False
         self.was_requested = False
+        interrupts.take_at_end = self._take_fatal
         self.rest = OrderlyEnd(
             live=lambda: [*session.tracker.live(), *interrupts.awaiting],
             is_ending=interrupts.was_interrupted,
@@ -58,8 +60,28 @@ class ShellsEnd:
 
     async def wind_down(self) -> None:
         """End everything in order, and name in the log what could not end. The loop's thread."""
-        await self.rest.wind_down()
+        self._is_winding_down = True
+        try:
+            self._end_bare_waits()
+            await self.rest.wind_down()
+        finally:
+            self._is_winding_down = False
         self._tell_failures()
+
+    def _end_bare_waits(self) -> None:
+        """End the nested runs of cells that wait for no task: nothing that is cancelled would end them."""
+        engine, newest = self._session.engine, self._session.nesting.newest_reentrant()
+        waits: list[Any] = [] if newest is None else [newest]
+        waits += [wait for wait in engine.waits if wait.is_foreground] if engine is not None else []
+        for wait in waits:
+            if isinstance(wait.future, asyncio.Future) and not isinstance(wait.future, asyncio.Task):
+                wait.end(asyncio.CancelledError())
+
+    def _take_fatal(self, error: BaseException) -> bool:
+        """Keep a task that answers its cancellation with `sys.exit()` from ending all the others at once."""
+        if self._is_winding_down:
+            self._log(f"a task raised {error_text(error)} while it was ended; the others still end in order")
+        return self._is_winding_down
 
     def check(self) -> None:
         """Name what nobody has ended or named before Python ends. Outside the loop, in its thread."""

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from loopnb.internals.texts import error_text
 from loopnb.tracking.provenance import current_cell
-from loopnb.tracking.tracker import error_text
 from loopnb.views import names_text
 
 if TYPE_CHECKING:

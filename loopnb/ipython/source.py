@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from IPython.core.error import UsageError
 
+from loopnb.internals.fatal import Ended
+from loopnb.internals.texts import error_text
 from loopnb.session import users_frames
 from loopnb.tracking import provenance
 
@@ -78,7 +80,7 @@ class Source:
             if isinstance(error, Exception | asyncio.CancelledError):
                 raise
             if in_background:
-                raise RuntimeError(f"the background cell ended in {error!r}") from error
+                raise RuntimeError(f"the background cell ended in {error_text(error)}") from error
             return Ended(error)
         return value if self.has_value else None
 
@@ -88,20 +90,6 @@ class Source:
             value = eval(code, global_ns, local_ns)
             if _is_coroutine_code(code):
                 value = await value
-        return value
-
-
-class Ended:
-    """What a cell has ended in, where its task must not raise it."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    @staticmethod
-    def unwrap(value: Any) -> Any:
-        """Return the value of a cell, or raise what it has ended in."""
-        if isinstance(value, Ended):
-            raise value.error
         return value
 
 

@@ -108,7 +108,7 @@ def _make_guard(
         wait=lambda future: guarding.wait_forever(session, future),
         warn=warn,
         end_kernel=lambda: _end_shell(shell, interrupts),
-        is_top_level=cells.is_top_level,
+        run=lambda: guarding.run_of_caller(session, cells),
         is_background=lambda task: guarding.is_background(session, task),
     )
 

@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import silence_destroyed_warning
+from loopnb.internals.fatal import is_fatal
 from loopnb.internals.spawning import known_tasks
 from loopnb.internals.task_state import unseen_error
 from loopnb.internals.tasks import make_task
+from loopnb.internals.texts import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -103,10 +105,11 @@ class FreshLoop:
         """Tell of failures that nobody has seen: asyncio would do so in whichever cell runs by then."""
         for task in known_tasks(self._loop):
             error = unseen_error(task)
-            if isinstance(error, Exception):
+            if error is not None and not is_fatal(error):
                 task.exception()  # seen now
                 self._tell(
-                    f"task {task.get_name()!r} of the fresh loop failed, and nobody awaited it: {error!r}"
+                    f"task {task.get_name()!r} of the fresh loop failed, and nobody awaited it: "
+                    f"{error_text(error)}"
                 )
 
     def _end_generators(self) -> None:

@@ -44,7 +44,7 @@ class LoopGuard:
         wait: Parks the calling stack until a future is done.
         warn: Shows a warning at the user's line.
         end_kernel: Shuts the kernel down in order.
-        is_top_level: Says of a task whether it is a cell's own.
+        run: Returns the task with whose end the run ends that the caller is part of; None in a cell itself.
         is_background: Says of a task whether another cell than its own executes.
     """
 
@@ -58,7 +58,7 @@ class LoopGuard:
         wait: Callable[[asyncio.Future[Any]], None],
         warn: Callable[[str], None],
         end_kernel: Callable[[], None],
-        is_top_level: Callable[[asyncio.Task[Any]], bool],
+        run: Callable[[], asyncio.Task[Any] | None],
         is_background: Callable[[asyncio.Task[Any]], bool],
     ) -> None:
         self._loop = loop
@@ -68,7 +68,7 @@ class LoopGuard:
         self._wait = wait
         self._warn = warn
         self._end_kernel = end_kernel
-        self._is_top_level = is_top_level
+        self._run = run
         self._nested_forever: list[asyncio.Future[None]] = []
         self._winding_down: asyncio.Future[Any] | None = None
         self._signals = SignalHandlers(loop, is_background)
@@ -142,20 +142,21 @@ class LoopGuard:
         """Set it for as long as the run lasts that sets it; one that a cell itself sets stays."""
         self._exception_handlers.set(set_handler, handler, self._run())
 
-    def _run(self) -> asyncio.Task[Any] | None:
-        """Return the task whose run the caller is part of; None for a cell itself."""
-        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
-        return task if task is not None and not self._is_top_level(task) else None
-
     def _terminate(self, callback: Callable[..., object], *args: Any) -> None:
         _on_sigterm.set(True)
         callback(*args)
 
     async def wind_down(self) -> None:
         """End the user's tasks in order, once; whoever calls again waits for the first."""
+        await asyncio.shield(self._begin_to_wind_down())
+
+    def _begin_to_wind_down(self) -> asyncio.Future[Any]:
         if self._winding_down is None:
             self._winding_down = self._loop.create_task(self._wind_down())
-        await asyncio.shield(self._winding_down)
+            for forever in self._nested_forever:
+                if not forever.done():
+                    forever.set_result(None)
+        return self._winding_down
 
     @property
     def is_winding_down(self) -> bool:
@@ -163,12 +164,11 @@ class LoopGuard:
         return self._winding_down is not None
 
     def _stop_in_order(self, stop_loop: Callable[[], None]) -> None:
-        if self._winding_down is None:
-            self._winding_down = self._loop.create_task(self._wind_down())
-        if self._winding_down.done():
+        winding_down = self._begin_to_wind_down()
+        if winding_down.done():
             stop_loop()
         else:
-            self._winding_down.add_done_callback(lambda _task: stop_loop())
+            winding_down.add_done_callback(lambda _task: stop_loop())
 
 
 def _is_stop_of(loop: asyncio.AbstractEventLoop, callback: object) -> bool:

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import open_generators, silence_destroyed_warning
+from loopnb.internals.texts import error_text, repr_text
 from loopnb.internals.threads import busy_threads, default_executor
 from loopnb.loop.clients import open_clients
 
@@ -75,7 +76,10 @@ class OrderlyEnd:
         await self._end_tasks(grace)
         deadline = loop.time() + grace
         for end in (self._end_tasks, self._end_generators, self._close_clients, self._end_threads):
-            await end(max(0.0, deadline - loop.time()))
+            try:
+                await end(max(0.0, deadline - loop.time()))
+            except Exception as error:  # noqa: BLE001  of the user's objects: the others must end, too
+                self._log(f"not all could be ended: {error_text(error)}")
 
     def check(self) -> None:
         """Name what is still there when Python ends, unless it has been named. Outside the loop."""
@@ -114,7 +118,7 @@ class OrderlyEnd:
 
     async def _close_clients(self, timeout: float) -> None:
         clients = open_clients(asyncio.get_running_loop())
-        await self._end_each([(f"open {one!r:.100}", closing) for one, closing in clients], timeout)
+        await self._end_each([(f"open {repr_text(one, 100)}", closing) for one, closing in clients], timeout)
 
     async def _end_each(self, endings: list[tuple[str, Awaitable[Any]]], timeout: float) -> None:
         tasks = {asyncio.create_task(_awaiting(ending)): what for what, ending in endings}
@@ -126,7 +130,7 @@ class OrderlyEnd:
             self._log(f"{tasks[task]} did not end within {timeout:.2g} s")
         for task, what in tasks.items():
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                self._log(f"{what} did not end in order: {error!r}")
+                self._log(f"{what} did not end in order: {error_text(error)}")
 
     async def _end_threads(self, timeout: float) -> None:
         """Wait for threads as Python will do, and name those that are still busy.

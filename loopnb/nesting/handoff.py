@@ -388,7 +388,7 @@ class Handoff:
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
         error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
-        if self.lot.take_fatal(error) or (self.foreground and self.foreground.take_fatal(error)):
+        if self.lot.take_fatal(error, self.foreground):
             return
         if self._owner is not None:
             self._owner_error = error

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.internals import asyncio_state as state
 from loopnb.internals.cancel_flag import has_cancel_flag
+from loopnb.internals.fatal import note_taken, was_taken
 from loopnb.internals.places import is_called_by_tk
+from loopnb.internals.task_state import error_of
 from loopnb.internals.tasks import LoopTask
 from loopnb.nesting.unaware import UnawareTasks, deliver_noted
 
@@ -134,19 +136,26 @@ class ParkingLot:
         """Return the waits of which only the newest may go on, oldest first."""
         return self.waits if self.is_lifo else self._below_tk
 
-    def take_fatal(self, error: BaseException) -> bool:
+    def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
         """Have the newest wait of a cell end in *error*, unless that is what somebody's wait ends in anyway.
 
+        Whoever awaits the task that has raised it raises it once more: out of a later pass, when the
+        cell has had it and goes on, or another one runs.
+
         Returns:
-            False if neither is so.
+            False if it has to go to the loop's owner.
         """
-        futures = [wait.future for wait in self.waits if wait.future.done()]
-        if any(not future.cancelled() and future.exception() is error for future in futures):
-            return True
-        cell = self.newest_foreground()
-        if cell is not None:
+        done = (wait.future for wait in self.waits if wait.future.done())
+        if was_taken(error) or any(error_of(future) is error for future in done):
+            is_taken = True
+        elif (cell := self.newest_foreground()) is not None:
             cell.end(error)
-        return cell is not None
+            is_taken = True
+        else:
+            is_taken = foreground is not None and foreground.take_fatal(error)
+        if is_taken:
+            note_taken(error)
+        return is_taken
 
     def end_with(self, error: BaseException, must_end: Callable[[Wait], bool]) -> bool:
         """Have each wait that *must_end* end in *error*, also if it is due to end otherwise.

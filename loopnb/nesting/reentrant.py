@@ -36,9 +36,11 @@ class ReentrantRun:
 
     Args:
         loop: The loop.
+        future: What it waits for.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: Any) -> None:
+        self.future = future
         self._loop = loop
         self._was_ended = False
         # A stop that is meant for a run below has to wait until this one has ended.
@@ -110,7 +112,7 @@ class Reentrant:
         loop: Any = self._loop
         queue = ready_queue(loop)
         owed = len(queue) if running_loop() is loop else 0
-        run = ReentrantRun(loop)
+        run = ReentrantRun(loop, future)
         self.runs.append(run)
         try:
             return type(loop).run_until_complete(loop, future)

@@ -21,8 +21,10 @@ import contextlib
 from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from loopnb.internals import tasks
+from loopnb.internals.fatal import is_fatal, was_taken
 from loopnb.internals.spawning import known_tasks
 from loopnb.internals.task_state import unseen_error
 from loopnb.internals.tasks import has_origin
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Failures that are remembered for the log at the kernel's end.
 _REMEMBERED = 100
+#: By loop, since it outlives a reload: the numbers of tasks that somebody holds and whose failure was told.
+_shown: WeakKeyDictionary[asyncio.AbstractEventLoop, set[int]] = WeakKeyDictionary()
 
 
 class Failures:
@@ -68,7 +72,8 @@ class Failures:
         self._delay = delay
         self._due: deque[Ended] = deque()
         self._unseen: dict[int, Ended] = {}
-        self._shown: set[int] = set()  # of tasks that somebody holds, not counted as retrieved
+        self._shown = _shown.setdefault(loop, set())
+        self._has_stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # ours: it must not pin a cell's
 
@@ -77,7 +82,8 @@ class Failures:
         tasks.on_failed.append(self._dropped)
 
     def stop(self) -> None:
-        """Leave failures to asyncio again."""
+        """Leave failures to asyncio again, but for those that have been told."""
+        self._has_stopped = True
         tasks.on_failed.remove(self._dropped)
         for task in self._known():
             if self._is_shown(task):
@@ -91,8 +97,8 @@ class Failures:
         for task in self._known():
             if task.done():
                 have_failed = have_failed or self._is_to_report(task)
-            elif not hasattr(task, "is_watched"):
-                task.is_watched = True
+            elif getattr(task, "watcher", None) is not self:
+                task.watcher = self
                 task.add_done_callback(self._ended, context=self._context)
         self._flush()
         if have_failed:  # a timer that is not needed would be looked at in each pass
@@ -117,8 +123,8 @@ class Failures:
             if self._is_shown(task):
                 if not self._has_failed(task):
                     self.seen(task.origin.number)
-            elif self._has_failed(task) or isinstance(unseen_error(task), SystemExit):
-                held.append(ended(task))  # SystemExit, since it is what the kernel ends of
+            elif self._has_failed(task) or self._has_ended_kernel(task):
+                held.append(ended(task))
         return [*self._unseen.values(), *self._due, *held]
 
     def _dropped(self, task: TrackedTask) -> None:
@@ -129,6 +135,9 @@ class Failures:
             self._drop_shown(task)
             return
         if not self._has_failed(task):
+            if self._has_ended_kernel(task):
+                self._remember(ended(task))
+            task.exception()  # retrieved: it went to a cell, or ends the kernel
             return
         self._due.append(ended(task))
         task.exception()  # retrieved, so that asyncio does not report it as well
@@ -146,7 +155,7 @@ class Failures:
         return task.origin.number in self._shown
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        if self._has_failed(task):
+        if not self._has_stopped and self._has_failed(task):
             self._settle_later()
 
     def _settle_later(self) -> None:
@@ -193,4 +202,9 @@ class Failures:
 
     def _has_failed(self, task: asyncio.Task[Any]) -> bool:
         # KeyboardInterrupt and SystemExit went through the loop: everybody has seen them.
-        return isinstance(unseen_error(task), Exception)
+        error = unseen_error(task)
+        return error is not None and not is_fatal(error)
+
+    def _has_ended_kernel(self, task: asyncio.Task[Any]) -> bool:
+        error = unseen_error(task)
+        return isinstance(error, SystemExit) and not was_taken(error)

@@ -16,6 +16,7 @@ from loopnb.internals.patching import Patch, TaskFactoryPatch
 from loopnb.internals.spawning import can_stand_in, known_tasks, tracking_factory
 from loopnb.internals.task_state import frames_of, waited_future
 from loopnb.internals.tasks import Origin, has_origin, make_task
+from loopnb.internals.texts import error_text
 from loopnb.records import TaskRecord
 from loopnb.tracking import chains, provenance
 from loopnb.tracking.history import History, ended
@@ -34,10 +35,11 @@ provenance.passes_over(globals())
 
 
 class _Ledger:
-    """The numbers given out on one loop. It outlives trackers: a reload must not use one twice."""
+    """The numbers given out on one loop, and its cells: a reload must not use one twice, nor forget one."""
 
     def __init__(self) -> None:
         self.numbers = itertools.count(1)
+        self.runs = CellRuns()
         # Tasks that no factory of ours has made get their number when they are first seen.
         self.untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
 
@@ -79,13 +81,13 @@ class Tracker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.history = History(finished=500, failed=100)
-        self.runs = CellRuns()
         self._loop = loop
         self._parked_frame = parked_frame
         self.describe = describe
         self.is_kernels_file = is_kernels
         self._clock = clock
         ledger = _ledgers.setdefault(loop, _Ledger())
+        self.runs = ledger.runs
         self._numbers = ledger.numbers
         self._untracked = ledger.untracked
         make_factory = partial(
@@ -209,6 +211,20 @@ class Tracker:
         frames, below = self.frames_of(task)
         return [*below, *chains.awaited_by(task, frames)]
 
+    def awaiting(self, task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+        """Return *task*, the live task that awaits it, what awaits that, and so on; in no nested run."""
+        chain = [task]
+        live = self.live(kernels=True)
+        while above := [
+            one
+            for one in live
+            if one not in chain
+            and self._parked_frame(one) is None
+            and chain[-1] in chains.awaited_by(one, list(frames_of(one.get_coro())))
+        ]:
+            chain.append(above[0])
+        return chain
+
     def parents_of(self, record: TaskRecord) -> list[str]:
         """Name the task that spawned it, and the one that spawned that, as far as they are known."""
         known = {self.number_of(task): self.record(task) for task in self.live()}
@@ -273,18 +289,6 @@ class Tracker:
     def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
         return code is not None and self.is_kernels_file(code.co_filename)
-
-
-def error_text(error: BaseException | None) -> str:
-    """Say an error in one line; its own `__str__` may fail."""
-    if error is None:
-        return ""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001  the user's code
-        text = "(its text cannot be made)"
-    kind = type(error).__name__
-    return f"{kind}: {text[:200]}" if text else kind
 
 
 def _choose(wanted: str | int, candidates: list[tuple[int, str, T]]) -> T | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kernel.conftest import needs_subshells
 from tests.kernel.wire import WaitTimedOutError
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ ALARM = (
     "import signal\ndef too_late(*_): raise LookupError('too late')\n"
     "signal.signal(signal.SIGALRM, too_late); signal.setitimer(signal.ITIMER_REAL, 0.05)\n"
 )
+EXITS = (
+    "async def exits():\n    await asyncio.sleep(0.01)\n    raise SystemExit(3)\n"
+    "async def group():\n    async with asyncio.TaskGroup() as group:\n"
+    "        group.create_task(exits())\n        group.create_task(asyncio.sleep(60))\n"
+)
 ENDS = {
     "SystemExit": ("%%aloop\nraise SystemExit(3)", "SystemExit"),
     "KeyboardInterrupt": ("%%aloop\nraise KeyboardInterrupt", "KeyboardInterrupt"),
@@ -26,6 +32,13 @@ ENDS = {
     "nested run": ("async def f(): raise SystemExit(3)\nasyncio.run(f())", "SystemExit"),
     "task that a cell awaits": (
         "async def f(): raise SystemExit(3)\nawait asyncio.create_task(f())",
+        "SystemExit",
+    ),
+    "task that wait_for awaits, nested": (f"{EXITS}asyncio.run(asyncio.wait_for(exits(), 5))", "SystemExit"),
+    "task of a group, nested": (f"{EXITS}asyncio.run(group())", "SystemExit"),
+    "task of a group that a cell awaits": (f"{EXITS}await group()", "SystemExit"),
+    "task of a group that is gathered": (
+        f"{EXITS}await asyncio.gather(group(), asyncio.sleep(60))",
         "SystemExit",
     ),
     "signal handler while a cell nests": (f"{ALARM}asyncio.run(asyncio.sleep(60))", "LookupError"),
@@ -46,14 +59,68 @@ def imports(kernel: KernelDriver) -> None:
 def test_it_ends_the_cell_and_not_the_kernel(kernel: KernelDriver, code: str, ename: str) -> None:
     assert kernel.execute(code).ename == ename
 
+    # Whoever has awaited the task that has raised it raises it once more, and nobody is in its way.
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'lives'))").result == "'lives'"
+    assert kernel.run("import gc; gc.collect(); await asyncio.sleep(0.01)").stderr == ""
+
+
+BLOCKS = (
+    "async def block():\n    print('waits', flush=True)\n    time.sleep(60)\n"
+    "async def group():\n    async with asyncio.TaskGroup() as group:\n"
+    "        group.create_task(block())\n        group.create_task(asyncio.sleep(60))\n"
+)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "asyncio.run(asyncio.wait_for(block(), 60))",
+        "asyncio.run(group())",
+        "await group()",
+        "await asyncio.gather(asyncio.wait_for(block(), 60), asyncio.sleep(60))",
+    ],
+)
+def test_interrupts_end_a_task_that_blocks_below_others(kernel: KernelDriver, wait: str) -> None:
+    cell = kernel.start(BLOCKS + wait)
+    cell.wait_output("waits")
+
+    while not cell.is_done:
+        kernel.interrupt()
+        with contextlib.suppress(WaitTimedOutError):
+            cell.wait(0.5)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.run("await asyncio.sleep(0.01, 'lives')").result == "'lives'"
+
+
+@pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt"])
+def test_what_would_end_a_loop_goes_to_the_thread_that_waits_for_it(kernel: KernelDriver, error: str) -> None:
+    kernel.run(
+        f"import loopnb\nasync def ends():\n    await asyncio.sleep(0.01)\n    raise {error}\n"
+        "def runs():\n    try:\n        loopnb.run(ends())\n"
+        f"    except {error}:\n        return 'its own'"
+    )
+
+    assert kernel.run("await asyncio.to_thread(runs)").result == "'its own'"
+    assert kernel.run("await asyncio.sleep(0.01, 'lives')").result == "'lives'"
+
+
+@needs_subshells
+@pytest.mark.parametrize("run", ["asyncio.run", "loopnb.run"])
+def test_what_would_end_a_loop_goes_to_the_subshells_cell(kernel: KernelDriver, run: str) -> None:
+    kernel.run("import loopnb\nasync def exits():\n    await asyncio.sleep(0.01)\n    raise SystemExit(3)")
+
+    result = kernel.execute(f"{run}(exits())", subshell_id=kernel.create_subshell())
+
+    assert result.ename == "SystemExit"
+    assert kernel.run("await asyncio.sleep(0.01, 'lives')").result == "'lives'"
 
 
 def test_a_background_cell_that_exits_is_reported_and_the_kernel_lives(kernel: KernelDriver) -> None:
     cell = kernel.start("%%aloop -b\nawait asyncio.sleep(0.05)\nraise SystemExit(3)")
     cell.wait().expect_ok()
 
-    assert "SystemExit(3)" in cell.wait_late("the background cell ended in")
+    assert "SystemExit: 3" in cell.wait_late("the background cell ended in")
     assert "loopnb/" not in cell.late_text
     assert kernel.run("await asyncio.sleep(0, 'lives')").result == "'lives'"
 

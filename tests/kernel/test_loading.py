@@ -136,6 +136,40 @@ def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: Ke
     assert [text for text in streams if "'fails'" in text] == []
 
 
+FAILS_LATER = (
+    "async def fails():\n    await go.wait()\n    1 / 0\ntask = asyncio.create_task(fails(), name='fails')"
+)
+
+
+def test_what_fails_after_a_reload_is_told_once_in_the_cell_that_spawned_it(
+    fresh_kernel: KernelDriver,
+) -> None:
+    fresh_kernel.run("import asyncio\n%config LoopNB.report_after = 0.01\ngo = asyncio.Event()")
+    cell = fresh_kernel.start(FAILS_LATER)
+    cell.wait()
+    fresh_kernel.run("%reload_ext loopnb")
+
+    later = fresh_kernel.run("go.set(); await asyncio.sleep(0.05)")
+    cell.wait_late("Task 'fails' failed: ZeroDivisionError")
+    last = fresh_kernel.run("await asyncio.sleep(0.05)\ndel task; import gc; gc.collect()")
+
+    assert later.stderr + last.stderr == ""
+    assert cell.late_text.count("failed") == 1
+
+
+def test_what_fails_after_unloading_is_asyncios_to_tell(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio\n%config LoopNB.report_after = 0.01\ngo = asyncio.Event()")
+    cell = fresh_kernel.start(FAILS_LATER)
+    cell.wait()
+    fresh_kernel.run("%unload_ext loopnb")
+
+    fresh_kernel.run("go.set(); await asyncio.sleep(0.05)")
+    last = fresh_kernel.run("await asyncio.sleep(0.05)\ndel task; import gc; gc.collect()")
+
+    assert "Task exception was never retrieved" in last.stderr
+    assert "failed" not in cell.late_text
+
+
 def test_loading_again_after_unloading_works(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("%unload_ext loopnb")
     fresh_kernel.run("%load_ext loopnb")

@@ -174,15 +174,60 @@ def test_an_exception_handler_goes_with_the_run_that_has_set_it(kernel: KernelDr
         "    loop.set_exception_handler(lambda _loop, context: said.append(name))\n"
         "    await asyncio.sleep(seconds)\n"
         "    loop.call_exception_handler({'message': name})\n"
+        "async def runs(name, seconds): asyncio.run(handles(name, seconds))\n"
         "async def both(first, second):\n"
-        "    await asyncio.gather(handles('first', first), handles('second', second))\n"
+        "    await asyncio.gather(runs('first', first), runs('second', second))\n"
         "before, said = loop.get_exception_handler(), []"
     )
 
     for first, second, said in ((0.01, 0.05, ["second", "second"]), (0.05, 0.01, ["second", "first"])):
-        kernel.run(f"said.clear()\nasyncio.run(both({first}, {second}))")
+        kernel.run(f"said.clear()\nawait both({first}, {second})")
         assert kernel.value("said") == said
         assert kernel.value("loop.get_exception_handler() is before")
+
+
+AWAITS = {
+    "wait_for": "await asyncio.wait_for(install(), 5)",
+    "gather": "await asyncio.gather(install(), asyncio.sleep(0))",
+    "group": "async with asyncio.TaskGroup() as group: group.create_task(install())",
+    "callback": "asyncio.get_running_loop().call_soon(install_here); await asyncio.sleep(0.01)",
+}
+INSTALLS = (
+    "def install_here():\n    loop = asyncio.get_running_loop()\n"
+    "    loop.add_signal_handler(signal.SIGUSR2, print); loop.set_exception_handler(print)\n"
+    "async def install(): install_here()\n"
+    "def are_installed():\n    loop = asyncio.get_running_loop()\n"
+    "    return signal.getsignal(signal.SIGUSR2) is not before, loop.get_exception_handler() is print\n"
+    "before = signal.getsignal(signal.SIGUSR2)\n"
+)
+
+
+RUNS = ["asyncio.run(main())", "loopnb.run(main())", "%%aloop\nawait main()"]
+
+
+@pytest.mark.parametrize(
+    ("awaits", "run"),
+    # A callback of a cell that awaits is part of no run.
+    [(how, run) for how in AWAITS for run in RUNS if how != "callback" or "await" not in run],
+)
+def test_handlers_last_as_long_as_the_run_whatever_task_adds_them(
+    kernel: KernelDriver, awaits: str, run: str
+) -> None:
+    awaits = AWAITS[awaits]
+    kernel.run(f"import loopnb\n{INSTALLS}async def main():\n    {awaits}\n    return are_installed()")
+
+    assert kernel.run(run).result == "(True, True)"
+    assert kernel.value("are_installed()") == (False, False)
+
+
+def test_handlers_that_a_cell_awaits_the_addition_of_stay(kernel: KernelDriver) -> None:
+    kernel.run(f"{INSTALLS}await asyncio.wait_for(install(), 5)")
+
+    assert kernel.value("are_installed()") == (True, True)
+    kernel.run(
+        "asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)\n"
+        "asyncio.get_running_loop().set_exception_handler(None)"
+    )
 
 
 def test_an_exception_handler_that_a_cell_sets_stays(kernel: KernelDriver) -> None:

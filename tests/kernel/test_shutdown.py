@@ -269,6 +269,39 @@ def test_only_failures_that_nobody_has_awaited_are_named(fresh_kernel: KernelDri
     assert "never retrieved" not in log + collected.stderr
 
 
+def test_a_task_that_exits_when_it_is_cancelled_keeps_the_others_from_nothing(
+    fresh_kernel: KernelDriver, tmp_path: Path
+) -> None:
+    fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
+    fresh_kernel.run(
+        "async def exits(error):\n    try:\n        await asyncio.sleep(60)\n"
+        "    except asyncio.CancelledError:\n        raise error\n"
+        "tasks = [asyncio.create_task(exits(error)) for error in (SystemExit(0), KeyboardInterrupt())]\n"
+        "tasks.append(asyncio.create_task(writes_at_its_end('other'))); await asyncio.sleep(0.01)"
+    )
+
+    log = fresh_kernel.shutdown()
+
+    assert (tmp_path / "other").exists(), log
+    assert "a task raised SystemExit: 0 while it was ended" in log
+    assert_quiet(log)
+
+
+@pytest.mark.parametrize("engine", ["handoff", "nest-asyncio"])
+@pytest.mark.parametrize("wait", ["run_forever()", "run_until_complete(loop.create_future())"])
+def test_a_cell_that_waits_for_no_task_is_answered(
+    fresh_kernel: KernelDriver, wait: str, engine: str
+) -> None:
+    fresh_kernel.run(f"import asyncio\n%loopnb nesting {engine}\nloop = asyncio.get_running_loop()")
+    cell = fresh_kernel.start(f"print('waits', flush=True)\nloop.{wait}")
+    cell.wait_output("waits")
+
+    log = fresh_kernel.shutdown()
+
+    cell.wait()
+    assert "Traceback" not in log
+
+
 def test_a_failure_that_was_reported_and_then_awaited_is_not_named(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("%config LoopNB.report_after = 0.01\nimport asyncio\nasync def fails(): return 1 / 0")
     for name in ("awaited", "unseen"):

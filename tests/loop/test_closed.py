@@ -58,6 +58,18 @@ def test_an_error_has_its_note_before_anybody_can_catch_it(make: Any, kind: str)
     loop.close()
 
 
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_awaited_again_it_says_the_same(make: Any) -> None:
+    left = closed(make)
+
+    async def awaits_twice() -> list[str]:
+        return await _awaits(left) + await _awaits(left)
+
+    first, second = asyncio.run(awaits_twice())
+
+    assert first == second
+
+
 def test_a_future_of_an_open_loop_gets_none() -> None:
     closed(lambda loop: loop)
     other = asyncio.new_event_loop()

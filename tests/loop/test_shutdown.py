@@ -35,6 +35,13 @@ class Client:
         pass
 
 
+class Shy(Client):
+    """A client that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
 class Calm:
     """A client that does not mind being dropped."""
 
@@ -103,7 +110,7 @@ def test_what_only_await_can_close_is_closed_on_its_own_loop_only() -> None:
     ("ending", "said"),
     [
         (lambda: asyncio.sleep(60), "open <Client> did not end within 0.05 s"),
-        (fails, "open <Client> did not end in order: ValueError('no')"),
+        (fails, "open <Client> did not end in order: ValueError: no"),
     ],
     ids=["hangs", "fails"],
 )
@@ -175,5 +182,24 @@ def test_a_task_that_swallows_its_cancellation_is_named_once(grace: float) -> No
         assert log == [f"task 'swallower', did not end within {grace:g} s of being cancelled"]
         gives_up.set()
         await task
+
+    run(main)
+
+
+def test_what_cannot_be_shown_keeps_nothing_from_its_end() -> None:
+    class BadError(Exception):
+        __str__ = __repr__ = Shy.__repr__
+
+    async def bad() -> None:
+        raise BadError
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        clients = [Shy(loop), Shy(loop, bad), Client(loop)]
+        log = await wind_down()
+        assert log == [
+            "open <Shy, whose repr fails> did not end in order: BadError: (its text cannot be made)"
+        ]
+        assert [client.is_closed for client in clients] == [True, False, True]
 
     run(main)

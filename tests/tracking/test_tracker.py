@@ -12,11 +12,12 @@ import pytest
 
 from loopnb.errors import TaskNotFoundError
 from loopnb.internals import spawning
+from loopnb.internals.texts import error_text
 from loopnb.records import CellRef
 from loopnb.tracking import provenance, where
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.runs import CellRuns
-from loopnb.tracking.tracker import Tracker, error_text
+from loopnb.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -264,6 +265,28 @@ def test_a_failure_is_reported_once_its_cell_has_ended(track: Callable[..., Any]
         await settle()
         watched.failures.stop()
         return watched.reported
+
+    assert track(main) == [(cell, "failing")]
+
+
+@pytest.mark.parametrize("error", [GeneratorExit(), BaseExceptionGroup("g", [KeyboardInterrupt()])])
+def test_so_is_one_that_only_asyncio_takes_for_a_failure(
+    track: Callable[..., Any], error: BaseException
+) -> None:
+    cell = CellRef("a", 1)
+
+    async def fails() -> None:
+        raise error
+
+    async def main(_tracker: Tracker) -> list[tuple[CellRef | None, str]]:
+        watched = Watched()
+        watched.begin(cell)
+        task = asyncio.create_task(fails(), name="failing")
+        await settle()
+        watched.end(cell)
+        await asyncio.sleep(0.01)
+        watched.failures.stop()
+        return watched.reported if task.done() else []
 
     assert track(main) == [(cell, "failing")]
 
