@@ -11,6 +11,7 @@ from loopnb.internals import asyncio_state as state
 from loopnb.internals.cancel_flag import has_cancel_flag
 from loopnb.internals.fatal import note_taken, was_taken
 from loopnb.internals.places import is_called_by_tk
+from loopnb.internals.selecting import handle_of
 from loopnb.internals.task_state import error_of
 from loopnb.internals.tasks import LoopTask
 from loopnb.nesting.unaware import UnawareTasks, deliver_noted
@@ -135,6 +136,15 @@ class ParkingLot:
     def _ordered(self) -> dict[Wait, None]:
         """Return the waits of which only the newest may go on, oldest first."""
         return self.waits if self.is_lifo else self._below_tk
+
+    def runs(self, handle: asyncio.Handle) -> bool:
+        """Say whether a parked stack is part of *handle*."""
+        for wait in self.waits:
+            if not hasattr(wait, "runs_handle"):
+                wait.runs_handle = handle_of(wait.stack)
+            if wait.runs_handle is handle:
+                return True
+        return False
 
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
         """Have the newest wait of a cell end in *error*, unless that is what somebody's wait ends in anyway.

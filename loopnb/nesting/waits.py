@@ -48,12 +48,13 @@ class Wait:
         owed: How many handles the first pass is owed.
         left_task, left_contexts, left_below, handle: What the stack has left and is to take up again.
         parked_at: When it has left the handle; not set without one.
+        runs_handle: The handle that it is part of; not set before somebody has asked.
     """
 
     __slots__ = (
         "__weakref__", "_callback", "_ready", "_retired", "driver", "ending", "future", "handle", "has_ended",
-        "is_foreground", "is_owned", "left_below", "left_contexts", "left_task", "owed", "parked_at", "stack",
-        "task",
+        "is_foreground", "is_owned", "left_below", "left_contexts", "left_task", "owed", "parked_at",
+        "runs_handle", "stack", "task",
     )  # fmt: skip
 
     left_task: asyncio.Task[Any] | None
@@ -61,6 +62,7 @@ class Wait:
     left_below: LeftBelow | None
     handle: asyncio.Handle | None
     parked_at: float
+    runs_handle: asyncio.Handle | None
     _retired: greenlet | None
     _callback: Callable[[object], object] | None
 

@@ -89,6 +89,84 @@ def test_in_a_reader() -> None:
         assert in_callback(start) == 7
 
 
+def test_a_reader_is_not_called_again_before_it_has_returned(run: Run) -> None:
+    here, there = socket.socketpair()
+    got: list[bytes | int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def read() -> None:
+            got.append(asyncio.run(seven()))
+            got.append(here.recv(1))
+            if there.fileno() != -1:
+                there.send(b"y")
+                there.close()
+            elif got[-1] == b"":
+                loop.remove_reader(here)
+                ended.set()
+
+        ended = asyncio.Event()
+        here.setblocking(False)
+        loop.add_reader(here, read)
+        there.send(b"x")
+        await asyncio.wait_for(ended.wait(), 5)
+
+    with here, there:
+        run(main())
+
+    assert got == [7, b"x", 7, b"y", 7, b""]
+
+
+@pytest.mark.parametrize("first", ["parked", "returns"])
+def test_a_reader_behind_a_handle_that_nests_is_called_once(run: Run, first: str) -> None:
+    here, there = socket.socketpair()
+    got: list[bytes] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if first == "parked":
+            loop.call_soon(lambda: asyncio.run(seven()))
+        here.setblocking(False)
+        loop.add_reader(here, lambda: got.append(here.recv(1)))
+        there.send(b"x")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        loop.remove_reader(here)
+
+    with here, there:
+        run(main())
+
+    assert got == [b"x"]
+
+
+@pytest.mark.skipif(not ON_UNIX, reason="asyncio has no signal handlers on Windows")
+def test_a_signal_counts_while_the_handler_of_the_one_before_nests(run: Run) -> None:
+    begun: list[int] = []
+    got: list[int] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def handle() -> None:
+            begun.append(1)
+            if len(begun) == 1:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            got.append(asyncio.run(seven()))
+            if len(got) == 2:
+                ended.set()
+
+        loop.add_signal_handler(signal.SIGUSR1, handle)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.wait_for(ended.wait(), 5)
+        loop.remove_signal_handler(signal.SIGUSR1)
+
+    run(main())
+
+    assert got == [7, 7]
+
+
 @pytest.mark.skipif(not ON_UNIX, reason="asyncio has no signal handlers on Windows")
 def test_in_a_signal_handler_of_the_loop() -> None:
     def start(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
