@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from greenlet import GreenletExit, getcurrent, greenlet
+    from greenlet import GreenletExit, getcurrent, greenlet, settrace
 
     why_missing: str | None
 else:
     try:
-        from greenlet import GreenletExit, getcurrent, greenlet
+        from greenlet import GreenletExit, getcurrent, greenlet, settrace
 
         why_missing = None
     except ImportError as error:
@@ -29,5 +29,8 @@ else:
             """Is never called."""
             raise ImportError(why_missing)
 
+        def settrace(_callback: Any) -> Any:
+            """Is never called."""
 
-__all__ = ["GreenletExit", "getcurrent", "greenlet", "why_missing"]
+
+__all__ = ["GreenletExit", "getcurrent", "greenlet", "settrace", "why_missing"]

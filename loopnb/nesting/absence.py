@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from loopnb.internals import asyncio_state as state
 from loopnb.internals import contexts
 from loopnb.internals.patching import Patch
+from loopnb.nesting.foreign_greenlets import ForeignGreenlets
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from greenlet import greenlet
 
+    from loopnb.nesting.handoff import Handoff
     from loopnb.nesting.waits import Wait
 
 
@@ -23,17 +25,18 @@ class Absences:
     """Has parked stacks leave their task, Contexts and handle, and take them up again.
 
     Args:
-        loop: The loop.
+        engine: The engine of the loop.
         outermost: The class of greenlet on which nothing stands but a pass of the loop.
 
     Attributes:
         parked_time: How long each handle has been parked.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, outermost: type[greenlet]) -> None:
-        self.parked_time = ParkedTime(loop)
-        self._loop = loop
+    def __init__(self, engine: Handoff, outermost: type[greenlet]) -> None:
+        self.parked_time = ParkedTime(engine.loop)
+        self._loop = engine.loop
         self._outermost = outermost
+        self._foreign = ForeignGreenlets(engine, outermost)
 
     def begin(self, wait: Wait) -> None:
         """Have the calling stack, that of *wait*, leave everything. Broken off, `end` mends it."""
@@ -52,10 +55,12 @@ class Absences:
         if type(stack) is not self._outermost:
             wait.left_below = contexts.LeftBelow()
             wait.left_below.leave(self._outermost)
+            self._foreign.begin(wait)
 
     def end(self, wait: Wait) -> None:
         """Have the calling stack take up what it has left. Broken off, it can be done again."""
         if wait.left_below is not None:
+            self._foreign.end(wait)
             wait.left_below.enter()
         if wait.left_contexts:
             contexts.enter(wait.left_contexts)

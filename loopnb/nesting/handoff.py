@@ -89,6 +89,7 @@ class Handoff:
         waits: The waits whose stacks are parked, oldest first.
         foreground: Knows the stacks that a user is waiting for; None while nobody tells.
         is_closing: Let no stack be parked: the loop is about to be closed.
+        turning, handed_to: The driver whose pass or handle runs now; who is about to have the loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -108,9 +109,9 @@ class Handoff:
         self._idle: list[greenlet] = []
         self._batch = object()  # of spawner and drivers; another one, once they are to be thrown away
         self._first_pass = FirstPass(loop, _Driver)
-        self._absences = Absences(loop, _Driver)
-        self._turning: greenlet | None = None  # the driver whose pass or handle runs now
-        self._handed_to: greenlet | None = None  # who is about to have the loop
+        self._absences = Absences(self, _Driver)
+        self.turning: greenlet | None = None
+        self.handed_to: greenlet | None = None
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ class Handoff:
         # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
         # by dropping references: `throw()` would land in the parent.
         self._batch = object()
-        self._turning = self._handed_to = self._spawner = None
+        self.turning = self.handed_to = self._spawner = None
         self._idle.clear()
 
     # -- the waiting side ---------------------------------------------------------------------
@@ -189,7 +190,7 @@ class Handoff:
     @clear_of_nesting("stacks are being switched")
     def _park(self, wait: Wait) -> None:
         """Leave task and Contexts, hand the loop to whoever goes on, and take all up again."""
-        wait.stack, wait.driver = getcurrent(), self._turning
+        wait.stack, wait.driver = getcurrent(), self.turning
         try:  # already: a signal handler may raise in any of these
             self.lot.begin(wait)
             if self._first_pass.is_under_way:
@@ -206,7 +207,7 @@ class Handoff:
 
     def _take_up(self, wait: Wait) -> None:  # broken off, it can be done again
         self._absences.end(wait)
-        self._turning = wait.driver  # not always below: the handle may have switched to this stack
+        self.turning = wait.driver  # not always below: the handle may have switched to this stack
         self.lot.forget(wait)
         if wait.owed:
             self._first_pass.repay(wait.owed)
@@ -232,7 +233,7 @@ class Handoff:
         What ends *here* is passed on to who turns the loop, as if both were one stack: somebody else's
         greenlet, started here and used there; or a driver that a signal handler kept from beginning.
         """
-        self._handed_to = stack
+        self.handed_to = stack
         go_on: Callable[[], Any] | None = None
         while True:
             try:
@@ -240,14 +241,14 @@ class Handoff:
             except GreenletExit:
                 raise  # this very stack was thrown away
             except BaseException as error:
-                if not self._turning or getcurrent() in (self._handed_to, self._turning):
+                if not self.turning or getcurrent() in (self.handed_to, self.turning):
                     raise
-                go_on = partial(self._turning.throw, error)
+                go_on = partial(self.turning.throw, error)
             else:
-                if self._handed_to is getcurrent() or not self._turning:
-                    self._handed_to = None
+                if self.handed_to is getcurrent() or not self.turning:
+                    self.handed_to = None
                     return
-                go_on = partial(self._turning.switch, result)
+                go_on = partial(self.turning.switch, result)
 
     # -- the driving side ---------------------------------------------------------------------
 
@@ -265,8 +266,7 @@ class Handoff:
             self._drop_drivers()
         self._owner = getcurrent()
         try:
-            # Futures can become done while the loop is stopped.
-            wait = self.lot.next_after_pass()
+            wait = self.lot.next_after_pass()  # futures can become done while the loop is stopped
             self._hand_to(self._next_stack() if wait is None else wait.stack)
         finally:
             self._owner = None
@@ -354,7 +354,7 @@ class Handoff:
             if not is_due and not self._settle():
                 return
             is_due = False
-            self._turning = getcurrent()
+            self.turning = getcurrent()
             state.turn(self.loop, self._stock_pass, self)
 
     def _settle(self) -> bool:
@@ -367,7 +367,7 @@ class Handoff:
             if self._end_taskless_waits():
                 return self._settle()
         elif len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(getcurrent()):
-            self._handed_to = wait.stack
+            self.handed_to = wait.stack
             return False
         stack = self._owner if wait is None else wait.stack
         if stack is not None:

@@ -126,6 +126,31 @@ def test_two_nested_runs_use_clients_at_the_same_time(kernel: KernelDriver, kind
     kernel.run("asyncio.run(close(first)); asyncio.run(close(second))")
 
 
+def test_synchronous_code_of_sqlalchemys_nests_beside_other_queries(
+    kernel: KernelDriver, postgres: str
+) -> None:
+    kernel.run(
+        "import asyncio\nfrom sqlalchemy import text\n"
+        "from sqlalchemy.ext.asyncio import create_async_engine\n"
+        f"engine = create_async_engine('postgresql+asyncpg://postgres@/postgres?host={postgres}')\n"
+        "def in_session(connection):\n"
+        "    found = connection.execute(text('select 1')).scalar()\n"
+        "    return found, asyncio.run(asyncio.sleep(0.02, 'nested'))\n"
+        "async def nests():\n    async with engine.connect() as c:\n"
+        "        return await c.run_sync(in_session)\n"
+        "async def counts():\n    async with engine.connect() as c:\n"
+        "        return [(await c.execute(text(f'select {n}'))).scalar() for n in range(20)]"
+    )
+
+    cell = kernel.run(
+        "answers = await asyncio.wait_for(asyncio.gather(nests(), counts(), nests(), counts()), 10)"
+    )
+    kernel.run("await engine.dispose()")
+
+    assert kernel.value("answers") == [(1, "nested"), list(range(20))] * 2
+    assert cell.stderr == ""
+
+
 @needs_subshells
 @pytest.mark.usefixtures("kind")
 def test_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> None:
