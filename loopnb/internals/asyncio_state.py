@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Iterator
+    from contextvars import Context
     from types import AsyncGeneratorType, FrameType
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
@@ -129,18 +130,20 @@ def wake(loop: Any) -> None:
     loop._write_to_self()
 
 
-def may_carry(loop: Any, future: asyncio.Future[Any], most: int) -> bool:
-    """Say whether the ready queue holds a done-callback of *future*, or more than *most* handles.
+def may_carry(loop: Any, future: asyncio.Future[Any], context: Context, most: int) -> bool:
+    """Say whether the ready queue holds a done-callback of *future*, or one in *context*.
 
-    Private names: `BaseEventLoop._ready`, `Handle._args` (None once cancelled).
+    True as well if it holds more than *most* handles. Private names: `BaseEventLoop._ready`,
+    `Handle._args` (None once cancelled), `Handle._context`.
     """
     queue = loop._ready
     if len(queue) > most:
         return True
     for index in range(len(queue)):
         # By index: a finalizer or a signal handler may schedule something meanwhile.
-        arguments = queue[index]._args
-        if arguments and arguments[0] is future:
+        handle: Any = queue[index]
+        arguments = handle._args
+        if (arguments and arguments[0] is future) or handle._context is context:
             return True
     return False
 

@@ -105,9 +105,11 @@ class ParkingLot:
         if newest is not None and is_done():
             # A done-callback would cost a whole pass per nested run. But callbacks that the user
             # added must have run by the time the wait returns, as they have in the stock loop:
-            # where the ready queue holds one, or is too long to look, the callback it is.
-            if self._handles and state.may_carry(self._loop, newest.future, _SHORT_QUEUE):
-                newest.arm(self.wake_context)
+            # where the ready queue holds one, or is too long to look, the callback it is. So it is
+            # where an older wait is due: first come, first served.
+            context = self.wake_context
+            if self._handles and state.may_carry(self._loop, newest.future, context, _SHORT_QUEUE):
+                newest.arm(context)
             elif self.ready:
                 newest.set_ready()
             else:

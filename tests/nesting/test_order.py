@@ -42,6 +42,25 @@ def test_three_waits_end_in_the_order_of_their_lengths(run: Run) -> None:
     assert took < 0.7
 
 
+@pytest.mark.parametrize("count", [2, 3, 12])
+def test_those_that_are_due_at_the_same_time_end_in_the_order_they_began(run: Run, count: int) -> None:
+    async def main() -> list[int]:
+        event, order = asyncio.Event(), []
+
+        async def nests(number: int) -> None:
+            await asyncio.sleep(0)
+            asyncio.run(event.wait())
+            order.append(number)
+
+        tasks = [asyncio.ensure_future(nests(number)) for number in range(count)]
+        await asyncio.sleep(0.01)
+        event.set()
+        await asyncio.gather(*tasks)
+        return order
+
+    assert run(main()) == list(range(count))
+
+
 def test_a_wait_can_depend_on_an_earlier_wait(run: Run) -> None:
     async def main() -> Any:
         event = asyncio.Event()
