@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.internals import asyncio_state as state
 from loopnb.internals.cancel_flag import has_cancel_flag
+from loopnb.internals.eager import MAY_BE_EAGER, creators_of
 from loopnb.internals.fatal import note_taken, was_taken
 from loopnb.internals.places import is_called_by_tk
 from loopnb.internals.selecting import handle_of
@@ -74,6 +75,8 @@ class ParkingLot:
             self.unaware.enrol(wait, task)
         if task is not None and has_cancel_flag(task):
             deliver_noted(wait, task)  # as with `await`: at once
+        if MAY_BE_EAGER and task is not None and (creators := creators_of(task)):
+            self._park_creators(wait, creators)
         is_done = wait.future.done
         if is_done():
             wait.arm(self.wake_context)  # the next pass would block: nothing is scheduled for it
@@ -95,6 +98,25 @@ class ParkingLot:
             wait.task.parked = None
         else:
             self.unaware.forget(wait)
+        if wait.creators:
+            self._forget_creators(wait)
+
+    def _park_creators(self, wait: Wait, creators: list[asyncio.Task[Any]]) -> None:
+        """Have a cancel of those who wait for an eager task's first step end *wait*."""
+        wait.creators = tuple(creators)
+        for creator in creators:
+            if isinstance(creator, LoopTask):
+                creator.parked = wait
+            else:
+                self.unaware.enrol(wait, creator)
+            if has_cancel_flag(creator):
+                deliver_noted(wait, creator)
+
+    def _forget_creators(self, wait: Wait) -> None:
+        self.unaware.forget(wait)
+        for creator in wait.creators:
+            if isinstance(creator, LoopTask):
+                creator.parked = None
 
     def next_after_pass(self) -> Wait | None:
         """Return the wait whose stack goes on next, also if it has ended without telling us."""

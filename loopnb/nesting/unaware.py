@@ -16,18 +16,18 @@ class UnawareTasks:
     """The waits of tasks born before nesting, or under somebody else's task factory.
 
     Attributes:
-        seen: Those waits, each with its task's count of cancel requests when last looked at.
+        seen: Those waits, each with such tasks and their counts of cancel requests when last looked at.
 
     `LoopTask.cancel` knows that its task is parked. Another task's only leaves a note in it, so
     the notes of these few are looked at after each pass.
     """
 
     def __init__(self) -> None:
-        self.seen: dict[Wait, int] = {}
+        self.seen: dict[Wait, dict[asyncio.Task[Any], int]] = {}
 
     def enrol(self, wait: Wait, task: asyncio.Task[Any]) -> None:
-        """Watch *wait*, whose *task* is parked."""
-        self.seen[wait] = task.cancelling()
+        """Watch *task*, whose stack is parked in *wait*."""
+        self.seen.setdefault(wait, {})[task] = task.cancelling()
 
     def forget(self, wait: Wait) -> None:
         """Watch *wait* no more."""
@@ -40,15 +40,14 @@ class UnawareTasks:
 
     def look_at(self, wait: Wait) -> None:
         """Deliver what has been noted for *wait*, if it is one of these."""
-        seen = self.seen.get(wait)
-        if seen is None or wait.task is None:
-            return
-        now = wait.task.cancelling()
-        # Where the note cannot be taken back it stays, and the count alone tells a new one.
-        if now != seen:
-            self.seen[wait] = now
-        if has_cancel_flag(wait.task) and (now > seen or clear_cancel_flag(wait.task)):
-            deliver_noted(wait, wait.task)
+        tasks = self.seen.get(wait, {})
+        for task, seen in tuple(tasks.items()):
+            now = task.cancelling()
+            # Where the note cannot be taken back it stays, and the count alone tells a new one.
+            if now != seen:
+                tasks[task] = now
+            if has_cancel_flag(task) and (now > seen or clear_cancel_flag(task)):
+                deliver_noted(wait, task)
 
 
 def deliver_noted(wait: Wait, task: asyncio.Task[Any]) -> None:

@@ -42,6 +42,7 @@ class Wait:
     Attributes:
         stack: It, until it goes on.
         is_foreground: A user is waiting for it.
+        creators: The tasks further out on the stack, in whose steps *task* has begun, eagerly.
         has_ended: The stack goes on, or is about to.
         ending: What it ends in otherwise.
         driver: The engine's driver that had called the stack. From here on kept by `Handoff` and `Absences`.
@@ -52,9 +53,9 @@ class Wait:
     """
 
     __slots__ = (
-        "__weakref__", "_callback", "_ready", "_retired", "driver", "ending", "future", "handle", "has_ended",
-        "is_foreground", "is_owned", "left_below", "left_contexts", "left_task", "owed", "parked_at",
-        "runs_handle", "stack", "task",
+        "__weakref__", "_callback", "_ready", "_retired", "creators", "driver", "ending", "future", "handle",
+        "has_ended", "is_foreground", "is_owned", "left_below", "left_contexts", "left_task", "owed",
+        "parked_at", "runs_handle", "stack", "task",
     )  # fmt: skip
 
     left_task: asyncio.Task[Any] | None
@@ -84,6 +85,7 @@ class Wait:
         self.ending: _Ending | None = None
         self.left_task = self.left_contexts = self.left_below = self.handle = None
         self._callback = self._retired = None
+        self.creators: tuple[asyncio.Task[Any], ...] = ()
 
     def set_ready(self) -> None:
         """Have the stack resumed before the loop next blocks. Does nothing once it is due."""

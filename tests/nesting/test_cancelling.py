@@ -462,3 +462,57 @@ def test_names_are_stock(run: Run) -> None:
     # 3.13.0 calls every task "None" that comes from somebody's factory.
     assert starts_right or sys.version_info[:3] == (3, 13, 0)
     assert name == "mine"
+
+
+if sys.version_info >= (3, 12):  # tasks can be eager
+
+    def eager_under(stock: bool) -> Any:
+        """Return an eager factory: asyncio's, or one whose tasks are ours."""
+        return asyncio.eager_task_factory if stock else asyncio.create_eager_task_factory(LoopTask)
+
+    @pytest.mark.parametrize("stock", [True, False])
+    @pytest.mark.parametrize("depth", [1, 3])
+    def test_a_timeout_reaches_what_an_eager_task_nests_in_its_first_step(depth: int, stock: bool) -> None:
+        async def child(depth: int) -> str:
+            if depth > 1:
+                return await asyncio.create_task(child(depth - 1))
+            asyncio.run(asyncio.sleep(60))
+            return "too late"
+
+        async def main() -> tuple[int, str]:
+            asyncio.get_running_loop().set_task_factory(eager_under(stock))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await asyncio.create_task(child(depth))
+            await asyncio.sleep(0)  # no cancellation is left for this one
+            task = asyncio.current_task()
+            assert task is not None
+            return task.cancelling(), await asyncio.create_task(asyncio.sleep(0, "goes on"))
+
+        nesting.apply()
+        assert asyncio.run(main()) == (0, "goes on")
+        nesting.remove()
+
+    @pytest.mark.parametrize("stock", [True, False])
+    def test_a_groups_abort_reaches_it(stock: bool) -> None:
+        async def nests() -> None:
+            asyncio.run(asyncio.sleep(60))  # type: ignore[unused-awaitable,unused-ignore]  # it returns None
+
+        async def creates() -> None:
+            await asyncio.create_task(nests())
+
+        async def fails() -> None:
+            await asyncio.sleep(0.01)
+            raise LookupError
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_task_factory(eager_under(stock))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+                group.create_task(creates())
+
+        nesting.apply()
+        with pytest.raises(ExceptionGroup) as caught:
+            asyncio.run(main())
+        nesting.remove()
+        assert [type(error) for error in caught.value.exceptions] == [LookupError]
