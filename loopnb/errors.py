@@ -26,14 +26,14 @@ class LoopnbError(Exception):
 
 
 class NestingError(LoopnbError, RuntimeError):
-    """Raised when a blocking call cannot be run inside the running loop.
+    """Raised when a blocking call cannot be run inside the running loop, or an engine not be used.
 
     Attributes:
         reason: Why, as a clause without a full stop.
     """
 
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"Cannot wait here: {reason}. {remedy}")
+    def __init__(self, reason: str, remedy: str, *, doing: str = "wait here") -> None:
+        super().__init__(f"Cannot {doing}: {reason}. {remedy}")
         self.reason = reason
 
 

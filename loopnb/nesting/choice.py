@@ -94,6 +94,7 @@ class NestingChoice:
             raise NestingError(
                 f"{parked} stacks are parked, and nest-asyncio would stand on top of them",
                 "Let them end, or cancel them ('%loopnb tasks' lists them as parked), and try again.",
+                doing="switch to nest-asyncio",
             )
         said = self.stop()
         if name == "handoff":
@@ -142,7 +143,9 @@ class NestingChoice:
             reentrant.install()
         except (ImportError, ValueError) as error:
             raise NestingError(
-                f"{reentrant.package} cannot be used: {error}", "'%loopnb nesting handoff' goes back."
+                f"{reentrant.package} cannot be used: {error}",
+                "'%loopnb nesting handoff' goes back.",
+                doing="switch to nest-asyncio",
             ) from error
         self._reentrant = reentrant
         self.name = "nest-asyncio"

@@ -83,7 +83,7 @@ def test_the_second_engine_is_refused_while_stacks_are_parked(fresh_kernel: Kern
     result = fresh_kernel.execute("%loopnb nesting nest-asyncio")
 
     assert result.ename == "UsageError"
-    assert "1 stacks are parked" in result.evalue
+    assert "Cannot switch to nest-asyncio: 1 stacks are parked" in result.evalue
     assert fresh_kernel.run("asyncio.run(asyncio.sleep(0, 'still there'))").result == "'still there'"
 
 
