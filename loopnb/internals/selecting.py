@@ -17,11 +17,19 @@ _PROCESS_EVENTS = BaseSelectorEventLoop._process_events.__code__  # type: ignore
 _RUN_ONCE = stock_run_once.__code__
 
 
+#: Their callbacks have read when they call anybody, and may find nothing: called again, they go on.
+_READ_FIRST = ("asyncio.", "tornado.", "zmq.")
+
+
 def _add_callback(self: Any, handle: asyncio.Handle) -> None:
     lot: Any = getattr(owner_of_pass(self), "lot", None)
     # Signals come here as well, and each of those counts.
-    is_event = lot is not None and lot.waits and sys._getframe(1).f_code is _PROCESS_EVENTS
-    if not (is_event and (handle in self._ready or lot.runs(handle))):
+    if lot is None or not lot.waits or sys._getframe(1).f_code is not _PROCESS_EVENTS:
+        _stock(self, handle)
+        return
+    owner: Any = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]  # private
+    reads_first = type(owner).__module__.startswith(_READ_FIRST)
+    if reads_first or not (lot.runs(handle) or handle in self._ready):
         _stock(self, handle)
 
 
@@ -30,7 +38,8 @@ def once_for_each_event() -> Patch:
 
     The stock loop selects when all handles of a pass have returned. Where one has parked, the next pass
     selects while others of the same pass are still queued, or while the parked one has yet to read: the
-    event is still there, and would be handled once more (`BaseEventLoop._add_callback`).
+    event is still there, and would be handled once more (`BaseEventLoop._add_callback`). Transports are
+    left alone: a protocol that nests may wait for what comes next.
     """
     return Patch(BaseEventLoop, "_add_callback", looking_like(_stock, _add_callback))
 

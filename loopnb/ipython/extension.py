@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import loopnb
 from loopnb.errors import UnsupportedKernelError
+from loopnb.internals import fatal
 from loopnb.internals import kernel as kernels
 from loopnb.internals.asyncio_state import is_nested_by_others, running_loop
 from loopnb.internals.comm_dispatch import handle_comms_at_once
@@ -212,4 +213,5 @@ def _put_back(table: dict[str, Any], name: str, before: Any) -> None:
 
 def _is_kernels(filename: str) -> bool:
     """Say whether a coroutine written in *filename* is one of the kernel's own, or of ours."""
-    return filename.startswith(_SERVICE_FOLDERS) and filename != source.__file__
+    # But those two files run coroutines of the user's.
+    return filename.startswith(_SERVICE_FOLDERS) and filename not in (source.__file__, fatal.__file__)

@@ -165,6 +165,8 @@ def run_of_caller(session: Session, cells: Cells) -> asyncio.Task[Any] | None:
     That is the main task of its `asyncio.run()`, or else the outermost that awaits the running one, as
     `gather()` and `wait_for()` have it. A callback is part of what `loop.stop()` would end there.
     """
+    if not session.owner.is_home():
+        return None
     task = asyncio.current_task(session.loop) if session.owner.is_inside() else None
     if task is None:
         future = getattr(innermost(session, cells), "future", None)

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class _Set:
-    """A handler that was set, and the one that it has replaced."""
+    """A handler that was set, the one that it has replaced, and the task whose run has set it."""
 
     handler: Any
     before: Any
+    task: asyncio.Task[Any] | None
 
 
 class ExceptionHandlers:
@@ -34,10 +35,13 @@ class ExceptionHandlers:
 
     def set(self, set_handler: Callable[[Any], None], handler: Any, task: asyncio.Task[Any] | None) -> None:
         """Set *handler*, by *set_handler*, until *task* ends, whose run sets it, or with None for good."""
-        one = _Set(handler, self._loop.get_exception_handler())
+        one = _Set(handler, self._loop.get_exception_handler(), task)
         set_handler(handler)
         if task is None:
             self._set.clear()  # none below it ever comes back
+            return
+        if self._set and self._set[-1].task is task:
+            self._set[-1].handler = handler  # a run may set and restore one again and again
             return
         self._set.append(one)
         task.add_done_callback(lambda _task: self._take_off(set_handler, one))

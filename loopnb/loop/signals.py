@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class _Added:
-    """A handler: how to add it again, and what handler of Python's it has replaced."""
+    """A handler: how to add it again, what handler of Python's it has replaced, whose run has added it."""
 
     add: Callable[..., None]
     callback: Callable[..., object]
     args: tuple[Any, ...]
     before: Any
+    task: asyncio.Task[Any] | None = None
 
 
 class SignalHandlers:
@@ -49,8 +50,13 @@ class SignalHandlers:
         if task is None:
             self._added[sig] = [handler]  # none below it ever comes back
             return
-        self._added.setdefault(sig, []).append(handler)
-        task.add_done_callback(lambda _task: self._take_off(sig, handler))
+        added = self._added.setdefault(sig, [])
+        if added and added[-1].task is task:  # it has replaced its own
+            added[-1].callback, added[-1].args = handler.callback, handler.args
+        else:
+            handler.task = task
+            added.append(handler)
+            task.add_done_callback(lambda _task: self._take_off(sig, handler))
         if sig == signal.SIGINT and _is_cells(handler.before) and self._is_background(task):
             signal.signal(sig, handler.before)  # another cell waits, and an interrupt is for that one
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.greenlets import settrace
 
 if TYPE_CHECKING:
@@ -44,23 +45,39 @@ class ForeignGreenlets:
         if not self._parked:
             self._before = settrace(self._attach)
         self._parked.add(wait)
+        # It was perhaps stepped before there was a trace function.
+        stack: Any = wait.stack
+        while stack is not None and not isinstance(stack.parent, self._driver):
+            stack = stack.parent
+        if stack is not None:
+            self._attach_to_turning(stack)
 
     def end(self, wait: Wait) -> None:
         """Note that it goes on. Does nothing a second time."""
         self._parked.discard(wait)
-        if not self._parked and (present := settrace(self._before)) != self._attach:
+        if not self._parked:
+            self._stop()
+
+    def _stop(self) -> None:
+        if (present := settrace(self._before)) != self._attach:
             settrace(present)  # somebody else's, put in since or put back by us
 
     def _attach(self, event: str, stacks: tuple[Any, Any]) -> None:
         _origin, target = stacks
-        turning = self._engine.turning
         if (
             target is not self._engine.handed_to  # the engine's own switch: it goes on where it parked
             and isinstance(target.parent, self._driver)
             and not isinstance(target, self._driver)
-            and turning is not None
+            and running_loop() is self._engine.loop  # not those of another loop, which this one is aside for
         ):
-            with contextlib.suppress(ValueError):  # the driver stands on it
-                target.parent = turning
+            self._attach_to_turning(target)
+        if not self._parked:
+            self._stop()  # somebody has put it back in, who found it there
         if self._before is not None:
             self._before(event, stacks)
+
+    def _attach_to_turning(self, stack: greenlet) -> None:
+        turning = self._engine.turning
+        if turning is not None:
+            with contextlib.suppress(ValueError):  # the driver stands on it
+                stack.parent = turning

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals import asyncio_state as state
-from loopnb.internals.cancel_flag import has_cancel_flag
+from loopnb.internals.cancel_flag import cancel_message, has_cancel_flag
 from loopnb.internals.eager import MAY_BE_EAGER, creators_of
 from loopnb.internals.fatal import note_taken, was_taken
 from loopnb.internals.places import is_called_by_tk
@@ -49,6 +49,7 @@ class ParkingLot:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.waits: dict[Wait, None] = {}
+        self._handles_run: Counter[asyncio.Handle | None] = Counter()  # by those that were asked
         self.is_lifo = False
         self._below_tk: dict[Wait, None] = {}
         self._loop = loop
@@ -88,6 +89,8 @@ class ParkingLot:
         """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
         wait.close()
         self.waits.pop(wait, None)
+        if wait.was_asked:
+            self._forget_handle(wait)
         if self._below_tk:
             self._below_tk.pop(wait, None)
         if self.newest is wait:
@@ -96,27 +99,18 @@ class ParkingLot:
             self.ready.pop(wait, None)
         if isinstance(wait.task, LoopTask):
             wait.task.parked = None
-        else:
+        if self.unaware.seen:
             self.unaware.forget(wait)
-        if wait.creators:
-            self._forget_creators(wait)
 
     def _park_creators(self, wait: Wait, creators: list[asyncio.Task[Any]]) -> None:
-        """Have a cancel of those who wait for an eager task's first step end *wait*."""
-        wait.creators = tuple(creators)
-        for creator in creators:
-            if isinstance(creator, LoopTask):
-                creator.parked = wait
-            else:
-                self.unaware.enrol(wait, creator)
-            if has_cancel_flag(creator):
-                deliver_noted(wait, creator)
+        """Have a cancel of those in whose steps an eager task has its first one end *wait*, too.
 
-    def _forget_creators(self, wait: Wait) -> None:
-        self.unaware.forget(wait)
-        for creator in wait.creators:
-            if isinstance(creator, LoopTask):
-                creator.parked = None
+        It is theirs all the same: they need not await that task, and get it where they next await.
+        """
+        for creator in creators:
+            self.unaware.enrol(wait, creator)
+            if has_cancel_flag(creator):
+                wait.cancel(cancel_message(creator))
 
     def next_after_pass(self) -> Wait | None:
         """Return the wait whose stack goes on next, also if it has ended without telling us."""
@@ -163,12 +157,20 @@ class ParkingLot:
 
     def runs(self, handle: asyncio.Handle) -> bool:
         """Say whether a parked stack is part of *handle*."""
-        for wait in self.waits:
-            if not hasattr(wait, "runs_handle"):
-                wait.runs_handle = handle_of(wait.stack)
-            if wait.runs_handle is handle:
-                return True
-        return False
+        for wait in reversed(self.waits):
+            if wait.was_asked:
+                break  # and so were all before
+            wait.was_asked = True
+            wait.runs_handle = handle_of(wait.stack)
+            self._handles_run[wait.runs_handle] += 1
+        return self._handles_run[handle] > 0
+
+    def _forget_handle(self, wait: Wait) -> None:
+        wait.was_asked = False
+        self._handles_run[wait.runs_handle] -= 1
+        if not self._handles_run[wait.runs_handle]:
+            del self._handles_run[wait.runs_handle]
+        wait.runs_handle = None
 
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
         """Have the newest wait of a cell end in *error*, unless that is what somebody's wait ends in anyway.

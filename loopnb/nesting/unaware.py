@@ -17,6 +17,7 @@ class UnawareTasks:
 
     Attributes:
         seen: Those waits, each with such tasks and their counts of cancel requests when last looked at.
+            A creator of an eager task is one as well, whatever its class.
 
     `LoopTask.cancel` knows that its task is parked. Another task's only leaves a note in it, so
     the notes of these few are looked at after each pass.
@@ -46,7 +47,10 @@ class UnawareTasks:
             # Where the note cannot be taken back it stays, and the count alone tells a new one.
             if now != seen:
                 tasks[task] = now
-            if has_cancel_flag(task) and (now > seen or clear_cancel_flag(task)):
+            if task is not wait.task:
+                if now > seen:
+                    wait.cancel(cancel_message(task))  # and the note stays: it is not this wait's task's
+            elif has_cancel_flag(task) and (now > seen or clear_cancel_flag(task)):
                 deliver_noted(wait, task)
 
 

@@ -42,20 +42,19 @@ class Wait:
     Attributes:
         stack: It, until it goes on.
         is_foreground: A user is waiting for it.
-        creators: The tasks further out on the stack, in whose steps *task* has begun, eagerly.
         has_ended: The stack goes on, or is about to.
         ending: What it ends in otherwise.
         driver: The engine's driver that had called the stack. From here on kept by `Handoff` and `Absences`.
         owed: How many handles the first pass is owed.
         left_task, left_contexts, left_below, handle: What the stack has left and is to take up again.
         parked_at: When it has left the handle; not set without one.
-        runs_handle: The handle that it is part of; not set before somebody has asked.
+        was_asked, runs_handle: Whether its handle was asked for, and what that is. Kept by `ParkingLot`.
     """
 
     __slots__ = (
-        "__weakref__", "_callback", "_ready", "_retired", "creators", "driver", "ending", "future", "handle",
+        "__weakref__", "_callback", "_ready", "_retired", "driver", "ending", "future", "handle",
         "has_ended", "is_foreground", "is_owned", "left_below", "left_contexts", "left_task", "owed",
-        "parked_at", "runs_handle", "stack", "task",
+        "parked_at", "runs_handle", "stack", "task", "was_asked",
     )  # fmt: skip
 
     left_task: asyncio.Task[Any] | None
@@ -78,14 +77,13 @@ class Wait:
         self.future = future
         self.task = task
         self.is_owned = owned
-        self.is_foreground = self.has_ended = False
+        self.is_foreground = self.has_ended = self.was_asked = False
         self.owed = 0
         self.stack: greenlet | None = None
         self.driver: greenlet | None = None
         self.ending: _Ending | None = None
         self.left_task = self.left_contexts = self.left_below = self.handle = None
         self._callback = self._retired = None
-        self.creators: tuple[asyncio.Task[Any], ...] = ()
 
     def set_ready(self) -> None:
         """Have the stack resumed before the loop next blocks. Does nothing once it is due."""
@@ -93,7 +91,13 @@ class Wait:
             self._ready.setdefault(self)
 
     def becomes_parent_of(self, driver: greenlet) -> bool:
-        """Have the parked stack go on when *driver* returns; False if it stands on *driver*."""
+        """Have the parked stack go on when *driver* returns; False if it must not.
+
+        That is if it stands on *driver*, or is somebody else's greenlet: others whose parent *driver*
+        was when they were made would switch to that one, once *driver* has ended.
+        """
+        if not isinstance(self.stack, type(driver)):
+            return False
         try:
             driver.parent = self.stack
         except ValueError:

@@ -213,17 +213,15 @@ class Tracker:
 
     def awaiting(self, task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
         """Return *task*, the live task that awaits it, what awaits that, and so on; in no nested run."""
-        chain = [task]
-        live = self.live(kernels=True)
-        while above := [
-            one
-            for one in live
-            if one not in chain
-            and self._parked_frame(one) is None
-            and chain[-1] in chains.awaited_by(one, list(frames_of(one.get_coro())))
-        ]:
-            chain.append(above[0])
-        return chain
+        awaiter: dict[asyncio.Task[Any], asyncio.Task[Any]] = {}
+        for one in self.live(kernels=True):
+            if self._parked_frame(one) is None:
+                for below in chains.awaited_by(one, list(frames_of(one.get_coro()))):
+                    awaiter.setdefault(below, one)
+        chain = {task: None}
+        while (above := awaiter.get(next(reversed(chain)))) is not None and above not in chain:
+            chain[above] = None
+        return list(chain)
 
     def parents_of(self, record: TaskRecord) -> list[str]:
         """Name the task that spawned it, and the one that spawned that, as far as they are known."""

@@ -105,6 +105,20 @@ def test_what_would_end_a_loop_goes_to_the_thread_that_waits_for_it(kernel: Kern
     assert kernel.run("await asyncio.sleep(0.01, 'lives')").result == "'lives'"
 
 
+def test_what_a_thread_runs_is_a_task_like_any_other(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio, loopnb, threading\nasync def slow(): await asyncio.sleep(60)")
+    kernel.run(
+        "threading.Thread(target=lambda: loopnb.run(slow())).start()\n"
+        "async def appears():\n"
+        "    while 'slow' not in [task.coro for task in loopnb.tasks()]: await asyncio.sleep(0.01)\n"
+        "await asyncio.wait_for(appears(), 5)"
+    )
+
+    names = kernel.value("[task.name for task in loopnb.tasks() if task.coro == 'slow']")
+    assert kernel.value("[task.get_name() for task in asyncio.all_tasks()]").count(names[0]) == 1
+    kernel.run(f"%loopnb cancel {names[0]}")
+
+
 @needs_subshells
 @pytest.mark.parametrize("run", ["asyncio.run", "loopnb.run"])
 def test_what_would_end_a_loop_goes_to_the_subshells_cell(kernel: KernelDriver, run: str) -> None:

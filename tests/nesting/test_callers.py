@@ -118,6 +118,34 @@ def test_a_reader_is_not_called_again_before_it_has_returned(run: Run) -> None:
     assert got == [7, b"x", 7, b"y", 7, b""]
 
 
+def test_a_protocol_that_nests_gets_what_comes_next(run: Run) -> None:
+    here, there = socket.socketpair()
+    got: list[Any] = []
+    events: dict[str, asyncio.Event] = {}
+
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            got.append(data)
+            if data == b"x":
+                there.send(b"y")
+                got.append(asyncio.run(asyncio.wait_for(events["second"].wait(), 5)))
+                events["end"].set()
+            else:
+                events["second"].set()
+
+    async def main() -> None:
+        events.update(second=asyncio.Event(), end=asyncio.Event())
+        transport, _protocol = await asyncio.get_running_loop().create_connection(Protocol, sock=here)
+        there.send(b"x")
+        await asyncio.wait_for(events["end"].wait(), 5)
+        transport.close()
+
+    with there:
+        run(main())
+
+    assert got == [b"x", b"y", True]
+
+
 @pytest.mark.parametrize("first", ["parked", "returns"])
 def test_a_reader_behind_a_handle_that_nests_is_called_once(run: Run, first: str) -> None:
     here, there = socket.socketpair()

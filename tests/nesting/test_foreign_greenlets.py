@@ -88,6 +88,33 @@ def test_any_number_that_await_nest_and_fail(run: Run, seed: int) -> None:
     assert run(main()) == [expected(number) for number in range(0, 300, 10)]
 
 
+def test_those_of_another_loop_are_left_to_that(run: Run) -> None:
+    def nests(number: int) -> int:
+        result: int = asyncio.run(asyncio.sleep(0.005, number))
+        return result
+
+    def runs_another_loop() -> list[int]:
+        async def inner() -> list[int]:
+            found: list[int] = await asyncio.gather(*(spawned(nests, number) for number in range(3)))
+            return found
+
+        loop = asyncio.new_event_loop()
+        try:
+            result: list[int] = loop.run_until_complete(inner())
+            return result
+        finally:
+            loop.close()
+
+    async def later(fn: Callable[..., Any], *args: Any) -> Any:
+        await asyncio.sleep(0.001)
+        return await spawned(fn, *args)
+
+    async def main() -> Any:
+        return await asyncio.gather(spawned(nests, 4), later(runs_another_loop))
+
+    assert run(main()) == [4, [0, 1, 2]]
+
+
 def test_a_cancelled_one_ends_at_its_nested_run(run: Run) -> None:
     def nests() -> str:
         try:
