@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,8 @@ class ParkingLot:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.waits: dict[Wait, None] = {}
-        self._handles_run: Counter[asyncio.Handle | None] = Counter()  # by those that were asked
+        self._handles_run: dict[Wait, asyncio.Handle | None] = {}  # of those that somebody has asked for
+        self._all_run: set[asyncio.Handle | None] | None = None
         self.is_lifo = False
         self._below_tk: dict[Wait, None] = {}
         self._loop = loop
@@ -89,8 +90,9 @@ class ParkingLot:
         """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
         wait.close()
         self.waits.pop(wait, None)
-        if wait.was_asked:
-            self._forget_handle(wait)
+        if self._handles_run:
+            self._handles_run.pop(wait, None)
+            self._all_run = None
         if self._below_tk:
             self._below_tk.pop(wait, None)
         if self.newest is wait:
@@ -158,19 +160,13 @@ class ParkingLot:
     def runs(self, handle: asyncio.Handle) -> bool:
         """Say whether a parked stack is part of *handle*."""
         for wait in reversed(self.waits):
-            if wait.was_asked:
-                break  # and so were all before
-            wait.was_asked = True
-            wait.runs_handle = handle_of(wait.stack)
-            self._handles_run[wait.runs_handle] += 1
-        return self._handles_run[handle] > 0
-
-    def _forget_handle(self, wait: Wait) -> None:
-        wait.was_asked = False
-        self._handles_run[wait.runs_handle] -= 1
-        if not self._handles_run[wait.runs_handle]:
-            del self._handles_run[wait.runs_handle]
-        wait.runs_handle = None
+            if wait in self._handles_run:
+                break  # and so are all before
+            self._handles_run[wait] = handle_of(wait.stack)
+            self._all_run = None
+        if self._all_run is None:
+            self._all_run = set(self._handles_run.values())
+        return handle in self._all_run
 
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
         """Have the newest wait of a cell end in *error*, unless that is what somebody's wait ends in anyway.

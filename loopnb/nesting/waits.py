@@ -48,13 +48,12 @@ class Wait:
         owed: How many handles the first pass is owed.
         left_task, left_contexts, left_below, handle: What the stack has left and is to take up again.
         parked_at: When it has left the handle; not set without one.
-        was_asked, runs_handle: Whether its handle was asked for, and what that is. Kept by `ParkingLot`.
     """
 
     __slots__ = (
         "__weakref__", "_callback", "_ready", "_retired", "driver", "ending", "future", "handle",
         "has_ended", "is_foreground", "is_owned", "left_below", "left_contexts", "left_task", "owed",
-        "parked_at", "runs_handle", "stack", "task", "was_asked",
+        "parked_at", "stack", "task",
     )  # fmt: skip
 
     left_task: asyncio.Task[Any] | None
@@ -62,7 +61,6 @@ class Wait:
     left_below: LeftBelow | None
     handle: asyncio.Handle | None
     parked_at: float
-    runs_handle: asyncio.Handle | None
     _retired: greenlet | None
     _callback: Callable[[object], object] | None
 
@@ -77,7 +75,7 @@ class Wait:
         self.future = future
         self.task = task
         self.is_owned = owned
-        self.is_foreground = self.has_ended = self.was_asked = False
+        self.is_foreground = self.has_ended = False
         self.owed = 0
         self.stack: greenlet | None = None
         self.driver: greenlet | None = None
