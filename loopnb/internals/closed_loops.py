@@ -1,6 +1,6 @@
 """Seeing the errors of what is bound to a closed loop, before anybody else does.
 
-Checked on CPython 3.11.7 to 3.14.10, uvloop 0.21 and 0.22.
+Checked on CPython 3.11.7 to 3.14.10, uvloop 0.23.0.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ class ClosedLoops:
     """Remembers where other loops were closed, and says so when one is used.
 
     Limits: what uvloop's transports refuse in C has no note. A package's own error that stands for
-    asyncio's, such as asyncpg's InterfaceError, has none; the one it was raised from has.
+    asyncio's, such as asyncpg's InterfaceError, has none; the one it was raised from has. On 3.11 the
+    ValueError of `wait_for()` has none, nor has the error of a future with a `__repr__` of its own.
 
     Args:
         place: Returns the user's place in the code that runs now, such as `In[3], line 4`.

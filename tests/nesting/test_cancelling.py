@@ -470,6 +470,9 @@ if sys.version_info >= (3, 12):  # tasks can be eager
         """Return an eager factory: asyncio's, or one whose tasks are ours."""
         return asyncio.eager_task_factory if stock else asyncio.create_eager_task_factory(LoopTask)
 
+    async def nests() -> None:
+        asyncio.run(asyncio.sleep(60))  # type: ignore[unused-awaitable,unused-ignore]  # it returns None
+
     @pytest.mark.parametrize("stock", [True, False])
     @pytest.mark.parametrize("depth", [1, 3])
     def test_a_timeout_reaches_what_an_eager_task_nests_in_its_first_step(depth: int, stock: bool) -> None:
@@ -498,9 +501,6 @@ if sys.version_info >= (3, 12):  # tasks can be eager
 
     @pytest.mark.parametrize("stock", [True, False])
     def test_a_timeout_ends_a_creator_that_does_not_await_it(stock: bool) -> None:
-        async def nests() -> None:
-            asyncio.run(asyncio.sleep(60))  # type: ignore[unused-awaitable,unused-ignore]  # it returns None
-
         async def main() -> bool:
             asyncio.get_running_loop().set_task_factory(eager_under(stock))
             try:
@@ -517,9 +517,6 @@ if sys.version_info >= (3, 12):  # tasks can be eager
 
     @pytest.mark.parametrize("stock", [True, False])
     def test_a_groups_abort_reaches_it(stock: bool) -> None:
-        async def nests() -> None:
-            asyncio.run(asyncio.sleep(60))  # type: ignore[unused-awaitable,unused-ignore]  # it returns None
-
         async def creates() -> None:
             await asyncio.create_task(nests())
 

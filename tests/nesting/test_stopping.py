@@ -328,14 +328,8 @@ print("end")
     assert "Exception ignored" not in ran.stderr
 
 
-@pytest.mark.parametrize("keeps", ["loop", ""])
-def test_the_end_of_the_interpreter_ends_parked_stacks(keeps: str) -> None:
-    script = f"""
-import asyncio, gc
-from loopnb import nesting
-def leave():
-    loop = asyncio.new_event_loop()
-    nesting.apply(loop)
+#: Part of a function of a script.
+PARKS_THREE = """\
     async def nests(number):
         try:
             loop.run_until_complete(asyncio.sleep(30))
@@ -344,7 +338,18 @@ def leave():
             print("finally", number)
     tasks = [loop.create_task(nests(number)) for number in range(3)]
     loop.run_until_complete(asyncio.sleep(0.01))
-    loop.call_soon(loop.stop)  # too late: it must not cut the cleanup short
+"""
+
+
+@pytest.mark.parametrize("keeps", ["loop", ""])
+def test_the_end_of_the_interpreter_ends_parked_stacks(keeps: str) -> None:
+    script = f"""
+import asyncio, gc
+from loopnb import nesting
+def leave():
+    loop = asyncio.new_event_loop()
+    nesting.apply(loop)
+{PARKS_THREE}    loop.call_soon(loop.stop)  # too late: it must not cut the cleanup short
     return loop
 loop = leave()
 if not {keeps!r}:
@@ -371,15 +376,7 @@ nesting.apply()
 left = []
 def leave():
     loop = asyncio.new_event_loop()
-    async def nests(number):
-        try:
-            loop.run_until_complete(asyncio.sleep(30))
-        finally:
-            await asyncio.sleep(0.01)
-            print("finally", number)
-    tasks = [loop.create_task(nests(number)) for number in range(3)]
-    loop.run_until_complete(asyncio.sleep(0.01))
-    if {keeps!r}:
+{PARKS_THREE}    if {keeps!r}:
         left.append(loop)
 thread = threading.Thread(target=leave)
 thread.start()
