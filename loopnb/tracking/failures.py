@@ -137,7 +137,8 @@ class Failures:
         if not self._has_failed(task):
             if self._has_ended_kernel(task):
                 self._remember(ended(task))
-            task.exception()  # retrieved: it went to a cell, or ends the kernel
+            if task.done():  # it may be pending, and asyncio tells of that
+                task.exception()  # retrieved: it went to a cell, or ends the kernel
             return
         self._due.append(ended(task))
         task.exception()  # retrieved, so that asyncio does not report it as well

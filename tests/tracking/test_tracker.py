@@ -311,6 +311,27 @@ def test_a_failure_that_a_later_cell_awaits_is_not_reported(track: Callable[...,
     assert track(main) == []
 
 
+def test_a_task_that_is_destroyed_while_it_is_pending_is_asyncios_to_tell(
+    track: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def waits() -> None:
+        await asyncio.get_running_loop().create_future()  # that nobody else holds
+
+    async def main(_tracker: Tracker) -> list[tuple[CellRef | None, str]]:
+        watched = Watched()
+        task = asyncio.create_task(waits())
+        await settle()
+        del task
+        gc.collect()
+        watched.failures.stop()
+        return watched.reported
+
+    assert track(main) == []
+    assert [record.getMessage().split("\n")[0] for record in caplog.records] == [
+        "Task was destroyed but it is pending!"
+    ]
+
+
 def test_a_reported_failure_is_not_reported_by_asyncio_again(track: Callable[..., Any]) -> None:
     cell = CellRef("a", 1)
 
