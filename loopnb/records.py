@@ -31,7 +31,7 @@ class TaskRecord:
 
     Attributes:
         number: loopnb's own counter, never reused in a session.
-        name: The task's name.
+        name: The task's name; "" if it has ended and nobody had ever given or asked for one.
         coro: Qualified name of its coroutine.
         state: `running` (its step is executing now), `waiting` (for `waits_for`),
             `parked` (it waits in a nested run), `scheduled` (it will step in this pass); of one
@@ -60,6 +60,11 @@ class TaskRecord:
     is_kernel: bool = False
     note: str = ""
     error: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to call it in a sentence: `task 5 'feed'`."""
+        return f"task {self.number} {self.name!r}" if self.name else f"task {self.number}"
 
     @property
     def is_finished(self) -> bool:

@@ -138,7 +138,7 @@ def names_text(names: Iterable[str]) -> str:
 def _cells(task: TaskRecord) -> tuple[str, ...]:
     return (
         str(task.number),
-        _short(task.name),
+        _short(task.name) or "-",
         _short(task.coro),
         task.state,
         age_text(task.age_s),

@@ -1,7 +1,4 @@
-"""Making tracked tasks, and finding all that somebody holds. Checked on CPython 3.11.7 to 3.13.0.
-
-On 3.14 asyncio's set of tasks cannot be read from Python; weak references of our own stand in.
-"""
+"""Making tracked tasks: a task factory that knows where each of them comes from."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from loopnb.internals import known_tasks
 from loopnb.internals.asyncio_state import current_task
 from loopnb.internals.tasks import Run, TrackedTask, open_runners, runner_tasks
 
@@ -41,42 +39,7 @@ _HIDDEN_GLOBALS = {
     )
 }
 
-#: asyncio's own weak set of tasks keeps finished ones as well: `_all_tasks` on 3.11, `_scheduled_tasks`
-#: on 3.12 and 3.13. From 3.14 on it holds no task made in C, and each gets a weak reference of ours.
-_asyncios_set: Any = (
-    None
-    if sys.version_info >= (3, 14)
-    else getattr(asyncio.tasks, "_scheduled_tasks" if sys.version_info >= (3, 12) else "_all_tasks", None)
-)
-_own_refs: list[weakref.ref[asyncio.Task[Any]]] = []
-_prune_at = 4096
-_NEEDS_OWN_REFS = _asyncios_set is None
 _stock_create_task: Any = asyncio.base_events.BaseEventLoop.create_task
-
-
-def known_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
-    """Return the tasks of *loop* that somebody holds, finished ones as well. The loop's thread."""
-    if _NEEDS_OWN_REFS:
-        tasks = [ref() for ref in list(_own_refs)]
-    else:
-        tasks = _list_of(_asyncios_set)
-    return [task for task in tasks if task is not None and task.get_loop() is loop]
-
-
-def _list_of(weak_set: Any) -> list[asyncio.Task[Any] | None]:
-    while True:
-        try:
-            return list(weak_set)
-        except RuntimeError:  # another thread has made a task meanwhile: `asyncio.all_tasks` tries again, too
-            continue
-
-
-def _refer_to(task: asyncio.Task[Any]) -> None:
-    global _prune_at
-    _own_refs.append(weakref.ref(task))
-    if len(_own_refs) > _prune_at:
-        _own_refs[:] = [ref for ref in _own_refs if ref() is not None]
-        _prune_at = max(4096, 2 * len(_own_refs))
 
 
 def hide_frames_of(namespace: dict[str, Any]) -> None:
@@ -107,17 +70,25 @@ def tracking_factory(
     """
     hidden, get_frame, get_cell, get_spawned = _HIDDEN_GLOBALS, sys._getframe, cell.get, runner_tasks.get
     current, gather, sites, runners = current_task, asyncio.gather.__code__, _sites, open_runners
+    refer, weak = known_tasks.own_refs.append if known_tasks.NEEDS_OWN_REFS else None, weakref.ref
     near, far, furthest = (2, 3, 4) if factory is None else (1, 2, 3)
     latest_code: CodeType | None = None
     latest_gathering: CodeType | None = None
     latest_instruction = 0
 
-    def make_tracked(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    def make_tracked(
+        loop: Any, coro: Any, *, name: Any = None, context: Any = None, eager_start: Any = None
+    ) -> asyncio.Task[Any]:
         nonlocal latest_code, latest_instruction, latest_gathering
         if factory is not None and (loop._task_factory is not factory or loop._closed):
-            return _stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # private
+            return _stock_create_task(loop, coro, **_given(name, context, eager_start))  # type: ignore[no-any-return]  # private
         try:
-            task = TrackedTask(coro, loop=loop, **options) if options else TrackedTask(coro, loop=loop)
+            if name is None and context is None and eager_start is None:
+                task = TrackedTask(coro, loop=loop)
+                task.known_name = None
+            else:
+                task = TrackedTask(coro, loop=loop, **_given(name, context, eager_start))
+                task.get_name()  # it is known from now on; a task that has begun may have been asked already
         except BaseException as error:
             error.__traceback__ = None  # it ends where asyncio called us, or the user did
             raise
@@ -125,14 +96,14 @@ def tracking_factory(
             frame = get_frame(far)
         except ValueError:  # called at the bottom of a stack
             frame = get_frame(near)
-        code, instruction = frame.f_code, frame.f_lasti
+        code = frame.f_code
         if code is gather:
             frame = get_frame(furthest)
             code, instruction = frame.f_code, frame.f_lasti
             is_known = code is latest_gathering
             if not is_known and id(frame.f_globals) not in hidden:
                 is_known, latest_gathering = True, code
-        elif code is latest_code and instruction == latest_instruction:
+        elif (instruction := frame.f_lasti) == latest_instruction and code is latest_code:
             is_known = True  # the same line again: most spawns by far
         else:
             is_known = (id(code), instruction) in sites
@@ -154,6 +125,7 @@ def tracking_factory(
         task.spawned_at = clock()
         task.cell = get_cell()
         task.parent = above
+        task.coro = coro
         if is_known:
             task.code = code
             task.instruction = instruction
@@ -162,11 +134,18 @@ def tracking_factory(
             _locate(task, get_frame(near), within)
         if runners and (spawned := get_spawned()) is not None:
             spawned.add(task)
-        if _NEEDS_OWN_REFS:
-            _refer_to(task)
+        if refer is not None:
+            refer(weak(task))
+            if not task.number % known_tasks.PRUNE_EVERY:
+                known_tasks.prune()
         return task
 
     return make_tracked if factory is None else functools.update_wrapper(make_tracked, _stock_create_task)
+
+
+def _given(name: Any, context: Any, eager_start: Any) -> dict[str, Any]:
+    options = {"name": name, "context": context, "eager_start": eager_start}
+    return {option: value for option, value in options.items() if value is not None}
 
 
 def can_stand_in(loop: asyncio.AbstractEventLoop) -> bool:

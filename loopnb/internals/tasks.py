@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef
 
     #: What is left of a task that ended well or was cancelled: an `Origin`, its name, asyncio's own state.
-    Ended = tuple[int, float, CellRef | None, CodeType | None, int, int | None, "Run | None", Any, str, str]
+    Ended = tuple[
+        int, float, CellRef | None, CodeType | None, int, int | None, "Run | None", Any, str | None, str
+    ]
 
 _log = logging.getLogger("loopnb")
 
@@ -158,7 +160,7 @@ class LoopTask(asyncio.Task[Any]):
             super().set_name(value)
 
 
-_origin_of = attrgetter(*Origin._fields[:-1])
+_origin_of = attrgetter(*Origin._fields)
 
 
 class TrackedTask(LoopTask):
@@ -166,9 +168,13 @@ class TrackedTask(LoopTask):
 
     Where it came from, see `Origin`, is in slots of its own: a tuple more for each task would have
     the garbage collector run more often.
+
+    Attributes:
+        known_name: Its name, if anybody has given or asked for it; None otherwise. From Python 3.12 on the
+            default one is not made before, and to make it at its end would take a tenth of a spawn.
     """
 
-    __slots__ = Origin._fields[:-1]
+    __slots__ = (*Origin._fields, "known_name")
 
     number: int
     spawned_at: float
@@ -177,12 +183,24 @@ class TrackedTask(LoopTask):
     instruction: int
     parent: int | None
     run: Run | None
-    _coro: Any  # of asyncio's: sooner than by `get_coro()`
+    coro: Any  # as `get_coro()`, but sooner
+    known_name: str | None
 
     @property
     def origin(self) -> Origin:
         """Where it came from."""
-        return Origin._make((*_origin_of(self), self.get_coro()))
+        return Origin._make(_origin_of(self))
+
+    def get_name(self) -> str:
+        """Return its name, as `asyncio.Task.get_name` does."""
+        self.known_name = name = super().get_name()
+        return name
+
+    def set_name(self, value: object) -> None:
+        """Name it, as `asyncio.Task.set_name` does."""
+        if value is not None:
+            super().set_name(value)
+            self.get_name()
 
     def __del__(self) -> None:
         # All that tracking costs at a task's end. A done-callback would cost ten times as much.
@@ -191,7 +209,7 @@ class TrackedTask(LoopTask):
             if self._exception is None and (state := self._state) != "PENDING":
                 keep((
                     self.number, self.spawned_at, self.cell, self.code, self.instruction, self.parent,
-                    self.run, self._coro, self.get_name(), state,
+                    self.run, self.coro, self.known_name, state,
                 ))  # fmt: skip
             else:
                 _end_badly(self)

@@ -122,7 +122,7 @@ class TaskCommands:
     def _head(self, record: TaskRecord) -> list[str]:
         age = views.age_text(record.age_s)
         lines = [
-            f"task {record.number} {record.name!r}, {record.coro}, {record.state}, spawned {age} ago",
+            f"{record.label}, {record.coro}, {record.state}, spawned {age} ago",
             f"  spawned by {record.cell or 'other code'}"
             + (f" at {record.spawn_site}" if record.spawn_site else ""),
             *(f"    in {parent}" for parent in self._session.tracker.parents_of(record)),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import silence_destroyed_warning
 from loopnb.internals.fatal import is_fatal
-from loopnb.internals.spawning import known_tasks
+from loopnb.internals.known_tasks import known_tasks
 from loopnb.internals.task_state import unseen_error
 from loopnb.internals.tasks import make_task
 from loopnb.internals.texts import error_text

@@ -103,4 +103,4 @@ def _name(tracker: Tracker, task: asyncio.Task[Any]) -> str:
     if tracker.is_kernels_own(task):
         return "the cell"
     record = tracker.record(task)
-    return f"task {record.number} {record.name!r}" + (f" of {record.cell}" if record.cell else "")
+    return record.label + (f" of {record.cell}" if record.cell else "")

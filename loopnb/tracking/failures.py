@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from loopnb.internals import tasks
 from loopnb.internals.fatal import is_fatal, was_taken
-from loopnb.internals.spawning import known_tasks
+from loopnb.internals.known_tasks import known_tasks
 from loopnb.internals.task_state import unseen_error
 from loopnb.internals.tasks import has_origin
 from loopnb.tracking.history import ended

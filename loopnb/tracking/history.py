@@ -22,7 +22,7 @@ class Ended:
 
     Attributes:
         origin: Where it came from.
-        name: Its name.
+        name: Its name; "" if it ended well and nobody had ever given or asked for one.
         state: How it ended.
         error: What it failed with; its traceback holds the local variables of its frames.
     """
@@ -72,7 +72,7 @@ class History:
     def __iter__(self) -> Iterator[Ended]:
         """Yield what is kept, in no order."""
         for *origin, name, state in list(tasks.finished):
-            yield Ended(Origin(*origin), name, "cancelled" if state == "CANCELLED" else "returned")
+            yield Ended(Origin(*origin), name or "", "cancelled" if state == "CANCELLED" else "returned")
         yield from list(self._failed)
 
 

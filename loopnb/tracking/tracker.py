@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from loopnb.errors import TaskNotFoundError
+from loopnb.internals.known_tasks import known_tasks
 from loopnb.internals.patching import Patch, TaskFactoryPatch
-from loopnb.internals.spawning import can_stand_in, known_tasks, tracking_factory
+from loopnb.internals.scheduling import LeanScheduling
+from loopnb.internals.spawning import can_stand_in, tracking_factory
 from loopnb.internals.task_state import frames_of, waited_future
 from loopnb.internals.tasks import Origin, has_origin, make_task
 from loopnb.internals.texts import error_text
@@ -99,6 +101,7 @@ class Tracker:
         )
         factory = make_factory()
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
+        self._scheduling = LeanScheduling()
         self._create_task: Patch | None = None
         if can_stand_in(loop):
             self._create_task = Patch(loop, "create_task", MethodType(make_factory(factory=factory), loop))
@@ -109,10 +112,12 @@ class Tracker:
         self._factory.install()
         if self._factory.installed and self._create_task is not None:
             self._create_task.install()
+        self._scheduling.install()
 
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
         self.history.stop()
+        self._scheduling.restore()
         if self._create_task is not None:
             self._create_task.restore()
         self._factory.restore()
@@ -230,9 +235,7 @@ class Tracker:
         found = []
         while record.parent in known:
             record = known.pop(record.parent)
-            found.append(
-                f"task {record.number} {record.name!r} ({record.state}) of {record.cell or 'other code'}"
-            )
+            found.append(f"{record.label} ({record.state}) of {record.cell or 'other code'}")
         return found
 
     def record_ended(self, one: Ended, now: float | None = None) -> TaskRecord:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb.errors import TaskNotFoundError
-from loopnb.internals import spawning
+from loopnb.internals import known_tasks
 from loopnb.internals.texts import error_text
 from loopnb.records import CellRef
 from loopnb.tracking import provenance, where
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def _known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Find held tasks in both ways: asyncio's weak set is there up to Python 3.13 only."""
     if request.param == "own references":
-        monkeypatch.setattr(spawning, "_NEEDS_OWN_REFS", True)
+        monkeypatch.setattr(known_tasks, "NEEDS_OWN_REFS", True)
 
 
 @pytest.fixture
@@ -392,3 +392,27 @@ def test_a_spawn_that_is_refused_shows_no_frame_of_ours_and_leaves_nothing(
         return ["not refused"]
 
     assert track(main) == [__file__]
+
+
+def test_a_name_is_kept_if_anybody_has_given_or_asked_for_it(track: Callable[..., Any]) -> None:
+    """The default name is made when it is first asked for, on Python 3.12 and later."""
+
+    async def main(tracker: Tracker) -> tuple[list[str], str, list[str]]:
+        asked = asyncio.create_task(nothing())
+        name = asked.get_name()
+        renamed = asyncio.create_task(nothing())
+        renamed.set_name("renamed")
+        given = asyncio.create_task(nothing(), name="given")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(nothing())
+        await asyncio.gather(asked, renamed, given)
+        del asked, renamed, given
+        ended = tracker.ended()
+        return [one.name for one in ended], name, [tracker.record_ended(one).label for one in ended]
+
+    names, default, labels = track(main)
+
+    assert default.startswith("Task-")
+    assert names[-4:] == [default, "renamed", "given", ""]
+    assert labels[-2:][0].endswith("'given'")
+    assert "'" not in labels[-1]
