@@ -27,6 +27,10 @@ class Base:
             raise ValueError("nobody")
         return f"hello {name}{'!' if loud else ''}"
 
+    def leave(self) -> str:
+        """Take nothing but the instance."""
+        return "bye"
+
 
 class Derived(Base):
     """Inherits it."""
@@ -83,6 +87,39 @@ def test_the_method_looks_as_it_did() -> None:
         assert (Base.greet.__doc__, Base.greet.__name__) == ("Greet.", "greet")
     finally:
         layer.restore()
+
+
+def test_a_method_bound_before_follows_if_it_takes_nothing_but_the_instance() -> None:
+    stock, code, signature = Base.leave, Base.leave.__code__, inspect.signature(Base.leave)
+    one, other = Derived(), Derived()
+    bound, bound_to_other = one.leave, other.leave
+    layers = [
+        MethodLayer(Base, "leave", lambda leave, _instance: f"a({leave()})"),
+        MethodLayer(Derived, "leave", lambda leave: f"b({leave()})", one),
+    ]
+    for layer in layers:
+        layer.install()
+    assert (bound(), bound_to_other()) == ("b(a(bye))", "a(bye)")
+    assert (inspect.signature(Base.leave), Base.leave.__doc__) == (signature, stock.__doc__)
+
+    assert layers[0].restore()
+    assert (bound(), bound_to_other()) == ("b(bye)", "bye")
+    assert layers[1].restore()
+    assert (bound(), Base.leave, Base.leave.__code__) == ("bye", stock, code)
+
+
+def test_somebody_elses_method_around_such_a_one_stays() -> None:
+    layer = MethodLayer(Base, "leave", lambda leave, _instance: f"a({leave()})")
+    layer.install()
+    stock = Base.leave
+    theirs = Base.leave = lambda self: f"theirs({stock(self)})"  # type: ignore[method-assign]
+    try:
+        assert Base().leave() == "theirs(a(bye))"
+        assert layer.restore()
+        assert Base().leave() == "theirs(bye)"
+        assert vars(Base)["leave"] is theirs
+    finally:
+        Base.leave = stock  # type: ignore[method-assign]
 
 
 def test_an_error_has_no_frame_of_the_layers() -> None:

@@ -28,6 +28,14 @@ def calling_frame(depth: int) -> FrameType | None:
     return sys._getframe(depth + 1)
 
 
+def frame_outside() -> FrameType | None:
+    """Return the innermost frame that is not this package's: who has called us."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
 def without_any_frames_of(
     tb: TracebackType | None, code_is_ours: Callable[[str], bool]
 ) -> TracebackType | None:

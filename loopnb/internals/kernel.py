@@ -10,6 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from loopnb.internals.frames import frame_outside
 from loopnb.internals.patching import Patch
 
 if TYPE_CHECKING:
@@ -75,6 +76,24 @@ def is_kernel_thread() -> bool:
     module = sys.modules.get("ipykernel.thread")
     base = getattr(module, "BaseThread", None)
     return base is not None and isinstance(threading.current_thread(), base)
+
+
+def loop_of_kernel_thread() -> asyncio.AbstractEventLoop | None:
+    """Return the loop of the calling thread, if that is one of ipykernel's own (`BaseThread.io_loop`)."""
+    if not is_kernel_thread():
+        return None
+    io_loop = getattr(threading.current_thread(), "io_loop", None)
+    return getattr(io_loop, "asyncio_loop", None)
+
+
+def is_stopped_by_kernel() -> bool:
+    """Say whether the kernel calls the `stop()` of a loop: it does so by way of tornado, and cells do not.
+
+    `tornado.platform.asyncio.BaseAsyncIOLoop.stop` (6.4 to 6.5), which `BaseThread.stop` schedules.
+    """
+    tornado = getattr(sys.modules.get("tornado.platform.asyncio"), "BaseAsyncIOLoop", None)
+    frame = frame_outside()
+    return frame is not None and frame.f_code is getattr(getattr(tornado, "stop", None), "__code__", None)
 
 
 def is_asking(frame: FrameType | None) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import ref
 
-from loopnb.internals.frames import is_ours, without_any_frames_of
-from loopnb.internals.patching import Patch, looking_like
+from loopnb.internals.frames import calling_frame, is_ours, without_any_frames_of
+from loopnb.internals.patching import CodePatch, Patch, looking_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: attributes of other classes cannot be set
 
@@ -62,12 +65,28 @@ class MethodLayer:
 
 
 class _LayeredMethod:
-    """A method with all that stands before it, the last one outermost."""
+    """A method with all that stands before it, the last one outermost.
+
+    Of one that takes nothing but the instance the code is replaced, so that methods bound before follow;
+    others are attributes of their class.
+    """
 
     def __init__(self, owner: type, name: str) -> None:
         self.layers: tuple[MethodLayer, ...] = ()
         self.stock = vars(owner).get(name)
-        self.patch = Patch(owner, name, self._make(owner, name))
+        self._owner = owner
+        self._name = name
+        self.patch: Patch
+        if _takes_only_instance(self.stock):
+            bare = FunctionType(_bare.__code__.replace(co_name=name), globals())
+            _by_code[id(bare.__code__)] = self
+            self.patch = code_patch = CodePatch(self.stock, bare)
+            self._call_stock: Any = code_patch.original_function
+            self.stand_in: Any = self.stock
+        else:
+            self._call_stock = self.stock
+            self.stand_in = looking_like(getattr(owner, name), self._as_function())
+            self.patch = Patch(owner, name, self.stand_in)
 
     @classmethod
     def of(cls, owner: type, name: str) -> _LayeredMethod:
@@ -76,32 +95,69 @@ class _LayeredMethod:
         It is the same one again where it can be: who has kept a bound method calls the layers of now.
         """
         found, present = _layered.get((owner, name)), vars(owner).get(name)
-        if found is None or present not in (found.stock, found.patch.replacement):
+        if found is None or present not in (found.stock, found.stand_in):
             found = _layered[owner, name] = cls(owner, name)
-        if present is not found.patch.replacement:
+        if not found.patch.is_in_place():
             found.patch.installed = False  # it may have been patched over, and that taken back
             found.patch.install()
         return found
 
-    def _make(self, owner: type, name: str) -> Callable[..., Any]:
-        stock = self.stock
-
+    def _as_function(self) -> Callable[..., Any]:
         def method(instance: Any, *args: Any, **kwargs: Any) -> Any:
             try:
-                call = getattr(super(owner, instance), name) if stock is None else partial(stock, instance)
-                for layer in self.layers:
-                    if layer.only is None:
-                        call = partial(layer.around, call, instance)
-                    elif layer.only() is instance:
-                        call = partial(layer.around, call)
-                return call(*args, **kwargs)
+                return self.call(instance, *args, **kwargs)
             except BaseException as error:
                 error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
                 raise
 
-        return looking_like(getattr(owner, name), method)
+        return method
+
+    def call(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the layers, and what they stand before."""
+        if self._call_stock is None:
+            call = getattr(super(self._owner, instance), self._name)
+        else:
+            call = partial(self._call_stock, instance)
+        for layer in self.layers:
+            if layer.only is None:
+                call = partial(layer.around, call, instance)
+            elif layer.only() is instance:
+                call = partial(layer.around, call)
+        return call(*args, **kwargs)
 
 
+def _takes_only_instance(method: Any) -> TypeGuard[FunctionType]:
+    if not isinstance(method, FunctionType) or method.__code__.co_freevars:
+        return False
+    return list(inspect.signature(method).parameters) == ["self"]
+
+
+def _bare(self: Any) -> Any:
+    # Runs with the globals of the method's own module.
+    try:
+        from loopnb.internals.layers import call_by_code
+
+        return call_by_code(self)
+    except BaseException as error:
+        from loopnb.internals.layers import asyncios_frames
+
+        error.__traceback__ = asyncios_frames(error.__traceback__)
+        raise
+
+
+def call_by_code(instance: Any) -> Any:
+    """Call the layers of the method whose code has called this."""
+    frame: Any = calling_frame(1)
+    return _by_code[id(frame.f_code)].call(instance)
+
+
+def asyncios_frames(tb: TracebackType | None) -> TracebackType | None:
+    """Return *tb* as it would be without this package."""
+    return without_any_frames_of(tb, is_ours)
+
+
+#: By the id of its code, for the methods whose code is replaced; they stay, as the code does.
+_by_code: dict[int, _LayeredMethod] = {}
 _layered: dict[tuple[type, str], _LayeredMethod] = {}
 _changing = threading.Lock()
 

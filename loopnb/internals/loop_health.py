@@ -75,6 +75,11 @@ class AllTasks:
         self.patches.restore()
         _hiding.remove(self)
 
+    def every(self, loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+        """Return the tasks of *loop* that are not done, hidden or not."""
+        tasks: set[asyncio.Task[Any]] = self._stock(loop)
+        return tasks
+
     def visible(self, loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
         """Return the tasks of *loop* that are not hidden, as `asyncio.all_tasks` does."""
         return {task for task in self._stock(loop) if not self._is_hidden(task)}

@@ -64,13 +64,17 @@ class Patch:
             return True
         self.installed = False
         original, self._original = self._original, _ABSENT
-        if self._read() is not self.replacement:
+        if not self.is_in_place():
             return False
         if original is _ABSENT:
             delattr(self.owner, self.name)
         else:
             setattr(self.owner, self.name, original)
         return True
+
+    def is_in_place(self) -> bool:
+        """Say whether the attribute is the replacement now, whoever has put it there."""
+        return self._read() is self.replacement
 
     def _read(self) -> Any:
         # vars(), not getattr(): a name inherited from a base class must be *deleted* on restore.

@@ -11,6 +11,7 @@ from loopnb.errors import LoopWarning
 from loopnb.internals.frames import calling_frame
 from loopnb.internals.loop_health import AllTasks
 from loopnb.ipython.orderly_end import ShellsEnd, patch_do_shutdown
+from loopnb.ipython.subshells import SubshellLoops
 from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import Healer
@@ -83,8 +84,10 @@ def guard_kernel(
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
     check = FinalCheck(shell.kernel, ending, guard)
     hidden = AllTasks(session.tracker.is_kernels_own)
+    subshells = SubshellLoops(warned.warn, hidden.every)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
+        (subshells.patches.install, subshells.patches.restore),
         (closed.start, closed.stop),
         (shutdown.install, shutdown.restore),
         (hidden.install, hidden.restore),

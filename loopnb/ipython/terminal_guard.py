@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import running_loop, silence_destroyed_warning
-from loopnb.internals.frames import calling_frame
+from loopnb.internals.frames import frame_outside
 from loopnb.internals.loop_health import AllTasks
 from loopnb.internals.terminal import is_end_of_run
 from loopnb.ipython import guarding
@@ -46,7 +46,7 @@ class TerminalGuard(LoopGuard):
 
     def stop(self, stop_loop: Callable[[], None]) -> None:
         """Stop the loop at the end of a run; else do what `LoopGuard.stop` does."""
-        if is_end_of_run(calling_frame(2)):  # behind the layer
+        if is_end_of_run(frame_outside()):
             stop_loop()
         else:
             super().stop(stop_loop)

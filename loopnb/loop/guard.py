@@ -16,6 +16,7 @@ from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.layers import MethodLayer
 from loopnb.internals.patching import PatchSet
 from loopnb.loop.exception_handlers import ExceptionHandlers
+from loopnb.loop.forever import NestedForever
 from loopnb.loop.signals import SignalHandlers, handler_of
 
 if TYPE_CHECKING:
@@ -65,11 +66,10 @@ class LoopGuard:
         self._is_ending = is_ending
         self._wind_down = wind_down
         self._innermost = innermost
-        self._wait = wait
         self._warn = warn
         self._end_kernel = end_kernel
         self._run = run
-        self._nested_forever: list[asyncio.Future[None]] = []
+        self._forever = NestedForever(loop, wait)
         self._winding_down: asyncio.Future[Any] | None = None
         self._signals = SignalHandlers(loop, is_background)
         self._exception_handlers = ExceptionHandlers(loop)
@@ -91,10 +91,7 @@ class LoopGuard:
         if _on_sigterm.get():
             self._end_kernel()
             return
-        if self._nested_forever:
-            forever = self._nested_forever[-1]
-            if not forever.done():
-                forever.set_result(None)
+        if self._forever.stop_innermost():
             return
         wait = self._innermost()
         if wait is not None:
@@ -117,15 +114,10 @@ class LoopGuard:
 
     def run_forever(self, run_loop: Callable[[], None]) -> None:
         """Run the loop; inside it, wait until `stop()` is called."""
-        if running_loop() is not self._loop:
+        if running_loop() is self._loop:
+            self._forever.run()
+        else:
             run_loop()
-            return
-        forever = self._loop.create_future()
-        self._nested_forever.append(forever)
-        try:
-            self._wait(forever)
-        finally:
-            self._nested_forever.remove(forever)
 
     def add_signal_handler(
         self, add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any
@@ -153,9 +145,7 @@ class LoopGuard:
     def _begin_to_wind_down(self) -> asyncio.Future[Any]:
         if self._winding_down is None:
             self._winding_down = self._loop.create_task(self._wind_down())
-            for forever in self._nested_forever:
-                if not forever.done():
-                    forever.set_result(None)
+            self._forever.stop_all()
         return self._winding_down
 
     @property

@@ -89,6 +89,16 @@ def test_a_stop_where_nothing_is_nested_only_warns(kernel: KernelDriver) -> None
     assert kernel.value("1 + 1") == 2
 
 
+def test_a_stop_bound_before_loading_only_warns_too(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(
+        "import asyncio\nloop = asyncio.get_running_loop()\nstop, forever = loop.stop, loop.run_forever"
+    )
+    stock_kernel.run("%load_ext loopnb")
+
+    assert "loop.stop() was ignored" in stock_kernel.run("stop()").stderr
+    assert stock_kernel.run("loop.call_later(0.05, stop); forever()\n'stopped'").result == "'stopped'"
+
+
 def test_a_stop_ends_the_nested_run(kernel: KernelDriver) -> None:
     result = kernel.execute(
         "loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)\n"

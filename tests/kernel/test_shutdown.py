@@ -123,10 +123,6 @@ ENDS: dict[str, tuple[str, Callable[[KernelDriver], Any]]] = {
         "loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(ends()))\n" + AWAITS,
         lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
     ),
-    "SIGTERM, with a stop() bound before the guard came": (
-        ON_SIGTERM.replace("loop.stop", "type(loop).stop.__wrapped__.__get__(loop)") + AWAITS,
-        lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
-    ),
 }
 
 
