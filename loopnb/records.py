@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 TaskState = Literal["running", "waiting", "parked", "scheduled", "returned", "raised", "cancelled"]
 LoopCondition = Literal["running", "idle", "nested", "set aside", "closed"]
@@ -23,6 +23,16 @@ class CellRef:
 
     def __str__(self) -> str:
         return f"In[{self.execution_count}]"
+
+
+class Describe(Protocol):
+    """Formats a place for people."""
+
+    def __call__(self, filename: str, line: int, cell: CellRef | None = None) -> str:
+        """Return how a person would call that line of that file.
+
+        *cell* is whose doing it is, where that is known: cells of the same text are one file.
+        """
 
 
 @dataclass(frozen=True, slots=True)

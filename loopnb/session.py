@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from loopnb.nesting.choice import EngineName
     from loopnb.nesting.handoff import Handoff
-    from loopnb.records import CellRef, LoopCondition, TaskRecord
+    from loopnb.records import CellRef, Describe, LoopCondition, TaskRecord
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Session:
         self,
         loop: asyncio.AbstractEventLoop,
         *,
-        describe: Callable[[str, int], str],
+        describe: Describe,
         is_kernels: Callable[[str], bool],
         is_service_thread: Callable[[], bool],
         settings: LoopNB | None = None,

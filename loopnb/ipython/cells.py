@@ -37,13 +37,15 @@ class Cells:
     Args:
         shell: The shell.
         changed: Called with the main thread's executing cell, or None, when that changes.
+        places: Is told of each text that is executed.
 
     Attributes:
         after: Called when a cell of the main thread has ended; what they raise is only logged.
     """
 
-    def __init__(self, shell: Any, changed: Callable[[CellRef | None], None]) -> None:
+    def __init__(self, shell: Any, changed: Callable[[CellRef | None], None], places: Places) -> None:
         self._shell = shell
+        self._places = places
         self._changed = changed
         self._threads: dict[int, list[_Execution]] = {}
         self.after: list[Callable[[], None]] = []
@@ -113,6 +115,7 @@ class Cells:
         outer = self.current()
         # A cell run by a magic of another cell is that cell's doing.
         self._push(info, outer or CellRef(getattr(info, "cell_id", None), count))
+        self._places.note(info.raw_cell, count)
 
     def _push(self, info: object, cell: CellRef) -> None:
         task = asyncio.current_task() if running_loop() is not None else None
@@ -155,14 +158,34 @@ def _stands_in_cell() -> bool:
     return frame is not None
 
 
+#: Texts whose executions are remembered.
+_KEPT = 1_000
+
+
 class Places:
-    """Formats file and line for people: `In[4], line 2` in a cell, `app.py:12` elsewhere."""
+    """Formats file and line for people: `In[4], line 2` in a cell, `app.py:12` elsewhere; a `Describe`.
+
+    To ipykernel, cells of the same text are one file, which it calls by the newest of them.
+    """
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        self._counts: dict[str, set[int]] = {}  # by file name
 
-    def __call__(self, filename: str, line: int) -> str:
+    def note(self, raw_cell: str, count: int) -> None:
+        """Note that *raw_cell* is executed as `In[count]`. Never raises."""
+        try:
+            filename = self._shell.compile.get_code_name(raw_cell, raw_cell, count)
+        except Exception:  # noqa: BLE001  somebody's own compiler: places are as it says then
+            return
+        self._counts.setdefault(filename, set()).add(count)
+        if len(self._counts) > _KEPT:
+            del self._counts[next(iter(self._counts))]
+
+    def __call__(self, filename: str, line: int, cell: CellRef | None = None) -> str:
         """Return how a person would call that place."""
+        if cell is not None and cell.execution_count in self._counts.get(filename, ()):
+            return f"{cell}, line {line}"
         label = self._shell.compile.format_code_name(filename)
         if label is not None:
             return f"{label[1]}, line {line}"

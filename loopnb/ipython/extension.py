@@ -36,7 +36,6 @@ from loopnb.settings import LoopNB
 if TYPE_CHECKING:
     import asyncio
 
-    from loopnb.records import CellRef
 
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
 _SITE = sysconfig.get_path("purelib") + os.sep
@@ -96,12 +95,9 @@ def _check_supported(shell: Any) -> None:
 
 
 def _build(shell: Any, parts: ExitStack) -> None:
-    session = _start_session(shell, parts)
-
-    def changed(cell: CellRef | None) -> None:
-        session.cell = cell
-
-    cells = Cells(shell, changed)
+    places = Places(shell)
+    session = _start_session(shell, places, parts)
+    cells = Cells(shell, partial(setattr, session, "cell"), places)
     session.is_executing = cells.is_executing
     replies = ReplyGuard(shell, session.loop) if kernels.kernel_of(shell) is not None else None
     interrupts = _hook_interrupts(shell, session, cells, replies, parts)
@@ -128,10 +124,10 @@ def _build(shell: Any, parts: ExitStack) -> None:
     cells.begin_loading_cell()
 
 
-def _start_session(shell: Any, parts: ExitStack) -> Session:
+def _start_session(shell: Any, places: Places, parts: ExitStack) -> Session:
     session = Session(
         kernels.loop_of(shell),
-        describe=Places(shell),
+        describe=places,
         is_kernels=_is_kernels,
         is_service_thread=kernels.is_kernel_thread,
         settings=_offer_settings(shell, parts),

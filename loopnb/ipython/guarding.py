@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from loopnb.ipython.cells import Cells
     from loopnb.ipython.interrupts import Interrupts
     from loopnb.loop.guard import Nested
+    from loopnb.records import Describe
     from loopnb.session import Session
 
 
@@ -35,7 +36,7 @@ _NOBODYS = "?"
 class Warnings:
     """Shows a warning at the user's line, once for each line of each cell."""
 
-    def __init__(self, describe: Callable[[str, int], str]) -> None:
+    def __init__(self, describe: Describe) -> None:
         self._describe = describe
         self._shown: set[tuple[str | None, str, int, str]] = set()
 
@@ -49,7 +50,7 @@ class Warnings:
         key = (None if cell is None else cell.cell_id, filename, line, text)
         if key not in self._shown:
             self._shown.add(key)
-            text = f"{self._describe(filename, line)}: {text}"
+            text = f"{self._describe(filename, line, cell)}: {text}"
             warnings.warn_explicit(text, LoopWarning, filename, line)
 
     def warn_once(self, text: str) -> None:
@@ -60,7 +61,7 @@ class Warnings:
 
     def place(self) -> str:
         """Return how a person would call the user's innermost line."""
-        return self._describe(*users_place())
+        return self._describe(*users_place(), current_cell.get())
 
 
 def users_place() -> tuple[str, int]:

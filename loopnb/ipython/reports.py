@@ -112,11 +112,12 @@ class Reports:
                 self._said.add(origin.number)
         for run, tasks in left.items():
             names = ", ".join(repr(task.get_name()) for task in tasks[:5]) + (", ..." if tasks[5:] else "")
+            cell = tracker.origin_of(tasks[0]).cell
             count = "a task" if len(tasks) == 1 else f"{len(tasks)} tasks"
             self._say(
-                tracker.origin_of(tasks[0])[2],
-                f"asyncio.run() at {tracker.place(run.code, run.instruction)} has left {count} running: "
-                f"{names}. '%loopnb tasks' lists what goes on.",
+                cell,
+                f"asyncio.run() at {tracker.place(run.code, run.instruction, cell)} has left {count} "
+                f"running: {names}. '%loopnb tasks' lists what goes on.",
             )
 
     def _say(self, cell: CellRef | None, line: str) -> None:

@@ -35,9 +35,10 @@ def find(tracker: Tracker, parked: Iterable[asyncio.Task[Any]]) -> str:
             lock = _wanted_lock(tracker, waiter)
             held = lock and next(_holding(tracker.frames_of(holder)[0], lock), None)
             if held:
+                since = tracker.describe(*held, tracker.origin_of(holder).cell)
                 return (
                     f"deadlock: {_name(tracker, holder)} holds a {type(lock).__name__} since "
-                    f"{tracker.describe(*held)} and waits in a nested run for "
+                    f"{since} and waits in a nested run for "
                     f"{_name(tracker, waiter)}, which needs it; interrupt the cell, or cancel one of them"
                 )
     return ""

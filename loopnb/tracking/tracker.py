@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import CodeType, FrameType
 
-    from loopnb.records import TaskState
+    from loopnb.records import CellRef, Describe, TaskState
     from loopnb.tracking.history import Ended
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class Tracker:
         loop: asyncio.AbstractEventLoop,
         *,
         parked_frame: Callable[[asyncio.Task[Any]], tuple[FrameType, asyncio.Future[Any]] | None],
-        describe: Callable[[str, int], str],
+        describe: Describe,
         is_kernels: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -197,7 +197,7 @@ class Tracker:
         return replace(
             self._record(self.origin_of(task), task.get_name(), now),
             state="parked" if parked is not None else self._state_of(task),
-            waits_at=chains.waits_at(frames, self.describe),
+            waits_at=chains.waits_at(frames, partial(self.describe, cell=self.origin_of(task).cell)),
             waits_for=waiting_for,
             is_kernel=self.is_kernels_own(task),
             note=self._note(self.origin_of(task)),
@@ -252,17 +252,17 @@ class Tracker:
             state="scheduled",
             age_s=(self._clock() if now is None else now) - spawned_at,
             cell=cell,
-            spawn_site=self.place(code, instruction),
+            spawn_site=self.place(code, instruction, cell),
             waits_at="",
             waits_for="",
             parent=parent,
         )
 
-    def place(self, code: CodeType | None, instruction: int) -> str:
-        """Return how a person would call that instruction's line ("" if unknown)."""
+    def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
+        """Return how a person would call that instruction's line, *cell*'s doing ("" if unknown)."""
         if code is None:
             return ""
-        return self.describe(code.co_filename, provenance.line_of(code, instruction))
+        return self.describe(code.co_filename, provenance.line_of(code, instruction), cell)
 
     def is_left_over(self, origin: Origin) -> bool:
         """Say whether an `asyncio.run()` that is over has left this task behind."""
@@ -277,7 +277,7 @@ class Tracker:
         run = origin.run
         notes = []
         if run is not None and self.is_left_over(origin):
-            notes.append(f"left by asyncio.run() at {self.place(run.code, run.instruction)}")
+            notes.append(f"left by asyncio.run() at {self.place(run.code, run.instruction, origin.cell)}")
         if self.runs.is_outdated(origin.cell):
             notes.append("left over from an earlier run of its cell")
         return "; ".join(notes)

@@ -32,7 +32,7 @@ def _lines(
     for frame in frames:
         if is_ours(frame.f_code.co_filename):
             continue
-        place = tracker.place(frame.f_code, frame.f_lasti)
+        place = tracker.place(frame.f_code, frame.f_lasti, record.cell)
         name = frame.f_code.co_qualname
         yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
     if record.waits_for:

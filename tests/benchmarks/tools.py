@@ -49,7 +49,7 @@ def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:
     Tracker(
         loop,
         parked_frame=lambda _task: None,
-        describe=lambda filename, line: f"{filename}:{line}",
+        describe=lambda filename, line, cell=None: f"{filename}:{line}",
         is_kernels=lambda _filename: False,
     ).install()
 

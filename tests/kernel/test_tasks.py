@@ -395,3 +395,15 @@ def test_settings_are_taken_back_on_unload(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("%unload_ext loopnb")
 
     assert "LoopNB" not in fresh_kernel.run("%config").stdout
+
+
+def test_cells_of_the_same_text_are_told_apart(kernel: KernelDriver) -> None:
+    code = "async def main():\n    held.append(asyncio.create_task(tick()))\nasyncio.run(main())"
+    kernel.run("held = []")
+    counts = [kernel.run(code, cell_id=cell).execution_count for cell in ("one", "other", "one")]
+
+    found = kernel.value("[(t.spawn_site, t.note.partition(';')[0]) for t in loopnb.tasks()]")
+
+    assert found == [(f"In[{n}], line 2", f"left by asyncio.run() at In[{n}], line 3") for n in counts]
+    shown = kernel.run("%loopnb where " + kernel.value("str(loopnb.tasks()[0].number)")).stdout
+    assert f"spawned by In[{counts[0]}] at In[{counts[0]}], line 2" in shown

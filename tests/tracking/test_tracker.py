@@ -40,7 +40,7 @@ def track(_known: None) -> Iterator[Callable[..., Any]]:
         tracker = Tracker(
             loop,
             parked_frame=lambda _task: None,
-            describe=lambda file, line: f"{file.rpartition('/')[2]}:{line}",
+            describe=lambda file, line, cell=None: f"{file.rpartition('/')[2]}:{line}",
             is_kernels=lambda _file: False,
         )
         tracker.install()
