@@ -6,18 +6,18 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
+from loopnb.internals.known_tasks import eager_tasks, known_tasks
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
 MAY_BE_EAGER = sys.version_info >= (3, 12)
 _HANDLE_RUN: Any = asyncio.Handle._run.__code__
-#: On 3.12 and 3.13 those that are in their first step. From 3.14 on it is kept out of Python's reach.
-_eager_tasks: Any = getattr(asyncio.tasks, "_eager_tasks", ())
 
 
 def _is_eager_312(task: asyncio.Task[Any]) -> bool:
-    return bool(_eager_tasks) and task in _eager_tasks
+    return bool(eager_tasks) and task in eager_tasks
 
 
 def _is_eager_314(task: asyncio.Task[Any]) -> bool:
@@ -28,6 +28,12 @@ def _is_eager_314(task: asyncio.Task[Any]) -> bool:
 
 _is_eager: Callable[[asyncio.Task[Any]], bool] = (
     _is_eager_314 if sys.version_info >= (3, 14) else _is_eager_312
+)
+
+
+#: Those of a loop that can be found: `asyncio.all_tasks` as it is now hides the kernel's own, a cell's too.
+_every_task: Callable[[asyncio.AbstractEventLoop], Iterable[asyncio.Task[Any]]] = (
+    asyncio.all_tasks if sys.version_info >= (3, 14) else known_tasks
 )
 
 
@@ -45,6 +51,6 @@ def _below(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
     loop = task.get_loop()
     return [
         one
-        for one in asyncio.all_tasks(loop)
+        for one in _every_task(loop)
         if one is not task and getattr(one.get_coro(), "cr_frame", None) in frames
     ]

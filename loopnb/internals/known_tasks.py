@@ -19,6 +19,8 @@ _asyncios_set: Any = (
     if sys.version_info >= (3, 14)
     else getattr(asyncio.tasks, "_scheduled_tasks" if sys.version_info >= (3, 12) else "_all_tasks", None)
 )
+#: On 3.12 and 3.13 those in their first step, on the stack of their creator: they are not in that set.
+eager_tasks: Any = getattr(asyncio.tasks, "_eager_tasks", ())
 #: Whether each task that is made has to be given a reference in `own_refs`.
 NEEDS_OWN_REFS = _asyncios_set is None
 own_refs: list[weakref.ref[asyncio.Task[Any]]] = []
@@ -29,7 +31,10 @@ _prune_at = PRUNE_EVERY
 
 def known_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     """Return the tasks of *loop* that somebody holds, finished ones as well. The loop's thread."""
-    tasks = [ref() for ref in list(own_refs)] if NEEDS_OWN_REFS else _list_of(_asyncios_set)
+    if NEEDS_OWN_REFS:
+        tasks = [ref() for ref in list(own_refs)]
+    else:
+        tasks = [*_list_of(_asyncios_set), *list(eager_tasks)]
     return [task for task in tasks if task is not None and task.get_loop() is loop]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from loopnb.internals.eager import MAY_BE_EAGER, creators_of
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
@@ -27,3 +29,7 @@ class Foreground:
     cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
     finish: Callable[[asyncio.Future[Any]], bool] = lambda _future: False
     take_fatal: Callable[[BaseException], bool] = lambda _error: False
+
+    def awaits(self, task: asyncio.Task[Any]) -> bool:
+        """Say whether a user is waiting for *task*, or for one in whose step it has its own first one."""
+        return self.is_meant(task) or (MAY_BE_EAGER and any(map(self.is_meant, creators_of(task))))

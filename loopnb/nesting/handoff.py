@@ -174,7 +174,7 @@ class Handoff:
             raise refusal(is_removed=self.is_removed, is_closing=self.is_closing)
         wait = Wait(self.lot.ready, future, state.current_task(self.loop), owned)
         foreground = self.foreground
-        if wait.task is None or foreground is None or not foreground.is_meant(wait.task):
+        if wait.task is None or foreground is None or not foreground.awaits(wait.task):
             self._park(wait)
         else:
             wait.is_foreground = True

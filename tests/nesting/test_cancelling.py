@@ -11,6 +11,8 @@ import pytest
 
 from loopnb import nesting
 from loopnb.internals.tasks import LoopTask
+from loopnb.nesting.foreground import Foreground
+from loopnb.nesting.scope import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -535,3 +537,29 @@ if sys.version_info >= (3, 12):  # tasks can be eager
             asyncio.run(main())
         nesting.remove()
         assert [type(error) for error in caught.value.exceptions] == [LookupError]
+
+    @pytest.mark.parametrize("is_cell_eager", [True, False])
+    def test_an_interrupt_reaches_it(is_cell_eager: bool) -> None:
+        async def cell(cells: list[Any]) -> str:
+            if not is_cell_eager:
+                await asyncio.sleep(0)
+            cells.append(asyncio.current_task())
+            try:
+                await asyncio.create_task(nests())
+            except KeyboardInterrupt:
+                return "interrupted"
+            return "too late"
+
+        async def main() -> str:
+            loop = asyncio.get_running_loop()
+            loop.set_task_factory(asyncio.eager_task_factory)
+            engine = engine_of(loop)
+            assert engine is not None
+            cells: list[Any] = []
+            engine.foreground = Foreground(lambda task: task in cells)
+            loop.call_later(0.01, engine.interrupt)
+            return await asyncio.create_task(cell(cells))
+
+        nesting.apply()
+        assert asyncio.run(main()) == "interrupted"
+        nesting.remove()
