@@ -53,9 +53,9 @@ class Tracker:
     """Numbers every task of a loop and says what it is doing, or how it ended.
 
     A tracked task carries its origin itself, so nothing else needs to hold it while it lives. Its
-    finalizer leaves a tuple in the history. A tracked task takes 150 bytes more than a stock one
-    while it lives (CPython 3.11; 240 with weak references of our own, as on 3.14), and a spawn and
-    an end 0.7 to 1 us longer (`tests/benchmarks`); its steps cost nothing.
+    finalizer leaves a tuple in the history. A tracked task takes 160 bytes more than a stock one
+    while it lives (CPython 3.11; 290 with weak references of our own, as on 3.14), and a spawn and
+    an end 0.6 to 0.9 us longer (`tests/benchmarks`); its steps cost nothing.
     Records are made in the loop's thread, when they are asked for.
 
     Args:
