@@ -9,12 +9,12 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import ref
 
-from loopnb.internals.frames import calling_frame, is_ours, without_any_frames_of
+from loopnb.internals.frames import is_ours, without_any_frames_of
 from loopnb.internals.patching import CodePatch, Patch, looking_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from types import CodeType
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: attributes of other classes cannot be set
 
@@ -78,9 +78,8 @@ class _LayeredMethod:
         self._name = name
         self.patch: Patch
         if _takes_only_instance(self.stock):
-            bare = FunctionType(_bare.__code__.replace(co_name=name), globals())
-            _by_code[id(bare.__code__)] = self
-            self.patch = code_patch = CodePatch(self.stock, bare)
+            stand_in = FunctionType(_code_calling(self.call, name), {})
+            self.patch = code_patch = CodePatch(self.stock, stand_in)
             self._call_stock: Any = code_patch.original_function
             self.stand_in: Any = self.stock
         else:
@@ -133,31 +132,30 @@ def _takes_only_instance(method: Any) -> TypeGuard[FunctionType]:
 
 
 def _bare(self: Any) -> Any:
-    # Runs with the globals of the method's own module.
+    call = "call"
+    without_our_frames = "without_our_frames"
     try:
-        from loopnb.internals.layers import call_by_code
-
-        return call_by_code(self)
+        return call(self)  # type: ignore[operator]  # see `_code_calling`
     except BaseException as error:
-        from loopnb.internals.layers import asyncios_frames
-
-        error.__traceback__ = asyncios_frames(error.__traceback__)
+        error.__traceback__ = without_our_frames(error.__traceback__)  # type: ignore[operator]  # the same
         raise
 
 
-def call_by_code(instance: Any) -> Any:
-    """Call the layers of the method whose code has called this."""
-    frame: Any = calling_frame(1)
-    return _by_code[id(frame.f_code)].call(instance)
+def _code_calling(call: Callable[..., Any], name: str) -> CodeType:
+    """Return the code of a method that calls *call*.
+
+    It runs with the globals of the method's own module, and has to find what it calls without them, also
+    when Python ends and nothing can be imported any more: by constants.
+    """
+    constants = {
+        "call": call,
+        "without_our_frames": lambda tb: without_any_frames_of(tb, is_ours),
+    }
+    code = _bare.__code__
+    replaced = tuple(constants.get(one, one) if isinstance(one, str) else one for one in code.co_consts)
+    return code.replace(co_name=name, co_consts=replaced)
 
 
-def asyncios_frames(tb: TracebackType | None) -> TracebackType | None:
-    """Return *tb* as it would be without this package."""
-    return without_any_frames_of(tb, is_ours)
-
-
-#: By the id of its code, for the methods whose code is replaced; they stay, as the code does.
-_by_code: dict[int, _LayeredMethod] = {}
 _layered: dict[tuple[type, str], _LayeredMethod] = {}
 _changing = threading.Lock()
 
