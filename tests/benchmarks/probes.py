@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import compileall
+import gc
 import importlib
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks.tools import LOOPNB, TRACKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -20,10 +23,11 @@ if TYPE_CHECKING:
 Found = float | str
 
 _PACKAGE = Path(__file__).parents[2] / "loopnb"
-_CONCURRENT, _PARKED = 1000, 2000
+_CONCURRENT, _PARKED, _TASKS = 1000, 2000, 10_000
 _WARM_UP, _OUTSIDE = 20, 200
 #: Longer than it takes to begin all these waits.
 _LONG_S = 0.7
+_FOR_EVER_S = 3600.0
 _KERNEL_S = 60.0
 
 
@@ -129,6 +133,29 @@ def _resident_kib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def memory_of_task(tool: Tool) -> Found:
+    """Measure what Python allocates for one of 10,000 tasks that wait, in bytes; loopnb tracks them."""
+    import tracemalloc
+
+    async def main(_nests: bool) -> Found:
+        waiting = [asyncio.create_task(asyncio.sleep(_FOR_EVER_S)) for _ in range(10)]  # what is paid once
+        await asyncio.sleep(0)
+        gc.collect()
+        tracemalloc.start()
+        before, _peak = tracemalloc.get_traced_memory()
+        waiting += [asyncio.create_task(asyncio.sleep(_FOR_EVER_S)) for _ in range(_TASKS)]
+        await asyncio.sleep(0)
+        gc.collect()
+        after, _peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return (after - before) / _TASKS
+
+    return _run(TRACKING if tool is LOOPNB else tool, main)
+
+
 def load_time(tool: Tool) -> Found:
     """Time `%load_ext loopnb`, or import and apply() of the others, in an IPython that is there already."""
     from IPython.core.interactiveshell import InteractiveShell
@@ -220,6 +247,7 @@ PROBES = [
     Probe("wait that depends on an earlier wait", dependent_wait),
     Probe("asyncio.run() of nothing, outside", outside, "us", 9, "nesting on for every loop"),
     Probe("memory of a parked stack", memory, "KiB", repeats=3, note="for stock, a task that awaits a task"),
+    Probe("memory of a waiting task", memory_of_task, "B", repeats=3, note="loopnb tracks it"),
     Probe("%load_ext; import and apply()", load_time, "ms", 9, "in IPython, after its own import; no widget"),
 ]
 BY_NAME = {probe.name: probe for probe in PROBES}
