@@ -138,8 +138,14 @@ def load_ipython_extension(shell: Any) -> None:
     extension.load(shell)
 
 
+@_errors_end_at_the_caller
 def unload_ipython_extension(shell: Any) -> None:
-    """Unload loopnb from *shell*; what `%unload_ext loopnb` calls. The user's tasks go on."""
+    """Unload loopnb from *shell*; what `%unload_ext loopnb` calls. The user's tasks go on.
+
+    Raises:
+        UnsupportedKernelError: The caller runs on a loop of its own, where it could not be loaded again.
+    """
     from loopnb.ipython import extension
 
+    extension.check_loop(shell, "unloaded")
     extension.unload(shell)

@@ -73,6 +73,6 @@ class UnsupportedKernelError(LoopnbError, RuntimeError):
         reason: Why, as a clause without a full stop.
     """
 
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"loopnb cannot be loaded: {reason}. {remedy}")
+    def __init__(self, reason: str, remedy: str, *, doing: str = "loaded") -> None:
+        super().__init__(f"loopnb cannot be {doing}: {reason}. {remedy}")
         self.reason = reason

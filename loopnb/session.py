@@ -20,6 +20,7 @@ from loopnb.loop.owner import LoopOwner
 from loopnb.nesting import entry_points, nested_runners
 from loopnb.nesting.choice import NestingChoice
 from loopnb.nesting.entry_points import run_nested, set_aside_by, submitting, users_frames
+from loopnb.nesting.refusals import beside_other_loop
 from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
 from loopnb.settings import LoopNB
@@ -167,11 +168,7 @@ class Session:
             return self._wait_inside(self.spawn(coro, name=name), timeout)
         if running_loop() is not None and not self._is_service_thread():
             coro.close()
-            raise NestingError(
-                "this thread runs an event loop of its own",
-                "Use `await` with a coroutine of this thread's loop, or call loopnb.run() from a "
-                "thread without one, such as asyncio.to_thread(loopnb.run, coro).",
-            )
+            raise beside_other_loop(is_home=self.owner.is_home())
         if self.owner.is_home() and not self.loop.is_running():
             return self._wait_outside(self.spawn(coro, name=name), timeout)
         return self._wait_from_thread(lambda: self._create_task(contain(coro), name), timeout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.frames import frame_outside
@@ -73,17 +74,46 @@ def is_kernel_thread() -> bool:
 
     `ipykernel.thread.BaseThread` from ipykernel 7 on; 6 runs nobody's code in its threads.
     """
-    module = sys.modules.get("ipykernel.thread")
-    base = getattr(module, "BaseThread", None)
-    return base is not None and isinstance(threading.current_thread(), base)
+    return _is_kernels(threading.current_thread())
 
 
-def loop_of_kernel_thread() -> asyncio.AbstractEventLoop | None:
-    """Return the loop of the calling thread, if that is one of ipykernel's own (`BaseThread.io_loop`)."""
-    if not is_kernel_thread():
-        return None
-    io_loop = getattr(threading.current_thread(), "io_loop", None)
-    return getattr(io_loop, "asyncio_loop", None)
+def _is_kernels(thread: threading.Thread) -> bool:
+    base = getattr(sys.modules.get("ipykernel.thread"), "BaseThread", None)
+    return base is not None and isinstance(thread, base)
+
+
+def is_kernel_threads_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Say whether *loop* is that of one of ipykernel's own threads (`BaseThread.io_loop`). Any thread."""
+    return any(_loop_of(thread) is loop for thread in threading.enumerate() if _is_kernels(thread))
+
+
+@dataclass(frozen=True)
+class Subshell:
+    """A subshell of ipykernel 7.
+
+    Attributes:
+        name: Of its thread.
+        loop: Its loop.
+        is_busy: Says whether it handles a request, the reply included. Any thread.
+    """
+
+    name: str
+    loop: asyncio.AbstractEventLoop
+    is_busy: Callable[[], bool]
+
+
+def subshells() -> list[Subshell]:
+    """Return those there are: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
+    found = []
+    for thread in threading.enumerate():
+        loop, lock = _loop_of(thread), getattr(thread, "asyncio_lock", None)
+        if _is_kernels(thread) and loop is not None and lock is not None:
+            found.append(Subshell(thread.name, loop, lock.locked))
+    return found
+
+
+def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
+    return getattr(getattr(thread, "io_loop", None), "asyncio_loop", None)
 
 
 def is_stopped_by_kernel() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import signal
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,6 +29,23 @@ def mend_default_executor(loop: Any) -> bool:
     loop._executor_shutdown_called = False
     loop._default_executor = None
     return True
+
+
+def mend_signal_handlers(loop: Any) -> None:
+    """Have signals reach *loop* again, if another loop has taken them over. The main thread.
+
+    Python tells of them by one file descriptor, and asyncio's loops each set it to their own; the last
+    handler that one of them removes takes it away from all (`_signal_handlers`, `_csock`,
+    `unix_events._sighandler_noop`; not on Windows).
+    """
+    handlers, noop = getattr(loop, "_signal_handlers", None), getattr(asyncio, "unix_events", None)
+    if not handlers or noop is None or loop.is_closed():
+        return
+    signal.set_wakeup_fd(loop._csock.fileno())
+    for sig in handlers:
+        if sig != signal.SIGINT and signal.getsignal(sig) is signal.SIG_DFL:
+            signal.signal(sig, noop._sighandler_noop)
+            signal.siginterrupt(sig, False)
 
 
 def current_policy() -> object:

@@ -67,6 +67,17 @@ def unload(shell: Any) -> None:
         parts.close()
 
 
+def check_loop(shell: Any, what: str) -> None:
+    """Raise UnsupportedKernelError if the caller does not run on the loop of *shell*."""
+    if kernels.runs_on_other_loop(shell):
+        command = "load_ext" if what == "loaded" else "unload_ext"
+        raise UnsupportedKernelError(
+            "the code that asks for it runs on a loop of its own, which is not the notebook's",
+            f"Run '%{command} loopnb' in a plain cell: not below %%aloop --fresh, nor in a subshell.",
+            doing=what,
+        )
+
+
 def _check_supported(shell: Any) -> None:
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -75,11 +86,7 @@ def _check_supported(shell: Any) -> None:
             "there is no IPython shell here",
             "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
         )
-    if kernels.runs_on_other_loop(shell):
-        raise UnsupportedKernelError(
-            "the code that asks for it runs on a loop of its own, which is not the notebook's",
-            "Run '%load_ext loopnb' in a plain cell: not below %%aloop --fresh, nor in a subshell.",
-        )
+    check_loop(shell, "loaded")
     running = running_loop()
     if running is not None and is_nested_by_others(running):
         raise UnsupportedKernelError(

@@ -85,7 +85,7 @@ def guard_kernel(
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
     check = FinalCheck(shell.kernel, ending, guard)
     hidden = AllTasks(session.tracker.is_kernels_own)
-    subshells = SubshellLoops(warned.warn, hidden.every)
+    ending.subshells = subshells = SubshellLoops(warned.warn, hidden.every)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (subshells.patches.install, subshells.patches.restore),
@@ -152,14 +152,18 @@ class FinalCheck:
 
 
 def innermost(session: Session, cells: Cells) -> Nested | None:
-    """Return the nested run that `loop.stop()` ends: the cell's, or when no cell calls it, the newest."""
+    """Return the nested run that `loop.stop()` ends: the cell's, or when no cell has any, the newest.
+
+    What callbacks have begun since is nested in that: they belong to no task.
+    """
     if session.nesting.name == "nest-asyncio":
         return session.nesting.newest_reentrant()
     engine = session.engine
     waits = list(reversed(engine.waits)) if engine is not None else []
-    foreground = [wait for wait in waits if wait.is_foreground]
-    if foreground or cells.is_inside_cell():
-        return foreground[0] if foreground else None
+    if any(wait.is_foreground for wait in waits):
+        waits = [wait for wait in waits if wait.is_foreground or wait.task is None]
+    elif cells.is_inside_cell():
+        return None
     return waits[0] if waits else None
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from loopnb.ipython.interrupts import Interrupts
+    from loopnb.ipython.subshells import SubshellLoops
     from loopnb.loop.guard import LoopGuard
     from loopnb.session import Session
 
@@ -36,6 +37,7 @@ class ShellsEnd:
         log: Writes a line where people look after the end.
 
     Attributes:
+        subshells: Keeps the loops of subshells, and ends what is parked there; None where there are none.
         was_requested: A front end has asked for the end; it was not `exit()` or a signal.
     """
 
@@ -46,6 +48,7 @@ class ShellsEnd:
         self._told: set[int] = set()
         self._is_winding_down = False
         self.was_requested = False
+        self.subshells: SubshellLoops | None = None
         interrupts.take_at_end = self._take_fatal
         self.rest = OrderlyEnd(
             live=lambda: [*session.tracker.live(), *interrupts.awaiting],
@@ -63,7 +66,11 @@ class ShellsEnd:
         self._is_winding_down = True
         try:
             self._end_bare_waits()
+            parked = self.subshells.begin_to_end() if self.subshells is not None else []
             await self.rest.wind_down()
+            if self.subshells is not None:
+                grace = float(self._session.settings.shutdown_grace)
+                await self.subshells.wait_ended(parked, grace, self._log)
         finally:
             self._is_winding_down = False
         self._tell_failures()

@@ -7,11 +7,12 @@ and whatever waits for an answer of it waits for ever.
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from loopnb.internals.asyncio_state import running_loop
-from loopnb.internals.kernel import is_stopped_by_kernel, loop_of_kernel_thread
+from loopnb.internals.kernel import is_kernel_threads_loop, is_stopped_by_kernel, subshells
 from loopnb.internals.layers import MethodLayer
 from loopnb.internals.patching import PatchSet
 from loopnb.internals.runners import loop_classes
@@ -21,9 +22,10 @@ from loopnb.nesting.scope import engine_for, engine_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loopnb.nesting.handoff import Handoff
+    from loopnb.internals.kernel import Subshell
 
 
+_GLANCE = 0.01
 #: Seconds that a cell has to end in whose `run_forever()` has been ended, before its loop stops.
 _CELL_ENDS_WITHIN = 1.0
 
@@ -51,17 +53,17 @@ class SubshellLoops:
         )
 
     def _stop(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        if not _is_subshells(loop):
+        if not is_kernel_threads_loop(loop):
             stop_loop()
-            return
-        forever = self._forever.get(loop)
-        if is_stopped_by_kernel():
-            if forever is not None and forever.stop_all():
+        elif is_stopped_by_kernel():
+            if self._of(loop).stop_all():
                 loop.create_task(self._stop_after_cell(stop_loop, loop))
             else:
                 stop_loop()
-        elif forever is None or not forever.stop_innermost():
-            self._stop_nested(engine_of(loop))
+        elif running_loop() is loop:
+            self._stop_nested(loop)
+        else:  # in another thread: what is nested there has to be ended there
+            loop.call_soon_threadsafe(self._stop_nested, loop)
 
     async def _stop_after_cell(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         others = self._tasks_of(loop) - {asyncio.current_task()}
@@ -69,18 +71,50 @@ class SubshellLoops:
             await asyncio.wait(others, timeout=_CELL_ENDS_WITHIN)
         stop_loop()
 
-    def _stop_nested(self, engine: Handoff | None) -> None:
+    def _stop_nested(self, loop: asyncio.AbstractEventLoop) -> None:
+        engine = engine_of(loop)
         wait = next(reversed(engine.waits), None) if engine is not None else None
-        if wait is not None:
+        if wait is None:
+            self._of(loop).stop_next()
+            self._warn(
+                "loop.stop() was ignored: this is the loop of a kernel subshell, and nothing runs nested on "
+                "it. A notebook need not stop its loops."
+            )
+        elif not self._of(loop).stop(wait.future):
             wait.end(RuntimeError("Event loop stopped before Future completed."))
-            return
-        self._warn(
-            "loop.stop() was ignored: this is the loop of a kernel subshell, and nothing nested runs on it. "
-            "A notebook need not stop its loops."
-        )
+
+    def _of(self, loop: asyncio.AbstractEventLoop) -> NestedForever:
+        return self._forever.setdefault(loop, NestedForever(loop, _wait))
+
+    def begin_to_end(self) -> list[Subshell]:
+        """Cancel what is parked on loops of subshells, and return these. Any thread.
+
+        Else their cells would fail later, while the kernel joins the threads. It does so with a lock held
+        that it needs for the reply to a cell that has failed, and would never end (7.4.0, stock, too).
+        """
+        parked = [one for one in subshells() if (engine := engine_of(one.loop)) is not None and engine.waits]
+        for one in parked:
+            one.loop.call_soon_threadsafe(self._end_waits, one.loop, context=Context())
+        return parked
+
+    def _end_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        engine = engine_of(loop)
+        for wait in reversed(list(engine.waits) if engine is not None else []):
+            if not self._of(loop).stop(wait.future):
+                wait.cancel(None)
+
+    async def wait_ended(self, parked: list[Subshell], timeout: float, log: Callable[[str], None]) -> None:
+        """Wait until cells and callbacks that were parked there have ended, and name those that have not."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while busy := [one for one in parked if one.is_busy() or _has_parked(one.loop)]:
+            if asyncio.get_running_loop().time() > deadline:
+                names = ", ".join(one.name for one in busy)
+                log(f"what runs in {names} did not end within {timeout:.2g} s of being cancelled")
+                return
+            await asyncio.sleep(_GLANCE)
 
     def _close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        if _is_subshells(loop):
+        if loop.is_running() and is_kernel_threads_loop(loop):
             self._warn(
                 "loop.close() was ignored: this is the loop of a kernel subshell, and later cells need it. "
                 "A notebook need not close its loops."
@@ -89,16 +123,15 @@ class SubshellLoops:
             close_loop()
 
     def _run_forever(self, run_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        if not _is_subshells(loop):
+        if running_loop() is loop and is_kernel_threads_loop(loop):
+            self._of(loop).run()
+        else:
             run_loop()
-            return
-        if loop not in self._forever:
-            self._forever[loop] = NestedForever(loop, _wait)
-        self._forever[loop].run()
 
 
-def _is_subshells(loop: asyncio.AbstractEventLoop) -> bool:
-    return running_loop() is loop and loop_of_kernel_thread() is loop
+def _has_parked(loop: asyncio.AbstractEventLoop) -> bool:
+    engine = engine_of(loop)
+    return engine is not None and bool(engine.waits)
 
 
 def _wait(future: asyncio.Future[Any]) -> None:

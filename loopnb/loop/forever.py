@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
+
+#: By loop, since they outlive a reload: what each of the calls waits for, the newest last.
+_waited: WeakKeyDictionary[asyncio.AbstractEventLoop, list[asyncio.Future[Any]]] = WeakKeyDictionary()
 
 
 class NestedForever:
@@ -20,23 +24,40 @@ class NestedForever:
     def __init__(self, loop: asyncio.AbstractEventLoop, wait: Callable[[asyncio.Future[Any]], None]) -> None:
         self._loop = loop
         self._wait = wait
-        self._futures: list[asyncio.Future[None]] = []
+        self._futures = _waited.setdefault(loop, [])
+        self._stopped_in: Callable[[], asyncio.Task[Any] | None] = lambda: None
 
     def run(self) -> None:
-        """Wait until it is stopped, while the loop goes on."""
+        """Wait until it is stopped, while the loop goes on; for one pass, if it was stopped before.
+
+        Raises:
+            CancelledError: The calling task was cancelled.
+        """
         future = self._loop.create_future()
+        task = asyncio.current_task(self._loop)
+        if task is not None and self._stopped_in() is task:
+            self._loop.call_soon(_finish, future)
+        self._stopped_in = lambda: None
         self._futures.append(future)
         try:
             self._wait(future)
         finally:
             self._futures.remove(future)
+        future.result()
 
-    def stop_innermost(self) -> bool:
-        """Stop the one begun last; False if there is none. One that is about to return counts."""
-        if not self._futures:
-            return False
-        _finish(self._futures[-1])
-        return True
+    def stop(self, waited: object) -> bool:
+        """Stop the call that waits for *waited*; False if none does."""
+        for future in self._futures:
+            if future is waited:
+                _finish(future)
+                return True
+        return False
+
+    def stop_next(self) -> None:
+        """Have the next call in this task last for one pass only: `loop.stop(); loop.run_forever()`."""
+        task = asyncio.current_task(self._loop)
+        if task is not None:
+            self._stopped_in = ref(task)
 
     def stop_all(self) -> bool:
         """Stop all of them; False if there is none."""
@@ -45,6 +66,6 @@ class NestedForever:
         return bool(self._futures)
 
 
-def _finish(future: asyncio.Future[None]) -> None:
+def _finish(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_result(None)

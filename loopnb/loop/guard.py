@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Nested(Protocol):
     """A nested run, as much of it as the guard needs."""
 
+    future: Any
+
     def end(self, error: BaseException) -> None:
         """End it with *error*."""
 
@@ -78,6 +80,8 @@ class LoopGuard:
             MethodLayer(type(loop), "close", self.close, loop),
             MethodLayer(type(loop), "run_forever", self.run_forever, loop),
             MethodLayer(type(loop), "add_signal_handler", self.add_signal_handler, loop),
+            MethodLayer(type(loop), "remove_signal_handler", self.remove_signal_handler, loop),
+            self._signals,
             MethodLayer(type(loop), "set_exception_handler", self.set_exception_handler, loop),
         )
 
@@ -91,16 +95,15 @@ class LoopGuard:
         if _on_sigterm.get():
             self._end_kernel()
             return
-        if self._forever.stop_innermost():
-            return
         wait = self._innermost()
-        if wait is not None:
+        if wait is None:
+            self._forever.stop_next()
+            self._warn(
+                "loop.stop() was ignored: this is the notebook's loop, and nothing of this cell runs nested "
+                "on it. A notebook need not stop its loop."
+            )
+        elif not self._forever.stop(wait.future):
             wait.end(RuntimeError("Event loop stopped before Future completed."))
-            return
-        self._warn(
-            "loop.stop() was ignored: this is the notebook's loop, and nothing nested runs on it. "
-            "A notebook need not stop its loop."
-        )
 
     def close(self, close_loop: Callable[[], None]) -> None:
         """Warn that the loop stays open; close it once the kernel has stopped it."""
@@ -123,12 +126,18 @@ class LoopGuard:
         self, add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any
     ) -> None:
         """Add a handler for as long as the run lasts that adds it; one that a cell itself adds stays."""
+        users = (callback, *args)
         if sig == signal.SIGTERM:
             if _is_stop_of(self._loop, callback):
                 callback, args = self._end_kernel, ()
             else:
                 callback, args = self._terminate, (callback, *args)
-        self._signals.add(sig, handler_of(add, sig, callback, *args), self._run())
+        self._signals.add(sig, handler_of(add, sig, users, callback, *args), self._run())
+
+    def remove_signal_handler(self, remove: Callable[[int], bool], sig: int) -> bool:
+        """Remove a handler; none that it has replaced comes back."""
+        self._signals.forget(sig)
+        return remove(sig)
 
     def set_exception_handler(self, set_handler: Callable[[Any], None], handler: Any) -> None:
         """Set it for as long as the run lasts that sets it; one that a cell itself sets stays."""

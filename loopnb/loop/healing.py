@@ -31,6 +31,7 @@ class Healer:
                 "The loop's default executor had been shut down; it will make a new one when "
                 "asyncio.to_thread() or run_in_executor() next needs it."
             )
+        loop_health.mend_signal_handlers(self._loop)
         if loop_health.loop_set_here() not in (None, self._loop):
             asyncio.set_event_loop(self._loop)
 

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class _Added:
-    """A handler: how to add it again, what handler of Python's it has replaced, whose run has added it."""
+    """A handler: how to add it again, what handler of Python's it has replaced, whose run has added it.
+
+    What the user has asked to be called, *users*, is not always what is called.
+    """
 
     add: Callable[..., None]
     callback: Callable[..., object]
     args: tuple[Any, ...]
+    users: tuple[Any, ...]
     before: Any
     task: asyncio.Task[Any] | None = None
 
@@ -52,7 +56,8 @@ class SignalHandlers:
             return
         added = self._added.setdefault(sig, [])
         if added and added[-1].task is task:  # it has replaced its own
-            added[-1].callback, added[-1].args = handler.callback, handler.args
+            own = added[-1]
+            own.callback, own.args, own.users = handler.callback, handler.args, handler.users
         else:
             handler.task = task
             added.append(handler)
@@ -60,8 +65,26 @@ class SignalHandlers:
         if sig == signal.SIGINT and _is_cells(handler.before) and self._is_background(task):
             signal.signal(sig, handler.before)  # another cell waits, and an interrupt is for that one
 
+    def forget(self, sig: int) -> None:
+        """Let none come back for the signal *sig*: the user has removed what there is."""
+        self._added.pop(sig, None)
+
+    def install(self) -> None:
+        """Do nothing; with `restore` a `Revertible`."""
+
+    def restore(self) -> bool:
+        """Have the loop call what the user has asked for, and nobody else. True."""
+        for sig, added in self._added.items():
+            handler = added[-1] if added else None
+            if handler is not None and handler.users != (handler.callback, *handler.args):
+                present = signal.getsignal(sig)
+                handler.add(sig, *handler.users)
+                signal.signal(sig, present)
+        self._added.clear()
+        return True
+
     def _take_off(self, sig: int, handler: _Added) -> None:
-        added = self._added[sig]
+        added = self._added.get(sig, [])
         if handler not in added:
             return
         index = added.index(handler)
@@ -71,10 +94,10 @@ class SignalHandlers:
                 added[index].before = handler.before
             return
         present = signal.getsignal(sig)
-        if not self._loop.remove_signal_handler(sig):
-            added.clear()  # somebody has removed it himself
+        if not self._loop.remove_signal_handler(sig):  # which forgets them all
             return
         if added:
+            self._added[sig] = added
             added[-1].add(sig, added[-1].callback, *added[-1].args)
         if present is not self._loops_own:
             signal.signal(sig, present)  # of a cell that has begun to wait since
@@ -82,9 +105,14 @@ class SignalHandlers:
             signal.signal(sig, handler.before)
 
 
-def handler_of(add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any) -> _Added:
-    """Return the handler that the loop's own method *add* adds: *callback* is called with *args*."""
-    return _Added(add, callback, args, signal.getsignal(sig))
+def handler_of(
+    add: Callable[..., None], sig: int, users: tuple[Any, ...], callback: Callable[..., object], *args: Any
+) -> _Added:
+    """Return the handler that the loop's own method *add* adds: *callback* is called with *args*.
+
+    *users* are the function and the arguments that the user has given.
+    """
+    return _Added(add, callback, args, users, signal.getsignal(sig))
 
 
 def _is_cells(handler: Any) -> bool:

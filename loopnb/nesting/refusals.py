@@ -1,4 +1,4 @@
-"""Places where no stack can be parked."""
+"""Why there is no nested run where one is asked for."""
 
 from __future__ import annotations
 
@@ -31,4 +31,21 @@ def passes_on_top(parked: int) -> NestingError:
     return NestingError(
         f"loopnb has not left this loop yet, and nothing can run on top of it; stacks still parked: {parked}",
         "Let their nested runs end, or cancel them. loopnb.nesting.apply() nests beside them.",
+    )
+
+
+def beside_other_loop(*, is_home: bool) -> NestingError:
+    """Return the error of a run on the notebook's loop that is asked for inside another one.
+
+    Args:
+        is_home: That one runs in the thread of the notebook's loop.
+    """
+    remedy = "Use `await` with a coroutine of this thread's loop"
+    if is_home:
+        reason = "another loop runs here, and the notebook's stands still until that has ended"
+        return NestingError(reason, f"{remedy}.")
+    return NestingError(
+        "this thread runs an event loop of its own",
+        f"{remedy}, or call loopnb.run() from a thread without one, such as "
+        "asyncio.to_thread(loopnb.run, coro).",
     )

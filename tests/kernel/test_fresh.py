@@ -54,7 +54,10 @@ def test_it_is_a_cell_like_others(kernel: KernelDriver, cell: str, shown: str) -
 def test_inside_it_the_persistent_loop_cannot_be_waited_for(kernel: KernelDriver, code: str) -> None:
     kernel.run(f"%%aloop --fresh\nvalue = get_ipython().run_cell('{code}').error_in_exec.reason")
 
-    assert kernel.value("value") == "this thread runs an event loop of its own"
+    assert (
+        kernel.value("value")
+        == "another loop runs here, and the notebook's stands still until that has ended"
+    )
 
 
 def test_it_stores_its_value(kernel: KernelDriver) -> None:

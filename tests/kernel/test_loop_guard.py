@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -354,3 +356,106 @@ def test_a_stop_that_somebody_has_kept_is_guarded_after_a_reload(stock_kernel: K
 
     assert "loop.stop() was ignored" in stock_kernel.run("stop()").stderr
     assert stock_kernel.run("1 + 1").result == "2"
+
+
+@pytest.mark.parametrize("call", ["loop.run_forever()", "loop.run_until_complete(loop.create_future())"])
+def test_a_timeout_ends_what_waits_for_a_stop(kernel: KernelDriver, call: str) -> None:
+    aloop = kernel.execute(f"%%aloop -t 0.05\nloop = asyncio.get_running_loop()\n{call}\nprint('went on')")
+    outer = kernel.execute(
+        f"async def m():\n    {call}\n    return 'went on'\nloop = asyncio.get_running_loop()\n"
+        "await asyncio.wait_for(m(), 0.05)"
+    )
+
+    assert (aloop.ename, outer.ename) == ("TimeoutError", "TimeoutError")
+    assert "went on" not in aloop.stdout
+
+
+def test_a_stop_ends_the_innermost_of_nested_runs(kernel: KernelDriver) -> None:
+    cell = kernel.run(
+        "order = []\nloop = asyncio.get_running_loop()\n"
+        "def nests():\n"
+        "    loop.call_later(0.02, loop.stop)\n"
+        "    try: loop.run_until_complete(asyncio.sleep(60))\n"
+        "    except RuntimeError: order.append('inner')\n"
+        "    loop.call_later(0.02, loop.stop)\n"
+        "loop.call_soon(nests)\nloop.run_forever()\norder.append('outer')\norder"
+    )
+
+    assert cell.result == "['inner', 'outer']"
+
+
+def test_a_stop_in_a_cell_spares_another_cells_run_forever(kernel: KernelDriver) -> None:
+    kernel.run(
+        "loop = asyncio.get_running_loop()\nasync def server():\n    await asyncio.sleep(0)\n"
+        "    loop.run_forever()\nserving = asyncio.create_task(server())"
+    )
+    nested = kernel.execute("loop.call_later(0.05, loop.stop)\nloop.run_until_complete(asyncio.sleep(60))")
+    bare = kernel.run("loop.stop()")
+
+    assert nested.evalue == "Event loop stopped before Future completed."
+    assert "nothing of this cell runs nested" in bare.stderr
+    assert kernel.value("serving.done()") is False
+    kernel.run("serving.cancel()")
+
+
+def test_a_run_forever_after_a_stop_lasts_for_one_pass(kernel: KernelDriver) -> None:
+    """How scripts let what is scheduled happen before they close their loop."""
+    cell = kernel.run(
+        "loop = asyncio.get_running_loop()\nhappened = []\nloop.call_soon(happened.append, 'it')\n"
+        "loop.stop()\nloop.run_forever()\nloop.close()\nhappened"
+    )
+
+    assert cell.result == "['it']"
+
+
+def test_a_run_forever_outlives_a_reload(kernel: KernelDriver) -> None:
+    kernel.run(
+        "loop = asyncio.get_running_loop()\nasync def server():\n    await asyncio.sleep(0)\n"
+        "    loop.run_forever()\n    return 'stopped'\nserving = asyncio.create_task(server())"
+    )
+    kernel.run("%reload_ext loopnb")
+    kernel.run("loop.call_soon(loop.stop)\nawait asyncio.sleep(0.01)")
+
+    assert kernel.run("await asyncio.wait_for(serving, 5)").result == "'stopped'"
+
+
+USR1 = "signal.SIGUSR1"
+
+
+def test_a_handler_that_was_removed_does_not_come_back(kernel: KernelDriver) -> None:
+    kernel.run(
+        f"loop = asyncio.get_running_loop()\nloop.add_signal_handler({USR1}, print, 'first')\n"
+        f"async def serve():\n    loop.add_signal_handler({USR1}, print, 'second')\n"
+        "    await asyncio.sleep(0.01)"
+    )
+    kernel.run(f"removed = loop.remove_signal_handler({USR1})\nasyncio.run(serve())")
+
+    assert kernel.value("removed") is True
+    assert kernel.value(f"signal.getsignal({USR1}) == signal.SIG_DFL") is True
+    assert kernel.value(f"loop.remove_signal_handler({USR1})") is False
+
+
+def test_another_loop_that_is_closed_takes_no_signals_away(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import asyncio, os, signal\nloop = asyncio.get_running_loop()\ncame = asyncio.Event()\n"
+        f"loop.add_signal_handler({USR1}, came.set)\nloop.add_signal_handler(signal.SIGTERM, loop.stop)"
+    )
+    fresh_kernel.run(
+        "other = asyncio.new_event_loop()\nother.add_signal_handler(signal.SIGTERM, print)\n"
+        "other.run_until_complete(asyncio.sleep(0))\nother.close()"
+    )
+    fresh_kernel.run(f"os.kill(os.getpid(), {USR1})\nawait asyncio.wait_for(came.wait(), 5)")
+    os.kill(fresh_kernel.process.pid, signal.SIGTERM)
+
+    assert fresh_kernel.process.wait(10) == 0
+
+
+def test_unloading_leaves_the_loop_the_users_handlers(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import asyncio, signal\nloop = asyncio.get_running_loop()\n"
+        "loop.add_signal_handler(signal.SIGTERM, print, 'theirs')\n%unload_ext loopnb"
+    )
+
+    handle = fresh_kernel.value("repr(loop._signal_handlers[signal.SIGTERM])")
+
+    assert handle == "<Handle print('theirs')>"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from tests.kernel.conftest import assert_quiet, needs_subshells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.kernel.driver import KernelDriver
 
@@ -59,11 +61,59 @@ def test_run_forever_lasts_until_stop_wherever_that_comes_from(kernel: KernelDri
     assert waits.wait().result == "'stopped'"
 
 
-def test_a_subshell_in_run_forever_keeps_no_kernel_from_ending(fresh_kernel: KernelDriver) -> None:
+def test_a_stop_from_another_thread_is_no_other(kernel: KernelDriver, subshell: str) -> None:
+    kernel.execute("there = asyncio.get_running_loop();", subshell_id=subshell)
+    kernel.run("there.stop(); there.close()")
+    waits = kernel.start("print('waits', flush=True)\nthere.run_forever(); 'stopped'", subshell_id=subshell)
+    waits.wait_output("waits")
+    kernel.execute("await asyncio.sleep(0.05); there.stop()")
+
+    assert waits.wait().result == "'stopped'"
+
+
+def test_a_run_forever_after_a_stop_lasts_for_one_pass(kernel: KernelDriver, subshell: str) -> None:
+    cell = kernel.execute(
+        "loop = asyncio.get_running_loop(); loop.stop(); loop.run_forever(); 'one pass'", subshell_id=subshell
+    )
+
+    assert cell.result == "'one pass'"
+
+
+WAITS = {
+    "asyncio.run": "asyncio.run(asyncio.sleep(60))",
+    "loopnb.run": "loopnb.run(asyncio.sleep(60))",
+    "run_until_complete": "asyncio.get_running_loop().run_until_complete(asyncio.sleep(60))",
+    "run_forever": "asyncio.get_running_loop().run_forever()",
+}
+ENDS: dict[str, Callable[[KernelDriver], object]] = {
+    "shutdown": lambda kernel: kernel.shutdown(),
+    "exit()": lambda kernel: kernel.start("exit()"),
+    "SIGTERM": lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("code", WAITS.values(), ids=WAITS)
+def test_a_subshell_that_waits_keeps_no_kernel_from_ending(
+    fresh_kernel: KernelDriver, code: str, end: Callable[[KernelDriver], object]
+) -> None:
+    fresh_kernel.run(
+        "import asyncio, loopnb, signal\nloop = asyncio.get_running_loop()\n"
+        "loop.add_signal_handler(signal.SIGTERM, loop.stop)"
+    )
     cell = fresh_kernel.start(
-        "import asyncio\nprint('waits', flush=True)\nasyncio.get_running_loop().run_forever()",
-        subshell_id=fresh_kernel.create_subshell(),
+        f"print('waits', flush=True)\n{code}", subshell_id=fresh_kernel.create_subshell()
     )
     cell.wait_output("waits")
 
-    assert_quiet(fresh_kernel.shutdown())
+    end(fresh_kernel)
+
+    assert fresh_kernel.process.wait(10) == 0
+    assert_quiet(fresh_kernel.log())
+
+
+def test_reloading_in_a_subshell_is_refused_and_loses_nothing(kernel: KernelDriver, subshell: str) -> None:
+    result = kernel.execute("%reload_ext loopnb", subshell_id=subshell)
+
+    assert "loopnb cannot be unloaded" in result.evalue
+    assert kernel.run("asyncio.run(asyncio.sleep(0, 'nests'))").result == "'nests'"
