@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Enum, Float, Integer, validate
+from traitlets import Enum, Float, Integer, TraitError, validate
 from traitlets.config.configurable import Configurable
 
 
@@ -96,9 +96,22 @@ class LoopNB(Configurable):
         """,
     ).tag(config=True)
 
+    def update_config(self, config: Any) -> None:
+        """Take new values, as `%config` does. What is refused is taken out of *config* again, too.
+
+        IPython writes it into the shell's own, where the next `%config` and every reload would meet it.
+        """
+        try:
+            super().update_config(config)
+        except TraitError:
+            section = config[type(self).__name__]
+            for name in filter(self.has_trait, list(section)):
+                section[name] = getattr(self, name)
+            raise
+
     @validate("rerun_grace", "report_after", "finished_kept", "failed_kept", "rows_shown", "shutdown_grace")
     def _not_negative(self, proposal: dict[str, Any]) -> float:
         value: float = proposal["value"]
         if not value >= 0:
-            raise ValueError(f"LoopNB.{proposal['trait'].name} takes 0 or more, and got {value!r}.")
+            raise TraitError(f"LoopNB.{proposal['trait'].name} takes 0 or more, and got {value!r}.")
         return value

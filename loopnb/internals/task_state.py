@@ -69,17 +69,22 @@ def awaited_in(frames: list[FrameType]) -> list[Any]:
     return []
 
 
-def cancelled_with(task: asyncio.Task[Any]) -> list[asyncio.Future[Any]]:
-    """Return what a cancel of *task* cancels, if that is not what it awaits itself.
+def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+    """Return the live tasks of the TaskGroups that *task* is in the body of, or awaits the end of.
 
-    The children of a TaskGroup that it awaits the end of, or what its `wait_for` awaits.
+    Private names: ``TaskGroup._parent_task``, ``_tasks``. A group that no variable of the frame names is
+    not seen before its end is awaited.
     """
-    frames = list(frames_of(task.get_coro()))
-    inner = waited_by_wait_for(frames)
-    if inner is not None:
-        return [inner]
-    is_wait = bool(frames) and _AWAITERS.get(frames[-1].f_code) == "fs"
-    return [] if is_wait else awaited_in(frames)
+    groups: list[Any] = []
+    for frame in frames_of(task.get_coro()):
+        values = [one for one in list(frame.f_locals.values()) if isinstance(one, asyncio.TaskGroup)]
+        groups += [one for one in values if getattr(one, "_parent_task", None) is task and one not in groups]
+    return [child for group in groups for child in list(group._tasks)]
+
+
+def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
+    """Return what *task* awaits through a future of `wait_for`'s own, see `waited_by_wait_for`."""
+    return waited_by_wait_for(list(frames_of(task.get_coro())))
 
 
 def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from IPython.core import compilerop
 from IPython.core.interactiveshell import InteractiveShell
@@ -24,7 +24,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.kernel import is_asking
 from loopnb.internals.task_state import waited_future
-from loopnb.loop.ending import cancel_sparing, end_with
+from loopnb.loop.ending import cancel_below, cancel_sparing, end_with
 from loopnb.nesting.entry_points import without_loops_frames
 from loopnb.nesting.foreground import Foreground
 
@@ -83,6 +83,8 @@ class Interrupts:
         self._saved: Any = None
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
         self._finished: WeakSet[asyncio.Future[Any]] = WeakSet()  # they have been raised KeyboardInterrupt in
+        # What those awaited that have been given a fatal error: until they are stepped, they still do.
+        self._ending: WeakKeyDictionary[asyncio.Task[Any], object] = WeakKeyDictionary()
         self._awaiting: list[asyncio.Future[Any]] = []
         self._asked_at: float | None = None  # when the loop was asked, until it has answered
 
@@ -148,12 +150,25 @@ class Interrupts:
         for future in reversed(self._awaiting):
             if isinstance(future, asyncio.Task) and not future.done():
                 error.__traceback__ = without_loops_frames(error.__traceback__)
-                waited = waited_future(future)
-                if waited is not None:
-                    waited.add_done_callback(_retrieve)  # nobody else will: the cell leaves it
-                # Done, it is what has raised the error, and the cell is about to get it anyway.
-                return (waited is not None and waited.done()) or end_with(future, error)
+                return self._end_cell(future, error)
         return False
+
+    def _end_cell(self, task: asyncio.Task[Any], error: BaseException) -> bool:
+        waited = waited_future(task)
+        if waited is not None:
+            waited.add_done_callback(_retrieve)  # nobody else will: the cell leaves it
+            if waited.done():
+                return True  # it is what has raised the error, and the cell is about to get it anyway
+        if isinstance(error, KeyboardInterrupt):
+            self._asked_at = None  # this was what the loop had been asked for
+            cancel_below(task, self._is_foreign)  # what has not begun yet might block as well
+        if not end_with(task, error):
+            return self._is_ending(task)  # by an error just before
+        self._ending[task] = waited
+        return True
+
+    def _is_ending(self, task: asyncio.Task[Any]) -> bool:
+        return task in self._ending and waited_future(task) is self._ending[task]
 
     def raise_if_asked(self) -> None:
         """Raise KeyboardInterrupt if the loop was asked to interrupt and has been set aside since."""
@@ -199,7 +214,8 @@ class Interrupts:
         """
         if running_loop() is not self._loop or is_asking(frame):
             return True
-        if self._asked_at is None or monotonic() - self._asked_at < _BLOCKED_AFTER:
+        has_answered = self._asked_at is None or monotonic() - self._asked_at < _BLOCKED_AFTER
+        if has_answered and not any(map(self._is_ending, self.awaiting)):
             return False
         task = asyncio.current_task(self._loop)
         return task is not None and not self._is_cells(task) and not self._is_kernels(task)

@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.task_state import (
-    cancelled_with,
     end_gather,
     gathered,
+    group_children,
+    inside_wait_for,
     shield_from_wait_for,
     waited_future,
 )
@@ -27,8 +28,8 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     background task that it only looks at shall live on. Whoever awaits a foreign task is woken with
     CancelledError instead.
 
-    Limits: what a TaskGroup has spawned is not seen while its body still awaits something else, nor
-    is what runs on behalf of a `concurrent.futures.Future`.
+    The children of its TaskGroups end with it, whoever has spawned them. Limits: what runs on behalf of
+    a `concurrent.futures.Future` is not seen, nor is a TaskGroup that no variable names.
 
     Args:
         future: What is to end.
@@ -51,12 +52,22 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     elif waited is not None and (isinstance(waited, asyncio.Task) or gathered(waited) is not None):
         cancel_sparing(waited, is_foreign)  # whose end is that of *future*
     else:
-        for inner in cancelled_with(future):
-            if _is_spared(inner, is_foreign):
-                shield_from_wait_for(future)
-            elif _leads_to(inner, is_foreign, set()):
-                cancel_sparing(inner, is_foreign)
+        inner = inside_wait_for(future)
+        if inner is not None and _is_spared(inner, is_foreign):
+            shield_from_wait_for(future)
+        for one in (inner, *group_children(future)):
+            if one is not None and _leads_to(one, is_foreign, set()):
+                cancel_sparing(one, is_foreign)
         future.cancel()
+
+
+def cancel_below(task: asyncio.Task[Any], is_foreign: IsForeign) -> None:
+    """Cancel the tasks that *task* waits for and those of its TaskGroups, as `cancel_sparing` does."""
+    waited = waited_future(task)
+    for one in (waited, inside_wait_for(task), *group_children(task)):
+        is_task = one is not None and (isinstance(one, asyncio.Task) or gathered(one) is not None)
+        if one is not None and is_task and not one.done() and not _is_spared(one, is_foreign):
+            cancel_sparing(one, is_foreign)
 
 
 def _is_spared(future: asyncio.Future[Any], is_foreign: IsForeign) -> bool:
@@ -68,13 +79,14 @@ def _leads_to(future: asyncio.Future[Any], is_foreign: IsForeign, seen: set[obje
     if future in seen:
         return False
     seen.add(future)
-    below = list(gathered(future) or ())
+    below: list[asyncio.Future[Any] | None] = list(gathered(future) or ())
+    children: list[asyncio.Task[Any]] = []
     if isinstance(future, asyncio.Task) and not future.done():
-        waited = waited_future(future)
-        below = [*([] if waited is None else [waited]), *cancelled_with(future)]
-    return any(
-        not one.done() and (_is_spared(one, is_foreign) or _leads_to(one, is_foreign, seen)) for one in below
-    )
+        below = [waited_future(future), inside_wait_for(future)]
+        children = group_children(future)
+    spared = [one for one in below if one is not None and not one.done() and _is_spared(one, is_foreign)]
+    further = [one for one in (*below, *children) if one is not None and not one.done()]
+    return bool(spared) or any(_leads_to(one, is_foreign, seen) for one in further)
 
 
 def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:
