@@ -92,14 +92,14 @@ def table_text(tasks: Sequence[TaskRecord], *, more: int = 0) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
     if more:
-        lines.append(f"{more:,} more tasks are not shown.")
+        lines.append(_not_shown(more))
     return "\n".join(lines)
 
 
 def table_html(tasks: Sequence[TaskRecord]) -> str:
     """Draw the first `HTML_ROWS` of *tasks* as a table of static HTML, everything escaped."""
     more = len(tasks) - HTML_ROWS
-    note = f'<div style="{_STYLE[2]}">{more:,} more tasks are not shown.</div>' if more > 0 else ""
+    note = f'<div style="{_STYLE[2]}">{_not_shown(more)}</div>' if more > 0 else ""
     return _table(tasks) + note
 
 
@@ -122,7 +122,7 @@ def snapshot_html(snapshot: Snapshot) -> str:
     if snapshot.tasks:
         parts.append(_table(snapshot.tasks))
     more = snapshot.count - HTML_ROWS
-    notes = f"{more} more tasks are not shown. " if more > 0 else ""
+    notes = f"{_not_shown(more)} " if more > 0 else ""
     when = datetime.datetime.fromtimestamp(snapshot.taken_at).astimezone()
     parts.append(f'<div style="{small}">{notes}As of {when:%Y-%m-%d %H:%M:%S %Z}.</div>')
     return f"<div>{''.join(parts)}</div>"
@@ -170,6 +170,10 @@ def _short(text: str) -> str:
 def _clean(text: str) -> str:
     """Replace what would break a line or drive a terminal: names come from user code."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _not_shown(more: int) -> str:
+    return "1 more task is not shown." if more == 1 else f"{more:,} more tasks are not shown."
 
 
 def _count(number: int, noun: str) -> str:

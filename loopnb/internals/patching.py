@@ -158,12 +158,16 @@ class TaskFactoryPatch:
             self._loop.set_task_factory(self._factory)
             self.installed = True
 
+    def is_in_place(self) -> bool:
+        """Say whether it is the loop's now."""
+        return self._loop.get_task_factory() is self._factory
+
     def restore(self) -> bool:
         """Set the one from before; False if somebody has set another one since, which stays."""
         if not self.installed:
             return True
         self.installed = False
-        if self._loop.get_task_factory() is not self._factory:
+        if not self.is_in_place():
             return False
         self._loop.set_task_factory(self._original)
         return True

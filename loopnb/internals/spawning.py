@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.internals import known_tasks
 from loopnb.internals.asyncio_state import current_task
+from loopnb.internals.frames import is_ours
 from loopnb.internals.tasks import Run, TrackedTask, open_runners, runner_tasks
 
 if TYPE_CHECKING:
@@ -159,6 +160,15 @@ _sites: set[tuple[int, int]] = set()
 _MOST_SITES = 4096
 
 
+def _is_hidden(frame: FrameType) -> bool:
+    if id(frame.f_globals) in _HIDDEN_GLOBALS:
+        return True
+    if is_ours(frame.f_code.co_filename):
+        hide_frames_of(frame.f_globals)
+        return True
+    return False
+
+
 def _locate(task: TrackedTask, frame: FrameType, within: Run | None) -> None:
     """Note the innermost frame that is neither asyncio's nor ours as the place where *task* was spawned.
 
@@ -168,10 +178,15 @@ def _locate(task: TrackedTask, frame: FrameType, within: Run | None) -> None:
         within: The nested `asyncio.run()` that goes on there; if the frame calls that, a new one is noted.
     """
     is_run, depth = False, 0
-    while id(frame.f_globals) in _HIDDEN_GLOBALS and frame.f_back is not None:
+    while is_hidden := _is_hidden(frame):
+        if frame.f_back is None:
+            break
         is_run = frame.f_code is asyncio.run.__code__
         frame = frame.f_back
         depth += 1
+    if is_hidden:  # the loop has called, and nobody's code has
+        task.code, task.instruction, task.run = None, 0, within
+        return
     if depth == 1:
         if len(_sites) >= _MOST_SITES:
             _sites.clear()

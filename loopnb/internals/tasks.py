@@ -35,14 +35,18 @@ class Run:
         main: That task.
         code: Of the frame that called it.
         instruction: Where in that frame.
+
+    Attributes:
+        over_since: When it was first seen to be over, in monotonic seconds; None before.
     """
 
-    __slots__ = ("_main", "code", "instruction", "number")
+    __slots__ = ("_main", "code", "instruction", "number", "over_since")
 
     def __init__(self, number: int, main: asyncio.Task[Any], code: CodeType, instruction: int) -> None:
         self.number = number
         self.code = code
         self.instruction = instruction
+        self.over_since: float | None = None
         self._main = ref(main)
 
     @property

@@ -185,6 +185,7 @@ class Aloop:
 
     def _compile(self, body: str, raw_cell: str, *, in_background: bool = False) -> Source:
         interactivity = "last_expr" if in_background else self._shell.ast_node_interactivity
+        raw_cell = self._cells.typed(raw_cell)
         return compile_body(
             self._shell, body, count=self._count(), raw_cell=raw_cell, interactivity=interactivity
         )

@@ -55,6 +55,11 @@ class _Started:
 _live: dict[asyncio.Task[Any], _Started] = {}
 
 
+def is_background(task: asyncio.Task[Any]) -> bool:
+    """Say whether *task* is a background cell's."""
+    return task in _live
+
+
 class Background:
     """Starts and ends background tasks. The loop's thread.
 
@@ -95,11 +100,16 @@ class Background:
         here = _started(options, cell, source)
         own = {task for task, other in _live.items() if other.is_earlier_run_of(here)}
         named = [task for task in self._session.tracker.live() if task.get_name() == options.name]
-        others = [task for task in named if task not in own]
+        others = [task for task in named if task not in own and not self._is_of(task, cell)]
         if others and not options.replaces:
             raise self._in_use(others[-1])
         ending = set() if options.keeps else own.union(others)
         return {task for task in ending if not task.done()} - self._session.waiting_for_caller()
+
+    def _is_of(self, task: asyncio.Task[Any], cell: CellRef | None) -> bool:
+        """Say whether an execution of *cell* has spawned *task*: its own names are no other cell's."""
+        other = self._session.tracker.origin_of(task).cell
+        return cell is not None and other is not None and cell.cell_id == other.cell_id is not None
 
     async def _wait_for(self, tasks: set[asyncio.Task[Any]]) -> None:
         _ended, left = await asyncio.wait(tasks, timeout=_SILENT)

@@ -102,6 +102,16 @@ class Cells:
         here = self._here()
         return here[0].cell if here else None
 
+    def typed(self, transformed: str) -> str:
+        """Return the text of the executing cell as the front end has sent it, if it is *transformed*.
+
+        IPython has ended that with a newline, and stripped the line of a magic. Files, and a debugger's
+        breakpoints, go by what was sent.
+        """
+        here = self._here()
+        sent: str = getattr(here[-1].info, "raw_cell", None) or "" if here else ""
+        return sent if _stripped(sent) == _stripped(transformed) else transformed
+
     def is_executing(self, cell: CellRef | None) -> bool:
         """Say whether *cell* executes, in any thread; of None, whether any cell does."""
         executing = [one.cell for here in list(self._threads.values()) for one in here]
@@ -147,6 +157,11 @@ class Cells:
                 fn()
             except Exception:  # noqa: BLE001  an observer: it is logged, and the cell's end goes on
                 _log.exception("looking after a cell failed")
+
+
+def _stripped(text: str) -> tuple[str, str]:
+    first, _newline, rest = text.partition("\n")
+    return first.strip(), rest.rstrip("\n")
 
 
 def _stands_in_cell() -> bool:

@@ -19,6 +19,7 @@ from loopnb.internals.late_interrupts import ReplyGuard
 from loopnb.internals.output_routing import route_by_context
 from loopnb.ipython import source
 from loopnb.ipython.aloop import Aloop
+from loopnb.ipython.background import is_background
 from loopnb.ipython.cells import Cells, Places
 from loopnb.ipython.display import close_widget
 from loopnb.ipython.guarding import guard_kernel
@@ -176,7 +177,9 @@ def _hook_interrupts(
         session.loop,
         interrupt_wait,
         is_cells=is_cells,
-        is_foreign=lambda task: session.tracker.origin_of(task).cell != cells.current(),
+        is_foreign=lambda task: (
+            is_background(task) or session.tracker.origin_of(task).cell != cells.current()
+        ),
         is_kernels=session.tracker.is_kernels_own,
         is_cell_file=lambda filename: shell.compile.format_code_name(filename) is not None,
     )

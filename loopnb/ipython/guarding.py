@@ -79,7 +79,7 @@ def guard_kernel(
     ending = ShellsEnd(session, interrupts, shell.kernel.log.warning)
     warned = Warnings(session.describe)
     healer = Healer(session.loop, warned.warn_once)
-    session.notes = healer.notes
+    session.notes = lambda: (*healer.notes(), *session.tracker.notes())
     closed = ClosedLoops(warned.place)
     guard = _make_guard(shell, session, cells, ending, warned.warn)
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)

@@ -59,6 +59,7 @@ class Reports:
 
     def failed(self, cell: CellRef | None, failures: list[Ended]) -> None:
         """Name tasks of *cell* that failed and that nobody awaited."""
+        failures = sorted(failures, key=lambda one: one.origin.number)
         for one in failures[:_NAMED]:
             self._say(
                 cell,

@@ -92,7 +92,7 @@ def hook_terminal(
         begin()
         parts.callback(end)
     healer = Healer(session.loop, warned.warn_once)
-    session.notes = healer.notes
+    session.notes = lambda: (*healer.notes(), *session.tracker.notes())
     cells.after.append(healer.after_cell)
 
 

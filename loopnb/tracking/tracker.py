@@ -18,7 +18,7 @@ from loopnb.internals.scheduling import LeanScheduling
 from loopnb.internals.spawning import can_stand_in, tracking_factory
 from loopnb.internals.task_state import frames_of, waited_future
 from loopnb.internals.tasks import Origin, has_origin, make_task
-from loopnb.internals.texts import error_text
+from loopnb.internals.texts import error_text, repr_text
 from loopnb.records import TaskRecord
 from loopnb.tracking import chains, provenance
 from loopnb.tracking.history import History, ended
@@ -113,6 +113,17 @@ class Tracker:
         if self._factory.installed and self._create_task is not None:
             self._create_task.install()
         self._scheduling.install()
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what `%loopnb` should say: that the user has a task factory of his own. Any thread."""
+        factory = self._loop.get_task_factory()
+        if not self._factory.installed or self._factory.is_in_place():
+            return ()
+        name = getattr(factory, "__qualname__", repr_text(factory, 60))
+        return (
+            f"the loop's task factory is {name}, not loopnb's: of its tasks neither cell nor failures are "
+            "known; loop.set_task_factory(None) and then '%reload_ext loopnb' take that back",
+        )
 
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
@@ -265,9 +276,16 @@ class Tracker:
         return self.describe(code.co_filename, provenance.line_of(code, instruction), cell)
 
     def is_left_over(self, origin: Origin) -> bool:
-        """Say whether an `asyncio.run()` that is over has left this task behind."""
+        """Say whether an `asyncio.run()` that is over has left this task behind.
+
+        What the tasks that it has left spawn in turn is theirs.
+        """
         run = origin.run
-        return run is not None and run.number != origin.number and run.is_over()
+        if run is None or run.number == origin.number or not run.is_over():
+            return False
+        if run.over_since is None:
+            run.over_since = self._clock()
+        return origin.spawned_at <= run.over_since
 
     def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
         """Say whether *task* belongs to the kernel itself."""

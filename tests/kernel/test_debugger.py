@@ -116,3 +116,14 @@ def test_a_step_over_a_nested_run_ends_on_the_next_line(debugger: Debugger) -> N
 
     debugger.go_on("continue", thread_id)
     assert cell.wait().expect_ok().stdout == "42\n"
+
+
+def test_a_breakpoint_in_an_aloop_cell_stops(debugger: Debugger) -> None:
+    code = "%%aloop\nimport asyncio\nawait asyncio.sleep(0)\nz = 1\nz"
+    debugger.break_at(code, 4)
+    cell = debugger.kernel.start(code)
+    thread_id, top = debugger.wait_stopped()
+    assert top["line"] == 4
+
+    debugger.go_on("continue", thread_id)
+    assert cell.wait().result == "1"

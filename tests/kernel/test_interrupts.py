@@ -410,3 +410,77 @@ def test_a_handler_that_the_cell_has_installed_is_called_during_its_nested_run(k
     kernel.interrupt()
 
     assert cell.wait().expect_ok().result == "'called'"
+
+
+BLOCKERS = "async def block(i):\n    print('go', i, flush=True)\n    [time.sleep(0.1) for _ in range(600)]\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "await asyncio.gather(block(0), block(1))",
+        "%%aloop\nawait asyncio.gather(block(0), block(1))",
+        "async with asyncio.TaskGroup() as group:\n    [group.create_task(block(i)) for i in range(2)]",
+        "blocking = [asyncio.create_task(block(i)) for i in range(2)]\nawait blocking[1]",
+    ],
+)
+def test_interrupts_end_a_cell_with_several_tasks_that_block(kernel: KernelDriver, code: str) -> None:
+    kernel.run(BLOCKERS)
+    cell = kernel.start(code)
+    cell.wait_output("go 0")
+    interrupt_until_done(kernel, cell)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.value("1 + 1") == 2
+
+
+def interrupt_until_done(kernel: KernelDriver, cell: Cell) -> None:
+    """Interrupt as somebody does who is in a hurry: three times a second."""
+    for _ in range(20):
+        kernel.interrupt()
+        with contextlib.suppress(WaitTimedOutError):
+            cell.wait(0.35)
+            return
+
+
+GROUPS = {
+    "in its body": "    print('waits', flush=True)\n    await asyncio.sleep(60)",
+    "at its end": "    print('waits', flush=True)",
+    "with a child that somebody else has spawned": (
+        "    loop.call_soon_threadsafe(contextvars.Context().run, lambda: group.create_task(relay()))\n"
+        "    await asyncio.sleep(0.01)\n    print('waits', flush=True)\n    await asyncio.sleep(60)"
+    ),
+}
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize("body", GROUPS.values(), ids=GROUPS)
+def test_an_interrupt_spares_what_a_groups_children_await_of_another_cell(
+    kernel: KernelDriver, body: str, is_nested: bool
+) -> None:
+    kernel.run(
+        "import contextvars\nloop = asyncio.get_running_loop()\n"
+        "theirs = asyncio.create_task(asyncio.sleep(60))\nasync def relay(): return await theirs"
+    )
+    code = f"async with asyncio.TaskGroup() as group:\n    child = group.create_task(relay())\n{body}"
+    if is_nested:
+        lines = "\n    ".join(code.splitlines())
+        code = f"async def main():\n    global child\n    {lines}\nasyncio.run(main())"
+    cell = kernel.start(code)
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+
+    assert cell.wait(5).ename in {"CancelledError", "KeyboardInterrupt"}
+    assert kernel.value("(child.done(), theirs.done())") == (True, False)
+    kernel.run("theirs.cancel()")
+
+
+def test_a_background_cell_of_the_same_cell_lives_on(kernel: KernelDriver) -> None:
+    cell = kernel.start("handle = %aloop -b asyncio.sleep(60)\nprint('waits', flush=True)\nawait handle")
+    cell.wait_output("waits")
+    kernel.interrupt()
+
+    assert cell.wait(5).ename in {"CancelledError", "KeyboardInterrupt"}
+    assert kernel.value("handle.done()") is False
+    kernel.run("handle.cancel()")

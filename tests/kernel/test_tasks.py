@@ -407,3 +407,69 @@ def test_cells_of_the_same_text_are_told_apart(kernel: KernelDriver) -> None:
     assert found == [(f"In[{n}], line 2", f"left by asyncio.run() at In[{n}], line 3") for n in counts]
     shown = kernel.run("%loopnb where " + kernel.value("str(loopnb.tasks()[0].number)")).stdout
     assert f"spawned by In[{counts[0]}] at In[{counts[0]}], line 2" in shown
+
+
+@pytest.mark.parametrize("options", ["", "-b --keep"])
+def test_aloop_cells_of_the_same_text_are_told_apart(kernel: KernelDriver, options: str) -> None:
+    kernel.run("held = []")
+    code = f"%%aloop {options}\nheld.append(asyncio.create_task(tick()))\nawait asyncio.sleep(0)"
+    counts = [kernel.run(code, cell_id=cell).execution_count for cell in ("one", "other", "one")]
+
+    sites = kernel.value("[t.spawn_site for t in loopnb.tasks() if t.coro == 'tick']")
+
+    assert sites == [f"In[{n}], line 2" for n in counts]
+
+
+def test_what_the_loop_itself_spawns_has_no_place(kernel: KernelDriver) -> None:
+    found = kernel.run(
+        "import functools\nloop = asyncio.get_running_loop()\nseen = []\n"
+        "async def handler(reader, writer):\n    seen.append(asyncio.current_task()); writer.close()\n"
+        "async with await asyncio.start_server(handler, '127.0.0.1', 0) as server:\n"
+        "    await asyncio.open_connection(*server.sockets[0].getsockname())\n"
+        "    await asyncio.sleep(0.05)\n"
+        "loop.call_later(0.01, functools.partial(asyncio.create_task, tick(), name='later'))\n"
+        "await asyncio.sleep(0.05)\n"
+        "[t.spawn_site for t in loopnb.tasks() if t.name == 'later'], len(seen)"
+    )
+
+    assert found.result == "([''], 1)"
+
+
+def test_what_a_left_task_spawns_in_turn_is_not_left_by_the_run(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        "async def server():\n    while True:\n"
+        "        asyncio.create_task(asyncio.sleep(5), name='conn')\n        await asyncio.sleep(0.02)\n"
+        "async def main():\n    asyncio.create_task(server(), name='server'); await asyncio.sleep(0)\n"
+        "asyncio.run(main())"
+    )
+    cell.wait().expect_ok()
+    for _ in range(3):
+        kernel.run("await asyncio.sleep(0.05)")
+
+    assert cell.text.count("has left") == 1
+    notes = kernel.value("{t.name: t.note for t in loopnb.tasks()}")
+    assert "left by asyncio.run()" in notes["server"]
+    assert "left by asyncio.run()" not in notes["conn"]  # of the newest of that name
+
+
+def test_a_name_that_the_cells_earlier_run_has_given_is_no_other_cells(kernel: KernelDriver) -> None:
+    code = "%%aloop -b -n own\nchild = asyncio.create_task(tick(), name='own')\nawait asyncio.sleep(60)"
+    kernel.run(code, cell_id="one")
+    first = kernel.value("id(child)")
+
+    kernel.run(code, cell_id="one")
+
+    assert kernel.value("id(child)") != first
+
+
+def test_a_task_factory_of_the_users_is_noted_in_the_status(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        "import asyncio\nloop = asyncio.get_running_loop()\n"
+        "def mine(loop, coro, **options): return asyncio.Task(coro, loop=loop, **options)\n"
+        "loop.set_task_factory(mine)"
+    )
+
+    assert "task factory is mine, not loopnb's" in fresh_kernel.run("%loopnb").stdout
+    fresh_kernel.run("loop.set_task_factory(None)")
+    fresh_kernel.run("%reload_ext loopnb")
+    assert "task factory" not in fresh_kernel.run("%loopnb").stdout
