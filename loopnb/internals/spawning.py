@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.internals import known_tasks
 from loopnb.internals.asyncio_state import current_task
-from loopnb.internals.frames import is_ours
+from loopnb.internals.frames import is_ours, without_any_frames_of
 from loopnb.internals.tasks import Run, TrackedTask, open_runners, runner_tasks
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def tracking_factory(
         loop: Any, coro: Any, *, name: Any = None, context: Any = None, eager_start: Any = None
     ) -> asyncio.Task[Any]:
         nonlocal latest_code, latest_instruction, latest_gathering
-        if factory is not None and (loop._task_factory is not factory or loop._closed):
-            return _stock_create_task(loop, coro, **_given(name, context, eager_start))  # type: ignore[no-any-return]  # private
         try:
+            if factory is not None and (loop._task_factory is not factory or loop._closed):
+                return _stock_create_task(loop, coro, **_given(name, context, eager_start))  # type: ignore[no-any-return]  # private
             if name is None and context is None and eager_start is None:
                 task = TrackedTask(coro, loop=loop)
                 task.known_name = None
@@ -91,7 +91,7 @@ def tracking_factory(
                 task = TrackedTask(coro, loop=loop, **_given(name, context, eager_start))
                 task.get_name()  # it is known from now on; a task that has begun may have been asked already
         except BaseException as error:
-            error.__traceback__ = None  # it ends where asyncio called us, or the user did
+            error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
             raise
         try:
             frame = get_frame(far)
@@ -160,6 +160,23 @@ _sites: set[tuple[int, int]] = set()
 _MOST_SITES = 4096
 
 
+def site_of(frame: FrameType) -> tuple[CodeType | None, int, bool, int]:
+    """Return the innermost place, from *frame* outwards, that is neither asyncio's nor ours.
+
+    Returns:
+        Its code, None if the loop has called and nobody's code has; the instruction there; whether it
+        calls `asyncio.run()`; and how many frames further out it is.
+    """
+    is_run, depth = False, 0
+    while _is_hidden(frame):
+        if frame.f_back is None:
+            return None, 0, False, depth
+        is_run = frame.f_code is asyncio.run.__code__
+        frame = frame.f_back
+        depth += 1
+    return frame.f_code, frame.f_lasti, is_run, depth
+
+
 def _is_hidden(frame: FrameType) -> bool:
     if id(frame.f_globals) in _HIDDEN_GLOBALS:
         return True
@@ -177,22 +194,16 @@ def _locate(task: TrackedTask, frame: FrameType, within: Run | None) -> None:
         frame: Of whoever called the loop's `create_task`.
         within: The nested `asyncio.run()` that goes on there; if the frame calls that, a new one is noted.
     """
-    is_run, depth = False, 0
-    while is_hidden := _is_hidden(frame):
-        if frame.f_back is None:
-            break
-        is_run = frame.f_code is asyncio.run.__code__
-        frame = frame.f_back
-        depth += 1
-    if is_hidden:  # the loop has called, and nobody's code has
-        task.code, task.instruction, task.run = None, 0, within
+    code, instruction, is_run, depth = site_of(frame)
+    task.code, task.instruction, task.run = code, instruction, within
+    if code is None:
         return
     if depth == 1:
         if len(_sites) >= _MOST_SITES:
             _sites.clear()
-        _sites.add((id(frame.f_code), frame.f_lasti))
+        _sites.add((id(code), instruction))
     else:
         # A call that sometimes goes through asyncio and sometimes to the loop itself.
-        _sites.discard((id(frame.f_code), frame.f_lasti))
-    task.code, task.instruction = frame.f_code, frame.f_lasti
-    task.run = Run(task.number, task, frame.f_code, frame.f_lasti) if is_run else within
+        _sites.discard((id(code), instruction))
+    if is_run:
+        task.run = Run(task.number, task, code, instruction)

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from loopnb.errors import TaskNotFoundError
+from loopnb.internals.frames import frame_outside
 from loopnb.internals.known_tasks import known_tasks
 from loopnb.internals.patching import Patch, TaskFactoryPatch
 from loopnb.internals.scheduling import LeanScheduling
-from loopnb.internals.spawning import can_stand_in, tracking_factory
+from loopnb.internals.spawning import can_stand_in, site_of, tracking_factory
 from loopnb.internals.task_state import frames_of, waited_future
-from loopnb.internals.tasks import Origin, has_origin, make_task
+from loopnb.internals.tasks import Origin, Run, has_origin, make_task
 from loopnb.internals.texts import error_text, repr_text
 from loopnb.records import TaskRecord
 from loopnb.tracking import chains, provenance
+from loopnb.tracking.factories import UsersFactory
 from loopnb.tracking.history import History, ended
 from loopnb.tracking.runs import CellRuns
 
@@ -101,34 +103,37 @@ class Tracker:
         )
         factory = make_factory()
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
+        self._users_factory = UsersFactory(loop, factory, self.adopt)
         self._scheduling = LeanScheduling()
         self._create_task: Patch | None = None
         if can_stand_in(loop):
             self._create_task = Patch(loop, "create_task", MethodType(make_factory(factory=factory), loop))
 
     def install(self) -> None:
-        """Track tasks from now on, unless the loop has a task factory of somebody else's."""
+        """Track tasks from now on; those of a factory of the user's as far as that goes."""
         self.history.start()
         self._factory.install()
         if self._factory.installed and self._create_task is not None:
             self._create_task.install()
+        self._users_factory.install()
         self._scheduling.install()
 
     def notes(self) -> tuple[str, ...]:
         """Return what `%loopnb` should say: that the user has a task factory of his own. Any thread."""
-        factory = self._loop.get_task_factory()
-        if not self._factory.installed or self._factory.is_in_place():
+        factory = self._users_factory.users
+        if factory is None:
             return ()
         name = getattr(factory, "__qualname__", repr_text(factory, 60))
         return (
-            f"the loop's task factory is {name}, not loopnb's: of its tasks neither cell nor failures are "
-            "known; loop.set_task_factory(None) and then '%reload_ext loopnb' take that back",
+            f"the loop's task factory is {name}: how its tasks end is not seen, and asyncio tells of "
+            "failures; loop.set_task_factory(None) takes it off",
         )
 
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
         self.history.stop()
         self._scheduling.restore()
+        self._users_factory.restore()
         if self._create_task is not None:
             self._create_task.restore()
         self._factory.restore()
@@ -137,6 +142,32 @@ class Tracker:
         """Say that *task* was spawned by the first line of *code*, not by whoever called us for it."""
         if has_origin(task):
             task.code, task.instruction = code, 0
+        elif (origin := self._untracked.get(task)) is not None:
+            self._untracked[task] = origin._replace(code=code, instruction=0)
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Note where *task* comes from, which the user's task factory has just made."""
+        if has_origin(task):
+            return
+        seen = self._untracked.get(task)  # eager, it has begun already
+        number = next(self._numbers) if seen is None else seen.number
+        frame = frame_outside()
+        code, instruction, is_run, _depth = (None, 0, False, 0) if frame is None else site_of(frame)
+        above = asyncio.current_task(self._loop)
+        parent = None if above is None else self.origin_of(above)
+        run = None if parent is None else parent.run
+        if is_run and code is not None:
+            run = Run(number, task, code, instruction)
+        self._untracked[task] = Origin(
+            number=number,
+            spawned_at=self._clock() if seen is None else seen.spawned_at,
+            cell=provenance.current_cell.get(),
+            code=code,
+            instruction=instruction,
+            parent=None if parent is None else parent.number,
+            run=run,
+            coro=task.get_coro(),
+        )
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from; of an untracked one, no more than when it was first seen."""

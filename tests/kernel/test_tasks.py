@@ -462,14 +462,56 @@ def test_a_name_that_the_cells_earlier_run_has_given_is_no_other_cells(kernel: K
     assert kernel.value("id(child)") != first
 
 
-def test_a_task_factory_of_the_users_is_noted_in_the_status(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
-        "import asyncio\nloop = asyncio.get_running_loop()\n"
-        "def mine(loop, coro, **options): return asyncio.Task(coro, loop=loop, **options)\n"
-        "loop.set_task_factory(mine)"
+MINE = (
+    "def mine(loop, coro, **options): return asyncio.Task(coro, loop=loop, **options)\n"
+    "loop = asyncio.get_running_loop()\nloop.set_task_factory(mine)"
+)
+
+
+def test_tasks_of_the_users_own_factory_have_their_cell_and_place(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(f"import asyncio, loopnb\nloop = asyncio.get_running_loop()\n{MINE}")
+    count = fresh_kernel.run(
+        "async def main():\n    asyncio.create_task(asyncio.sleep(60), name='left')\nasyncio.run(main())"
+    ).execution_count
+
+    status = fresh_kernel.run("%loopnb").stdout
+    where = fresh_kernel.run("%loopnb where left").stdout
+
+    assert "task factory is mine" in status
+    assert f"spawned by In[{count}] at In[{count}], line 2" in where
+    assert f"left by asyncio.run() at In[{count}], line 3" in where
+    assert fresh_kernel.value("loop.get_task_factory() is mine") is True
+    cell = fresh_kernel.start(
+        "async def says():\n    print('waits', flush=True)\n    await asyncio.sleep(60)\n"
+        "own = asyncio.create_task(says())\nawait own"
+    )
+    cell.wait_output("waits")
+    fresh_kernel.interrupt()
+    cell.wait(5)
+    assert fresh_kernel.value("own.cancelled()") is True
+
+
+def test_the_users_own_factory_stays_over_loading_and_unloading(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(f"import asyncio\n{MINE}")
+    for command in ("%load_ext", "%reload_ext", "%unload_ext"):
+        stock_kernel.run(f"{command} loopnb")
+        assert stock_kernel.value("loop.get_task_factory() is mine") is True
+    assert stock_kernel.value("loop._task_factory is mine") is True
+
+    stock_kernel.run("%load_ext loopnb")
+    stock_kernel.run("loop.set_task_factory(None)")
+    assert "task factory" not in stock_kernel.run("%loopnb").stdout
+    stock_kernel.run("%unload_ext loopnb")
+    assert stock_kernel.value("loop.get_task_factory() is None") is True
+
+
+def test_a_factory_that_fails_fails_at_the_users_line(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("import asyncio\nloop = asyncio.get_running_loop()\nasync def f(): ...")
+    bad = fresh_kernel.execute("loop.set_task_factory('no function')")
+    fresh_kernel.run("def fails(loop, coro, **options): coro.close(); raise LookupError('expected')")
+    failed = fresh_kernel.execute(
+        "loop.set_task_factory(fails)\ntry: asyncio.create_task(f())\nfinally: loop.set_task_factory(None)"
     )
 
-    assert "task factory is mine, not loopnb's" in fresh_kernel.run("%loopnb").stdout
-    fresh_kernel.run("loop.set_task_factory(None)")
-    fresh_kernel.run("%reload_ext loopnb")
-    assert "task factory" not in fresh_kernel.run("%loopnb").stdout
+    assert (bad.ename, failed.evalue) == ("TypeError", "expected")
+    assert "loopnb/" not in failed.traceback

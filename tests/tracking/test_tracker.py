@@ -416,3 +416,26 @@ def test_a_name_is_kept_if_anybody_has_given_or_asked_for_it(track: Callable[...
     assert names[-4:] == [default, "renamed", "given", ""]
     assert labels[-2:][0].endswith("'given'")
     assert "'" not in labels[-1]
+
+
+def test_tasks_of_the_users_factory_are_told_of_while_they_live(track: Callable[..., Any]) -> None:
+    factories: list[Any] = [lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options)]
+    if sys.version_info >= (3, 12):
+        factories.append(asyncio.eager_task_factory)
+
+    async def main(tracker: Tracker) -> list[tuple[str, bool]]:
+        loop, found = asyncio.get_running_loop(), []
+        own = loop.get_task_factory()
+        for factory in factories:
+            loop.set_task_factory(factory)
+            assert loop.get_task_factory() is factory
+            task = asyncio.create_task(asyncio.sleep(60))
+            record = tracker.record(task)
+            found.append((record.spawn_site.partition(":")[0], record.parent is not None))
+            task.cancel()
+        assert factory.__qualname__ in tracker.notes()[0]
+        loop.set_task_factory(None)
+        assert loop.get_task_factory() is own
+        return found
+
+    assert track(main) == [("test_tracker.py", True)] * len(factories)
