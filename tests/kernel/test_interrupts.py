@@ -444,11 +444,12 @@ def interrupt_until_done(kernel: KernelDriver, cell: Cell) -> None:
 
 
 GROUPS = {
-    "in its body": "    print('waits', flush=True)\n    await asyncio.sleep(60)",
-    "at its end": "    print('waits', flush=True)",
+    "in its body": "    child = group.create_task(relay(says=True))\n    await asyncio.sleep(60)",
+    "at its end": "    child = group.create_task(relay(says=True))",
     "with a child that somebody else has spawned": (
-        "    loop.call_soon_threadsafe(contextvars.Context().run, lambda: group.create_task(relay()))\n"
-        "    await asyncio.sleep(0.01)\n    print('waits', flush=True)\n    await asyncio.sleep(60)"
+        "    child = group.create_task(relay())\n    await asyncio.sleep(0)\n"
+        "    spawn = lambda: group.create_task(relay(says=True))\n"
+        "    loop.call_soon_threadsafe(contextvars.Context().run, spawn)\n    await asyncio.sleep(60)"
     ),
 }
 
@@ -460,9 +461,10 @@ def test_an_interrupt_spares_what_a_groups_children_await_of_another_cell(
 ) -> None:
     kernel.run(
         "import contextvars\nloop = asyncio.get_running_loop()\n"
-        "theirs = asyncio.create_task(asyncio.sleep(60))\nasync def relay(): return await theirs"
+        "theirs = asyncio.create_task(asyncio.sleep(60))\n"
+        "async def relay(says=False):\n    if says: print('waits', flush=True)\n    return await theirs"
     )
-    code = f"async with asyncio.TaskGroup() as group:\n    child = group.create_task(relay())\n{body}"
+    code = f"async with asyncio.TaskGroup() as group:\n{body}"
     if is_nested:
         lines = "\n    ".join(code.splitlines())
         code = f"async def main():\n    global child\n    {lines}\nasyncio.run(main())"
