@@ -162,6 +162,9 @@ class Interrupts:
         if isinstance(error, KeyboardInterrupt):
             self._asked_at = None  # this was what the loop had been asked for
             cancel_below(task, self._is_foreign)  # what has not begun yet might block as well
+            if waited is None:  # it is about to be stepped
+                self._interrupted.add(task)
+                return task.cancel()
         if not end_with(task, error):
             return self._is_ending(task)  # by an error just before
         self._ending[task] = waited

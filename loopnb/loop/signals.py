@@ -74,7 +74,7 @@ class SignalHandlers:
 
     def restore(self) -> bool:
         """Have the loop call what the user has asked for, and nobody else. True."""
-        for sig, added in self._added.items():
+        for sig, added in () if self._loop.is_closed() else self._added.items():
             handler = added[-1] if added else None
             if handler is not None and handler.users != (handler.callback, *handler.args):
                 present = signal.getsignal(sig)

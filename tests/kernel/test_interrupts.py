@@ -422,6 +422,8 @@ BLOCKERS = "async def block(i):\n    print('go', i, flush=True)\n    [time.sleep
         "%%aloop\nawait asyncio.gather(block(0), block(1))",
         "async with asyncio.TaskGroup() as group:\n    [group.create_task(block(i)) for i in range(2)]",
         "blocking = [asyncio.create_task(block(i)) for i in range(2)]\nawait blocking[1]",
+        "blocking = asyncio.create_task(block(0))\nwhile True: await asyncio.sleep(0)",
+        "blocking = asyncio.create_task(block(0))\nwhile True: await asyncio.sleep(0.001)",
     ],
 )
 def test_interrupts_end_a_cell_with_several_tasks_that_block(kernel: KernelDriver, code: str) -> None:
@@ -430,7 +432,7 @@ def test_interrupts_end_a_cell_with_several_tasks_that_block(kernel: KernelDrive
     cell.wait_output("go 0")
     interrupt_until_done(kernel, cell)
 
-    assert cell.wait().ename == "KeyboardInterrupt"
+    assert cell.wait().ename in {"KeyboardInterrupt", "CancelledError"}
     assert kernel.value("1 + 1") == 2
 
 
