@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
 
-_HIDDEN = (PACKAGE, _ASYNCIO, os.path.dirname(os.__file__) + os.sep + "contextlib.py")
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+_HIDDEN = (PACKAGE, _ASYNCIO, _STDLIB + "contextlib.py")
 
 #: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
 when_set_aside: list[Callable[[], None]] = []
@@ -67,15 +68,21 @@ def set_aside_by(loop: asyncio.AbstractEventLoop) -> tuple[str, int] | None:
 def users_frames(tb: TracebackType | None) -> TracebackType | None:
     """Return *tb* without the frames of this package that it begins with, or that are all of it.
 
-    An interrupt may be raised anywhere in here: then it ends where the user has called us.
+    An interrupt may be raised anywhere in here, and in what is called from here: then it ends where the
+    user has called us.
     """
     users = without_frames_of(tb, is_ours)
-    frame = users
-    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_HIDDEN):
-        if frame.tb_next is None and is_ours(frame.tb_frame.f_code.co_filename):
-            return None
+    frame, was_ours = users, False
+    while frame is not None and _is_nobodys(filename := frame.tb_frame.f_code.co_filename):
+        was_ours = was_ours or is_ours(filename)
         frame = frame.tb_next
-    return users
+    return None if frame is None and was_ours else users
+
+
+def _is_nobodys(filename: str) -> bool:
+    if filename.startswith((PACKAGE, "<frozen ")):
+        return True
+    return filename.startswith(_STDLIB) and "site-packages" not in filename
 
 
 def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
