@@ -121,24 +121,25 @@ def test_it_goes_with_the_last_who_has_asked_for_it(lean: LeanScheduling) -> Non
     second.install()
     second.install()
     assert lean.restore()
-    assert asyncio.SelectorEventLoop.call_soon is not STOCK
+    assert asyncio.BaseEventLoop.call_soon is not STOCK
 
     assert second.restore()
-    assert asyncio.SelectorEventLoop.call_soon is STOCK
-    assert "call_soon" not in vars(asyncio.SelectorEventLoop)
+    assert asyncio.BaseEventLoop.call_soon is STOCK
 
 
 def test_what_somebody_has_put_over_it_stays(lean: LeanScheduling) -> None:
-    def theirs(*args: Any, **kwargs: Any) -> Any:
-        return STOCK(*args, **kwargs)
+    owner: Any = asyncio.BaseEventLoop
+    ours = owner.call_soon
 
-    owner: Any = asyncio.SelectorEventLoop
+    def theirs(*args: Any, **kwargs: Any) -> Any:
+        return ours(*args, **kwargs)
+
     owner.call_soon = theirs
     try:
         assert not lean.restore()
         assert owner.call_soon is theirs
     finally:
-        del owner.call_soon
+        owner.call_soon = STOCK
 
 
 def test_a_call_soon_that_is_not_asyncios_is_left_alone(
@@ -152,5 +153,5 @@ def test_a_call_soon_that_is_not_asyncios_is_left_alone(
     with monkeypatch.context() as patched:
         patched.setattr(asyncio.BaseEventLoop, "call_soon", theirs)
         lean.install()
-        assert asyncio.SelectorEventLoop.call_soon is theirs
+        assert asyncio.BaseEventLoop.call_soon is theirs
         assert lean.restore()

@@ -36,7 +36,7 @@ def annotate_closed(loop: asyncio.AbstractEventLoop, note: Note) -> None:
     """Have *note* see the errors of using *loop*, which has been closed.
 
     Only the instance that has been closed is patched: an open loop pays nothing. Each `call_soon` of
-    asyncio's loops calls `BaseEventLoop._check_closed`.
+    a closed loop of asyncio's calls `BaseEventLoop._check_closed`.
     """
     names = ["_check_closed"] if isinstance(loop, asyncio.BaseEventLoop) else _REFUSED_WHEN_CLOSED
     for name in names:

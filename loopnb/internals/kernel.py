@@ -117,13 +117,17 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
 
 
 def is_stopped_by_kernel() -> bool:
-    """Say whether the kernel calls the `stop()` of a loop: it does so by way of tornado, and cells do not.
+    """Say whether the kernel calls the `stop()` of a loop: a callback of tornado's does so for it.
 
-    `tornado.platform.asyncio.BaseAsyncIOLoop.stop` (6.4 to 6.5), which `BaseThread.stop` schedules.
+    `tornado.platform.asyncio.BaseAsyncIOLoop.stop` (6.4 to 6.6), called by `IOLoop._run_callback`:
+    `BaseThread.stop` schedules it.
     """
-    tornado = getattr(sys.modules.get("tornado.platform.asyncio"), "BaseAsyncIOLoop", None)
+    tornado: Any = sys.modules.get("tornado.platform.asyncio")
     frame = frame_outside()
-    return frame is not None and frame.f_code is getattr(getattr(tornado, "stop", None), "__code__", None)
+    if tornado is None or frame is None or frame.f_code is not tornado.BaseAsyncIOLoop.stop.__code__:
+        return False
+    caller = frame.f_back
+    return caller is not None and caller.f_code is tornado.IOLoop._run_callback.__code__
 
 
 def is_asking(frame: FrameType | None) -> bool:

@@ -1,16 +1,15 @@
 """Finding every task of a loop that somebody holds, finished or not. Checked on CPython 3.11.7 to 3.14.10.
 
-On 3.14 asyncio's set of tasks cannot be read from Python; weak references of our own stand in.
+On 3.14 asyncio's set of tasks cannot be read from Python; weak references of our own to those that are
+made while loopnb is loaded stand in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import weakref
+import weakref
+from typing import Any
 
 #: asyncio's own weak set of tasks keeps finished ones as well: `_all_tasks` on 3.11, `_scheduled_tasks`
 #: on 3.12 and 3.13. From 3.14 on it holds no task made in C, and each gets a weak reference of ours.
@@ -24,9 +23,9 @@ eager_tasks: Any = getattr(asyncio.tasks, "_eager_tasks", ())
 #: Whether each task that is made has to be given a reference in `own_refs`.
 NEEDS_OWN_REFS = _asyncios_set is None
 own_refs: list[weakref.ref[asyncio.Task[Any]]] = []
-#: How many tasks may be made between two calls of `prune`.
-PRUNE_EVERY = 4096
-_prune_at = PRUNE_EVERY
+_PRUNE_FROM = 4096
+#: How many references there may be before `prune` is called.
+prune_at = _PRUNE_FROM
 
 
 def known_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
@@ -46,9 +45,16 @@ def _list_of(weak_set: Any) -> list[asyncio.Task[Any] | None]:
             continue
 
 
+def refer_to(task: asyncio.Task[Any]) -> None:
+    """Have `known_tasks` find *task*, where asyncio's own set does not hold it."""
+    if NEEDS_OWN_REFS:
+        own_refs.append(weakref.ref(task))
+        if len(own_refs) > prune_at:
+            prune()
+
+
 def prune() -> None:
-    """Throw the references to tasks that are gone away, if they can be as many as the others."""
-    global _prune_at
-    if len(own_refs) > _prune_at:
-        own_refs[:] = [ref for ref in own_refs if ref() is not None]
-        _prune_at = max(PRUNE_EVERY, 2 * len(own_refs))
+    """Throw the references to tasks that are gone away."""
+    global prune_at
+    own_refs[:] = [ref for ref in own_refs if ref() is not None]
+    prune_at = max(_PRUNE_FROM, 2 * len(own_refs))

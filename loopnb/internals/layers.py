@@ -26,8 +26,8 @@ class MethodLayer:
     the instances of a class have room for two or three more than an event loop has; beyond that all of
     them are looked up in a dictionary, and every step of a task takes longer.
 
-    It goes on the class that defines the method, so that those for one class and for its subclasses
-    meet. What such a method raises has no frames of this package.
+    It goes on the class that defines the method, or in its code, so that those for one class and for its
+    subclasses meet. What such a method raises has no frames of this package.
 
     Args:
         kind: The class that has the method.

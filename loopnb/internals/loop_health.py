@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import os
 import signal
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
@@ -41,11 +42,25 @@ def mend_signal_handlers(loop: Any) -> None:
     handlers, noop = getattr(loop, "_signal_handlers", None), getattr(asyncio, "unix_events", None)
     if not handlers or noop is None or loop.is_closed():
         return
-    signal.set_wakeup_fd(loop._csock.fileno())
+    own = loop._csock.fileno()
+    present = signal.set_wakeup_fd(own)
+    if present == own:
+        return
+    if _is_open(present):  # somebody else's, on purpose
+        signal.set_wakeup_fd(present)
+        return
     for sig in handlers:
         if sig != signal.SIGINT and signal.getsignal(sig) is signal.SIG_DFL:
             signal.signal(sig, noop._sighandler_noop)
             signal.siginterrupt(sig, False)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def current_policy() -> object:

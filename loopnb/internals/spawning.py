@@ -72,23 +72,22 @@ def tracking_factory(
     hidden, get_frame, get_cell, get_spawned = _HIDDEN_GLOBALS, sys._getframe, cell.get, runner_tasks.get
     current, gather, sites, runners = current_task, asyncio.gather.__code__, _sites, open_runners
     refer, weak = known_tasks.own_refs.append if known_tasks.NEEDS_OWN_REFS else None, weakref.ref
+    nameless = {"name": None}
     near, far, furthest = (2, 3, 4) if factory is None else (1, 2, 3)
     latest_code: CodeType | None = None
     latest_gathering: CodeType | None = None
     latest_instruction = 0
 
-    def make_tracked(
-        loop: Any, coro: Any, *, name: Any = None, context: Any = None, eager_start: Any = None
-    ) -> asyncio.Task[Any]:
+    def make_tracked(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
         nonlocal latest_code, latest_instruction, latest_gathering
         try:
             if factory is not None and (loop._task_factory is not factory or loop._closed):
-                return _stock_create_task(loop, coro, **_given(name, context, eager_start))  # type: ignore[no-any-return]  # private
-            if name is None and context is None and eager_start is None:
+                return _stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # private
+            if not options or options == nameless:  # which `asyncio.create_task()` gives on 3.12 and 3.13
                 task = TrackedTask(coro, loop=loop)
                 task.known_name = None
             else:
-                task = TrackedTask(coro, loop=loop, **_given(name, context, eager_start))
+                task = TrackedTask(coro, loop=loop, **options)
                 task.get_name()  # it is known from now on; a task that has begun may have been asked already
         except BaseException as error:
             error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
@@ -137,16 +136,11 @@ def tracking_factory(
             spawned.add(task)
         if refer is not None:
             refer(weak(task))
-            if not task.number % known_tasks.PRUNE_EVERY:
+            if len(known_tasks.own_refs) > known_tasks.prune_at:
                 known_tasks.prune()
         return task
 
     return make_tracked if factory is None else functools.update_wrapper(make_tracked, _stock_create_task)
-
-
-def _given(name: Any, context: Any, eager_start: Any) -> dict[str, Any]:
-    options = {"name": name, "context": context, "eager_start": eager_start}
-    return {option: value for option, value in options.items() if value is not None}
 
 
 def can_stand_in(loop: asyncio.AbstractEventLoop) -> bool:

@@ -77,7 +77,8 @@ def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
     """
     groups: list[Any] = []
     for frame in frames_of(task.get_coro()):
-        values = [one for one in list(frame.f_locals.values()) if isinstance(one, asyncio.TaskGroup)]
+        # By type: to ask the objects themselves would run code of proxies.
+        values = [one for one in list(frame.f_locals.values()) if issubclass(type(one), asyncio.TaskGroup)]
         groups += [one for one in values if getattr(one, "_parent_task", None) is task and one not in groups]
     return [child for group in groups for child in list(group._tasks)]
 

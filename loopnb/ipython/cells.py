@@ -193,7 +193,7 @@ class Places:
             filename = self._shell.compile.get_code_name(raw_cell, raw_cell, count)
         except Exception:  # noqa: BLE001  somebody's own compiler: places are as it says then
             return
-        self._counts.setdefault(filename, set()).add(count)
+        self._counts[filename] = {*self._counts.pop(filename, ()), count}
         if len(self._counts) > _KEPT:
             del self._counts[next(iter(self._counts))]
 

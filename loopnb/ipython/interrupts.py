@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from contextvars import Context
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from IPython.core import compilerop
 from IPython.core.interactiveshell import InteractiveShell
 
-from loopnb.internals.asyncio_state import running_loop
+from loopnb.internals.asyncio_state import ready_queue, running_loop
 from loopnb.internals.kernel import is_asking
 from loopnb.internals.task_state import waited_future
 from loopnb.loop.ending import cancel_below, cancel_sparing, end_with
@@ -83,8 +83,7 @@ class Interrupts:
         self._saved: Any = None
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
         self._finished: WeakSet[asyncio.Future[Any]] = WeakSet()  # they have been raised KeyboardInterrupt in
-        # What those awaited that have been given a fatal error: until they are stepped, they still do.
-        self._ending: WeakKeyDictionary[asyncio.Task[Any], object] = WeakKeyDictionary()
+        self._ending: set[asyncio.Task[Any]] = set()  # given a fatal error, and not stepped since
         self._awaiting: list[asyncio.Future[Any]] = []
         self._asked_at: float | None = None  # when the loop was asked, until it has answered
 
@@ -159,19 +158,21 @@ class Interrupts:
             waited.add_done_callback(_retrieve)  # nobody else will: the cell leaves it
             if waited.done():
                 return True  # it is what has raised the error, and the cell is about to get it anyway
+        is_ending = task in self._ending  # by an error just before
+        if not is_ending and end_with(task, error):
+            self._ending.add(task)
+            self._loop.call_soon(self._ending.discard, task, context=Context())
+            if waited is not None and self._is_foreign_task(waited):
+                # Before the group that it may be in the body of cancels it, and so what it awaits.
+                ready_queue(self._loop).rotate(2)
+            is_ending = True
         if isinstance(error, KeyboardInterrupt):
             self._asked_at = None  # this was what the loop had been asked for
-            cancel_below(task, self._is_foreign)  # what has not begun yet might block as well
-            if waited is None:  # it is about to be stepped
+            if not is_ending:  # it is about to be stepped
                 self._interrupted.add(task)
-                return task.cancel()
-        if not end_with(task, error):
-            return self._is_ending(task)  # by an error just before
-        self._ending[task] = waited
-        return True
-
-    def _is_ending(self, task: asyncio.Task[Any]) -> bool:
-        return task in self._ending and waited_future(task) is self._ending[task]
+                is_ending = task.cancel()
+            cancel_below(task, self._is_foreign)  # what has not begun yet might block as well
+        return is_ending
 
     def raise_if_asked(self) -> None:
         """Raise KeyboardInterrupt if the loop was asked to interrupt and has been set aside since."""
@@ -218,7 +219,7 @@ class Interrupts:
         if running_loop() is not self._loop or is_asking(frame):
             return True
         has_answered = self._asked_at is None or monotonic() - self._asked_at < _BLOCKED_AFTER
-        if has_answered and not any(map(self._is_ending, self.awaiting)):
+        if has_answered and not self._ending:
             return False
         task = asyncio.current_task(self._loop)
         return task is not None and not self._is_cells(task) and not self._is_kernels(task)

@@ -66,11 +66,12 @@ class ShellsEnd:
         self._is_winding_down = True
         try:
             self._end_bare_waits()
+            grace = float(self._session.settings.shutdown_grace)
             parked = self.subshells.begin_to_end() if self.subshells is not None else []
-            await self.rest.wind_down()
-            if self.subshells is not None:
-                grace = float(self._session.settings.shutdown_grace)
-                await self.subshells.wait_ended(parked, grace, self._log)
+            await asyncio.gather(
+                self.rest.wind_down(),
+                *(one.wait_ended(parked, grace, self._log) for one in [self.subshells] if one is not None),
+            )
         finally:
             self._is_winding_down = False
         self._tell_failures()

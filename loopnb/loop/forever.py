@@ -22,7 +22,7 @@ class NestedForever:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wait: Callable[[asyncio.Future[Any]], None]) -> None:
-        self._loop = loop
+        self._loop = ref(loop)  # kept by loop, it must not keep that
         self._wait = wait
         self._futures = _waited.setdefault(loop, [])
         self._stopped_in: Callable[[], asyncio.Task[Any] | None] = lambda: None
@@ -33,10 +33,11 @@ class NestedForever:
         Raises:
             CancelledError: The calling task was cancelled.
         """
-        future = self._loop.create_future()
-        task = asyncio.current_task(self._loop)
+        loop: Any = self._loop()
+        future = loop.create_future()
+        task = asyncio.current_task(loop)
         if task is not None and self._stopped_in() is task:
-            self._loop.call_soon(_finish, future)
+            loop.call_soon(_finish, future)
         self._stopped_in = lambda: None
         self._futures.append(future)
         try:
@@ -55,7 +56,7 @@ class NestedForever:
 
     def stop_next(self) -> None:
         """Have the next call in this task last for one pass only: `loop.stop(); loop.run_forever()`."""
-        task = asyncio.current_task(self._loop)
+        task = asyncio.current_task(self._loop())
         if task is not None:
             self._stopped_in = ref(task)
 

@@ -171,5 +171,5 @@ class LoopGuard:
 
 
 def _is_stop_of(loop: asyncio.AbstractEventLoop, callback: object) -> bool:
-    # By name: bound before the guard came, it is another method.
+    # By name: of uvloop's loops, one that was bound before the guard came is another method.
     return getattr(callback, "__self__", None) is loop and getattr(callback, "__name__", "") == "stop"

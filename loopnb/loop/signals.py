@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(eq=False)
@@ -25,7 +25,7 @@ class _Added:
 
     add: Callable[..., None]
     callback: Callable[..., object]
-    args: tuple[Any, ...]
+    args: Sequence[Any]
     users: tuple[Any, ...]
     before: Any
     task: asyncio.Task[Any] | None = None
@@ -73,14 +73,18 @@ class SignalHandlers:
         """Do nothing; with `restore` a `Revertible`."""
 
     def restore(self) -> bool:
-        """Have the loop call what the user has asked for, and nobody else. True."""
-        for sig, added in () if self._loop.is_closed() else self._added.items():
-            handler = added[-1] if added else None
-            if handler is not None and handler.users != (handler.callback, *handler.args):
+        """Have the loop call what the user has asked for, and nobody else. True.
+
+        What runs have added still goes with them.
+        """
+        for sig, added in () if self._loop.is_closed() else list(self._added.items()):
+            is_ours = bool(added) and added[-1].users != (added[-1].callback, *added[-1].args)
+            for handler in added:
+                handler.callback, *handler.args = handler.users
+            if is_ours:
                 present = signal.getsignal(sig)
-                handler.add(sig, *handler.users)
+                added[-1].add(sig, *added[-1].users)
                 signal.signal(sig, present)
-        self._added.clear()
         return True
 
     def _take_off(self, sig: int, handler: _Added) -> None:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from loopnb.errors import TaskNotFoundError
 from loopnb.internals.frames import frame_outside
-from loopnb.internals.known_tasks import known_tasks
+from loopnb.internals.known_tasks import known_tasks, refer_to
 from loopnb.internals.patching import Patch, TaskFactoryPatch
 from loopnb.internals.scheduling import LeanScheduling
 from loopnb.internals.spawning import can_stand_in, site_of, tracking_factory
@@ -166,19 +166,21 @@ class Tracker:
             instruction=instruction,
             parent=None if parent is None else parent.number,
             run=run,
-            coro=task.get_coro(),
+            coro=None,
         )
+        refer_to(task)
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from; of an untracked one, no more than when it was first seen."""
         origin: Origin | None = getattr(task, "origin", None)
+        if origin is not None:
+            return origin
+        origin = self._untracked.get(task)
         if origin is None:
-            origin = self._untracked.get(task)
-        if origin is None:
-            coro = task.get_coro()
-            origin = Origin(next(self._numbers), self._clock(), None, None, 0, None, None, coro)
+            origin = Origin(next(self._numbers), self._clock(), None, None, 0, None, None, None)
             self._untracked[task] = origin
-        return origin
+        # Kept there, the coroutine would keep what it awaits alive, and so the task and its loop.
+        return origin._replace(coro=task.get_coro())
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of *task*, its own on this loop."""

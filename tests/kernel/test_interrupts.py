@@ -445,6 +445,25 @@ def interrupt_until_done(kernel: KernelDriver, cell: Cell) -> None:
             return
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "await asyncio.gather(block(0), theirs)",
+        "await asyncio.gather(asyncio.gather(block(0), theirs), asyncio.sleep(60))",
+        "async with asyncio.TaskGroup() as group:\n    group.create_task(block(0))\n    await theirs",
+    ],
+)
+def test_a_task_that_blocks_ends_beside_another_cells_that_lives_on(kernel: KernelDriver, code: str) -> None:
+    kernel.run(f"{BLOCKERS}theirs = asyncio.create_task(asyncio.sleep(60))")
+    cell = kernel.start(code)
+    cell.wait_output("go 0")
+    interrupt_until_done(kernel, cell)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.value("theirs.done()") is False
+    kernel.run("theirs.cancel()")
+
+
 GROUPS = {
     "in its body": "    child = group.create_task(relay(says=True))\n    await asyncio.sleep(60)",
     "at its end": "    child = group.create_task(relay(says=True))",

@@ -6,12 +6,14 @@ import asyncio
 import gc
 import sys
 import traceback
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from loopnb.errors import TaskNotFoundError
 from loopnb.internals import known_tasks
+from loopnb.internals.asyncio_state import silence_destroyed_warning
 from loopnb.internals.texts import error_text
 from loopnb.records import CellRef
 from loopnb.tracking import provenance, where
@@ -439,3 +441,43 @@ def test_tasks_of_the_users_factory_are_told_of_while_they_live(track: Callable[
         return found
 
     assert track(main) == [("test_tracker.py", True)] * len(factories)
+
+
+def test_what_a_users_factory_has_made_is_not_kept_alive(track: Callable[..., Any]) -> None:
+    async def main(_tracker: Tracker) -> list[object]:
+        loop = asyncio.get_running_loop()
+
+        async def waits() -> None:
+            await loop.create_future()
+
+        loop.set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))
+        tasks = [asyncio.create_task(waits()) for _ in range(5)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            silence_destroyed_warning(task)
+        refs = [weakref.ref(task) for task in tasks]
+        tasks.clear()
+        del task
+        gc.collect()
+        loop.set_task_factory(None)
+        return [ref() for ref in refs]
+
+    assert track(main) == [None] * 5
+
+
+def test_options_go_to_the_users_factory_as_they_are(track: Callable[..., Any]) -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def main(_tracker: Tracker) -> None:
+        def factory(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+            seen.append(options)
+            return asyncio.Task(coro, loop=loop)
+
+        loop: Any = asyncio.get_running_loop()
+        loop.set_task_factory(factory)
+        options = {"priority": 3, "name": None} if sys.version_info >= (3, 14) else {}
+        await loop.create_task(nothing(), **options)
+        assert seen == [options]
+        loop.set_task_factory(None)
+
+    track(main)
