@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import sys
 import time
 import uuid
 from contextlib import ExitStack
@@ -14,10 +13,8 @@ from loopnb.errors import NestingError, NotLoadedError
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.fatal import Ended, contain
 from loopnb.internals.threads import before_threads_are_joined
-from loopnb.loop import owner
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
-from loopnb.nesting import entry_points, nested_runners
 from loopnb.nesting.choice import NestingChoice
 from loopnb.nesting.entry_points import run_nested, set_aside_by, submitting, users_frames
 from loopnb.nesting.refusals import beside_other_loop
@@ -25,7 +22,7 @@ from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
 from loopnb.settings import LoopNB
 from loopnb.tasklist import TaskList
-from loopnb.tracking import deadlocks, provenance
+from loopnb.tracking import deadlocks
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.tracker import Tracker
 
@@ -38,9 +35,6 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef, Describe, LoopCondition, TaskRecord
 
 T = TypeVar("T")
-
-for _module in (sys.modules[__name__], entry_points, nested_runners, owner, sys.modules["loopnb"]):
-    provenance.passes_over(vars(_module))
 
 _current: list[Session] = []
 

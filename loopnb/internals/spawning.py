@@ -43,9 +43,9 @@ _HIDDEN_GLOBALS = {
 _stock_create_task: Any = asyncio.base_events.BaseEventLoop.create_task
 
 
-def hide_frames_of(namespace: dict[str, Any]) -> None:
-    """Count frames with these globals as no spawn sites."""
-    _HIDDEN_GLOBALS.add(id(namespace))
+def _hide_own_frames() -> None:
+    ours = [module for name, module in list(sys.modules.items()) if f"{name}.".startswith("loopnb.")]
+    _HIDDEN_GLOBALS.update(id(vars(module)) for module in ours)
 
 
 def tracking_factory(
@@ -69,6 +69,7 @@ def tracking_factory(
         factory: What is returned is to stand in for `BaseEventLoop.create_task` of loops that have this
             factory, made here as well. It saves a call per spawn, and does as the method where they do not.
     """
+    _hide_own_frames()
     hidden, get_frame, get_cell, get_spawned = _HIDDEN_GLOBALS, sys._getframe, cell.get, runner_tasks.get
     current, gather, sites, runners = current_task, asyncio.gather.__code__, _sites, open_runners
     refer, weak = known_tasks.own_refs.append if known_tasks.NEEDS_OWN_REFS else None, weakref.ref
@@ -161,23 +162,16 @@ def site_of(frame: FrameType) -> tuple[CodeType | None, int, bool, int]:
         Its code, None if the loop has called and nobody's code has; the instruction there; whether it
         calls `asyncio.run()`; and how many frames further out it is.
     """
+    hidden, run = _HIDDEN_GLOBALS, asyncio.run.__code__
     is_run, depth = False, 0
-    while _is_hidden(frame):
-        if frame.f_back is None:
+    while id(frame.f_globals) in hidden:
+        outer = frame.f_back
+        if outer is None:
             return None, 0, False, depth
-        is_run = frame.f_code is asyncio.run.__code__
-        frame = frame.f_back
+        is_run = frame.f_code is run
+        frame = outer
         depth += 1
     return frame.f_code, frame.f_lasti, is_run, depth
-
-
-def _is_hidden(frame: FrameType) -> bool:
-    if id(frame.f_globals) in _HIDDEN_GLOBALS:
-        return True
-    if is_ours(frame.f_code.co_filename):
-        hide_frames_of(frame.f_globals)
-        return True
-    return False
 
 
 def _locate(task: TrackedTask, frame: FrameType, within: Run | None) -> None:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from loopnb.ipython.source import Source
     from loopnb.session import Session
 
-provenance.passes_over(globals())
-
 _MAGIC = "%%aloop"
 
 _current: list[Aloop] = []

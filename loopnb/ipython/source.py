@@ -12,13 +12,10 @@ from IPython.core.error import UsageError
 from loopnb.internals.fatal import Ended
 from loopnb.internals.texts import error_text
 from loopnb.session import users_frames
-from loopnb.tracking import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from types import CodeType
-
-provenance.passes_over(globals())
 
 
 class Source:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
-
-from loopnb.internals import spawning, tasks
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -15,15 +13,6 @@ if TYPE_CHECKING:
 #: The cell execution on whose behalf code runs. Set before a cell and never reset: `post_run_cell`
 #: of an async cell runs in another Context, and tasks of an ended cell are its tasks still.
 current_cell: ContextVar[CellRef | None] = ContextVar("current_cell", default=None)
-
-
-def passes_over(namespace: dict[str, Any]) -> None:
-    """Count frames of *namespace* as loopnb's own: they are no spawn sites."""
-    spawning.hide_frames_of(namespace)
-
-
-for _module in (spawning, tasks):
-    passes_over(vars(_module))
 
 
 def line_of(code: CodeType, instruction: int) -> int:

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-provenance.passes_over(globals())
-
 
 class _Ledger:
     """The numbers given out on one loop, and its cells: a reload must not use one twice, nor forget one."""
