@@ -82,6 +82,7 @@ def guard_kernel(
     session.notes = lambda: (*healer.notes(), *session.tracker.notes())
     closed = ClosedLoops(warned.place)
     guard = _make_guard(shell, session, cells, ending, warned.warn)
+    cells.after.append(guard.after_cell)
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
     check = FinalCheck(shell.kernel, ending, guard)
     hidden = AllTasks(session.tracker.is_kernels_own)

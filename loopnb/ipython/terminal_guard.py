@@ -93,7 +93,7 @@ def hook_terminal(
         parts.callback(end)
     healer = Healer(session.loop, warned.warn_once)
     session.notes = lambda: (*healer.notes(), *session.tracker.notes())
-    cells.after.append(healer.after_cell)
+    cells.after += [healer.after_cell, guard.after_cell]
 
 
 def _make_guard(

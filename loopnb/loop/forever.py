@@ -38,7 +38,7 @@ class NestedForever:
         task = asyncio.current_task(loop)
         if task is not None and self._stopped_in() is task:
             loop.call_soon(_finish, future)
-        self._stopped_in = lambda: None
+        self.forget_stop()
         self._futures.append(future)
         try:
             self._wait(future)
@@ -59,6 +59,10 @@ class NestedForever:
         task = asyncio.current_task(self._loop())
         if task is not None:
             self._stopped_in = ref(task)
+
+    def forget_stop(self) -> None:
+        """Let the next call last: the cell has ended, and the next one may execute in the same task."""
+        self._stopped_in = lambda: None
 
     def stop_all(self) -> bool:
         """Stop all of them; False if there is none."""

@@ -143,6 +143,10 @@ class LoopGuard:
         """Set it for as long as the run lasts that sets it; one that a cell itself sets stays."""
         self._exception_handlers.set(set_handler, handler, self._run())
 
+    def after_cell(self) -> None:
+        """Forget what the cell that has ended was about to do."""
+        self._forever.forget_stop()
+
     def _terminate(self, callback: Callable[..., object], *args: Any) -> None:
         _on_sigterm.set(True)
         callback(*args)

@@ -408,6 +408,15 @@ def test_a_run_forever_after_a_stop_lasts_for_one_pass(kernel: KernelDriver) -> 
     assert cell.result == "['it']"
 
 
+def test_a_stop_is_forgotten_with_its_cell(kernel: KernelDriver) -> None:
+    kernel.run("loop = asyncio.get_running_loop()\nloop.stop()")
+    cell = kernel.run(
+        "done = []\nloop.call_later(0.05, lambda: (done.append(1), loop.stop()))\nloop.run_forever()\ndone"
+    )
+
+    assert cell.result == "[1]"
+
+
 def test_a_run_forever_outlives_a_reload(kernel: KernelDriver) -> None:
     kernel.run(
         "loop = asyncio.get_running_loop()\nasync def server():\n    await asyncio.sleep(0)\n"
