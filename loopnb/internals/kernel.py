@@ -116,6 +116,19 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
     return getattr(getattr(thread, "io_loop", None), "asyncio_loop", None)
 
 
+def patch_aborting(kernel: Any) -> Patch | None:
+    """Return the patch by which a subshell whose cell fails does not ask to have its queue aborted.
+
+    For the end of a kernel: it joins the subshells' threads with the lock held that
+    `SubshellManager.set_subshell_aborting` needs, and would wait for ever (7.1.0 to 7.4.0). None where
+    there is no such method.
+    """
+    manager = getattr(getattr(kernel, "shell_channel_thread", None), "_manager", None)
+    if not hasattr(manager, "set_subshell_aborting"):
+        return None
+    return Patch(manager, "set_subshell_aborting", lambda _subshell_id, _aborting: None)
+
+
 def is_stopped_by_kernel() -> bool:
     """Say whether the kernel calls the `stop()` of a loop: a callback of tornado's does so for it.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import LoopWarning
 from loopnb.internals.frames import calling_frame
+from loopnb.internals.kernel import patch_aborting
 from loopnb.internals.loop_health import AllTasks
 from loopnb.ipython.orderly_end import ShellsEnd, patch_do_shutdown
 from loopnb.ipython.subshells import SubshellLoops
@@ -86,7 +87,10 @@ def guard_kernel(
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
     check = FinalCheck(shell.kernel, ending, guard)
     hidden = AllTasks(session.tracker.is_kernels_own)
-    ending.subshells = subshells = SubshellLoops(warned.warn, hidden.every)
+    aborting = patch_aborting(shell.kernel)
+    if aborting is not None:
+        parts.callback(aborting.restore)
+    ending.subshells = subshells = SubshellLoops(warned.warn, hidden.every, aborting)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (subshells.patches.install, subshells.patches.restore),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loopnb.internals.kernel import Subshell
+    from loopnb.internals.patching import Patch
 
 
 _GLANCE = 0.01
@@ -36,13 +37,17 @@ class SubshellLoops:
     Args:
         warn: Shows a warning at the user's line.
         tasks_of: Returns the tasks of a loop that are not done, the kernel's own, too.
+        aborting: Keeps subshells from asking for what the kernel cannot answer while it ends; None if
+            there is nothing to be kept from.
     """
 
     def __init__(
         self,
         warn: Callable[[str], None],
         tasks_of: Callable[[asyncio.AbstractEventLoop], set[asyncio.Task[Any]]],
+        aborting: Patch | None,
     ) -> None:
+        self._aborting = aborting
         self._warn = warn
         self._tasks_of = tasks_of
         self._forever: WeakKeyDictionary[asyncio.AbstractEventLoop, NestedForever] = WeakKeyDictionary()
@@ -89,9 +94,10 @@ class SubshellLoops:
     def begin_to_end(self) -> list[Subshell]:
         """Cancel what is parked on loops of subshells, and return these. Any thread.
 
-        Else their cells would fail later, while the kernel joins the threads. It does so with a lock held
-        that it needs for the reply to a cell that has failed, and would never end (7.4.0, stock, too).
+        Their cells fail then, some of them only while the kernel joins the threads, which must not keep it.
         """
+        if self._aborting is not None:
+            self._aborting.install()
         parked = [one for one in subshells() if (engine := engine_of(one.loop)) is not None and engine.waits]
         for one in parked:
             one.loop.call_soon_threadsafe(self._end_waits, one.loop, context=Context())

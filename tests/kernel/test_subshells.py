@@ -84,6 +84,7 @@ WAITS = {
     "loopnb.run": "loopnb.run(asyncio.sleep(60))",
     "run_until_complete": "asyncio.get_running_loop().run_until_complete(asyncio.sleep(60))",
     "run_forever": "asyncio.get_running_loop().run_forever()",
+    "a run begun while the kernel ends": "time.sleep(0.3); asyncio.run(asyncio.sleep(60))",
 }
 ENDS: dict[str, Callable[[KernelDriver], object]] = {
     "shutdown": lambda kernel: kernel.shutdown(),
@@ -98,7 +99,7 @@ def test_a_subshell_that_waits_keeps_no_kernel_from_ending(
     fresh_kernel: KernelDriver, code: str, end: Callable[[KernelDriver], object]
 ) -> None:
     fresh_kernel.run(
-        "import asyncio, loopnb, signal\nloop = asyncio.get_running_loop()\n"
+        "import asyncio, loopnb, signal, time\nloop = asyncio.get_running_loop()\n"
         "loop.add_signal_handler(signal.SIGTERM, loop.stop)"
     )
     cell = fresh_kernel.start(
