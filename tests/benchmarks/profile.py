@@ -36,10 +36,16 @@ async def _spawn(_nests: bool) -> None:
     await asyncio.gather(*[_noop() for _ in range(_OPERATIONS)])
 
 
+async def _steps(_nests: bool) -> None:
+    for _ in range(_OPERATIONS):
+        await asyncio.sleep(0)
+
+
 #: The cases whose figures the README's table compares with stock asyncio.
 CASES: dict[str, Callable[[bool], Awaitable[None]]] = {
     "nested run_until_complete(sleep(0))": _nested_run,
     "spawn and gather(), each task": _spawn,
+    "task step, await sleep(0)": _steps,
 }
 
 

@@ -25,7 +25,6 @@ TARGETS = [
 ] + [
     (_STEP, LOOPNB, STOCK, 1.03),
     (_STEP, TRACKING, STOCK, 1.03),
-    (_STEP, TRACKING, LOOPNB, 1.01),  # nothing, as far as medians tell
     (_BELOW, LOOPNB, STOCK, 1.03),
     (_GATHER, TRACKING, STOCK, 1.20),
     (_GROUP, TRACKING, STOCK, 1.20),

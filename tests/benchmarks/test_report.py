@@ -24,11 +24,11 @@ def test_tools_are_compared_round_by_round() -> None:
 def test_a_target_is_held_against_the_median_to_two_digits() -> None:
     reached = {target.most: target.is_reached for target in report.targets(samples([1.154, 1.154, 2.308]))}
 
-    assert reached == {1.15: True, 1.03: False, 1.20: True, 1.01: True}
+    assert reached == {1.15: True, 1.03: False, 1.20: True}
 
 
 def test_tools_that_were_not_measured_have_no_targets() -> None:
-    assert {target.base for target in report.targets(samples([1.0, 1.0, 1.0]))} == {"stock", "loopnb"}
+    assert {target.base for target in report.targets(samples([1.0, 1.0, 1.0]))} == {"stock"}
 
 
 def test_markdown_has_a_cell_for_each_tool() -> None:
@@ -53,3 +53,10 @@ def test_a_nested_run_is_profiled_function_by_function() -> None:
     counted = rounds.profile(LOOPNB, next(iter(profile.CASES)))
 
     assert counted["loopnb.nesting.handoff.Handoff.wait"] > 0
+
+
+def test_tracking_adds_nothing_to_a_step() -> None:
+    """Counted, not timed: one process is a few percent faster than the next by its memory's layout alone."""
+    step = "task step, await sleep(0)"
+
+    assert rounds.profile(TRACKING, step) == rounds.profile(LOOPNB, step)
