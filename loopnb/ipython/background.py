@@ -107,9 +107,11 @@ class Background:
         return {task for task in ending if not task.done()} - self._session.waiting_for_caller()
 
     def _is_of(self, task: asyncio.Task[Any], cell: CellRef | None) -> bool:
-        """Say whether an execution of *cell* has spawned *task*: its own names are no other cell's."""
+        """Say whether an earlier execution of *cell* has spawned *task*: its names are no other cell's."""
         other = self._session.tracker.origin_of(task).cell
-        return cell is not None and other is not None and cell.cell_id == other.cell_id is not None
+        if cell is None or other is None or cell == other:
+            return False
+        return cell.cell_id == other.cell_id is not None
 
     async def _wait_for(self, tasks: set[asyncio.Task[Any]]) -> None:
         _ended, left = await asyncio.wait(tasks, timeout=_SILENT)

@@ -384,11 +384,18 @@ def test_a_stop_ends_the_innermost_of_nested_runs(kernel: KernelDriver) -> None:
     assert cell.result == "['inner', 'outer']"
 
 
+SERVER = """
+loop = asyncio.get_running_loop()
+async def server():
+    await asyncio.sleep(0)
+    loop.run_forever()
+    return 'stopped'
+serving = asyncio.create_task(server())
+"""
+
+
 def test_a_stop_in_a_cell_spares_another_cells_run_forever(kernel: KernelDriver) -> None:
-    kernel.run(
-        "loop = asyncio.get_running_loop()\nasync def server():\n    await asyncio.sleep(0)\n"
-        "    loop.run_forever()\nserving = asyncio.create_task(server())"
-    )
+    kernel.run(SERVER)
     nested = kernel.execute("loop.call_later(0.05, loop.stop)\nloop.run_until_complete(asyncio.sleep(60))")
     bare = kernel.run("loop.stop()")
 
@@ -418,10 +425,7 @@ def test_a_stop_is_forgotten_with_its_cell(kernel: KernelDriver) -> None:
 
 
 def test_a_run_forever_outlives_a_reload(kernel: KernelDriver) -> None:
-    kernel.run(
-        "loop = asyncio.get_running_loop()\nasync def server():\n    await asyncio.sleep(0)\n"
-        "    loop.run_forever()\n    return 'stopped'\nserving = asyncio.create_task(server())"
-    )
+    kernel.run(SERVER)
     kernel.run("%reload_ext loopnb")
     kernel.run("loop.call_soon(loop.stop)\nawait asyncio.sleep(0.01)")
 

@@ -468,6 +468,12 @@ MINE = (
 )
 
 
+def test_a_name_given_twice_in_one_run_of_a_cell_is_refused(kernel: KernelDriver) -> None:
+    cell = kernel.execute("one = %aloop -b -n twice tick()\ntwo = %aloop -b -n twice tick()", cell_id="one")
+
+    assert "name 'twice' is in use" in cell.stderr + cell.evalue
+
+
 def test_tasks_of_the_users_own_factory_have_their_cell_and_place(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(f"import asyncio, loopnb\nloop = asyncio.get_running_loop()\n{MINE}")
     count = fresh_kernel.run(
