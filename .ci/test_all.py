@@ -42,6 +42,16 @@ def _stamp() -> str:
     return hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
 
 
+def _is_up_to_date(folder: Path) -> bool:
+    """Return True if *folder* was filled completely, for the pyproject.toml of today."""
+    stamp = folder / "stamp"
+    return stamp.exists() and stamp.read_text() == _stamp()
+
+
+def _mark_up_to_date(folder: Path) -> None:
+    (folder / "stamp").write_text(_stamp())
+
+
 def _pip(*arguments: str) -> None:
     if subprocess.run([*PIP, *arguments], cwd=ROOT, check=False).returncode != 0:
         raise NotReadyError("pip could not install what the tests need")
@@ -61,14 +71,13 @@ def venv_of(python: pythons.Python, folder: Path, *wanted: str) -> Path:
         NotReadyError: It could not be made, or pip failed.
     """
     executable = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    stamp = folder / "stamp"
-    if stamp.exists() and stamp.read_text() == _stamp():
+    if _is_up_to_date(folder):
         return executable
     made = subprocess.run([python.path, "-m", "venv", "--clear", "--without-pip", folder], check=False)
     if made.returncode != 0:
         raise NotReadyError("it cannot make a virtual environment")
     _pip("--python", str(executable), "install", *wanted)
-    stamp.write_text(_stamp())
+    _mark_up_to_date(folder)
     return executable
 
 
@@ -78,15 +87,14 @@ def packages_for(python: pythons.Python, folder: Path) -> None:
     Raises:
         NotReadyError: pip failed.
     """
-    stamp = folder / "stamp"
-    if stamp.exists() and stamp.read_text() == _stamp():
+    if _is_up_to_date(folder):
         return
     if folder.exists():
         shutil.rmtree(folder)  # pip would leave packages there that are not wanted any more
     version = ".".join(map(str, python.minor))
     fixed = ["--python-version", version, "--only-binary=:all:"]
     _pip("install", "--target", str(folder), *fixed, *_requirements(version))
-    stamp.write_text(_stamp())
+    _mark_up_to_date(folder)
 
 
 def _requirements(version: str) -> list[str]:
