@@ -1,12 +1,12 @@
 # make demo   run notebooks/01_quickstart.ipynb in a real kernel, and render it as a page
-# make test   every check: ruff, mypy, import-linter, pytest with real kernels and a real browser
-# make test-all   the tests that need no IPython and CPython's asyncio tests, on every CPython here;
-#                 the tests in real kernels on older versions of ipykernel
-# make bench  time it beside stock asyncio, nest_asyncio and nest_asyncio2; BENCH=--quick, --markdown, --profile
+# make test   run every check: ruff, mypy, import-linter, pytest with real kernels and a real browser
+# make test-all   run the tests that need no IPython, and CPython's asyncio tests, on every CPython of this
+#                 machine; run the tests in real kernels on older versions of ipykernel
+# make bench  compare it with stock asyncio, nest_asyncio and nest_asyncio2; BENCH=--quick, --markdown, --profile
 # make lab    open 01_quickstart.ipynb in JupyterLab
-# make clean  remove all that these have made, .venv too
+# make clean  remove everything that the others have made, including .venv
 #
-# Works with GNU make 3.81, which macOS has. Another Python: make demo PYTHON=python3.13
+# This works with GNU make 3.81, which macOS has. To choose another Python: make demo PYTHON=python3.13
 
 PYTHON ?=
 PARTS ?=

@@ -1,4 +1,4 @@
-"""A Chromium for the tests: the one on PATH, Playwright's own, or one that is installed now."""
+"""Find a Chromium for the tests, on PATH or among Playwright's own, or install one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 
 def find() -> str | None:
-    """Return the path of a Chromium that is there."""
+    """Return the path of an installed Chromium, or None."""
     on_path = next(filter(None, map(shutil.which, NAMES)), None)
     if on_path is not None:
         return on_path
@@ -25,7 +25,7 @@ def find() -> str | None:
 
 
 def install() -> None:
-    """Install one: Debian's where that can be done, else Playwright's."""
+    """Install Debian's Chromium where that is possible, and Playwright's elsewhere."""
     if debian.install(["chromium"], "No Chromium was found for the browser tests"):
         return
     print("Installing Playwright's own Chromium for the browser tests (playwright install chromium)")
@@ -33,7 +33,7 @@ def install() -> None:
 
 
 def ensure() -> str | None:
-    """Return the path of a Chromium, installing one if there is none; None if that failed."""
+    """Return the path of a Chromium, installed now if need be. Return None if that failed."""
     found = find()
     if found is None:
         install()

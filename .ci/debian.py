@@ -1,4 +1,4 @@
-"""Installs Debian packages where that can be done: on Debian, as root or by sudo."""
+"""Install Debian packages where that is possible: on Debian, as root or with sudo."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 
 
 def install(packages: list[str], missing: str) -> bool:
-    """Install *packages*, after saying so.
+    """Install *packages*. Print first what is missing and which command runs.
 
     Args:
-        packages: Their names.
-        missing: What was not found, and whose tests need it.
+        packages: The names of the packages.
+        missing: What was not found, and which tests need it.
 
     Returns:
-        False if it cannot be done here, or did not work.
+        True if they are installed now. False if that is impossible here, or failed.
     """
-    prefix = _as_root()
-    if not _is_debian() or prefix is None:
+    prefix = _root_prefix()
+    if not is_debian() or prefix is None:
         return False
     names = " ".join(packages)
     print(f"{missing}: installing Debian's (apt-get install {names})", flush=True)
@@ -33,17 +33,21 @@ def install(packages: list[str], missing: str) -> bool:
     return False
 
 
-def _is_debian() -> bool:
-    # Ubuntu's Chromium only fetches a snap, which containers and CI machines cannot run.
+def is_debian() -> bool:
+    """Return True on Debian itself.
+
+    Ubuntu does not count: its package `chromium` only fetches a snap, which containers and CI machines
+    cannot run.
+    """
     release = Path("/etc/os-release")
     return release.exists() and "ID=debian" in release.read_text(encoding="utf-8").splitlines()
 
 
-def _as_root() -> list[str] | None:
-    """Return what to put before a command that needs root; None if there is nothing."""
+def _root_prefix() -> list[str] | None:
+    """Return what to put before a command that needs root, or None if root is out of reach."""
     if os.geteuid() == 0:
         return []
     if shutil.which("sudo") is None:
         return None
-    # Without a terminal nobody can type a password: then sudo must not ask.
+    # Without a terminal nobody can type a password, so sudo must not ask for one.
     return ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]

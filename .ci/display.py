@@ -1,4 +1,4 @@
-"""A display for the tests of GUI toolkits: an X server that draws into memory, and Python's Tk."""
+"""Find what the tests of GUI toolkits need: an X server that draws into memory, and Python's Tk."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import debian
 
 
 def ensure() -> str | None:
-    """Install what is missing of it, if that can be done; return what is missing after that."""
+    """Install what is missing, where that is possible. Return what is missing after that, or None."""
     if sys.platform == "win32" or (wanted := _missing()) is None:
         return None
-    # Debian's own Python has its Tk in a package; another Python was built with it or not.
+    # Only Debian's own Python can get Tk from a package. Any other was built with Tk or without.
     packages = ["xvfb", *(["python3-tk"] if sys.base_prefix == "/usr" else [])]
     debian.install(packages, f"No {wanted} was found for the tests of GUI toolkits")
     return _missing()

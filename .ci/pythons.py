@@ -1,4 +1,4 @@
-"""Finds the CPythons of this machine that loopnb supports: on PATH, and among pyenv's versions."""
+"""Find every CPython on this machine that loopnb supports, on PATH and among pyenv's versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 SUPPORTED = [(3, 11), (3, 12), (3, 13), (3, 14)]
 
-_ASK = """
+_DESCRIBE = """
 import importlib.util, json, os, platform, sys
 has_tests = importlib.util.find_spec("test") and importlib.util.find_spec("test.test_asyncio")
 print(json.dumps({
@@ -28,9 +28,9 @@ class Python:
     """One interpreter.
 
     Attributes:
-        path: Of the executable, with no link left in it.
-        version: All of it, such as "3.13.0".
-        has_asyncio_tests: Whether CPython's own asyncio tests came with it.
+        path: The path of the executable, with all links resolved.
+        version: The full version, such as "3.13.0".
+        has_asyncio_tests: Whether CPython's own asyncio tests are installed with it.
     """
 
     path: str
@@ -39,7 +39,7 @@ class Python:
 
     @property
     def minor(self) -> tuple[int, int]:
-        """Its first two numbers."""
+        """The first two numbers of the version."""
         major, minor = self.version.split(".")[:2]
         return int(major), int(minor)
 
@@ -60,11 +60,14 @@ def _candidates() -> list[Path]:
 
 
 def ask(command: list[str]) -> Python | None:
-    """Ask the interpreter that *command* starts; None if it is no supported CPython, or does not start."""
+    """Describe the interpreter that *command* starts.
+
+    Return None if it does not start, or is not a CPython that loopnb supports.
+    """
     try:
-        ran = subprocess.run([*command, "-I", "-c", _ASK], capture_output=True, timeout=60, check=True)
+        ran = subprocess.run([*command, "-I", "-c", _DESCRIBE], capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None  # a shim of pyenv for a version that is not chosen, for instance
+        return None  # for instance one of pyenv's shims, whose version is not selected
     said = json.loads(ran.stdout)
     if said["implementation"] != "CPython" or tuple(said["minor"]) not in SUPPORTED:
         return None
@@ -72,6 +75,6 @@ def ask(command: list[str]) -> Python | None:
 
 
 def find() -> list[Python]:
-    """Return each supported CPython once, the oldest version first."""
+    """Return each supported CPython once, oldest version first."""
     found = {python.path: python for path in _candidates() if (python := ask([str(path)])) is not None}
     return sorted(found.values(), key=lambda python: (python.minor, python.path))

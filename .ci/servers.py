@@ -1,27 +1,26 @@
-"""PostgreSQL and Redis for the tests of their clients: those that are there, or installed now."""
+"""Find PostgreSQL and Redis for the tests of their clients, or install them."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import debian
+from steps import ROOT
 
-ROOT = Path(__file__).parent.parent
 _ASK = "from tests.kernel import servers; print(*servers.missing())"
 
 
 def missing() -> list[str]:
-    """Return the Debian packages whose servers are not there, as the tests see it."""
+    """Return the Debian packages of the servers that the tests do not find."""
     asked = subprocess.run([sys.executable, "-c", _ASK], cwd=ROOT, capture_output=True, text=True, check=True)
     return asked.stdout.split()
 
 
 def ensure() -> list[str]:
-    """Install the servers that are not there; return those that could not be had.
+    """Install the servers that are missing. Return those that are missing after that.
 
-    Their tests skip themselves, so that each is named in the end.
+    Their tests skip themselves, so that the summary names each of them.
     """
     lacking = missing()
     if not lacking:

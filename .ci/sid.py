@@ -1,7 +1,7 @@
-"""A Debian sid in a folder, for the newest CPython where none is installed.
+"""Unpack a Debian sid in a folder, to get the newest CPython where none is installed.
 
-Debian only, and as root: debootstrap unpacks packages as their owners, and chroot needs it too. All
-mounts are made in a namespace of the command's own, so none can be left behind, however it ends.
+This works on Debian only, and only as root: debootstrap changes the owners of files, and chroot needs root
+too. Each command mounts in a namespace of its own, so no mount stays behind, however the command ends.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+import debian
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PYTHON = "python3.14"
-#: The test suite holds CPython's own asyncio tests.
+#: The package of the test suite holds CPython's own asyncio tests.
 _PACKAGES = f"{PYTHON},lib{PYTHON}-testsuite,ca-certificates"
 
 _PRIVATE = ["unshare", "--mount", "--propagation", "private"]
-# $0 is the folder, $1 what shall be seen in it as /loopnb.
+# $0 is the folder. $1 is the repository, which appears in the folder as /loopnb.
 _ENTER = """
 mount -t proc proc "$0/proc" && mount --bind "$1" "$0/loopnb" || exit 125
 shift
@@ -26,19 +30,19 @@ exec chroot "$0" "$@"
 
 
 class NoSidError(Exception):
-    """Why there can be no Debian sid here."""
+    """Raised when no Debian sid can be made here. The text says why."""
 
 
-def enter(folder: Path, shown: Path, *command: str) -> list[str]:
-    """Return the command that runs *command* in *folder*, where *shown* is `/loopnb`."""
-    return [*_PRIVATE, "sh", "-c", _ENTER, str(folder), str(shown), *command]
+def enter(folder: Path, repository: Path, *command: str) -> list[str]:
+    """Return a command that runs *command* in the sid in *folder*. It sees *repository* as `/loopnb`."""
+    return [*_PRIVATE, "sh", "-c", _ENTER, str(folder), str(repository), *command]
 
 
 def make(folder: Path) -> None:
-    """Unpack Debian sid in *folder*, unless it is there from an earlier time.
+    """Unpack Debian sid in *folder*. Do nothing if an earlier run has done it.
 
     Raises:
-        NoSidError: It cannot be done here.
+        NoSidError: That is impossible here, or failed.
     """
     ready = folder.with_name(f"{folder.name}.ready")
     if ready.exists():
@@ -64,14 +68,11 @@ def make(folder: Path) -> None:
 
 
 def _check() -> None:
-    release = Path("/etc/os-release")
-    if not release.exists() or "ID=debian" not in release.read_text(encoding="utf-8").splitlines():
+    if not debian.is_debian():
         raise NoSidError("only on Debian can one be made")
-    if sys.platform == "win32" or os.geteuid() != 0:
+    if os.geteuid() != 0:
         raise NoSidError("only root can make one")
     if shutil.which("debootstrap") is None:
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in ("update -q", "install -y -q --no-install-recommends debootstrap"):
-            subprocess.run(["apt-get", *command.split()], env=env, check=False)
+        debian.install(["debootstrap"], "No debootstrap was found for making a Debian sid")
     if shutil.which("debootstrap") is None:
         raise NoSidError("debootstrap is missing, and could not be installed")

@@ -1,7 +1,7 @@
-"""What `make test` runs once, on everything older that loopnb supports; the last lines sum up.
+"""Run the tests on everything older that loopnb supports (`make test-all`). The last lines sum up.
 
-The tests that need no IPython and CPython's asyncio tests on every CPython that can be had, and the
-tests in real kernels on the older versions of ipykernel.
+The tests that need no IPython and CPython's own asyncio tests run on every CPython that is found. The tests
+in real kernels run on the older versions of ipykernel.
 
 Arguments go to pytest. The variable PARTS chooses: `pythons`, `kernels`, or both.
 """
@@ -13,51 +13,43 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
-import xml.etree.ElementTree as ET
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pythons
 import sid
+import steps
 from packaging.requirements import Requirement
+from steps import ROOT, Outcome
 
-ROOT = Path(__file__).parent.parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
 BUILD = ROOT / "build" / "test-all"
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 GROUP = "engine"
 
-# The first and the last of each line; `make test` runs on the newest.
+# The first and the last version of 6 and of 7, without the newest: `make test` runs on that one.
 KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
 
 
-@dataclass
-class Outcome:
-    """How the tests ended on one Python, or on one ipykernel.
-
-    Attributes:
-        name: Of the Python or the ipykernel.
-        passed: Whether all did.
-        took_s: Seconds.
-        detail: One line more.
-        left_out: Why tests were left out, and how many.
-    """
-
-    name: str
-    passed: bool
-    took_s: float = 0.0
-    detail: str = ""
-    left_out: list[str] = field(default_factory=list)
-
-
 class NotReadyError(Exception):
-    """Why the tests cannot be given what they need."""
+    """Raised when what the tests need cannot be installed. The text says why."""
 
 
 def _stamp() -> str:
     return hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+
+
+def _is_up_to_date(folder: Path) -> bool:
+    """Return True if *folder* was filled completely, for the pyproject.toml of today."""
+    stamp = folder / "stamp"
+    return stamp.exists() and stamp.read_text() == _stamp()
+
+
+def _mark_up_to_date(folder: Path) -> None:
+    (folder / "stamp").write_text(_stamp())
 
 
 def _pip(*arguments: str) -> None:
@@ -66,79 +58,83 @@ def _pip(*arguments: str) -> None:
 
 
 def venv_of(python: pythons.Python, folder: Path, *wanted: str) -> Path:
-    """Give *python* a virtual environment with what is *wanted* of pip, and return its interpreter.
+    """Make a virtual environment of *python* in *folder*, and return its interpreter.
 
-    It has no pip: Debian keeps that in another package, and ours can install into it.
+    The environment gets no pip, which on Debian is in a package of its own. Our pip installs into it.
+
+    Args:
+        python: The interpreter to make it with.
+        folder: Where to put it. One that an earlier run has made there is used again.
+        wanted: What to install, as arguments of `pip install`.
+
+    Raises:
+        NotReadyError: It could not be made, or pip failed.
     """
     executable = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    stamp = folder / "stamp"
-    if stamp.exists() and stamp.read_text() == _stamp():
+    if _is_up_to_date(folder):
         return executable
     made = subprocess.run([python.path, "-m", "venv", "--clear", "--without-pip", folder], check=False)
     if made.returncode != 0:
         raise NotReadyError("it cannot make a virtual environment")
     _pip("--python", str(executable), "install", *wanted)
-    stamp.write_text(_stamp())
+    _mark_up_to_date(folder)
     return executable
 
 
 def packages_for(python: pythons.Python, folder: Path) -> None:
-    """Put what the tests need into *folder*, for a *python* from which no index can be reached."""
-    stamp = folder / "stamp"
-    if stamp.exists() and stamp.read_text() == _stamp():
+    """Put what the tests need into *folder*, for a *python* that cannot run pip itself.
+
+    Raises:
+        NotReadyError: pip failed.
+    """
+    if _is_up_to_date(folder):
         return
     if folder.exists():
-        shutil.rmtree(folder)  # pip leaves there what is not wanted any more
+        shutil.rmtree(folder)  # pip would leave packages there that are not wanted any more
     version = ".".join(map(str, python.minor))
     fixed = ["--python-version", version, "--only-binary=:all:"]
     _pip("install", "--target", str(folder), *fixed, *_requirements(version))
-    stamp.write_text(_stamp())
+    _mark_up_to_date(folder)
 
 
 def _requirements(version: str) -> list[str]:
-    # pip takes markers to ask about the Python it runs on, whatever --python-version says.
+    # Evaluate markers here: pip evaluates them for the Python it runs on, whatever --python-version says.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    every = [Requirement(line) for line in project["dependency-groups"][GROUP]]
-    wanted = [one for one in every if one.marker is None or one.marker.evaluate({"python_version": version})]
-    return [f"{one.name}{one.specifier}" for one in wanted]
+    requirements = [Requirement(line) for line in project["dependency-groups"][GROUP]]
+    environment = {"python_version": version}
+    return [
+        f"{requirement.name}{requirement.specifier}"
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate(environment)
+    ]
 
 
 def test_engine(python: pythons.Python, name: str, command: list[str], root: str) -> Outcome:
-    """Run the engine's tests by *command*, for which the repository is at *root*."""
+    """Run the engine's tests with *command*, which sees the repository at *root*."""
     parts = ["tests/nesting", "tests/loop", "tests/tracking"]
     parts += ["tests/cpython"] if python.has_asyncio_tests else []
-    # Some tests take minutes, and what runs in them is another process: no stack of ours says where.
+    # Slow tests take minutes, and they wait for other processes: faulthandler's stacks would show nothing.
     slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]
     outcome = run_pytest(name, command, [*slow, *parts], root, dict(os.environ))
-    outcome.detail += "" if python.has_asyncio_tests else "; it ships without its asyncio tests"
+    outcome.detail += "" if python.has_asyncio_tests else "; this Python has no asyncio tests of its own"
     return outcome
 
 
 def run_pytest(
     name: str, command: list[str], arguments: list[str], root: str, env: dict[str, str]
 ) -> Outcome:
-    """Run pytest by *command*, for which the repository is at *root*."""
+    """Run pytest with *command*, which sees the repository at *root*."""
     print(f"\n== {name}", flush=True)
     report = BUILD / "report.xml"
     report.unlink(missing_ok=True)
-    seen = f"{root}/{report.relative_to(ROOT).as_posix()}"
-    options = ["-p", "no:cacheprovider", "-q", f"--junit-xml={seen}", *arguments, *sys.argv[1:]]
-    began = time.monotonic()
-    ran = subprocess.run([*command, "-m", "pytest", *options], cwd=ROOT, env=env, check=False)
-    detail, left_out = _read(report)
-    return Outcome(name, ran.returncode == 0, time.monotonic() - began, detail, left_out)
-
-
-def _read(report: Path) -> tuple[str, list[str]]:
-    """Return the counts in a line, and each reason for which tests were left out."""
-    if not report.exists():
-        return "no report was written", []
-    cases = list(ET.parse(report).getroot().iter("testcase"))
-    bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    marks = [mark for case in cases if (mark := case.find("skipped")) is not None]
-    reasons = Counter(mark.get("message", "no reason given") for mark in marks)
-    counts = f"{len(cases) - len(bad) - len(marks)} passed, {len(bad)} failed, {len(marks)} left out"
-    return counts, [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
+    report_there = f"{root}/{report.relative_to(ROOT).as_posix()}"
+    options = ["-p", "no:cacheprovider", "-q", f"--junit-xml={report_there}", *arguments, *sys.argv[1:]]
+    outcome, _ = steps.run(name, [*command, "-m", "pytest", *options], env=env)
+    found = steps.read_reports(report)
+    outcome.detail = found.counts
+    reasons = Counter(reason for _, reason in found.skipped)
+    outcome.left_out = [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
+    return outcome
 
 
 def test_here(python: pythons.Python) -> Outcome:
@@ -156,7 +152,8 @@ def test_kernel(python: pythons.Python, version: str) -> Outcome:
     """Run the tests in real kernels on an older *version* of ipykernel."""
     name = f"ipykernel {version} ({python.version})"
     wanted = ["--editable", ".", f"ipykernel=={version}", "--group", "kernels"]
-    # With CI=true a test that is left out fails the run. Here some are, by the version: they are named below.
+    # CI=true would turn tests that are left out into failures. Old versions cannot run some of them; the
+    # summary names those.
     env = {key: value for key, value in os.environ.items() if key != "CI"}
     try:
         executable = venv_of(python, BUILD / f"ipykernel-{version.removesuffix('.*')}", *wanted)
@@ -169,7 +166,7 @@ def test_in_sid() -> Outcome:
     """Run the engine's tests on the newest Python in a Debian sid.
 
     Raises:
-        sid.NoSidError: There can be none here.
+        sid.NoSidError: No Debian sid can be made here.
     """
     folder = BUILD / "sid"
     sid.make(folder)
@@ -178,17 +175,17 @@ def test_in_sid() -> Outcome:
         raise sid.NoSidError(f"{sid.PYTHON} does not start in it")
     name = f"{python.version} (Debian sid)"
     packages = BUILD / f"{python.version}-sid"
-    seen = f"/loopnb/{packages.relative_to(ROOT).as_posix()}"
+    packages_there = f"/loopnb/{packages.relative_to(ROOT).as_posix()}"
     inside = "cd /loopnb && PYTHONPATH=$0 PYTHONDONTWRITEBYTECODE=1 exec " + sid.PYTHON + ' "$@"'
     try:
         packages_for(python, packages)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    return test_engine(python, name, sid.enter(folder, ROOT, "sh", "-c", inside, seen), "/loopnb")
+    return test_engine(python, name, sid.enter(folder, ROOT, "sh", "-c", inside, packages_there), "/loopnb")
 
 
 def main() -> int:
-    """Run all of them, whatever the others say."""
+    """Run all parts, whether the earlier ones passed or not."""
     BUILD.mkdir(parents=True, exist_ok=True)
     parts = (os.environ.get("PARTS") or "pythons kernels").split()
     if not set(parts) <= {"pythons", "kernels"}:
@@ -196,35 +193,21 @@ def main() -> int:
         return 2
     found = pythons.find() if "pythons" in parts else []
     outcomes = [test_here(python) for python in found]
-    left_out = []
+    not_run = []
     newest = pythons.SUPPORTED[-1]
     if "pythons" in parts and not any(python.minor == newest for python in found):
         try:
             outcomes.append(test_in_sid())
         except sid.NoSidError as error:
-            left_out.append(f"{newest[0]}.{newest[1]}: none is installed, and no Debian sid: {error}")
+            not_run.append(f"{newest[0]}.{newest[1]}: none is installed, and Debian sid is no way: {error}")
     own = pythons.ask([sys.executable])
     if "kernels" not in parts:
         pass
     elif own is None:
-        left_out.append(f"ipykernel {', '.join(KERNELS)}: they are tested on a supported CPython only")
+        not_run.append(f"ipykernel {', '.join(KERNELS)}: this Python is not one that loopnb supports")
     else:
         outcomes += [test_kernel(own, version) for version in KERNELS]
-    return sum_up(outcomes, left_out)
-
-
-def sum_up(outcomes: list[Outcome], not_run: list[str]) -> int:
-    """Print how all went and what was left out, and return the exit status."""
-    print(f"\n{'-' * 78}")
-    for outcome in outcomes:
-        word = "ok    " if outcome.passed else "FAILED"
-        print(f"{word}  {outcome.name:<52} {outcome.took_s:6.1f} s  {outcome.detail}")
-    left_out = [f"{outcome.name}: {line}" for outcome in outcomes for line in outcome.left_out] + not_run
-    for line in left_out:
-        print(f"LEFT OUT  {line}")
-    failed = not all(outcome.passed for outcome in outcomes) or (not_run and os.environ.get("CI") == "true")
-    print("FAILED" if failed else f"All passed{', but see what was left out' * bool(left_out)}.")
-    return int(bool(failed))
+    return steps.sum_up(outcomes, not_run)
 
 
 if __name__ == "__main__":

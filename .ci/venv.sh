@@ -1,16 +1,16 @@
 #!/bin/sh
-# Make .venv with the first Python that can, or say what to type. PYTHON=... chooses another.
-# Run from the root of the repository. A .venv that works is left as it is.
+# Make .venv with the first Python that is able to, or print what to type. PYTHON=... chooses another one.
+# Run it from the root of the repository. It leaves a .venv that works as it is.
 set -eu
 
 tested='(3, 11) <= sys.version_info[:2] <= (3, 14)'
 newer='sys.version_info[:2] >= (3, 11)'
 
-holds() { # does Python $1 exist, and is condition $2 true there?
+holds() { # true if Python $1 exists and condition $2 is true there
     "$1" -c "import sys; sys.exit(not ($2))" >/dev/null 2>&1
 }
 
-can_make_venv() { # Debian keeps ensurepip in a package of its own
+can_make_venv() { # false for Debian's Python without the package that holds ensurepip
     "$1" -c 'import ensurepip, venv' >/dev/null 2>&1
 }
 
@@ -53,7 +53,7 @@ if [ -z "$chosen" ]; then
     exit 1
 fi
 
-# Whatever ends this early, leave nothing half-made behind.
+# Leave nothing half-made behind, whatever ends this script early.
 trap 'rm -rf .venv' EXIT
 trap 'exit 130' INT TERM HUP
 rm -rf .venv

@@ -2,7 +2,7 @@
 
     %load_ext loopnb
 
-The names in `__all__`, `loopnb.errors` and `loopnb.nesting` are promised; the rest may change.
+The names in `__all__`, `loopnb.errors` and `loopnb.nesting` are promised. All others may change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 def _errors_end_at_the_caller(fn: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Have the traceback of what *fn* raises show the user's frames, and none of ours."""
+    """Wrap *fn* so that its tracebacks show the user's frames and none of ours."""
 
     @functools.wraps(fn)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -44,16 +44,16 @@ def _errors_end_at_the_caller(fn: Callable[_P, _T]) -> Callable[_P, _T]:
 def run(coro: Coroutine[Any, Any, _T], *, timeout: float | None = None) -> _T:
     """Run *coro* on the persistent loop, wait for it and return its result.
 
-    Other tasks go on meanwhile. Inside the loop (a cell, a task, a callback) it is a nested run;
-    in a thread without a running loop, and in the kernel's own threads, it submits and waits.
+    Other tasks go on meanwhile. Inside the loop (a cell, a task, a callback) this is a nested run. In
+    a thread without a running loop, and in the kernel's own threads, it submits *coro* and blocks.
 
     Args:
         coro: A coroutine object, not a coroutine function.
-        timeout: Cancel it after this many seconds and wait for its cleanup. None waits for ever.
+        timeout: Cancel *coro* after this many seconds and wait for its cleanup. None waits for ever.
 
     Raises:
         NotLoadedError: `%load_ext loopnb` has not been run.
-        NestingError: One cannot wait here; `.reason` says why.
+        NestingError: Waiting is impossible here; `.reason` says why.
         TimeoutError: *timeout* passed. The message says where *coro* was waiting.
     """
     from loopnb import session
@@ -63,13 +63,13 @@ def run(coro: Coroutine[Any, Any, _T], *, timeout: float | None = None) -> _T:
 
 @_errors_end_at_the_caller
 def spawn(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.Task[_T]:
-    """Start *coro* as a task of the persistent loop and return the task.
+    """Start *coro* as a task on the persistent loop and return the task.
 
-    Any thread may call it; outside the loop's thread it blocks until the loop turns.
+    Any thread may call this. Outside the loop's thread it blocks until the loop turns.
 
     Args:
         coro: A coroutine object, not a coroutine function.
-        name: What the task is called in `%loopnb tasks`.
+        name: The name of the task in `%loopnb tasks`.
 
     Raises:
         NotLoadedError: `%load_ext loopnb` has not been run.
@@ -83,11 +83,11 @@ def spawn(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.
 def tasks(*, finished: bool = False) -> TaskList:
     """Return a record of each live task on the persistent loop, oldest first.
 
-    The list is shown as a table, and has `.filter(name=, state=, cell=)` and `.to_pandas()`.
-    Any thread may call it; outside the loop's thread it blocks until the loop turns.
+    The list displays as a table, and has `.filter(name=, state=, cell=)` and `.to_pandas()`.
+    Any thread may call this. Outside the loop's thread it blocks until the loop turns.
 
     Args:
-        finished: Those that have ended instead, as far as they are kept (`%config LoopNB`).
+        finished: Return ended tasks instead, as many as `%config LoopNB` keeps.
 
     Raises:
         NotLoadedError: `%load_ext loopnb` has not been run.
@@ -99,7 +99,7 @@ def tasks(*, finished: bool = False) -> TaskList:
 
 @_errors_end_at_the_caller
 def status() -> LoopState:
-    """Return the state of the persistent loop. Any thread; it does not block.
+    """Return the state of the persistent loop. Any thread may call this; it does not block.
 
     Raises:
         NotLoadedError: `%load_ext loopnb` has not been run.
@@ -111,9 +111,9 @@ def status() -> LoopState:
 
 @_errors_end_at_the_caller
 def show() -> None:
-    """Display the live widget: the loop's state, the live tasks, a cancel button for each.
+    """Display the live widget: the loop's state, and the live tasks with a cancel button for each.
 
-    Call it in a cell. It may be shown any number of times.
+    Call this in a cell, as often as you like.
 
     Raises:
         NotLoadedError: `%load_ext loopnb` has not been run.
@@ -128,10 +128,10 @@ def show() -> None:
 
 @_errors_end_at_the_caller
 def load_ipython_extension(shell: Any) -> None:
-    """Load loopnb into *shell*; what `%load_ext loopnb` calls. Prints nothing.
+    """Load loopnb into *shell*. `%load_ext loopnb` calls this. It prints nothing.
 
     Raises:
-        UnsupportedKernelError: There is no IPython shell, or one that cannot be hooked.
+        UnsupportedKernelError: There is no IPython shell, or loopnb cannot work in it.
     """
     from loopnb.ipython import extension
 
@@ -140,10 +140,10 @@ def load_ipython_extension(shell: Any) -> None:
 
 @_errors_end_at_the_caller
 def unload_ipython_extension(shell: Any) -> None:
-    """Unload loopnb from *shell*; what `%unload_ext loopnb` calls. The user's tasks go on.
+    """Unload loopnb from *shell*. `%unload_ext loopnb` calls this. The user's tasks go on.
 
     Raises:
-        UnsupportedKernelError: The caller runs on a loop of its own, where it could not be loaded again.
+        UnsupportedKernelError: The caller runs on a loop of its own, where you could not load it again.
     """
     from loopnb.ipython import extension
 

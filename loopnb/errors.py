@@ -1,12 +1,12 @@
-"""The errors loopnb raises; each is also the builtin error that code would expect there.
+"""The errors that loopnb raises. Each is also the builtin error that existing code catches.
 
 LoopnbError
-├── NestingError            a blocking call could not be run inside the running loop
+├── NestingError            a blocking call could not run inside the running loop
 ├── NotLoadedError          loopnb was used where no session is loaded
 ├── TaskNotFoundError       no live task has that name or number
 └── UnsupportedKernelError  this kernel or shell cannot be hooked; the reason is in `.reason`
 
-`LoopWarning` is the category of loopnb's warnings.
+`LoopWarning` is the category of the warnings that loopnb shows.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 class LoopWarning(UserWarning):
-    """Says that something done to the notebook's loop was ignored or has been mended."""
+    """Warns that loopnb ignored or mended something that was done to the notebook's loop."""
 
 
 class LoopnbError(Exception):
-    """Base class of every error that loopnb raises itself."""
+    """The base class of every error that loopnb itself raises."""
 
 
 class NestingError(LoopnbError, RuntimeError):
-    """Raised when a blocking call cannot be run inside the running loop, or an engine not be used.
+    """Raised when a blocking call cannot run inside the running loop, or an engine cannot be used.
 
     Attributes:
-        reason: Why, as a clause without a full stop.
+        reason: The reason, as a clause without a full stop.
     """
 
     def __init__(self, reason: str, remedy: str, *, doing: str = "wait here") -> None:
@@ -38,21 +38,21 @@ class NestingError(LoopnbError, RuntimeError):
 
 
 class NotLoadedError(LoopnbError, RuntimeError):
-    """Raised when a function of loopnb needs a session and none is loaded."""
+    """Raised when a function of loopnb is called and loopnb is not loaded."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"loopnb.{what}() needs a loaded session, and there is none in this process. "
+            f"Cannot call loopnb.{what}(): loopnb is not loaded in this process. "
             "Run '%load_ext loopnb' in a cell first."
         )
 
 
 class TaskNotFoundError(LoopnbError, LookupError):
-    """Raised when no live task bears the given name or number.
+    """Raised when no live task has the given name or number.
 
     Attributes:
         wanted: The name or number that was asked for.
-        names: Names of the tasks that are live.
+        names: The names of the live tasks.
     """
 
     def __init__(self, wanted: str, names: Sequence[str]) -> None:
@@ -70,7 +70,7 @@ class UnsupportedKernelError(LoopnbError, RuntimeError):
     """Raised when loopnb cannot work in this kernel or shell.
 
     Attributes:
-        reason: Why, as a clause without a full stop.
+        reason: The reason, as a clause without a full stop.
     """
 
     def __init__(self, reason: str, remedy: str, *, doing: str = "loaded") -> None:

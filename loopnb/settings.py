@@ -1,4 +1,4 @@
-"""What can be set: `%config LoopNB` lists it, `%config LoopNB.on_rerun = "cancel"` changes it."""
+"""The settings. `%config LoopNB` lists them, `%config LoopNB.on_rerun = "cancel"` changes one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from traitlets.config.configurable import Configurable
 
 
 class LoopNB(Configurable):
-    """The settings of one session. A change holds from then on."""
+    """The settings of one session. A change takes effect from then on."""
 
     on_rerun = Enum(
         ("keep", "cancel"),
         default_value="keep",
         help="""
-        What becomes of tasks that a cell has left running when it is run again.
+        What happens to tasks that a cell has left running when you run the cell again.
 
-        "keep" lets them live on; `%loopnb tasks` shows them as left over. "cancel" cancels them, and
-        the cell runs when they have ended. That wait is a nested run: with nesting off there is none.
-        A cell is known by the id that the front end gives it. Tasks of `%%aloop -b` have their own
-        rule: the new run replaces the earlier one.
+        "keep" lets them live on; `%loopnb tasks` shows them as left over. "cancel" cancels them first
+        and waits until they have ended. That wait is a nested run, so with nesting off the cell does
+        not wait. loopnb knows a cell by the id that the front end gives it. `%%aloop -b` has its own
+        rule: the new run of a cell replaces the earlier one.
 
         Default "keep".
         """,
@@ -28,9 +28,9 @@ class LoopNB(Configurable):
     rerun_grace = Float(
         10.0,
         help="""
-        Seconds that tasks cancelled by `on_rerun = "cancel"` have to end in before the cell runs.
-        What has not ended by then is named in the cell, which runs all the same; interrupted
-        meanwhile, it does not run.
+        Seconds to wait for tasks that `on_rerun = "cancel"` has cancelled. After that the cell names
+        the tasks that have not ended, and runs all the same. If you interrupt the wait, the cell does
+        not run.
 
         Default 10.0. 0 does not wait.
         """,
@@ -41,10 +41,11 @@ class LoopNB(Configurable):
         help="""
         The order in which nested runs return.
 
-        "any" lets each return as soon as what it waits for is done. "lifo" lets the newest return
-        first: where C++ code that insists on it (pybind11) is below several of them, anything else
-        ends the process. An older one then takes as long as the newer ones, and two hang where the
-        newer waits for the older. `loopnb.nesting.apply(order="lifo")` is the same for scripts.
+        "any" lets each run return as soon as what it waits for is done. "lifo" lets the newest run
+        return first. Set "lifo" if several runs are on top of C++ code that insists on that order
+        (pybind11); with "any" such code aborts the process. With "lifo" an older run takes at least as
+        long as the newer ones, and two runs hang if the newer one waits for the older one. In
+        scripts, call `loopnb.nesting.apply(order="lifo")`.
 
         Default "any".
         """,
@@ -52,9 +53,9 @@ class LoopNB(Configurable):
     report_after = Float(
         0.5,
         help="""
-        Seconds after the end of a cell until tasks that have failed, and that something still
-        refers to, are reported there. A later cell may still await them: none is reported while a
-        cell executes. What nothing refers to any more is reported at the end of its cell.
+        Seconds to wait after a cell has ended before reporting those of its failed tasks that
+        something still refers to. A later cell may still await them, so loopnb reports none while a
+        cell executes. Failed tasks that nothing refers to are reported at the end of their cell.
 
         Default 0.5. 0 reports as soon as no cell executes.
         """,
@@ -62,7 +63,7 @@ class LoopNB(Configurable):
     finished_kept = Integer(
         500,
         help="""
-        Number of tasks that returned or were cancelled, and that `%loopnb tasks --finished` lists.
+        Number of returned and cancelled tasks that loopnb keeps for `%loopnb tasks --finished`.
 
         Default 500. 0 keeps none.
         """,
@@ -70,8 +71,8 @@ class LoopNB(Configurable):
     failed_kept = Integer(
         100,
         help="""
-        Number of failed tasks that `%loopnb tasks --finished` lists and whose traceback
-        `%loopnb where` shows. Each keeps the local variables of its frames alive.
+        Number of failed tasks that loopnb keeps for `%loopnb tasks --finished` and `%loopnb where`,
+        with their tracebacks. Each keeps the local variables of its frames alive.
 
         Default 100. 0 keeps none.
         """,
@@ -79,7 +80,7 @@ class LoopNB(Configurable):
     rows_shown = Integer(
         200,
         help="""
-        Number of tasks that `%loopnb tasks` prints. `loopnb.tasks()` always has them all.
+        Number of tasks that `%loopnb tasks` prints. `loopnb.tasks()` always returns all of them.
 
         Default 200. 0 prints all.
         """,
@@ -87,19 +88,23 @@ class LoopNB(Configurable):
     shutdown_grace = Float(
         2.0,
         help="""
-        Seconds that tasks have to end in when the kernel is shut down or restarted, and after them
-        async generators, clients and executor threads together. What has not ended by then is
-        named in the log. As long the executor threads of `%%aloop --fresh` have at the end of its
-        cell.
+        Seconds to wait for tasks to end when the kernel is shut down or restarted. Then as many
+        seconds again for async generators, clients and executor threads together. The log names
+        what has not ended by then. At the end of a cell with `%%aloop --fresh`, the threads of its
+        executor have as many seconds, too.
 
-        Default 2.0. 0 does not wait. Jupyter kills a kernel 5 s after it has asked it to end.
+        Default 2.0. 0 does not wait. Jupyter kills a kernel 5 s after asking it to end.
         """,
     ).tag(config=True)
 
     def update_config(self, config: Any) -> None:
-        """Take new values, as `%config` does. What is refused is taken out of *config* again, too.
+        """Set the values in *config*, as `%config` does.
 
-        IPython writes it into the shell's own, where the next `%config` and every reload would meet it.
+        IPython writes a value into the shell's own config before it is checked. If it is refused, put
+        the current value back there. Otherwise the next `%config` and every reload would fail on it.
+
+        Raises:
+            TraitError: A value was refused.
         """
         try:
             super().update_config(config)
@@ -113,5 +118,5 @@ class LoopNB(Configurable):
     def _not_negative(self, proposal: dict[str, Any]) -> float:
         value: float = proposal["value"]
         if not value >= 0:
-            raise TraitError(f"LoopNB.{proposal['trait'].name} takes 0 or more, and got {value!r}.")
+            raise TraitError(f"LoopNB.{proposal['trait'].name} takes 0 or more, not {value!r}.")
         return value

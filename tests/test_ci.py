@@ -1,14 +1,18 @@
-"""The rule of tests/conftest.py that a run with CI=true leaves no test out."""
+"""Check what CI relies on: CI=true lets no test be left out, and the summary tells the truth."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
 
 CASES = {
     "skipped": "import pytest\ndef test_it() -> None:\n    pytest.skip('no reason')\n",
@@ -43,3 +47,61 @@ def test_only_ci_takes_a_left_out_test_for_a_failure(case: str, ci: str, status:
 
     assert ran.returncode == status, ran.stdout
     assert ("left out although CI=true" in ran.stdout) == (status == 1)
+
+
+def load_steps() -> Any:
+    """Import `.ci/steps.py`, which is in no package."""
+    spec = importlib.util.spec_from_file_location("steps", ROOT / ".ci" / "steps.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # A dataclass looks its module up by name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[spec.name]
+    return module
+
+
+def test_a_report_counts_the_tests_and_names_those_left_out(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text(
+        "<testsuites><testsuite>"
+        "<testcase classname='tests.test_a' name='passes'/>"
+        "<testcase classname='tests.test_a' name='fails'><failure/></testcase>"
+        "<testcase classname='tests.test_a' name='skips'><skipped message='no server'/></testcase>"
+        "<testcase name='tests.test_b'><skipped message='no browser'/></testcase>"
+        "</testsuite></testsuites>"
+    )
+    found = load_steps().read_reports(report)
+
+    assert found.counts == "1 passed, 1 failed, 2 left out"
+    assert found.skipped == [("tests.test_a.skips", "no server"), ("tests.test_b", "no browser")]
+
+
+@pytest.mark.parametrize(
+    ("passed", "left_out", "not_run", "ci", "status", "last"),
+    [
+        (True, [], [], "", 0, "All passed."),
+        (True, ["a test"], [], "", 0, "All passed, but see what was left out."),
+        (True, [], ["a part"], "", 0, "All passed, but see what was left out."),
+        (True, [], ["a part"], "true", 1, "FAILED: something did not run at all, although CI=true"),
+        (False, [], [], "", 1, "FAILED: pytest"),
+    ],
+)
+def test_the_last_line_says_whether_all_passed(
+    passed: bool,
+    left_out: list[str],
+    not_run: list[str],
+    ci: str,
+    status: int,
+    last: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    steps = load_steps()
+
+    assert steps.sum_up([steps.Outcome("pytest", passed, left_out=left_out)], not_run) == status
+    assert capsys.readouterr().out.splitlines()[-1] == last

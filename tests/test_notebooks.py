@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom in a real kernel, and the quickstart shows what it says."""
+"""Run every notebook from top to bottom in a real kernel, and test what the quickstart shows."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Executed:
     """One run of `notebooks/run.py`.
 
     Attributes:
-        status: Its exit status.
-        said: What it printed.
+        status: The exit status.
+        said: What the run printed.
         notebook: The notebook with its outputs.
-        page: The rendered page.
+        page: The rendered page, as HTML.
     """
 
     status: int
@@ -71,19 +71,19 @@ def execute(path: Path, folder: Path) -> Executed:
 
 @pytest.fixture(scope="module")
 def run_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Executed]:
-    """Run a notebook when it is first asked for."""
+    """Return a function that runs each notebook only once."""
     return functools.cache(lambda path: execute(path, tmp_path_factory.mktemp(path.stem)))
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=name_of)
 def executed(request: pytest.FixtureRequest, run_once: Callable[[Path], Executed]) -> Executed:
-    """Each notebook, run."""
+    """Return each notebook, executed."""
     return run_once(request.param)
 
 
 @pytest.fixture
 def quickstart(run_once: Callable[[Path], Executed]) -> Executed:
-    """The first notebook, run."""
+    """Return the first notebook, executed."""
     return run_once(QUICKSTART)
 
 

@@ -1,4 +1,4 @@
-"""The wheel: what is inside, and what it asks for."""
+"""Test what the wheel holds and what it requires."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZipFile]:
-    """Build the wheel with the backend that pyproject.toml names, without an isolated environment."""
+    """Build the wheel with the backend that pyproject.toml names, in this environment."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],

@@ -1,4 +1,4 @@
-"""Prints the tables: `make bench`, or `python -m tests.benchmarks --help`."""
+"""Measure, and print the tables (`make bench`, or `python -m tests.benchmarks --help`)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _show_profiles(lay_out: Callable[[list[list[str]]], str]) -> None:
 
 
 def main() -> None:
-    """Measure, print, and write build/bench.json."""
+    """Measure, print the tables and write build/bench.json."""
     arguments = _arguments()
     if arguments.profile:
         _show_profiles(report.as_markdown if arguments.markdown else report.as_text)

@@ -1,7 +1,7 @@
-"""What is timed over and over: each case returns the CPU seconds that one operation takes.
+"""The cases that are timed in many rounds. Each returns the CPU seconds of one operation.
 
-CPU time of the thread, not wall time: nothing here ever sleeps, and other programs on the machine
-shall not count.
+They take the thread's CPU time, not wall time. Nothing here ever sleeps, and the other programs of the
+machine must not count.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-#: So many operations take about 5 ms in stock asyncio: short enough that most rounds go undisturbed.
+#: Operations per round. They take stock asyncio about 5 ms, so short that nothing disturbs most rounds.
 _NESTED, _STEPS, _FUTURES, _BATCHES, _BATCH = 400, 3000, 1500, 10, 100
 
 
@@ -26,7 +26,7 @@ def _seen(_future: asyncio.Future[None]) -> None: ...
 
 
 async def nested_run(nests: bool) -> float:
-    """Wait for a coroutine from synchronous code in a task, by `run_until_complete`."""
+    """Wait for a coroutine from synchronous code in a task, with `run_until_complete`."""
     loop = asyncio.get_running_loop()
     began = thread_time()
     if nests:
@@ -39,7 +39,7 @@ async def nested_run(nests: bool) -> float:
 
 
 async def nested_asyncio_run(nests: bool) -> float:
-    """Do the same by `asyncio.run`."""
+    """Do the same with `asyncio.run`."""
     if not nests:
         return await nested_run(nests)
     began = thread_time()
@@ -49,7 +49,7 @@ async def nested_asyncio_run(nests: bool) -> float:
 
 
 async def nested_run_observed(nests: bool) -> float:
-    """Do the same where the user has put a done-callback of his own on the task."""
+    """Do the same where the user has added a done-callback to the task."""
     loop = asyncio.get_running_loop()
     began = thread_time()
     for _ in range(_NESTED):
@@ -75,7 +75,7 @@ async def _steps() -> float:
 
 
 async def step_below(nests: bool) -> float:
-    """Step a task once while a stack is parked for it: what `asyncio.run(main())` in a cell runs at."""
+    """Step a task once while a stack is parked for it, as with `asyncio.run(main())` in a cell."""
     loop = asyncio.get_running_loop()
     if nests:
         return loop.run_until_complete(_steps())
@@ -94,7 +94,7 @@ async def future_round_trip(_nests: bool) -> float:
 
 
 async def spawn_and_gather(_nests: bool) -> float:
-    """Spawn and gather coroutines that do nothing, 100 at a time; the time for each."""
+    """Spawn and gather coroutines that do nothing, 100 at a time. Return the time of one."""
     began = thread_time()
     for _ in range(_BATCHES):
         await asyncio.gather(*[_noop() for _ in range(_BATCH)])
@@ -106,7 +106,7 @@ async def _step_once() -> None:
 
 
 async def spawn_and_step(_nests: bool) -> float:
-    """Do the same with coroutines that await once, as any does that is worth a task."""
+    """Do the same with coroutines that await once, as every coroutine does that is worth a task."""
     began = thread_time()
     for _ in range(_BATCHES):
         await asyncio.gather(*[_step_once() for _ in range(_BATCH)])
@@ -125,7 +125,14 @@ async def spawn_in_group(_nests: bool) -> float:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table; *of_stock* says what the row is for stock asyncio, if not the same."""
+    """One row of the table.
+
+    Attributes:
+        name: What the row is called.
+        measure: Runs one round and returns the CPU seconds of one operation. Its argument is True if
+            blocking calls nest.
+        of_stock: What the row measures for stock asyncio, if that is something else.
+    """
 
     name: str
     measure: Callable[[bool], Awaitable[float]]
@@ -147,9 +154,9 @@ BY_NAME = {case.name: case for case in CASES}
 
 
 async def measure(case: Case, nests: bool) -> float:
-    """Run *case* once, with the tool's engine settled on the loop."""
+    """Run one round of *case* after the tool's engine has settled on the loop. Return CPU seconds."""
     if nests:
-        # The pass in which an engine is installed may differ from the later ones.
+        # The pass of the loop in which an engine is installed may differ from later passes.
         asyncio.get_running_loop().run_until_complete(asyncio.sleep(0))
     await asyncio.sleep(0)
     gc.collect()

@@ -1,4 +1,4 @@
-"""Names what was measured on: machine, Python, packages."""
+"""Describe what the figures were measured on: machine, Python, packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _cpu() -> str:
 
 
 def describe(distributions: list[str]) -> dict[str, str]:
-    """Return what to name beside every figure, *distributions* with their versions."""
+    """Return the facts to name beside the figures, including the versions of *distributions*."""
     described = {
         "machine": f"{_cpu()}, {os.cpu_count()} cores",
         "system": platform.system(),

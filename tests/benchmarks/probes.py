@@ -1,4 +1,4 @@
-"""What is looked at once in a fresh process each time: it may raise, hang, or spoil the process."""
+"""The probes. Each runs in a fresh process, because it may raise, hang or spoil the process."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.tools import Tool
 
-#: What a probe found: a number in the unit of its row, or words.
+#: What a probe found: a number in the unit of its row, or a text.
 Found = float | str
 
 _PACKAGE = Path(__file__).parents[2] / "loopnb"
 _CONCURRENT, _PARKED, _TASKS = 1000, 2000, 10_000
 _WARM_UP, _OUTSIDE = 20, 200
-#: Longer than it takes to begin all these waits.
+#: In seconds; longer than it takes to begin all these waits.
 _LONG_S = 0.7
 _FOR_EVER_S = 3600.0
 _KERNEL_S = 60.0
@@ -42,7 +42,7 @@ def _run(tool: Tool, main: Callable[[bool], Coroutine[None, None, Found]]) -> Fo
 
 
 async def _wait(nests: bool, coro: Coroutine[None, None, None]) -> None:
-    """Wait for *coro* in the way of the tool."""
+    """Wait for *coro* as the tool does it: by a nested run, or by awaiting a task."""
     loop = asyncio.get_running_loop()
     if nests:
         loop.run_until_complete(coro)
@@ -51,7 +51,7 @@ async def _wait(nests: bool, coro: Coroutine[None, None, None]) -> None:
 
 
 async def _all_waiting(nests: bool, count: int) -> asyncio.Future[list[None]]:
-    """Have *count* tasks wait at the same time, and return while they do."""
+    """Make *count* tasks wait at the same time, and return while they wait."""
     all_of_them = asyncio.gather(*[_wait(nests, asyncio.sleep(_LONG_S)) for _ in range(count)])
     for _ in range(5):
         await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def _all_waiting(nests: bool, count: int) -> asyncio.Future[list[None]]:
 
 
 def concurrent(tool: Tool) -> Found:
-    """Time 1,000 nested runs that wait at the same time, in milliseconds altogether."""
+    """Time 1,000 nested runs that wait at the same time; milliseconds in total."""
 
     async def main(nests: bool) -> Found:
         began = time.thread_time()
@@ -70,7 +70,7 @@ def concurrent(tool: Tool) -> Found:
 
 
 def three_waits(tool: Tool) -> Found:
-    """Say when tasks return that nest for 0.1, 1.0 and 0.3 s, begun in this order."""
+    """Start tasks that nest for 0.1, 1.0 and 0.3 s in this order. Return when each of them returned."""
 
     async def main(nests: bool) -> Found:
         began = time.monotonic()
@@ -85,7 +85,7 @@ def three_waits(tool: Tool) -> Found:
 
 
 def dependent_wait(tool: Tool) -> Found:
-    """Nest in a wait for something that an earlier nested wait has to return for."""
+    """Nest, and wait for something that happens only after an earlier nested wait has returned."""
 
     async def main(nests: bool) -> Found:
         first_is_back = asyncio.Event()
@@ -107,13 +107,13 @@ def dependent_wait(tool: Tool) -> Found:
 
 
 def memory(tool: Tool) -> Found:
-    """Measure what one of 2,000 waiting stacks adds to the process, in KiB.
+    """Measure what each of 2,000 parked stacks adds to the process, in KiB.
 
-    For stock asyncio it is a task that awaits a task: what the same wait costs without a stack.
+    Stock asyncio has no such stacks. There, measure a task that awaits a task: the same wait.
     """
 
     async def main(nests: bool) -> Found:
-        await (await _all_waiting(nests, 10))  # what is paid once
+        await (await _all_waiting(nests, 10))  # pay what is paid only once
         before = _resident_kib()
         all_of_them = await _all_waiting(nests, _PARKED)
         after = _resident_kib()
@@ -124,21 +124,23 @@ def memory(tool: Tool) -> Found:
 
 
 def _resident_kib() -> float:
-    import resource  # not on Windows
+    import resource  # it does not exist on Windows
 
     if sys.platform == "linux":
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * resource.getpagesize() / 1024
-    # The peak will do: it only ever grows here. Bytes on macOS.
+    # The peak will do, because memory only grows here. (On macOS it is in bytes, elsewhere in KiB.)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def memory_of_task(tool: Tool) -> Found:
-    """Measure what Python allocates for one of 10,000 tasks that wait, in bytes; loopnb tracks them."""
+    """Measure what Python allocates for each of 10,000 waiting tasks, in bytes. loopnb tracks them."""
     import tracemalloc
 
     async def main(_nests: bool) -> Found:
-        waiting = [asyncio.create_task(asyncio.sleep(_FOR_EVER_S)) for _ in range(10)]  # what is paid once
+        waiting = [
+            asyncio.create_task(asyncio.sleep(_FOR_EVER_S)) for _ in range(10)
+        ]  # pay what is paid only once
         await asyncio.sleep(0)
         gc.collect()
         tracemalloc.start()
@@ -157,10 +159,10 @@ def memory_of_task(tool: Tool) -> Found:
 
 
 def load_time(tool: Tool) -> Found:
-    """Time `%load_ext loopnb`, or import and apply() of the others, in an IPython that is there already."""
+    """Time `%load_ext loopnb`, or import and apply() of another tool, in a running IPython; milliseconds."""
     from IPython.core.interactiveshell import InteractiveShell
 
-    if tool.extension == "loopnb":  # as pip does when it installs
+    if tool.extension == "loopnb":  # as pip does when it installs a package
         compileall.compile_dir(str(_PACKAGE), quiet=1)
     shell = InteractiveShell.instance()
     shell.run_cell("async def cell(): return 1\nawait cell()", store_history=False, silent=True)
@@ -175,7 +177,7 @@ def load_time(tool: Tool) -> Found:
 
 
 def outside(tool: Tool) -> Found:
-    """Time `asyncio.run()` of a coroutine that does nothing, where no loop runs; in microseconds."""
+    """Time `asyncio.run()` of a coroutine that does nothing, where no loop runs; microseconds."""
 
     async def nothing() -> None: ...
 
@@ -202,7 +204,7 @@ async def steps(count):
 
 
 def step_in_kernel(tool: Tool) -> Found:
-    """Time the step of a task in a notebook, in microseconds: a real kernel with all that it patches."""
+    """Time a task's step in a notebook: in a real kernel, with every patch in place. Microseconds."""
     from jupyter_client.manager import start_new_kernel
 
     manager, client = start_new_kernel()
@@ -225,12 +227,21 @@ def step_in_kernel(tool: Tool) -> Found:
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    return min(map(float, found))  # the least: all else is the machine's
+    return min(map(float, found))  # whatever is above the minimum is noise of the machine
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One row of the second table; what takes longer than *limit_s* seconds hangs."""
+    """One row of the second table.
+
+    Attributes:
+        name: What the row is called.
+        look: Runs the probe in this process.
+        unit: The unit of the numbers that it finds.
+        repeats: How many processes to run it in.
+        note: What a reader of the row must know.
+        limit_s: After so many seconds, report that it hangs.
+    """
 
     name: str
     look: Callable[[Tool], Found]

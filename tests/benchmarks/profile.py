@@ -1,7 +1,7 @@
-"""Which Python functions an operation runs, and how many bytecodes of each: where the time goes.
+"""Count the bytecodes that an operation runs, function by function, to see where the time goes.
 
-Counted, so the same on every machine, however busy. What is done in C (the switches of stacks, the
-Contexts) takes its time besides.
+The counts are the same on every machine, however busy. They leave out what is done in C, such as switching
+stacks and Contexts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CASES: dict[str, Callable[[bool], Awaitable[None]]] = {
 
 
 def count(tool: Tool, case: str) -> dict[str, float]:
-    """Return how many bytecodes of each function one operation of *case* runs with *tool*."""
+    """Count, by function, the bytecodes that one operation of *case* runs with *tool*."""
     counted: Counter[str] = Counter()
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:
@@ -79,7 +79,7 @@ def _name(frame: FrameType) -> str:
 
 
 def table(counted: list[dict[str, float]], most: int = 16) -> list[list[str]]:
-    """Lay out where the last of *counted* runs more than the first, what costs most first."""
+    """List up to *most* functions that cost more in the last of *counted* than in the first."""
     first, last = counted[0], counted[-1]
     more = {name: last.get(name, 0.0) - first.get(name, 0.0) for name in {*first, *last}}
     shown = sorted((name for name in more if more[name] > 0.5), key=lambda name: -more[name])[:most]

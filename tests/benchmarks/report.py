@@ -1,4 +1,4 @@
-"""Medians, ratios, targets, and the tables that show them. Pure: samples in, text and data out."""
+"""Compute medians, ratios and targets, and build the tables. Pure: samples in, text and data out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TARGETS = [
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle of a sample: median, and first and third quartile."""
+    """The middle of a sample: its median, and its first and third quartile."""
 
     median: float
     low: float
@@ -52,13 +52,13 @@ def spread(sample: list[float]) -> Spread:
 
 
 def ratio(row: dict[str, list[float]], tool: str, base: str) -> Spread:
-    """Compare two tools round by round: what disturbs one round disturbs both."""
+    """Compare two tools round by round, because what disturbs a round disturbs both of them."""
     return spread([mine / theirs for mine, theirs in zip(row[tool], row[base], strict=True)])
 
 
 @dataclass(frozen=True)
 class Target:
-    """One figure to reach, and what was measured."""
+    """A ratio to reach, and the measured one."""
 
     row: str
     tool: str
@@ -68,7 +68,7 @@ class Target:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the median is within the target, to the two digits it is given in."""
+        """True if the median reaches the target, rounded to the two digits of the target."""
         return round(self.measured.median, 2) <= self.most
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ class Target:
 
 
 def targets(samples: Samples) -> list[Target]:
-    """Hold the samples against every target whose tools were measured."""
+    """Compare the samples with every target whose tools were measured."""
     return [
         Target(row, tool.name, base.name, most, ratio(samples[row], tool.name, base.name))
         for row, tool, base, most in TARGETS
@@ -87,7 +87,7 @@ def targets(samples: Samples) -> list[Target]:
 
 
 def timings(samples: Samples, tools: list[Tool]) -> list[list[str]]:
-    """Build the table of what was timed: microseconds, and the ratio to stock asyncio."""
+    """Build the table of the cases: microseconds, and the ratio to stock asyncio."""
     lines = [["", *(tool.name for tool in tools)]]
     for case in CASES:
         row = samples[case.name]
@@ -102,7 +102,7 @@ def timings(samples: Samples, tools: list[Tool]) -> list[list[str]]:
 
 
 def findings_table(findings: Findings, tools: list[Tool]) -> list[list[str]]:
-    """Build the table of what the probes found."""
+    """Build the table of the probes."""
     bare = [tool.name for tool in tools if tool.is_bare]
     lines = [["", *bare]]
     for probe in PROBES:
@@ -112,14 +112,16 @@ def findings_table(findings: Findings, tools: list[Tool]) -> list[list[str]]:
 
 
 def _found(found: list[Found], unit: str) -> str:
-    numbers = [one for one in found if isinstance(one, float | int)]
+    numbers = [value for value in found if isinstance(value, float | int)]
     if len(numbers) == len(found):
         return f"{spread(numbers):.1f} {unit}"
-    return ", ".join(dict.fromkeys(one if isinstance(one, str) else f"{one:.1f} {unit}" for one in found))
+    return ", ".join(
+        dict.fromkeys(value if isinstance(value, str) else f"{value:.1f} {unit}" for value in found)
+    )
 
 
 def notes() -> list[str]:
-    """Say what the figures are."""
+    """Return the lines that explain the figures."""
     return [
         "Medians over interleaved rounds; ratios to stock, round by round, quartiles in brackets. CPU time.",
         *(f"{case.name}: for stock, {case.of_stock}." for case in CASES if case.of_stock),
@@ -141,7 +143,7 @@ def as_markdown(table: list[list[str]]) -> str:
 
 
 def as_data(samples: Samples, findings: Findings) -> dict[str, Any]:
-    """Return everything as what JSON can hold. Seconds, and the units of the probes."""
+    """Return everything as JSON can hold it. Times of cases are in seconds; probes name their units."""
     return {
         "samples_s": samples,
         "findings": findings,

@@ -1,4 +1,4 @@
-"""Drives the workers: one round of one case at a time, tool after tool, so that noise hits all alike."""
+"""Drive the workers: each round runs every tool in turn, so that noise hits all of them alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.probes import Found, Probe
     from tests.benchmarks.tools import Tool
 
-    #: By row, then by tool: what each round found.
+    #: What each round found, by row and then by tool.
     Samples = dict[str, dict[str, list[float]]]
     Findings = dict[str, dict[str, list[Found]]]
 
@@ -30,7 +30,7 @@ def _command(*arguments: str) -> list[str]:
 
 
 class _Worker:
-    """The process of one tool. It lives through all rounds, since what it has warmed up stays warm."""
+    """The process of one tool. It lives through all rounds, so that it stays warmed up."""
 
     def __init__(self, tool: Tool) -> None:
         self.tool = tool
@@ -57,7 +57,7 @@ class _Worker:
 
 
 def time_cases(tools: list[Tool], rounds: int, progress: Callable[[str], None]) -> Samples:
-    """Time every case with every tool, *rounds* times. Seconds per operation."""
+    """Time every case with every tool, *rounds* times. Return seconds per operation."""
     samples: Samples = {case.name: {tool.name: [] for tool in tools} for case in CASES}
     workers = [_Worker(tool) for tool in tools]
     try:
@@ -75,7 +75,7 @@ def time_cases(tools: list[Tool], rounds: int, progress: Callable[[str], None]) 
 
 
 def look(tools: list[Tool], repeats: int, progress: Callable[[str], None]) -> Findings:
-    """Ask every probe with every tool, each time in a fresh process."""
+    """Run every probe with every tool, each time in a fresh process."""
     bare = [tool for tool in tools if tool.is_bare]
     findings: Findings = {}
     for probe in PROBES:
@@ -89,7 +89,7 @@ def look(tools: list[Tool], repeats: int, progress: Callable[[str], None]) -> Fi
 
 
 def profile(tool: Tool, case: str) -> dict[str, float]:
-    """Ask *tool* how many bytecodes of which function one operation of *case* runs."""
+    """Count, in a fresh process, the bytecodes that one operation of *case* runs with *tool*, by function."""
     ran = subprocess.run(
         _command(tool.name, "--profile", case), cwd=ROOT, capture_output=True, text=True, check=True
     )

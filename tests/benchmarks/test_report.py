@@ -1,4 +1,4 @@
-"""The arithmetic and the layout of the benchmark's tables."""
+"""Test the arithmetic and the layout of the benchmark's tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TOOLS = [STOCK, LOOPNB, TRACKING]
 
 
 def samples(loopnb: list[float]) -> dict[str, dict[str, list[float]]]:
-    """Make samples in which the stock loop is slow in the last round."""
+    """Return samples in which the stock loop is slow in the last round."""
     return {case.name: {"stock": [1.0, 1.0, 2.0], "loopnb": loopnb, TRACKING.name: loopnb} for case in CASES}
 
 
@@ -56,7 +56,7 @@ def test_a_nested_run_is_profiled_function_by_function() -> None:
 
 
 def test_tracking_adds_nothing_to_a_step() -> None:
-    """Counted, not timed: one process is a few percent faster than the next by its memory's layout alone."""
+    """Count, do not time: the layout of its memory makes a process some percent faster or slower."""
     step = "task step, await sleep(0)"
 
     assert rounds.profile(TRACKING, step) == rounds.profile(LOOPNB, step)

@@ -1,4 +1,4 @@
-"""The tools that are compared, and how each one is switched on."""
+"""The tools that are compared, and how to switch on each of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Tool:
     """One column of the table.
 
     Attributes:
-        name: The heading.
-        distribution: Whose version is named; None for what comes with Python.
-        apply: Switches it on for a loop that does not run yet.
+        name: The heading of the column.
+        distribution: The package whose version the report names, or None for what comes with Python.
+        apply: Switches the tool on for a loop that does not run yet.
         nests: Whether blocking calls work inside a running loop.
-        is_bare: Whether it is worth a look beyond the speed: the same engine need not be asked twice.
-        extension: What users load or import to get it; None if there is nothing.
+        is_bare: Whether the probes run with it. They need not run twice with the same engine.
+        extension: What users load or import to get it, or None.
     """
 
     name: str
@@ -67,7 +67,7 @@ TRACKING = Tool("loopnb, tracking", "loopnb", _loopnb_tracking, is_bare=False)
 NEST_ASYNCIO = Tool("nest_asyncio", "nest-asyncio", _applied("nest_asyncio"), extension="nest_asyncio")
 NEST_ASYNCIO2 = Tool("nest_asyncio2", "nest-asyncio2", _applied("nest_asyncio2"), extension="nest_asyncio2")
 
-#: nest_asyncio cannot be imported from 3.14 on without breaking `current_task`.
+#: From 3.14 on, importing nest_asyncio breaks `current_task`.
 TOOLS = [
     STOCK,
     LOOPNB,

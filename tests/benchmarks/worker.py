@@ -1,10 +1,10 @@
-"""One process for one tool: it patches itself and measures what it is asked for, a line at a time.
+"""Measure one tool in a process of its own.
 
-    python -m tests.benchmarks.worker TOOL            one case for each line of standard input
-    python -m tests.benchmarks.worker TOOL PROBE      one probe, then the end
-    python -m tests.benchmarks.worker TOOL --profile CASE   the bytecodes of one operation
+    python -m tests.benchmarks.worker TOOL                  run one case for each line of standard input
+    python -m tests.benchmarks.worker TOOL PROBE            run one probe
+    python -m tests.benchmarks.worker TOOL --profile CASE   count the bytecodes of one operation
 
-Answers are lines of JSON.
+Each answer is a line of JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.benchmarks import cases, probes, profile, tools
 
 
 def serve(tool: tools.Tool) -> None:
-    """Answer with the seconds per operation of each case that standard input names."""
+    """Print the seconds per operation of each case that standard input names."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     tool.apply(loop)
@@ -29,7 +29,7 @@ def serve(tool: tools.Tool) -> None:
 
 def main() -> None:
     """Do what the command line says."""
-    # What asyncio has deprecated meanwhile is the other tools' affair.
+    # The other tools use what asyncio has deprecated.
     warnings.simplefilter("ignore")
     tool = tools.BY_NAME[sys.argv[1]]
     if len(sys.argv) == 2:

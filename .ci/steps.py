@@ -1,0 +1,107 @@
+"""What `make test` and `make test-all` share: running a step, how it ended, and the lines that sum up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Outcome:
+    """How one step ended.
+
+    Attributes:
+        name: The name of the step.
+        passed: Whether it passed.
+        took_s: How long it took, in seconds.
+        detail: One more line for the summary, such as the number of tests.
+        left_out: What the step could not run; each line says why.
+    """
+
+    name: str
+    passed: bool
+    took_s: float = 0.0
+    detail: str = ""
+    left_out: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return "ok    " if self.passed else "FAILED"
+
+
+def run(name: str, command: Sequence[str | Path], **options: Any) -> tuple[Outcome, str]:
+    """Run *command* from the root of the repository. Return the outcome, and the output if it was captured.
+
+    Args:
+        name: What the summary calls this step.
+        command: The program and its arguments.
+        options: Passed to `subprocess.run`.
+    """
+    began = time.monotonic()
+    ran = subprocess.run(command, cwd=ROOT, text=True, check=False, **options)
+    return Outcome(name, ran.returncode == 0, time.monotonic() - began), ran.stdout or ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What pytest wrote to its JUnit files.
+
+    Attributes:
+        counts: How many tests passed, failed and were left out, in one line.
+        skipped: The name and the reason of each test that was skipped or is expected to fail.
+    """
+
+    counts: str
+    skipped: list[tuple[str, str]]
+
+
+def read_reports(*paths: Path) -> Report:
+    """Add up the JUnit files at *paths*."""
+    if not all(path.exists() for path in paths):
+        return Report("pytest wrote no report", [])
+    cases = [case for path in paths for case in ET.parse(path).getroot().iter("testcase")]
+    failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
+    skipped = [
+        (
+            f"{case.get('classname', '')}.{case.get('name', '')}".strip("."),
+            mark.get("message", "no reason given"),
+        )
+        for case in cases
+        if (mark := case.find("skipped")) is not None
+    ]
+    passed = len(cases) - failed - len(skipped)
+    return Report(f"{passed} passed, {failed} failed, {len(skipped)} left out", skipped)
+
+
+def sum_up(outcomes: list[Outcome], not_run: Sequence[str] = ()) -> int:
+    """Print how each step ended and what was left out. Return the exit status.
+
+    Args:
+        outcomes: The steps that ran.
+        not_run: What could not run at all, each with its reason. With CI=true that is a failure.
+    """
+    width = max((len(outcome.name) for outcome in outcomes), default=0)
+    print(f"\n{'-' * 78}")
+    for outcome in outcomes:
+        print(f"{outcome}  {outcome.name:<{width}} {outcome.took_s:6.1f} s  {outcome.detail}".rstrip())
+    left_out = [f"{outcome.name}: {line}" for outcome in outcomes for line in outcome.left_out]
+    left_out += not_run
+    for line in left_out:
+        print(f"LEFT OUT  {line}")
+    failed = [outcome.name for outcome in outcomes if not outcome.passed]
+    if not_run and os.environ.get("CI") == "true":
+        failed.append("something did not run at all, although CI=true")
+    if failed:
+        print(f"FAILED: {', '.join(failed)}")
+    else:
+        print(f"All passed{', but see what was left out' if left_out else ''}.")
+    return int(bool(failed))
