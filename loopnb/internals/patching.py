@@ -311,7 +311,7 @@ class _WrappedMethod:
         self._name = name
         self._wrappers: tuple[MethodWrapper, ...] = ()
         self._stock = vars(owner).get(name)
-        # `_stand_in` is what the class has while the method is wrapped; `_target` are the arguments of `Patch`.
+        # `_stand_in` is what the class has while the method is wrapped. `_target` is what `Patch` is given.
         if _takes_only_self(self._stock):
             self._call_stock: Any = _copy_of(self._stock)
             self._stand_in: Any = self._stock
