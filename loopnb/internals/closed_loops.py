@@ -15,8 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.asyncio_state import running_loop
-from loopnb.internals.layers import MethodLayer
-from loopnb.internals.patching import Patch
+from loopnb.internals.patching import MethodWrapper, Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,12 +126,12 @@ def _see_next_error(note: Note) -> None:
     loop: Any = running_loop()
 
     def call_soon(call: Callable[..., Any], callback: Any, *args: Any, **options: Any) -> Any:
-        layer.restore()
+        wrapper.restore()
         # Of C's tasks the callback is an object that knows task and error; Python's pass it on.
         for error in (*args, *gc.get_referents(callback)):
             if isinstance(error, RuntimeError):
                 note(error)
         return call(callback, *args, **options)
 
-    layer = MethodLayer(type(loop), "call_soon", call_soon, loop)
-    layer.install()
+    wrapper = MethodWrapper(type(loop), "call_soon", call_soon, loop)
+    wrapper.install()

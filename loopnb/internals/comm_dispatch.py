@@ -13,7 +13,7 @@ import inspect
 import sys
 from contextvars import Context, copy_context
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.patching import CodePatch, PatchSet
 
@@ -40,7 +40,7 @@ def handle_comms_at_once(kernel: Any) -> PatchSet:
     for name, replacement in (("shell_main", _shell_main), ("schedule_dispatch", _schedule_dispatch)):
         function = getattr(type(kernel), name, None)
         if isinstance(function, FunctionType):
-            patch = CodePatch(function, cast("FunctionType", replacement))
+            patch = CodePatch(function, replacement)
             _stock[name] = patch.original_function
             return PatchSet(patch)
     return PatchSet()

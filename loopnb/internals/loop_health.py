@@ -7,7 +7,7 @@ import asyncio.events
 import os
 import signal
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.patching import CodePatch, Patch, PatchSet
 
@@ -89,7 +89,7 @@ class AllTasks:
         stock: Any = asyncio.all_tasks
         self.patches = PatchSet()
         if isinstance(stock, FunctionType):
-            patch = CodePatch(stock, cast("FunctionType", _visible_tasks))
+            patch = CodePatch(stock, _visible_tasks)
             self._stock: Any = patch.original_function
             self.patches = PatchSet(patch)
         else:

@@ -13,8 +13,7 @@ from weakref import WeakKeyDictionary
 
 from loopnb.internals.asyncio_state import running_loop
 from loopnb.internals.kernel import is_kernel_threads_loop, is_stopped_by_kernel, subshells
-from loopnb.internals.layers import MethodLayer
-from loopnb.internals.patching import PatchSet
+from loopnb.internals.patching import MethodWrapper, PatchSet
 from loopnb.internals.runners import loop_classes
 from loopnb.loop.forever import NestedForever
 from loopnb.nesting.scope import engine_for, engine_of
@@ -52,9 +51,9 @@ class SubshellLoops:
         self._tasks_of = tasks_of
         self._forever: WeakKeyDictionary[asyncio.AbstractEventLoop, NestedForever] = WeakKeyDictionary()
         self.patches = PatchSet(
-            MethodLayer(asyncio.BaseEventLoop, "stop", self._stop),
-            MethodLayer(asyncio.BaseEventLoop, "run_forever", self._run_forever),
-            *(MethodLayer(kind, "close", self._close) for kind in loop_classes()),
+            MethodWrapper(asyncio.BaseEventLoop, "stop", self._stop),
+            MethodWrapper(asyncio.BaseEventLoop, "run_forever", self._run_forever),
+            *(MethodWrapper(kind, "close", self._close) for kind in loop_classes()),
         )
 
     def _stop(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from loopnb.internals import closed_loops
-from loopnb.internals.importing import ImportWatch
-from loopnb.internals.layers import MethodLayer
-from loopnb.internals.patching import PatchSet
+from loopnb.internals.patching import ImportWatch, MethodWrapper, PatchSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +29,7 @@ class ClosedLoops:
     def __init__(self, place: Callable[[], str]) -> None:
         self._place = place
         self._closed_at: WeakKeyDictionary[asyncio.AbstractEventLoop, str] = WeakKeyDictionary()
-        self._layers = [MethodLayer(asyncio.BaseEventLoop, "close", self._close)]
+        self._wrappers = [MethodWrapper(asyncio.BaseEventLoop, "close", self._close)]
         self._uvloop = ImportWatch({"uvloop": self._watch_uvloop})
         self._used = PatchSet(
             closed_loops.annotate_bound(self._annotate),
@@ -40,15 +38,15 @@ class ClosedLoops:
 
     def start(self) -> None:
         """Remember closed loops from now on."""
-        self._layers[0].install()
+        self._wrappers[0].install()
         self._uvloop.install()
 
     def stop(self) -> None:
         """Forget all of it, and leave the closed loops as they were."""
         self._uvloop.restore()
-        for layer in self._layers:
-            layer.restore()
-        del self._layers[1:]
+        for wrapper in self._wrappers:
+            wrapper.restore()
+        del self._wrappers[1:]
         self._used.restore()
         for loop in list(self._closed_at):
             closed_loops.forget_closed(loop)
@@ -58,8 +56,8 @@ class ClosedLoops:
         return self._closed_at.get(loop, "")
 
     def _watch_uvloop(self, module: ModuleType) -> None:
-        self._layers.append(MethodLayer(module.Loop, "close", self._close))
-        self._layers[-1].install()
+        self._wrappers.append(MethodWrapper(module.Loop, "close", self._close))
+        self._wrappers[-1].install()
 
     def _close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         was_closed = loop.is_closed()

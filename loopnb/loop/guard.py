@@ -13,8 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.internals.asyncio_state import running_loop
-from loopnb.internals.layers import MethodLayer
-from loopnb.internals.patching import PatchSet
+from loopnb.internals.patching import MethodWrapper, PatchSet
 from loopnb.loop.exception_handlers import ExceptionHandlers
 from loopnb.loop.forever import NestedForever
 from loopnb.loop.signals import SignalHandlers, handler_of
@@ -76,13 +75,13 @@ class LoopGuard:
         self._signals = SignalHandlers(loop, is_background)
         self._exception_handlers = ExceptionHandlers(loop)
         self.patches = PatchSet(
-            MethodLayer(type(loop), "stop", self.stop, loop),
-            MethodLayer(type(loop), "close", self.close, loop),
-            MethodLayer(type(loop), "run_forever", self.run_forever, loop),
-            MethodLayer(type(loop), "add_signal_handler", self.add_signal_handler, loop),
-            MethodLayer(type(loop), "remove_signal_handler", self.remove_signal_handler, loop),
+            MethodWrapper(type(loop), "stop", self.stop, loop),
+            MethodWrapper(type(loop), "close", self.close, loop),
+            MethodWrapper(type(loop), "run_forever", self.run_forever, loop),
+            MethodWrapper(type(loop), "add_signal_handler", self.add_signal_handler, loop),
+            MethodWrapper(type(loop), "remove_signal_handler", self.remove_signal_handler, loop),
             self._signals,
-            MethodLayer(type(loop), "set_exception_handler", self.set_exception_handler, loop),
+            MethodWrapper(type(loop), "set_exception_handler", self.set_exception_handler, loop),
         )
 
     # Each of these is told first what the loop itself would do.

@@ -11,14 +11,13 @@ import os
 import sys
 from contextlib import contextmanager
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
 from loopnb.internals.frames import PACKAGE, calling_frame, is_ours, without_frames_of
-from loopnb.internals.layers import MethodLayer
-from loopnb.internals.patching import CodePatch, Patch, PatchSet, looking_like
+from loopnb.internals.patching import CodePatch, MethodWrapper, Patch, PatchSet, looking_like
 from loopnb.internals.scheduling import LeanScheduling
 from loopnb.internals.selecting import once_for_each_event
 from loopnb.internals.tasks import open_runners
@@ -196,9 +195,7 @@ _stock_lazy_init = runners.Runner._lazy_init  # type: ignore[attr-defined]  # no
 _stock_get_loop = runners.Runner.get_loop
 _stock_close = runners.Runner.close
 
-_run_patch = CodePatch(
-    runners.run, cast("Any", _run_plain if sys.version_info < (3, 12) else _run_with_factory)
-)
+_run_patch = CodePatch(runners.run, _run_plain if sys.version_info < (3, 12) else _run_with_factory)
 
 
 def _method_patch(kind: type, name: str, replacement: Callable[..., Any]) -> Patch:
@@ -214,8 +211,8 @@ patches = PatchSet(
     _method_patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
     once_for_each_event(),
     LeanScheduling(),
-    MethodLayer(state.BaseEventLoop, "run_forever", _run_forever),
-    *(MethodLayer(kind, "close", _close) for kind in runners.loop_classes()),
+    MethodWrapper(state.BaseEventLoop, "run_forever", _run_forever),
+    *(MethodWrapper(kind, "close", _close) for kind in runners.loop_classes()),
 )
 
 
@@ -321,14 +318,14 @@ def aside(
         _set_aside.pop(running, None)
 
 
-def layer_aside(kind: type, name: str) -> MethodLayer:
-    """Return the layer that lets loops of a *kind* that cannot be nested on run inside another one.
+def wrapper_aside(kind: type, name: str) -> MethodWrapper:
+    """Return a wrapper that lets a loop that cannot be nested on run inside another one.
 
-    That is set aside meanwhile; if it is the same, the error says why nothing can be done.
+    The other loop is set aside meanwhile. If it is the same loop, the error says why that is impossible.
 
     Args:
-        kind: The class of those loops.
-        name: Of a method by which they run.
+        kind: The class of loops that cannot be nested on.
+        name: A method that runs such a loop.
     """
 
     def run(run_loop: Callable[..., Any], self: asyncio.AbstractEventLoop, *args: Any) -> Any:
@@ -336,7 +333,7 @@ def layer_aside(kind: type, name: str) -> MethodLayer:
             engine_for(self, f"{name}()")  # which says why it cannot be
         return _run_aside(run_loop, self, *args)
 
-    return MethodLayer(kind, name, run)
+    return MethodWrapper(kind, name, run)
 
 
 def _run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any) -> Any:

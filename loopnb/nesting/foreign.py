@@ -12,18 +12,18 @@ while nesting is on. The swapped classes stay: there are tasks and futures of th
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
-from loopnb.internals.importing import ImportWatch
-from loopnb.internals.patching import CodePatch, Patch
+from loopnb.internals.patching import CodePatch, ImportWatch, Patch
 from loopnb.nesting import scope
 
 if TYPE_CHECKING:
-    from types import FunctionType, ModuleType
+    from collections.abc import Callable
+    from types import ModuleType
 
-    from loopnb.internals.layers import MethodLayer
+    from loopnb.internals.patching import Revertible
 
 #: In whose name nested runs are wanted where one of those packages has asked for them.
 WHO = "nest_asyncio"
@@ -34,7 +34,7 @@ _ANYIOS_ASYNCIO = "anyio._backends._asyncio"
 _UVLOOP = "uvloop"
 
 _patches: dict[str, CodePatch] = {}
-_methods: list[Patch | MethodLayer] = []  # of uvloop's loops, and of anyio's test runner
+_methods: list[Revertible] = []  # of uvloop's loops, and of anyio's test runner
 _undone: list[Patch] = []
 _applied: dict[Applied, None] = {}
 
@@ -121,9 +121,9 @@ def _patch_uvloop(module: ModuleType) -> None:
 
     _patch(module, module.run, _uvloop_run_instead)
     for name in ("run_until_complete", "run_forever"):
-        layer = entry_points.layer_aside(module.Loop, name)
-        layer.install()
-        _methods.append(layer)
+        wrapper = entry_points.wrapper_aside(module.Loop, name)
+        wrapper.install()
+        _methods.append(wrapper)
 
 
 def _patch_anyios_tests(module: ModuleType) -> None:
@@ -145,8 +145,8 @@ def _patch_anyios_tests(module: ModuleType) -> None:
     _methods.append(patch)
 
 
-def _patch(module: ModuleType, function: FunctionType, replacement: Any) -> None:
-    patch = CodePatch(function, cast("FunctionType", replacement))
+def _patch(module: ModuleType, function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+    patch = CodePatch(function, replacement)
     patch.install()
     _patches[module.__name__] = patch
 

@@ -87,9 +87,8 @@ class Reentrant:
             ValueError: It cannot patch this loop.
         """
         package = importlib.import_module(self.package)
-        self._changes = Difference(_owners(package, self._loop))
-        package.apply(self._loop)
-        self._changes.note()
+        self._changes = Difference(partial(package.apply, self._loop), _owners(package, self._loop))
+        self._changes.install()
         self._guard.install()
 
     def remove(self) -> list[str]:
@@ -101,7 +100,9 @@ class Reentrant:
         """
         self._guard.restore()
         changes, self._changes = self._changes, None
-        return changes.restore() if changes is not None else []
+        if changes is None or changes.restore():
+            return []
+        return changes.kept
 
     def _run_until_complete(self, future: Any) -> Any:
         """Run nested, and leave a pass of the stock method as many handles as it has counted.

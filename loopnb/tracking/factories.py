@@ -10,8 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from loopnb.internals.frames import is_ours, without_any_frames_of
-from loopnb.internals.layers import MethodLayer
-from loopnb.internals.patching import PatchSet
+from loopnb.internals.patching import MethodWrapper, PatchSet
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,9 +42,9 @@ class UsersFactory:
         self._adopt = adopt
         self._wrapper: Any = None
         self._was_there = False
-        self._layers = PatchSet(
-            MethodLayer(type(loop), "set_task_factory", self._set, loop),
-            MethodLayer(type(loop), "get_task_factory", self._get, loop),
+        self._wrappers = PatchSet(
+            MethodWrapper(type(loop), "set_task_factory", self._set, loop),
+            MethodWrapper(type(loop), "get_task_factory", self._get, loop),
         )
 
     def install(self) -> None:
@@ -54,11 +53,11 @@ class UsersFactory:
         self._was_there = present is not None and present is not self._own
         if self._was_there:
             self._set(self._loop.set_task_factory, present)
-        self._layers.install()
+        self._wrappers.install()
 
     def restore(self) -> bool:
         """Leave the loop the user's factory. True."""
-        self._layers.restore()
+        self._wrappers.restore()
         present = self._loop.get_task_factory()
         if self.users is not None and present is self._wrapper:
             self._loop.set_task_factory(self.users)

@@ -297,7 +297,7 @@ def test_a_repr_of_what_a_closed_loop_has_left_changes_nothing(kernel: KernelDri
     assert shown.result == "'<Future pending>'"
     assert kernel.value("'_wrapped' in repr(asyncio.BaseEventLoop.call_soon)") is False
     filename = kernel.value("type(asyncio.get_running_loop()).call_soon.__code__.co_filename")
-    assert filename.endswith("scheduling.py")  # no layer of `layers.py` has been left before it
+    assert filename.endswith("scheduling.py")  # no `MethodWrapper` has been left around it
 
 
 def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:

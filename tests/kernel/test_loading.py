@@ -90,7 +90,7 @@ def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_kernel: K
 
 
 def test_the_loop_gets_no_more_attributes_than_cpython_has_room_for(stock_kernel: KernelDriver) -> None:
-    # See `MethodLayer`: with one more each step of a task would take 1.08x.
+    # See `MethodWrapper`: with one more each step of a task would take 1.08x.
     stock_kernel.run("import asyncio; loop = asyncio.get_running_loop(); before = set(vars(loop))")
     stock_kernel.run("%load_ext loopnb")
     stock_kernel.run("asyncio.run(asyncio.sleep(0))")
