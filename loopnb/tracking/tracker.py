@@ -53,8 +53,8 @@ class Tracker:
 
     A tracked task carries its origin itself, so nothing else needs to hold it while it lives. Its
     finalizer leaves a tuple in the history. A tracked task takes 160 bytes more than a stock one
-    while it lives (CPython 3.11; 290 with weak references of our own, as on 3.14), and a spawn and
-    an end 0.6 to 0.9 us longer (`tests/benchmarks`); its steps cost nothing.
+    while it lives (CPython 3.11; 290 with weak references of our own, as on 3.14). It may make a
+    spawn and an end a quarter longer, on 3.14 two fifths (`tests/benchmarks`); its steps cost nothing.
     Records are made in the loop's thread, when they are asked for.
 
     Args:
