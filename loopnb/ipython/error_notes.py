@@ -55,14 +55,13 @@ class ErrorNotes:
         with suppress(Exception, KeyboardInterrupt):
             for one in _shown_with(error):
                 for explain in self._explainers:
-                    note = explain(one)
-                    if note is None:
-                        continue
-                    if note not in getattr(one, "__notes__", ()):
-                        one.add_note(note)
-                    if note not in notes:
-                        notes.append(note)
-        return notes
+                    with suppress(Exception):  # the user's code: an error's `__str__`, for instance
+                        note = explain(one)
+                        if note is not None:
+                            notes.append(note)
+                            if note not in getattr(one, "__notes__", ()):
+                                one.add_note(note)
+        return list(dict.fromkeys(notes))
 
     def line(self, error: BaseException | None) -> str:
         """Return one line on *error*: its text, then all notes of ours, without a full stop. As `add_to`."""

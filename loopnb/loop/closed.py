@@ -24,6 +24,8 @@ _OTHER_LOOP = (
     "belongs to a different loop",  # ensure_future(), run_until_complete()
     "tied to different event loops",  # gather()
 )
+#: What a future of another loop says when it is awaited again. The text has other causes, too.
+_AGAIN = "await wasn't used with future"
 #: Frames that are looked at, from the innermost one on, and objects in each.
 _FRAMES = 30
 _OBJECTS = 1000
@@ -74,35 +76,46 @@ class ClosedLoops:
         if not self._closed_at or not isinstance(error, RuntimeError | ValueError):
             return None
         text = str(error)
-        is_about_other_loops = any(part in text for part in _OTHER_LOOP)
+        is_about_other_loops = any(part in text for part in (*_OTHER_LOOP, _AGAIN))
         if _CLOSED not in text and not is_about_other_loops:
             return None
         for note in getattr(error, "__notes__", ()):
             if note.startswith(_BELONGS):
                 return str(note)  # whatever has been closed since
-        loops = self._loops_behind(error, may_be_open=is_about_other_loops)
+        loops = self._loops_in_frames(error, may_be_open=is_about_other_loops)
+        if loops is None:
+            loops = [] if _AGAIN in text else self._last_first()
         return self._note(loops) if loops else None
 
-    def _loops_behind(self, error: BaseException, *, may_be_open: bool) -> list[asyncio.AbstractEventLoop]:
+    def _loops_in_frames(
+        self, error: BaseException, *, may_be_open: bool
+    ) -> list[asyncio.AbstractEventLoop] | None:
         """Return the closed loops that *error* may be about, the last closed first.
 
-        The innermost frame that knows of a closed loop decides. If an object of an open loop is found
-        first, and the error is one that open loops have, too, it is about none.
+        The innermost frame that knows of a closed loop decides. None if no frame does.
+
+        Args:
+            error: The error.
+            may_be_open: The error is one that objects of open loops have, too: those are looked for as
+                well, and nothing is returned if one is found first.
         """
         for frame in _innermost_frames(error):
-            closed: set[asyncio.AbstractEventLoop] = set()
-            knows_open = False
+            owners: set[asyncio.AbstractEventLoop] = set()
+            variables: set[asyncio.AbstractEventLoop] = set()
             for one in islice(objects_in(frame), _OBJECTS):
                 loop = loop_of(one)
-                if loop is not None and loop in self._closed_at:
-                    closed.add(loop)
-                elif loop is not None and loop is not one:
-                    knows_open = True
-            if closed:
-                return [loop for loop in self._last_first() if loop in closed]
-            if knows_open and may_be_open:
-                return []
-        return self._last_first()
+                if loop is not None:
+                    (variables if loop is one else owners).add(loop)
+            if not may_be_open:
+                owners |= variables
+            elif not owners:
+                # Code that awaits on a loop may have it in a variable: an object's own loop goes first.
+                owners = variables.intersection(self._closed_at)
+            if owners:
+                closed = [loop for loop in self._last_first() if loop in owners]
+                if closed or may_be_open:
+                    return closed
+        return None
 
     def _last_first(self) -> list[asyncio.AbstractEventLoop]:
         return list(self._closed_at)[::-1]

@@ -108,6 +108,30 @@ def test_the_loop_is_found_by_what_the_awaiting_code_holds(
     assert "closed at In[2], line 1. The" in note
 
 
+def test_awaited_again_it_says_the_same(loops: ClosedLoops) -> None:
+    """Then asyncio says something else."""
+    left = closed(MAKE["future"])
+    first, second = run(awaits(left)), run(awaits(left))
+
+    assert str(first) != str(second)
+    assert loops.explain(first) == loops.explain(second) is not None
+
+
+def test_the_loop_that_has_run_the_code_is_not_taken_for_the_other(loops: ClosedLoops) -> None:
+    lock = asyncio.Lock()
+
+    async def waits() -> None:
+        await asyncio.wait([asyncio.create_task(lock.acquire()) for _ in range(2)], timeout=0.01)
+
+    asyncio.run(waits())
+    with pytest.raises(RuntimeError, match="is bound to a different event loop") as caught:
+        asyncio.run(lock.acquire())  # that loop is closed, too, when the error is shown
+
+    note = loops.explain(caught.value)
+    assert note is not None
+    assert "closed at In[1], line 1. The" in note
+
+
 def test_of_one_closed_loop_no_variable_need_lead_there(loops: ClosedLoops) -> None:
     held = closed(lambda loop: loop)
     future = held.create_future()
