@@ -22,13 +22,15 @@ from loopnb.ipython.aloop import Aloop
 from loopnb.ipython.background import is_background
 from loopnb.ipython.cells import Cells, Places
 from loopnb.ipython.display import close_widget
-from loopnb.ipython.guarding import guard_kernel
+from loopnb.ipython.error_notes import ErrorNotes
+from loopnb.ipython.guarding import guard_kernel, place_text
 from loopnb.ipython.interrupts import Interrupts
 from loopnb.ipython.magics import LoopMagics
 from loopnb.ipython.rejecting import Rejections
 from loopnb.ipython.reports import Reports
 from loopnb.ipython.reruns import Reruns
 from loopnb.ipython.terminal_guard import hook_terminal
+from loopnb.loop.closed import ClosedLoops
 from loopnb.nesting import foreign
 from loopnb.nesting.entry_points import when_set_aside
 from loopnb.session import Session
@@ -109,15 +111,16 @@ def _build(shell: Any, parts: ExitStack) -> None:
     session.is_executing = cells.is_executing
     replies = ReplyGuard(shell, session.loop) if kernels.kernel_of(shell) is not None else None
     interrupts = _hook_interrupts(shell, session, cells, replies, parts)
-    magics = LoopMagics(shell, session)
+    closed, error_notes = _explain_errors(shell, session, parts)
+    magics = LoopMagics(shell, session, error_notes)
     magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
     _register_magics(shell, magics, parts)
     if replies is not None:
         _route_messages(shell, replies, parts)
-        cells.after.append(guard_kernel(shell, session, cells, interrupts, parts).after_cell)
+        cells.after.append(guard_kernel(shell, session, cells, interrupts, error_notes, parts).after_cell)
     else:
         reload = {"load": partial(load, shell), "unload": partial(unload, shell)}
-        hook_terminal(shell, session, cells, interrupts, parts, **reload)
+        hook_terminal(shell, session, cells, interrupts, error_notes, parts, closed=closed, **reload)
     cells.after.append(foreign.catch_up)
     magics.runner.start()
     parts.callback(magics.runner.stop)
@@ -126,7 +129,7 @@ def _build(shell: Any, parts: ExitStack) -> None:
     rejections = Rejections(shell)
     reruns = Reruns(shell, session)
     rejections.checks += [reruns.check, magics.runner.check]
-    for part in (Reports(shell, session, cells), reruns, rejections):
+    for part in (Reports(shell, session, cells, error_notes), reruns, rejections):
         part.start()
         parts.callback(part.stop)
     cells.begin_loading_cell()
@@ -144,6 +147,15 @@ def _start_session(shell: Any, places: Places, parts: ExitStack) -> Session:
     parts.callback(session.stop)
     parts.callback(close_widget, session)
     return session
+
+
+def _explain_errors(shell: Any, session: Session, parts: ExitStack) -> tuple[ClosedLoops, ErrorNotes]:
+    closed = ClosedLoops(partial(place_text, session.describe))
+    error_notes = ErrorNotes(shell, [closed.explain])
+    for part in (closed, error_notes):
+        part.start()
+        parts.callback(part.stop)
+    return closed, error_notes
 
 
 def _route_messages(shell: Any, replies: ReplyGuard, parts: ExitStack) -> None:

@@ -13,7 +13,6 @@ from loopnb.internals.kernel import patch_aborting
 from loopnb.internals.loop_health import AllTasks
 from loopnb.ipython.orderly_end import ShellsEnd, patch_do_shutdown
 from loopnb.ipython.subshells import SubshellLoops
-from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import Healer
 from loopnb.tracking.chains import is_users
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from loopnb.ipython.cells import Cells
+    from loopnb.ipython.error_notes import ErrorNotes
     from loopnb.ipython.interrupts import Interrupts
     from loopnb.loop.guard import Nested
     from loopnb.records import Describe
@@ -60,9 +60,10 @@ class Warnings:
             self._shown.add((None, "", 0, text))
             warnings.warn_explicit(text, LoopWarning, "loopnb", 0)
 
-    def place(self) -> str:
-        """Return how a person would call the user's innermost line."""
-        return self._describe(*users_place(), current_cell.get())
+
+def place_text(describe: Describe) -> str:
+    """Return how a person would call the user's innermost line, such as `In[3], line 4`."""
+    return describe(*users_place(), current_cell.get())
 
 
 def users_place() -> tuple[str, int]:
@@ -74,14 +75,18 @@ def users_place() -> tuple[str, int]:
 
 
 def guard_kernel(
-    shell: Any, session: Session, cells: Cells, interrupts: Interrupts, parts: ExitStack
+    shell: Any,
+    session: Session,
+    cells: Cells,
+    interrupts: Interrupts,
+    error_notes: ErrorNotes,
+    parts: ExitStack,
 ) -> Healer:
     """Guard the loop of *shell*'s kernel until *parts* is closed, and return who mends it."""
-    ending = ShellsEnd(session, interrupts, shell.kernel.log.warning)
+    ending = ShellsEnd(session, interrupts, error_notes, shell.kernel.log.warning)
     warned = Warnings(session.describe)
     healer = Healer(session.loop, warned.warn_once)
     session.notes = lambda: (*healer.notes(), *session.tracker.notes())
-    closed = ClosedLoops(warned.place)
     guard = _make_guard(shell, session, cells, ending, warned.warn)
     cells.after.append(guard.after_cell)
     shutdown = patch_do_shutdown(shell.kernel, session, guard, ending)
@@ -94,7 +99,6 @@ def guard_kernel(
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
         (subshells.patches.install, subshells.patches.restore),
-        (closed.start, closed.stop),
         (shutdown.install, shutdown.restore),
         (hidden.install, hidden.restore),
         (check.start, check.stop),

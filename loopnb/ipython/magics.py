@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from loopnb.ipython.aloop import Aloop
+    from loopnb.ipython.error_notes import ErrorNotes
     from loopnb.session import Session
 
 
@@ -37,12 +38,13 @@ class LoopMagics(Magics):
     Args:
         shell: The shell they are registered in.
         session: Its session.
+        error_notes: Explains errors.
     """
 
-    def __init__(self, shell: Any, session: Session) -> None:
+    def __init__(self, shell: Any, session: Session, error_notes: ErrorNotes) -> None:
         super().__init__(shell=shell)
         self._session = session
-        self._tasks = TaskCommands(shell, session)
+        self._tasks = TaskCommands(shell, session, error_notes)
         self.runner: Aloop | None = None  # set once it has been built around our parser
 
     @property

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from loopnb.ipython.error_notes import ErrorNotes
     from loopnb.ipython.interrupts import Interrupts
     from loopnb.ipython.subshells import SubshellLoops
     from loopnb.loop.guard import LoopGuard
@@ -34,6 +35,7 @@ class ShellsEnd:
     Args:
         session: The session.
         interrupts: Knows the cells that await, and interrupts those that nest.
+        error_notes: Explains errors.
         log: Writes a line where people look after the end.
 
     Attributes:
@@ -41,9 +43,16 @@ class ShellsEnd:
         was_requested: A front end has asked for the end; it was not `exit()` or a signal.
     """
 
-    def __init__(self, session: Session, interrupts: Interrupts, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        interrupts: Interrupts,
+        error_notes: ErrorNotes,
+        log: Callable[[str], None],
+    ) -> None:
         self._session = session
         self._interrupts = interrupts
+        self._error_notes = error_notes
         self._log = log
         self._told: set[int] = set()
         self._is_winding_down = False
@@ -108,7 +117,7 @@ class ShellsEnd:
                 self._told.add(number)
                 self._log(
                     f"task {failure.name!r}, spawned by {cell or 'other code'}, failed and nobody "
-                    f"awaited it: {error_text(failure.error)}"
+                    f"awaited it: {self._error_notes.line(failure.error)}"
                 )
 
     def _describe(self, task: asyncio.Task[Any]) -> str:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from loopnb.internals.texts import error_text
 from loopnb.tracking.provenance import current_cell
 from loopnb.views import names_text
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from loopnb.internals.tasks import Run
     from loopnb.ipython.cells import Cells
+    from loopnb.ipython.error_notes import ErrorNotes
     from loopnb.records import CellRef
     from loopnb.session import Session
     from loopnb.tracking.history import Ended
@@ -35,12 +35,14 @@ class Reports:
         shell: The shell.
         session: Its session.
         cells: Knows which cell executes.
+        error_notes: Explains errors.
     """
 
-    def __init__(self, shell: Any, session: Session, cells: Cells) -> None:
+    def __init__(self, shell: Any, session: Session, cells: Cells, error_notes: ErrorNotes) -> None:
         self._shell = shell
         self._session = session
         self._cells = cells
+        self._error_notes = error_notes
         self._said: set[int] = set()
         self._here = threading.local()  # its cell; the end of an `await` cell is told in another Context
 
@@ -63,7 +65,7 @@ class Reports:
         for one in failures[:_NAMED]:
             self._say(
                 cell,
-                f"Task {one.name!r} failed: {error_text(one.error)}. Nobody has awaited it; "
+                f"Task {one.name!r} failed: {self._error_notes.line(one.error)}. Nobody has awaited it; "
                 f"'%loopnb where {one.origin.number}' shows the traceback.",
             )
         if len(failures) > _NAMED:

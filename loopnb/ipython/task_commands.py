@@ -15,6 +15,7 @@ from loopnb.tracking import where
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from loopnb.ipython.error_notes import ErrorNotes
     from loopnb.records import CellRef, TaskRecord
     from loopnb.session import Session
     from loopnb.tracking.history import Ended
@@ -26,11 +27,13 @@ class TaskCommands:
     Args:
         shell: The shell; it formats tracebacks.
         session: Its session.
+        error_notes: Explains errors.
     """
 
-    def __init__(self, shell: Any, session: Session) -> None:
+    def __init__(self, shell: Any, session: Session, error_notes: ErrorNotes) -> None:
         self._shell = shell
         self._session = session
+        self._error_notes = error_notes
 
     def show(self, rest: str) -> None:
         """List tasks, as many as the settings say."""
@@ -133,6 +136,7 @@ class TaskCommands:
         if ended.error is None:
             return []
         self._session.failures.seen(ended.origin.number)
+        self._error_notes.add_to(ended.error)
         return [_traceback_text(self._shell, ended.error)]
 
 

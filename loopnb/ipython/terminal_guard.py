@@ -14,7 +14,6 @@ from loopnb.internals.terminal import is_end_of_run
 from loopnb.ipython import guarding
 from loopnb.ipython.orderly_end import ShellsEnd
 from loopnb.ipython.terminal import TerminalCells
-from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.guard import LoopGuard
 from loopnb.loop.healing import Healer
 from loopnb.session import current
@@ -24,7 +23,9 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from loopnb.ipython.cells import Cells
+    from loopnb.ipython.error_notes import ErrorNotes
     from loopnb.ipython.interrupts import Interrupts
+    from loopnb.loop.closed import ClosedLoops
     from loopnb.session import Session
 
 
@@ -66,8 +67,10 @@ def hook_terminal(
     session: Session,
     cells: Cells,
     interrupts: Interrupts,
+    error_notes: ErrorNotes,
     parts: ExitStack,
     *,
+    closed: ClosedLoops,
     load: Callable[[], None],
     unload: Callable[[], None],
 ) -> None:
@@ -75,17 +78,15 @@ def hook_terminal(
 
     *load* and *unload* do so with the extension; they are called when shell or loop has ended.
     """
-    ends = ShellsEnd(session, interrupts, log_line)
+    ends = ShellsEnd(session, interrupts, error_notes, log_line)
     ending = Ending(session, ends, unload)
     warned = guarding.Warnings(session.describe)
     guard = _make_guard(shell, session, cells, interrupts, warned.warn)
-    closed = ClosedLoops(warned.place)
     hidden = AllTasks(session.tracker.is_kernels_own)
     ensure_open = partial(_replace_closed, session, closed, load, unload, warned.warn_once)
     terminal = TerminalCells(shell, session, interrupts, end=ending.end, ensure_open=ensure_open)
     for begin, end in (
         (guard.patches.install, guard.patches.restore),
-        (closed.start, closed.stop),
         (hidden.install, hidden.restore),
         (terminal.start, terminal.stop),
     ):

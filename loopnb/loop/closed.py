@@ -1,26 +1,44 @@
-"""Loops that were closed: what is bound to one says where that was."""
+"""Closed loops: where each was closed, and which of them an error is about."""
 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from loopnb.internals import closed_loops
-from loopnb.internals.patching import ImportWatch, MethodWrapper, PatchSet
+from loopnb.internals.closed_loops import loop_of, objects_in
+from loopnb.internals.patching import ImportWatch, MethodWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import ModuleType
+    from types import FrameType, ModuleType
+
+#: What asyncio and uvloop say when a closed loop is used.
+_CLOSED = "Event loop is closed"
+#: What they say when an object is used on another loop than its own, which may be open.
+_OTHER_LOOP = (
+    "attached to a different loop",  # a task awaits a future
+    "is bound to a different event loop",  # a lock, an event, a queue
+    "belongs to a different loop",  # ensure_future(), run_until_complete()
+    "tied to different event loops",  # gather()
+)
+#: What a future of another loop says when it is awaited again. The text has other causes, too.
+_AGAIN = "await wasn't used with future"
+#: Frames that are looked at, from the innermost one on, and objects in each.
+_FRAMES = 30
+_OBJECTS = 1000
+#: Places that are named where it is not known which loop it was.
+_PLACES = 3
+_BELONGS = "This object belongs to another event loop, "
 
 
 class ClosedLoops:
-    """Remembers where other loops were closed, and says so when one is used.
+    """Remembers where other loops were closed, and explains the errors of using one.
 
-    Limits: what uvloop's transports refuse in C has no note. A package's own error that stands for
-    asyncio's, such as asyncpg's InterfaceError, has none; the one it was raised from has. On 3.11 the
-    ValueError of `wait_for()` has none, nor has the error of a future with a `__repr__` of its own.
+    Limits: an error that a package raises in place of asyncio's, such as asyncpg's InterfaceError, has
+    no explanation of its own; the one it was raised from has. Where no variable leads to the loop, all
+    closed loops that still exist are taken for possible.
 
     Args:
         place: Returns the user's place in the code that runs now, such as `In[3], line 4`.
@@ -29,58 +47,102 @@ class ClosedLoops:
     def __init__(self, place: Callable[[], str]) -> None:
         self._place = place
         self._closed_at: WeakKeyDictionary[asyncio.AbstractEventLoop, str] = WeakKeyDictionary()
-        self._wrappers = [MethodWrapper(asyncio.BaseEventLoop, "close", self._close)]
+        self._layers = [MethodWrapper(asyncio.BaseEventLoop, "close", self._close)]
         self._uvloop = ImportWatch({"uvloop": self._watch_uvloop})
-        self._used = PatchSet(
-            closed_loops.annotate_bound(self._annotate),
-            closed_loops.annotate_awaited(self._closed_at.__contains__, self._annotate),
-        )
 
     def start(self) -> None:
         """Remember closed loops from now on."""
-        self._wrappers[0].install()
+        self._layers[0].install()
         self._uvloop.install()
 
     def stop(self) -> None:
-        """Forget all of it, and leave the closed loops as they were."""
+        """Forget all of it."""
         self._uvloop.restore()
-        for wrapper in self._wrappers:
-            wrapper.restore()
-        del self._wrappers[1:]
-        self._used.restore()
-        for loop in list(self._closed_at):
-            closed_loops.forget_closed(loop)
+        for layer in self._layers:
+            layer.restore()
+        del self._layers[1:]
+        self._closed_at.clear()
 
     def where(self, loop: asyncio.AbstractEventLoop) -> str:
         """Return where *loop* was closed ("" if that went unseen: by C code, or before we came)."""
         return self._closed_at.get(loop, "")
 
+    def explain(self, error: BaseException) -> str | None:
+        """Return a note on where the loop was closed that *error* is about; None for other errors.
+
+        Looks at *error* alone, not at what caused it. Any thread; does not block.
+        """
+        if not self._closed_at or not isinstance(error, RuntimeError | ValueError):
+            return None
+        text = str(error)
+        is_about_other_loops = any(part in text for part in (*_OTHER_LOOP, _AGAIN))
+        if _CLOSED not in text and not is_about_other_loops:
+            return None
+        for note in getattr(error, "__notes__", ()):
+            if note.startswith(_BELONGS):
+                return str(note)  # whatever has been closed since
+        loops = self._loops_in_frames(error, may_be_open=is_about_other_loops)
+        if loops is None:
+            loops = [] if _AGAIN in text else self._last_first()
+        return self._note(loops) if loops else None
+
+    def _loops_in_frames(
+        self, error: BaseException, *, may_be_open: bool
+    ) -> list[asyncio.AbstractEventLoop] | None:
+        """Return the closed loops that *error* may be about, the last closed first.
+
+        The innermost frame that knows of a closed loop decides. None if no frame does.
+
+        Args:
+            error: The error.
+            may_be_open: The error is one that objects of open loops have, too: those are looked for as
+                well, and nothing is returned if one is found first.
+        """
+        for frame in _innermost_frames(error):
+            owners: set[asyncio.AbstractEventLoop] = set()
+            variables: set[asyncio.AbstractEventLoop] = set()
+            for one in islice(objects_in(frame), _OBJECTS):
+                loop = loop_of(one)
+                if loop is not None:
+                    (variables if loop is one else owners).add(loop)
+            if not may_be_open:
+                owners |= variables
+            elif not owners:
+                # Code that awaits on a loop may have it in a variable: an object's own loop goes first.
+                owners = variables.intersection(self._closed_at)
+            if owners:
+                closed = [loop for loop in self._last_first() if loop in owners]
+                if closed or may_be_open:
+                    return closed
+        return None
+
+    def _last_first(self) -> list[asyncio.AbstractEventLoop]:
+        return list(self._closed_at)[::-1]
+
+    def _note(self, loops: list[asyncio.AbstractEventLoop]) -> str:
+        kinds = dict.fromkeys(type(loop).__name__ for loop in loops)
+        places = list(dict.fromkeys(self._closed_at[loop] for loop in loops))
+        named = ", or ".join([*places[:_PLACES], *(["elsewhere"] if places[_PLACES:] else [])])
+        return (
+            f"{_BELONGS}a {' or '.join(kinds)}, which was closed at {named}. "
+            "The notebook's own loop is open: create the object again in a new cell, "
+            "with `await` or asyncio.run()."
+        )
+
     def _watch_uvloop(self, module: ModuleType) -> None:
-        self._wrappers.append(MethodWrapper(module.Loop, "close", self._close))
-        self._wrappers[-1].install()
+        self._layers.append(MethodWrapper(module.Loop, "close", self._close))
+        self._layers[-1].install()
 
     def _close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         was_closed = loop.is_closed()
         close_loop()
         if loop.is_closed() and not was_closed:
-            self._remember(loop)
-
-    def _remember(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._closed_at[loop] = where = self._place()
-        closed_loops.annotate_closed(loop, partial(_add_note, type(loop).__name__, where))
-        self._used.install()  # not before there is a closed loop
-
-    def _annotate(self, loop: asyncio.AbstractEventLoop, error: RuntimeError) -> None:
-        where = self._closed_at.get(loop)
-        if where is not None:
-            _add_note(type(loop).__name__, where, error)
+            self._closed_at[loop] = self._place()
 
 
-def _add_note(kind: str, where: str, error: RuntimeError) -> None:
-    text = (
-        f"This object belongs to another event loop, a {kind}, which was closed at {where}. "
-        "The notebook's own loop is open: create the object again in a new cell, "
-        "with `await` or asyncio.run()."
-    )
-    if text not in getattr(error, "__notes__", ()):
-        error.add_note(text)
+def _innermost_frames(error: BaseException) -> list[FrameType]:
+    frames, tb = [], error.__traceback__
+    while tb is not None:
+        frames.append(tb.tb_frame)
+        tb = tb.tb_next
+    return frames[: -_FRAMES - 1 : -1]

@@ -18,7 +18,6 @@ from loopnb.internals import asyncio_state as state
 from loopnb.internals import runners
 from loopnb.internals.frames import PACKAGE, calling_frame, is_ours, without_frames_of
 from loopnb.internals.patching import CodePatch, MethodWrapper, Patch, PatchSet, looking_like
-from loopnb.internals.scheduling import LeanScheduling
 from loopnb.internals.selecting import once_for_each_event
 from loopnb.internals.tasks import open_runners
 from loopnb.nesting import closing, foreign, nested_runners
@@ -210,7 +209,6 @@ patches = PatchSet(
     _method_patch(runners.Runner, "close", _runner_close),
     _method_patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
     once_for_each_event(),
-    LeanScheduling(),
     MethodWrapper(state.BaseEventLoop, "run_forever", _run_forever),
     *(MethodWrapper(kind, "close", _close) for kind in runners.loop_classes()),
 )

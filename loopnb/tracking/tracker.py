@@ -15,7 +15,6 @@ from loopnb.errors import TaskNotFoundError
 from loopnb.internals.frames import frame_outside
 from loopnb.internals.known_tasks import known_tasks, refer_to
 from loopnb.internals.patching import Patch, TaskFactoryPatch
-from loopnb.internals.scheduling import LeanScheduling
 from loopnb.internals.spawning import can_stand_in, site_of, tracking_factory
 from loopnb.internals.task_state import frames_of, waited_future
 from loopnb.internals.tasks import Origin, Run, has_origin, make_task
@@ -54,8 +53,8 @@ class Tracker:
 
     A tracked task carries its origin itself, so nothing else needs to hold it while it lives. Its
     finalizer leaves a tuple in the history. A tracked task takes 160 bytes more than a stock one
-    while it lives (CPython 3.11; 290 with weak references of our own, as on 3.14), and a spawn and
-    an end 0.6 to 0.9 us longer (`tests/benchmarks`); its steps cost nothing.
+    while it lives (CPython 3.11; 290 with weak references of our own, as on 3.14). It may make a
+    spawn and an end a quarter longer, on 3.14 two fifths (`tests/benchmarks`); its steps cost nothing.
     Records are made in the loop's thread, when they are asked for.
 
     Args:
@@ -102,7 +101,6 @@ class Tracker:
         factory = make_factory()
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
         self._users_factory = UsersFactory(loop, factory, self.adopt)
-        self._scheduling = LeanScheduling()
         self._create_task: Patch | None = None
         if can_stand_in(loop):
             self._create_task = Patch(loop, "create_task", MethodType(make_factory(factory=factory), loop))
@@ -114,7 +112,6 @@ class Tracker:
         if self._factory.installed and self._create_task is not None:
             self._create_task.install()
         self._users_factory.install()
-        self._scheduling.install()
 
     def notes(self) -> tuple[str, ...]:
         """Return what `%loopnb` should say: that the user has a task factory of his own. Any thread."""
@@ -130,7 +127,6 @@ class Tracker:
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
         self.history.stop()
-        self._scheduling.restore()
         self._users_factory.restore()
         if self._create_task is not None:
             self._create_task.restore()

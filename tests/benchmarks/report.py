@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 _RUN, _ASYNCIO_RUN, _OBSERVED, _STEP, _BELOW, _FUTURE, _GATHER, _GROUP, *_ = (case.name for case in CASES)
 
+#: What tracking may make of a spawn. On 3.14 stock asyncio spawns faster.
+_TRACKED = 1.25 if sys.version_info < (3, 14) else 1.40
+
 #: row, tool, compared with, at most
 TARGETS = [
     (row, LOOPNB, tool, most)
@@ -26,8 +30,8 @@ TARGETS = [
     (_STEP, LOOPNB, STOCK, 1.03),
     (_STEP, TRACKING, STOCK, 1.03),
     (_BELOW, LOOPNB, STOCK, 1.03),
-    (_GATHER, TRACKING, STOCK, 1.20),
-    (_GROUP, TRACKING, STOCK, 1.20),
+    (_GATHER, TRACKING, STOCK, _TRACKED),
+    (_GROUP, TRACKING, STOCK, _TRACKED),
 ]
 
 

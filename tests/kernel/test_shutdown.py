@@ -249,6 +249,19 @@ def test_nobody_who_swallows_every_error_keeps_the_kernel(fresh_kernel: KernelDr
     assert_quiet(log + said)
 
 
+def test_the_log_says_where_the_loop_was_closed_that_a_failure_is_about(fresh_kernel: KernelDriver) -> None:
+    closing = fresh_kernel.run("import asyncio\nloop = asyncio.new_event_loop()\nloop.close()")
+    fresh_kernel.run(
+        "async def uses(): loop.call_soon(print)\n"
+        "task = asyncio.create_task(uses(), name='uses')\nawait asyncio.wait([task])\nNone"
+    )
+
+    (line,) = [line for line in fresh_kernel.shutdown().splitlines() if "task 'uses'" in line]
+
+    assert "failed and nobody awaited it: RuntimeError: Event loop is closed. This object belongs" in line
+    assert f"closed at In[{closing.execution_count}], line 3." in line
+
+
 def test_only_failures_that_nobody_has_awaited_are_named(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("import asyncio, gc")
     for name in ("awaited", "unseen", "dropped"):

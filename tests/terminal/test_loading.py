@@ -85,6 +85,18 @@ def test_unloading_lets_the_users_tasks_go_on(terminal: Terminal, code: str) -> 
     assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"  # the stock one
 
 
+@pytest.mark.parametrize("use", ["await left", "%%aloop\nawait left", "asyncio.run(waits())"])
+def test_an_error_says_where_its_closed_loop_was_closed(terminal: Terminal, use: str) -> None:
+    terminal.run("other = asyncio.new_event_loop()\nleft = other.create_future()\nother.close()")
+    terminal.run("async def waits(): await left")
+
+    shown = " ".join(terminal.run(use).split())
+
+    assert "attached to a different loop" in shown
+    assert "This object belongs to another event loop" in shown
+    assert ", line 3." in shown
+
+
 def test_loading_again_works(terminal: Terminal) -> None:
     terminal.run("%unload_ext loopnb")
     terminal.run("%load_ext loopnb")
