@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from loopnb.records import LoopState
-    from loopnb.tasklist import TaskList
+    from loopnb.views import TaskList
 
 __all__ = ["run", "show", "spawn", "status", "tasks"]
 __version__ = "0.1.0"
@@ -29,12 +29,12 @@ def _errors_end_at_the_caller(fn: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @functools.wraps(fn)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        from loopnb import session
+        from loopnb import frames
 
         try:
             return fn(*args, **kwargs)
         except BaseException as error:
-            error.__traceback__ = session.users_frames(error.__traceback__)
+            error.__traceback__ = frames.users_frames(error.__traceback__)
             raise
 
     return call
@@ -121,7 +121,7 @@ def show() -> None:
     from loopnb import session
 
     session.current("show")
-    from loopnb.ipython.display import show_widget
+    from loopnb.magics.display import show_widget
 
     show_widget()
 
@@ -133,7 +133,7 @@ def load_ipython_extension(shell: Any) -> None:
     Raises:
         UnsupportedKernelError: There is no IPython shell, or loopnb cannot work in it.
     """
-    from loopnb.ipython import extension
+    from loopnb import extension
 
     extension.load(shell)
 
@@ -145,7 +145,7 @@ def unload_ipython_extension(shell: Any) -> None:
     Raises:
         UnsupportedKernelError: The caller runs on a loop of its own, where you could not load it again.
     """
-    from loopnb.ipython import extension
+    from loopnb import extension
 
     extension.check_loop(shell, "unloaded")
     extension.unload(shell)

@@ -10,28 +10,29 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopnb.errors import NestingError, NotLoadedError
-from loopnb.internals.asyncio_state import running_loop
-from loopnb.internals.fatal import Ended, contain
-from loopnb.internals.threads import before_threads_are_joined
+from loopnb.frames import users_frames
+from loopnb.loop._cpython import before_threads_are_joined
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
-from loopnb.nesting.choice import NestingChoice
-from loopnb.nesting.entry_points import run_nested, set_aside_by, submitting, users_frames
+from loopnb.nesting._cpython import running_loop
+from loopnb.nesting.entry_points import run_nested, set_aside_by, submitting
+from loopnb.nesting.fatal import Ended, contain
 from loopnb.nesting.refusals import beside_other_loop
 from loopnb.nesting.scope import engine_of
+from loopnb.nesting.second_engine import NestingChoice
 from loopnb.records import LoopState, Snapshot
 from loopnb.settings import LoopNB
-from loopnb.tasklist import TaskList
 from loopnb.tracking import deadlocks
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.tracker import Tracker
+from loopnb.views import TaskList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from types import FrameType
 
-    from loopnb.nesting.choice import EngineName
-    from loopnb.nesting.handoff import Handoff
+    from loopnb.nesting.engine import Handoff
+    from loopnb.nesting.second_engine import EngineName
     from loopnb.records import CellRef, Describe, LoopCondition, TaskRecord
 
 T = TypeVar("T")

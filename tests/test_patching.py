@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopnb.internals.patching import (
+from loopnb.patching import (
     CodePatch,
     Difference,
     ImportWatch,
@@ -325,7 +325,7 @@ def test_a_wrapper_keeps_its_instance_neither_alive_nor_changed() -> None:
 
 LATE = """
 import asyncio, builtins
-from loopnb.internals.patching import MethodWrapper
+from loopnb.patching import MethodWrapper
 
 wrapper = MethodWrapper(asyncio.BaseEventLoop, "close", lambda close, loop: close())
 wrapper.install()

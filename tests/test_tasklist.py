@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loopnb.records import CellRef, TaskRecord
-from loopnb.tasklist import TaskList
+from loopnb.views import TaskList
 
 
 def task(number: int, name: str, state: Any = "waiting", cell: CellRef | None = None) -> TaskRecord:

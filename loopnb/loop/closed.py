@@ -7,8 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from loopnb.internals.closed_loops import loop_of, objects_in
-from loopnb.internals.patching import ImportWatch, MethodWrapper
+from loopnb.loop._cpython import loop_of, objects_in
+from loopnb.patching import ImportWatch, MethodWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable

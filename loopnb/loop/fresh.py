@@ -13,12 +13,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from loopnb.internals.asyncio_state import silence_destroyed_warning
-from loopnb.internals.fatal import is_fatal
-from loopnb.internals.known_tasks import known_tasks
-from loopnb.internals.task_state import unseen_error
-from loopnb.internals.tasks import make_task
-from loopnb.internals.texts import error_text
+from loopnb.nesting._cpython import silence_destroyed_warning, unseen_error
+from loopnb.nesting.fatal import is_fatal
+from loopnb.nesting.known_tasks import known_tasks
+from loopnb.nesting.loop_task import make_task
+from loopnb.texts import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable

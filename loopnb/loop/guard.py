@@ -12,11 +12,10 @@ import signal
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.internals.asyncio_state import running_loop
-from loopnb.internals.patching import MethodWrapper, PatchSet
-from loopnb.loop.exception_handlers import ExceptionHandlers
 from loopnb.loop.forever import NestedForever
-from loopnb.loop.signals import SignalHandlers, handler_of
+from loopnb.loop.handlers import ExceptionHandlers, SignalHandlers, handler_of
+from loopnb.nesting._cpython import running_loop
+from loopnb.patching import MethodWrapper, PatchSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future as ThreadFuture
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loopnb.internals.asyncio_state import running_loop
+from loopnb.nesting._cpython import running_loop
 
 if TYPE_CHECKING:
     import asyncio

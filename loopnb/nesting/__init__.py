@@ -51,14 +51,13 @@ def apply(
 
 def offer(loop: asyncio.AbstractEventLoop | None, *, order: Literal["any", "lifo"] = "any", who: str) -> None:
     """Do as `apply`, but on a loop that cannot be nested on let blocking calls say why, and what to do."""
-    from loopnb.internals import collecting
-    from loopnb.nesting import entry_points, foreign, scope
+    from loopnb.nesting import entry_points, other_packages, refusals, scope
 
     with scope.changing:
         scope.want(who, loop, lifo=order == "lifo")
-        collecting.watch()
+        refusals.watch()
         entry_points.patches.install()
-        foreign.install()
+        other_packages.install()
 
 
 def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -> None:
@@ -71,16 +70,15 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
     Any thread may call it; a loop that runs in another one is given back a moment later. It does
     not block.
     """
-    from loopnb.internals import collecting
-    from loopnb.nesting import entry_points, foreign, nested_runners, scope
+    from loopnb.nesting import entry_points, other_packages, refusals, runners, scope
 
     with scope.changing:
         scope.unwant(who, loop)
-        if scope.only_wanted_by(foreign.WHO):
-            scope.unwant(foreign.WHO, None)
+        if scope.only_wanted_by(other_packages.WHO):
+            scope.unwant(other_packages.WHO, None)
         scope.detach_unwanted(scope.known_loops())
         if not scope.is_wanted():
-            foreign.restore()
-            nested_runners.forget_all()
+            other_packages.restore()
+            runners.forget_all()
             entry_points.patches.restore()
-            collecting.unwatch()
+            refusals.unwatch()

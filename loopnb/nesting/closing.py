@@ -13,7 +13,7 @@ from loopnb.errors import NestingError
 from loopnb.nesting import scope
 
 if TYPE_CHECKING:
-    from loopnb.nesting.handoff import Handoff
+    from loopnb.nesting.engine import Handoff
 
 #: Seconds that cleanup may take before a wait is ended whatever it waits for.
 _GRACE = 2.0

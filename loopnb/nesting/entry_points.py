@@ -7,33 +7,24 @@ running loop is a nested run, and a call for *another* loop sets the running one
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from contextlib import contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from loopnb.internals import asyncio_state as state
-from loopnb.internals import runners
-from loopnb.internals.frames import PACKAGE, calling_frame, is_ours, without_frames_of
-from loopnb.internals.patching import CodePatch, MethodWrapper, Patch, PatchSet, looking_like
-from loopnb.internals.selecting import once_for_each_event
-from loopnb.internals.tasks import open_runners
-from loopnb.nesting import closing, foreign, nested_runners
+from loopnb.frames import place_outside_asyncio, users_frames
+from loopnb.nesting import _cpython, closing, other_packages, runners
+from loopnb.nesting.loop_task import open_runners
+from loopnb.nesting.readers import once_for_each_event
 from loopnb.nesting.scope import attach_before_run, engine_for, is_wanted
+from loopnb.patching import CodePatch, MethodWrapper, Patch, PatchSet, looking_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
-    from types import FrameType, TracebackType
 
-    from loopnb.nesting.handoff import Handoff
-
-_ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
-
-_STDLIB = os.path.dirname(os.__file__) + os.sep
-_HIDDEN = (PACKAGE, _ASYNCIO, _STDLIB + "contextlib.py")
+    from loopnb.nesting.engine import Handoff
 
 #: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
 when_set_aside: list[Callable[[], None]] = []
@@ -63,31 +54,6 @@ def set_aside_by(loop: asyncio.AbstractEventLoop) -> tuple[str, int] | None:
     return _set_aside.get(loop)
 
 
-def users_frames(tb: TracebackType | None) -> TracebackType | None:
-    """Return *tb* without the frames of this package that it begins with, or that are all of it.
-
-    An interrupt may be raised anywhere in here, and in what is called from here: then it ends where the
-    user has called us.
-    """
-    users = without_frames_of(tb, is_ours)
-    frame, was_ours = users, False
-    while frame is not None and _is_nobodys(filename := frame.tb_frame.f_code.co_filename):
-        was_ours = was_ours or is_ours(filename)
-        frame = frame.tb_next
-    return None if frame is None and was_ours else users
-
-
-def _is_nobodys(filename: str) -> bool:
-    if filename.startswith((PACKAGE, "<frozen ")):
-        return True
-    return filename.startswith(_STDLIB) and "site-packages" not in filename
-
-
-def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
-    """Return *tb* without the frames of this package and of asyncio that it begins with."""
-    return without_frames_of(tb, lambda filename: filename.startswith(_HIDDEN))
-
-
 # -- what the patched names run ------------------------------------------------------------------
 #
 # `except ...: raise` does not put its own frame back into the traceback, so once the frames below
@@ -96,31 +62,35 @@ def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
 
 def _run_with_factory(main: Any, *, debug: Any = None, loop_factory: Any = None) -> Any:
     try:
+        from loopnb import frames
         from loopnb.nesting import entry_points
 
         return entry_points.nested_or_stock_run(main, debug, {"loop_factory": loop_factory})
     except BaseException as error:
+        from loopnb import frames
         from loopnb.nesting import entry_points
 
-        error.__traceback__ = entry_points.users_frames(error.__traceback__)
+        error.__traceback__ = frames.users_frames(error.__traceback__)
         raise
 
 
 def _run_plain(main: Any, *, debug: Any = None) -> Any:
     try:
+        from loopnb import frames
         from loopnb.nesting import entry_points
 
         return entry_points.nested_or_stock_run(main, debug, {})
     except BaseException as error:
+        from loopnb import frames
         from loopnb.nesting import entry_points  # again: it may be the import that was interrupted
 
-        error.__traceback__ = entry_points.users_frames(error.__traceback__)
+        error.__traceback__ = frames.users_frames(error.__traceback__)
         raise
 
 
-def _run_until_complete(self: state.BaseEventLoop, future: Any) -> Any:
+def _run_until_complete(self: _cpython.BaseEventLoop, future: Any) -> Any:
     try:
-        running = state.running_loop()
+        running = _cpython.running_loop()
         if running is None:
             return _stock_run_until_complete(self, future)
         if running is self:
@@ -141,11 +111,11 @@ def _run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) 
 
 def _runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = None) -> Any:
     try:
-        running = state.running_loop()
+        running = _cpython.running_loop()
         if running is None:
             return _stock_runner_run(self, coro, context=context)
         if _has_own_loop(self, running):
-            with aside(running, runners.loop_of(self)):
+            with aside(running, _cpython.loop_of(self)):
                 return _stock_runner_run(self, coro, context=context)
         return _nested_runner_run(self, running, coro, context)
     except BaseException as error:
@@ -154,29 +124,29 @@ def _runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = No
 
 
 def _runner_lazy_init(self: asyncio.Runner) -> None:
-    running = state.running_loop()
-    if running is None or runners.is_closed(self) or runners.is_initialized(self):
+    running = _cpython.running_loop()
+    if running is None or _cpython.is_closed(self) or _cpython.is_initialized(self):
         _stock_lazy_init(self)
     elif _has_own_loop(self, running):
         with aside(running, None):
             _stock_lazy_init(self)
     else:
-        foreign.catch_up()  # it may be the runner of anyio's tests, whose plugin pytest has imported
-        nested_runners.begin(self, running)
+        other_packages.catch_up()  # it may be the runner of anyio's tests, whose plugin pytest has imported
+        runners.begin(self, running)
 
 
 def _runner_get_loop(self: asyncio.Runner) -> asyncio.AbstractEventLoop:
     loop = _stock_get_loop(self)
-    nested_runners.ask(self)
+    runners.ask(self)
     return loop
 
 
 def _runner_close(self: asyncio.Runner) -> None:
-    running = state.running_loop()
-    if nested_runners.is_nested(self):
-        nested_runners.close(self)
-    elif running is not None and runners.is_initialized(self):
-        with aside(running, runners.loop_of(self)):
+    running = _cpython.running_loop()
+    if runners.is_nested(self):
+        runners.close(self)
+    elif running is not None and _cpython.is_initialized(self):
+        with aside(running, _cpython.loop_of(self)):
             _stock_close(self)
     else:
         _stock_close(self)
@@ -188,13 +158,13 @@ def _close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> N
     close_loop()
 
 
-_stock_run_until_complete = state.BaseEventLoop.run_until_complete
-_stock_runner_run = runners.Runner.run
-_stock_lazy_init = runners.Runner._lazy_init  # type: ignore[attr-defined]  # noqa: SLF001  the patched name
-_stock_get_loop = runners.Runner.get_loop
-_stock_close = runners.Runner.close
+_stock_run_until_complete = _cpython.BaseEventLoop.run_until_complete
+_stock_runner_run = _cpython.Runner.run
+_stock_lazy_init = _cpython.Runner._lazy_init  # type: ignore[attr-defined]  # the patched name
+_stock_get_loop = _cpython.Runner.get_loop
+_stock_close = _cpython.Runner.close
 
-_run_patch = CodePatch(runners.run, _run_plain if sys.version_info < (3, 12) else _run_with_factory)
+_run_patch = CodePatch(_cpython.run, _run_plain if sys.version_info < (3, 12) else _run_with_factory)
 
 
 def _method_patch(kind: type, name: str, replacement: Callable[..., Any]) -> Patch:
@@ -203,14 +173,14 @@ def _method_patch(kind: type, name: str, replacement: Callable[..., Any]) -> Pat
 
 patches = PatchSet(
     _run_patch,
-    _method_patch(runners.Runner, "run", _runner_run),
-    _method_patch(runners.Runner, "_lazy_init", _runner_lazy_init),
-    _method_patch(runners.Runner, "get_loop", _runner_get_loop),
-    _method_patch(runners.Runner, "close", _runner_close),
-    _method_patch(state.BaseEventLoop, "run_until_complete", _run_until_complete),
+    _method_patch(_cpython.Runner, "run", _runner_run),
+    _method_patch(_cpython.Runner, "_lazy_init", _runner_lazy_init),
+    _method_patch(_cpython.Runner, "get_loop", _runner_get_loop),
+    _method_patch(_cpython.Runner, "close", _runner_close),
+    _method_patch(_cpython.BaseEventLoop, "run_until_complete", _run_until_complete),
     once_for_each_event(),
-    MethodWrapper(state.BaseEventLoop, "run_forever", _run_forever),
-    *(MethodWrapper(kind, "close", _close) for kind in runners.loop_classes()),
+    MethodWrapper(_cpython.BaseEventLoop, "run_forever", _run_forever),
+    *(MethodWrapper(kind, "close", _close) for kind in _cpython.loop_classes()),
 )
 
 
@@ -219,7 +189,7 @@ patches = PatchSet(
 
 def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) -> Any:
     """Do what `asyncio.run` is asked for, nested if a loop runs in this thread."""
-    running = state.running_loop()
+    running = _cpython.running_loop()
     if running is None:
         return _run_patch.original_function(main, debug=debug, **options)
     if options.get("loop_factory") is not None:
@@ -227,12 +197,12 @@ def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) 
             return _run_patch.original_function(main, debug=debug, **options)
     for is_meant, submit in _submitters:
         if is_meant():
-            return submit(runners.as_coroutine(main))
+            return submit(_cpython.as_coroutine(main))
     engine = engine_for(running, "asyncio.run()")
-    coro = runners.as_coroutine(main)
+    coro = _cpython.as_coroutine(main)
     if debug is None:
         return _run_on(engine, running.create_task(coro))
-    with nested_runners.debug_requests.during(running, debug):
+    with runners.debug_requests.during(running, debug):
         return _run_on(engine, running.create_task(coro))
 
 
@@ -260,18 +230,18 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
         future = loop.create_task(future)  # nearly always: what `ensure_future` makes of it, sooner
     else:
         is_new = not asyncio.isfuture(future)
-        if future is state.current_task(loop):
+        if future is _cpython.current_task(loop):
             raise RuntimeError(f"Task cannot await on itself: {future!r}")
-        future = nested_runners.ensure_future(future, loop)
+        future = runners.ensure_future(future, loop)
     if is_new:
-        state.silence_destroyed_warning(future)
+        _cpython.silence_destroyed_warning(future)
     return _run_on(engine, future, is_new)
 
 
 def _has_own_loop(runner: asyncio.Runner, running: asyncio.AbstractEventLoop) -> bool:
-    if runners.is_initialized(runner):
-        return runners.loop_of(runner) is not running
-    return runners.has_loop_factory(runner)
+    if _cpython.is_initialized(runner):
+        return _cpython.loop_of(runner) is not running
+    return _cpython.has_loop_factory(runner)
 
 
 def _nested_runner_run(
@@ -279,14 +249,14 @@ def _nested_runner_run(
 ) -> Any:
     engine = engine_for(loop, "Runner.run()")
     if sys.version_info < (3, 14):
-        coro = runners.as_coroutine(coro)
+        coro = _cpython.as_coroutine(coro)
         _stock_get_loop(runner)
     else:
         _stock_get_loop(runner)
-        coro = runners.as_coroutine(coro)
-    with nested_runners.spawning(runner, context):
-        task = loop.create_task(coro, context=context or runners.context_of(runner))
-        nested_runners.own(runner, task)
+        coro = _cpython.as_coroutine(coro)
+    with runners.spawning(runner, context):
+        task = loop.create_task(coro, context=context or _cpython.context_of(runner))
+        runners.own(runner, task)
         return _run_on(engine, task)
 
 
@@ -306,9 +276,9 @@ def aside(
     if other is not None and other.is_running():
         yield  # it runs elsewhere, or below us: the stock error says so
         return
-    _set_aside[running] = place or users_place()
+    _set_aside[running] = place or place_outside_asyncio()
     try:
-        with state.set_aside(running):
+        with _cpython.set_aside(running):
             for check in when_set_aside:
                 check()
             yield
@@ -327,7 +297,7 @@ def wrapper_aside(kind: type, name: str) -> MethodWrapper:
     """
 
     def run(run_loop: Callable[..., Any], self: asyncio.AbstractEventLoop, *args: Any) -> Any:
-        if state.running_loop() is self and is_wanted(self):
+        if _cpython.running_loop() is self and is_wanted(self):
             engine_for(self, f"{name}()")  # which says why it cannot be
         return _run_aside(run_loop, self, *args)
 
@@ -335,16 +305,8 @@ def wrapper_aside(kind: type, name: str) -> MethodWrapper:
 
 
 def _run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any) -> Any:
-    running = state.running_loop()
+    running = _cpython.running_loop()
     if running is None or running is loop:
         return run_loop(*args)
     with aside(running, loop):
         return run_loop(*args)
-
-
-def users_place() -> tuple[str, int]:
-    """Return file and line of the innermost frame that is neither ours nor asyncio's."""
-    frame: FrameType | None = calling_frame(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_HIDDEN):
-        frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)

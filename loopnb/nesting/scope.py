@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, WeakSet
 
 from loopnb.errors import NestingError
-from loopnb.internals.asyncio_state import owner_of_pass, running_loop, why_not_drivable
-from loopnb.internals.greenlets import why_missing
-from loopnb.nesting.handoff import Handoff
+from loopnb.nesting._cpython import owner_of_pass, running_loop, why_not_drivable
+from loopnb.nesting.engine import Handoff
+from loopnb.nesting.greenlets import why_missing
 
 if TYPE_CHECKING:
     import asyncio

@@ -23,20 +23,20 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from loopnb.internals import tasks
-from loopnb.internals.fatal import is_fatal, was_taken
-from loopnb.internals.known_tasks import known_tasks
-from loopnb.internals.task_state import unseen_error
-from loopnb.internals.tasks import has_origin
+from loopnb.nesting._cpython import unseen_error
+from loopnb.nesting.fatal import is_fatal, was_taken
+from loopnb.nesting.known_tasks import known_tasks
+from loopnb.tracking import tracked
 from loopnb.tracking.history import ended
+from loopnb.tracking.tracked import has_origin
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from loopnb.internals.tasks import TrackedTask
     from loopnb.records import CellRef
     from loopnb.tracking.history import Ended
+    from loopnb.tracking.tracked import TrackedTask
 
 #: Failures that are remembered for the log at the kernel's end.
 _REMEMBERED = 100
@@ -79,12 +79,12 @@ class Failures:
 
     def start(self) -> None:
         """Look out for failures."""
-        tasks.on_failed.append(self._dropped)
+        tracked.on_failed.append(self._dropped)
 
     def stop(self) -> None:
         """Leave failures to asyncio again, but for those that have been told."""
         self._has_stopped = True
-        tasks.on_failed.remove(self._dropped)
+        tracked.on_failed.remove(self._dropped)
         for task in self._known():
             if self._is_shown(task):
                 task.exception()  # retrieved: asyncio would report it where it is collected
@@ -106,7 +106,7 @@ class Failures:
 
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it."""
-        if self._dropped not in tasks.on_failed:
+        if self._dropped not in tracked.on_failed:
             task.exception()  # retrieved: whoever looks out next would report it once more
         elif has_origin(task):
             self._remember(ended(task))

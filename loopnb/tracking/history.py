@@ -6,14 +6,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loopnb.internals import task_state, tasks
-from loopnb.internals.tasks import Origin
+from loopnb.nesting import _cpython
+from loopnb.tracking import tracked
+from loopnb.tracking.tracked import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from loopnb.internals.tasks import TrackedTask
     from loopnb.records import TaskState
+    from loopnb.tracking.tracked import TrackedTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +50,19 @@ class History:
 
     def start(self) -> None:
         """Begin to keep them."""
-        tasks.keep_finished(self._finished)
-        tasks.on_failed.append(self.add_failed)
+        tracked.keep_finished(self._finished)
+        tracked.on_failed.append(self.add_failed)
 
     def stop(self) -> None:
         """Forget them all."""
-        tasks.keep_finished(0)
-        tasks.on_failed.remove(self.add_failed)
+        tracked.keep_finished(0)
+        tracked.on_failed.remove(self.add_failed)
         self._failed.clear()
 
     def resize(self, *, finished: int, failed: int) -> None:
         """Keep so many from now on."""
         self._finished = finished
-        tasks.keep_finished(finished)
+        tracked.keep_finished(finished)
         self._failed = deque(self._failed, maxlen=failed)
 
     def add_failed(self, task: TrackedTask) -> None:
@@ -71,14 +72,14 @@ class History:
 
     def __iter__(self) -> Iterator[Ended]:
         """Yield what is kept, in no order."""
-        for *origin, name, state in list(tasks.finished):
+        for *origin, name, state in list(tracked.finished):
             yield Ended(Origin(*origin), name or "", "cancelled" if state == "CANCELLED" else "returned")
         yield from list(self._failed)
 
 
 def ended(task: TrackedTask) -> Ended:
     """Return what to keep of a task that is done."""
-    error = task_state.error_of(task)
+    error = _cpython.error_of(task)
     if task.cancelled():
         return Ended(task.origin, task.get_name(), "cancelled")
     return Ended(task.origin, task.get_name(), "returned" if error is None else "raised", error)

@@ -11,19 +11,20 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from loopnb import frames
 from loopnb.errors import TaskNotFoundError
-from loopnb.internals.frames import frame_outside
-from loopnb.internals.known_tasks import known_tasks, refer_to
-from loopnb.internals.patching import Patch, TaskFactoryPatch
-from loopnb.internals.spawning import can_stand_in, site_of, tracking_factory
-from loopnb.internals.task_state import frames_of, waited_future
-from loopnb.internals.tasks import Origin, Run, has_origin, make_task
-from loopnb.internals.texts import error_text, repr_text
+from loopnb.frames import frame_outside
+from loopnb.nesting.known_tasks import known_tasks, refer_to
+from loopnb.nesting.loop_task import make_task
+from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
-from loopnb.tracking import chains, provenance
-from loopnb.tracking.factories import UsersFactory
+from loopnb.texts import error_text, repr_text
+from loopnb.tracking import cells, chains
+from loopnb.tracking._cpython import frames_of, waited_future
+from loopnb.tracking.cells import CellRuns
 from loopnb.tracking.history import History, ended
-from loopnb.tracking.runs import CellRuns
+from loopnb.tracking.spawning import UsersFactory, can_stand_in, site_of, tracking_factory
+from loopnb.tracking.tracked import Origin, Run, has_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -95,7 +96,7 @@ class Tracker:
             tracking_factory,
             next_number=self._numbers.__next__,
             clock=clock,
-            cell=provenance.current_cell,
+            cell=cells.current_cell,
             origin_of=self.origin_of,
         )
         factory = make_factory()
@@ -155,7 +156,7 @@ class Tracker:
         self._untracked[task] = Origin(
             number=number,
             spawned_at=self._clock() if seen is None else seen.spawned_at,
-            cell=provenance.current_cell.get(),
+            cell=cells.current_cell.get(),
             code=code,
             instruction=instruction,
             parent=None if parent is None else parent.number,
@@ -246,7 +247,7 @@ class Tracker:
         parked = self._parked_frame(task)
         if parked is None:
             return list(frames_of(task.get_coro())), []
-        inner = [frame for frame in chains.stack_of(parked[0]) if chains.is_users(frame.f_code)]
+        inner = [frame for frame in chains.stack_of(parked[0]) if frames.is_users(frame.f_code)]
         return inner, [parked[1]] if isinstance(parked[1], asyncio.Task) else []
 
     def awaited_by(self, task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
@@ -300,7 +301,7 @@ class Tracker:
         """Return how a person would call that instruction's line, *cell*'s doing ("" if unknown)."""
         if code is None:
             return ""
-        return self.describe(code.co_filename, provenance.line_of(code, instruction), cell)
+        return self.describe(code.co_filename, cells.line_of(code, instruction), cell)
 
     def is_left_over(self, origin: Origin) -> bool:
         """Say whether an `asyncio.run()` that is over has left this task behind.

@@ -20,8 +20,8 @@ import anywidget
 import traitlets
 
 from loopnb import views
-from loopnb.internals.comm_routing import route_as_sent
 from loopnb.widget import protocol
+from loopnb.widget._ipykernel import route_as_sent
 from loopnb.widget.protocol import BadMessage, Cancel, Resync, Visible
 
 if TYPE_CHECKING:

@@ -54,7 +54,7 @@ def test_a_profile_names_what_runs_more_than_in_stock_asyncio() -> None:
 def test_a_nested_run_is_profiled_function_by_function() -> None:
     counted = rounds.profile(LOOPNB, next(iter(profile.CASES)))
 
-    assert counted["loopnb.nesting.handoff.Handoff.wait"] > 0
+    assert counted["loopnb.nesting.engine.Handoff.wait"] > 0
 
 
 def test_tracking_adds_nothing_to_a_step() -> None:

@@ -82,7 +82,7 @@ def _applied() -> None:
 
 def _attached() -> None:
     """Attach the engine to every loop that is about to run, as if something had nested in it."""
-    from loopnb.internals.asyncio_state import why_not_drivable
+    from loopnb.nesting._cpython import why_not_drivable
     from loopnb.nesting.scope import attach
 
     _applied()

@@ -22,7 +22,7 @@ def test_it_shows_the_engine_and_why(fresh_kernel: KernelDriver) -> None:
 @pytest.mark.parametrize("engine", ["handoff", "nest-asyncio", "off"])
 def test_switching_there_and_back_leaves_asyncio_as_it_was(stock_kernel: KernelDriver, engine: str) -> None:
     stock_kernel.run(FINGERPRINT)
-    stock_kernel.run("import loopnb.ipython.extension, nest_asyncio")
+    stock_kernel.run("import loopnb.extension, nest_asyncio")
     stock_kernel.run("before = fingerprint()")
 
     stock_kernel.run("%load_ext loopnb")
@@ -38,7 +38,7 @@ def test_switching_there_and_back_leaves_asyncio_as_it_was(stock_kernel: KernelD
 
 def test_unloading_under_the_second_engine_leaves_no_trace(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(FINGERPRINT)
-    stock_kernel.run("import loopnb.ipython.extension, nest_asyncio")
+    stock_kernel.run("import loopnb.extension, nest_asyncio")
     stock_kernel.run("before = fingerprint()")
 
     stock_kernel.run("%load_ext loopnb\n%loopnb nesting nest-asyncio")

@@ -90,7 +90,7 @@ def test_debug_after_an_error_in_a_nested_run_begins_in_the_users_frame(
     shown = without_ansi(cell.wait().expect_ok().stdout)
     assert "('wanted is', 'seen')" in shown
     assert "asyncio.run(fails('seen'))" in shown  # where `up` leads: to the cell, past the engine
-    assert "handoff.py" not in shown
+    assert "engine.py" not in shown
 
 
 def test_an_embedded_shell_in_a_nested_run_sees_its_variables_and_ends(kernel: KernelDriver) -> None:

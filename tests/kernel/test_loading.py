@@ -75,7 +75,7 @@ def test_loading_twice_is_harmless(stock_kernel: KernelDriver) -> None:
 
 def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(FINGERPRINT)
-    stock_kernel.run("import loopnb.ipython.extension, loopnb.widget")  # a module imported is no trace
+    stock_kernel.run("import loopnb.extension, loopnb.widget")  # a module imported is no trace
     stock_kernel.run("before = fingerprint()")
 
     stock_kernel.run("%load_ext loopnb")
@@ -100,7 +100,7 @@ def test_the_loop_gets_no_more_attributes_than_cpython_has_room_for(stock_kernel
 
 def test_unloading_in_the_cell_that_loads_leaves_no_trace(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(FINGERPRINT)
-    stock_kernel.run("import loopnb.ipython.extension")
+    stock_kernel.run("import loopnb.extension")
     stock_kernel.run("before = fingerprint()")
 
     stock_kernel.run("%load_ext loopnb\nasyncio.run(asyncio.sleep(0.01))\n%unload_ext loopnb")

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from loopnb import nesting
-from loopnb.internals.tasks import LoopTask
-from loopnb.nesting.foreground import Foreground
+from loopnb.nesting.engine import Foreground
+from loopnb.nesting.loop_task import LoopTask
 from loopnb.nesting.scope import engine_of
 
 if TYPE_CHECKING:

@@ -18,19 +18,18 @@ import pytest
 
 import loopnb
 from loopnb.errors import NestingError
-from loopnb.internals.cancel_flag import has_cancel_flag
-from loopnb.internals.frames import without_any_frames_of
-from loopnb.internals.greenlets import GreenletExit
+from loopnb.frames import without_any_frames_of
 from loopnb.nesting import scope
-from loopnb.nesting.absence import Absences
-from loopnb.nesting.handoff import _Driver
-from loopnb.nesting.lot import ParkingLot
+from loopnb.nesting._cpython import has_cancel_flag
+from loopnb.nesting.engine import ParkingLot, _Driver
+from loopnb.nesting.greenlets import GreenletExit
+from loopnb.nesting.released import Absences
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PACKAGE = Path(loopnb.__file__).parent
-ENGINE = tuple(str(PACKAGE / folder) for folder in ("nesting", "internals"))
+ENGINE = tuple(str(PACKAGE / part) for part in ("nesting", "patching.py", "frames.py"))
 
 
 def interrupting(number: int, call: Callable[[], None]) -> Callable[..., Any]:
@@ -159,7 +158,7 @@ _BEGINS = {dis.opmap["RESUME"]}
 
 
 #: What switches stacks. In the rest a handler interrupts no more than the call of the user's.
-SWITCHES = ("handoff.py", "lot.py", "waits.py", "absence.py", "contexts.py", "asyncio_state.py", "unaware.py")
+SWITCHES = ("nesting/engine.py", "nesting/released.py", "nesting/_cpython.py")
 
 
 class TooLateError(Exception):
@@ -307,7 +306,7 @@ def test_what_a_signal_handler_raises_while_drivers_are_thrown_away_reaches_the_
     raised: list[bool] = []
 
     def trace(frame: Any, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.endswith("handoff.py"):
+        if not frame.f_code.co_filename.endswith("engine.py"):
             return None
         if event == "exception" and argument[0] is GreenletExit and not raised:
             raised.append(True)

@@ -16,7 +16,7 @@ import pytest
 
 from loopnb import nesting
 from loopnb.errors import NestingError
-from loopnb.nesting.foreground import Foreground
+from loopnb.nesting.engine import Foreground
 
 ROOT = Path(__file__).parents[2]
 pinned = pytest.mark.parametrize("was_applied_before", [True, False])

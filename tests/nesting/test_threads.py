@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb import nesting
-from loopnb.internals.patching import Patch
 from loopnb.nesting import scope
-from loopnb.nesting.handoff import Handoff
+from loopnb.nesting.engine import Handoff
+from loopnb.patching import Patch
 from tests.nesting.test_removal import picture
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ ORIGINS = "[(t.number, t.name, str(t.cell), t.spawn_site) for t in loopnb.tasks(
 def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_terminal: Terminal) -> None:
     stock_terminal.run("%unload_ext nothing")  # IPython loads this magic when it is first used
     stock_terminal.run(FINGERPRINT)
-    stock_terminal.run("import loopnb.ipython.extension")  # a module imported is no trace
+    stock_terminal.run("import loopnb.extension")  # a module imported is no trace
     stock_terminal.run("await asyncio.sleep(0); before = None")
     stock_terminal.run("before = fingerprint()")
     assert stock_terminal.value("difference(before, fingerprint())") == "[]"

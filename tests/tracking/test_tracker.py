@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb.errors import TaskNotFoundError
-from loopnb.internals import known_tasks
-from loopnb.internals.asyncio_state import silence_destroyed_warning
-from loopnb.internals.texts import error_text
+from loopnb.nesting import known_tasks
+from loopnb.nesting._cpython import silence_destroyed_warning
 from loopnb.records import CellRef
-from loopnb.tracking import provenance, where
+from loopnb.texts import error_text
+from loopnb.tracking import cells, chains
+from loopnb.tracking.cells import CellRuns
 from loopnb.tracking.failures import Failures
-from loopnb.tracking.runs import CellRuns
 from loopnb.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def test_a_task_knows_its_cell_and_its_parent(track: Callable[..., Any]) -> None
     cell = CellRef("a", 3)
 
     async def main(tracker: Tracker) -> tuple[CellRef | None, bool]:
-        provenance.current_cell.set(cell)
+        cells.current_cell.set(cell)
         task = asyncio.create_task(asyncio.sleep(60))
         record = tracker.record(task)
         current = asyncio.current_task()
@@ -198,7 +198,7 @@ def test_where_follows_the_tasks_that_are_awaited(track: Callable[..., Any], how
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        text = "\n".join(where.lines(tracker, task))
+        text = "\n".join(chains.where_lines(tracker, task))
         for one in tracker.live():
             if one is not asyncio.current_task():
                 one.cancel()
@@ -238,7 +238,7 @@ class Watched:
         self.reported += [(cell, one.name) for one in failures]
 
     def begin(self, cell: CellRef) -> None:
-        provenance.current_cell.set(cell)
+        cells.current_cell.set(cell)
         self.executing.add(cell)
 
     def end(self, cell: CellRef) -> None:

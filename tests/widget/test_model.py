@@ -14,8 +14,7 @@ import pytest
 
 from loopnb.errors import TaskNotFoundError
 from loopnb.records import CellRef, LoopState, Snapshot, TaskRecord
-from loopnb.widget import LoopWidget
-from loopnb.widget.model import BEAT_S, FAST_S, LEASE_S, SLOW_S, SOON_S
+from loopnb.widget.model import BEAT_S, FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
 
 from .front_end import FastLoop, FrontEnd
 

@@ -1,1 +1,0 @@
-"""loopnb in IPython and Jupyter: the extension, its magics, cells, interrupts and display."""

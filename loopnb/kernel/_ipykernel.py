@@ -1,0 +1,153 @@
+"""What loopnb uses of ipykernel and IPython under private names.
+
+Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from loopnb.frames import frame_outside
+from loopnb.patching import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+
+def kernel_of(shell: Any) -> Any | None:
+    """Return the ipykernel that *shell* belongs to; None in a terminal."""
+    return getattr(shell, "kernel", None)
+
+
+def kernel_version() -> str | None:
+    """Return the version of the ipykernel that is imported; None if none is."""
+    module = sys.modules.get("ipykernel")
+    return getattr(module, "__version__", None)
+
+
+def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
+    """Return the loop that runs, or will run, the cells of *shell*.
+
+    While extensions are loaded from a configuration file the kernel's loop does not run yet. In
+    a terminal it is the one IPython awaits on, `get_asyncio_loop()`.
+    """
+    running = asyncio._get_running_loop()
+    if running is not None:
+        return running
+    if kernel_of(shell) is not None:
+        from tornado.ioloop import IOLoop
+
+        io_loop: Any = IOLoop.current()
+        return io_loop.asyncio_loop  # type: ignore[no-any-return]  # tornado is untyped here
+    from IPython.core.async_helpers import get_asyncio_loop
+
+    return get_asyncio_loop()  # type: ignore[no-any-return]  # untyped
+
+
+def runs_on_other_loop(shell: Any) -> bool:
+    """Say whether another loop than that of *shell* runs here: on top of it, or in a subshell.
+
+    The kernel's loop is `kernel.io_loop`, once it has been started; the terminal's is
+    `IPython.core.async_helpers._asyncio_event_loop`, where IPython has made one. Without either it
+    is the running one.
+    """
+    running = asyncio._get_running_loop()
+    kernel = kernel_of(shell)
+    if kernel is not None:
+        own: Any = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)
+    else:
+        own = getattr(sys.modules.get("IPython.core.async_helpers"), "_asyncio_event_loop", None)
+    return running is not None and own is not None and own is not running and own.is_running()
+
+
+def is_kernel_thread() -> bool:
+    """Say whether the calling thread is one of ipykernel's own, a subshell's for instance.
+
+    `ipykernel.thread.BaseThread` from ipykernel 7 on; 6 runs nobody's code in its threads.
+    """
+    return _is_kernels(threading.current_thread())
+
+
+def _is_kernels(thread: threading.Thread) -> bool:
+    base = getattr(sys.modules.get("ipykernel.thread"), "BaseThread", None)
+    return base is not None and isinstance(thread, base)
+
+
+def is_kernel_threads_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Say whether *loop* is that of one of ipykernel's own threads (`BaseThread.io_loop`). Any thread."""
+    return any(_loop_of(thread) is loop for thread in threading.enumerate() if _is_kernels(thread))
+
+
+@dataclass(frozen=True)
+class Subshell:
+    """A subshell of ipykernel 7.
+
+    Attributes:
+        name: Of its thread.
+        loop: Its loop.
+        is_busy: Says whether it handles a request, the reply included. Any thread.
+    """
+
+    name: str
+    loop: asyncio.AbstractEventLoop
+    is_busy: Callable[[], bool]
+
+
+def subshells() -> list[Subshell]:
+    """Return those there are: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
+    found = []
+    for thread in threading.enumerate():
+        loop, lock = _loop_of(thread), getattr(thread, "asyncio_lock", None)
+        if _is_kernels(thread) and loop is not None and lock is not None:
+            found.append(Subshell(thread.name, loop, lock.locked))
+    return found
+
+
+def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
+    return getattr(getattr(thread, "io_loop", None), "asyncio_loop", None)
+
+
+def patch_aborting(kernel: Any) -> Patch | None:
+    """Return the patch by which a subshell whose cell fails does not ask to have its queue aborted.
+
+    For the end of a kernel: it joins the subshells' threads with the lock held that
+    `SubshellManager.set_subshell_aborting` needs, and would wait for ever (7.1.0 to 7.4.0). None where
+    there is no such method.
+    """
+    manager = getattr(getattr(kernel, "shell_channel_thread", None), "_manager", None)
+    if not hasattr(manager, "set_subshell_aborting"):
+        return None
+    return Patch(manager, "set_subshell_aborting", lambda _subshell_id, _aborting: None)
+
+
+def is_stopped_by_kernel() -> bool:
+    """Say whether the kernel calls the `stop()` of a loop: a callback of tornado's does so for it.
+
+    `tornado.platform.asyncio.BaseAsyncIOLoop.stop` (6.4 to 6.6), called by `IOLoop._run_callback`:
+    `BaseThread.stop` schedules it.
+    """
+    tornado: Any = sys.modules.get("tornado.platform.asyncio")
+    frame = frame_outside()
+    if tornado is None or frame is None or frame.f_code is not tornado.BaseAsyncIOLoop.stop.__code__:
+        return False
+    caller = frame.f_back
+    return caller is not None and caller.f_code is tornado.IOLoop._run_callback.__code__
+
+
+def patch_cancel_on_sigint(
+    kernel: Any, replacement: Callable[[asyncio.Future[Any]], AbstractContextManager[None]]
+) -> Patch | None:
+    """Return the patch for what the kernel does with SIGINT while a cell awaits.
+
+    `IPythonKernel._cancel_on_sigint(future)`, a context manager. Its handler does not wake the
+    selector, so that an interrupt may come as late as the await ends (ipykernel #881). None
+    where the kernel has no such method.
+    """
+    if not hasattr(kernel, "_cancel_on_sigint"):
+        return None
+    return Patch(kernel, "_cancel_on_sigint", replacement)

@@ -1,0 +1,89 @@
+"""Which cell a display or an error goes to: the newest one in ipykernel 6, the one it came from here."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from traitlets import TraitType
+
+from loopnb.patching import Patch, PatchSet
+
+
+def route_by_context(shell: Any) -> PatchSet:
+    """Return the patches that send what a task displays, and its error, to the cell that spawned it.
+
+    ipykernel 7 keeps the request that output belongs to in a ContextVar, which a task inherits
+    from its cell. ipykernel 6 does so for standard output and error only: everything else goes to
+    the newest cell. That concerns `parent_header` of the display hook, of the display publisher
+    and of the shell (what `with Output():` of ipywidgets captures), which are traits in 6.29.5
+    and 6.31.0 and properties from 7.0 on; and the kernel's own record for statuses and comms,
+    ``Kernel._parents``, a dictionary there and absent from 7.0 on. What is otherwise is left alone.
+    """
+    patches = [
+        Patch(type(owner), "parent_header", _ContextLocal(trait, owner))
+        for owner in (shell.displayhook, shell.display_pub, shell)
+        if isinstance(trait := getattr(type(owner), "parent_header", None), TraitType)
+    ]
+    parents = getattr(shell.kernel, "_parents", None)
+    if isinstance(parents, dict):
+        patches.append(Patch(shell.kernel, "_parents", _ShellParentByContext(parents)))
+    return PatchSet(*patches)
+
+
+class _ByContext:
+    """A value of which each Context sees the one last set in it.
+
+    Args:
+        newest: What the calling Context begins with; nothing while the kernel starts.
+    """
+
+    def __init__(self, newest: Any) -> None:
+        self._here: ContextVar[Any] = ContextVar("parent")
+        if newest:
+            self._here.set(newest)
+
+    def get(self, newest: Any) -> Any:
+        """Return it. Threads and older Contexts, in which none was set, get the *newest*."""
+        return self._here.get(newest)
+
+    def set(self, value: Any) -> None:
+        """Set it for the calling Context."""
+        self._here.set(value)
+
+
+class _ContextLocal:
+    """Stands in for a trait. The trait holds the newest value, also for when this is taken off again."""
+
+    def __init__(self, trait: TraitType[Any, Any], owner: Any) -> None:
+        self._trait = trait
+        self._value = _ByContext(trait.__get__(owner, type(owner)))
+
+    def __get__(self, owner: Any, cls: type | None = None) -> Any:
+        return self if owner is None else self._value.get(self._trait.__get__(owner, type(owner)))
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        self._value.set(value)
+        self._trait.__set__(owner, value)
+
+
+class _ShellParentByContext(dict[str, Any]):
+    """Stands in for the kernel's record of the newest request of each channel, and keeps it up to date."""
+
+    def __init__(self, newest: dict[str, Any]) -> None:
+        super().__init__(newest)
+        self._newest = newest
+        self._value = _ByContext(newest.get("shell"))
+
+    def get(self, channel: str, default: Any = None) -> Any:
+        newest = self._newest.get(channel, default)
+        return self._value.get(newest) if channel == "shell" else newest
+
+    def __getitem__(self, channel: str) -> Any:
+        return self.get(channel)
+
+    def __setitem__(self, channel: str, parent: Any) -> None:
+        super().__setitem__(channel, parent)
+        self._newest[channel] = parent
+        if channel == "shell":
+            self._value.set(parent)

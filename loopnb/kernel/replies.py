@@ -1,0 +1,102 @@
+"""Interrupts that come while ipykernel's own code handles a request: ahead of the cell, or of its reply.
+
+While a message is handled, SIGINT raises KeyboardInterrupt wherever Python is (`Kernel.pre_handler_hook`
+and `post_handler_hook`). In the kernel's own code that costs the reply, and front ends wait for it.
+
+Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from loopnb.nesting._cpython import running_loop
+from loopnb.patching import Patch
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_OWN_PACKAGES = tuple(name + os.sep for name in ("ipykernel", "jupyter_client", "loopnb", "tornado", "zmq"))
+_OWN_FOLDERS = (
+    "<frozen ",
+    os.path.dirname(os.__file__) + os.sep,
+    os.path.dirname(os.path.dirname(__file__)) + os.sep,
+)
+_SHELL_PACKAGES = (*_OWN_PACKAGES, "IPython" + os.sep)
+_HANDLE_RUN = asyncio.Handle._run.__code__
+
+
+class ReplyGuard:
+    """Raises KeyboardInterrupt in what the kernel calls, but not in the kernel.
+
+    In a cell Python's own handler stands, as without us: `asyncio.Runner` and trio look for it.
+
+    Args:
+        shell: The shell of a kernel.
+        loop: The kernel's.
+    """
+
+    def __init__(self, shell: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._events = shell.events
+        self._loop = loop
+        self._stock = shell.kernel.pre_handler_hook
+        self._patch = Patch(shell.kernel, "pre_handler_hook", self._begin_message)
+        self._handler = self._on_sigint  # one object, to be recognized
+        self._task: ref[asyncio.Task[Any]] | None = None
+
+    def start(self) -> None:
+        """Guard from the next message on."""
+        self._patch.install()
+        self._events.register("pre_execute", self._begin_cell)
+        self._events.register("post_execute", self._end_cell)
+
+    def stop(self) -> None:
+        """Leave interrupts to the kernel."""
+        self._events.unregister("pre_execute", self._begin_cell)
+        self._events.unregister("post_execute", self._end_cell)
+        self._patch.restore()
+        _replace(self._handler, signal.default_int_handler)
+
+    def is_handling(self, task: asyncio.Task[Any]) -> bool:
+        """Say whether the kernel handles the latest request of its front end's in *task*."""
+        return self._task is not None and self._task() is task
+
+    def _begin_message(self) -> None:
+        self._stock()  # fails in the thread of a subshell, which no interrupt reaches
+        _replace(signal.default_int_handler, self._handler)
+        task = asyncio.current_task()
+        self._task = None if task is None else ref(task)
+
+    def _begin_cell(self) -> None:
+        _replace(self._handler, signal.default_int_handler)
+
+    def _end_cell(self) -> None:
+        # No count: a blank cell only ends, and the callback of a comm that fails only begins.
+        if _is_of(sys._getframe(1), _SHELL_PACKAGES):
+            _replace(signal.default_int_handler, self._handler)
+
+    def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        # While another loop runs, somebody has called that. Below a driver of its no frame shows who.
+        if running_loop() is not self._loop or not _is_of(frame, _OWN_PACKAGES):
+            signal.default_int_handler(signum, frame)
+
+
+def _replace(present: Any, wanted: Any) -> None:
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is present:
+        signal.signal(signal.SIGINT, wanted)
+
+
+def _is_of(frame: FrameType | None, packages: tuple[str, ...]) -> bool:
+    """Say whether nobody but Python's library, us and *packages* has a part in what runs in *frame*."""
+    while frame is not None and frame.f_code is not _HANDLE_RUN:
+        _folder, is_installed, path = frame.f_code.co_filename.rpartition(f"site-packages{os.sep}")
+        if not path.startswith(packages if is_installed else _OWN_FOLDERS):
+            return False
+        frame = frame.f_back
+    return True

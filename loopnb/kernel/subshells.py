@@ -1,0 +1,142 @@
+"""Keeping the loops of a kernel's subshells turning, whatever a cell does to the one it runs on.
+
+JupyterLab runs the callbacks of widgets in a subshell. Once its loop has been stopped, that is gone,
+and whatever waits for an answer of it waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from loopnb.kernel._ipykernel import is_kernel_threads_loop, is_stopped_by_kernel, subshells
+from loopnb.loop.forever import NestedForever
+from loopnb.nesting._cpython import loop_classes, running_loop
+from loopnb.nesting.scope import engine_for, engine_of
+from loopnb.patching import MethodWrapper, PatchSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopnb.kernel._ipykernel import Subshell
+    from loopnb.patching import Patch
+
+
+_GLANCE = 0.01
+#: Seconds that a cell has to end in whose `run_forever()` has been ended, before its loop stops.
+_CELL_ENDS_WITHIN = 1.0
+
+
+class SubshellLoops:
+    """Stands before `stop()`, `close()` and `run_forever()` of the loops of subshells.
+
+    Args:
+        warn: Shows a warning at the user's line.
+        tasks_of: Returns the tasks of a loop that are not done, the kernel's own, too.
+        aborting: Keeps subshells from asking for what the kernel cannot answer while it ends; None if
+            there is nothing to be kept from.
+    """
+
+    def __init__(
+        self,
+        warn: Callable[[str], None],
+        tasks_of: Callable[[asyncio.AbstractEventLoop], set[asyncio.Task[Any]]],
+        aborting: Patch | None,
+    ) -> None:
+        self._aborting = aborting
+        self._warn = warn
+        self._tasks_of = tasks_of
+        self._forever: WeakKeyDictionary[asyncio.AbstractEventLoop, NestedForever] = WeakKeyDictionary()
+        self.patches = PatchSet(
+            MethodWrapper(asyncio.BaseEventLoop, "stop", self._stop),
+            MethodWrapper(asyncio.BaseEventLoop, "run_forever", self._run_forever),
+            *(MethodWrapper(kind, "close", self._close) for kind in loop_classes()),
+        )
+
+    def _stop(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        if not is_kernel_threads_loop(loop):
+            stop_loop()
+        elif is_stopped_by_kernel():
+            if self._of(loop).stop_all():
+                loop.create_task(self._stop_after_cell(stop_loop, loop))
+            else:
+                stop_loop()
+        elif running_loop() is loop:
+            self._stop_nested(loop)
+        else:  # in another thread: what is nested there has to be ended there
+            loop.call_soon_threadsafe(self._stop_nested, loop)
+
+    async def _stop_after_cell(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        others = self._tasks_of(loop) - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=_CELL_ENDS_WITHIN)
+        stop_loop()
+
+    def _stop_nested(self, loop: asyncio.AbstractEventLoop) -> None:
+        engine = engine_of(loop)
+        wait = next(reversed(engine.waits), None) if engine is not None else None
+        if wait is None:
+            self._of(loop).stop_next()
+            self._warn(
+                "loop.stop() was ignored: this is the loop of a kernel subshell, and nothing runs nested on "
+                "it. A notebook need not stop its loops."
+            )
+        elif not self._of(loop).stop(wait.future):
+            wait.end(RuntimeError("Event loop stopped before Future completed."))
+
+    def _of(self, loop: asyncio.AbstractEventLoop) -> NestedForever:
+        return self._forever.setdefault(loop, NestedForever(loop, _wait))
+
+    def begin_to_end(self) -> list[Subshell]:
+        """Cancel what is parked on loops of subshells, and return these. Any thread.
+
+        Their cells fail then, some of them only while the kernel joins the threads, which must not keep it.
+        """
+        if self._aborting is not None:
+            self._aborting.install()
+        parked = [one for one in subshells() if (engine := engine_of(one.loop)) is not None and engine.waits]
+        for one in parked:
+            one.loop.call_soon_threadsafe(self._end_waits, one.loop, context=Context())
+        return parked
+
+    def _end_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        engine = engine_of(loop)
+        for wait in reversed(list(engine.waits) if engine is not None else []):
+            if not self._of(loop).stop(wait.future):
+                wait.cancel(None)
+
+    async def wait_ended(self, parked: list[Subshell], timeout: float, log: Callable[[str], None]) -> None:
+        """Wait until cells and callbacks that were parked there have ended, and name those that have not."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        while busy := [one for one in parked if one.is_busy() or _has_parked(one.loop)]:
+            if asyncio.get_running_loop().time() > deadline:
+                names = ", ".join(one.name for one in busy)
+                log(f"what runs in {names} did not end within {timeout:.2g} s of being cancelled")
+                return
+            await asyncio.sleep(_GLANCE)
+
+    def _close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        if loop.is_running() and is_kernel_threads_loop(loop):
+            self._warn(
+                "loop.close() was ignored: this is the loop of a kernel subshell, and later cells need it. "
+                "A notebook need not close its loops."
+            )
+        else:
+            close_loop()
+
+    def _run_forever(self, run_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        if running_loop() is loop and is_kernel_threads_loop(loop):
+            self._of(loop).run()
+        else:
+            run_loop()
+
+
+def _has_parked(loop: asyncio.AbstractEventLoop) -> bool:
+    engine = engine_of(loop)
+    return engine is not None and bool(engine.waits)
+
+
+def _wait(future: asyncio.Future[Any]) -> None:
+    engine_for(future.get_loop(), "run_forever()").wait(future, owned=True)

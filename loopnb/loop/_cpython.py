@@ -1,0 +1,201 @@
+"""Private state of asyncio that user code leaves damaged. Checked on CPython 3.11.7 to 3.14.10."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.events
+import concurrent.futures.thread as pools
+import functools
+import inspect
+import itertools
+import os
+import signal
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from contextvars import Context
+from types import BuiltinMethodType, GetSetDescriptorType, MemberDescriptorType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from loopnb.nesting._cpython import current_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+
+def mend_default_executor(loop: Any) -> bool:
+    """Let *loop* make a new default executor if its own was shut down.
+
+    `BaseEventLoop._executor_shutdown_called` and `_default_executor`; `ThreadPoolExecutor._shutdown`.
+    Other loops do not show theirs.
+
+    Returns:
+        Whether there was something to mend.
+    """
+    executor = getattr(loop, "_default_executor", None)
+    if not getattr(loop, "_executor_shutdown_called", False) and not getattr(executor, "_shutdown", False):
+        return False
+    loop._executor_shutdown_called = False
+    loop._default_executor = None
+    return True
+
+
+def mend_signal_handlers(loop: Any) -> None:
+    """Have signals reach *loop* again, if another loop has taken them over. The main thread.
+
+    Python tells of them by one file descriptor, and asyncio's loops each set it to their own; the last
+    handler that one of them removes takes it away from all (`_signal_handlers`, `_csock`,
+    `unix_events._sighandler_noop`; not on Windows).
+    """
+    handlers, noop = getattr(loop, "_signal_handlers", None), getattr(asyncio, "unix_events", None)
+    if not handlers or noop is None or loop.is_closed():
+        return
+    own = loop._csock.fileno()
+    present = signal.set_wakeup_fd(own)
+    if present == own:
+        return
+    if _is_open(present):  # somebody else's, on purpose
+        signal.set_wakeup_fd(present)
+        return
+    for sig in handlers:
+        if sig != signal.SIGINT and signal.getsignal(sig) is signal.SIG_DFL:
+            signal.signal(sig, noop._sighandler_noop)
+            signal.siginterrupt(sig, False)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def loop_set_here() -> asyncio.AbstractEventLoop | None:
+    """Return what `set_event_loop` was last given in this thread (`_local._loop` of the policy)."""
+    local = getattr(current_policy(), "_local", None)
+    return getattr(local, "_loop", None)
+
+
+# -- threads ------------------------------------------------------------
+#
+# What threads are busy with. Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
+
+
+_IDLE = pools._worker.__code__
+_CALL = pools._WorkItem.run.__code__
+
+
+@contextmanager
+def before_threads_are_joined(fn: Callable[[], object]) -> Iterator[None]:
+    """Have *fn* called when Python ends, unless the block does so first: before it waits for threads.
+
+    Functions of `atexit` come after that. `threading._register_atexit`, and `_threading_atexits`, the
+    list of what it makes of them, newest last.
+    """
+    registered: Any = threading
+    registered._register_atexit(fn)
+    ours = registered._threading_atexits[-1]
+    try:
+        yield
+    finally:
+        if ours in registered._threading_atexits:
+            registered._threading_atexits.remove(ours)
+
+
+def default_executor(loop: Any) -> Any | None:
+    """Return the executor of `asyncio.to_thread()`, if *loop* has made one (`_default_executor`)."""
+    return getattr(loop, "_default_executor", None)
+
+
+def busy_threads(executor: Any | None) -> Iterator[tuple[threading.Thread, FrameType]]:
+    """Yield the threads that Python will wait for at its end, and the innermost frame of each.
+
+    Frames come from `sys._current_frames()`. A thread of a pool is idle while it stands in
+    `concurrent.futures.thread._worker` itself; but one of *executor*, which has been shut down, does
+    so only between two calls (`ThreadPoolExecutor._threads`).
+    """
+    own = getattr(executor, "_threads", ())
+    frames = sys._current_frames()
+    for thread in threading.enumerate():
+        frame = frames.get(thread.ident or 0)
+        if thread.daemon or thread is threading.main_thread() or frame is None:
+            continue
+        if thread in own or frame.f_code is not _IDLE:
+            yield thread, frame
+
+
+def call_of(frame: FrameType | None) -> tuple[Callable[..., Any] | None, Context | None]:
+    """Return what a thread of a pool was asked to call, and the Context it was told to call it in.
+
+    The arguments of `_WorkItem.run`: `fn` up to 3.13, `task` from 3.14 on. `asyncio.to_thread` asks
+    for `partial(context.run, fn)`. Both are None where it is no thread of a pool.
+    """
+    while frame is not None and frame.f_code is not _CALL:
+        frame = frame.f_back
+    item = frame.f_locals.get("self") if frame is not None else None
+    fn = getattr(item, "fn", None) or (getattr(item, "task", None) or (None,))[0]
+    run = getattr(fn, "func", None)
+    context = getattr(run, "__self__", None)
+    if isinstance(fn, functools.partial) and isinstance(context, Context) and fn.args:
+        return fn.args[0], context
+    return fn, None
+
+
+# -- closed_loops ------------------------------------------------------------
+#
+# Finding the event loops that an error is about, in what its traceback knows.
+#
+# Private names, checked on CPython 3.11.7 to 3.14.10 and uvloop 0.23.0: the attribute `_loop`, by which
+# asyncio's transports, locks, events and queues know their loop, as do aiohttp's and asyncpg's clients.
+
+
+#: Items of a container that are looked at.
+_ITEMS = 20
+
+
+def objects_in(frame: FrameType) -> Iterator[object]:
+    """Yield what the code of *frame* works with: its variables, some attributes and items of theirs.
+
+    Variables of a cell, or of a module, only if the code names them: the others may be thousands. The
+    attributes are those that the code names, and only where reading one runs no code of the user's.
+    """
+    code, variables = frame.f_code, frame.f_locals
+    named = [frame.f_globals[name] for name in code.co_names if name in frame.f_globals]
+    own = [] if variables is frame.f_globals else list(variables.values())
+    for value in (*own, *named):
+        yield value
+        if isinstance(value, list | tuple | set | frozenset):
+            yield from itertools.islice(value, _ITEMS)
+        elif isinstance(value, dict):
+            yield from itertools.islice(value.values(), _ITEMS)
+        else:
+            for name in code.co_names:
+                yield _stored(value, name)
+
+
+def loop_of(value: object) -> asyncio.AbstractEventLoop | None:
+    """Return the loop that *value* belongs to, or that it is itself; None if it knows of none."""
+    with suppress(Exception):  # the user's object may be in any state
+        if isinstance(value, MethodType | BuiltinMethodType):
+            value = value.__self__
+        if isinstance(value, asyncio.AbstractEventLoop):
+            return value
+        loop = value.get_loop() if asyncio.isfuture(value) else _stored(value, "_loop")
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            return loop
+    return None
+
+
+def _stored(value: object, name: str) -> Any:
+    """Return an attribute that is stored in *value*, also in a slot; None if there is none.
+
+    `getattr` would call properties and the `__getattr__` of proxies.
+    """
+    with suppress(Exception):
+        found = inspect.getattr_static(value, name, None)
+        if isinstance(found, MemberDescriptorType | GetSetDescriptorType):
+            found = found.__get__(value, type(value))
+        return found
+    return None

@@ -1,0 +1,1 @@
+"""The magics: `%aloop`, `%%aloop` and `%loopnb`."""

@@ -1,0 +1,211 @@
+"""Compiling what a user typed below `%%aloop`, as IPython compiles a cell."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+
+from IPython.core.error import UsageError
+
+from loopnb.frames import users_frames
+from loopnb.nesting.fatal import Ended
+from loopnb.texts import error_text
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from types import CodeType
+
+
+class Source:
+    """A compiled cell body or expression.
+
+    Attributes:
+        codes: What to run, one after the other.
+        has_value: The value of the last code is the value of all.
+        is_quiet: The last expression ends with a semicolon: its value is not displayed.
+        is_expression: It is the expression of a line, whose value is what matters. One that stands in
+            a function is a *function*, too: of the global variables, with the local ones filled in.
+        text: As it was compiled.
+        filename: What stands for a file in tracebacks.
+    """
+
+    def __init__(
+        self,
+        codes: list[CodeType],
+        text: str,
+        filename: str,
+        *,
+        has_value: bool,
+        is_quiet: bool = False,
+        is_expression: bool = False,
+        function: Callable[[dict[str, Any]], Awaitable[Any]] | None = None,
+    ) -> None:
+        self.codes = codes
+        self.text = text
+        self.filename = filename
+        self.has_value = has_value
+        self.is_quiet = is_quiet
+        self.is_expression = is_expression
+        self._function = function
+
+    @property
+    def does_await(self) -> bool:
+        """Some of it runs as a coroutine."""
+        return any(_is_coroutine_code(code) for code in self.codes)
+
+    async def run(
+        self, global_ns: dict[str, Any], local_ns: dict[str, Any], *, in_background: bool = False
+    ) -> Any:
+        """Run it and return its value; what it raises has a traceback without this frame.
+
+        A task that raises SystemExit or KeyboardInterrupt ends the loop with it, and one that raises
+        GeneratorExit counts as closed. Neither is a cell's business: whoever waits for the cell gets
+        them as `Ended`, and a background cell ends in a RuntimeError that names them.
+        """
+        value = None
+        try:
+            if self._function is not None:
+                value = await self._function(global_ns)
+            else:
+                value = await self._run_codes(global_ns, local_ns)
+            if self.is_expression and not self.does_await:
+                value = await _checked(value)
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            if isinstance(error, Exception | asyncio.CancelledError):
+                raise
+            if in_background:
+                raise RuntimeError(f"the background cell ended in {error_text(error)}") from error
+            return Ended(error)
+        return value if self.has_value else None
+
+    async def _run_codes(self, global_ns: dict[str, Any], local_ns: dict[str, Any]) -> Any:
+        value = None
+        for code in self.codes:
+            value = eval(code, global_ns, local_ns)
+            if _is_coroutine_code(code):
+                value = await value
+        return value
+
+
+def compile_body(
+    shell: Any, body: str, *, count: int, raw_cell: str | None = None, interactivity: str = "last_expr"
+) -> Source:
+    """Compile the lines below `%%aloop`, under line numbers that count the magic's own line.
+
+    Args:
+        shell: The shell, whose transformers and compiler flags apply.
+        body: The lines.
+        count: Execution count of the cell, for tracebacks.
+        raw_cell: The whole cell as typed, so that a debugger finds its breakpoints.
+        interactivity: What is displayed, as `InteractiveShell.ast_node_interactivity` says it.
+
+    Raises:
+        SyntaxError: As the compiler says.
+    """
+    blank = len(body) - len(body.lstrip("\n"))
+    text = "\n" * (1 + blank) + shell.transform_cell(body)
+    name = shell.compile.cache(text, count, raw_code=raw_cell or text)
+    tree = shell.transform_ast(shell.compile.ast_parse(text, filename=name))
+    statements = tree.body
+    if interactivity == "last_expr_or_assign":
+        statements += _assigned(statements)
+    last = statements.pop() if statements and isinstance(statements[-1], ast.Expr) else None
+    codes = [_compile_statement(shell, node, name, is_shown=interactivity == "all") for node in statements]
+    if last is not None:
+        codes.append(_compile(shell, ast.Expression(last.value), name, "eval"))
+    elif statements and interactivity == "last":
+        codes[-1] = _compile_statement(shell, statements[-1], name, is_shown=True)
+    quiet = interactivity == "none" or shell.displayhook.semicolon_at_end_of_expression(body)
+    return Source(codes, text, name, has_value=last is not None, is_quiet=quiet)
+
+
+def _compile_statement(shell: Any, node: ast.stmt, name: str, *, is_shown: bool) -> CodeType:
+    if is_shown:  # expressions in it go to `sys.displayhook`
+        return _compile(shell, ast.Interactive([node]), name, "single")
+    return _compile(shell, ast.Module([node], []), name, "exec")
+
+
+def _assigned(statements: list[ast.stmt]) -> list[ast.stmt]:
+    """Return an expression for the variable that the last statement assigns to, if it does."""
+    match statements[-1:]:
+        case [
+            ast.Assign(targets=[ast.Name(id=name)])
+            | ast.AugAssign(target=ast.Name(id=name))
+            | ast.AnnAssign(target=ast.Name(id=name))
+        ]:
+            shown = ast.copy_location(ast.Expr(ast.Name(name, ast.Load())), statements[-1])
+            return [ast.fix_missing_locations(shown)]
+    return []
+
+
+def compile_expression(
+    shell: Any, expression: str, *, count: int, line: int = 1, local_ns: Mapping[str, Any] | None = None
+) -> Source:
+    """Compile the expression of `%aloop`.
+
+    Args:
+        shell: The shell, whose compiler flags apply.
+        expression: The expression.
+        count: Execution count of the cell, for tracebacks.
+        line: The line of the cell that it stands in.
+        local_ns: The variables of the function that it stands in; None where it stands in none.
+
+    Raises:
+        SyntaxError: It is no expression.
+    """
+    quiet = expression.endswith(";")
+    text = "\n" * (line - 1) + expression.rstrip(";")
+    name = shell.compile.cache(text, count)
+    tree = shell.compile.ast_parse(text, filename=name, symbol="eval")
+    code = _compile(shell, tree, name, "eval")
+    function = _in_function(shell, tree, name, local_ns) if local_ns is not None else None
+    return Source([code], text, name, has_value=True, is_quiet=quiet, is_expression=True, function=function)
+
+
+def _in_function(
+    shell: Any, tree: ast.Expression, name: str, local_ns: Mapping[str, Any]
+) -> Callable[[dict[str, Any]], Awaitable[Any]]:
+    """Make the expression the body of a function whose arguments are the local variables it names.
+
+    Merged into the global ones they would be a copy, which functions that it calls do not see
+    change; as locals of an `eval`, its lambdas and comprehensions would not see them.
+    """
+    used = {node.id: local_ns[node.id] for node in ast.walk(tree) if _is_name_in(node, local_ns)}
+    module = ast.parse(f"async def aloop({', '.join(used)}): return ...")
+    cast("Any", module.body[0]).body = [ast.copy_location(ast.Return(tree.body), tree.body)]
+    code = _compile(shell, module, name, "exec")
+
+    def call(global_ns: dict[str, Any]) -> Awaitable[Any]:
+        made: dict[str, Any] = {}
+        exec(code, global_ns, made)
+        value: Awaitable[Any] = made["aloop"](**used)
+        return value
+
+    return call
+
+
+def _is_name_in(node: ast.AST, local_ns: Mapping[str, Any]) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and node.id in local_ns
+
+
+def _checked(value: Any) -> Awaitable[Any]:
+    """Return what `%aloop` is to await: the value of an expression written without `await`."""
+    if inspect.isawaitable(value):
+        return value
+    raise UsageError(
+        f"%aloop: it awaits its expression, and {value!r:.60} ({type(value).__name__}) "
+        "cannot be awaited. Without %aloop the line does what you see."
+    )
+
+
+def _compile(shell: Any, tree: ast.AST, name: str, mode: str) -> CodeType:
+    with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT):
+        code: CodeType = shell.compile(tree, name, mode)
+    return code
+
+
+def _is_coroutine_code(code: CodeType) -> bool:
+    return bool(code.co_flags & inspect.CO_COROUTINE)

@@ -1,0 +1,191 @@
+"""Other packages that start nested runs, or want to change asyncio so that they can.
+
+`anyio.run()` refuses to run inside a running loop; here it nests. `nest_asyncio.apply()` and
+`nest_asyncio2.apply()` would swap Task and Future for slow ones in the whole process and never
+swap them back; here they do nothing more than ask for what is there already. Both are reached
+through the code of the function, so that those who imported it by name follow.
+
+Where one of the latter was applied *before*, its `asyncio.run` and its loop methods are set aside
+while nesting is on. The swapped classes stay: there are tasks and futures of them already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loopnb.nesting import _cpython, scope
+from loopnb.patching import CodePatch, ImportWatch, Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from loopnb.patching import Revertible
+
+#: In whose name nested runs are wanted where one of those packages has asked for them.
+WHO = "nest_asyncio"
+
+_PATCHERS = ("nest_asyncio", "nest_asyncio2")
+_ANYIO = "anyio._core._eventloop"
+_ANYIOS_ASYNCIO = "anyio._backends._asyncio"
+_UVLOOP = "uvloop"
+
+_patches: dict[str, CodePatch] = {}
+_methods: list[Revertible] = []  # of uvloop's loops, and of anyio's test runner
+_undone: list[Patch] = []
+_applied: dict[Applied, None] = {}
+
+
+class Applied(NamedTuple):
+    """A call of `nest_asyncio.apply()` that was not needed."""
+
+    package: str
+    filename: str
+    line: int
+
+
+def applied_by() -> tuple[Applied, ...]:
+    """Return who has called `apply()` of one of those packages while nesting was on. Any thread."""
+    return tuple(_applied)
+
+
+def applied_before() -> str | None:
+    """Return which of those packages had changed asyncio before nesting was on. Any thread."""
+    return _cpython.reentrant_package()
+
+
+def _apply_instead(loop: Any = None, **_options: Any) -> None:
+    from loopnb.nesting import other_packages
+
+    other_packages.note_apply(__name__, loop)
+
+
+def _anyio_run_instead(func: Any, *args: Any, backend: Any = "asyncio", backend_options: Any = None) -> Any:
+    from loopnb import frames
+    from loopnb.nesting import other_packages
+
+    try:
+        return other_packages.run_with_anyio(func, args, backend, backend_options)
+    except BaseException as error:
+        error.__traceback__ = frames.users_frames(error.__traceback__)
+        raise
+
+
+def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Do what `apply(loop)` of *package* is called for: have nested runs on that loop."""
+    from loopnb import frames, nesting
+
+    _applied[Applied(package, *frames.place_outside_asyncio())] = None
+    target = loop or _cpython.running_loop()
+    if target is not None and not scope.is_wanted(target):
+        nesting.apply(target, who=WHO)
+
+
+def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict[str, Any] | None) -> Any:
+    """Do what `anyio.run` is asked for: nested, if a loop runs in this thread."""
+    stock = _patches[_ANYIO].original_function
+    if _cpython.running_loop() is None or backend != "asyncio":
+        return stock(func, *args, backend=backend, backend_options=options)
+    # What `anyio.run` does after its refusal. It runs on `asyncio.Runner`, which nests.
+    return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
+
+
+def _uvloop_run_instead(main: Any, **options: Any) -> Any:
+    from loopnb import frames
+    from loopnb.nesting import other_packages
+
+    try:
+        return other_packages.run_with_uvloop(main, options)
+    except BaseException as error:
+        error.__traceback__ = frames.users_frames(error.__traceback__)
+        raise
+
+
+def run_with_uvloop(main: Any, options: dict[str, Any]) -> Any:
+    """Do what `uvloop.run` is asked for: on a loop of its own, the running one set aside."""
+    from loopnb.nesting import entry_points
+
+    stock = _patches[_UVLOOP].original_function
+    running = _cpython.running_loop()
+    if running is None:
+        return stock(main, **options)
+    with entry_points.aside(running, None):
+        return stock(main, **options)
+
+
+def _patch_uvloop(module: ModuleType) -> None:
+    """Let uvloop's loops run while another one is set aside, as asyncio's own do."""
+    from loopnb.nesting import entry_points
+
+    _patch(module, module.run, _uvloop_run_instead)
+    for name in ("run_until_complete", "run_forever"):
+        wrapper = entry_points.wrapper_aside(module.Loop, name)
+        wrapper.install()
+        _methods.append(wrapper)
+
+
+def _patch_anyios_tests(module: ModuleType) -> None:
+    """Let anyio's pytest plugin run async fixtures inside a running loop.
+
+    It takes that for a test that asks for one of its own fixtures, and refuses.
+    """
+    from loopnb.nesting import runners
+
+    if not hasattr(module.TestRunner, "is_running"):  # earlier versions do not ask
+        return
+    stock = module.TestRunner.is_running
+
+    def is_running(self: Any) -> bool:
+        return runners.is_inside() and bool(stock(self))
+
+    patch = Patch(module.TestRunner, "is_running", is_running)
+    patch.install()
+    _methods.append(patch)
+
+
+def _patch(module: ModuleType, function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+    patch = CodePatch(function, replacement)
+    patch.install()
+    _patches[module.__name__] = patch
+
+
+_watch = ImportWatch(
+    {
+        _UVLOOP: _patch_uvloop,
+        _ANYIO: lambda module: _patch(module, module.run, _anyio_run_instead),
+        _ANYIOS_ASYNCIO: _patch_anyios_tests,
+        **{name: lambda module: _patch(module, module.apply, _apply_instead) for name in _PATCHERS},
+    }
+)
+
+
+def install() -> None:
+    """Reach those packages, now or when they are imported."""
+    _watch.install()
+    running = _cpython.running_loop()
+    if _undone or _cpython.reentrant_package() is None:
+        return
+    if running is not None and _cpython.is_nested_by_others(running):
+        return  # taken away below a run of its own, it would hang there
+    _undone.append(Patch(asyncio, "run", _cpython.run))
+    for kind in _cpython.loop_classes():
+        _undone.extend(Patch(*changed) for changed in _cpython.reentrant_methods(kind))
+    for patch in _undone:
+        patch.install()
+
+
+def catch_up() -> None:
+    """Reach those packages that were imported behind our back."""
+    _watch.catch_up()
+
+
+def restore() -> None:
+    """Leave those packages, and what they had done, as they were."""
+    _watch.restore()
+    for patch in [*_patches.values(), *_methods, *reversed(_undone)]:
+        patch.restore()
+    _patches.clear()
+    _undone.clear()
+    _methods.clear()
+    _applied.clear()

@@ -1,0 +1,302 @@
+"""The second engine: nest-asyncio, kept on a leash.
+
+It runs the loop *on top of* the waiting stack (see `handoff` for what that costs). It is used where
+greenlet cannot be imported, or when the user asks for it, and unlike the package's own `apply()` it
+can be taken back: what the package changes is noted, attribute by attribute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.base_events
+import importlib
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from loopnb import nesting
+from loopnb.errors import NestingError
+from loopnb.nesting import other_packages
+from loopnb.nesting._cpython import current_policy, is_stopping, ready_queue, running_loop, set_stopping
+from loopnb.nesting.greenlets import why_missing
+from loopnb.nesting.scope import engine_of
+from loopnb.patching import Difference, Patch, PatchSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from loopnb.nesting.engine import Handoff
+
+
+def package_name() -> str:
+    """Return the distribution that fits the running Python.
+
+    `nest_asyncio` is no longer maintained: it has no `loop_factory`, which `asyncio.run` takes from
+    3.12 on, and breaks `current_task()` on 3.14. ipykernel 7 made the same choice.
+    """
+    return "nest_asyncio" if sys.version_info < (3, 12) else "nest_asyncio2"
+
+
+class ReentrantRun:
+    """A nested run. Only the newest can be stopped: those before it stand below its stack.
+
+    Args:
+        loop: The loop.
+        future: What it waits for.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: Any) -> None:
+        self.future = future
+        self._loop = loop
+        self._was_ended = False
+        # A stop that is meant for a run below has to wait until this one has ended.
+        self._was_stopping = is_stopping(loop)
+        set_stopping(loop, False)
+
+    def end(self, _error: BaseException) -> None:
+        """Stop it after this pass; the package raises the error that a stop is for whoever waits."""
+        self._was_ended = True
+        set_stopping(self._loop, True)
+
+    def leave(self) -> None:
+        """Leave a stop that was not meant for this run to those below. The package takes none back."""
+        set_stopping(self._loop, self._was_stopping or (is_stopping(self._loop) and not self._was_ended))
+
+
+class Reentrant:
+    """nest-asyncio on one loop, for as long as it is wanted. The loop's thread.
+
+    Args:
+        loop: An asyncio loop; uvloop's cannot be patched.
+
+    Attributes:
+        package: Name of the package that does the work.
+        runs: The nested runs that go on, the newest last.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.package = package_name()
+        self.runs: list[ReentrantRun] = []
+        self._loop = loop
+        self._changes: Difference | None = None
+        self._guard = PatchSet(
+            Patch(loop, "run_until_complete", self._run_until_complete),
+            # The package's own knows nothing of who guards the loop, and no `stop()` would end it.
+            Patch(loop, "run_forever", partial(_run_forever, loop)),
+        )
+
+    def install(self) -> None:
+        """Apply the package, and note what it changes.
+
+        Raises:
+            ImportError: It is not installed.
+            ValueError: It cannot patch this loop.
+        """
+        package = importlib.import_module(self.package)
+        self._changes = Difference(partial(package.apply, self._loop), _owners(package, self._loop))
+        self._changes.install()
+        self._guard.install()
+
+    def remove(self) -> list[str]:
+        """Take back what the package changed.
+
+        Returns:
+            The attributes that somebody has changed since, and so keep what they have. Tasks that
+            were made meanwhile are Python tasks until they end.
+        """
+        self._guard.restore()
+        changes, self._changes = self._changes, None
+        if changes is None or changes.restore():
+            return []
+        return changes.kept
+
+    def _run_until_complete(self, future: Any) -> Any:
+        """Run nested, and leave a pass of the stock method as many handles as it has counted.
+
+        The pass that was under way when the package was applied pops without asking, and an empty
+        queue would end the kernel with "pop from an empty deque".
+        """
+        loop: Any = self._loop
+        queue = ready_queue(loop)
+        owed = len(queue) if running_loop() is loop else 0
+        run = ReentrantRun(loop, future)
+        self.runs.append(run)
+        try:
+            return type(loop).run_until_complete(loop, future)
+        finally:
+            self.runs.remove(run)
+            run.leave()
+            while len(queue) < owed:
+                filler = asyncio.Handle(_nothing, (), loop)
+                filler.cancel()
+                queue.append(filler)
+
+
+def _owners(package: ModuleType, loop: asyncio.AbstractEventLoop) -> list[Any]:
+    """Return everything whose attributes the package changes.
+
+    Read in the source of nest_asyncio 1.6.0 and nest_asyncio2 1.7.4.
+    """
+    owners: list[Any] = [asyncio, asyncio.tasks, asyncio.futures, asyncio.events, package]
+    owners += [kind for kind in type(loop).__mro__ if issubclass(kind, asyncio.base_events.BaseEventLoop)]
+    owners.append(loop)
+    policy = current_policy()
+    if policy is not None:
+        owners += [kind for kind in type(policy).__mro__ if kind is not object]
+    tornado = sys.modules.get("tornado.concurrent")
+    if tornado is not None:
+        owners.append(tornado)
+    return owners
+
+
+def _run_forever(loop: Any) -> None:
+    asyncio.base_events.BaseEventLoop.run_forever(loop)
+
+
+def _nothing() -> None: ...
+
+
+# -- choice ------------------------------------------------------------
+#
+# Which engine runs nested on a loop, why, and the change from one to another.
+
+
+EngineName = Literal["handoff", "nest-asyncio", "off"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+class NestingChoice:
+    """The engine of one loop. The loop's thread.
+
+    Args:
+        loop: The loop.
+        who: In whose name nested runs are wanted.
+
+    Attributes:
+        name: The engine that is on.
+        reason: Why it was chosen, as a clause.
+        cannot: This loop cannot be nested on, or this interpreter cannot.
+        prepare: Called with each new `Handoff`, to tell it of cells and interrupts.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, who: str) -> None:
+        self.name: EngineName = "off"
+        self.reason = "nothing was chosen yet"
+        self.cannot = False
+        self.prepare: Callable[[Handoff], None] = lambda _engine: None
+        self._loop = loop
+        self._who = who
+        self._order: Literal["any", "lifo"] = "any"
+        self._reentrant: Reentrant | None = None
+
+    def start(self) -> None:
+        """Choose the best engine that this loop and this interpreter allow; raises nothing."""
+        try:
+            self._use_handoff()
+            self.reason = "it is the default"
+        except NestingError as error:
+            self.reason, self.cannot = error.reason, True
+        if self.name == "off" and why_missing is not None:
+            self._fall_back()
+        elif self.name == "off":
+            nesting.offer(None, who=self._who)
+
+    def stop(self) -> list[str]:
+        """Switch nesting off and leave asyncio as it was.
+
+        Returns:
+            What could not be taken back, as sentences.
+        """
+        kept: list[str] = []
+        if self._reentrant is not None:
+            names = self._reentrant.remove()
+            package, self._reentrant = self._reentrant.package, None
+            if names:
+                kept = [
+                    f"{package} had changed {', '.join(names)}; somebody has changed it since, so it stays."
+                ]
+        nesting.remove(who=self._who)
+        self.name = "off"
+        return kept
+
+    def switch(self, name: EngineName) -> list[str]:
+        """Use engine *name* from now on.
+
+        Returns:
+            What there is to say of the engine before, as sentences.
+
+        Raises:
+            NestingError: It cannot be used here, or stacks are parked that only the present engine
+                can resume. The engine is what it was.
+        """
+        if name == self.name:
+            return []
+        engine = engine_of(self._loop)
+        parked = len(engine.waits) if engine is not None else 0
+        if name == "nest-asyncio" and parked:
+            raise NestingError(
+                f"{parked} stacks are parked, and nest-asyncio would stand on top of them",
+                "Let them end, or cancel them ('%loopnb tasks' lists them as parked), and try again.",
+                doing="switch to nest-asyncio",
+            )
+        said = self.stop()
+        if name == "handoff":
+            self._use_handoff()
+        elif name == "nest-asyncio":
+            self._use_reentrant()
+        elif parked:
+            said.append(f"{parked} parked stacks still end in order; new nested runs are refused.")
+        self.reason = "it was asked for"
+        return said
+
+    def newest_reentrant(self) -> ReentrantRun | None:
+        """Return the newest nested run of the engine nest-asyncio, if there is one. The loop's thread."""
+        runs = self._reentrant.runs if self._reentrant is not None else []
+        return runs[-1] if runs else None
+
+    def set_order(self, *, lifo: bool) -> None:
+        """Let the newest wait end first from now on, or any; see `loopnb.nesting.apply`."""
+        self._order = "lifo" if lifo else "any"
+        if self.name == "handoff":
+            nesting.apply(who=self._who, order=self._order)
+
+    def notes(self) -> list[str]:
+        """Return what else there is to know, as sentences. Any thread."""
+        said = [
+            f"{call.package}.apply(), called in {call.filename}, line {call.line}, did nothing: nesting "
+            "was on."
+            for call in other_packages.applied_by()
+        ]
+        before = other_packages.applied_before()
+        if before is not None and self._reentrant is None:
+            said.append(f"{before}.apply() had run before loopnb: tasks are the slower Python ones.")
+        return said
+
+    def _use_handoff(self) -> None:
+        nesting.apply(self._loop, who=self._who, order=self._order)
+        nesting.apply(who=self._who, order=self._order)
+        engine = engine_of(self._loop)
+        if engine is not None:
+            self.prepare(engine)
+        self.name = "handoff"
+
+    def _use_reentrant(self) -> None:
+        reentrant = Reentrant(self._loop)
+        try:
+            reentrant.install()
+        except (ImportError, ValueError) as error:
+            raise NestingError(
+                f"{reentrant.package} cannot be used: {error}",
+                "'%loopnb nesting handoff' goes back.",
+                doing="switch to nest-asyncio",
+            ) from error
+        self._reentrant = reentrant
+        self.name = "nest-asyncio"
+
+    def _fall_back(self) -> None:
+        try:
+            self._use_reentrant()
+            self.reason = f"greenlet cannot be imported: {why_missing}"
+        except NestingError as error:
+            self.reason = f"greenlet cannot be imported ({why_missing}), and {error.reason}"

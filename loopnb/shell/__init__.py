@@ -1,0 +1,1 @@
+"""What kernel and terminal share: which cell executes, interrupts, reports, the end."""

@@ -1,0 +1,118 @@
+"""What becomes of the tasks that a cell has left running when it is run again."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from loopnb.errors import NestingError
+from loopnb.shell.rejecting import RejectedByInterrupt
+from loopnb.tracking.cells import current_cell
+from loopnb.views import names_text
+
+if TYPE_CHECKING:
+    import ast
+
+    from loopnb.records import CellRef
+    from loopnb.session import Session
+
+
+class Reruns:
+    """Ends what an earlier run of a cell has left, before the new one begins, if the user wants it.
+
+    Args:
+        shell: The shell.
+        session: Its session.
+    """
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        self._shell = shell
+        self._session = session
+        self._seen: CellRef | None = None
+        self._begun: CellRef | None = None  # its tree has yet to be seen
+        # A second cancel would end their cleanup.
+        self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+    def start(self) -> None:
+        """Look at cells from the next one on. To be called when `Cells` has been started."""
+        self._shell.events.register("pre_run_cell", self._begin)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._shell.events.unregister("pre_run_cell", self._begin)
+
+    def check(self, _tree: ast.AST) -> None:
+        """End what an earlier run of the cell has left; its code compiles, and is about to run.
+
+        Raises:
+            RejectedByInterrupt: An interrupt has ended the wait.
+        """
+        cell, self._begun = self._begun, None
+        if cell is None or self._session.settings.on_rerun != "cancel":
+            return
+        left: list[asyncio.Task[Any]] = []
+        try:
+            left += self._session.owner.call(self._cancel_left_of, cell)
+            if left:
+                self._wait_for(left)
+        except KeyboardInterrupt:
+            still = _names_of([task for task in left if not task.done()])
+            raise RejectedByInterrupt(
+                "interrupted while tasks of the cell's earlier run were ending, so the cell was not run. "
+                f"They have been cancelled; still ending: {still or 'none'}."
+            ) from None
+
+    def _begin(self, _info: object) -> None:
+        cell = current_cell.get()
+        # Equal: it is a magic of that cell that runs another.
+        self._begun, self._seen = (None if cell == self._seen else cell), cell
+
+    def _cancel_left_of(self, cell: CellRef) -> list[asyncio.Task[Any]]:
+        tracker = self._session.tracker
+        left = [task for task in tracker.live() if self._is_earlier_run(task, cell)]
+        for task in left:
+            if task not in self._cancelled:
+                task.cancel()
+        self._cancelled.update(left)
+        return left
+
+    def _is_earlier_run(self, task: asyncio.Task[Any], cell: CellRef) -> bool:
+        spawned_by = self._session.tracker.origin_of(task).cell
+        if spawned_by is None or spawned_by == cell or spawned_by.cell_id is None:
+            return False
+        # A background task has a repr of its own, and a rule of its own.
+        return spawned_by.cell_id == cell.cell_id and not hasattr(task, "tell")
+
+    def _wait_for(self, tasks: list[asyncio.Task[Any]]) -> None:
+        grace = float(self._session.settings.rerun_grace)
+        try:
+            left = self._session.run(_ending(tasks, grace))
+        except NestingError as error:
+            _say(f"{_names_of(tasks)}, left by the cell's earlier run, may still be ending: {error.reason}.")
+        except SystemExit as error:
+            _say(f"a task that the cell's earlier run has left ended in {error!r}.")
+        else:
+            if left:
+                _say(
+                    f"{_names_of(left)}, left by the cell's earlier run, did not end within "
+                    f"{grace:g} s of being cancelled (LoopNB.rerun_grace); the cell runs now."
+                )
+
+
+async def _ending(tasks: list[asyncio.Task[Any]], grace: float) -> list[asyncio.Task[Any]]:
+    """Wait until *tasks* have ended, and return those that have not in time."""
+    if grace == 0:
+        return []
+    _ended, pending = await asyncio.wait(tasks, timeout=grace)
+    return list(pending)
+
+
+def _names_of(tasks: list[asyncio.Task[Any]]) -> str:
+    return names_text(task.get_name() for task in tasks)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"loopnb: {line}\n")
+    sys.stderr.flush()

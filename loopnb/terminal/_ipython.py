@@ -1,0 +1,64 @@
+"""What loopnb uses of IPython's terminal shell and of prompt_toolkit under private names.
+
+Checked on IPython 8.18.0 and 9.18.1, prompt_toolkit 3.0.53, and for asyncio CPython 3.11.7 to 3.14.
+"""
+
+from __future__ import annotations
+
+import asyncio.base_events
+from typing import TYPE_CHECKING, Any
+
+from loopnb.patching import Patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+
+def prompt_patches(shell: Any) -> list[Patch]:
+    """Return the patches that put the prompt of *shell* on the loop that IPython awaits on.
+
+    `TerminalInteractiveShell._use_asyncio_inputhook`: set, the prompt runs by
+    `get_asyncio_loop().run_until_complete(pt_app.prompt_async(...))`, else on a loop of its own.
+    Reset by `%gui`: with a GUI's event loop the prompt goes back to a loop of its own.
+
+    Without a prompt of prompt_toolkit (`--simple-prompt`, no tty) there is nothing to patch.
+    """
+    session = getattr(shell, "pt_app", None)
+    if session is None or not hasattr(shell, "_use_asyncio_inputhook"):
+        return []
+    stock = session.prompt_async
+
+    def prompt_async(*args: Any, **options: Any) -> Any:
+        # prompt_toolkit's own handler would answer the error of any task of the loop with "Press
+        # ENTER to continue...". The loop's goes to the log.
+        return stock(*args, **{"set_exception_handler": False, **options})
+
+    return [Patch(shell, "_use_asyncio_inputhook", True), Patch(session, "prompt_async", prompt_async)]
+
+
+def patch_exit(shell: Any, before: Callable[[], None]) -> Patch:
+    """Return the patch that calls *before* when *shell* ends, ahead of all that IPython does then.
+
+    `InteractiveShell._atexit_once()`, called at the end of the shell's main loop and once more
+    from `atexit`. It deletes the user's names; a function registered with `atexit` would come
+    after that, and after Python has shut all executors.
+    """
+    stock = shell._atexit_once
+
+    def at_exit() -> None:
+        before()
+        stock()
+
+    return Patch(shell, "_atexit_once", at_exit)
+
+
+def is_end_of_run(frame: FrameType | None) -> bool:
+    """Say whether *frame* is the callback by which `run_until_complete` stops its loop.
+
+    `asyncio.base_events._run_until_complete_cb`, since Python 3.5.
+    """
+    return frame is not None and frame.f_code is _END_OF_RUN
+
+
+_END_OF_RUN = asyncio.base_events._run_until_complete_cb.__code__  # type: ignore[attr-defined]  # private

@@ -1,0 +1,141 @@
+"""What a task knows of itself under private names. Checked on CPython 3.11.7 to 3.14.10."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
+
+
+def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
+    """Return the future that *task* waits for; None if it is due to step (`Task._fut_waiter`)."""
+    return task._fut_waiter  # type: ignore[attr-defined,no-any-return]  # private
+
+
+def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
+    """Return what a `gather()` waits for; None if *future* is none (`_GatheringFuture._children`)."""
+    if isinstance(future, _GatheringFuture):
+        return future._children  # type: ignore[no-any-return]  # untyped, since private
+    return None
+
+
+_WAIT_FOR = asyncio.wait_for.__code__
+#: A chain longer than this is cut: a cycle cannot arise, but a generator may delegate very deep.
+_LONGEST = 1_000
+
+
+def frames_of(awaitable: Any) -> Iterator[FrameType]:
+    """Yield the frames of a suspended coroutine, outermost first."""
+    for _ in range(_LONGEST):
+        frame = None
+        for prefix in ("cr", "gi", "ag"):
+            frame = getattr(awaitable, f"{prefix}_frame", None)
+            if frame is not None:
+                yield frame
+                awaitable = getattr(awaitable, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
+                break
+        if frame is None or awaitable is None:
+            return
+
+
+#: Code of asyncio's that awaits tasks through a future of its own, and the local variable that knows them.
+_AWAITERS: dict[Any, str] = {
+    code: name
+    for fn, name in (
+        (getattr(asyncio.tasks, "_wait", None), "fs"),
+        (asyncio.TaskGroup.__aexit__, "self"),
+        (getattr(asyncio.TaskGroup, "_aexit", None), "self"),
+    )
+    if (code := getattr(fn, "__code__", None)) is not None
+}
+
+
+def awaited_in(frames: list[FrameType]) -> list[Any]:
+    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the last of *frames*.
+
+    `fs` of `asyncio.tasks._wait` and `TaskGroup._tasks`. Nothing where a version has neither.
+    """
+    for frame in reversed(frames):
+        name = _AWAITERS.get(frame.f_code)
+        if name is not None:
+            value: Any = frame.f_locals.get(name)
+            return list(value if name == "fs" else getattr(value, "_tasks", ()))
+    return []
+
+
+def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+    """Return the live tasks of the TaskGroups that *task* is in the body of, or awaits the end of.
+
+    Private names: ``TaskGroup._parent_task``, ``_tasks``. A group that no variable of the frame names is
+    not seen before its end is awaited.
+    """
+    groups: list[Any] = []
+    for frame in frames_of(task.get_coro()):
+        # By type: to ask the objects themselves would run code of proxies.
+        values = [one for one in list(frame.f_locals.values()) if issubclass(type(one), asyncio.TaskGroup)]
+        groups += [one for one in values if getattr(one, "_parent_task", None) is task and one not in groups]
+    return [child for group in groups for child in list(group._tasks)]
+
+
+def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
+    """Return what *task* awaits through a future of `wait_for`'s own, see `waited_by_wait_for`."""
+    return waited_by_wait_for(list(frames_of(task.get_coro())))
+
+
+def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
+    """Return what `asyncio.wait_for` awaits in the last of *frames*, through a future of its own.
+
+    Its local variable `fut`, on 3.11 only: later versions await it themselves.
+    """
+    if frames and frames[-1].f_code is _WAIT_FOR and "waiter" in frames[-1].f_locals:
+        found: asyncio.Future[Any] | None = frames[-1].f_locals.get("fut")
+        return found
+    return None
+
+
+def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
+    """Have the `wait_for` that *task* is in spare what it awaits: it is given a shield around that."""
+    *_, frame = frames_of(task.get_coro())
+    frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])
+    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))  # as debuggers do
+
+
+def end_gather(gathering: asyncio.Future[Any]) -> None:
+    """Cancel a `gather()`, but none of what it waits for: its own `cancel` would do so."""
+    asyncio.Future.cancel(gathering)
+
+
+# -- wakeups ------------------------------------------------------------
+#
+# Waking a task that waits for something which must not be cancelled, or never ends.
+#
+# Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
+
+
+def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
+    """Have *task*'s await end in *outcome* instead of what it waits for, which is left as it is.
+
+    A waiting task is one of the callbacks of what it waits for (`Task._fut_waiter`,
+    `Future._callbacks`: pairs of callback and Context; the callback is bound to the task). It is
+    taken off there and called with another future.
+
+    Args:
+        task: A task that is not in a step.
+        outcome: A future that has failed or was cancelled: that comes out of the await.
+
+    Returns:
+        False if the task waits for nothing, or for a future that does not tell its callbacks.
+    """
+    waited: Any = task._fut_waiter  # type: ignore[attr-defined]  # private
+    for callback, context in list(getattr(waited, "_callbacks", None) or ()):
+        if getattr(callback, "__self__", None) is task:
+            waited.remove_done_callback(callback)
+            task.get_loop().call_soon(callback, outcome, context=context)
+            return True
+    return False

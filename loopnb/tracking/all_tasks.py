@@ -1,0 +1,67 @@
+"""Hiding the kernel's own tasks from `asyncio.all_tasks()`."""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.events
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from loopnb.patching import CodePatch, Patch, PatchSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class AllTasks:
+    """`asyncio.all_tasks`, with some tasks hidden from whoever calls it.
+
+    A Python function up to 3.13, whose code is replaced, so that names imported earlier follow;
+    in C from 3.14 on, where the modules' attributes are.
+
+    Args:
+        is_hidden: Says of a task whether it is left out.
+    """
+
+    def __init__(self, is_hidden: Callable[[asyncio.Task[Any]], bool]) -> None:
+        self._is_hidden = is_hidden
+        stock: Any = asyncio.all_tasks
+        self.patches = PatchSet()
+        if isinstance(stock, FunctionType):
+            patch = CodePatch(stock, _visible_tasks)
+            self._stock: Any = patch.original_function
+            self.patches = PatchSet(patch)
+        else:
+            self._stock = stock
+            self.patches = PatchSet(
+                Patch(asyncio, "all_tasks", self.visible), Patch(asyncio.tasks, "all_tasks", self.visible)
+            )
+
+    def install(self) -> None:
+        """Hide them from now on."""
+        _hiding.append(self)
+        self.patches.install()
+
+    def restore(self) -> None:
+        """Hide nothing any more."""
+        self.patches.restore()
+        _hiding.remove(self)
+
+    def every(self, loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+        """Return the tasks of *loop* that are not done, hidden or not."""
+        tasks: set[asyncio.Task[Any]] = self._stock(loop)
+        return tasks
+
+    def visible(self, loop: asyncio.AbstractEventLoop | None = None) -> set[asyncio.Task[Any]]:
+        """Return the tasks of *loop* that are not hidden, as `asyncio.all_tasks` does."""
+        return {task for task in self._stock(loop) if not self._is_hidden(task)}
+
+
+_hiding: list[AllTasks] = []
+
+
+def _visible_tasks(loop: Any = None) -> Any:
+    # Runs with the globals of asyncio.tasks.
+    from loopnb.tracking.all_tasks import _hiding
+
+    return _hiding[-1].visible(loop)

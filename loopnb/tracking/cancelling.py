@@ -1,0 +1,99 @@
+"""Ending what a cell waits for, and only that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from loopnb.tracking._cpython import (
+    end_gather,
+    gathered,
+    group_children,
+    inside_wait_for,
+    shield_from_wait_for,
+    waited_future,
+    wake_with,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    IsForeign = Callable[[asyncio.Task[Any]], bool]
+
+
+def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
+    """Cancel *future*, but no foreign task that it waits for, however deep. The loop's thread.
+
+    `task.cancel()` cancels whatever the task awaits. Of an interrupted cell that is too much: a
+    background task that it only looks at shall live on. Whoever awaits a foreign task is woken with
+    CancelledError instead.
+
+    The children of its TaskGroups end with it, whoever has spawned them. Limits: what runs on behalf of
+    a `concurrent.futures.Future` is not seen, nor is a TaskGroup that no variable names.
+
+    Args:
+        future: What is to end.
+        is_foreign: Says of a task whether it must live on.
+    """
+    if not _leads_to(future, is_foreign, set()):
+        future.cancel()
+        return
+    children = gathered(future)
+    if children is not None:
+        for child in children:
+            if not child.done() and not _is_spared(child, is_foreign):
+                cancel_sparing(child, is_foreign)
+        end_gather(future)
+        return
+    assert isinstance(future, asyncio.Task)  # nothing else leads anywhere
+    waited = waited_future(future)
+    if waited is not None and _is_spared(waited, is_foreign):
+        end_with(future, None)
+    elif waited is not None and (isinstance(waited, asyncio.Task) or gathered(waited) is not None):
+        cancel_sparing(waited, is_foreign)  # whose end is that of *future*
+    else:
+        inner = inside_wait_for(future)
+        if inner is not None and _is_spared(inner, is_foreign):
+            shield_from_wait_for(future)
+        for one in (inner, *group_children(future)):
+            if one is not None and _leads_to(one, is_foreign, set()):
+                cancel_sparing(one, is_foreign)
+        future.cancel()
+
+
+def cancel_below(task: asyncio.Task[Any], is_foreign: IsForeign) -> None:
+    """Cancel the tasks that *task* waits for and those of its TaskGroups, as `cancel_sparing` does."""
+    waited = waited_future(task)
+    for one in (waited, inside_wait_for(task), *group_children(task)):
+        is_task = one is not None and (isinstance(one, asyncio.Task) or gathered(one) is not None)
+        if one is not None and is_task and not one.done() and not _is_spared(one, is_foreign):
+            cancel_sparing(one, is_foreign)
+
+
+def _is_spared(future: asyncio.Future[Any], is_foreign: IsForeign) -> bool:
+    return isinstance(future, asyncio.Task) and is_foreign(future)
+
+
+def _leads_to(future: asyncio.Future[Any], is_foreign: IsForeign, seen: set[object]) -> bool:
+    """Say whether *future* waits for a foreign task, or for something that does."""
+    if future in seen:
+        return False
+    seen.add(future)
+    below: list[asyncio.Future[Any] | None] = list(gathered(future) or ())
+    children: list[asyncio.Task[Any]] = []
+    if isinstance(future, asyncio.Task) and not future.done():
+        below = [waited_future(future), inside_wait_for(future)]
+        children = group_children(future)
+    spared = [one for one in below if one is not None and not one.done() and _is_spared(one, is_foreign)]
+    further = [one for one in (*below, *children) if one is not None and not one.done()]
+    return bool(spared) or any(_leads_to(one, is_foreign, seen) for one in further)
+
+
+def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:
+    """Have the await that *task* is at end in *error*, or with None in CancelledError."""
+    outcome = task.get_loop().create_future()
+    if error is None:
+        outcome.cancel()
+    else:
+        outcome.set_exception(error)
+    return wake_with(task, outcome)

@@ -1,0 +1,82 @@
+"""Where a task came from: the cell that runs, and the user's line that spawned it."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+    from types import CodeType
+
+    from loopnb.records import CellRef
+
+#: The cell execution on whose behalf code runs. Set before a cell and never reset: `post_run_cell`
+#: of an async cell runs in another Context, and tasks of an ended cell are its tasks still.
+current_cell: ContextVar[CellRef | None] = ContextVar("current_cell", default=None)
+
+
+def line_of(code: CodeType, instruction: int) -> int:
+    """Return the line of *code* that holds the instruction at byte offset *instruction*."""
+    for _start, end, line in code.co_lines():
+        # From Python 3.12 on a module's code begins with an instruction on line 0.
+        if end > instruction and line:
+            return line
+    return code.co_firstlineno
+
+
+# -- runs ------------------------------------------------------------
+#
+# Executions of cells: which were of the same cell, and the Context each of them ran in.
+
+
+#: Executions that are remembered. Each holds on to the message that asked for it, code included.
+_KEPT = 1_000
+
+
+class CellRuns:
+    """Remembers the executions of cells, oldest first. The loop's thread."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[CellRef, Context] = {}
+        self._latest: dict[str, CellRef] = {}
+
+    def begin(self, cell: CellRef, context: Context) -> None:
+        """Remember that *cell* begins.
+
+        Args:
+            cell: The execution.
+            context: A copy of its Context: what is printed in it goes to the cell.
+        """
+        self._contexts.setdefault(cell, context)
+        if cell.cell_id is not None:
+            self._latest[cell.cell_id] = cell
+        if len(self._contexts) > _KEPT:
+            oldest = next(iter(self._contexts))
+            del self._contexts[oldest]
+            if oldest.cell_id is not None and self._latest.get(oldest.cell_id) == oldest:
+                del self._latest[oldest.cell_id]
+
+    def context_of(self, cell: CellRef | None) -> Context | None:
+        """Return the Context of that execution, None if it is not known."""
+        return self._contexts.get(cell) if cell is not None else None
+
+    def is_outdated(self, cell: CellRef | None) -> bool:
+        """Say whether the cell has been run again since."""
+        if cell is None or cell.cell_id is None:
+            return False
+        return self._latest.get(cell.cell_id, cell) != cell
+
+    def every_run_of(self, execution_count: int) -> Callable[[CellRef | None], bool]:
+        """Return what says of an execution whether it was of the cell with that number in its prompt."""
+        ids = {
+            cell.cell_id
+            for cell in self._contexts
+            if cell.execution_count == execution_count and cell.cell_id is not None
+        }
+
+        def is_wanted(cell: CellRef | None) -> bool:
+            return cell is not None and (cell.execution_count == execution_count or cell.cell_id in ids)
+
+        return is_wanted

@@ -1,0 +1,238 @@
+"""Packages that make asyncio re-entrant are told apart, noted and spared, or lived with."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from loopnb import nesting
+from loopnb.nesting import other_packages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+STAND_IN = """
+import asyncio
+
+def apply(loop=None, *, run_close_loop=False):
+    asyncio.Task = asyncio.tasks._PyTask
+    asyncio._nest_patched = True
+"""
+
+PACKAGES = ["nest_asyncio", "nest_asyncio2"]
+
+
+@pytest.fixture(params=PACKAGES)
+def package(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have that package, or something that does the same harm under its name, ready to be imported."""
+    name: str = request.param
+    if importlib.util.find_spec(name) is None:
+        (tmp_path / f"{name}.py").write_text(STAND_IN)
+        monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop(name, None)
+    yield name
+    sys.modules.pop(name, None)
+
+
+async def nests() -> int:
+    asyncio.run(asyncio.sleep(0.001))
+    return 7
+
+
+def check_that_nothing_is_swapped(module: Any, apply: Any) -> None:
+    before = (asyncio.Task, asyncio.Future, asyncio.run, asyncio.run.__code__)
+
+    async def main() -> int:
+        apply()
+        return await nests()
+
+    assert asyncio.run(main()) == 7
+    apply()
+    assert (asyncio.Task, asyncio.Future, asyncio.run, asyncio.run.__code__) == before
+    assert not hasattr(asyncio, "_nest_patched")
+    places = other_packages.applied_by()
+    assert {place.package for place in places} == {module.__name__}
+    assert {place.filename for place in places} == {__file__}
+    assert len({place.line for place in places}) == 2
+
+
+def test_apply_does_nothing_where_the_package_is_imported_later(package: str) -> None:
+    module = importlib.import_module(package)
+    assert "exec_module" not in vars(module.__loader__)
+    check_that_nothing_is_swapped(module, module.apply)
+
+
+def test_apply_does_nothing_where_it_was_imported_by_name_before(package: str) -> None:
+    nesting.remove()
+    module = importlib.import_module(package)
+    apply = module.apply
+    code = apply.__code__
+    nesting.apply()
+    check_that_nothing_is_swapped(module, apply)
+
+    nesting.remove()
+    assert apply.__code__ is code
+
+
+def test_apply_for_another_loop_is_forwarded(package: str) -> None:
+    nesting.remove()
+    here, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    nesting.apply(here)
+    importlib.import_module(package).apply(other)
+
+    assert other.run_until_complete(nests()) == 7
+    nesting.remove()
+    with pytest.raises(RuntimeError):
+        other.run_until_complete(_refused())
+    here.close()
+    other.close()
+
+
+async def _refused() -> None:
+    coro = asyncio.sleep(0)
+    try:
+        asyncio.run(coro)
+    finally:
+        coro.close()
+
+
+BEFORE = """
+import asyncio, warnings
+warnings.simplefilter("ignore")
+import {package}
+loop = asyncio.new_event_loop()
+asyncio.set_event_loop(loop)
+{package}.apply(loop)
+methods = [vars(type(loop))[name] for name in ("run_forever", "run_until_complete", "_run_once")]
+theirs = asyncio.run
+from loopnb import nesting
+from loopnb.nesting import other_packages as foreign
+
+order = []
+async def nests(delay):
+    asyncio.run(asyncio.sleep(delay))
+    order.append(delay)
+async def main():
+    await asyncio.gather(nests(0.01), nests(0.1), nests(0.03))
+
+nesting.apply(loop)
+nesting.apply()
+print(foreign.applied_before())
+loop.run_until_complete(main())
+print(order)
+nesting.remove()
+print(methods == [vars(type(loop))[name] for name in ("run_forever", "run_until_complete", "_run_once")])
+print(asyncio.run is theirs)
+loop.run_until_complete(main())
+loop.close()
+"""
+
+
+INSIDE = """
+import asyncio, {package}
+from loopnb import nesting
+from loopnb.errors import NestingError
+
+async def inner():
+    try:
+        nesting.apply()
+    except NestingError as error:
+        print(error.reason)
+    await asyncio.sleep(0.01)
+
+async def main():
+    {package}.apply()
+    asyncio.run(inner())
+    nesting.apply()
+    return asyncio.run(asyncio.sleep(0.01, "ours"))
+
+print(asyncio.run(main()))
+"""
+
+
+AFTER = """
+import asyncio, warnings
+warnings.simplefilter("ignore")
+from loopnb import nesting
+from loopnb.errors import NestingError
+
+async def nests():
+    return asyncio.run(event.wait())
+
+async def main():
+    global event
+    event = asyncio.Event()
+    nesting.apply()
+    task = asyncio.create_task(nests())
+    await asyncio.sleep(0.01)
+    nesting.remove()
+    import {package}
+    {package}.apply()
+    try:
+        asyncio.run(asyncio.sleep(0))
+    except NestingError as error:
+        print(error.reason)
+    event.set()
+    print(await task)
+    return asyncio.run(asyncio.sleep(0.01, "theirs"))
+
+print(asyncio.run(main()))
+"""
+
+
+def run_with(package: str, script: str) -> subprocess.CompletedProcess[str]:
+    """Run *script* with that *package* in a Python of its own."""
+    command = [sys.executable, "-c", script.format(package=package)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+
+
+INSTALLED = [name for name in PACKAGES if importlib.util.find_spec(name)]
+
+if INSTALLED:  # a stand-in could not show what the real ones do to a loop
+
+    @pytest.mark.parametrize("package", INSTALLED)
+    def test_applied_before_waits_still_end_in_any_order_and_it_is_said(package: str) -> None:
+        ran = run_with(package, BEFORE)
+        assert ran.stderr == ""
+        assert ran.stdout.splitlines() == [package, "[0.01, 0.03, 0.1]", "True", "True"]
+
+    @pytest.mark.parametrize("package", INSTALLED)
+    def test_inside_their_own_nested_run_apply_says_that_it_cannot_be(package: str) -> None:
+        ran = run_with(package, INSIDE)
+        assert ran.stderr == ""
+        said = f"{package} runs nested on this loop, below this call"
+        assert ran.stdout.splitlines() == [said, "ours"]
+
+    @pytest.mark.parametrize("package", INSTALLED)
+    def test_applied_while_ours_leaves_it_nests_when_the_last_stack_has_ended(package: str) -> None:
+        ran = run_with(package, AFTER)
+        said, *rest = ran.stdout.splitlines()
+        assert said.endswith("nothing can run on top of it; stacks still parked: 1")
+        assert rest == ["True", "theirs"]
+        assert ran.stderr == ""
+
+
+def test_anyios_test_runner_is_busy_inside_itself_only() -> None:
+    kind = importlib.import_module("anyio._backends._asyncio").TestRunner
+    patched = kind.is_running
+
+    async def main() -> tuple[bool, bool]:
+        with kind() as runner:
+
+            async def asks() -> bool:
+                return bool(runner.is_running())
+
+            return runner.is_running(), runner.run_fixture(asks, {})
+
+    assert asyncio.run(main()) == (False, True)
+    nesting.remove()
+    assert kind.is_running is not patched
