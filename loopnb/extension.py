@@ -19,7 +19,6 @@ from loopnb.kernel.replies import ReplyGuard
 from loopnb.loop.closed import ClosedLoops
 from loopnb.magics import source
 from loopnb.magics.aloop import Aloop
-from loopnb.magics.background import is_background
 from loopnb.magics.commands import LoopMagics
 from loopnb.magics.display import close_widget
 from loopnb.nesting import fatal, other_packages
@@ -35,6 +34,7 @@ from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
 from loopnb.terminal.guard import hook_terminal
+from loopnb.tracking.background import is_background
 
 if TYPE_CHECKING:
     import asyncio

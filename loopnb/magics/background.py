@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -15,6 +14,7 @@ from loopnb.frames import users_frames
 from loopnb.nesting._cpython import error_of
 from loopnb.nesting.loop_task import LoopTask
 from loopnb.texts import error_text, repr_text
+from loopnb.tracking.background import BackgroundRun, live_runs
 
 if TYPE_CHECKING:
     from loopnb.magics.options import AloopOptions
@@ -25,39 +25,6 @@ if TYPE_CHECKING:
 
 #: Seconds until a cell says what it waits for.
 _SILENT = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    """What is known of a background run.
-
-    Attributes:
-        cell: The execution that started it; None if none did.
-        name: What the user has called it.
-        text: The source of its cell, by which an unnamed one without an id is known.
-    """
-
-    cell: CellRef | None
-    name: str | None
-    text: str
-
-    def is_earlier_run_of(self, other: _Started) -> bool:
-        """Say whether both are of one cell, and not of one run of it: a line in a loop replaces nothing."""
-        if self.cell is not None and self.cell == other.cell:
-            return False
-        ids = [one.cell.cell_id if one.cell is not None else None for one in (self, other)]
-        if ids != [None, None]:
-            return ids[0] == ids[1]
-        return self.name == other.name and (self.name is not None or self.text == other.text)
-
-
-#: The live background tasks. They outlive a reload of the extension.
-_live: dict[asyncio.Task[Any], _Started] = {}
-
-
-def is_background(task: asyncio.Task[Any]) -> bool:
-    """Say whether *task* is a background cell's."""
-    return task in _live
 
 
 class Background:
@@ -98,7 +65,7 @@ class Background:
     ) -> set[asyncio.Task[Any]]:
         """Return what the new run replaces and has to wait for. UsageError as of `make_room`."""
         here = _started(options, cell, source)
-        own = {task for task, other in _live.items() if other.is_earlier_run_of(here)}
+        own = {task for task, other in live_runs.items() if other.is_earlier_run_of(here)}
         named = [task for task in self._session.tracker.live() if task.get_name() == options.name]
         others = [task for task in named if task not in own and not self._is_of(task, cell)]
         if others and not options.replaces:
@@ -126,7 +93,7 @@ class Background:
         self, task: asyncio.Task[Any], options: AloopOptions, cell: CellRef | None, source: Source
     ) -> None:
         """Take care of a background task that has just been spawned."""
-        _live[task] = _started(options, cell, source)
+        live_runs[task] = _started(options, cell, source)
         if isinstance(task, LoopTask):
             task.tell = self.tell
         # The Context of this call is the cell's: the traceback goes to the cell, too.
@@ -162,7 +129,7 @@ class Background:
             try:
                 deadline.__exit__(None, error, None)
             except TimeoutError as late:
-                _live.pop(task, None)
+                live_runs.pop(task, None)
                 self._show(late.with_traceback(None))
             else:
                 self._report(task)
@@ -171,7 +138,7 @@ class Background:
 
     def _report(self, task: asyncio.Task[Any]) -> None:
         """Show a failure of a background task in its cell, as IPython would."""
-        _live.pop(task, None)
+        live_runs.pop(task, None)
         if task.cancelled():
             return
         error = error_of(task)  # not retrieved: who awaits the handle later on has seen it then
@@ -191,8 +158,8 @@ class Background:
                 sys.stderr.write(f"loopnb: {error_text(error)}; showing its traceback failed.\n")
 
 
-def _started(options: AloopOptions, cell: CellRef | None, source: Source) -> _Started:
-    return _Started(cell, options.name, source.text)
+def _started(options: AloopOptions, cell: CellRef | None, source: Source) -> BackgroundRun:
+    return BackgroundRun(cell, options.name, source.text)
 
 
 def _names_of(tasks: set[asyncio.Task[Any]]) -> str:

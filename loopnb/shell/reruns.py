@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from loopnb.errors import NestingError
 from loopnb.shell.rejecting import RejectedByInterrupt
+from loopnb.tracking.background import is_background
 from loopnb.tracking.cells import current_cell
 from loopnb.views import names_text
 
@@ -82,8 +83,8 @@ class Reruns:
         spawned_by = self._session.tracker.origin_of(task).cell
         if spawned_by is None or spawned_by == cell or spawned_by.cell_id is None:
             return False
-        # A background task has a repr of its own, and a rule of its own.
-        return spawned_by.cell_id == cell.cell_id and not hasattr(task, "tell")
+        # A background task has a rule of its own: the new run replaces it.
+        return spawned_by.cell_id == cell.cell_id and not is_background(task)
 
     def _wait_for(self, tasks: list[asyncio.Task[Any]]) -> None:
         grace = float(self._session.settings.rerun_grace)
