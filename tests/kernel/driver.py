@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_client.connect import write_connection_file
 
+from tests.cells import dedented
 from tests.kernel.requests import DEFAULT_TIMEOUT_S, Cell, CellResult, Comm, Request
 from tests.kernel.wire import KernelDiedError, Message, WaitTimedOutError, Wire
 
@@ -217,13 +218,14 @@ class KernelDriver:
         """Send a cell and return at once.
 
         Args:
-            code: Its source.
+            code: Its source. The driver dedents it.
             cell_id: What the front end calls the cell. None makes a new id; "" sends none.
             subshell_id: From `create_subshell()`; None is the main shell.
             silent: No output, no events but `pre_execute`, no number.
             stop_on_error: Whether an error aborts the cells that are queued behind.
             allow_stdin: Whether it may ask for input, see `Cell.answer()`.
         """
+        code = dedented(code)
         sent_id = f"cell-{next(self._cell_ids)}" if cell_id is None else cell_id
         content = {
             "code": code, "silent": silent, "store_history": not silent, "user_expressions": {},

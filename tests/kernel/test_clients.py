@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.cells import dedented, filled
 from tests.kernel import servers
 from tests.kernel.conftest import needs_subshells
 
@@ -86,10 +87,13 @@ def kind(kernel: KernelDriver, request: pytest.FixtureRequest) -> Kind:
     """Give the kernel a server, and the functions `make`, `use` and `close` for one kind of its clients."""
     kind = KINDS[request.param]
     kernel.run(
-        f"import asyncio, {kind.imports}\nserver = {request.getfixturevalue(kind.server)!r}\n"
-        f"async def make(): return {kind.make}\n"
-        f"async def use(c): return {kind.use}\n"
-        f"async def close(c): await {kind.close}"
+        f"""
+        import asyncio, {kind.imports}
+        server = {request.getfixturevalue(kind.server)!r}
+        async def make(): return {kind.make}
+        async def use(c): return {kind.use}
+        async def close(c): await {kind.close}
+        """
     )
     return kind
 
@@ -98,13 +102,24 @@ def kind(kernel: KernelDriver, request: pytest.FixtureRequest) -> Kind:
 def test_a_client_of_one_run_works_in_every_later_cell_through_the_same_connection(
     kernel: KernelDriver,
 ) -> None:
-    kernel.run("c = asyncio.run(make())\nused = [asyncio.run(use(c))]\nused.append(asyncio.run(use(c)))")
+    kernel.run(
+        """
+        c = asyncio.run(make())
+        used = [asyncio.run(use(c))]
+        used.append(asyncio.run(use(c)))
+        """
+    )
     kernel.run("used.append(asyncio.run(use(c)))")
     kernel.run("used.append(await use(c))")
     kernel.run("%%aloop\nused.append(await use(c))")
     kernel.run("%aloop -o answer use(c)")
     kernel.run("used.append(asyncio.get_event_loop().run_until_complete(use(c)))")
-    kernel.run("used.append(answer)\nasyncio.run(close(c))")
+    kernel.run(
+        """
+        used.append(answer)
+        asyncio.run(close(c))
+        """
+    )
 
     assert kernel.value("len(used)") == 7
     assert kernel.value("len(set(used))") == 1
@@ -114,11 +129,15 @@ def test_two_nested_runs_use_clients_at_the_same_time(kernel: KernelDriver, kind
     kernel.run("first = asyncio.run(make())")
     kernel.run("second = first" if kind.is_shareable else "second = asyncio.run(make())")
     kernel.run(
-        "both = asyncio.Barrier(2)\n"
-        "async def twice(c):\n    before = await use(c)\n    await both.wait()\n"
-        "    return before, await use(c)\n"
-        "async def nests(c): return asyncio.run(twice(c))\n"
-        "answers = await asyncio.wait_for(asyncio.gather(nests(first), nests(second)), 10)"
+        """
+        both = asyncio.Barrier(2)
+        async def twice(c):
+            before = await use(c)
+            await both.wait()
+            return before, await use(c)
+        async def nests(c): return asyncio.run(twice(c))
+        answers = await asyncio.wait_for(asyncio.gather(nests(first), nests(second)), 10)
+        """
     )
 
     assert kernel.value("all(answer for pair in answers for answer in pair)")
@@ -130,16 +149,21 @@ def test_synchronous_code_of_sqlalchemys_nests_beside_other_queries(
     kernel: KernelDriver, postgres: str
 ) -> None:
     kernel.run(
-        "import asyncio\nfrom sqlalchemy import text\n"
-        "from sqlalchemy.ext.asyncio import create_async_engine\n"
-        f"engine = create_async_engine('postgresql+asyncpg://postgres@/postgres?host={postgres}')\n"
-        "def in_session(connection):\n"
-        "    found = connection.execute(text('select 1')).scalar()\n"
-        "    return found, asyncio.run(asyncio.sleep(0.02, 'nested'))\n"
-        "async def nests():\n    async with engine.connect() as c:\n"
-        "        return await c.run_sync(in_session)\n"
-        "async def counts():\n    async with engine.connect() as c:\n"
-        "        return [(await c.execute(text(f'select {n}'))).scalar() for n in range(20)]"
+        f"""
+        import asyncio
+        from sqlalchemy import text
+        from sqlalchemy.ext.asyncio import create_async_engine
+        engine = create_async_engine('postgresql+asyncpg://postgres@/postgres?host={postgres}')
+        def in_session(connection):
+            found = connection.execute(text('select 1')).scalar()
+            return found, asyncio.run(asyncio.sleep(0.02, 'nested'))
+        async def nests():
+            async with engine.connect() as c:
+                return await c.run_sync(in_session)
+        async def counts():
+            async with engine.connect() as c:
+                return [(await c.execute(text(f'select {{n}}'))).scalar() for n in range(20)]
+        """
     )
 
     cell = kernel.run(
@@ -154,7 +178,12 @@ def test_synchronous_code_of_sqlalchemys_nests_beside_other_queries(
 @needs_subshells
 @pytest.mark.usefixtures("kind")
 def test_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> None:
-    kernel.run("c = asyncio.run(make())\nused = {await use(c)}")
+    kernel.run(
+        """
+        c = asyncio.run(make())
+        used = {await use(c)}
+        """
+    )
     subshell = kernel.create_subshell()
 
     for code in (
@@ -170,7 +199,13 @@ def test_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> 
 
 # -- what is bound to a closed loop --------------------------------------------------------------
 
-CLOSES = "loop = asyncio.new_event_loop()\n{}\nloop.close()"
+CLOSES = dedented(
+    """
+    loop = asyncio.new_event_loop()
+    {}
+    loop.close()
+    """
+)
 
 
 def assert_explained(result: CellResult, closing: CellResult, line: int) -> None:
@@ -187,13 +222,25 @@ def assert_explained(result: CellResult, closing: CellResult, line: int) -> None
 )
 def test_a_client_whose_loop_was_closed_says_so(kernel: KernelDriver, how: str) -> None:
     closing = kernel.run(
-        CLOSES.format("c = loop.run_until_complete(make())\nloop.run_until_complete(use(c))")
+        CLOSES.format(
+            dedented(
+                """
+                c = loop.run_until_complete(make())
+                loop.run_until_complete(use(c))
+                """
+            )
+        )
     )
 
     result = kernel.execute(how)
 
     assert_explained(result, closing, 4)
-    kernel.run("del c\nimport gc; gc.collect()")
+    kernel.run(
+        """
+        del c
+        import gc; gc.collect()
+        """
+    )
 
 
 BOUND = {
@@ -207,9 +254,15 @@ BOUND = {
 @pytest.mark.parametrize(("make", "wait"), BOUND.values(), ids=BOUND)
 def test_a_lock_or_queue_whose_loop_was_closed_says_so(kernel: KernelDriver, make: str, wait: str) -> None:
     kernel.run(
-        f"import asyncio\nbound = {make}\n"
-        f"async def waits():\n    await bound.{wait}\n    await bound.{wait}\n"
-        "async def is_bound():\n    await asyncio.wait([asyncio.create_task(waits())], timeout=0.01)"
+        f"""
+        import asyncio
+        bound = {make}
+        async def waits():
+            await bound.{wait}
+            await bound.{wait}
+        async def is_bound():
+            await asyncio.wait([asyncio.create_task(waits())], timeout=0.01)
+        """
     )
     closing = kernel.run(CLOSES.format("loop.run_until_complete(is_bound())"))
 
@@ -219,7 +272,18 @@ def test_a_lock_or_queue_whose_loop_was_closed_says_so(kernel: KernelDriver, mak
     assert_explained(result, closing, 3)
 
 
-@pytest.mark.parametrize("use", ["await left", "async def main(): await left\nasyncio.run(main())"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "await left",
+        dedented(
+            """
+            async def main(): await left
+            asyncio.run(main())
+            """
+        ),
+    ],
+)
 def test_a_task_that_a_closed_loop_has_left_unfinished_says_so(kernel: KernelDriver, use: str) -> None:
     kernel.run("import asyncio")
     closing = kernel.run(CLOSES.format("left = loop.create_task(asyncio.sleep(60))"))
@@ -235,14 +299,33 @@ LEFT = {
     "future": "left = [loop.create_future()]",
     "begun": "left = [loop.create_task(asyncio.sleep(60))]; loop.run_until_complete(asyncio.sleep(0))",
 }
-CATCHES = "try:\n    await left.pop()\nexcept RuntimeError:\n    caught = traceback.format_exc()"
+CATCHES = dedented(
+    """
+    try:
+        await left.pop()
+    except RuntimeError:
+        caught = traceback.format_exc()
+    """
+)
 CATCHERS = {
     "cell": CATCHES,
-    "nested run": "async def main():\n    global caught\n"
-    + CATCHES.replace("try", "    try").replace("\n", "\n    ")
-    + "\nasyncio.run(main())",
-    "task": "async def waits(): await left.pop()\ntask = asyncio.create_task(waits())\n"
-    "await asyncio.wait([task])\ncaught = ''.join(traceback.format_exception(task.exception()))",
+    "nested run": filled(
+        """
+        async def main():
+            global caught
+            {}
+        asyncio.run(main())
+        """,
+        CATCHES,
+    ),
+    "task": dedented(
+        """
+        async def waits(): await left.pop()
+        task = asyncio.create_task(waits())
+        await asyncio.wait([task])
+        caught = ''.join(traceback.format_exception(task.exception()))
+        """
+    ),
 }
 
 
@@ -253,7 +336,13 @@ def test_the_note_is_there_for_code_that_catches_the_error(
     kernel: KernelDriver, catcher: str, left: str, make_loop: str
 ) -> None:
     kernel.run("import asyncio, traceback, uvloop")
-    closing = kernel.run(f"loop = {make_loop}()\n{left}\nloop.close()")
+    closing = kernel.run(
+        f"""
+        loop = {make_loop}()
+        {left}
+        loop.close()
+        """
+    )
 
     kernel.run(CATCHERS[catcher])
 
@@ -275,8 +364,19 @@ def test_it_is_there_for_futures_made_on_a_closed_loop(kernel: KernelDriver) -> 
 @pytest.mark.parametrize("use", ["call_soon(print)", "create_task(noop())", "run_until_complete(noop())"])
 @pytest.mark.parametrize("make_loop", ["asyncio.new_event_loop", "uvloop.new_event_loop"])
 def test_a_closed_loop_itself_says_so(kernel: KernelDriver, make_loop: str, use: str) -> None:
-    kernel.run("import asyncio, uvloop\nasync def noop(): ...")
-    closing = kernel.run(f"loop = {make_loop}()\nmade = loop.create_future()\nloop.close()")
+    kernel.run(
+        """
+        import asyncio, uvloop
+        async def noop(): ...
+        """
+    )
+    closing = kernel.run(
+        f"""
+        loop = {make_loop}()
+        made = loop.create_future()
+        loop.close()
+        """
+    )
 
     result = kernel.execute(f"loop.{use}")
 
@@ -289,9 +389,14 @@ def test_a_repr_of_what_a_closed_loop_has_left_changes_nothing(kernel: KernelDri
     kernel.run(CLOSES.format("left = loop.create_future()"))
 
     shown = kernel.run(
-        "async def main():\n    asyncio.get_running_loop().call_soon(repr, left)\n"
-        "    repr(left)\n    await asyncio.sleep(0.01)\n    return repr(left)\n"
-        "asyncio.run(main())"
+        """
+        async def main():
+            asyncio.get_running_loop().call_soon(repr, left)
+            repr(left)
+            await asyncio.sleep(0.01)
+            return repr(left)
+        asyncio.run(main())
+        """
     )
 
     assert shown.result == "'<Future pending>'"
@@ -301,7 +406,13 @@ def test_a_repr_of_what_a_closed_loop_has_left_changes_nothing(kernel: KernelDri
 
 
 def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:
-    kernel.run("import asyncio\nother = asyncio.new_event_loop()\nwaits = other.create_future()")
+    kernel.run(
+        """
+        import asyncio
+        other = asyncio.new_event_loop()
+        waits = other.create_future()
+        """
+    )
     kernel.run(CLOSES.format("pass"))
 
     result = kernel.execute("await waits")
@@ -313,10 +424,14 @@ def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:
 
 def test_unloading_leaves_closed_loops_and_asyncio_as_they_were(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(
-        "import asyncio\ndef changed():\n    base = asyncio.BaseEventLoop\n"
-        "    return (base.close.__code__, asyncio.mixins._LoopBoundMixin._get_loop,\n"
-        "            asyncio.base_futures._future_repr_info)\n"
-        "stock = changed()"
+        """
+        import asyncio
+        def changed():
+            base = asyncio.BaseEventLoop
+            return (base.close.__code__, asyncio.mixins._LoopBoundMixin._get_loop,
+                    asyncio.base_futures._future_repr_info)
+        stock = changed()
+        """
     )
     stock_kernel.run("%load_ext loopnb")
     stock_kernel.run(CLOSES.format("pass"))

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.kernel.driver import KernelDriver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TICKER = "%%aloop -b -n ticker\nticks = 0\nwhile True:\n    ticks += 1\n    await asyncio.sleep(0.02)"
+TICKER = dedented(
+    """
+    %%aloop -b -n ticker
+    ticks = 0
+    while True:
+        ticks += 1
+        await asyncio.sleep(0.02)
+    """
+)
 
 
 @pytest.fixture
@@ -33,7 +42,12 @@ def test_a_nested_run_works_in_the_very_first_cell(configured: KernelDriver) -> 
 
 
 def test_the_loop_is_the_one_that_the_kernel_runs_on(configured: KernelDriver) -> None:
-    configured.run("import asyncio, loopnb\nfrom loopnb import session")
+    configured.run(
+        """
+        import asyncio, loopnb
+        from loopnb import session
+        """
+    )
 
     assert configured.value("session.current().loop is asyncio.get_running_loop()") is True
     assert configured.value("loopnb.status().engine") == "handoff"
@@ -43,7 +57,13 @@ def test_aloop_and_tasks_work(configured: KernelDriver) -> None:
     configured.run("import asyncio, loopnb")
     configured.run(TICKER)
 
-    configured.run("%%aloop -o answer\nawait asyncio.sleep(0.1)\n42")
+    configured.run(
+        """
+        %%aloop -o answer
+        await asyncio.sleep(0.1)
+        42
+        """
+    )
 
     assert configured.value("answer") == 42
     assert configured.value("ticks") >= 2
@@ -71,7 +91,12 @@ def test_an_interrupt_ends_the_cell(configured: KernelDriver, code: str) -> None
 
 
 def test_reloading_keeps_the_loop_and_the_tasks(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio, loopnb\nfrom loopnb import session")
+    fresh_kernel.run(
+        """
+        import asyncio, loopnb
+        from loopnb import session
+        """
+    )
     fresh_kernel.run(TICKER, cell_id="tick")
     fresh_kernel.run("loop = session.current().loop")
     fresh_kernel.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
@@ -102,7 +127,12 @@ def test_after_a_reload_a_cell_still_replaces_its_background_task(fresh_kernel: 
 def test_a_reload_in_a_background_task_takes_no_cell_for_executing(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("import asyncio, loopnb")
     cell = fresh_kernel.run(
-        "%%aloop -b\nawait asyncio.sleep(0.1)\n%reload_ext loopnb\nprint('reloaded')"
+        """
+        %%aloop -b
+        await asyncio.sleep(0.1)
+        %reload_ext loopnb
+        print('reloaded')
+        """
     ).cell
     cell.wait_late("reloaded")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cells import dedented
+
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
@@ -119,7 +121,15 @@ def test_a_step_over_a_nested_run_ends_on_the_next_line(debugger: Debugger) -> N
 
 
 def test_a_breakpoint_in_an_aloop_cell_stops(debugger: Debugger) -> None:
-    code = "%%aloop\nimport asyncio\nawait asyncio.sleep(0)\nz = 1\nz"
+    code = dedented(
+        """
+        %%aloop
+        import asyncio
+        await asyncio.sleep(0)
+        z = 1
+        z
+        """
+    )
     debugger.break_at(code, 4)
     cell = debugger.kernel.start(code)
     thread_id, top = debugger.wait_stopped()

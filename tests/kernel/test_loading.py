@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.kernel.conftest import needs_subshells
 
 if TYPE_CHECKING:
@@ -103,14 +104,25 @@ def test_unloading_in_the_cell_that_loads_leaves_no_trace(stock_kernel: KernelDr
     stock_kernel.run("import loopnb.ipython.extension")
     stock_kernel.run("before = fingerprint()")
 
-    stock_kernel.run("%load_ext loopnb\nasyncio.run(asyncio.sleep(0.01))\n%unload_ext loopnb")
+    stock_kernel.run(
+        """
+        %load_ext loopnb
+        asyncio.run(asyncio.sleep(0.01))
+        %unload_ext loopnb
+        """
+    )
 
     assert stock_kernel.value("difference(before, fingerprint())") == []
     assert stock_kernel.execute("asyncio.run(asyncio.sleep(0))").ename == "RuntimeError"
 
 
 def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio\nasync def slow(): await asyncio.sleep(0.2); return 'done'")
+    fresh_kernel.run(
+        """
+        import asyncio
+        async def slow(): await asyncio.sleep(0.2); return 'done'
+        """
+    )
     fresh_kernel.run("%%aloop -b -o handle\nreturn_value = await slow()")
 
     fresh_kernel.run("%unload_ext loopnb")
@@ -124,13 +136,24 @@ def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> Non
 
 def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("import asyncio")
-    cell = fresh_kernel.start("%%aloop -b -n fails\nawait asyncio.sleep(0.3)\n1 / 0")
+    cell = fresh_kernel.start(
+        """
+        %%aloop -b -n fails
+        await asyncio.sleep(0.3)
+        1 / 0
+        """
+    )
     cell.wait()
     fresh_kernel.run("%unload_ext loopnb")
     # In whichever cell: ipykernel 6 by itself does not know better.
     wire = fresh_kernel.wire
     wire.wait_for(lambda: any(one.msg_type == "error" for one in wire.messages) or None, 20, "error")
-    fresh_kernel.run("%load_ext loopnb\n%config LoopNB.report_after = 0")
+    fresh_kernel.run(
+        """
+        %load_ext loopnb
+        %config LoopNB.report_after = 0
+        """
+    )
     other = fresh_kernel.start("other = asyncio.create_task(asyncio.to_thread(int, 'no number'))")
     other.wait_late("invalid literal")  # so what there was to tell has been told
 
@@ -138,35 +161,62 @@ def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: Ke
     assert [text for text in streams if "'fails'" in text] == []
 
 
-FAILS_LATER = (
-    "async def fails():\n    await go.wait()\n    1 / 0\ntask = asyncio.create_task(fails(), name='fails')"
+FAILS_LATER = dedented(
+    """
+    async def fails():
+        await go.wait()
+        1 / 0
+    task = asyncio.create_task(fails(), name='fails')
+    """
 )
 
 
 def test_what_fails_after_a_reload_is_told_once_in_the_cell_that_spawned_it(
     fresh_kernel: KernelDriver,
 ) -> None:
-    fresh_kernel.run("import asyncio\n%config LoopNB.report_after = 0.01\ngo = asyncio.Event()")
+    fresh_kernel.run(
+        """
+        import asyncio
+        %config LoopNB.report_after = 0.01
+        go = asyncio.Event()
+        """
+    )
     cell = fresh_kernel.start(FAILS_LATER)
     cell.wait()
     fresh_kernel.run("%reload_ext loopnb")
 
     later = fresh_kernel.run("go.set(); await asyncio.sleep(0.05)")
     cell.wait_late("Task 'fails' failed: ZeroDivisionError")
-    last = fresh_kernel.run("await asyncio.sleep(0.05)\ndel task; import gc; gc.collect()")
+    last = fresh_kernel.run(
+        """
+        await asyncio.sleep(0.05)
+        del task; import gc; gc.collect()
+        """
+    )
 
     assert later.stderr + last.stderr == ""
     assert cell.late_text.count("failed") == 1
 
 
 def test_what_fails_after_unloading_is_asyncios_to_tell(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio\n%config LoopNB.report_after = 0.01\ngo = asyncio.Event()")
+    fresh_kernel.run(
+        """
+        import asyncio
+        %config LoopNB.report_after = 0.01
+        go = asyncio.Event()
+        """
+    )
     cell = fresh_kernel.start(FAILS_LATER)
     cell.wait()
     fresh_kernel.run("%unload_ext loopnb")
 
     fresh_kernel.run("go.set(); await asyncio.sleep(0.05)")
-    last = fresh_kernel.run("await asyncio.sleep(0.05)\ndel task; import gc; gc.collect()")
+    last = fresh_kernel.run(
+        """
+        await asyncio.sleep(0.05)
+        del task; import gc; gc.collect()
+        """
+    )
 
     assert "Task exception was never retrieved" in last.stderr
     assert "failed" not in cell.late_text
@@ -182,7 +232,11 @@ def test_loading_again_after_unloading_works(fresh_kernel: KernelDriver) -> None
 
 def test_a_nested_run_works_in_the_very_cell_that_loads(stock_kernel: KernelDriver) -> None:
     cell = stock_kernel.run(
-        "%load_ext loopnb\nimport asyncio\nprint(asyncio.run(asyncio.sleep(0.05, 'in the same cell')))"
+        """
+        %load_ext loopnb
+        import asyncio
+        print(asyncio.run(asyncio.sleep(0.05, 'in the same cell')))
+        """
     )
 
     assert cell.stdout == "in the same cell\n"
@@ -190,7 +244,12 @@ def test_a_nested_run_works_in_the_very_cell_that_loads(stock_kernel: KernelDriv
 
 
 def test_the_functions_say_that_nothing_is_loaded(stock_kernel: KernelDriver) -> None:
-    result = stock_kernel.execute("import loopnb\nloopnb.tasks()")
+    result = stock_kernel.execute(
+        """
+        import loopnb
+        loopnb.tasks()
+        """
+    )
 
     assert result.ename == "NotLoadedError"
     assert "%load_ext loopnb" in result.evalue

@@ -39,8 +39,10 @@ def test_what_would_end_its_loop_only_warns(kernel: KernelDriver, subshell: str,
 
 def test_a_stop_ends_the_run_that_is_nested_there(kernel: KernelDriver, subshell: str) -> None:
     cell = kernel.execute(
-        "loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)\n"
-        "loop.run_until_complete(asyncio.sleep(60))",
+        """
+        loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)
+        loop.run_until_complete(asyncio.sleep(60))
+        """,
         subshell_id=subshell,
     )
 
@@ -64,7 +66,13 @@ def test_run_forever_lasts_until_stop_wherever_that_comes_from(kernel: KernelDri
 def test_a_stop_from_another_thread_is_no_other(kernel: KernelDriver, subshell: str) -> None:
     kernel.execute("there = asyncio.get_running_loop();", subshell_id=subshell)
     kernel.run("there.stop(); there.close()")
-    waits = kernel.start("print('waits', flush=True)\nthere.run_forever(); 'stopped'", subshell_id=subshell)
+    waits = kernel.start(
+        """
+        print('waits', flush=True)
+        there.run_forever(); 'stopped'
+        """,
+        subshell_id=subshell,
+    )
     waits.wait_output("waits")
     kernel.execute("await asyncio.sleep(0.05); there.stop()")
 
@@ -99,8 +107,11 @@ def test_a_subshell_that_waits_keeps_no_kernel_from_ending(
     fresh_kernel: KernelDriver, code: str, end: Callable[[KernelDriver], object]
 ) -> None:
     fresh_kernel.run(
-        "import asyncio, loopnb, signal, time\nloop = asyncio.get_running_loop()\n"
-        "loop.add_signal_handler(signal.SIGTERM, loop.stop)"
+        """
+        import asyncio, loopnb, signal, time
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, loop.stop)
+        """
     )
     cell = fresh_kernel.start(
         f"print('waits', flush=True)\n{code}", subshell_id=fresh_kernel.create_subshell()

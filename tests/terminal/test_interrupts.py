@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.terminal.test_cells import TICKER
 
 if TYPE_CHECKING:
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 SAY = "print('wai' + 'ting')"
 #: Said by the loop, so that whoever said it before an `await` does wait when it is seen.
 SAY_SOON = "asyncio.get_running_loop().call_soon(print, 'wai' + 'ting')"
-MINUTE = f"async def minute():\n    {SAY_SOON}; await asyncio.sleep(60)"
+MINUTE = dedented(
+    f"""
+    async def minute():
+        {SAY_SOON}; await asyncio.sleep(60)
+    """
+)
 #: In slices: an interrupt that comes just before `time.sleep` makes its system call does not end that call.
 #: Stock IPython loses 2 in 350 of them on a busy machine.
 SLEEP = "for _ in range(600): time.sleep(0.1)"
@@ -26,10 +32,21 @@ WAITS = {
     "await": "await minute()",
     "await of a gather": "await asyncio.gather(asyncio.sleep(60), minute())",
     "nested run": "asyncio.run(minute())",
-    "nested run in an await cell": "await asyncio.sleep(0)\nasyncio.run(minute())",
+    "nested run in an await cell": dedented(
+        """
+        await asyncio.sleep(0)
+        asyncio.run(minute())
+        """
+    ),
     "loopnb.run": "loopnb.run(minute())",
     "plain code": f"{SAY}\n{SLEEP}",
-    "plain code in an await cell": f"await asyncio.sleep(0)\n{SAY}\n{SLEEP}",
+    "plain code in an await cell": dedented(
+        f"""
+        await asyncio.sleep(0)
+        {SAY}
+        {SLEEP}
+        """
+    ),
 }
 
 
@@ -69,9 +86,15 @@ def test_ctrl_c_shows_where_aloop_was_waiting(terminal: Terminal) -> None:
 
 def test_an_await_cell_cleans_up_before_the_prompt_returns(terminal: Terminal) -> None:
     terminal.start(
-        f"{SAY_SOON}\ntry:\n    await asyncio.sleep(60)\n"
-        "except asyncio.CancelledError:\n    print('=== taken for a cancellation ===')\n"
-        "finally:\n    await asyncio.sleep(0.1); cleaned = True"
+        f"""
+        {SAY_SOON}
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            print('=== taken for a cancellation ===')
+        finally:
+            await asyncio.sleep(0.1); cleaned = True
+        """
     )
     terminal.wait_for("waiting\n")
 
@@ -94,8 +117,15 @@ def test_ctrl_c_at_the_prompt_only_clears_the_line(terminal: Terminal) -> None:
 
 def test_ctrl_c_ends_the_wait_for_a_background_run_that_is_replaced(terminal: Terminal) -> None:
     terminal.run(
-        "%%aloop -b -n stubborn\nend = asyncio.Event()\nwhile not end.is_set():\n    try:\n"
-        "        await end.wait()\n    except asyncio.CancelledError:\n        pass"
+        """
+        %%aloop -b -n stubborn
+        end = asyncio.Event()
+        while not end.is_set():
+            try:
+                await end.wait()
+            except asyncio.CancelledError:
+                pass
+        """
     )
     terminal.start("%%aloop -b -n stubborn\nawait asyncio.sleep(60)")
     terminal.wait_for("waiting for the earlier run")

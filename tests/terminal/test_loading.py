@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.terminal.driver import Terminal
 from tests.terminal.test_cells import TICKER
 
@@ -74,9 +75,26 @@ def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_terminal:
     assert "no running event loop" in stock_terminal.run("asyncio.get_running_loop()")
 
 
-@pytest.mark.parametrize("code", ["%unload_ext loopnb", "await asyncio.sleep(0)\n%unload_ext loopnb"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%unload_ext loopnb",
+        dedented(
+            """
+            await asyncio.sleep(0)
+            %unload_ext loopnb
+            """
+        ),
+    ],
+)
 def test_unloading_lets_the_users_tasks_go_on(terminal: Terminal, code: str) -> None:
-    terminal.run("%%aloop -b -o handle\nawait asyncio.sleep(0.3)\nvalue = 'done'")
+    terminal.run(
+        """
+        %%aloop -b -o handle
+        await asyncio.sleep(0.3)
+        value = 'done'
+        """
+    )
 
     terminal.run(code)
 
@@ -92,7 +110,18 @@ def test_loading_again_works(terminal: Terminal) -> None:
     assert terminal.value("asyncio.get_running_loop() is loopnb.session.current().loop") == "True"
 
 
-@pytest.mark.parametrize("code", ["%reload_ext loopnb", "await asyncio.sleep(0)\n%reload_ext loopnb"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%reload_ext loopnb",
+        dedented(
+            """
+            await asyncio.sleep(0)
+            %reload_ext loopnb
+            """
+        ),
+    ],
+)
 def test_reloading_keeps_the_loop_and_the_tasks(terminal: Terminal, code: str) -> None:
     terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
     terminal.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
@@ -140,10 +169,16 @@ def test_a_simple_prompt_works_and_tasks_move_while_cells_run(tmp_path: Path) ->
 
 
 def test_without_a_terminal_it_works(tmp_path: Path) -> None:
-    code = "%load_ext loopnb\nimport asyncio\nasyncio.run(asyncio.sleep(0.01, 'piped'))\n"
+    code = dedented(
+        """
+        %load_ext loopnb
+        import asyncio
+        asyncio.run(asyncio.sleep(0.01, 'piped'))
+        """
+    )
     done = subprocess.run(
         [sys.executable, "-m", "IPython", "--no-banner", "--HistoryManager.enabled=False"],
-        cwd=tmp_path, input=f"{code}await asyncio.sleep(0, 'too')\n", env={**os.environ, "IPYTHONDIR": "."},
+        cwd=tmp_path, input=f"{code}\nawait asyncio.sleep(0, 'too')\n", env={**os.environ, "IPYTHONDIR": "."},
         capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
 
