@@ -22,3 +22,15 @@ def filled(template: str, body: str) -> str:
     """
     before, indent, after = re.split(r"^( *)\{\}$", dedented(template), maxsplit=1, flags=re.MULTILINE)
     return before + textwrap.indent(dedented(body), indent) + after
+
+
+NESTED = dedented(
+    """
+    async def main():
+        await asyncio.sleep(0)
+        z = 5
+        {}
+    asyncio.run(main())
+    """
+)
+"""A cell with a nested run, whose last lines are for `filled()`."""

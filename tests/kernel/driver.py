@@ -7,6 +7,7 @@ waits. Every wait has a timeout, and its error lists what was seen instead.
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
 import os
 import signal
@@ -19,7 +20,8 @@ from jupyter_client.connect import write_connection_file
 
 from tests.cells import dedented
 from tests.kernel.requests import DEFAULT_TIMEOUT_S, Cell, CellResult, Comm, Request
-from tests.kernel.wire import KernelDiedError, Message, WaitTimedOutError, Wire
+from tests.kernel.wire import KernelDiedError, Message, Wire
+from tests.processes import WaitTimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +39,6 @@ __all__ = [
     "KernelDriver",
     "Message",
     "Request",
-    "WaitTimedOutError",
 ]
 
 START_TIMEOUT_S = 45.0
@@ -167,6 +168,17 @@ class KernelDriver:
         A kernel ignores it between cells: wait for output of the cell first.
         """
         os.killpg(self.process.pid, signal.SIGINT)
+
+    def interrupt_until_done(self, cell: Cell) -> None:
+        """Interrupt as somebody does who is in a hurry, until *cell* has ended.
+
+        A blocked kernel cannot say that it has seen an interrupt, and two at once are one to Python.
+        """
+        for _ in range(50):
+            self.interrupt()
+            with contextlib.suppress(WaitTimedOutError):
+                cell.wait(0.4)
+                return
 
     def shutdown(self, timeout: float = DEFAULT_TIMEOUT_S) -> str:
         """End the kernel as a front end does; return its log and what it printed from then on.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cells import dedented
 from tests.kernel.conftest import needs_subshells
-from tests.kernel.wire import WaitTimedOutError
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
@@ -140,10 +138,7 @@ def test_interrupts_end_a_task_that_blocks_below_others(kernel: KernelDriver, wa
     cell = kernel.start(wait)
     cell.wait_output("waits")
 
-    while not cell.is_done:
-        kernel.interrupt()
-        with contextlib.suppress(WaitTimedOutError):
-            cell.wait(0.5)
+    kernel.interrupt_until_done(cell)
 
     assert cell.wait().ename == "KeyboardInterrupt"
     assert kernel.run("await asyncio.sleep(0.01, 'lives')").result == "'lives'"
@@ -293,12 +288,7 @@ def test_code_that_blocks_is_ended(kernel: KernelDriver, code: str) -> None:
     cell = kernel.start(code)
     cell.wait_output("waits")
 
-    kernel.interrupt()
-    while not cell.is_done:  # a blocked kernel cannot say that it has seen the first
-        with contextlib.suppress(WaitTimedOutError):
-            cell.wait(0.5)
-        if not cell.is_done:
-            kernel.interrupt()
+    kernel.interrupt_until_done(cell)
 
     assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'lives'))").result == "'lives'"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.conftest import needs_subshells
-from tests.kernel.driver import KernelDiedError, KernelDriver, WaitTimedOutError
+from tests.kernel.driver import KernelDiedError, KernelDriver
+from tests.processes import WaitTimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,16 +181,14 @@ def test_a_subshell_works_while_the_main_shell_is_blocked(stock: KernelDriver) -
     )
     blocked.wait_output("shut")
 
-    assert (
-        stock.execute(
-            """
-            print('opens')
-            door.set()
-            """,
-            subshell_id=subshell_id,
-        ).stdout
-        == "opens\n"
+    opened = stock.execute(
+        """
+        print('opens')
+        door.set()
+        """,
+        subshell_id=subshell_id,
     )
+    assert opened.stdout == "opens\n"
     assert blocked.wait().result == "True"
 
 

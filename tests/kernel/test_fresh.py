@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ import pytest
 
 from tests.cells import dedented, filled
 from tests.kernel.conftest import needs_subshells
-from tests.kernel.wire import WaitTimedOutError
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
@@ -368,10 +366,7 @@ def test_a_second_interrupt_ends_what_the_first_could_not(kernel: KernelDriver, 
     cell = kernel.start(f"%%aloop --fresh\n{code}")
     cell.wait_output("waits")
 
-    while not cell.is_done:  # a blocked kernel cannot say that it has seen the first
-        kernel.interrupt()
-        with contextlib.suppress(WaitTimedOutError):
-            cell.wait(0.5)
+    kernel.interrupt_until_done(cell)
 
     assert cell.wait().ename == "KeyboardInterrupt"
     assert goes_on(kernel)

@@ -6,21 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented, filled
+from tests.cells import NESTED, dedented, filled
 from tests.kernel.requests import without_ansi
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
-NESTED = dedented(
-    """
-    async def main():
-        await asyncio.sleep(0)
-        z = 5
-        {}
-    asyncio.run(main())
-    """
-)
 IN_TASK = dedented(
     """
     async def main():
@@ -30,6 +21,10 @@ IN_TASK = dedented(
     await asyncio.create_task(main())
     """
 )
+STOPS = """
+    pdb.set_trace()
+    return z
+    """
 
 
 @pytest.fixture(autouse=True)
@@ -91,16 +86,7 @@ def test_a_debugger_steps_over_a_nested_run_and_sees_the_variables_of_one(kernel
 
 
 def test_a_nested_run_works_at_the_prompt_of_a_debugger(kernel: KernelDriver) -> None:
-    cell = kernel.start(
-        filled(
-            NESTED,
-            """
-            pdb.set_trace()
-            return z
-            """,
-        ),
-        allow_stdin=True,
-    )
+    cell = kernel.start(filled(NESTED, STOPS), allow_stdin=True)
     for line in ("p 'nested', helper(77)", "continue"):
         cell.answer(line)
 
@@ -108,16 +94,7 @@ def test_a_nested_run_works_at_the_prompt_of_a_debugger(kernel: KernelDriver) ->
 
 
 def test_quitting_a_debugger_in_a_nested_run_ends_that_cell_and_no_more(kernel: KernelDriver) -> None:
-    cell = kernel.start(
-        filled(
-            NESTED,
-            """
-            pdb.set_trace()
-            return z
-            """,
-        ),
-        allow_stdin=True,
-    )
+    cell = kernel.start(filled(NESTED, STOPS), allow_stdin=True)
     cell.answer("quit")
 
     assert cell.wait().ename == "BdbQuit"

@@ -12,7 +12,7 @@ from tests.cells import dedented, filled
 from tests.kernel.conftest import needs_subshells
 from tests.kernel.driver import KernelDriver
 from tests.kernel.requests import Cell, Request
-from tests.kernel.wire import WaitTimedOutError
+from tests.processes import WaitTimedOutError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,12 +123,7 @@ def test_a_second_interrupt_ends_a_step_that_blocks(kernel: KernelDriver) -> Non
     cell.wait_output("waits")
 
     kernel.interrupt()
-    # Two signals that come at once are one to Python. A blocked kernel cannot say that it has seen
-    # the first, so the second one is sent until it has had its effect.
-    while not cell.is_done:
-        kernel.interrupt()
-        with contextlib.suppress(WaitTimedOutError):
-            cell.wait(0.5)
+    kernel.interrupt_until_done(cell)
 
     assert cell.wait().ename == "KeyboardInterrupt"
     assert kernel.value("ticks") > 0
@@ -255,10 +250,7 @@ def test_a_blocking_task_that_is_interrupted_shows_the_users_frames_only(kernel:
     )
     cell.wait_output("waits")
 
-    while not cell.is_done:
-        kernel.interrupt()
-        with contextlib.suppress(WaitTimedOutError):
-            cell.wait(0.5)
+    kernel.interrupt_until_done(cell)
 
     result = cell.wait()
     assert result.ename == "KeyboardInterrupt"
@@ -570,19 +562,10 @@ def test_interrupts_end_a_cell_with_several_tasks_that_block(kernel: KernelDrive
     kernel.run(BLOCKERS)
     cell = kernel.start(code)
     cell.wait_output("go 0")
-    interrupt_until_done(kernel, cell)
+    kernel.interrupt_until_done(cell)
 
     assert cell.wait().ename in {"KeyboardInterrupt", "CancelledError"}
     assert kernel.value("1 + 1") == 2
-
-
-def interrupt_until_done(kernel: KernelDriver, cell: Cell) -> None:
-    """Interrupt as somebody does who is in a hurry: three times a second."""
-    for _ in range(20):
-        kernel.interrupt()
-        with contextlib.suppress(WaitTimedOutError):
-            cell.wait(0.35)
-            return
 
 
 @pytest.mark.parametrize(
@@ -604,7 +587,7 @@ def test_a_task_that_blocks_ends_beside_another_cells_that_lives_on(kernel: Kern
     kernel.run("theirs = asyncio.create_task(asyncio.sleep(60))")
     cell = kernel.start(code)
     cell.wait_output("go 0")
-    interrupt_until_done(kernel, cell)
+    kernel.interrupt_until_done(cell)
 
     assert cell.wait().ename == "KeyboardInterrupt"
     assert kernel.value("theirs.done()") is False

@@ -9,7 +9,7 @@ import pytest
 from tests.cells import dedented
 
 if TYPE_CHECKING:
-    from tests.kernel.driver import KernelDriver
+    from tests.kernel.driver import Comm, KernelDriver
 
 CALLS = {
     "run": "asyncio.run(f())",
@@ -164,19 +164,7 @@ def test_another_loop_runs_in_a_cell_as_without_a_kernel(kernel: KernelDriver) -
     kernel.run("other.close()")
 
 
-def test_comm_messages_are_handled_during_a_nested_run(kernel: KernelDriver) -> None:
-    kernel.run(
-        """
-        import asyncio
-        clicked = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        def opened(comm, message):
-            comm.on_msg(lambda message: loop.call_soon_threadsafe(clicked.set))
-        get_ipython().kernel.comm_manager.register_target('clicks', opened)
-        """
-    )
-    comm = kernel.open_comm("clicks")
-
+def test_comm_messages_are_handled_during_a_nested_run(kernel: KernelDriver, clicks: Comm) -> None:
     cell = kernel.start(
         """
         asyncio.run(asyncio.wait_for(clicked.wait(), 10))
@@ -184,7 +172,7 @@ def test_comm_messages_are_handled_during_a_nested_run(kernel: KernelDriver) -> 
         """
     )
     cell.wait_for(lambda: kernel.is_alive(), "start")
-    comm.send({})
+    clicks.send({})
 
     cell.wait().expect_ok()
     assert "click received" in cell.stdout

@@ -9,7 +9,7 @@ import pytest
 from tests.kernel.conftest import needs_subshells
 
 if TYPE_CHECKING:
-    from tests.kernel.driver import KernelDriver
+    from tests.kernel.driver import Comm, KernelDriver
 
 UVLOOP = {
     "uvloop.run": "uvloop.run(kind())",
@@ -126,18 +126,9 @@ def test_a_blocking_call_in_a_subshell_runs_on_the_notebooks_loop(kernel: Kernel
 
 
 @needs_subshells
-def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(kernel: KernelDriver) -> None:
-    kernel.run(
-        """
-        import asyncio
-        clicked = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        def opened(comm, message):
-            comm.on_msg(lambda message: loop.call_soon_threadsafe(clicked.set))
-        get_ipython().kernel.comm_manager.register_target('clicks', opened)
-        """
-    )
-    comm = kernel.open_comm("clicks")
+def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(
+    kernel: KernelDriver, clicks: Comm
+) -> None:
     subshell = kernel.create_subshell()
 
     cell = kernel.start(
@@ -145,7 +136,7 @@ def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(kernel
         subshell_id=subshell,
     )
     cell.wait_output("waits")
-    comm.send({}, subshell_id=subshell)
+    clicks.send({}, subshell_id=subshell)
 
     cell.wait().expect_ok()
     assert "clicked" in cell.stdout

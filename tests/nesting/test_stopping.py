@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 from loopnb import nesting
 from loopnb.errors import NestingError
 from loopnb.nesting.foreground import Foreground
+from tests.processes import run_script
 
 ROOT = Path(__file__).parents[2]
 pinned = pytest.mark.parametrize("was_applied_before", [True, False])
@@ -200,12 +200,6 @@ def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
 
 
 # -- the life of a parked stack ------------------------------------------------------------------
-
-
-def run_script(script: str) -> subprocess.CompletedProcess[str]:
-    """Run *script* in a Python of its own."""
-    command = [sys.executable, "-c", script]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
 
 
 def left_parked(loop: asyncio.AbstractEventLoop, seen: list[str]) -> asyncio.Task[None]:

@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.cells import dedented
+from tests.processes import WaitTimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,10 +40,6 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     # A shell starts what runs in the background with interrupts ignored, and that is inherited.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-class WaitTimedOutError(AssertionError):
-    """What was waited for did not appear on the terminal."""
 
 
 class Terminal:

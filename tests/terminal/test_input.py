@@ -6,21 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented, filled
+from tests.cells import NESTED, filled
 from tests.terminal.driver import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-NESTED = dedented(
-    """
-    async def main():
-        await asyncio.sleep(0)
-        z = 5
-        {}
-    asyncio.run(main())
-    """
-)
 
 # What is waited for is never in the echo of the code.
 QUESTIONS: dict[str, tuple[str, Sequence[tuple[str, str]], str]] = {
