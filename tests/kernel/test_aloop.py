@@ -259,31 +259,10 @@ def test_it_works_under_another_magic_by_a_nested_run(kernel: KernelDriver, magi
     assert kernel.value("value") == "nested"
 
 
-@pytest.mark.parametrize(
-    ("line", "shown"),
-    [
-        ("asyncio.sleep(0.01, 'line')", "'line'"),
-        ("await asyncio.sleep(0.01, 'line')", "'line'"),
-        ("-n named f(lambda n: n -1)", "4"),
-        ('g("a  b", x) -n', "'a  b'"),
-        ("-t 5 --name 'two words' asyncio.sleep(0, asyncio.current_task() is None)", "False"),
-    ],
-)
-def test_the_line_form_awaits_what_stands_behind_the_options(
-    kernel: KernelDriver, line: str, shown: str
-) -> None:
-    kernel.run(
-        """
-        async def f(fn): return fn(5)
-        n = 0
-        x = 1
-        class Text(str):
-            def __sub__(self, other): return asyncio.sleep(0, str(self))
-        def g(text, x): return Text(text)
-        """
-    )
+def test_the_line_form_awaits_what_stands_behind_the_options(kernel: KernelDriver) -> None:
+    line = "-t 5 --name 'two words' asyncio.sleep(0, asyncio.current_task() is None)"
 
-    assert kernel.run(f"%aloop {line}").result == shown
+    assert kernel.run(f"%aloop {line}").result == "False"
 
 
 def test_the_line_form_stores_its_value(kernel: KernelDriver) -> None:
@@ -296,16 +275,9 @@ def test_the_line_form_stores_its_value(kernel: KernelDriver) -> None:
     ("cell", "says"),
     [
         ("%%aloop -x\n1", "-x. '%aloop?' lists the options"),
-        ("%%aloop -t -1\nawait asyncio.sleep(0)", "seconds above 0"),
-        ("%%aloop -t soon\nawait asyncio.sleep(0)", "seconds above 0"),
-        ("%%aloop -o not-a-name\nawait asyncio.sleep(0)", "name of a variable"),
         ("%%aloop code here\nawait asyncio.sleep(0)", "below the first line"),
         ("%aloop", "missing"),
-        ("%aloop -n only", "missing"),
-        ("%loopnb nonsense", "nonsense"),
         ("%loopnb cancel nobody", "No live task is called 'nobody'"),
-        ("%loopnb cancel", "which task"),
-        ("%loopnb tasks more", "takes nothing more"),
     ],
 )
 def test_bad_input_is_told_and_nothing_is_lost(kernel: KernelDriver, cell: str, says: str) -> None:
@@ -353,23 +325,19 @@ def test_an_expression_that_a_magic_is_called_with_may_still_not_compile(kernel:
     assert kernel.execute("get_ipython().run_line_magic('aloop', 'f(x ' + 'x)')").ename == "SyntaxError"
 
 
-@pytest.mark.parametrize(
-    "expression",
-    ["add(x)", "await add(x)", "asyncio.gather(*(add(y) for y in range(x, x + 1)))", "(lambda: add(x))()"],
-)
-def test_the_line_form_in_a_function_sees_its_variables(kernel: KernelDriver, expression: str) -> None:
+def test_the_line_form_in_a_function_sees_its_variables(kernel: KernelDriver) -> None:
     kernel.run(
-        f"""
+        """
         x = 'not this one'
         def f(x):
             async def add(y): return x + y + offset
-            value = %aloop {expression}
+            value = %aloop asyncio.gather(*(add(y) for y in range(x, x + 1)))
             return value
         offset = 1
         """
     )
 
-    assert kernel.run("f(2)").result in {"5", "[5]"}
+    assert kernel.run("f(2)").result == "[5]"
 
 
 def test_errors_of_the_line_form_in_a_function_look_as_in_a_plain_cell(kernel: KernelDriver) -> None:
@@ -413,14 +381,8 @@ def test_history_holds_what_it_holds_of_any_magic(kernel: KernelDriver) -> None:
     assert kernel.value("value") == "ran"
 
 
-SHOWN = {"all": ["'a'", "'b'", "'c'"], "last": ["'c'"], "last_expr": ["'c'"], "none": []}
-
-
-@pytest.mark.parametrize("interactivity", [*SHOWN, "last_expr_or_assign"])
-@pytest.mark.parametrize("end", ["", "\nx = 'd'", "\nx: str = 'd'", "\nif True: 'd'", "\nx = y = 'd'"])
-def test_it_shows_the_values_that_a_plain_cell_shows(
-    kernel: KernelDriver, interactivity: str, end: str
-) -> None:
+@pytest.mark.parametrize("interactivity", ["all", "last_expr_or_assign"])
+def test_it_shows_the_values_that_a_plain_cell_shows(kernel: KernelDriver, interactivity: str) -> None:
     def values(code: str) -> list[str]:
         outputs = kernel.run(code).cell.outputs
         return [m.content["data"]["text/plain"] for m in outputs if m.msg_type == "execute_result"]
@@ -430,29 +392,16 @@ def test_it_shows_the_values_that_a_plain_cell_shows(
         'a'
         if True: 'b'
         await asyncio.sleep(0, 'c')
+        x = 'd'
         """
     )
-    body += end
     kernel.run(f"get_ipython().ast_node_interactivity = {interactivity!r}")
     try:
         shown = values(f"%%aloop\n{body}")
         assert shown == values(body)
-        assert end or interactivity not in SHOWN or shown == SHOWN[interactivity]
+        assert shown
     finally:
         kernel.run("get_ipython().ast_node_interactivity = 'last_expr'")
-
-
-def test_the_line_form_wants_something_to_await(kernel: KernelDriver) -> None:
-    result = kernel.execute("%aloop 42")
-
-    assert result.ename == "UsageError"
-    assert "42" in result.evalue
-
-
-def test_the_help_lists_the_options(kernel: KernelDriver) -> None:
-    reply = kernel.value("get_ipython().find_line_magic('aloop').__doc__")
-
-    assert all(option in reply for option in ("--name", "--background", "--timeout", "--out"))
 
 
 def test_the_task_list_names_cell_and_place(kernel: KernelDriver) -> None:

@@ -141,13 +141,6 @@ def test_a_timeout_says_where_it_was_waiting(kernel: KernelDriver) -> None:
     assert "sleep() at In[" in result.evalue
 
 
-def test_in_the_background_it_is_refused(kernel: KernelDriver) -> None:
-    result = kernel.execute("%%aloop --fresh -b\nawait asyncio.sleep(0)")
-
-    assert result.ename == "UsageError"
-    assert "Leave out -b" in result.evalue
-
-
 LEAVES_MUCH = """\
 %%aloop --fresh
 value = []
@@ -441,7 +434,3 @@ def test_it_runs_in_a_subshell(kernel: KernelDriver) -> None:
     )
 
     assert cell.result == "'in a subshell'"
-
-
-def test_the_help_shows_it(kernel: KernelDriver) -> None:
-    assert "--fresh" in kernel.value("get_ipython().find_cell_magic('aloop').__doc__")

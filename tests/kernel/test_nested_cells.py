@@ -41,8 +41,12 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+# All calls in all places: tests/nesting/test_callers.py.
+NESTS = [(call, PLACES["plain cell"]) for call in CALLS.values()]
+NESTS += [(CALLS["run"], place) for place in PLACES.values() if place is not PLACES["plain cell"]]
+
+
+@pytest.mark.parametrize(("call", "place"), NESTS, ids=[*CALLS, *list(PLACES)[1:]])
 def test_a_blocking_call_nests(kernel: KernelDriver, call: str, place: str) -> None:
     kernel.run(
         """

