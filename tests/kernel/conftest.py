@@ -70,6 +70,14 @@ def kernel(module_kernel: Callable[[], KernelDriver]) -> Iterator[KernelDriver]:
 
 
 @pytest.fixture
+def unloaded_kernel(kernel: KernelDriver) -> Iterator[KernelDriver]:
+    """Lend the module's kernel with the extension unloaded."""
+    kernel.run("%unload_ext loopnb")
+    yield kernel
+    kernel.run("%load_ext loopnb")
+
+
+@pytest.fixture
 def clicks(kernel: KernelDriver) -> Comm:
     """Open a comm whose messages set `clicked`, an event of the kernel's loop, from any thread."""
     kernel.run(

@@ -431,8 +431,8 @@ def test_the_status_names_loop_and_engine(kernel: KernelDriver) -> None:
     assert "handoff" in cell.stdout
 
 
-def test_the_status_says_that_the_widget_has_stopped(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
+def test_the_status_says_that_the_widget_has_stopped(kernel: KernelDriver) -> None:
+    kernel.run(
         """
         import loopnb
         from loopnb.ipython import display
@@ -441,18 +441,18 @@ def test_the_status_says_that_the_widget_has_stopped(fresh_kernel: KernelDriver)
         widget._take_snapshot = lambda: 1 / 0
         """
     )
-    assert "widget" not in fresh_kernel.run("%loopnb").stdout
+    assert "widget" not in kernel.run("%loopnb").stdout
 
-    fresh_kernel.run("loopnb.show()")
+    kernel.run("loopnb.show()")
 
-    assert "stopped by an error of its own, ZeroDivisionError" in fresh_kernel.run("%loopnb").stdout
-    fresh_kernel.run(
+    assert "stopped by an error of its own, ZeroDivisionError" in kernel.run("%loopnb").stdout
+    kernel.run(
         """
         %reload_ext loopnb
         loopnb.show()
         """
     )
-    assert "widget" not in fresh_kernel.run("%loopnb status").stdout
+    assert "widget" not in kernel.run("%loopnb status").stdout
 
 
 def test_a_task_is_cancelled_by_its_number(kernel: KernelDriver) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,20 +26,28 @@ TICKER = dedented(
 )
 
 
-@pytest.fixture
-def configured(tmp_path: Path) -> Iterator[KernelDriver]:
+@contextmanager
+def started(folder: Path) -> Iterator[KernelDriver]:
     """Start a kernel that loads the extension from a configuration file."""
-    config = tmp_path / "config.py"
+    config = folder / "config.py"
     config.write_text('c.InteractiveShellApp.extensions = ["loopnb"]\n')
-    with KernelDriver(tmp_path, arguments=[f"--config={config}"]) as kernel:
+    with KernelDriver(folder, arguments=[f"--config={config}"]) as kernel:
         yield kernel
 
 
-def test_a_nested_run_works_in_the_very_first_cell(configured: KernelDriver) -> None:
-    cell = configured.run("import asyncio, loopnb; print(asyncio.run(asyncio.sleep(0.01, 'nested')))")
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
+    """Start one such kernel for all tests here."""
+    with started(tmp_path_factory.mktemp("kernel")) as kernel:
+        yield kernel
 
-    assert cell.stdout == "nested\n"
-    assert "loopnb" not in configured.log()
+
+def test_a_nested_run_works_in_the_very_first_cell(tmp_path: Path) -> None:
+    with started(tmp_path) as kernel:
+        cell = kernel.run("import asyncio, loopnb; print(asyncio.run(asyncio.sleep(0.01, 'nested')))")
+
+        assert cell.stdout == "nested\n"
+        assert "loopnb" not in kernel.log()
 
 
 def test_the_loop_is_the_one_that_the_kernel_runs_on(configured: KernelDriver) -> None:

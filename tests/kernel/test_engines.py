@@ -10,11 +10,20 @@ from tests.cells import dedented
 from tests.kernel.test_loading import FINGERPRINT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.kernel.driver import KernelDriver
 
 
-def test_it_shows_the_engine_and_why(fresh_kernel: KernelDriver) -> None:
-    cell = fresh_kernel.run("%loopnb nesting")
+@pytest.fixture
+def switched(kernel: KernelDriver) -> Iterator[KernelDriver]:
+    """Lend the module's kernel to a test that switches its engine."""
+    yield kernel
+    kernel.run("%loopnb nesting handoff")
+
+
+def test_it_shows_the_engine_and_why(kernel: KernelDriver) -> None:
+    cell = kernel.run("%loopnb nesting")
 
     assert "handoff: it is the default" in cell.stdout
     assert "parked  0" in cell.stdout
@@ -60,22 +69,22 @@ def test_unloading_under_the_second_engine_leaves_no_trace(stock_kernel: KernelD
     assert stock_kernel.value("difference(before, fingerprint())") == []
 
 
-def test_aloop_works_while_nesting_is_off(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
+def test_aloop_works_while_nesting_is_off(switched: KernelDriver) -> None:
+    switched.run(
         """
         import asyncio
         %loopnb nesting off
         """
     )
 
-    assert fresh_kernel.run("%%aloop\nawait asyncio.sleep(0.01, 'awaited')").result == "'awaited'"
-    result = fresh_kernel.execute("%aloop asyncio.sleep(0)")
+    assert switched.run("%%aloop\nawait asyncio.sleep(0.01, 'awaited')").result == "'awaited'"
+    result = switched.execute("%aloop asyncio.sleep(0)")
     assert result.ename == "NestingError"
     assert "%loopnb nesting handoff" in result.evalue
 
 
-def test_parked_stacks_end_in_order_after_nesting_is_switched_off(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
+def test_parked_stacks_end_in_order_after_nesting_is_switched_off(switched: KernelDriver) -> None:
+    switched.run(
         """
         import asyncio
         async def nests():
@@ -83,16 +92,16 @@ def test_parked_stacks_end_in_order_after_nesting_is_switched_off(fresh_kernel: 
         tasks = [asyncio.create_task(nests()) for _ in range(3)]
         """
     )
-    fresh_kernel.run("await asyncio.sleep(0)")
+    switched.run("await asyncio.sleep(0)")
 
-    cell = fresh_kernel.run("%loopnb nesting off")
+    cell = switched.run("%loopnb nesting off")
 
     assert "3 parked stacks still end in order" in cell.stdout
-    assert fresh_kernel.run("await asyncio.gather(*tasks)").result == "['resumed', 'resumed', 'resumed']"
+    assert switched.run("await asyncio.gather(*tasks)").result == "['resumed', 'resumed', 'resumed']"
 
 
-def test_the_second_engine_is_refused_while_stacks_are_parked(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
+def test_the_second_engine_is_refused_while_stacks_are_parked(kernel: KernelDriver) -> None:
+    kernel.run(
         """
         import asyncio
         async def nests():
@@ -100,17 +109,18 @@ def test_the_second_engine_is_refused_while_stacks_are_parked(fresh_kernel: Kern
         task = asyncio.create_task(nests())
         """
     )
-    fresh_kernel.run("await asyncio.sleep(0)")
+    kernel.run("await asyncio.sleep(0)")
 
-    result = fresh_kernel.execute("%loopnb nesting nest-asyncio")
+    result = kernel.execute("%loopnb nesting nest-asyncio")
 
     assert result.ename == "UsageError"
     assert "Cannot switch to nest-asyncio: 1 stacks are parked" in result.evalue
-    assert fresh_kernel.run("asyncio.run(asyncio.sleep(0, 'still there'))").result == "'still there'"
+    assert kernel.run("asyncio.run(asyncio.sleep(0, 'still there'))").result == "'still there'"
+    kernel.run("task.cancel(); await asyncio.wait([task]);")
 
 
-def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
+def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(kernel: KernelDriver) -> None:
+    kernel.run(
         """
         import asyncio, nest_asyncio
         def picture():
@@ -120,16 +130,16 @@ def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(fresh_ker
         """
     )
 
-    fresh_kernel.run(
+    kernel.run(
         """
         here = (lambda: 0).__code__.co_filename
         nest_asyncio.apply()
         """
     )
 
-    assert fresh_kernel.value("picture() == before")
-    said = fresh_kernel.run("%loopnb nesting").stdout
-    assert f"nest_asyncio.apply(), called in {fresh_kernel.value('here')}, line 2, did nothing" in said
+    assert kernel.value("picture() == before")
+    said = kernel.run("%loopnb nesting").stdout
+    assert f"nest_asyncio.apply(), called in {kernel.value('here')}, line 2, did nothing" in said
 
 
 def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: KernelDriver) -> None:
@@ -182,8 +192,8 @@ def test_without_greenlet_the_second_engine_is_chosen(stock_kernel: KernelDriver
     assert stock_kernel.run("%%aloop\nawait asyncio.sleep(0, 'awaited')").result == "'awaited'"
 
 
-def test_an_unknown_engine_is_told(fresh_kernel: KernelDriver) -> None:
-    result = fresh_kernel.execute("%loopnb nesting uvloop")
+def test_an_unknown_engine_is_told(kernel: KernelDriver) -> None:
+    result = kernel.execute("%loopnb nesting uvloop")
 
     assert result.ename == "UsageError"
     assert "handoff, nest-asyncio, off" in result.evalue
@@ -230,16 +240,20 @@ def test_the_order_of_returns_can_be_set_and_ends_with_the_extension(fresh_kerne
 
 
 @pytest.fixture
-def reentrant(fresh_kernel: KernelDriver) -> KernelDriver:
+def reentrant(switched: KernelDriver) -> KernelDriver:
     """A kernel that nests by nest-asyncio."""
-    fresh_kernel.run(
+    switch_to_second(switched)
+    return switched
+
+
+def switch_to_second(kernel: KernelDriver) -> None:
+    kernel.run(
         """
         import asyncio, loopnb
         %loopnb nesting nest-asyncio
         loop = asyncio.get_running_loop()
         """
     )
-    return fresh_kernel
 
 
 STOPS = dedented(
@@ -307,8 +321,11 @@ def test_under_the_second_engine_run_forever_lasts_until_stop(reentrant: KernelD
     assert reentrant.run("asyncio.run(asyncio.sleep(0.01, 'turns'))").result == "'turns'"
 
 
-def test_under_the_second_engine_a_kernel_ends_in_order_while_a_cell_nests(reentrant: KernelDriver) -> None:
-    cell = reentrant.start(
+def test_under_the_second_engine_a_kernel_ends_in_order_while_a_cell_nests(
+    fresh_kernel: KernelDriver,
+) -> None:
+    switch_to_second(fresh_kernel)
+    cell = fresh_kernel.start(
         """
         async def waits():
             try:
@@ -322,7 +339,7 @@ def test_under_the_second_engine_a_kernel_ends_in_order_while_a_cell_nests(reent
     )
     cell.wait_output("waits")
 
-    log = reentrant.shutdown()
+    log = fresh_kernel.shutdown()
 
     assert "ended" in cell.stdout
     assert "was destroyed" not in log

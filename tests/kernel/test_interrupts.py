@@ -389,16 +389,16 @@ def test_an_interrupt_while_a_subshell_waits_harms_nothing(kernel: KernelDriver,
     assert kernel.run("await asyncio.sleep(0, 'goes on')").result == "'goes on'"
 
 
-def test_an_interrupt_that_comes_too_late_does_not_cost_the_reply(fresh_kernel: KernelDriver) -> None:
+def test_an_interrupt_that_comes_too_late_does_not_cost_the_reply(kernel: KernelDriver) -> None:
     # Between the end of a cell, where its output is flushed, and its reply.
-    fresh_kernel.run("get_ipython().kernel._execute_sleep = 1")
-    cell = fresh_kernel.start("print('ended')")
+    kernel.run("usual = get_ipython().kernel._execute_sleep; get_ipython().kernel._execute_sleep = 1")
+    cell = kernel.start("print('ended')")
     cell.wait_output("ended")
 
-    fresh_kernel.interrupt()
+    kernel.interrupt()
 
     cell.wait().expect_ok()
-    assert fresh_kernel.run("1 + 1").result == "2"
+    assert kernel.run("get_ipython().kernel._execute_sleep = usual; 1 + 1").result == "2"
 
 
 def test_so_it_is_in_a_kernel_that_loads_by_configuration(tmp_path: Path) -> None:
@@ -420,9 +420,9 @@ BLANK_WAITS = {
 
 @pytest.mark.parametrize("code", BLANK_WAITS.values(), ids=BLANK_WAITS)
 def test_a_blank_cell_that_a_cell_runs_does_not_cost_it_its_interrupts(
-    fresh_kernel: KernelDriver, code: str
+    kernel: KernelDriver, code: str
 ) -> None:
-    cell = fresh_kernel.start(
+    cell = kernel.start(
         f"""
         import asyncio
         get_ipython().run_cell('')
@@ -432,7 +432,7 @@ def test_a_blank_cell_that_a_cell_runs_does_not_cost_it_its_interrupts(
     )
     cell.wait_output("waits")
 
-    fresh_kernel.interrupt()
+    kernel.interrupt()
 
     assert cell.wait().ename == "KeyboardInterrupt"
 
@@ -450,9 +450,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("request_type", REQUESTS)
 @pytest.mark.parametrize("code", BLANK_WAITS.values(), ids=BLANK_WAITS)
 def test_what_the_kernel_calls_outside_cells_can_be_interrupted_where_it_waits(
-    fresh_kernel: KernelDriver, request_type: str, code: str
+    kernel: KernelDriver, request_type: str, code: str
 ) -> None:
-    fresh_kernel.run(
+    kernel.run(
         f"""
         import asyncio
         class Waits:
@@ -465,22 +465,22 @@ def test_what_the_kernel_calls_outside_cells_can_be_interrupted_where_it_waits(
         """
     )
     opening = {"comm_id": "1", "target_name": "waits", "data": {}}
-    Request(fresh_kernel.wire, fresh_kernel.wire.send("shell", "comm_open", opening)).wait_idle()
-    msg_id = fresh_kernel.wire.send("shell", request_type, REQUESTS[request_type])
-    asked = Cell(fresh_kernel.wire, msg_id, request_type, "")
+    Request(kernel.wire, kernel.wire.send("shell", "comm_open", opening)).wait_idle()
+    msg_id = kernel.wire.send("shell", request_type, REQUESTS[request_type])
+    asked = Cell(kernel.wire, msg_id, request_type, "")
     asked.wait_output("waits")
 
     # It has yet to begin waiting when it says so, and other handlers stand until it does.
     while asked.idle is None:
-        fresh_kernel.interrupt()
+        kernel.interrupt()
         with contextlib.suppress(WaitTimedOutError):
             asked.wait_idle(0.5)
 
-    assert fresh_kernel.run("1 + 1").result == "2"
+    assert kernel.run("1 + 1").result == "2"
 
 
-def test_a_handler_of_messages_that_the_kernel_calls_can_be_interrupted(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
+def test_a_handler_of_messages_that_the_kernel_calls_can_be_interrupted(kernel: KernelDriver) -> None:
+    kernel.run(
         """
         import time
         def blocks(comm, message):
@@ -490,12 +490,12 @@ def test_a_handler_of_messages_that_the_kernel_calls_can_be_interrupted(fresh_ke
         """
     )
     content = {"comm_id": "1", "target_name": "blocks", "data": {}}
-    opened = Cell(fresh_kernel.wire, fresh_kernel.wire.send("shell", "comm_open", content), "comm_open", "")
+    opened = Cell(kernel.wire, kernel.wire.send("shell", "comm_open", content), "comm_open", "")
     opened.wait_output("waits")
 
-    fresh_kernel.interrupt()
+    kernel.interrupt()
 
-    assert fresh_kernel.run("1 + 1").result == "2"
+    assert kernel.run("1 + 1").result == "2"
 
 
 def test_a_handler_that_the_cell_has_installed_is_called_during_its_nested_run(kernel: KernelDriver) -> None:

@@ -64,14 +64,14 @@ def test_loading_prints_nothing(stock_kernel: KernelDriver) -> None:
     assert cell.text == ""
 
 
-def test_loading_twice_is_harmless(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("%load_ext loopnb")
+def test_loading_twice_is_harmless(unloaded_kernel: KernelDriver) -> None:
+    unloaded_kernel.run("%load_ext loopnb")
 
-    again = stock_kernel.run("%load_ext loopnb")
-    stock_kernel.run("import loopnb; loopnb.load_ipython_extension(get_ipython())")
+    again = unloaded_kernel.run("%load_ext loopnb")
+    unloaded_kernel.run("import loopnb; loopnb.load_ipython_extension(get_ipython())")
 
     assert "already loaded" in again.stdout + again.stderr
-    assert stock_kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
+    assert unloaded_kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
 
 
 def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_kernel: KernelDriver) -> None:
@@ -222,16 +222,16 @@ def test_what_fails_after_unloading_is_asyncios_to_tell(fresh_kernel: KernelDriv
     assert "failed" not in cell.late_text
 
 
-def test_loading_again_after_unloading_works(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("%unload_ext loopnb")
-    fresh_kernel.run("%load_ext loopnb")
-    fresh_kernel.run("%reload_ext loopnb")
+def test_loading_again_after_unloading_works(kernel: KernelDriver) -> None:
+    kernel.run("%unload_ext loopnb")
+    kernel.run("%load_ext loopnb")
+    kernel.run("%reload_ext loopnb")
 
-    assert fresh_kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
+    assert kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
 
 
-def test_a_nested_run_works_in_the_very_cell_that_loads(stock_kernel: KernelDriver) -> None:
-    cell = stock_kernel.run(
+def test_a_nested_run_works_in_the_very_cell_that_loads(unloaded_kernel: KernelDriver) -> None:
+    cell = unloaded_kernel.run(
         """
         %load_ext loopnb
         import asyncio
@@ -240,11 +240,11 @@ def test_a_nested_run_works_in_the_very_cell_that_loads(stock_kernel: KernelDriv
     )
 
     assert cell.stdout == "in the same cell\n"
-    assert stock_kernel.value("1 + 1") == 2
+    assert unloaded_kernel.value("1 + 1") == 2
 
 
-def test_the_functions_say_that_nothing_is_loaded(stock_kernel: KernelDriver) -> None:
-    result = stock_kernel.execute(
+def test_the_functions_say_that_nothing_is_loaded(unloaded_kernel: KernelDriver) -> None:
+    result = unloaded_kernel.execute(
         """
         import loopnb
         loopnb.tasks()
@@ -265,20 +265,20 @@ def test_loading_where_there_is_no_shell_says_what_to_do() -> None:
     assert "no IPython shell" in caught.value.reason
 
 
-def test_loading_on_another_loop_than_the_notebooks_is_refused(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio")
-    refused = fresh_kernel.execute("%%aloop --fresh\n%reload_ext loopnb")
+def test_loading_on_another_loop_than_the_notebooks_is_refused(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio")
+    refused = kernel.execute("%%aloop --fresh\n%reload_ext loopnb")
 
     assert refused.ename == "UnsupportedKernelError"
     assert "in a plain cell" in refused.evalue
     assert "loopnb/" not in refused.traceback
-    fresh_kernel.run("%load_ext loopnb")
-    assert fresh_kernel.run("asyncio.run(asyncio.sleep(0.01, 'works'))").result == "'works'"
+    kernel.run("%load_ext loopnb")
+    assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'works'))").result == "'works'"
 
 
 @needs_subshells
-def test_loading_in_a_subshell_is_refused(stock_kernel: KernelDriver) -> None:
-    refused = stock_kernel.execute("%load_ext loopnb", subshell_id=stock_kernel.create_subshell())
+def test_loading_in_a_subshell_is_refused(unloaded_kernel: KernelDriver) -> None:
+    refused = unloaded_kernel.execute("%load_ext loopnb", subshell_id=unloaded_kernel.create_subshell())
 
     assert refused.ename == "UnsupportedKernelError"
     assert "in a plain cell" in refused.evalue
@@ -287,16 +287,16 @@ def test_loading_in_a_subshell_is_refused(stock_kernel: KernelDriver) -> None:
 BAD_CALLS = ["run(42)", "spawn(42)", "spawn(len)", "tasks()", "status()", "show()"]
 
 
-def test_errors_of_the_functions_end_at_the_users_line(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("import loopnb")
+def test_errors_of_the_functions_end_at_the_users_line(unloaded_kernel: KernelDriver) -> None:
+    unloaded_kernel.run("import loopnb")
     for call in BAD_CALLS:
-        result = stock_kernel.execute(f"loopnb.{call}")
+        result = unloaded_kernel.execute(f"loopnb.{call}")
         assert result.ename == "NotLoadedError"
         assert "File " not in result.traceback
 
-    stock_kernel.run("%load_ext loopnb")
+    unloaded_kernel.run("%load_ext loopnb")
     for call in BAD_CALLS[:3]:
-        result = stock_kernel.execute(f"loopnb.{call}")
+        result = unloaded_kernel.execute(f"loopnb.{call}")
         assert result.ename == "TypeError"
         assert f"----> 1 loopnb.{call}" in result.traceback
         assert "File " not in result.traceback

@@ -94,9 +94,9 @@ def test_the_loop_goes_on_during_a_nested_run(kernel: KernelDriver) -> None:
 
 
 def test_a_name_imported_before_loading_nests_too_and_is_stock_after_unloading(
-    stock_kernel: KernelDriver,
+    unloaded_kernel: KernelDriver,
 ) -> None:
-    stock_kernel.run(
+    unloaded_kernel.run(
         """
         import asyncio
         from asyncio import run
@@ -104,11 +104,11 @@ def test_a_name_imported_before_loading_nests_too_and_is_stock_after_unloading(
         """
     )
 
-    stock_kernel.run("%load_ext loopnb")
-    assert stock_kernel.value("run(asyncio.sleep(0.01, 5))") == 5
+    unloaded_kernel.run("%load_ext loopnb")
+    assert unloaded_kernel.value("run(asyncio.sleep(0.01, 5))") == 5
 
-    stock_kernel.run("%unload_ext loopnb")
-    assert stock_kernel.value("run.__code__ is stock and run is asyncio.run")
+    unloaded_kernel.run("%unload_ext loopnb")
+    assert unloaded_kernel.value("run.__code__ is stock and run is asyncio.run")
 
 
 def test_a_traceback_shows_the_users_frames_only(kernel: KernelDriver) -> None:

@@ -102,9 +102,8 @@ ENDS: dict[str, Callable[[KernelDriver], object]] = {
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-@pytest.mark.parametrize("code", WAITS.values(), ids=WAITS)
-def test_a_subshell_that_waits_keeps_no_kernel_from_ending(
-    fresh_kernel: KernelDriver, code: str, end: Callable[[KernelDriver], object]
+def test_subshells_that_wait_keep_no_kernel_from_ending(
+    fresh_kernel: KernelDriver, end: Callable[[KernelDriver], object]
 ) -> None:
     fresh_kernel.run(
         """
@@ -113,10 +112,10 @@ def test_a_subshell_that_waits_keeps_no_kernel_from_ending(
         loop.add_signal_handler(signal.SIGTERM, loop.stop)
         """
     )
-    cell = fresh_kernel.start(
-        f"print('waits', flush=True)\n{code}", subshell_id=fresh_kernel.create_subshell()
-    )
-    cell.wait_output("waits")
+    subshells = [fresh_kernel.create_subshell() for _ in WAITS]
+    for code, subshell in zip(WAITS.values(), subshells, strict=True):
+        cell = fresh_kernel.start(f"print('waits', flush=True)\n{code}", subshell_id=subshell)
+        cell.wait_output("waits")
 
     end(fresh_kernel)
 

@@ -460,12 +460,13 @@ def test_a_tracked_task_takes_at_most_600_bytes_more(kernel: KernelDriver) -> No
     assert 0 < kernel.value("more") <= 600
 
 
-def test_settings_are_taken_back_on_unload(fresh_kernel: KernelDriver) -> None:
-    assert "LoopNB" in fresh_kernel.run("%config").stdout
+def test_settings_are_taken_back_on_unload(kernel: KernelDriver) -> None:
+    assert "LoopNB" in kernel.run("%config").stdout
 
-    fresh_kernel.run("%unload_ext loopnb")
+    kernel.run("%unload_ext loopnb")
 
-    assert "LoopNB" not in fresh_kernel.run("%config").stdout
+    assert "LoopNB" not in kernel.run("%config").stdout
+    kernel.run("%load_ext loopnb")
 
 
 def test_cells_of_the_same_text_are_told_apart(kernel: KernelDriver) -> None:
@@ -582,10 +583,10 @@ def test_a_name_given_twice_in_one_run_of_a_cell_is_refused(kernel: KernelDriver
     assert "name 'twice' is in use" in cell.stderr + cell.evalue
 
 
-def test_tasks_of_the_users_own_factory_have_their_cell_and_place(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio, loopnb")
-    fresh_kernel.run(MINE)
-    count = fresh_kernel.run(
+def test_tasks_of_the_users_own_factory_have_their_cell_and_place(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio, loopnb")
+    kernel.run(MINE)
+    count = kernel.run(
         """
         async def main():
             asyncio.create_task(asyncio.sleep(60), name='left')
@@ -593,14 +594,14 @@ def test_tasks_of_the_users_own_factory_have_their_cell_and_place(fresh_kernel: 
         """
     ).execution_count
 
-    status = fresh_kernel.run("%loopnb").stdout
-    where = fresh_kernel.run("%loopnb where left").stdout
+    status = kernel.run("%loopnb").stdout
+    where = kernel.run("%loopnb where left").stdout
 
     assert "task factory is mine" in status
     assert f"spawned by In[{count}] at In[{count}], line 2" in where
     assert f"left by asyncio.run() at In[{count}], line 3" in where
-    assert fresh_kernel.value("loop.get_task_factory() is mine") is True
-    cell = fresh_kernel.start(
+    assert kernel.value("loop.get_task_factory() is mine") is True
+    cell = kernel.start(
         """
         async def says():
             print('waits', flush=True)
@@ -610,37 +611,38 @@ def test_tasks_of_the_users_own_factory_have_their_cell_and_place(fresh_kernel: 
         """
     )
     cell.wait_output("waits")
-    fresh_kernel.interrupt()
+    kernel.interrupt()
     cell.wait(5)
-    assert fresh_kernel.value("own.cancelled()") is True
+    assert kernel.value("own.cancelled()") is True
+    kernel.run("loop.set_task_factory(None)")
 
 
-def test_the_users_own_factory_stays_over_loading_and_unloading(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("import asyncio")
-    stock_kernel.run(MINE)
+def test_the_users_own_factory_stays_over_loading_and_unloading(unloaded_kernel: KernelDriver) -> None:
+    unloaded_kernel.run("import asyncio")
+    unloaded_kernel.run(MINE)
     for command in ("%load_ext", "%reload_ext", "%unload_ext"):
-        stock_kernel.run(f"{command} loopnb")
-        assert stock_kernel.value("loop.get_task_factory() is mine") is True
-    assert stock_kernel.value("loop._task_factory is mine") is True
+        unloaded_kernel.run(f"{command} loopnb")
+        assert unloaded_kernel.value("loop.get_task_factory() is mine") is True
+    assert unloaded_kernel.value("loop._task_factory is mine") is True
 
-    stock_kernel.run("%load_ext loopnb")
-    stock_kernel.run("loop.set_task_factory(None)")
-    assert "task factory" not in stock_kernel.run("%loopnb").stdout
-    stock_kernel.run("%unload_ext loopnb")
-    assert stock_kernel.value("loop.get_task_factory() is None") is True
+    unloaded_kernel.run("%load_ext loopnb")
+    unloaded_kernel.run("loop.set_task_factory(None)")
+    assert "task factory" not in unloaded_kernel.run("%loopnb").stdout
+    unloaded_kernel.run("%unload_ext loopnb")
+    assert unloaded_kernel.value("loop.get_task_factory() is None") is True
 
 
-def test_a_factory_that_fails_fails_at_the_users_line(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
+def test_a_factory_that_fails_fails_at_the_users_line(kernel: KernelDriver) -> None:
+    kernel.run(
         """
         import asyncio
         loop = asyncio.get_running_loop()
         async def f(): ...
         """
     )
-    bad = fresh_kernel.execute("loop.set_task_factory('no function')")
-    fresh_kernel.run("def fails(loop, coro, **options): coro.close(); raise LookupError('expected')")
-    failed = fresh_kernel.execute(
+    bad = kernel.execute("loop.set_task_factory('no function')")
+    kernel.run("def fails(loop, coro, **options): coro.close(); raise LookupError('expected')")
+    failed = kernel.execute(
         """
         loop.set_task_factory(fails)
         try: asyncio.create_task(f())

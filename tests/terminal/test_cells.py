@@ -80,10 +80,11 @@ def test_loading_prints_nothing(stock_terminal: Terminal) -> None:
         "await asyncio.to_thread(loopnb.run, asyncio.sleep(0.01, 'a value'))",
     ],
 )
-def test_a_cell_gets_its_value(terminal: Terminal, code: str) -> None:
-    terminal.run("async def nests(): return asyncio.run(asyncio.sleep(0.01, 'a value'))")
+def test_a_cell_gets_its_value(shared_terminal: Terminal, code: str) -> None:
+    shared_terminal.run("async def nests(): return asyncio.run(asyncio.sleep(0.01, 'a value'))")
 
-    assert f"Out[{terminal.count}]: 'a value'" in terminal.run(code)
+    number = shared_terminal.count
+    assert f"Out[{number}]: 'a value'" in shared_terminal.run(code)
 
 
 def test_all_cells_run_on_one_loop(terminal: Terminal) -> None:

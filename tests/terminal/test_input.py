@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cells import NESTED, filled
-from tests.terminal.driver import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from tests.terminal.driver import Terminal
 
 
 # What is waited for is never in the echo of the code.
@@ -39,24 +40,20 @@ QUESTIONS: dict[str, tuple[str, Sequence[tuple[str, str]], str]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def shared_terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    with Terminal(tmp_path_factory.mktemp("terminal")) as terminal:
-        terminal.wait_prompt()
-        terminal.run("%load_ext loopnb")
-        terminal.run("import asyncio, getpass, IPython")
-        terminal.run(
-            """
-            async def later(x):
-                await asyncio.sleep(0.001)
-                return x
-            async def fails(wanted):
-                raise ValueError(await later(wanted))
-            def helper(x):
-                return asyncio.run(later(x))
-            """
-        )
-        yield terminal
+@pytest.fixture(scope="module", autouse=True)
+def functions(shared_terminal: Terminal) -> None:
+    shared_terminal.run("import getpass, IPython")
+    shared_terminal.run(
+        """
+        async def later(x):
+            await asyncio.sleep(0.001)
+            return x
+        async def fails(wanted):
+            raise ValueError(await later(wanted))
+        def helper(x):
+            return asyncio.run(later(x))
+        """
+    )
 
 
 @pytest.mark.parametrize(("code", "answers", "result"), QUESTIONS.values(), ids=QUESTIONS)
