@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -68,14 +67,13 @@ def test_aloop_and_tasks_work(configured: KernelDriver) -> None:
 
     configured.run(
         """
-        %%aloop -o answer
-        await asyncio.sleep(0.1)
+        %%aloop -o answer -t 10
+        while ticks < 2: await asyncio.sleep(0.01)
         42
         """
     )
 
     assert configured.value("answer") == 42
-    assert configured.value("ticks") >= 2
     assert configured.value("[task.name for task in loopnb.tasks()]") == ["ticker"]
     configured.run("%loopnb cancel ticker")
 
@@ -89,13 +87,11 @@ def test_an_interrupt_ends_the_cell(configured: KernelDriver, code: str) -> None
     magic, newline, body = code.partition("\n") if code.startswith("%%") else ("", "", code)
     cell = configured.start(f"{magic}{newline}print('waits', flush=True)\n{body}")
     cell.wait_output("waits")
-    interrupted_at = time.monotonic()
 
     configured.interrupt()
 
-    assert cell.wait().ename in {"KeyboardInterrupt", "CancelledError"}
-    # The waits last a minute: this bound is the requirement, not a measurement.
-    assert time.monotonic() - interrupted_at < 5
+    # The waits last a minute.
+    assert cell.wait(5).ename in {"KeyboardInterrupt", "CancelledError"}
     assert configured.value("1 + 1") == 2
 
 
@@ -118,8 +114,7 @@ def test_reloading_keeps_the_loop_and_the_tasks(fresh_kernel: KernelDriver) -> N
     assert fresh_kernel.value(f"{origins} == before") is True
     fresh_kernel.run("new = asyncio.create_task(asyncio.sleep(60), name='new'); seen = ticks")
     assert fresh_kernel.value("len({t.number for t in loopnb.tasks()})") == 3
-    fresh_kernel.run("await asyncio.sleep(0.1)")
-    assert fresh_kernel.value("ticks > seen") is True
+    fresh_kernel.run("while ticks == seen: await asyncio.sleep(0.01)")
 
 
 def test_after_a_reload_a_cell_still_replaces_its_background_task(fresh_kernel: KernelDriver) -> None:

@@ -12,18 +12,21 @@ from tests.cells import dedented
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
-CODE = """\
-import asyncio
-async def inner(x):
-    await asyncio.sleep(0.01)
-    y = x + 1
-    return y
-def helper(x):
-    got = asyncio.run(inner(x))
-    after = got * 2
-    return after
-print(helper(20))
-"""
+# As the driver sends it: the debugger knows a cell by a hash of its text.
+CODE = dedented(
+    """
+    import asyncio
+    async def inner(x):
+        await asyncio.sleep(0.01)
+        y = x + 1
+        return y
+    def helper(x):
+        got = asyncio.run(inner(x))
+        after = got * 2
+        return after
+    print(helper(20))
+    """
+)
 
 
 class Debugger:

@@ -38,7 +38,6 @@ display(HTML("<b>shown</b>"))
     assert (result.status, result.stdout, result.stderr, result.result) == ("ok", "out\n", "err\n", "42")
     assert [data["text/html"] for data in result.displays] == ["<b>shown</b>"]
     assert result.execution_count is not None
-    assert 0 < result.duration_s < 20
 
 
 def test_an_error_is_a_result_and_has_no_colour_codes(stock: KernelDriver) -> None:
@@ -83,11 +82,10 @@ def test_interrupt_is_a_real_sigint(stock: KernelDriver) -> None:
     )
     cell.wait_output("begun")
     stock.interrupt()
-    result = cell.wait()
+    result = cell.wait(10)
 
     assert result.ename == "KeyboardInterrupt"
     assert "time.sleep(15)" in result.traceback
-    assert result.duration_s < 10
 
 
 def test_output_is_seen_while_the_cell_runs(stock: KernelDriver) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -313,13 +312,11 @@ def test_an_interrupt_ends_it_and_the_kernels_loop_goes_on(kernel: KernelDriver,
     kernel.run("%config LoopNB.shutdown_grace = 60.0")  # what threads have, where nobody interrupts
     cell = kernel.start(code)
     cell.wait_output("waits")
-    interrupted_at = time.monotonic()
 
     kernel.interrupt()
 
-    result = cell.wait()
-    # The waits last a minute: the bound is far from that, and far above the half second we promise.
-    assert time.monotonic() - interrupted_at < 5
+    # The waits last a minute: this is far from that, and far above the half second we promise.
+    result = cell.wait(5)
     assert result.ename == "KeyboardInterrupt"
     assert "loopnb" not in result.traceback
     assert goes_on(kernel)

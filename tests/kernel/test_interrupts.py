@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,6 +71,14 @@ WAITS = {
 }
 
 
+TICKS_GO_ON = """
+    before = ticks
+    async def has_ticked():
+        while ticks < before + 3: await asyncio.sleep(0.01)
+    await asyncio.wait_for(has_ticked(), 10)
+    """
+
+
 @pytest.fixture(autouse=True)
 def ticker(kernel: KernelDriver) -> None:
     kernel.run(
@@ -98,17 +105,13 @@ def test_an_interrupt_ends_the_cell_and_nothing_else(
 ) -> None:
     cell = kernel.start(code)
     cell.wait_output("waits")
-    interrupted_at = time.monotonic()
 
     kernel.interrupt()
 
-    result = cell.wait()
-    # The waits above last a minute: this bound is the requirement, not a measurement.
-    assert time.monotonic() - interrupted_at < 5
+    result = cell.wait(5)  # the waits above last a minute
     assert result.ename in ends_in
     assert "loopnb" not in result.traceback
-    kernel.run("before = ticks; await asyncio.sleep(0.2)")
-    assert kernel.value("ticks - before") >= 3
+    kernel.run(TICKS_GO_ON)
 
 
 def test_a_second_interrupt_ends_a_step_that_blocks(kernel: KernelDriver) -> None:
@@ -154,8 +157,7 @@ def test_a_second_interrupt_ends_a_nested_run_that_swallows_the_first(kernel: Ke
 def test_an_interrupt_of_an_idle_kernel_harms_nothing(kernel: KernelDriver) -> None:
     kernel.interrupt()
 
-    kernel.run("before = ticks; await asyncio.sleep(0.2)")
-    assert kernel.value("ticks - before") >= 3
+    kernel.run(TICKS_GO_ON)
 
 
 # Says that it waits when the step has ended: an interrupt that hits the step is raised there, and swallowed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,13 +61,11 @@ def ticking(shared_terminal: Terminal) -> Terminal:
 def test_ctrl_c_ends_the_cell_and_nothing_else(ticking: Terminal, code: str) -> None:
     ticking.start(code)
     ticking.wait_for("waiting\n")
-    interrupted_at = time.monotonic()
 
     ticking.interrupt()
 
-    shown = ticking.wait_prompt()
-    # The waits last a minute: the bound is far from that, and far above the half second we promise.
-    assert time.monotonic() - interrupted_at < 5
+    # The waits last a minute: this is far from that, and far above the half second we promise.
+    shown = ticking.wait_prompt(5)
     assert "KeyboardInterrupt" in shown
     assert "CancelledError" not in shown
     assert "loopnb/" not in shown
