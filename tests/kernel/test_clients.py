@@ -222,13 +222,12 @@ def assert_explained(result: CellResult, closing: CellResult, line: int) -> None
 )
 def test_a_client_whose_loop_was_closed_says_so(kernel: KernelDriver, how: str) -> None:
     closing = kernel.run(
-        CLOSES.format(
-            dedented(
-                """
-                c = loop.run_until_complete(make())
-                loop.run_until_complete(use(c))
-                """
-            )
+        filled(
+            CLOSES,
+            """
+            c = loop.run_until_complete(make())
+            loop.run_until_complete(use(c))
+            """,
         )
     )
 
@@ -264,7 +263,7 @@ def test_a_lock_or_queue_whose_loop_was_closed_says_so(kernel: KernelDriver, mak
             await asyncio.wait([asyncio.create_task(waits())], timeout=0.01)
         """
     )
-    closing = kernel.run(CLOSES.format("loop.run_until_complete(is_bound())"))
+    closing = kernel.run(filled(CLOSES, "loop.run_until_complete(is_bound())"))
 
     result = kernel.execute(f"await bound.{wait}")
 
@@ -286,7 +285,7 @@ def test_a_lock_or_queue_whose_loop_was_closed_says_so(kernel: KernelDriver, mak
 )
 def test_a_task_that_a_closed_loop_has_left_unfinished_says_so(kernel: KernelDriver, use: str) -> None:
     kernel.run("import asyncio")
-    closing = kernel.run(CLOSES.format("left = loop.create_task(asyncio.sleep(60))"))
+    closing = kernel.run(filled(CLOSES, "left = loop.create_task(asyncio.sleep(60))"))
 
     result = kernel.execute(use)
 
@@ -354,7 +353,7 @@ def test_the_note_is_there_for_code_that_catches_the_error(
 
 def test_it_is_there_for_futures_made_on_a_closed_loop(kernel: KernelDriver) -> None:
     kernel.run("import asyncio, traceback")
-    closing = kernel.run(CLOSES.format("make_future = loop.create_future"))
+    closing = kernel.run(filled(CLOSES, "make_future = loop.create_future"))
 
     kernel.run("left = [make_future()]\n" + CATCHES)
 
@@ -386,7 +385,7 @@ def test_a_closed_loop_itself_says_so(kernel: KernelDriver, make_loop: str, use:
 
 def test_a_repr_of_what_a_closed_loop_has_left_changes_nothing(kernel: KernelDriver) -> None:
     kernel.run("import asyncio")
-    kernel.run(CLOSES.format("left = loop.create_future()"))
+    kernel.run(filled(CLOSES, "left = loop.create_future()"))
 
     shown = kernel.run(
         """
@@ -413,7 +412,7 @@ def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:
         waits = other.create_future()
         """
     )
-    kernel.run(CLOSES.format("pass"))
+    kernel.run(filled(CLOSES, "pass"))
 
     result = kernel.execute("await waits")
 
@@ -434,7 +433,7 @@ def test_unloading_leaves_closed_loops_and_asyncio_as_they_were(stock_kernel: Ke
         """
     )
     stock_kernel.run("%load_ext loopnb")
-    stock_kernel.run(CLOSES.format("pass"))
+    stock_kernel.run(filled(CLOSES, "pass"))
     assert not stock_kernel.value("any(now == then for now, then in zip(changed(), stock))")
 
     stock_kernel.run("%unload_ext loopnb")

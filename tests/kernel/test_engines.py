@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cells import dedented
-from tests.kernel.test_loading import FINGERPRINT
+from tests.fingerprint import FINGERPRINT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
