@@ -95,42 +95,50 @@ def test_an_interrupt_ends_the_cell(configured: KernelDriver, code: str) -> None
     assert configured.value("1 + 1") == 2
 
 
-def test_reloading_keeps_the_loop_and_the_tasks(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
+@pytest.fixture
+def reloading(kernel: KernelDriver) -> Iterator[KernelDriver]:
+    """Lend the module's kernel, and end the tasks that the test has left."""
+    yield kernel
+    kernel.run("%loopnb cancel --all")
+    kernel.run("await asyncio.sleep(0)")
+
+
+def test_reloading_keeps_the_loop_and_the_tasks(reloading: KernelDriver) -> None:
+    reloading.run(
         """
         import asyncio, loopnb
         from loopnb import session
         """
     )
-    fresh_kernel.run(TICKER, cell_id="tick")
-    fresh_kernel.run("loop = session.current().loop")
-    fresh_kernel.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
+    reloading.run(TICKER, cell_id="tick")
+    reloading.run("loop = session.current().loop")
+    reloading.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
     origins = "[(t.number, t.name, str(t.cell), t.spawn_site) for t in loopnb.tasks()]"
-    fresh_kernel.run(f"before = {origins}")
+    reloading.run(f"before = {origins}")
 
-    fresh_kernel.run("%reload_ext loopnb")
+    reloading.run("%reload_ext loopnb")
 
-    assert fresh_kernel.value("session.current().loop is loop") is True
-    assert fresh_kernel.value(f"{origins} == before") is True
-    fresh_kernel.run("new = asyncio.create_task(asyncio.sleep(60), name='new'); seen = ticks")
-    assert fresh_kernel.value("len({t.number for t in loopnb.tasks()})") == 3
-    fresh_kernel.run("while ticks == seen: await asyncio.sleep(0.01)")
-
-
-def test_after_a_reload_a_cell_still_replaces_its_background_task(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio, loopnb")
-    fresh_kernel.run(TICKER, cell_id="tick")
-    fresh_kernel.run("(first,) = [t.number for t in loopnb.tasks()]")
-
-    fresh_kernel.run("%reload_ext loopnb")
-    fresh_kernel.run(TICKER, cell_id="tick")
-
-    assert fresh_kernel.value("[t.number > first for t in loopnb.tasks()]") == [True]
+    assert reloading.value("session.current().loop is loop") is True
+    assert reloading.value(f"{origins} == before") is True
+    reloading.run("new = asyncio.create_task(asyncio.sleep(60), name='new'); seen = ticks")
+    assert reloading.value("len({t.number for t in loopnb.tasks()})") == 3
+    reloading.run("while ticks == seen: await asyncio.sleep(0.01)")
 
 
-def test_a_reload_in_a_background_task_takes_no_cell_for_executing(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio, loopnb")
-    cell = fresh_kernel.run(
+def test_after_a_reload_a_cell_still_replaces_its_background_task(reloading: KernelDriver) -> None:
+    reloading.run("import asyncio, loopnb")
+    reloading.run(TICKER, cell_id="tick")
+    reloading.run("(first,) = [t.number for t in loopnb.tasks()]")
+
+    reloading.run("%reload_ext loopnb")
+    reloading.run(TICKER, cell_id="tick")
+
+    assert reloading.value("[t.number > first for t in loopnb.tasks()]") == [True]
+
+
+def test_a_reload_in_a_background_task_takes_no_cell_for_executing(reloading: KernelDriver) -> None:
+    reloading.run("import asyncio, loopnb")
+    cell = reloading.run(
         """
         %%aloop -b
         await asyncio.sleep(0.1)
@@ -140,10 +148,10 @@ def test_a_reload_in_a_background_task_takes_no_cell_for_executing(fresh_kernel:
     ).cell
     cell.wait_late("reloaded")
 
-    here = fresh_kernel.run("loopnb.status().cell.execution_count")
+    here = reloading.run("loopnb.status().cell.execution_count")
 
     assert here.result == str(here.execution_count)
-    assert fresh_kernel.value("loopnb.status().condition") == "idle"
+    assert reloading.value("loopnb.status().condition") == "idle"
 
 
 def test_a_value_that_is_refused_leaves_all_as_it_was(kernel: KernelDriver) -> None:

@@ -391,17 +391,12 @@ def test_it_runs_while_nesting_is_off(kernel: KernelDriver) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nest-asyncio", "handoff"])
-def test_it_runs_beside_either_engine(stock_kernel: KernelDriver, kind: str) -> None:
-    stock_kernel.run(
-        f"""
-        %load_ext loopnb
-        import asyncio
-        %loopnb nesting {kind}
-        """
-    )
+def test_it_runs_beside_either_engine(kernel: KernelDriver, kind: str) -> None:
+    kernel.run(f"%loopnb nesting {kind}")
 
-    assert stock_kernel.run("%%aloop --fresh\nawait asyncio.sleep(0.01, 7)").result == "7"
-    assert stock_kernel.run("asyncio.run(asyncio.sleep(0.01, 8))").result == "8"
+    assert kernel.run("%%aloop --fresh\nawait asyncio.sleep(0.01, 7)").result == "7"
+    assert kernel.run("asyncio.run(asyncio.sleep(0.01, 8))").result == "8"
+    kernel.run("%loopnb nesting handoff")
 
 
 def test_it_runs_on_the_loop_that_the_policy_makes(stock_kernel: KernelDriver) -> None:

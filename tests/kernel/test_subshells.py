@@ -95,7 +95,8 @@ WAITS = {
     "a run begun while the kernel ends": "time.sleep(0.3); asyncio.run(asyncio.sleep(60))",
 }
 ENDS: dict[str, Callable[[KernelDriver], object]] = {
-    "shutdown": lambda kernel: kernel.shutdown(),
+    # Not `kernel.shutdown()`, which would kill a kernel that takes its time.
+    "shutdown": lambda kernel: kernel.ask("shutdown_request", {"restart": False}, channel="control"),
     "exit()": lambda kernel: kernel.start("exit()"),
     "SIGTERM": lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
 }

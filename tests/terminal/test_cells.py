@@ -87,13 +87,14 @@ def test_a_cell_gets_its_value(shared_terminal: Terminal, code: str) -> None:
     assert f"Out[{number}]: 'a value'" in shared_terminal.run(code)
 
 
-def test_all_cells_run_on_one_loop(terminal: Terminal) -> None:
-    terminal.run("async def here(): return asyncio.get_running_loop()")
-    terminal.run("plain = asyncio.get_running_loop(); nested = asyncio.run(here())")
-    terminal.run("awaited = await here()")
-    terminal.run("%aloop -o magic here()")
+def test_all_cells_run_on_one_loop(shared_terminal: Terminal) -> None:
+    shared_terminal.run("async def here(): return asyncio.get_running_loop()")
+    shared_terminal.run("plain = asyncio.get_running_loop(); nested = asyncio.run(here())")
+    shared_terminal.run("awaited = await here()")
+    shared_terminal.run("%aloop -o magic here()")
 
-    assert terminal.value("plain is nested is awaited is magic is loopnb.session.current().loop") == "True"
+    same = "plain is nested is awaited is magic is loopnb.session.current().loop"
+    assert shared_terminal.value(same) == "True"
 
 
 def test_tasks_move_while_the_prompt_waits(terminal: Terminal) -> None:
@@ -116,18 +117,20 @@ def test_a_plain_task_of_an_await_cell_moves_while_the_prompt_waits(terminal: Te
     terminal.wait_for("=== moved ===")
 
 
-def test_a_thread_gets_its_work_done_while_the_prompt_waits(terminal: Terminal) -> None:
-    terminal.run("import threading")
-    terminal.run("go = threading.Event()")
-    terminal.run(
+def test_a_thread_gets_its_work_done_while_the_prompt_waits(shared_terminal: Terminal) -> None:
+    shared_terminal.run("import threading")
+    shared_terminal.run("go = threading.Event()")
+    shared_terminal.run(
         """
         def work():
             go.wait(); print('=' * 3, loopnb.run(asyncio.sleep(0.01, 'done')))
         """
     )
-    terminal.run("threading.Thread(target=work).start(); asyncio.get_running_loop().call_later(0.3, go.set)")
+    shared_terminal.run(
+        "threading.Thread(target=work).start(); asyncio.get_running_loop().call_later(0.3, go.set)"
+    )
 
-    terminal.wait_for("=== done")
+    shared_terminal.wait_for("=== done")
 
 
 def test_a_background_task_is_listed_replaced_and_cancelled(terminal: Terminal) -> None:
@@ -141,8 +144,8 @@ def test_a_background_task_is_listed_replaced_and_cancelled(terminal: Terminal) 
     assert terminal.value("len(loopnb.tasks())") == "0"
 
 
-def test_a_timeout_says_where_the_task_was_waiting(terminal: Terminal) -> None:
-    shown = terminal.run("%%aloop -t 0.05\nawait asyncio.sleep(60)")
+def test_a_timeout_says_where_the_task_was_waiting(shared_terminal: Terminal) -> None:
+    shown = shared_terminal.run("%%aloop -t 0.05\nawait asyncio.sleep(60)")
 
     assert "TimeoutError" in shown
     assert "sleep" in shown
