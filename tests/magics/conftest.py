@@ -32,9 +32,6 @@ class Shell(InteractiveShell):
 
     displayhook_class = Shown
 
-    def enable_gui(self, gui: str | None = None) -> None:
-        """Do nothing: there is no window."""
-
     def take_shown(self) -> list[Any]:
         """Return what has been shown since this was called last."""
         hook: Any = self.displayhook
