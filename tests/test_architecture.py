@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run_script
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "loopnb").rglob("*.py"))
@@ -95,9 +96,7 @@ def test_private_names_are_not_reached_by_string(path: Path) -> None:
 
 def run_python(code: str) -> object:
     """Run *code* in a fresh interpreter and return the JSON it prints."""
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
-    )
+    ran = run_script(code)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 

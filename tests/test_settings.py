@@ -30,3 +30,18 @@ def test_a_number_below_0_is_refused(name: str) -> None:
 def test_a_choice_takes_nothing_else(name: str) -> None:
     with pytest.raises(TraitError):
         setattr(LoopNB(), name, "close")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("shutdown_grace", -1), ("on_rerun", "x"), ("rows_shown", "many"), ("finished_kept", -1)],
+)
+def test_a_value_that_is_refused_leaves_the_one_before(name: str, value: object) -> None:
+    settings = LoopNB()
+    before = getattr(settings, name)
+
+    with pytest.raises(TraitError):
+        setattr(settings, name, value)
+    assert getattr(settings, name) == before
+    settings.finished_kept = 7
+    assert settings.finished_kept == 7

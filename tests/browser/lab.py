@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Literal
 import nbformat
 from playwright.sync_api import expect
 
+from tests.cells import dedented
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -107,9 +109,9 @@ class LabServer:
         self._set("apputils-extension/themes", {"theme": name, "adaptive-theme": False})
 
     def add(self, name: str, cells: Sequence[str]) -> str:
-        """Write a notebook with these code cells, and return its name."""
+        """Write a notebook with these code cells, dedented, and return its name."""
         notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+            cells=[nbformat.v4.new_code_cell(dedented(cell)) for cell in cells],
             metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
         )
         nbformat.write(notebook, self.root / name)

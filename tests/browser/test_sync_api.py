@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
-from pathlib import Path
+
+from tests.processes import run_script
 
 from .conftest import BROWSERS, OPTIONS
 
@@ -35,9 +34,6 @@ print(asyncio.run(later("after")))
 
 def test_nested_runs_between_calls_and_in_callbacks_of_the_sync_api() -> None:
     found = next(filter(None, map(shutil.which, BROWSERS)), "")
-    ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT, found, *OPTIONS],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=50, check=False,
-    )  # fmt: skip
+    ran = run_script(SCRIPT, found, *OPTIONS)
 
     assert ran.stdout == "page 0\npage 1\npage 2\nin a callback\nafter\n", ran.stderr

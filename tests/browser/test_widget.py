@@ -11,6 +11,8 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
+from tests.cells import dedented
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
@@ -25,7 +27,13 @@ PICTURE = os.environ.get("LOOPNB_PICTURE")
 """Where to write the README's picture; the dark one goes beside it, as NAME-dark.png."""
 
 LOAD = "%load_ext loopnb\nimport asyncio, time, loopnb"
-TICKER = "%%aloop -b -n ticker\nwhile True:\n    await asyncio.sleep(0.1)"
+TICKER = dedented(
+    """
+    %%aloop -b -n ticker
+    while True:
+        await asyncio.sleep(0.1)
+    """
+)
 SHOW = "loopnb.show()"
 
 UNTIL_CANCELLED = """\
@@ -219,7 +227,13 @@ queue = asyncio.Queue()
 async def writer(): await queue.get()
 jobs = [asyncio.create_task(report(name), name=f"report-{name}") for name in ("ACME", "INIT")]
 jobs.append(asyncio.create_task(writer(), name="writer"))""",
-    "%%aloop -b -n feed\nwhile True:\n    await asyncio.sleep(1)",
+    dedented(
+        """
+        %%aloop -b -n feed
+        while True:
+            await asyncio.sleep(1)
+        """
+    ),
     SHOW,
     "asyncio.run(asyncio.wait(jobs))",
 )

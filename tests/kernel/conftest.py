@@ -13,6 +13,8 @@ from tests.kernel.driver import KernelDriver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.kernel.driver import Comm
+
 # What a kernel says at its end when something was left behind.
 COMPLAINTS = ("was destroyed but it is pending", "Traceback (most recent call last)", "ResourceWarning")
 
@@ -65,6 +67,30 @@ def kernel(module_kernel: Callable[[], KernelDriver]) -> Iterator[KernelDriver]:
     except BaseException:
         lent.kill()
         raise
+
+
+@pytest.fixture
+def unloaded_kernel(kernel: KernelDriver) -> Iterator[KernelDriver]:
+    """Lend the module's kernel with the extension unloaded."""
+    kernel.run("%unload_ext loopnb")
+    yield kernel
+    kernel.run("%load_ext loopnb")
+
+
+@pytest.fixture
+def clicks(kernel: KernelDriver) -> Comm:
+    """Open a comm whose messages set `clicked`, an event of the kernel's loop, from any thread."""
+    kernel.run(
+        """
+        import asyncio
+        clicked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        def opened(comm, message):
+            comm.on_msg(lambda message: loop.call_soon_threadsafe(clicked.set))
+        get_ipython().kernel.comm_manager.register_target('clicks', opened)
+        """
+    )
+    return kernel.open_comm("clicks")
 
 
 def tidy(kernel: KernelDriver) -> None:

@@ -7,6 +7,7 @@ waits. Every wait has a timeout, and its error lists what was seen instead.
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
 import os
 import signal
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_client.connect import write_connection_file
 
+from tests.cells import dedented
 from tests.kernel.requests import DEFAULT_TIMEOUT_S, Cell, CellResult, Comm, Request
-from tests.kernel.wire import KernelDiedError, Message, WaitTimedOutError, Wire
+from tests.kernel.wire import KernelDiedError, Message, Wire
+from tests.processes import WaitTimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +39,6 @@ __all__ = [
     "KernelDriver",
     "Message",
     "Request",
-    "WaitTimedOutError",
 ]
 
 START_TIMEOUT_S = 45.0
@@ -167,6 +169,17 @@ class KernelDriver:
         """
         os.killpg(self.process.pid, signal.SIGINT)
 
+    def interrupt_until_done(self, cell: Cell) -> None:
+        """Interrupt as somebody does who is in a hurry, until *cell* has ended.
+
+        A blocked kernel cannot say that it has seen an interrupt, and two at once are one to Python.
+        """
+        for _ in range(50):
+            self.interrupt()
+            with contextlib.suppress(WaitTimedOutError):
+                cell.wait(0.4)
+                return
+
     def shutdown(self, timeout: float = DEFAULT_TIMEOUT_S) -> str:
         """End the kernel as a front end does; return its log and what it printed from then on.
 
@@ -217,13 +230,14 @@ class KernelDriver:
         """Send a cell and return at once.
 
         Args:
-            code: Its source.
+            code: Its source. The driver dedents it.
             cell_id: What the front end calls the cell. None makes a new id; "" sends none.
             subshell_id: From `create_subshell()`; None is the main shell.
             silent: No output, no events but `pre_execute`, no number.
             stop_on_error: Whether an error aborts the cells that are queued behind.
             allow_stdin: Whether it may ask for input, see `Cell.answer()`.
         """
+        code = dedented(code)
         sent_id = f"cell-{next(self._cell_ids)}" if cell_id is None else cell_id
         content = {
             "code": code, "silent": silent, "store_history": not silent, "user_expressions": {},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,6 @@ class Request:
     def __init__(self, wire: Wire, msg_id: str) -> None:
         self.wire = wire
         self.msg_id = msg_id
-        self.sent_at_s = time.monotonic()
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -166,7 +164,6 @@ class Cell(Request):
             displays=tuple(m.content["data"] for m in self.outputs if m.msg_type == "display_data"),
             result=results[-1].get("text/plain", "") if results else "",
             execution_count=content.get("execution_count"),
-            duration_s=self.idle.at_s - self.sent_at_s,
         )
 
 
@@ -185,7 +182,6 @@ class CellResult:
         displays: Mime bundles it displayed.
         result: The shown value of its last expression, as plain text ("" if none).
         execution_count: The number in its prompt; None where the kernel sent none (aborted).
-        duration_s: Seconds from sending it until its idle status came.
     """
 
     cell: Cell
@@ -198,7 +194,6 @@ class CellResult:
     displays: tuple[dict[str, Any], ...]
     result: str
     execution_count: int | None
-    duration_s: float
 
     def expect_ok(self) -> CellResult:
         """Return the result itself, or fail with the cell's traceback."""

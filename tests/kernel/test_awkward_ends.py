@@ -2,49 +2,96 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.kernel.conftest import needs_subshells
-from tests.kernel.wire import WaitTimedOutError
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
 # As a timeout by `signal.alarm` does it.
-ALARM = (
-    "import signal\ndef too_late(*_): raise LookupError('too late')\n"
-    "signal.signal(signal.SIGALRM, too_late); signal.setitimer(signal.ITIMER_REAL, 0.05)\n"
+ALARM = dedented(
+    """
+    import signal
+    def too_late(*_): raise LookupError('too late')
+    signal.signal(signal.SIGALRM, too_late); signal.setitimer(signal.ITIMER_REAL, 0.05)
+    """
 )
-EXITS = (
-    "async def exits():\n    await asyncio.sleep(0.01)\n    raise SystemExit(3)\n"
-    "async def group():\n    async with asyncio.TaskGroup() as group:\n"
-    "        group.create_task(exits())\n        group.create_task(asyncio.sleep(60))\n"
+EXITS = dedented(
+    """
+    async def exits():
+        await asyncio.sleep(0.01)
+        raise SystemExit(3)
+    async def group():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(exits())
+            group.create_task(asyncio.sleep(60))
+    """
 )
 ENDS = {
     "SystemExit": ("%%aloop\nraise SystemExit(3)", "SystemExit"),
     "KeyboardInterrupt": ("%%aloop\nraise KeyboardInterrupt", "KeyboardInterrupt"),
     "GeneratorExit": ("%%aloop\nraise GeneratorExit", "GeneratorExit"),
-    "under time": ("%%time\n%%aloop\nraise SystemExit(3)", "SystemExit"),
-    "line form": ("async def f(): raise SystemExit(3)\n%aloop f()", "SystemExit"),
-    "nested run": ("async def f(): raise SystemExit(3)\nasyncio.run(f())", "SystemExit"),
+    "under time": (
+        dedented(
+            """
+            %%time
+            %%aloop
+            raise SystemExit(3)
+            """
+        ),
+        "SystemExit",
+    ),
+    "line form": (
+        dedented(
+            """
+            async def f(): raise SystemExit(3)
+            %aloop f()
+            """
+        ),
+        "SystemExit",
+    ),
+    "nested run": (
+        dedented(
+            """
+            async def f(): raise SystemExit(3)
+            asyncio.run(f())
+            """
+        ),
+        "SystemExit",
+    ),
     "task that a cell awaits": (
-        "async def f(): raise SystemExit(3)\nawait asyncio.create_task(f())",
+        dedented(
+            """
+            async def f(): raise SystemExit(3)
+            await asyncio.create_task(f())
+            """
+        ),
         "SystemExit",
     ),
-    "task that wait_for awaits, nested": (f"{EXITS}asyncio.run(asyncio.wait_for(exits(), 5))", "SystemExit"),
-    "task of a group, nested": (f"{EXITS}asyncio.run(group())", "SystemExit"),
-    "task of a group that a cell awaits": (f"{EXITS}await group()", "SystemExit"),
+    "task that wait_for awaits, nested": (
+        f"{EXITS}\nasyncio.run(asyncio.wait_for(exits(), 5))",
+        "SystemExit",
+    ),
+    "task of a group, nested": (f"{EXITS}\nasyncio.run(group())", "SystemExit"),
+    "task of a group that a cell awaits": (f"{EXITS}\nawait group()", "SystemExit"),
     "task of a group that is gathered": (
-        f"{EXITS}await asyncio.gather(group(), asyncio.sleep(60))",
+        f"{EXITS}\nawait asyncio.gather(group(), asyncio.sleep(60))",
         "SystemExit",
     ),
-    "signal handler while a cell nests": (f"{ALARM}asyncio.run(asyncio.sleep(60))", "LookupError"),
-    "signal handler while a cell awaits": (f"{ALARM}await asyncio.sleep(60)", "LookupError"),
+    "signal handler while a cell nests": (f"{ALARM}\nasyncio.run(asyncio.sleep(60))", "LookupError"),
+    "signal handler while a cell awaits": (f"{ALARM}\nawait asyncio.sleep(60)", "LookupError"),
     "callback while a cell awaits": (
-        "def f(): raise SystemExit(3)\nasyncio.get_running_loop().call_soon(f)\nawait asyncio.sleep(60)",
+        dedented(
+            """
+            def f(): raise SystemExit(3)
+            asyncio.get_running_loop().call_soon(f)
+            await asyncio.sleep(60)
+            """
+        ),
         "SystemExit",
     ),
 }
@@ -64,10 +111,16 @@ def test_it_ends_the_cell_and_not_the_kernel(kernel: KernelDriver, code: str, en
     assert kernel.run("import gc; gc.collect(); await asyncio.sleep(0.01)").stderr == ""
 
 
-BLOCKS = (
-    "async def block():\n    print('waits', flush=True)\n    time.sleep(60)\n"
-    "async def group():\n    async with asyncio.TaskGroup() as group:\n"
-    "        group.create_task(block())\n        group.create_task(asyncio.sleep(60))\n"
+BLOCKS = dedented(
+    """
+    async def block():
+        print('waits', flush=True)
+        time.sleep(60)
+    async def group():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(block())
+            group.create_task(asyncio.sleep(60))
+    """
 )
 
 
@@ -81,13 +134,11 @@ BLOCKS = (
     ],
 )
 def test_interrupts_end_a_task_that_blocks_below_others(kernel: KernelDriver, wait: str) -> None:
-    cell = kernel.start(BLOCKS + wait)
+    kernel.run(BLOCKS)
+    cell = kernel.start(wait)
     cell.wait_output("waits")
 
-    while not cell.is_done:
-        kernel.interrupt()
-        with contextlib.suppress(WaitTimedOutError):
-            cell.wait(0.5)
+    kernel.interrupt_until_done(cell)
 
     assert cell.wait().ename == "KeyboardInterrupt"
     assert kernel.run("await asyncio.sleep(0.01, 'lives')").result == "'lives'"
@@ -96,9 +147,17 @@ def test_interrupts_end_a_task_that_blocks_below_others(kernel: KernelDriver, wa
 @pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt"])
 def test_what_would_end_a_loop_goes_to_the_thread_that_waits_for_it(kernel: KernelDriver, error: str) -> None:
     kernel.run(
-        f"import loopnb\nasync def ends():\n    await asyncio.sleep(0.01)\n    raise {error}\n"
-        "def runs():\n    try:\n        loopnb.run(ends())\n"
-        f"    except {error}:\n        return 'its own'"
+        f"""
+        import loopnb
+        async def ends():
+            await asyncio.sleep(0.01)
+            raise {error}
+        def runs():
+            try:
+                loopnb.run(ends())
+            except {error}:
+                return 'its own'
+        """
     )
 
     assert kernel.run("await asyncio.to_thread(runs)").result == "'its own'"
@@ -106,12 +165,19 @@ def test_what_would_end_a_loop_goes_to_the_thread_that_waits_for_it(kernel: Kern
 
 
 def test_what_a_thread_runs_is_a_task_like_any_other(kernel: KernelDriver) -> None:
-    kernel.run("import asyncio, loopnb, threading\nasync def slow(): await asyncio.sleep(60)")
     kernel.run(
-        "threading.Thread(target=lambda: loopnb.run(slow())).start()\n"
-        "async def appears():\n"
-        "    while 'slow' not in [task.coro for task in loopnb.tasks()]: await asyncio.sleep(0.01)\n"
-        "await asyncio.wait_for(appears(), 5)"
+        """
+        import asyncio, loopnb, threading
+        async def slow(): await asyncio.sleep(60)
+        """
+    )
+    kernel.run(
+        """
+        threading.Thread(target=lambda: loopnb.run(slow())).start()
+        async def appears():
+            while 'slow' not in [task.coro for task in loopnb.tasks()]: await asyncio.sleep(0.01)
+        await asyncio.wait_for(appears(), 5)
+        """
     )
 
     names = kernel.value("[task.name for task in loopnb.tasks() if task.coro == 'slow']")
@@ -122,7 +188,14 @@ def test_what_a_thread_runs_is_a_task_like_any_other(kernel: KernelDriver) -> No
 @needs_subshells
 @pytest.mark.parametrize("run", ["asyncio.run", "loopnb.run"])
 def test_what_would_end_a_loop_goes_to_the_subshells_cell(kernel: KernelDriver, run: str) -> None:
-    kernel.run("import loopnb\nasync def exits():\n    await asyncio.sleep(0.01)\n    raise SystemExit(3)")
+    kernel.run(
+        """
+        import loopnb
+        async def exits():
+            await asyncio.sleep(0.01)
+            raise SystemExit(3)
+        """
+    )
 
     result = kernel.execute(f"{run}(exits())", subshell_id=kernel.create_subshell())
 
@@ -131,7 +204,13 @@ def test_what_would_end_a_loop_goes_to_the_subshells_cell(kernel: KernelDriver, 
 
 
 def test_a_background_cell_that_exits_is_reported_and_the_kernel_lives(kernel: KernelDriver) -> None:
-    cell = kernel.start("%%aloop -b\nawait asyncio.sleep(0.05)\nraise SystemExit(3)")
+    cell = kernel.start(
+        """
+        %%aloop -b
+        await asyncio.sleep(0.05)
+        raise SystemExit(3)
+        """
+    )
     cell.wait().expect_ok()
 
     assert "SystemExit: 3" in cell.wait_late("the background cell ended in")
@@ -141,9 +220,14 @@ def test_a_background_cell_that_exits_is_reported_and_the_kernel_lives(kernel: K
 
 def test_a_nested_runs_exit_is_the_callers_to_catch(kernel: KernelDriver) -> None:
     kernel.run(
-        "async def exits(): raise SystemExit(5)\n"
-        "async def catches():\n    try:\n        asyncio.run(exits())\n"
-        "    except SystemExit as error:\n        return error.code"
+        """
+        async def exits(): raise SystemExit(5)
+        async def catches():
+            try:
+                asyncio.run(exits())
+            except SystemExit as error:
+                return error.code
+        """
     )
 
     assert kernel.run("asyncio.run(catches())").result == "5"
@@ -153,7 +237,13 @@ def test_a_nested_runs_exit_is_the_callers_to_catch(kernel: KernelDriver) -> Non
     "code",
     [
         "await asyncio.sleep(60)",
-        "%%aloop\nprint('waits', flush=True)\nawait asyncio.sleep(60)",
+        dedented(
+            """
+            %%aloop
+            print('waits', flush=True)
+            await asyncio.sleep(60)
+            """
+        ),
         "asyncio.run(asyncio.sleep(60))",
     ],
     ids=["await", "aloop", "nested run"],
@@ -176,9 +266,21 @@ def test_interrupts_in_quick_succession_end_the_cell_and_not_the_kernel(
 @pytest.mark.parametrize(
     "code",
     [
-        "%%aloop\nprint('waits', flush=True)\n[time.sleep(0.1) for _ in range(600)]",
-        "async def blocks():\n    print('waits', flush=True)\n    [time.sleep(0.1) for _ in range(600)]\n"
-        "await asyncio.create_task(blocks())",
+        dedented(
+            """
+            %%aloop
+            print('waits', flush=True)
+            [time.sleep(0.1) for _ in range(600)]
+            """
+        ),
+        dedented(
+            """
+            async def blocks():
+                print('waits', flush=True)
+                [time.sleep(0.1) for _ in range(600)]
+            await asyncio.create_task(blocks())
+            """
+        ),
     ],
     ids=["aloop", "task that a cell awaits"],
 )
@@ -186,12 +288,7 @@ def test_code_that_blocks_is_ended(kernel: KernelDriver, code: str) -> None:
     cell = kernel.start(code)
     cell.wait_output("waits")
 
-    kernel.interrupt()
-    while not cell.is_done:  # a blocked kernel cannot say that it has seen the first
-        with contextlib.suppress(WaitTimedOutError):
-            cell.wait(0.5)
-        if not cell.is_done:
-            kernel.interrupt()
+    kernel.interrupt_until_done(cell)
 
     assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'lives'))").result == "'lives'"
@@ -200,23 +297,40 @@ def test_code_that_blocks_is_ended(kernel: KernelDriver, code: str) -> None:
 def test_aloop_runs_where_ipython_does_not_await(kernel: KernelDriver) -> None:
     kernel.run("get_ipython().autoawait = False")
     try:
-        assert kernel.run("%%aloop\nawait asyncio.sleep(0.01)\n7").result == "7"
+        result = kernel.run(
+            """
+            %%aloop
+            await asyncio.sleep(0.01)
+            7
+            """
+        )
+        assert result.result == "7"
     finally:
         kernel.run("get_ipython().autoawait = True")
 
 
-@pytest.mark.parametrize("option", ["--name='two words'", "-n 'two words'", "-bn 'two words'"])
-def test_names_may_be_given_in_every_way(kernel: KernelDriver, option: str) -> None:
-    kernel.run(f"%%aloop {option} -o value\nawait asyncio.sleep(0)\nasyncio.current_task().get_name()")
-    kernel.run("value = await value if isinstance(value, asyncio.Task) else value")
+def test_a_name_may_be_given_in_quotes_behind_joined_options(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        %%aloop -bn 'two words' -o value
+        await asyncio.sleep(0)
+        asyncio.current_task().get_name()
+        """
+    )
+    kernel.run("value = await value")
 
     assert kernel.value("value") == "two words"
 
 
 def test_a_runner_left_open_is_closed_by_unloading_and_ends_nobodys_tasks(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(
-        "import asyncio, loopnb\ntask = loopnb.spawn(asyncio.sleep(60))\n"
-        "runner = asyncio.Runner()\nrunner.run(asyncio.sleep(0))\n%unload_ext loopnb"
+        """
+        import asyncio, loopnb
+        task = loopnb.spawn(asyncio.sleep(60))
+        runner = asyncio.Runner()
+        runner.run(asyncio.sleep(0))
+        %unload_ext loopnb
+        """
     )
 
     fresh_kernel.run("runner.close()")

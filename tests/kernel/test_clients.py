@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tests.cells import dedented, filled
 from tests.kernel import servers
 from tests.kernel.conftest import needs_subshells
 
@@ -86,10 +87,13 @@ def kind(kernel: KernelDriver, request: pytest.FixtureRequest) -> Kind:
     """Give the kernel a server, and the functions `make`, `use` and `close` for one kind of its clients."""
     kind = KINDS[request.param]
     kernel.run(
-        f"import asyncio, {kind.imports}\nserver = {request.getfixturevalue(kind.server)!r}\n"
-        f"async def make(): return {kind.make}\n"
-        f"async def use(c): return {kind.use}\n"
-        f"async def close(c): await {kind.close}"
+        f"""
+        import asyncio, {kind.imports}
+        server = {request.getfixturevalue(kind.server)!r}
+        async def make(): return {kind.make}
+        async def use(c): return {kind.use}
+        async def close(c): await {kind.close}
+        """
     )
     return kind
 
@@ -98,13 +102,24 @@ def kind(kernel: KernelDriver, request: pytest.FixtureRequest) -> Kind:
 def test_a_client_of_one_run_works_in_every_later_cell_through_the_same_connection(
     kernel: KernelDriver,
 ) -> None:
-    kernel.run("c = asyncio.run(make())\nused = [asyncio.run(use(c))]\nused.append(asyncio.run(use(c)))")
+    kernel.run(
+        """
+        c = asyncio.run(make())
+        used = [asyncio.run(use(c))]
+        used.append(asyncio.run(use(c)))
+        """
+    )
     kernel.run("used.append(asyncio.run(use(c)))")
     kernel.run("used.append(await use(c))")
     kernel.run("%%aloop\nused.append(await use(c))")
     kernel.run("%aloop -o answer use(c)")
     kernel.run("used.append(asyncio.get_event_loop().run_until_complete(use(c)))")
-    kernel.run("used.append(answer)\nasyncio.run(close(c))")
+    kernel.run(
+        """
+        used.append(answer)
+        asyncio.run(close(c))
+        """
+    )
 
     assert kernel.value("len(used)") == 7
     assert kernel.value("len(set(used))") == 1
@@ -114,11 +129,15 @@ def test_two_nested_runs_use_clients_at_the_same_time(kernel: KernelDriver, kind
     kernel.run("first = asyncio.run(make())")
     kernel.run("second = first" if kind.is_shareable else "second = asyncio.run(make())")
     kernel.run(
-        "both = asyncio.Barrier(2)\n"
-        "async def twice(c):\n    before = await use(c)\n    await both.wait()\n"
-        "    return before, await use(c)\n"
-        "async def nests(c): return asyncio.run(twice(c))\n"
-        "answers = await asyncio.wait_for(asyncio.gather(nests(first), nests(second)), 10)"
+        """
+        both = asyncio.Barrier(2)
+        async def twice(c):
+            before = await use(c)
+            await both.wait()
+            return before, await use(c)
+        async def nests(c): return asyncio.run(twice(c))
+        answers = await asyncio.wait_for(asyncio.gather(nests(first), nests(second)), 10)
+        """
     )
 
     assert kernel.value("all(answer for pair in answers for answer in pair)")
@@ -130,16 +149,21 @@ def test_synchronous_code_of_sqlalchemys_nests_beside_other_queries(
     kernel: KernelDriver, postgres: str
 ) -> None:
     kernel.run(
-        "import asyncio\nfrom sqlalchemy import text\n"
-        "from sqlalchemy.ext.asyncio import create_async_engine\n"
-        f"engine = create_async_engine('postgresql+asyncpg://postgres@/postgres?host={postgres}')\n"
-        "def in_session(connection):\n"
-        "    found = connection.execute(text('select 1')).scalar()\n"
-        "    return found, asyncio.run(asyncio.sleep(0.02, 'nested'))\n"
-        "async def nests():\n    async with engine.connect() as c:\n"
-        "        return await c.run_sync(in_session)\n"
-        "async def counts():\n    async with engine.connect() as c:\n"
-        "        return [(await c.execute(text(f'select {n}'))).scalar() for n in range(20)]"
+        f"""
+        import asyncio
+        from sqlalchemy import text
+        from sqlalchemy.ext.asyncio import create_async_engine
+        engine = create_async_engine('postgresql+asyncpg://postgres@/postgres?host={postgres}')
+        def in_session(connection):
+            found = connection.execute(text('select 1')).scalar()
+            return found, asyncio.run(asyncio.sleep(0.02, 'nested'))
+        async def nests():
+            async with engine.connect() as c:
+                return await c.run_sync(in_session)
+        async def counts():
+            async with engine.connect() as c:
+                return [(await c.execute(text(f'select {{n}}'))).scalar() for n in range(20)]
+        """
     )
 
     cell = kernel.run(
@@ -154,7 +178,12 @@ def test_synchronous_code_of_sqlalchemys_nests_beside_other_queries(
 @needs_subshells
 @pytest.mark.usefixtures("kind")
 def test_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> None:
-    kernel.run("c = asyncio.run(make())\nused = {await use(c)}")
+    kernel.run(
+        """
+        c = asyncio.run(make())
+        used = {await use(c)}
+        """
+    )
     subshell = kernel.create_subshell()
 
     for code in (
@@ -170,7 +199,13 @@ def test_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> 
 
 # -- what is bound to a closed loop --------------------------------------------------------------
 
-CLOSES = "loop = asyncio.new_event_loop()\n{}\nloop.close()"
+CLOSES = dedented(
+    """
+    loop = asyncio.new_event_loop()
+    {}
+    loop.close()
+    """
+)
 
 
 def assert_explained(result: CellResult, closing: CellResult, line: int) -> None:
@@ -187,13 +222,24 @@ def assert_explained(result: CellResult, closing: CellResult, line: int) -> None
 )
 def test_a_client_whose_loop_was_closed_says_so(kernel: KernelDriver, how: str) -> None:
     closing = kernel.run(
-        CLOSES.format("c = loop.run_until_complete(make())\nloop.run_until_complete(use(c))")
+        filled(
+            CLOSES,
+            """
+            c = loop.run_until_complete(make())
+            loop.run_until_complete(use(c))
+            """,
+        )
     )
 
     result = kernel.execute(how)
 
     assert_explained(result, closing, 4)
-    kernel.run("del c\nimport gc; gc.collect()")
+    kernel.run(
+        """
+        del c
+        import gc; gc.collect()
+        """
+    )
 
 
 BOUND = {
@@ -207,11 +253,17 @@ BOUND = {
 @pytest.mark.parametrize(("make", "wait"), BOUND.values(), ids=BOUND)
 def test_a_lock_or_queue_whose_loop_was_closed_says_so(kernel: KernelDriver, make: str, wait: str) -> None:
     kernel.run(
-        f"import asyncio\nbound = {make}\n"
-        f"async def waits():\n    await bound.{wait}\n    await bound.{wait}\n"
-        "async def is_bound():\n    await asyncio.wait([asyncio.create_task(waits())], timeout=0.01)"
+        f"""
+        import asyncio
+        bound = {make}
+        async def waits():
+            await bound.{wait}
+            await bound.{wait}
+        async def is_bound():
+            await asyncio.wait([asyncio.create_task(waits())], timeout=0.01)
+        """
     )
-    closing = kernel.run(CLOSES.format("loop.run_until_complete(is_bound())"))
+    closing = kernel.run(filled(CLOSES, "loop.run_until_complete(is_bound())"))
 
     result = kernel.execute(f"await bound.{wait}")
 
@@ -219,10 +271,21 @@ def test_a_lock_or_queue_whose_loop_was_closed_says_so(kernel: KernelDriver, mak
     assert_explained(result, closing, 3)
 
 
-@pytest.mark.parametrize("use", ["await left", "async def main(): await left\nasyncio.run(main())"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "await left",
+        dedented(
+            """
+            async def main(): await left
+            asyncio.run(main())
+            """
+        ),
+    ],
+)
 def test_a_task_that_a_closed_loop_has_left_unfinished_says_so(kernel: KernelDriver, use: str) -> None:
     kernel.run("import asyncio")
-    closing = kernel.run(CLOSES.format("left = loop.create_task(asyncio.sleep(60))"))
+    closing = kernel.run(filled(CLOSES, "left = loop.create_task(asyncio.sleep(60))"))
 
     result = kernel.execute(use)
 
@@ -237,13 +300,32 @@ LEFT = {
 }
 SHOWS = {
     "cell": "await left[0]",
-    "nested run": "async def main(): await left[0]\nasyncio.run(main())",
-    "task": "async def waits(): await left[0]\ntask = asyncio.create_task(waits())\n"
-    "await asyncio.wait([task])\ntask.result()",
-    "shown twice": "try: await left[0]\nexcept RuntimeError: get_ipython().showtraceback(); raise",
-    "group": "async def waits(): await left[0]\n"
-    "async with asyncio.TaskGroup() as group: group.create_task(waits())",
-    "%aloop": "async def waits(): await left[0]\n%aloop waits()",
+    "nested run": """
+        async def main(): await left[0]
+        asyncio.run(main())
+        """,
+    "task": """
+        async def waits(): await left[0]
+        task = asyncio.create_task(waits())
+        await asyncio.wait([task])
+        task.result()
+        """,
+    "shown twice": """
+        try:
+            await left[0]
+        except RuntimeError:
+            get_ipython().showtraceback()
+            raise
+        """,
+    "group": """
+        async def waits(): await left[0]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(waits())
+        """,
+    "%aloop": """
+        async def waits(): await left[0]
+        %aloop waits()
+        """,
     "%%aloop": "%%aloop\nawait left[0]",
     "%%aloop -t": "%%aloop -t 5\nawait left[0]",
     "%%aloop --fresh": "%%aloop --fresh\nawait left[0]",
@@ -257,7 +339,13 @@ def test_the_note_is_wherever_the_error_is_shown(
     kernel: KernelDriver, how: str, left: str, make_loop: str
 ) -> None:
     kernel.run("import asyncio, uvloop")
-    closing = kernel.run(f"loop = {make_loop}()\n{left}\nloop.close()")
+    closing = kernel.run(
+        f"""
+        loop = {make_loop}()
+        {left}
+        loop.close()
+        """
+    )
 
     result = kernel.execute(SHOWS[how])
     shown = result.traceback + result.stderr
@@ -269,7 +357,7 @@ def test_the_note_is_wherever_the_error_is_shown(
 
 def test_a_background_cells_traceback_has_the_note(kernel: KernelDriver) -> None:
     kernel.run("import asyncio")
-    closing = kernel.run(CLOSES.format("left = loop.create_future()"))
+    closing = kernel.run(filled(CLOSES, "left = loop.create_future()"))
 
     cell = kernel.start("%%aloop -b\nawait asyncio.sleep(0.01)\nawait left")
 
@@ -277,13 +365,22 @@ def test_a_background_cells_traceback_has_the_note(kernel: KernelDriver) -> None
 
 
 def test_a_failed_task_has_the_note_in_its_line_and_in_where(kernel: KernelDriver) -> None:
-    kernel.run("import asyncio\n%config LoopNB.report_after = 0.1")
-    closing = kernel.run(CLOSES.format("left = loop.create_future()"))
+    kernel.run(
+        """
+        import asyncio
+        %config LoopNB.report_after = 0.1
+        """
+    )
+    closing = kernel.run(filled(CLOSES, "left = loop.create_future()"))
     note = f"closed at In[{closing.execution_count}], line 3."
 
     result = kernel.run(
-        "async def waits(): await left\n"
-        "asyncio.create_task(waits(), name='lost')\nawait asyncio.sleep(0.05)\nNone"
+        """
+        async def waits(): await left
+        asyncio.create_task(waits(), name='lost')
+        await asyncio.sleep(0.05)
+        None
+        """
     )
 
     (line,) = [line for line in result.stderr.splitlines() if "'lost' failed" in line]
@@ -294,9 +391,16 @@ def test_a_failed_task_has_the_note_in_its_line_and_in_where(kernel: KernelDrive
 
 def test_code_that_catches_the_error_gets_it_as_asyncio_made_it(kernel: KernelDriver) -> None:
     kernel.run("import asyncio")
-    kernel.run(CLOSES.format("left = loop.create_future()"))
+    kernel.run(filled(CLOSES, "left = loop.create_future()"))
 
-    kernel.run("try: await left\nexcept RuntimeError as error: caught = error")
+    kernel.run(
+        """
+        try:
+            await left
+        except RuntimeError as error:
+            caught = error
+        """
+    )
 
     assert kernel.value("hasattr(caught, '__notes__')") is False
 
@@ -304,8 +408,19 @@ def test_code_that_catches_the_error_gets_it_as_asyncio_made_it(kernel: KernelDr
 @pytest.mark.parametrize("use", ["call_soon(print)", "create_task(noop())", "run_until_complete(noop())"])
 @pytest.mark.parametrize("make_loop", ["asyncio.new_event_loop", "uvloop.new_event_loop"])
 def test_a_closed_loop_itself_says_so(kernel: KernelDriver, make_loop: str, use: str) -> None:
-    kernel.run("import asyncio, uvloop\nasync def noop(): ...")
-    closing = kernel.run(f"loop = {make_loop}()\nmade = loop.create_future()\nloop.close()")
+    kernel.run(
+        """
+        import asyncio, uvloop
+        async def noop(): ...
+        """
+    )
+    closing = kernel.run(
+        f"""
+        loop = {make_loop}()
+        made = loop.create_future()
+        loop.close()
+        """
+    )
 
     result = kernel.execute(f"loop.{use}")
 
@@ -315,12 +430,17 @@ def test_a_closed_loop_itself_says_so(kernel: KernelDriver, make_loop: str, use:
 
 def test_a_repr_of_what_a_closed_loop_has_left_changes_nothing(kernel: KernelDriver) -> None:
     kernel.run("import asyncio")
-    kernel.run(CLOSES.format("left = loop.create_future()"))
+    kernel.run(filled(CLOSES, "left = loop.create_future()"))
 
     shown = kernel.run(
-        "async def main():\n    asyncio.get_running_loop().call_soon(repr, left)\n"
-        "    repr(left)\n    await asyncio.sleep(0.01)\n    return repr(left)\n"
-        "asyncio.run(main())"
+        """
+        async def main():
+            asyncio.get_running_loop().call_soon(repr, left)
+            repr(left)
+            await asyncio.sleep(0.01)
+            return repr(left)
+        asyncio.run(main())
+        """
     )
 
     assert shown.result == "'<Future pending>'"
@@ -329,8 +449,14 @@ def test_a_repr_of_what_a_closed_loop_has_left_changes_nothing(kernel: KernelDri
 
 
 def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:
-    kernel.run("import asyncio\nother = asyncio.new_event_loop()\nwaits = other.create_future()")
-    kernel.run(CLOSES.format("pass"))
+    kernel.run(
+        """
+        import asyncio
+        other = asyncio.new_event_loop()
+        waits = other.create_future()
+        """
+    )
+    kernel.run(filled(CLOSES, "pass"))
 
     result = kernel.execute("await waits")
 
@@ -341,14 +467,19 @@ def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:
 
 def test_closed_loops_and_asyncios_errors_are_left_as_they_were(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(
-        "import asyncio\nbase = asyncio.BaseEventLoop\ndef kept():\n"
-        "    return (asyncio.mixins._LoopBoundMixin._get_loop, asyncio.base_futures._future_repr_info,\n"
-        "            base.call_soon, base._check_closed)\n"
-        "def changed(): return base.close.__code__, get_ipython().showtraceback\n"
-        "stock = kept(), changed()"
+        """
+        import asyncio
+        base = asyncio.BaseEventLoop
+        def kept():
+            return (asyncio.mixins._LoopBoundMixin._get_loop, asyncio.base_futures._future_repr_info,
+                    base.call_soon, base._check_closed)
+        def changed():
+            return base.close.__code__, get_ipython().showtraceback
+        stock = kept(), changed()
+        """
     )
     stock_kernel.run("%load_ext loopnb")
-    stock_kernel.run(CLOSES.format("pass"))
+    stock_kernel.run(filled(CLOSES, "pass"))
     assert "belongs to" in stock_kernel.execute("loop.call_soon(print)").traceback
     assert stock_kernel.value("kept() == stock[0]")
     assert not stock_kernel.value("any(now == then for now, then in zip(changed(), stock[1]))")

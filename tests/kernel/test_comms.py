@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
+
 if TYPE_CHECKING:
     from tests.kernel.driver import Cell, Comm, KernelDriver
 
 WAITS = {
     "nested run": "asyncio.run(got.wait())",
-    "nested run in a task": (
-        "async def nests(): asyncio.run(got.wait())\nawait asyncio.create_task(nests())"
+    "nested run in a task": dedented(
+        """
+        async def nests(): asyncio.run(got.wait())
+        await asyncio.create_task(nests())
+        """
     ),
     "await": "await got.wait()",
     "%%aloop": "%%aloop\nawait got.wait()",
@@ -23,12 +28,21 @@ WAITS = {
 def comm(kernel: KernelDriver) -> Comm:
     """Open a comm whose messages end the wait of a cell."""
     kernel.run(
-        "import asyncio, signal, threading, time\nfrom IPython.display import display\n"
-        "got = asyncio.Event()\ncount = 0\n"
-        "def received(message):\n"
-        "    global count\n    count += 1\n    print('handled')\n    display('shown')\n    got.set()\n"
-        "def opened(comm, message):\n    comm.on_msg(received)\n"
-        "get_ipython().kernel.comm_manager.register_target('clicks', opened)"
+        """
+        import asyncio, signal, threading, time
+        from IPython.display import display
+        got = asyncio.Event()
+        count = 0
+        def received(message):
+            global count
+            count += 1
+            print('handled')
+            display('shown')
+            got.set()
+        def opened(comm, message):
+            comm.on_msg(received)
+        get_ipython().kernel.comm_manager.register_target('clicks', opened)
+        """
     )
     return kernel.open_comm("clicks")
 
@@ -54,13 +68,22 @@ def test_a_message_is_handled_and_answered_for_while_a_cell_waits(
 
 def test_messages_are_handled_in_the_order_they_came(kernel: KernelDriver, comm: Comm) -> None:
     kernel.run(
-        "order = []\n"
-        "def received(message):\n"
-        "    order.append(message['content']['data'])\n    if len(order) == 6: got.set()\n"
-        "def opened(comm, message):\n    comm.on_msg(received)\n"
-        "get_ipython().kernel.comm_manager.register_target('ordered', opened)"
+        """
+        order = []
+        def received(message):
+            order.append(message['content']['data'])
+            if len(order) == 6: got.set()
+        def opened(comm, message):
+            comm.on_msg(received)
+        get_ipython().kernel.comm_manager.register_target('ordered', opened)
+        """
     )
-    cell = kernel.start("await asyncio.sleep(0)\nasyncio.run(got.wait())")
+    cell = kernel.start(
+        """
+        await asyncio.sleep(0)
+        asyncio.run(got.wait())
+        """
+    )
     ordered = kernel.open_comm("ordered")
     for number in range(6):
         ordered.send(number)
@@ -70,7 +93,13 @@ def test_messages_are_handled_in_the_order_they_came(kernel: KernelDriver, comm:
 
 
 def test_a_cell_behind_it_still_waits_its_turn(kernel: KernelDriver, comm: Comm) -> None:
-    first = kernel.start("asyncio.run(got.wait())\nprint(f'first, {count}')\ncount = 'first has ended'")
+    first = kernel.start(
+        """
+        asyncio.run(got.wait())
+        print(f'first, {count}')
+        count = 'first has ended'
+        """
+    )
     second = kernel.start("print(f'second, {count}')")
     comm.send({})
 
@@ -80,12 +109,21 @@ def test_a_cell_behind_it_still_waits_its_turn(kernel: KernelDriver, comm: Comm)
 
 def test_a_handler_that_fails_or_nests_leaves_the_cell_alone(kernel: KernelDriver, comm: Comm) -> None:
     kernel.run(
-        "handlers = iter([lambda: 1 / 0, lambda: asyncio.run(asyncio.sleep(0.01)), got.set])\n"
-        "def opened(comm, message):\n    comm.on_msg(lambda message: next(handlers)())\n"
-        "get_ipython().kernel.comm_manager.register_target('awkward', opened)"
+        """
+        handlers = iter([lambda: 1 / 0, lambda: asyncio.run(asyncio.sleep(0.01)), got.set])
+        def opened(comm, message):
+            comm.on_msg(lambda message: next(handlers)())
+        get_ipython().kernel.comm_manager.register_target('awkward', opened)
+        """
     )
     awkward = kernel.open_comm("awkward")
-    cell = kernel.start("print('waits')\nasyncio.run(got.wait())\nprint('after')")
+    cell = kernel.start(
+        """
+        print('waits')
+        asyncio.run(got.wait())
+        print('after')
+        """
+    )
     cell.wait_output("waits")
     sent = [awkward.send({}) for _ in range(3)]
     cell.wait().expect_ok()
@@ -98,10 +136,18 @@ def test_a_handler_that_fails_or_nests_leaves_the_cell_alone(kernel: KernelDrive
 def test_a_thread_shows_in_the_cell_that_waits_whatever_was_handled_meanwhile(
     kernel: KernelDriver, comm: Comm
 ) -> None:
-    kernel.run("def late():\n    while not count: time.sleep(0.001)\n    display('from the thread')")
+    kernel.run(
+        """
+        def late():
+            while not count: time.sleep(0.001)
+            display('from the thread')
+        """
+    )
     cell = kernel.start(
-        "thread = threading.Thread(target=late); thread.start()\n"
-        "asyncio.run(got.wait()); asyncio.run(asyncio.to_thread(thread.join))"
+        """
+        thread = threading.Thread(target=late); thread.start()
+        asyncio.run(got.wait()); asyncio.run(asyncio.to_thread(thread.join))
+        """
     )
     comm.send({})
     cell.wait().expect_ok()
@@ -113,7 +159,12 @@ def test_an_interrupt_after_a_message_ends_the_cell_and_sigint_is_as_it_was(
     kernel: KernelDriver, comm: Comm
 ) -> None:
     kernel.run("before = signal.getsignal(signal.SIGINT)")
-    cell = kernel.start("print('waits')\nasyncio.run(asyncio.sleep(30))")
+    cell = kernel.start(
+        """
+        print('waits')
+        asyncio.run(asyncio.sleep(30))
+        """
+    )
     cell.wait_output("waits")
     comm.send({}).wait_idle()
     kernel.interrupt()
@@ -124,11 +175,20 @@ def test_an_interrupt_after_a_message_ends_the_cell_and_sigint_is_as_it_was(
 
 def test_a_slider_goes_on_after_a_change_during_a_nested_run(kernel: KernelDriver, comm: Comm) -> None:
     shown = kernel.run(
-        "import ipywidgets\nslider = ipywidgets.IntSlider()\n"
-        "slider.observe(lambda change: got.set(), 'value')\nslider"
+        """
+        import ipywidgets
+        slider = ipywidgets.IntSlider()
+        slider.observe(lambda change: got.set(), 'value')
+        slider
+        """
     )
     slider = kernel.comm(shown.widget_id)
-    cell = kernel.start("asyncio.run(got.wait())\nslider.value")
+    cell = kernel.start(
+        """
+        asyncio.run(got.wait())
+        slider.value
+        """
+    )
     changed = slider.send({"method": "update", "state": {"value": 7}, "buffer_paths": []})
 
     assert cell.wait().result == "7"
@@ -137,12 +197,22 @@ def test_a_slider_goes_on_after_a_change_during_a_nested_run(kernel: KernelDrive
 
 def test_a_message_is_handled_in_the_very_cell_that_loads(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(
-        "import asyncio\ngot = asyncio.Event()\n"
-        "def opened(comm, message):\n    comm.on_msg(lambda message: got.set())\n"
-        "get_ipython().kernel.comm_manager.register_target('clicks', opened)"
+        """
+        import asyncio
+        got = asyncio.Event()
+        def opened(comm, message):
+            comm.on_msg(lambda message: got.set())
+        get_ipython().kernel.comm_manager.register_target('clicks', opened)
+        """
     )
     comm = stock_kernel.open_comm("clicks")
-    cell = stock_kernel.start("%load_ext loopnb\nprint('waits')\nasyncio.run(got.wait())")
+    cell = stock_kernel.start(
+        """
+        %load_ext loopnb
+        print('waits')
+        asyncio.run(got.wait())
+        """
+    )
     cell.wait_output("waits")
     comm.send({})
 

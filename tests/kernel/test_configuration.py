@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.kernel.driver import KernelDriver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TICKER = "%%aloop -b -n ticker\nticks = 0\nwhile True:\n    ticks += 1\n    await asyncio.sleep(0.02)"
+TICKER = dedented(
+    """
+    %%aloop -b -n ticker
+    ticks = 0
+    while True:
+        ticks += 1
+        await asyncio.sleep(0.02)
+    """
+)
 
 
-@pytest.fixture
-def configured(tmp_path: Path) -> Iterator[KernelDriver]:
+@contextmanager
+def started(folder: Path) -> Iterator[KernelDriver]:
     """Start a kernel that loads the extension from a configuration file."""
-    config = tmp_path / "config.py"
+    config = folder / "config.py"
     config.write_text('c.InteractiveShellApp.extensions = ["loopnb"]\n')
-    with KernelDriver(tmp_path, arguments=[f"--config={config}"]) as kernel:
+    with KernelDriver(folder, arguments=[f"--config={config}"]) as kernel:
         yield kernel
 
 
-def test_a_nested_run_works_in_the_very_first_cell(configured: KernelDriver) -> None:
-    cell = configured.run("import asyncio, loopnb; print(asyncio.run(asyncio.sleep(0.01, 'nested')))")
+@pytest.fixture(scope="module")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
+    """Start one such kernel for all tests here."""
+    with started(tmp_path_factory.mktemp("kernel")) as kernel:
+        yield kernel
 
-    assert cell.stdout == "nested\n"
-    assert "loopnb" not in configured.log()
+
+def test_a_nested_run_works_in_the_very_first_cell(tmp_path: Path) -> None:
+    with started(tmp_path) as kernel:
+        cell = kernel.run("import asyncio, loopnb; print(asyncio.run(asyncio.sleep(0.01, 'nested')))")
+
+        assert cell.stdout == "nested\n"
+        assert "loopnb" not in kernel.log()
 
 
 def test_the_loop_is_the_one_that_the_kernel_runs_on(configured: KernelDriver) -> None:
-    configured.run("import asyncio, loopnb\nfrom loopnb import session")
+    configured.run(
+        """
+        import asyncio, loopnb
+        from loopnb import session
+        """
+    )
 
     assert configured.value("session.current().loop is asyncio.get_running_loop()") is True
     assert configured.value("loopnb.status().engine") == "handoff"
@@ -43,10 +65,15 @@ def test_aloop_and_tasks_work(configured: KernelDriver) -> None:
     configured.run("import asyncio, loopnb")
     configured.run(TICKER)
 
-    configured.run("%%aloop -o answer\nawait asyncio.sleep(0.1)\n42")
+    configured.run(
+        """
+        %%aloop -o answer -t 10
+        while ticks < 2: await asyncio.sleep(0.01)
+        42
+        """
+    )
 
     assert configured.value("answer") == 42
-    assert configured.value("ticks") >= 2
     assert configured.value("[task.name for task in loopnb.tasks()]") == ["ticker"]
     configured.run("%loopnb cancel ticker")
 
@@ -60,67 +87,80 @@ def test_an_interrupt_ends_the_cell(configured: KernelDriver, code: str) -> None
     magic, newline, body = code.partition("\n") if code.startswith("%%") else ("", "", code)
     cell = configured.start(f"{magic}{newline}print('waits', flush=True)\n{body}")
     cell.wait_output("waits")
-    interrupted_at = time.monotonic()
 
     configured.interrupt()
 
-    assert cell.wait().ename in {"KeyboardInterrupt", "CancelledError"}
-    # The waits last a minute: this bound is the requirement, not a measurement.
-    assert time.monotonic() - interrupted_at < 5
+    # The waits last a minute.
+    assert cell.wait(5).ename in {"KeyboardInterrupt", "CancelledError"}
     assert configured.value("1 + 1") == 2
 
 
-def test_reloading_keeps_the_loop_and_the_tasks(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio, loopnb\nfrom loopnb import session")
-    fresh_kernel.run(TICKER, cell_id="tick")
-    fresh_kernel.run("loop = session.current().loop")
-    fresh_kernel.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
+@pytest.fixture
+def reloading(kernel: KernelDriver) -> Iterator[KernelDriver]:
+    """Lend the module's kernel, and end the tasks that the test has left."""
+    yield kernel
+    kernel.run("%loopnb cancel --all")
+    kernel.run("await asyncio.sleep(0)")
+
+
+def test_reloading_keeps_the_loop_and_the_tasks(reloading: KernelDriver) -> None:
+    reloading.run(
+        """
+        import asyncio, loopnb
+        from loopnb import session
+        """
+    )
+    reloading.run(TICKER, cell_id="tick")
+    reloading.run("loop = session.current().loop")
+    reloading.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
     origins = "[(t.number, t.name, str(t.cell), t.spawn_site) for t in loopnb.tasks()]"
-    fresh_kernel.run(f"before = {origins}")
+    reloading.run(f"before = {origins}")
 
-    fresh_kernel.run("%reload_ext loopnb")
+    reloading.run("%reload_ext loopnb")
 
-    assert fresh_kernel.value("session.current().loop is loop") is True
-    assert fresh_kernel.value(f"{origins} == before") is True
-    fresh_kernel.run("new = asyncio.create_task(asyncio.sleep(60), name='new'); seen = ticks")
-    assert fresh_kernel.value("len({t.number for t in loopnb.tasks()})") == 3
-    fresh_kernel.run("await asyncio.sleep(0.1)")
-    assert fresh_kernel.value("ticks > seen") is True
-
-
-def test_after_a_reload_a_cell_still_replaces_its_background_task(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio, loopnb")
-    fresh_kernel.run(TICKER, cell_id="tick")
-    fresh_kernel.run("(first,) = [t.number for t in loopnb.tasks()]")
-
-    fresh_kernel.run("%reload_ext loopnb")
-    fresh_kernel.run(TICKER, cell_id="tick")
-
-    assert fresh_kernel.value("[t.number > first for t in loopnb.tasks()]") == [True]
+    assert reloading.value("session.current().loop is loop") is True
+    assert reloading.value(f"{origins} == before") is True
+    reloading.run("new = asyncio.create_task(asyncio.sleep(60), name='new'); seen = ticks")
+    assert reloading.value("len({t.number for t in loopnb.tasks()})") == 3
+    reloading.run("while ticks == seen: await asyncio.sleep(0.01)")
 
 
-def test_a_reload_in_a_background_task_takes_no_cell_for_executing(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio, loopnb")
-    cell = fresh_kernel.run(
-        "%%aloop -b\nawait asyncio.sleep(0.1)\n%reload_ext loopnb\nprint('reloaded')"
+def test_after_a_reload_a_cell_still_replaces_its_background_task(reloading: KernelDriver) -> None:
+    reloading.run("import asyncio, loopnb")
+    reloading.run(TICKER, cell_id="tick")
+    reloading.run("(first,) = [t.number for t in loopnb.tasks()]")
+
+    reloading.run("%reload_ext loopnb")
+    reloading.run(TICKER, cell_id="tick")
+
+    assert reloading.value("[t.number > first for t in loopnb.tasks()]") == [True]
+
+
+def test_a_reload_in_a_background_task_takes_no_cell_for_executing(reloading: KernelDriver) -> None:
+    reloading.run("import asyncio, loopnb")
+    cell = reloading.run(
+        """
+        %%aloop -b
+        await asyncio.sleep(0.1)
+        %reload_ext loopnb
+        print('reloaded')
+        """
     ).cell
     cell.wait_late("reloaded")
 
-    here = fresh_kernel.run("loopnb.status().cell.execution_count")
+    here = reloading.run("loopnb.status().cell.execution_count")
 
     assert here.result == str(here.execution_count)
-    assert fresh_kernel.value("loopnb.status().condition") == "idle"
+    assert reloading.value("loopnb.status().condition") == "idle"
 
 
-@pytest.mark.parametrize("bad", ["shutdown_grace = -1", "on_rerun = 'x'", "rows_shown = 'many'"])
-def test_a_value_that_is_refused_leaves_all_as_it_was(fresh_kernel: KernelDriver, bad: str) -> None:
-    name = bad.partition(" ")[0]
-    before = fresh_kernel.run(f"%config LoopNB.{name}").result
+def test_a_value_that_is_refused_leaves_all_as_it_was(kernel: KernelDriver) -> None:
+    before = kernel.run("%config LoopNB.on_rerun").result
 
-    refused = fresh_kernel.run(f"%config LoopNB.{bad}")
+    refused = kernel.run("%config LoopNB.on_rerun = 'x'")
 
-    assert name in refused.stderr
-    assert fresh_kernel.run(f"%config LoopNB.{name}").result == before
-    fresh_kernel.run("%reload_ext loopnb")
-    assert fresh_kernel.run("%config LoopNB.finished_kept = 7").stderr == ""
-    assert fresh_kernel.run(f"%config LoopNB.{name}").result == before
+    assert "on_rerun" in refused.stderr
+    assert kernel.run("%config LoopNB.on_rerun").result == before
+    kernel.run("%reload_ext loopnb")
+    assert kernel.run("%config LoopNB.finished_kept = 7").stderr == ""
+    assert kernel.run("%config LoopNB.on_rerun").result == before

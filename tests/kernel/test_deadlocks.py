@@ -43,7 +43,12 @@ def names(kernel: KernelDriver) -> KernelDriver:
 
 def test_a_cells_deadlock_is_named_and_ends_with_an_interrupt(names: KernelDriver) -> None:
     cell = names.start(
-        "looks = asyncio.create_task(look())\nasync with lock:\n    print('held')\n    asyncio.run(needs())"
+        """
+        looks = asyncio.create_task(look())
+        async with lock:
+            print('held')
+            asyncio.run(needs())
+        """
     )
     cell.wait_output("seen")
     names.interrupt()
@@ -68,8 +73,14 @@ def test_a_tasks_deadlock_is_named_and_ends_with_its_timeout(names: KernelDriver
 
 def test_a_lock_that_somebody_else_holds_is_no_deadlock(names: KernelDriver) -> None:
     names.run(
-        "async def other():\n    async with lock:\n        await asyncio.sleep(0.2)\n"
-        "async def tell():\n    await asyncio.sleep(0.05)\n    return loopnb.status().detail\n"
+        """
+        async def other():
+            async with lock:
+                await asyncio.sleep(0.2)
+        async def tell():
+            await asyncio.sleep(0.05)
+            return loopnb.status().detail
+        """
     )
     names.run("o = asyncio.create_task(other()); t = asyncio.create_task(tell()); asyncio.run(needs())")
 

@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cells import dedented
+
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
-CODE = """\
-import asyncio
-async def inner(x):
-    await asyncio.sleep(0.01)
-    y = x + 1
-    return y
-def helper(x):
-    got = asyncio.run(inner(x))
-    after = got * 2
-    return after
-print(helper(20))
-"""
+# As the driver sends it: the debugger knows a cell by a hash of its text.
+CODE = dedented(
+    """
+    import asyncio
+    async def inner(x):
+        await asyncio.sleep(0.01)
+        y = x + 1
+        return y
+    def helper(x):
+        got = asyncio.run(inner(x))
+        after = got * 2
+        return after
+    print(helper(20))
+    """
+)
 
 
 class Debugger:
@@ -119,7 +124,15 @@ def test_a_step_over_a_nested_run_ends_on_the_next_line(debugger: Debugger) -> N
 
 
 def test_a_breakpoint_in_an_aloop_cell_stops(debugger: Debugger) -> None:
-    code = "%%aloop\nimport asyncio\nawait asyncio.sleep(0)\nz = 1\nz"
+    code = dedented(
+        """
+        %%aloop
+        import asyncio
+        await asyncio.sleep(0)
+        z = 1
+        z
+        """
+    )
     debugger.break_at(code, 4)
     cell = debugger.kernel.start(code)
     thread_id, top = debugger.wait_stopped()

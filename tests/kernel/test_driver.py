@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.conftest import needs_subshells
-from tests.kernel.driver import KernelDiedError, KernelDriver, WaitTimedOutError
+from tests.kernel.driver import KernelDiedError, KernelDriver
+from tests.processes import WaitTimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +38,16 @@ display(HTML("<b>shown</b>"))
     assert (result.status, result.stdout, result.stderr, result.result) == ("ok", "out\n", "err\n", "42")
     assert [data["text/html"] for data in result.displays] == ["<b>shown</b>"]
     assert result.execution_count is not None
-    assert 0 < result.duration_s < 20
 
 
 def test_an_error_is_a_result_and_has_no_colour_codes(stock: KernelDriver) -> None:
-    result = stock.execute("def f():\n    raise ValueError('no')\nf()")
+    result = stock.execute(
+        """
+        def f():
+            raise ValueError('no')
+        f()
+        """
+    )
 
     assert (result.status, result.ename, result.evalue) == ("error", "ValueError", "no")
     assert "raise ValueError('no')" in result.traceback
@@ -67,20 +73,30 @@ def test_a_value_is_read_outside_any_cell(stock: KernelDriver) -> None:
 
 
 def test_interrupt_is_a_real_sigint(stock: KernelDriver) -> None:
-    cell = stock.start("import time\nprint('begun')\ntime.sleep(15)")
+    cell = stock.start(
+        """
+        import time
+        print('begun')
+        time.sleep(15)
+        """
+    )
     cell.wait_output("begun")
     stock.interrupt()
-    result = cell.wait()
+    result = cell.wait(10)
 
     assert result.ename == "KeyboardInterrupt"
     assert "time.sleep(15)" in result.traceback
-    assert result.duration_s < 10
 
 
 def test_output_is_seen_while_the_cell_runs(stock: KernelDriver) -> None:
     gate = stock.folder / "gate"
     os.mkfifo(gate)
-    cell = stock.start("print('waiting')\nprint(open('gate').read())")
+    cell = stock.start(
+        """
+        print('waiting')
+        print(open('gate').read())
+        """
+    )
 
     assert cell.wait_output("waiting") == "waiting\n"
     assert not cell.is_done
@@ -102,7 +118,12 @@ print("early")
     ).cell
     assert origin.late_outputs == ()
 
-    trigger = stock.run("go.set()\nawait task")
+    trigger = stock.run(
+        """
+        go.set()
+        await task
+        """
+    )
     assert origin.wait_late("late") == "late\n"
     assert origin.stdout == "early\nlate\n"
     assert trigger.stdout == ""
@@ -148,10 +169,24 @@ display(button)
 @needs_subshells
 def test_a_subshell_works_while_the_main_shell_is_blocked(stock: KernelDriver) -> None:
     subshell_id = stock.create_subshell()
-    blocked = stock.start("import threading\ndoor = threading.Event()\nprint('shut')\ndoor.wait(15)")
+    blocked = stock.start(
+        """
+        import threading
+        door = threading.Event()
+        print('shut')
+        door.wait(15)
+        """
+    )
     blocked.wait_output("shut")
 
-    assert stock.execute("print('opens')\ndoor.set()", subshell_id=subshell_id).stdout == "opens\n"
+    opened = stock.execute(
+        """
+        print('opens')
+        door.set()
+        """,
+        subshell_id=subshell_id,
+    )
+    assert opened.stdout == "opens\n"
     assert blocked.wait().result == "True"
 
 
@@ -170,7 +205,11 @@ def test_a_wait_that_times_out_tells_what_came(stock: KernelDriver) -> None:
 
 def test_restart_is_another_process_and_returns_the_log(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(
-        "import os\nimport sys; print('to the real stderr', file=sys.__stderr__, flush=True)\nx = 1"
+        """
+        import os
+        import sys; print('to the real stderr', file=sys.__stderr__, flush=True)
+        x = 1
+        """
     )
     first = stock_kernel.process.pid
     log = stock_kernel.restart()
@@ -199,7 +238,12 @@ forget()
 
 
 def test_a_dead_kernel_ends_every_wait(stock_kernel: KernelDriver) -> None:
-    cell = stock_kernel.start("import os\nos._exit(3)")
+    cell = stock_kernel.start(
+        """
+        import os
+        os._exit(3)
+        """
+    )
 
     with pytest.raises(KernelDiedError, match="process has ended"):
         cell.wait()

@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.test_loading import FINGERPRINT
+from tests.cells import dedented
+from tests.fingerprint import FINGERPRINT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.kernel.driver import KernelDriver
 
 
-def test_it_shows_the_engine_and_why(fresh_kernel: KernelDriver) -> None:
-    cell = fresh_kernel.run("%loopnb nesting")
+@pytest.fixture
+def switched(kernel: KernelDriver) -> Iterator[KernelDriver]:
+    """Lend the module's kernel to a test that switches its engine."""
+    yield kernel
+    kernel.run("%loopnb nesting handoff")
+
+
+def test_it_shows_the_engine_and_why(kernel: KernelDriver) -> None:
+    cell = kernel.run("%loopnb nesting")
 
     assert "handoff: it is the default" in cell.stdout
     assert "parked  0" in cell.stdout
@@ -41,9 +51,17 @@ def test_unloading_under_the_second_engine_leaves_no_trace(stock_kernel: KernelD
     stock_kernel.run("import loopnb.extension, nest_asyncio")
     stock_kernel.run("before = fingerprint()")
 
-    stock_kernel.run("%load_ext loopnb\n%loopnb nesting nest-asyncio")
     stock_kernel.run(
-        "for _ in range(9): asyncio.get_running_loop().call_soon(int)\nasyncio.run(asyncio.sleep(0))"
+        """
+        %load_ext loopnb
+        %loopnb nesting nest-asyncio
+        """
+    )
+    stock_kernel.run(
+        """
+        for _ in range(9): asyncio.get_running_loop().call_soon(int)
+        asyncio.run(asyncio.sleep(0))
+        """
     )
     assert "had run before" not in stock_kernel.run("%loopnb nesting").stdout
     stock_kernel.run("%unload_ext loopnb")
@@ -51,60 +69,86 @@ def test_unloading_under_the_second_engine_leaves_no_trace(stock_kernel: KernelD
     assert stock_kernel.value("difference(before, fingerprint())") == []
 
 
-def test_aloop_works_while_nesting_is_off(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio\n%loopnb nesting off")
+def test_aloop_works_while_nesting_is_off(switched: KernelDriver) -> None:
+    switched.run(
+        """
+        import asyncio
+        %loopnb nesting off
+        """
+    )
 
-    assert fresh_kernel.run("%%aloop\nawait asyncio.sleep(0.01, 'awaited')").result == "'awaited'"
-    result = fresh_kernel.execute("%aloop asyncio.sleep(0)")
+    assert switched.run("%%aloop\nawait asyncio.sleep(0.01, 'awaited')").result == "'awaited'"
+    result = switched.execute("%aloop asyncio.sleep(0)")
     assert result.ename == "NestingError"
     assert "%loopnb nesting handoff" in result.evalue
 
 
-def test_parked_stacks_end_in_order_after_nesting_is_switched_off(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
-        "import asyncio\nasync def nests():\n    return asyncio.run(asyncio.sleep(0.2, 'resumed'))\n"
-        "tasks = [asyncio.create_task(nests()) for _ in range(3)]"
+def test_parked_stacks_end_in_order_after_nesting_is_switched_off(switched: KernelDriver) -> None:
+    switched.run(
+        """
+        import asyncio
+        async def nests():
+            return asyncio.run(asyncio.sleep(0.2, 'resumed'))
+        tasks = [asyncio.create_task(nests()) for _ in range(3)]
+        """
     )
-    fresh_kernel.run("await asyncio.sleep(0)")
+    switched.run("await asyncio.sleep(0)")
 
-    cell = fresh_kernel.run("%loopnb nesting off")
+    cell = switched.run("%loopnb nesting off")
 
     assert "3 parked stacks still end in order" in cell.stdout
-    assert fresh_kernel.run("await asyncio.gather(*tasks)").result == "['resumed', 'resumed', 'resumed']"
+    assert switched.run("await asyncio.gather(*tasks)").result == "['resumed', 'resumed', 'resumed']"
 
 
-def test_the_second_engine_is_refused_while_stacks_are_parked(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
-        "import asyncio\nasync def nests():\n    asyncio.run(asyncio.sleep(60))\n"
-        "task = asyncio.create_task(nests())"
+def test_the_second_engine_is_refused_while_stacks_are_parked(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import asyncio
+        async def nests():
+            asyncio.run(asyncio.sleep(60))
+        task = asyncio.create_task(nests())
+        """
     )
-    fresh_kernel.run("await asyncio.sleep(0)")
+    kernel.run("await asyncio.sleep(0)")
 
-    result = fresh_kernel.execute("%loopnb nesting nest-asyncio")
+    result = kernel.execute("%loopnb nesting nest-asyncio")
 
     assert result.ename == "UsageError"
     assert "Cannot switch to nest-asyncio: 1 stacks are parked" in result.evalue
-    assert fresh_kernel.run("asyncio.run(asyncio.sleep(0, 'still there'))").result == "'still there'"
+    assert kernel.run("asyncio.run(asyncio.sleep(0, 'still there'))").result == "'still there'"
+    kernel.run("task.cancel(); await asyncio.wait([task]);")
 
 
-def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(
-        "import asyncio, nest_asyncio\n"
-        "def picture():\n"
-        "    policy = type(asyncio.get_event_loop_policy())\n"
-        "    return asyncio.Task, asyncio.Future, asyncio.get_event_loop, policy.get_event_loop\n"
-        "before = picture()"
+def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import asyncio, nest_asyncio
+        def picture():
+            policy = type(asyncio.get_event_loop_policy())
+            return asyncio.Task, asyncio.Future, asyncio.get_event_loop, policy.get_event_loop
+        before = picture()
+        """
     )
 
-    fresh_kernel.run("here = (lambda: 0).__code__.co_filename\nnest_asyncio.apply()")
+    kernel.run(
+        """
+        here = (lambda: 0).__code__.co_filename
+        nest_asyncio.apply()
+        """
+    )
 
-    assert fresh_kernel.value("picture() == before")
-    said = fresh_kernel.run("%loopnb nesting").stdout
-    assert f"nest_asyncio.apply(), called in {fresh_kernel.value('here')}, line 2, did nothing" in said
+    assert kernel.value("picture() == before")
+    said = kernel.run("%loopnb nesting").stdout
+    assert f"nest_asyncio.apply(), called in {kernel.value('here')}, line 2, did nothing" in said
 
 
 def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("import asyncio, nest_asyncio\nnest_asyncio.apply()")
+    stock_kernel.run(
+        """
+        import asyncio, nest_asyncio
+        nest_asyncio.apply()
+        """
+    )
 
     stock_kernel.run("%load_ext loopnb")
 
@@ -113,10 +157,19 @@ def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: Ker
 
 
 def test_loading_inside_a_nested_run_of_nest_asyncio_is_refused(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("import asyncio, nest_asyncio\nnest_asyncio.apply()")
+    stock_kernel.run(
+        """
+        import asyncio, nest_asyncio
+        nest_asyncio.apply()
+        """
+    )
 
     refused = stock_kernel.execute(
-        "async def loads():\n    get_ipython().run_line_magic('load_ext', 'loopnb')\nasyncio.run(loads())"
+        """
+        async def loads():
+            get_ipython().run_line_magic('load_ext', 'loopnb')
+        asyncio.run(loads())
+        """
     )
 
     assert "in a nested run of nest_asyncio's" in refused.evalue
@@ -125,7 +178,12 @@ def test_loading_inside_a_nested_run_of_nest_asyncio_is_refused(stock_kernel: Ke
 
 
 def test_without_greenlet_the_second_engine_is_chosen(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("import asyncio, sys\nsys.modules['greenlet'] = None")
+    stock_kernel.run(
+        """
+        import asyncio, sys
+        sys.modules['greenlet'] = None
+        """
+    )
 
     stock_kernel.run("%load_ext loopnb")
 
@@ -134,8 +192,8 @@ def test_without_greenlet_the_second_engine_is_chosen(stock_kernel: KernelDriver
     assert stock_kernel.run("%%aloop\nawait asyncio.sleep(0, 'awaited')").result == "'awaited'"
 
 
-def test_an_unknown_engine_is_told(fresh_kernel: KernelDriver) -> None:
-    result = fresh_kernel.execute("%loopnb nesting uvloop")
+def test_an_unknown_engine_is_told(kernel: KernelDriver) -> None:
+    result = kernel.execute("%loopnb nesting uvloop")
 
     assert result.ename == "UsageError"
     assert "handoff, nest-asyncio, off" in result.evalue
@@ -143,9 +201,16 @@ def test_an_unknown_engine_is_told(fresh_kernel: KernelDriver) -> None:
 
 def test_the_order_of_returns_can_be_set_and_ends_with_the_extension(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(
-        "import asyncio\nended = []\n"
-        "async def nests(delay):\n    asyncio.run(asyncio.sleep(delay))\n    ended.append(delay)\n"
-        "async def all_of():\n    ended.clear()\n    await asyncio.gather(*map(nests, (0.01, 0.1, 0.03)))\n"
+        """
+        import asyncio
+        ended = []
+        async def nests(delay):
+            asyncio.run(asyncio.sleep(delay))
+            ended.append(delay)
+        async def all_of():
+            ended.clear()
+            await asyncio.gather(*map(nests, (0.01, 0.1, 0.03)))
+        """
     )
     fresh_kernel.run("await all_of()")
     assert fresh_kernel.value("ended") == [0.01, 0.03, 0.1]
@@ -154,25 +219,50 @@ def test_the_order_of_returns_can_be_set_and_ends_with_the_extension(fresh_kerne
     fresh_kernel.run("await all_of()")
     assert fresh_kernel.value("ended") == [0.03, 0.1, 0.01]
 
-    fresh_kernel.run("%loopnb nesting off\n%loopnb nesting handoff")
+    fresh_kernel.run(
+        """
+        %loopnb nesting off
+        %loopnb nesting handoff
+        """
+    )
     fresh_kernel.run("await all_of()")
     assert fresh_kernel.value("ended") == [0.03, 0.1, 0.01]
 
-    fresh_kernel.run("%unload_ext loopnb\nimport loopnb.nesting\nloopnb.nesting.apply()")
+    fresh_kernel.run(
+        """
+        %unload_ext loopnb
+        import loopnb.nesting
+        loopnb.nesting.apply()
+        """
+    )
     fresh_kernel.run("await all_of()")
     assert fresh_kernel.value("ended") == [0.01, 0.03, 0.1]
 
 
 @pytest.fixture
-def reentrant(fresh_kernel: KernelDriver) -> KernelDriver:
+def reentrant(switched: KernelDriver) -> KernelDriver:
     """A kernel that nests by nest-asyncio."""
-    fresh_kernel.run(
-        "import asyncio, loopnb\n%loopnb nesting nest-asyncio\nloop = asyncio.get_running_loop()"
+    switch_to_second(switched)
+    return switched
+
+
+def switch_to_second(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import asyncio, loopnb
+        %loopnb nesting nest-asyncio
+        loop = asyncio.get_running_loop()
+        """
     )
-    return fresh_kernel
 
 
-STOPS = "async def stops():\n    loop.call_later(0.02, loop.stop)\n    await asyncio.sleep(60)\n"
+STOPS = dedented(
+    """
+    async def stops():
+        loop.call_later(0.02, loop.stop)
+        await asyncio.sleep(60)
+    """
+)
 
 
 def test_under_the_second_engine_a_stop_ends_the_newest_nested_run(reentrant: KernelDriver) -> None:
@@ -180,9 +270,14 @@ def test_under_the_second_engine_a_stop_ends_the_newest_nested_run(reentrant: Ke
 
     stopped = reentrant.execute("loop.run_until_complete(stops())")
     result = reentrant.run(
-        "async def outer():\n    try:\n        loop.run_until_complete(stops())\n"
-        "    except RuntimeError as error:\n        return await asyncio.sleep(0.05, str(error))\n"
-        "loop.run_until_complete(outer())"
+        """
+        async def outer():
+            try:
+                loop.run_until_complete(stops())
+            except RuntimeError as error:
+                return await asyncio.sleep(0.05, str(error))
+        loop.run_until_complete(outer())
+        """
     )
 
     assert (stopped.ename, stopped.evalue) == ("RuntimeError", "Event loop stopped before Future completed.")
@@ -194,10 +289,16 @@ def test_under_the_second_engine_a_stop_for_the_run_below_waits_for_the_newest(
     reentrant: KernelDriver,
 ) -> None:
     reentrant.run(
-        "async def inner():\n    return await asyncio.sleep(0.05, 'inner ended')\n"
-        "async def outer():\n    loop.call_soon(said.append, 'same pass')\n    loop.stop()\n"
-        "    said.append(loop.run_until_complete(inner()))\n    await asyncio.sleep(60)\n"
-        "said = []"
+        """
+        async def inner():
+            return await asyncio.sleep(0.05, 'inner ended')
+        async def outer():
+            loop.call_soon(said.append, 'same pass')
+            loop.stop()
+            said.append(loop.run_until_complete(inner()))
+            await asyncio.sleep(60)
+        said = []
+        """
     )
 
     result = reentrant.execute("loop.run_until_complete(outer())")
@@ -207,22 +308,38 @@ def test_under_the_second_engine_a_stop_for_the_run_below_waits_for_the_newest(
 
 
 def test_under_the_second_engine_run_forever_lasts_until_stop(reentrant: KernelDriver) -> None:
-    reentrant.run("loop.call_later(0.05, loop.stop)\nloop.run_forever()\nprint('stopped')")
+    reentrant.run(
+        """
+        loop.call_later(0.05, loop.stop)
+        loop.run_forever()
+        print('stopped')
+        """
+    )
     warned = reentrant.run("loop.stop()")
 
     assert "loop.stop() was ignored" in warned.stderr
     assert reentrant.run("asyncio.run(asyncio.sleep(0.01, 'turns'))").result == "'turns'"
 
 
-def test_under_the_second_engine_a_kernel_ends_in_order_while_a_cell_nests(reentrant: KernelDriver) -> None:
-    cell = reentrant.start(
-        "async def waits():\n    try:\n        print('waits', flush=True)\n        await asyncio.sleep(60)\n"
-        "    finally:\n        await asyncio.sleep(0.05)\n        print('ended', flush=True)\n"
-        "asyncio.run(waits())"
+def test_under_the_second_engine_a_kernel_ends_in_order_while_a_cell_nests(
+    fresh_kernel: KernelDriver,
+) -> None:
+    switch_to_second(fresh_kernel)
+    cell = fresh_kernel.start(
+        """
+        async def waits():
+            try:
+                print('waits', flush=True)
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.05)
+                print('ended', flush=True)
+        asyncio.run(waits())
+        """
     )
     cell.wait_output("waits")
 
-    log = reentrant.shutdown()
+    log = fresh_kernel.shutdown()
 
     assert "ended" in cell.stdout
     assert "was destroyed" not in log

@@ -57,15 +57,17 @@ def kernel(tmp_path_factory: pytest.TempPathFactory, display: str) -> Iterator[K
 def test_a_callback_of_gui_tk_nests_while_the_kernel_goes_on(kernel: KernelDriver) -> None:
     # ipykernel's own loop for Tk may miss a message and wait for the next: none is sent while it waits.
     kernel.start(
-        "%gui tk\n"
-        "def pressed():\n"
-        "    print('pressed', flush=True)\n"
-        "    print('nested', asyncio.run(asked.wait()), flush=True)\n"
-        "    get_ipython().kernel.eventloop = None\n"
-        "    root.quit()\n"
-        "asked = asyncio.Event()\n"
-        "button = tkinter.Button(root, command=pressed)\n"
-        "_ = root.after(10, button.invoke)\n"
+        """
+        %gui tk
+        def pressed():
+            print('pressed', flush=True)
+            print('nested', asyncio.run(asked.wait()), flush=True)
+            get_ipython().kernel.eventloop = None
+            root.quit()
+        asked = asyncio.Event()
+        button = tkinter.Button(root, command=pressed)
+        _ = root.after(10, button.invoke)
+        """
     )
     wait_printed(kernel, "pressed")
 
@@ -89,11 +91,16 @@ def test_callbacks_of_tk_that_overlap_return_newest_first_and_nothing_crashes(
 ) -> None:
     # Tcl keeps its calls on a stack of its own: in another order the process would end here.
     kernel.run(
-        "ended = []\n"
-        "def wait(delay):\n    ended.append(asyncio.run(answer(delay)))\n"
-        "def button(delay):\n    return tkinter.Button(root, command=lambda: wait(delay))\n"
-        f"async def task(delay):\n    {enter}\n"
-        "await asyncio.gather(*map(task, (0.05, 0.2, 0.01)))"
+        f"""
+        ended = []
+        def wait(delay):
+            ended.append(asyncio.run(answer(delay)))
+        def button(delay):
+            return tkinter.Button(root, command=lambda: wait(delay))
+        async def task(delay):
+            {enter}
+        await asyncio.gather(*map(task, (0.05, 0.2, 0.01)))
+        """
     )
 
     assert kernel.value("ended") == [0.01, 0.2, 0.05]

@@ -6,30 +6,48 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import NESTED, dedented, filled
 from tests.kernel.requests import without_ansi
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
-NESTED = "async def main():\n    await asyncio.sleep(0)\n    z = 5\n    {}\nasyncio.run(main())"
-IN_TASK = (
-    "async def main():\n    await asyncio.sleep(0)\n    z = 5\n    {}\nawait asyncio.create_task(main())"
+IN_TASK = dedented(
+    """
+    async def main():
+        await asyncio.sleep(0)
+        z = 5
+        {}
+    await asyncio.create_task(main())
+    """
 )
+STOPS = """
+    pdb.set_trace()
+    return z
+    """
 
 
 @pytest.fixture(autouse=True)
 def functions(kernel: KernelDriver) -> None:
     kernel.run(
-        "import asyncio, getpass, IPython, pdb\n"
-        "async def later(x):\n    await asyncio.sleep(0.001)\n    return x\n"
-        "async def fails(wanted):\n    await asyncio.sleep(0)\n    raise ValueError(wanted)\n"
-        "def helper(x):\n    got = asyncio.run(later(x))\n    return got"
+        """
+        import asyncio, getpass, IPython, pdb
+        async def later(x):
+            await asyncio.sleep(0.001)
+            return x
+        async def fails(wanted):
+            await asyncio.sleep(0)
+            raise ValueError(wanted)
+        def helper(x):
+            got = asyncio.run(later(x))
+            return got
+        """
     )
 
 
 @pytest.mark.parametrize("function", ["input", "getpass.getpass"])
 def test_a_nested_run_can_ask_for_input(kernel: KernelDriver, function: str) -> None:
-    cell = kernel.start(NESTED.format(f"return {function}('name? ')"), allow_stdin=True)
+    cell = kernel.start(filled(NESTED, f"return {function}('name? ')"), allow_stdin=True)
 
     asked = cell.answer("Joe")
 
@@ -39,7 +57,7 @@ def test_a_nested_run_can_ask_for_input(kernel: KernelDriver, function: str) -> 
 
 @pytest.mark.parametrize("code", [NESTED, IN_TASK], ids=["nested run", "task"])
 def test_one_interrupt_ends_a_question(kernel: KernelDriver, code: str) -> None:
-    cell = kernel.start(code.format("return input('name? ')"), allow_stdin=True)
+    cell = kernel.start(filled(code, "return input('name? ')"), allow_stdin=True)
     cell.wait_asked()
 
     kernel.interrupt()
@@ -49,7 +67,14 @@ def test_one_interrupt_ends_a_question(kernel: KernelDriver, code: str) -> None:
 
 
 def test_a_debugger_steps_over_a_nested_run_and_sees_the_variables_of_one(kernel: KernelDriver) -> None:
-    code = NESTED.format("pdb.set_trace()\n    got = helper(z)\n    return got + 1")
+    code = filled(
+        NESTED,
+        """
+        pdb.set_trace()
+        got = helper(z)
+        return got + 1
+        """,
+    )
     cell = kernel.start(code, allow_stdin=True)
     for line in ("p 'z is', z", "next", "p 'got is', got", "continue"):
         cell.answer(line)
@@ -61,7 +86,7 @@ def test_a_debugger_steps_over_a_nested_run_and_sees_the_variables_of_one(kernel
 
 
 def test_a_nested_run_works_at_the_prompt_of_a_debugger(kernel: KernelDriver) -> None:
-    cell = kernel.start(NESTED.format("pdb.set_trace()\n    return z"), allow_stdin=True)
+    cell = kernel.start(filled(NESTED, STOPS), allow_stdin=True)
     for line in ("p 'nested', helper(77)", "continue"):
         cell.answer(line)
 
@@ -69,7 +94,7 @@ def test_a_nested_run_works_at_the_prompt_of_a_debugger(kernel: KernelDriver) ->
 
 
 def test_quitting_a_debugger_in_a_nested_run_ends_that_cell_and_no_more(kernel: KernelDriver) -> None:
-    cell = kernel.start(NESTED.format("pdb.set_trace()\n    return z"), allow_stdin=True)
+    cell = kernel.start(filled(NESTED, STOPS), allow_stdin=True)
     cell.answer("quit")
 
     assert cell.wait().ename == "BdbQuit"
@@ -77,7 +102,9 @@ def test_quitting_a_debugger_in_a_nested_run_ends_that_cell_and_no_more(kernel: 
 
 
 @pytest.mark.parametrize(
-    "code", ["%debug", NESTED.format("get_ipython().run_line_magic('debug', '')")], ids=["cell", "nested run"]
+    "code",
+    ["%debug", filled(NESTED, "get_ipython().run_line_magic('debug', '')")],
+    ids=["cell", "nested run"],
 )
 def test_debug_after_an_error_in_a_nested_run_begins_in_the_users_frame(
     kernel: KernelDriver, code: str
@@ -94,7 +121,16 @@ def test_debug_after_an_error_in_a_nested_run_begins_in_the_users_frame(
 
 
 def test_an_embedded_shell_in_a_nested_run_sees_its_variables_and_ends(kernel: KernelDriver) -> None:
-    cell = kernel.start(NESTED.format("IPython.embed()\n    return 'left'"), allow_stdin=True)
+    cell = kernel.start(
+        filled(
+            NESTED,
+            """
+            IPython.embed()
+            return 'left'
+            """,
+        ),
+        allow_stdin=True,
+    )
     for line in ("z * 11", "helper(66)", "exit"):
         cell.answer(line)
 

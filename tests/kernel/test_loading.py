@@ -6,53 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
+from tests.fingerprint import FINGERPRINT
 from tests.kernel.conftest import needs_subshells
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
-
-# Everything loopnb could have left behind, by identity: modules and classes of asyncio, the loop, the
-# shell, the kernel, and the tables they keep. Values are kept alive so that no id is used twice.
-FINGERPRINT = """
-import asyncio, signal, sys
-def fingerprint():
-    loop, shell = asyncio.get_running_loop(), get_ipython()
-    owners = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "asyncio"}
-    owners |= {f"{module.__name__}.{cls.__qualname__}": cls
-               for module in list(owners.values()) for cls in vars(module).values()
-               if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
-    owners |= {"loop class": type(loop), "shell class": type(shell),
-               "hook class": type(shell.displayhook), "publisher class": type(shell.display_pub)}
-    owners |= {f"kernel class {cls.__name__}": cls for cls in type(shell.kernel).__mro__}
-    seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
-    functions = [(name, value) for name, value in seen.items() if hasattr(value, "__code__")]
-    seen |= {f"{name}.__code__": value.__code__ for name, value in functions}
-    for name, owner in {"loop": loop, "shell": shell, "kernel": shell.kernel}.items():
-        seen |= {f"{name}.{key}": value for key, value in vars(owner).items()}
-    tables = {"line": shell.magics_manager.magics["line"], "cell": shell.magics_manager.magics["cell"],
-              "registry": shell.magics_manager.registry,
-              **{f"events {name}": dict(enumerate(fns)) for name, fns in shell.events.callbacks.items()},
-              "transformers": dict(enumerate(shell.input_transformers_cleanup)),
-              "post": dict(enumerate(shell.input_transformers_post)),
-              "ast": dict(enumerate(shell.ast_transformers)),
-              "configurables": dict(enumerate(shell.configurables))}
-    seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
-    seen |= {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
-             "history": vars(shell.history_manager).get("store_inputs"),
-             "handler": loop.get_exception_handler(), "hooks": sys.get_asyncgen_hooks().firstiter}
-    return seen
-def same(one, other):
-    return one is other or (hasattr(one, "__self__") and one == other)
-# What the kernel itself changes from cell to cell, or the loop from pass to pass.
-MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle",
-         "loop._asyncgens", "kernel._shell_context", "shell._last", "shell.last_", "kernel.saved_sigint",
-         "kernel._parent", "kernel._new_threads_parent", "shell._parent_header", "shell._trait_values",
-         "kernel._trait_values", "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
-get_ipython().run_line_magic("unload_ext", "nothing")  # IPython loads this magic when it is first used
-def difference(before, after):
-    names = {*before, *after}
-    return sorted(n for n in names if not same(before.get(n), after.get(n)) and not n.startswith(MOVES))
-"""
 
 
 def test_loading_prints_nothing(stock_kernel: KernelDriver) -> None:
@@ -63,14 +22,14 @@ def test_loading_prints_nothing(stock_kernel: KernelDriver) -> None:
     assert cell.text == ""
 
 
-def test_loading_twice_is_harmless(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("%load_ext loopnb")
+def test_loading_twice_is_harmless(unloaded_kernel: KernelDriver) -> None:
+    unloaded_kernel.run("%load_ext loopnb")
 
-    again = stock_kernel.run("%load_ext loopnb")
-    stock_kernel.run("import loopnb; loopnb.load_ipython_extension(get_ipython())")
+    again = unloaded_kernel.run("%load_ext loopnb")
+    unloaded_kernel.run("import loopnb; loopnb.load_ipython_extension(get_ipython())")
 
     assert "already loaded" in again.stdout + again.stderr
-    assert stock_kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
+    assert unloaded_kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
 
 
 def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_kernel: KernelDriver) -> None:
@@ -103,14 +62,25 @@ def test_unloading_in_the_cell_that_loads_leaves_no_trace(stock_kernel: KernelDr
     stock_kernel.run("import loopnb.extension")
     stock_kernel.run("before = fingerprint()")
 
-    stock_kernel.run("%load_ext loopnb\nasyncio.run(asyncio.sleep(0.01))\n%unload_ext loopnb")
+    stock_kernel.run(
+        """
+        %load_ext loopnb
+        asyncio.run(asyncio.sleep(0.01))
+        %unload_ext loopnb
+        """
+    )
 
     assert stock_kernel.value("difference(before, fingerprint())") == []
     assert stock_kernel.execute("asyncio.run(asyncio.sleep(0))").ename == "RuntimeError"
 
 
 def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio\nasync def slow(): await asyncio.sleep(0.2); return 'done'")
+    fresh_kernel.run(
+        """
+        import asyncio
+        async def slow(): await asyncio.sleep(0.2); return 'done'
+        """
+    )
     fresh_kernel.run("%%aloop -b -o handle\nreturn_value = await slow()")
 
     fresh_kernel.run("%unload_ext loopnb")
@@ -124,13 +94,24 @@ def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> Non
 
 def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("import asyncio")
-    cell = fresh_kernel.start("%%aloop -b -n fails\nawait asyncio.sleep(0.3)\n1 / 0")
+    cell = fresh_kernel.start(
+        """
+        %%aloop -b -n fails
+        await asyncio.sleep(0.3)
+        1 / 0
+        """
+    )
     cell.wait()
     fresh_kernel.run("%unload_ext loopnb")
     # In whichever cell: ipykernel 6 by itself does not know better.
     wire = fresh_kernel.wire
     wire.wait_for(lambda: any(one.msg_type == "error" for one in wire.messages) or None, 20, "error")
-    fresh_kernel.run("%load_ext loopnb\n%config LoopNB.report_after = 0")
+    fresh_kernel.run(
+        """
+        %load_ext loopnb
+        %config LoopNB.report_after = 0
+        """
+    )
     other = fresh_kernel.start("other = asyncio.create_task(asyncio.to_thread(int, 'no number'))")
     other.wait_late("invalid literal")  # so what there was to tell has been told
 
@@ -138,59 +119,95 @@ def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: Ke
     assert [text for text in streams if "'fails'" in text] == []
 
 
-FAILS_LATER = (
-    "async def fails():\n    await go.wait()\n    1 / 0\ntask = asyncio.create_task(fails(), name='fails')"
+FAILS_LATER = dedented(
+    """
+    async def fails():
+        await go.wait()
+        1 / 0
+    task = asyncio.create_task(fails(), name='fails')
+    """
 )
 
 
 def test_what_fails_after_a_reload_is_told_once_in_the_cell_that_spawned_it(
     fresh_kernel: KernelDriver,
 ) -> None:
-    fresh_kernel.run("import asyncio\n%config LoopNB.report_after = 0.01\ngo = asyncio.Event()")
+    fresh_kernel.run(
+        """
+        import asyncio
+        %config LoopNB.report_after = 0.01
+        go = asyncio.Event()
+        """
+    )
     cell = fresh_kernel.start(FAILS_LATER)
     cell.wait()
     fresh_kernel.run("%reload_ext loopnb")
 
     later = fresh_kernel.run("go.set(); await asyncio.sleep(0.05)")
     cell.wait_late("Task 'fails' failed: ZeroDivisionError")
-    last = fresh_kernel.run("await asyncio.sleep(0.05)\ndel task; import gc; gc.collect()")
+    last = fresh_kernel.run(
+        """
+        await asyncio.sleep(0.05)
+        del task; import gc; gc.collect()
+        """
+    )
 
     assert later.stderr + last.stderr == ""
     assert cell.late_text.count("failed") == 1
 
 
 def test_what_fails_after_unloading_is_asyncios_to_tell(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio\n%config LoopNB.report_after = 0.01\ngo = asyncio.Event()")
+    fresh_kernel.run(
+        """
+        import asyncio
+        %config LoopNB.report_after = 0.01
+        go = asyncio.Event()
+        """
+    )
     cell = fresh_kernel.start(FAILS_LATER)
     cell.wait()
     fresh_kernel.run("%unload_ext loopnb")
 
     fresh_kernel.run("go.set(); await asyncio.sleep(0.05)")
-    last = fresh_kernel.run("await asyncio.sleep(0.05)\ndel task; import gc; gc.collect()")
+    last = fresh_kernel.run(
+        """
+        await asyncio.sleep(0.05)
+        del task; import gc; gc.collect()
+        """
+    )
 
     assert "Task exception was never retrieved" in last.stderr
     assert "failed" not in cell.late_text
 
 
-def test_loading_again_after_unloading_works(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("%unload_ext loopnb")
-    fresh_kernel.run("%load_ext loopnb")
-    fresh_kernel.run("%reload_ext loopnb")
+def test_loading_again_after_unloading_works(kernel: KernelDriver) -> None:
+    kernel.run("%unload_ext loopnb")
+    kernel.run("%load_ext loopnb")
+    kernel.run("%reload_ext loopnb")
 
-    assert fresh_kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
+    assert kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
 
 
-def test_a_nested_run_works_in_the_very_cell_that_loads(stock_kernel: KernelDriver) -> None:
-    cell = stock_kernel.run(
-        "%load_ext loopnb\nimport asyncio\nprint(asyncio.run(asyncio.sleep(0.05, 'in the same cell')))"
+def test_a_nested_run_works_in_the_very_cell_that_loads(unloaded_kernel: KernelDriver) -> None:
+    cell = unloaded_kernel.run(
+        """
+        %load_ext loopnb
+        import asyncio
+        print(asyncio.run(asyncio.sleep(0.05, 'in the same cell')))
+        """
     )
 
     assert cell.stdout == "in the same cell\n"
-    assert stock_kernel.value("1 + 1") == 2
+    assert unloaded_kernel.value("1 + 1") == 2
 
 
-def test_the_functions_say_that_nothing_is_loaded(stock_kernel: KernelDriver) -> None:
-    result = stock_kernel.execute("import loopnb\nloopnb.tasks()")
+def test_the_functions_say_that_nothing_is_loaded(unloaded_kernel: KernelDriver) -> None:
+    result = unloaded_kernel.execute(
+        """
+        import loopnb
+        loopnb.tasks()
+        """
+    )
 
     assert result.ename == "NotLoadedError"
     assert "%load_ext loopnb" in result.evalue
@@ -206,20 +223,20 @@ def test_loading_where_there_is_no_shell_says_what_to_do() -> None:
     assert "no IPython shell" in caught.value.reason
 
 
-def test_loading_on_another_loop_than_the_notebooks_is_refused(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio")
-    refused = fresh_kernel.execute("%%aloop --fresh\n%reload_ext loopnb")
+def test_loading_on_another_loop_than_the_notebooks_is_refused(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio")
+    refused = kernel.execute("%%aloop --fresh\n%reload_ext loopnb")
 
     assert refused.ename == "UnsupportedKernelError"
     assert "in a plain cell" in refused.evalue
     assert "loopnb/" not in refused.traceback
-    fresh_kernel.run("%load_ext loopnb")
-    assert fresh_kernel.run("asyncio.run(asyncio.sleep(0.01, 'works'))").result == "'works'"
+    kernel.run("%load_ext loopnb")
+    assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'works'))").result == "'works'"
 
 
 @needs_subshells
-def test_loading_in_a_subshell_is_refused(stock_kernel: KernelDriver) -> None:
-    refused = stock_kernel.execute("%load_ext loopnb", subshell_id=stock_kernel.create_subshell())
+def test_loading_in_a_subshell_is_refused(unloaded_kernel: KernelDriver) -> None:
+    refused = unloaded_kernel.execute("%load_ext loopnb", subshell_id=unloaded_kernel.create_subshell())
 
     assert refused.ename == "UnsupportedKernelError"
     assert "in a plain cell" in refused.evalue
@@ -228,16 +245,16 @@ def test_loading_in_a_subshell_is_refused(stock_kernel: KernelDriver) -> None:
 BAD_CALLS = ["run(42)", "spawn(42)", "spawn(len)", "tasks()", "status()", "show()"]
 
 
-def test_errors_of_the_functions_end_at_the_users_line(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("import loopnb")
+def test_errors_of_the_functions_end_at_the_users_line(unloaded_kernel: KernelDriver) -> None:
+    unloaded_kernel.run("import loopnb")
     for call in BAD_CALLS:
-        result = stock_kernel.execute(f"loopnb.{call}")
+        result = unloaded_kernel.execute(f"loopnb.{call}")
         assert result.ename == "NotLoadedError"
         assert "File " not in result.traceback
 
-    stock_kernel.run("%load_ext loopnb")
+    unloaded_kernel.run("%load_ext loopnb")
     for call in BAD_CALLS[:3]:
-        result = stock_kernel.execute(f"loopnb.{call}")
+        result = unloaded_kernel.execute(f"loopnb.{call}")
         assert result.ename == "TypeError"
         assert f"----> 1 loopnb.{call}" in result.traceback
         assert "File " not in result.traceback

@@ -8,16 +8,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
+
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
 
 @pytest.fixture(autouse=True)
 def imports(kernel: KernelDriver) -> None:
-    kernel.run("import asyncio, os, signal\nasync def f():\n    return 'ran'")
+    kernel.run(
+        """
+        import asyncio, os, signal
+        async def f():
+            return 'ran'
+        """
+    )
 
 
-CLOSING = "loop = asyncio.get_event_loop()\nprint(loop.run_until_complete(f()))\nloop.close()"
+CLOSING = dedented(
+    """
+    loop = asyncio.get_event_loop()
+    print(loop.run_until_complete(f()))
+    loop.close()
+    """
+)
 
 
 def test_closing_the_loop_only_warns_and_the_cell_runs_again(kernel: KernelDriver) -> None:
@@ -30,25 +44,37 @@ def test_closing_the_loop_only_warns_and_the_cell_runs_again(kernel: KernelDrive
 
 
 def test_the_warning_comes_once_for_each_line(kernel: KernelDriver) -> None:
-    cell = kernel.run("for _ in range(3):\n    asyncio.get_event_loop().close()")
+    cell = kernel.run(
+        """
+        for _ in range(3):
+            asyncio.get_event_loop().close()
+        """
+    )
 
     assert cell.stderr.count("LoopWarning") == 1
 
 
 def test_the_warning_can_be_filtered(kernel: KernelDriver) -> None:
     cell = kernel.run(
-        "import warnings, loopnb.errors\nwith warnings.catch_warnings():\n"
-        "    warnings.simplefilter('ignore', loopnb.errors.LoopWarning)\n"
-        "    asyncio.get_event_loop().close()"
+        """
+        import warnings, loopnb.errors
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', loopnb.errors.LoopWarning)
+            asyncio.get_event_loop().close()
+        """
     )
 
     assert cell.stderr == ""
 
 
 def test_another_loop_set_and_closed_leaves_later_cells_the_notebooks(kernel: KernelDriver) -> None:
-    code = (
-        "loop = asyncio.new_event_loop()\nasyncio.set_event_loop(loop)\n"
-        "print(loop.run_until_complete(f()))\nloop.close()"
+    code = dedented(
+        """
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        print(loop.run_until_complete(f()))
+        loop.close()
+        """
     )
 
     assert kernel.run(code).stdout == "ran\n"
@@ -74,8 +100,12 @@ def test_a_shut_down_executor_works_in_the_next_cell_and_is_told_once(kernel: Ke
 def test_a_policy_that_is_set_is_noted_in_the_status_and_the_loop_stays(fresh_kernel: KernelDriver) -> None:
     assert "policy" not in fresh_kernel.run("%loopnb").stdout
     fresh_kernel.run(
-        "import asyncio\nhere = asyncio.get_running_loop()\n"
-        "class Mine(asyncio.DefaultEventLoopPolicy): pass\nasyncio.set_event_loop_policy(Mine())"
+        """
+        import asyncio
+        here = asyncio.get_running_loop()
+        class Mine(asyncio.DefaultEventLoopPolicy): pass
+        asyncio.set_event_loop_policy(Mine())
+        """
     )
 
     assert "policy has been set to __main__.Mine" in fresh_kernel.run("%loopnb").stdout
@@ -93,18 +123,30 @@ def test_a_stop_where_nothing_is_nested_only_warns(kernel: KernelDriver) -> None
 
 def test_a_stop_bound_before_loading_only_warns_too(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(
-        "import asyncio\nloop = asyncio.get_running_loop()\nstop, forever = loop.stop, loop.run_forever"
+        """
+        import asyncio
+        loop = asyncio.get_running_loop()
+        stop, forever = loop.stop, loop.run_forever
+        """
     )
     stock_kernel.run("%load_ext loopnb")
 
     assert "loop.stop() was ignored" in stock_kernel.run("stop()").stderr
-    assert stock_kernel.run("loop.call_later(0.05, stop); forever()\n'stopped'").result == "'stopped'"
+    result = stock_kernel.run(
+        """
+        loop.call_later(0.05, stop); forever()
+        'stopped'
+        """
+    )
+    assert result.result == "'stopped'"
 
 
 def test_a_stop_ends_the_nested_run(kernel: KernelDriver) -> None:
     result = kernel.execute(
-        "loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)\n"
-        "loop.run_until_complete(asyncio.sleep(60))"
+        """
+        loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)
+        loop.run_until_complete(asyncio.sleep(60))
+        """
     )
 
     assert result.ename == "RuntimeError"
@@ -113,7 +155,11 @@ def test_a_stop_ends_the_nested_run(kernel: KernelDriver) -> None:
 
 def test_run_forever_in_a_cell_lasts_until_stop(kernel: KernelDriver) -> None:
     cell = kernel.run(
-        "loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)\nloop.run_forever()\n'stopped'"
+        """
+        loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)
+        loop.run_forever()
+        'stopped'
+        """
     )
 
     assert cell.result == "'stopped'"
@@ -121,7 +167,10 @@ def test_run_forever_in_a_cell_lasts_until_stop(kernel: KernelDriver) -> None:
 
 def test_an_interrupt_of_run_forever_ends_at_the_users_line(kernel: KernelDriver) -> None:
     cell = kernel.start(
-        "asyncio.get_running_loop().call_soon(print, 'waits')\nasyncio.get_running_loop().run_forever()"
+        """
+        asyncio.get_running_loop().call_soon(print, 'waits')
+        asyncio.get_running_loop().run_forever()
+        """
     )
     cell.wait_output("waits")
 
@@ -134,7 +183,11 @@ def test_an_interrupt_of_run_forever_ends_at_the_users_line(kernel: KernelDriver
 
 def test_a_stop_that_the_loop_itself_calls_is_told_without_a_line(kernel: KernelDriver) -> None:
     cell = kernel.run(
-        "loop = asyncio.get_running_loop()\nloop.call_soon(loop.stop)\nawait asyncio.sleep(0.01)"
+        """
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
+        await asyncio.sleep(0.01)
+        """
     )
 
     assert "loop.stop() was ignored" in cell.stderr
@@ -145,8 +198,11 @@ def test_cancelling_all_tasks_spares_the_kernel(kernel: KernelDriver) -> None:
     kernel.run("mine = asyncio.create_task(asyncio.sleep(60))")
 
     kernel.run(
-        "others = asyncio.all_tasks() - {asyncio.current_task()}\n"
-        "for task in others: task.cancel()\nawait asyncio.gather(*others, return_exceptions=True)"
+        """
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others: task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        """
     )
 
     assert kernel.value("mine.cancelled()")
@@ -154,20 +210,30 @@ def test_cancelling_all_tasks_spares_the_kernel(kernel: KernelDriver) -> None:
 
 
 def test_cancelling_all_tasks_in_a_plain_cell_spares_the_kernel(kernel: KernelDriver) -> None:
-    kernel.run("from asyncio import all_tasks\nfor task in all_tasks(): task.cancel()")
+    kernel.run(
+        """
+        from asyncio import all_tasks
+        for task in all_tasks(): task.cancel()
+        """
+    )
 
     assert kernel.run("await asyncio.sleep(0, 'goes on')").result == "'goes on'"
 
 
 def test_a_sigint_handler_added_by_a_run_is_taken_off_when_it_ends(kernel: KernelDriver) -> None:
     kernel.run(
-        "async def serve():\n"
-        "    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, 'eaten')\n"
-        "    await asyncio.sleep(0.01)"
+        """
+        async def serve():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, print, 'eaten')
+            await asyncio.sleep(0.01)
+        """
     )
     kernel.run(
-        "before = signal.getsignal(signal.SIGINT)\nasyncio.run(serve())\n"
-        "after = signal.getsignal(signal.SIGINT)"
+        """
+        before = signal.getsignal(signal.SIGINT)
+        asyncio.run(serve())
+        after = signal.getsignal(signal.SIGINT)
+        """
     )
     cell = kernel.start("print('waits', flush=True); await asyncio.sleep(60)")
     cell.wait_output("waits")
@@ -181,19 +247,26 @@ def test_a_sigint_handler_added_by_a_run_is_taken_off_when_it_ends(kernel: Kerne
 
 def test_an_exception_handler_goes_with_the_run_that_has_set_it(kernel: KernelDriver) -> None:
     kernel.run(
-        "loop = asyncio.get_running_loop()\n"
-        "async def handles(name, seconds):\n"
-        "    loop.set_exception_handler(lambda _loop, context: said.append(name))\n"
-        "    await asyncio.sleep(seconds)\n"
-        "    loop.call_exception_handler({'message': name})\n"
-        "async def runs(name, seconds): asyncio.run(handles(name, seconds))\n"
-        "async def both(first, second):\n"
-        "    await asyncio.gather(runs('first', first), runs('second', second))\n"
-        "before, said = loop.get_exception_handler(), []"
+        """
+        loop = asyncio.get_running_loop()
+        async def handles(name, seconds):
+            loop.set_exception_handler(lambda _loop, context: said.append(name))
+            await asyncio.sleep(seconds)
+            loop.call_exception_handler({'message': name})
+        async def runs(name, seconds): asyncio.run(handles(name, seconds))
+        async def both(first, second):
+            await asyncio.gather(runs('first', first), runs('second', second))
+        before, said = loop.get_exception_handler(), []
+        """
     )
 
     for first, second, said in ((0.01, 0.05, ["second", "second"]), (0.05, 0.01, ["second", "first"])):
-        kernel.run(f"said.clear()\nawait both({first}, {second})")
+        kernel.run(
+            f"""
+            said.clear()
+            await both({first}, {second})
+            """
+        )
         assert kernel.value("said") == said
         assert kernel.value("loop.get_exception_handler() is before")
 
@@ -204,13 +277,17 @@ AWAITS = {
     "group": "async with asyncio.TaskGroup() as group: group.create_task(install())",
     "callback": "asyncio.get_running_loop().call_soon(install_here); await asyncio.sleep(0.01)",
 }
-INSTALLS = (
-    "def install_here():\n    loop = asyncio.get_running_loop()\n"
-    "    loop.add_signal_handler(signal.SIGUSR2, print); loop.set_exception_handler(print)\n"
-    "async def install(): install_here()\n"
-    "def are_installed():\n    loop = asyncio.get_running_loop()\n"
-    "    return signal.getsignal(signal.SIGUSR2) is not before, loop.get_exception_handler() is print\n"
-    "before = signal.getsignal(signal.SIGUSR2)\n"
+INSTALLS = dedented(
+    """
+    def install_here():
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR2, print); loop.set_exception_handler(print)
+    async def install(): install_here()
+    def are_installed():
+        loop = asyncio.get_running_loop()
+        return signal.getsignal(signal.SIGUSR2) is not before, loop.get_exception_handler() is print
+    before = signal.getsignal(signal.SIGUSR2)
+    """
 )
 
 
@@ -226,38 +303,63 @@ def test_handlers_last_as_long_as_the_run_whatever_task_adds_them(
     kernel: KernelDriver, awaits: str, run: str
 ) -> None:
     awaits = AWAITS[awaits]
-    kernel.run(f"import loopnb\n{INSTALLS}async def main():\n    {awaits}\n    return are_installed()")
+    kernel.run(INSTALLS)
+    kernel.run(
+        f"""
+        import loopnb
+        async def main():
+            {awaits}
+            return are_installed()
+        """
+    )
 
     assert kernel.run(run).result == "(True, True)"
     assert kernel.value("are_installed()") == (False, False)
 
 
 def test_handlers_that_a_cell_awaits_the_addition_of_stay(kernel: KernelDriver) -> None:
-    kernel.run(f"{INSTALLS}await asyncio.wait_for(install(), 5)")
+    kernel.run(INSTALLS)
+    kernel.run("await asyncio.wait_for(install(), 5)")
 
     assert kernel.value("are_installed()") == (True, True)
     kernel.run(
-        "asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)\n"
-        "asyncio.get_running_loop().set_exception_handler(None)"
+        """
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)
+        asyncio.get_running_loop().set_exception_handler(None)
+        """
     )
 
 
 def test_an_exception_handler_that_a_cell_sets_stays(kernel: KernelDriver) -> None:
     kernel.run(
-        "loop, said = asyncio.get_running_loop(), []\n"
-        "loop.set_exception_handler(lambda _loop, context: said.append(context['message']))"
+        """
+        loop, said = asyncio.get_running_loop(), []
+        loop.set_exception_handler(lambda _loop, context: said.append(context['message']))
+        """
     )
-    kernel.run("async def replaces(): loop.set_exception_handler(None)\nasyncio.run(replaces())")
+    kernel.run(
+        """
+        async def replaces(): loop.set_exception_handler(None)
+        asyncio.run(replaces())
+        """
+    )
 
-    kernel.run("loop.call_exception_handler({'message': 'mine'})\nloop.set_exception_handler(None)")
+    kernel.run(
+        """
+        loop.call_exception_handler({'message': 'mine'})
+        loop.set_exception_handler(None)
+        """
+    )
 
     assert kernel.value("said") == ["mine"]
 
 
-SERVE = (
-    "async def serve(seconds, sig=signal.SIGINT):\n"
-    "    asyncio.get_running_loop().add_signal_handler(sig, print, 'handled')\n"
-    "    await asyncio.sleep(seconds)\n"
+SERVE = dedented(
+    """
+    async def serve(seconds, sig=signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sig, print, 'handled')
+        await asyncio.sleep(seconds)
+    """
 )
 
 
@@ -268,7 +370,8 @@ SERVE = (
 def test_a_background_task_that_handles_sigint_takes_no_interrupt_from_a_cell(
     kernel: KernelDriver, waits: str, ends: str
 ) -> None:
-    kernel.run(f"import loopnb\n{SERVE}")
+    kernel.run("import loopnb")
+    kernel.run(SERVE)
     seconds = {"before the cell waits": 0.01, "while the cell waits": 0.3}.get(ends, 30)
     delay = "await asyncio.sleep(0.2); " if ends == "added while the cell waits" else ""
     kernel.run(f"%%aloop -b -n serves -o serving\n{delay}await serve({seconds})")
@@ -292,15 +395,17 @@ def test_a_background_task_that_handles_sigint_takes_no_interrupt_from_a_cell(
 def test_taking_a_runs_signal_handler_off_leaves_the_ones_from_before(kernel: KernelDriver) -> None:
     kernel.run(SERVE)
     kernel.run(
-        "async def outer():\n"
-        "    loop = asyncio.get_running_loop()\n"
-        "    handled = asyncio.Event()\n"
-        "    loop.add_signal_handler(signal.SIGUSR1, handled.set)\n"
-        "    asyncio.run(serve(0.01, signal.SIGUSR1))\n"
-        "    os.kill(os.getpid(), signal.SIGUSR1)\n"
-        "    await asyncio.wait_for(handled.wait(), 10)\n"
-        "    return 'outer'\n"
-        "before = signal.getsignal(signal.SIGUSR1)"
+        """
+        async def outer():
+            loop = asyncio.get_running_loop()
+            handled = asyncio.Event()
+            loop.add_signal_handler(signal.SIGUSR1, handled.set)
+            asyncio.run(serve(0.01, signal.SIGUSR1))
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await asyncio.wait_for(handled.wait(), 10)
+            return 'outer'
+        before = signal.getsignal(signal.SIGUSR1)
+        """
     )
 
     assert kernel.run("asyncio.run(outer())").result == "'outer'"
@@ -308,7 +413,12 @@ def test_taking_a_runs_signal_handler_off_leaves_the_ones_from_before(kernel: Ke
 
 
 def test_using_a_closed_loop_says_where_it_was_closed(kernel: KernelDriver) -> None:
-    closing = kernel.run("other = asyncio.new_event_loop()\nother.close()")
+    closing = kernel.run(
+        """
+        other = asyncio.new_event_loop()
+        other.close()
+        """
+    )
 
     result = kernel.execute("other.call_soon(print)")
 
@@ -318,11 +428,28 @@ def test_using_a_closed_loop_says_where_it_was_closed(kernel: KernelDriver) -> N
     assert "loopnb" not in result.traceback
 
 
-@pytest.mark.parametrize("awaits", ["await future", "async def f(): await future\nasyncio.run(f())"])
+@pytest.mark.parametrize(
+    "awaits",
+    [
+        "await future",
+        dedented(
+            """
+            async def f(): await future
+            asyncio.run(f())
+            """
+        ),
+    ],
+)
 def test_awaiting_a_bare_future_of_a_closed_loop_says_where_it_was_closed(
     kernel: KernelDriver, awaits: str
 ) -> None:
-    closing = kernel.run("other = asyncio.new_event_loop()\nfuture = other.create_future()\nother.close()")
+    closing = kernel.run(
+        """
+        other = asyncio.new_event_loop()
+        future = other.create_future()
+        other.close()
+        """
+    )
 
     result = kernel.execute(awaits)
 
@@ -332,16 +459,21 @@ def test_awaiting_a_bare_future_of_a_closed_loop_says_where_it_was_closed(
 
 def test_clients_on_real_sockets_outlive_their_run(kernel: KernelDriver) -> None:
     kernel.run(
-        "import aiohttp, aiohttp.web\n"
-        "async def hello(request): return aiohttp.web.Response(text='hello')\n"
-        "app = aiohttp.web.Application(); app.router.add_get('/', hello)\n"
-        "runner = aiohttp.web.AppRunner(app)\n"
-        "async def start():\n"
-        "    await runner.setup()\n    site = aiohttp.web.TCPSite(runner, '127.0.0.1', 0)\n"
-        "    await site.start()\n    return runner.addresses[0][1]\n"
-        "async def connect(): return aiohttp.ClientSession()\n"
-        "async def get(): return await (await session.get(f'http://127.0.0.1:{port}/')).text()\n"
-        "port = asyncio.run(start())\nsession = asyncio.run(connect())"
+        """
+        import aiohttp, aiohttp.web
+        async def hello(request): return aiohttp.web.Response(text='hello')
+        app = aiohttp.web.Application(); app.router.add_get('/', hello)
+        runner = aiohttp.web.AppRunner(app)
+        async def start():
+            await runner.setup()
+            site = aiohttp.web.TCPSite(runner, '127.0.0.1', 0)
+            await site.start()
+            return runner.addresses[0][1]
+        async def connect(): return aiohttp.ClientSession()
+        async def get(): return await (await session.get(f'http://127.0.0.1:{port}/')).text()
+        port = asyncio.run(start())
+        session = asyncio.run(connect())
+        """
     )
 
     assert kernel.run("asyncio.run(get())").result == "'hello'"
@@ -351,7 +483,12 @@ def test_clients_on_real_sockets_outlive_their_run(kernel: KernelDriver) -> None
 
 def test_a_stop_that_somebody_has_kept_is_guarded_after_a_reload(stock_kernel: KernelDriver) -> None:
     stock_kernel.run("%load_ext loopnb")
-    stock_kernel.run("import asyncio\nstop = asyncio.get_running_loop().stop")
+    stock_kernel.run(
+        """
+        import asyncio
+        stop = asyncio.get_running_loop().stop
+        """
+    )
     stock_kernel.run("%reload_ext loopnb")
 
     assert "loop.stop() was ignored" in stock_kernel.run("stop()").stderr
@@ -360,10 +497,22 @@ def test_a_stop_that_somebody_has_kept_is_guarded_after_a_reload(stock_kernel: K
 
 @pytest.mark.parametrize("call", ["loop.run_forever()", "loop.run_until_complete(loop.create_future())"])
 def test_a_timeout_ends_what_waits_for_a_stop(kernel: KernelDriver, call: str) -> None:
-    aloop = kernel.execute(f"%%aloop -t 0.05\nloop = asyncio.get_running_loop()\n{call}\nprint('went on')")
+    aloop = kernel.execute(
+        f"""
+        %%aloop -t 0.05
+        loop = asyncio.get_running_loop()
+        {call}
+        print('went on')
+        """
+    )
     outer = kernel.execute(
-        f"async def m():\n    {call}\n    return 'went on'\nloop = asyncio.get_running_loop()\n"
-        "await asyncio.wait_for(m(), 0.05)"
+        f"""
+        async def m():
+            {call}
+            return 'went on'
+        loop = asyncio.get_running_loop()
+        await asyncio.wait_for(m(), 0.05)
+        """
     )
 
     assert (aloop.ename, outer.ename) == ("TimeoutError", "TimeoutError")
@@ -372,13 +521,19 @@ def test_a_timeout_ends_what_waits_for_a_stop(kernel: KernelDriver, call: str) -
 
 def test_a_stop_ends_the_innermost_of_nested_runs(kernel: KernelDriver) -> None:
     cell = kernel.run(
-        "order = []\nloop = asyncio.get_running_loop()\n"
-        "def nests():\n"
-        "    loop.call_later(0.02, loop.stop)\n"
-        "    try: loop.run_until_complete(asyncio.sleep(60))\n"
-        "    except RuntimeError: order.append('inner')\n"
-        "    loop.call_later(0.02, loop.stop)\n"
-        "loop.call_soon(nests)\nloop.run_forever()\norder.append('outer')\norder"
+        """
+        order = []
+        loop = asyncio.get_running_loop()
+        def nests():
+            loop.call_later(0.02, loop.stop)
+            try: loop.run_until_complete(asyncio.sleep(60))
+            except RuntimeError: order.append('inner')
+            loop.call_later(0.02, loop.stop)
+        loop.call_soon(nests)
+        loop.run_forever()
+        order.append('outer')
+        order
+        """
     )
 
     assert cell.result == "['inner', 'outer']"
@@ -396,7 +551,12 @@ serving = asyncio.create_task(server())
 
 def test_a_stop_in_a_cell_spares_another_cells_run_forever(kernel: KernelDriver) -> None:
     kernel.run(SERVER)
-    nested = kernel.execute("loop.call_later(0.05, loop.stop)\nloop.run_until_complete(asyncio.sleep(60))")
+    nested = kernel.execute(
+        """
+        loop.call_later(0.05, loop.stop)
+        loop.run_until_complete(asyncio.sleep(60))
+        """
+    )
     bare = kernel.run("loop.stop()")
 
     assert nested.evalue == "Event loop stopped before Future completed."
@@ -408,17 +568,34 @@ def test_a_stop_in_a_cell_spares_another_cells_run_forever(kernel: KernelDriver)
 def test_a_run_forever_after_a_stop_lasts_for_one_pass(kernel: KernelDriver) -> None:
     """How scripts let what is scheduled happen before they close their loop."""
     cell = kernel.run(
-        "loop = asyncio.get_running_loop()\nhappened = []\nloop.call_soon(happened.append, 'it')\n"
-        "loop.stop()\nloop.run_forever()\nloop.close()\nhappened"
+        """
+        loop = asyncio.get_running_loop()
+        happened = []
+        loop.call_soon(happened.append, 'it')
+        loop.stop()
+        loop.run_forever()
+        loop.close()
+        happened
+        """
     )
 
     assert cell.result == "['it']"
 
 
 def test_a_stop_is_forgotten_with_its_cell(kernel: KernelDriver) -> None:
-    kernel.run("loop = asyncio.get_running_loop()\nloop.stop()")
+    kernel.run(
+        """
+        loop = asyncio.get_running_loop()
+        loop.stop()
+        """
+    )
     cell = kernel.run(
-        "done = []\nloop.call_later(0.05, lambda: (done.append(1), loop.stop()))\nloop.run_forever()\ndone"
+        """
+        done = []
+        loop.call_later(0.05, lambda: (done.append(1), loop.stop()))
+        loop.run_forever()
+        done
+        """
     )
 
     assert cell.result == "[1]"
@@ -427,7 +604,12 @@ def test_a_stop_is_forgotten_with_its_cell(kernel: KernelDriver) -> None:
 def test_a_run_forever_outlives_a_reload(kernel: KernelDriver) -> None:
     kernel.run(SERVER)
     kernel.run("%reload_ext loopnb")
-    kernel.run("loop.call_soon(loop.stop)\nawait asyncio.sleep(0.01)")
+    kernel.run(
+        """
+        loop.call_soon(loop.stop)
+        await asyncio.sleep(0.01)
+        """
+    )
 
     assert kernel.run("await asyncio.wait_for(serving, 5)").result == "'stopped'"
 
@@ -437,11 +619,20 @@ USR1 = "signal.SIGUSR1"
 
 def test_a_handler_that_was_removed_does_not_come_back(kernel: KernelDriver) -> None:
     kernel.run(
-        f"loop = asyncio.get_running_loop()\nloop.add_signal_handler({USR1}, print, 'first')\n"
-        f"async def serve():\n    loop.add_signal_handler({USR1}, print, 'second')\n"
-        "    await asyncio.sleep(0.01)"
+        f"""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler({USR1}, print, 'first')
+        async def serve():
+            loop.add_signal_handler({USR1}, print, 'second')
+            await asyncio.sleep(0.01)
+        """
     )
-    kernel.run(f"removed = loop.remove_signal_handler({USR1})\nasyncio.run(serve())")
+    kernel.run(
+        f"""
+        removed = loop.remove_signal_handler({USR1})
+        asyncio.run(serve())
+        """
+    )
 
     assert kernel.value("removed") is True
     assert kernel.value(f"signal.getsignal({USR1}) == signal.SIG_DFL") is True
@@ -450,14 +641,28 @@ def test_a_handler_that_was_removed_does_not_come_back(kernel: KernelDriver) -> 
 
 def test_another_loop_that_is_closed_takes_no_signals_away(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(
-        "import asyncio, os, signal\nloop = asyncio.get_running_loop()\ncame = asyncio.Event()\n"
-        f"loop.add_signal_handler({USR1}, came.set)\nloop.add_signal_handler(signal.SIGTERM, loop.stop)"
+        f"""
+        import asyncio, os, signal
+        loop = asyncio.get_running_loop()
+        came = asyncio.Event()
+        loop.add_signal_handler({USR1}, came.set)
+        loop.add_signal_handler(signal.SIGTERM, loop.stop)
+        """
     )
     fresh_kernel.run(
-        "other = asyncio.new_event_loop()\nother.add_signal_handler(signal.SIGTERM, print)\n"
-        "other.run_until_complete(asyncio.sleep(0))\nother.close()"
+        """
+        other = asyncio.new_event_loop()
+        other.add_signal_handler(signal.SIGTERM, print)
+        other.run_until_complete(asyncio.sleep(0))
+        other.close()
+        """
     )
-    fresh_kernel.run(f"os.kill(os.getpid(), {USR1})\nawait asyncio.wait_for(came.wait(), 5)")
+    fresh_kernel.run(
+        f"""
+        os.kill(os.getpid(), {USR1})
+        await asyncio.wait_for(came.wait(), 5)
+        """
+    )
     os.kill(fresh_kernel.process.pid, signal.SIGTERM)
 
     assert fresh_kernel.process.wait(10) == 0
@@ -465,8 +670,12 @@ def test_another_loop_that_is_closed_takes_no_signals_away(fresh_kernel: KernelD
 
 def test_unloading_leaves_the_loop_the_users_handlers(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(
-        "import asyncio, signal\nloop = asyncio.get_running_loop()\n"
-        "loop.add_signal_handler(signal.SIGTERM, print, 'theirs')\n%unload_ext loopnb"
+        """
+        import asyncio, signal
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, print, 'theirs')
+        %unload_ext loopnb
+        """
     )
 
     handle = fresh_kernel.value("repr(loop._signal_handlers[signal.SIGTERM])")

@@ -9,7 +9,7 @@ import pytest
 from tests.kernel.conftest import needs_subshells
 
 if TYPE_CHECKING:
-    from tests.kernel.driver import KernelDriver
+    from tests.kernel.driver import Comm, KernelDriver
 
 UVLOOP = {
     "uvloop.run": "uvloop.run(kind())",
@@ -22,7 +22,11 @@ UVLOOP = {
 @pytest.mark.parametrize("prefix", ["", "await asyncio.sleep(0)\n"], ids=["plain cell", "await cell"])
 def test_uvloop_runs_in_a_cell_as_without_a_kernel(kernel: KernelDriver, call: str, prefix: str) -> None:
     kernel.run(
-        "import asyncio, uvloop\nasync def kind():\n    return type(asyncio.get_running_loop()).__module__"
+        """
+        import asyncio, uvloop
+        async def kind():
+            return type(asyncio.get_running_loop()).__module__
+        """
     )
 
     kernel.run(f"{prefix}result = {call}")
@@ -43,10 +47,13 @@ def test_an_interrupt_ends_another_loop_and_the_status_names_who_set_the_kernels
     kernel: KernelDriver, call: str, prefix: str
 ) -> None:
     kernel.run(
-        "import asyncio, loopnb, uvloop\n"
-        "async def waits():\n"
-        "    print(loopnb.status(), flush=True)\n    print('waits', flush=True)\n"
-        "    await asyncio.sleep(60)"
+        """
+        import asyncio, loopnb, uvloop
+        async def waits():
+            print(loopnb.status(), flush=True)
+            print('waits', flush=True)
+            await asyncio.sleep(60)
+        """
     )
 
     cell = kernel.start(f"{prefix}{call}")
@@ -63,7 +70,13 @@ def test_an_interrupt_ends_another_loop_and_the_status_names_who_set_the_kernels
 @pytest.mark.parametrize("call", ["asyncio.run({})", "asyncio.get_running_loop().run_until_complete({})"])
 def test_nesting_inside_uvloop_is_refused_with_a_reason(kernel: KernelDriver, call: str) -> None:
     call = call.format("asyncio.sleep(0)")
-    kernel.run(f"import asyncio, uvloop\nasync def nests():\n    {call}")
+    kernel.run(
+        f"""
+        import asyncio, uvloop
+        async def nests():
+            {call}
+        """
+    )
 
     result = kernel.execute("uvloop.run(nests())")
 
@@ -73,9 +86,19 @@ def test_nesting_inside_uvloop_is_refused_with_a_reason(kernel: KernelDriver, ca
 
 
 def test_unloading_takes_uvloops_methods_back(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run("import uvloop\nbefore = dict(vars(uvloop.Loop)), uvloop.run.__code__")
+    stock_kernel.run(
+        """
+        import uvloop
+        before = dict(vars(uvloop.Loop)), uvloop.run.__code__
+        """
+    )
 
-    stock_kernel.run("%load_ext loopnb\n%unload_ext loopnb")
+    stock_kernel.run(
+        """
+        %load_ext loopnb
+        %unload_ext loopnb
+        """
+    )
 
     assert stock_kernel.value("dict(vars(uvloop.Loop)) == before[0] and uvloop.run.__code__ is before[1]")
 
@@ -87,8 +110,13 @@ SUBSHELL_CALLS = {"asyncio.run": "asyncio.run(which())", "loopnb.run": "loopnb.r
 @pytest.mark.parametrize("call", SUBSHELL_CALLS.values(), ids=SUBSHELL_CALLS)
 def test_a_blocking_call_in_a_subshell_runs_on_the_notebooks_loop(kernel: KernelDriver, call: str) -> None:
     kernel.run(
-        "import asyncio, loopnb\nmain_loop = asyncio.get_running_loop()\n"
-        "async def which():\n    await asyncio.sleep(0.01)\n    return asyncio.get_running_loop()"
+        """
+        import asyncio, loopnb
+        main_loop = asyncio.get_running_loop()
+        async def which():
+            await asyncio.sleep(0.01)
+            return asyncio.get_running_loop()
+        """
     )
     subshell = kernel.create_subshell()
 
@@ -98,14 +126,9 @@ def test_a_blocking_call_in_a_subshell_runs_on_the_notebooks_loop(kernel: Kernel
 
 
 @needs_subshells
-def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(kernel: KernelDriver) -> None:
-    kernel.run(
-        "import asyncio\nclicked = asyncio.Event()\nloop = asyncio.get_running_loop()\n"
-        "def opened(comm, message):\n"
-        "    comm.on_msg(lambda message: loop.call_soon_threadsafe(clicked.set))\n"
-        "get_ipython().kernel.comm_manager.register_target('clicks', opened)"
-    )
-    comm = kernel.open_comm("clicks")
+def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(
+    kernel: KernelDriver, clicks: Comm
+) -> None:
     subshell = kernel.create_subshell()
 
     cell = kernel.start(
@@ -113,7 +136,7 @@ def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(kernel
         subshell_id=subshell,
     )
     cell.wait_output("waits")
-    comm.send({}, subshell_id=subshell)
+    clicks.send({}, subshell_id=subshell)
 
     cell.wait().expect_ok()
     assert "clicked" in cell.stdout

@@ -28,8 +28,11 @@ OUTPUTS = {
 @pytest.fixture(autouse=True)
 def imports(kernel: KernelDriver) -> None:
     kernel.run(
-        "import asyncio, sys\nfrom IPython.display import clear_output, display, publish_display_data\n"
-        "go = asyncio.Event()"
+        """
+        import asyncio, sys
+        from IPython.display import clear_output, display, publish_display_data
+        go = asyncio.Event()
+        """
     )
 
 
@@ -42,11 +45,21 @@ def test_output_of_a_background_cell_goes_to_that_cell(
     kernel: KernelDriver, code: str, msg_type: str
 ) -> None:
     cell = kernel.run(
-        f"%%aloop -b -o handle\nshown = display('early', display_id=True)\nawait go.wait()\n{code}"
+        f"""
+        %%aloop -b -o handle
+        shown = display('early', display_id=True)
+        await go.wait()
+        {code}
+        """
     ).cell
     before = len(cell.outputs)
 
-    other = kernel.run("go.set()\nawait asyncio.wait([handle])").cell
+    other = kernel.run(
+        """
+        go.set()
+        await asyncio.wait([handle])
+        """
+    ).cell
 
     cell.wait_for(lambda: types_of(cell) == [msg_type], "late output")
     assert len(cell.outputs) == before + 1
@@ -65,12 +78,23 @@ def test_output_of_a_background_cell_goes_to_that_cell(
 )
 def test_output_of_a_plain_task_goes_to_the_cell_that_spawned_it(kernel: KernelDriver, spawn: str) -> None:
     kernel.run(
-        "async def later():\n    await go.wait()\n    print('printed')\n    display('shown')\n    done.set()"
+        """
+        async def later():
+            await go.wait()
+            print('printed')
+            display('shown')
+            done.set()
+        """
     )
     kernel.run("done = asyncio.Event()")
     cell = kernel.run(spawn).cell
 
-    other = kernel.run("go.set()\nawait done.wait();").cell
+    other = kernel.run(
+        """
+        go.set()
+        await done.wait();
+        """
+    ).cell
 
     assert cell.wait_late("shown") == "printed\n'shown'\n"
     assert "printed" not in other.text
@@ -78,18 +102,34 @@ def test_output_of_a_plain_task_goes_to_the_cell_that_spawned_it(kernel: KernelD
 
 
 def test_what_the_next_cell_shows_after_a_nested_run_is_its_own(kernel: KernelDriver) -> None:
-    kernel.run("%%aloop -b -o handle\nawait go.wait()\ndisplay('background')")
+    kernel.run(
+        """
+        %%aloop -b -o handle
+        await go.wait()
+        display('background')
+        """
+    )
 
-    cell = kernel.run("go.set()\nasyncio.run(asyncio.wait([handle]))\ndisplay('mine')\n1 / 1").cell
+    cell = kernel.run(
+        """
+        go.set()
+        asyncio.run(asyncio.wait([handle]))
+        display('mine')
+        1 / 1
+        """
+    ).cell
 
     assert cell.text == "'mine'\n1.0\n"
 
 
 def test_a_thread_shows_in_the_newest_cell_as_without_loopnb(kernel: KernelDriver) -> None:
     kernel.run(
-        "import threading\nhear = threading.Event()\n"
-        "def wait(): hear.wait(10); display('from the thread')\n"
-        "thread = threading.Thread(target=wait); thread.start()"
+        """
+        import threading
+        hear = threading.Event()
+        def wait(): hear.wait(10); display('from the thread')
+        thread = threading.Thread(target=wait); thread.start()
+        """
     )
 
     cell = kernel.run("hear.set(); thread.join()").cell
@@ -99,12 +139,23 @@ def test_a_thread_shows_in_the_newest_cell_as_without_loopnb(kernel: KernelDrive
 
 def test_tasks_of_the_very_cell_that_loads_show_there(stock_kernel: KernelDriver) -> None:
     cell = stock_kernel.run(
-        "%load_ext loopnb\nimport asyncio\ngo = asyncio.Event()\n"
-        "async def later():\n    await go.wait()\n    display('late')\n"
-        "task = asyncio.create_task(later())"
+        """
+        %load_ext loopnb
+        import asyncio
+        go = asyncio.Event()
+        async def later():
+            await go.wait()
+            display('late')
+        task = asyncio.create_task(later())
+        """
     ).cell
 
-    other = stock_kernel.run("go.set()\nawait task").cell
+    other = stock_kernel.run(
+        """
+        go.set()
+        await task
+        """
+    ).cell
 
     assert cell.wait_late("late") == "'late'\n"
     assert other.outputs == ()
@@ -114,7 +165,12 @@ def test_after_unloading_output_goes_where_the_kernel_sends_it(stock_kernel: Ker
     stock_kernel.run("%load_ext loopnb")
     stock_kernel.run("%unload_ext loopnb")
 
-    cell = stock_kernel.run("display('shown')\n1 / 1").cell
+    cell = stock_kernel.run(
+        """
+        display('shown')
+        1 / 1
+        """
+    ).cell
 
     assert cell.text == "'shown'\n1.0\n"
     assert stock_kernel.execute("1 / 0").cell.text.count("ZeroDivisionError") == 2

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.kernel.requests import without_ansi
 
 if TYPE_CHECKING:
@@ -73,10 +74,14 @@ async def test_fails(scope):
 def notebook(kernel: KernelDriver) -> Iterator[None]:
     """Prepare ipytest, with a task of the notebook's own that must outlive all tests."""
     kernel.run(
-        "import asyncio, anyio, pytest, pytest_asyncio, ipytest\ntorn_down, left = [], []\n"
-        "ipytest.autoconfig(raise_on_error=False, addopts=['-p', 'no:cacheprovider', '-q', '-W', 'ignore'])\n"
-        "loop = asyncio.get_running_loop()\nhandler = loop.get_exception_handler()\n"
-        "mine = asyncio.create_task(asyncio.sleep(60))"
+        """
+        import asyncio, anyio, pytest, pytest_asyncio, ipytest
+        torn_down, left = [], []
+        ipytest.autoconfig(raise_on_error=False, addopts=['-p', 'no:cacheprovider', '-q', '-W', 'ignore'])
+        loop = asyncio.get_running_loop()
+        handler = loop.get_exception_handler()
+        mine = asyncio.create_task(asyncio.sleep(60))
+        """
     )
     yield
     if kernel.is_alive():
@@ -148,9 +153,16 @@ def test_anyios_plugin_runs_and_leaves_nothing_behind(kernel: KernelDriver) -> N
 
 def test_an_interrupt_ends_the_test_run_and_leaves_the_notebooks_tasks(kernel: KernelDriver) -> None:
     cell = kernel.start(
-        "%%ipytest -s\n@pytest.mark.asyncio\nasync def test_waits():\n"
-        "    print('waits', flush=True)\n    await asyncio.sleep(60)\n"
-        "@pytest.mark.asyncio\nasync def test_is_not_reached():\n    print('reached')\n"
+        """
+        %%ipytest -s
+        @pytest.mark.asyncio
+        async def test_waits():
+            print('waits', flush=True)
+            await asyncio.sleep(60)
+        @pytest.mark.asyncio
+        async def test_is_not_reached():
+            print('reached')
+        """
     )
     cell.wait_output("waits")
 
@@ -162,14 +174,26 @@ def test_an_interrupt_ends_the_test_run_and_leaves_the_notebooks_tasks(kernel: K
     assert_untouched(kernel)
 
 
-IPYTEST = "import asyncio, pytest, ipytest\nipytest.autoconfig(addopts=['-p', 'no:cacheprovider'])"
+IPYTEST = dedented(
+    """
+    import asyncio, pytest, ipytest
+    ipytest.autoconfig(addopts=['-p', 'no:cacheprovider'])
+    """
+)
 
 
 def test_anyio_nests_where_pytest_has_imported_it(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(IPYTEST)
     run_tests(fresh_kernel, "%%ipytest -W ignore\ndef test_nothing(): pass")
 
-    assert fresh_kernel.run("import anyio\nanyio.run(anyio.sleep, 0.001)\n'nested'").result == "'nested'"
+    result = fresh_kernel.run(
+        """
+        import anyio
+        anyio.run(anyio.sleep, 0.001)
+        'nested'
+        """
+    )
+    assert result.result == "'nested'"
 
 
 def test_anyios_fixtures_run_where_pytest_imports_it(fresh_kernel: KernelDriver) -> None:

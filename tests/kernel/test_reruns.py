@@ -6,26 +6,48 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.kernel.driver import KernelDriver
 
-TICK = "while True:\n    await asyncio.sleep(0.01)"
+TICK = dedented(
+    """
+    while True:
+        await asyncio.sleep(0.01)
+    """
+)
 #: Says that it has been cancelled, and ends once `end` is set.
-STUBBORN = (
-    "end = asyncio.Event()\n"
-    "while not end.is_set():\n    try:\n        await end.wait()\n"
-    "    except asyncio.CancelledError:\n        print('cancelled', flush=True)"
+STUBBORN = dedented(
+    """
+    end = asyncio.Event()
+    while not end.is_set():
+        try:
+            await end.wait()
+        except asyncio.CancelledError:
+            print('cancelled', flush=True)
+    """
 )
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left(kernel: KernelDriver) -> Iterator[None]:
-    kernel.run("import asyncio, loopnb\nend = None")
+    kernel.run(
+        """
+        import asyncio, loopnb
+        end = None
+        """
+    )
     yield
     kernel.run("if end is not None: end.set()")
-    kernel.run("%loopnb cancel --all\nawait asyncio.sleep(0)")
+    kernel.run(
+        """
+        %loopnb cancel --all
+        await asyncio.sleep(0)
+        """
+    )
     assert names(kernel) == []
 
 
@@ -111,7 +133,15 @@ def test_an_earlier_run_that_swallows_its_cancellation_is_named_and_waited_for(k
 @pytest.mark.parametrize("magic", ["", "%%time\n"])
 def test_an_interrupt_while_the_replaced_run_ends_starts_nothing(kernel: KernelDriver, magic: str) -> None:
     earlier = kernel.run(f"%%aloop -b -n stubborn\n{STUBBORN}", cell_id="stubborn").cell
-    cell = kernel.start(f"{magic}%%aloop -b -n stubborn\nprint('began')\n{TICK}", cell_id="stubborn")
+    code = dedented(
+        """
+        %%aloop -b -n stubborn
+        print('began')
+        while True:
+            await asyncio.sleep(0.01)
+        """
+    )
+    cell = kernel.start(magic + code, cell_id="stubborn")
     earlier.wait_output("cancelled")
 
     kernel.interrupt()
@@ -123,14 +153,18 @@ def test_an_interrupt_while_the_replaced_run_ends_starts_nothing(kernel: KernelD
     assert names(kernel) == ["stubborn"]
     # The one that ends is not cancelled once more, which would cut its cleanup short.
     kernel.run("asyncio.get_running_loop().call_later(0.05, end.set);")
-    kernel.run(f"%%aloop -b -n stubborn\nprint('began')\n{TICK}", cell_id="stubborn")
+    kernel.run(code, cell_id="stubborn")
     assert earlier.text.count("cancelled") == 1
 
 
 def test_a_background_cell_may_start_another_and_does_not_end_itself(kernel: KernelDriver) -> None:
     cell = kernel.run(
-        "%%aloop -b -n outer -o outer\nawait asyncio.sleep(0)\n"
-        "get_ipython().run_cell_magic('aloop', '-b -n inner', 'await asyncio.sleep(60)')\n'went on'"
+        """
+        %%aloop -b -n outer -o outer
+        await asyncio.sleep(0)
+        get_ipython().run_cell_magic('aloop', '-b -n inner', 'await asyncio.sleep(60)')
+        'went on'
+        """
     )
 
     assert cell.result
@@ -139,7 +173,14 @@ def test_a_background_cell_may_start_another_and_does_not_end_itself(kernel: Ker
 
 
 def test_a_line_in_a_loop_replaces_nothing_of_the_same_run(kernel: KernelDriver) -> None:
-    code = "tasks = []\nfor n in range(3):\n    one = %aloop -b asyncio.sleep(60)\n    tasks.append(one)"
+    code = dedented(
+        """
+        tasks = []
+        for n in range(3):
+            one = %aloop -b asyncio.sleep(60)
+            tasks.append(one)
+        """
+    )
     kernel.run(code, cell_id="loop")
     kernel.run("earlier = tasks; await asyncio.sleep(0)")
     assert kernel.value("[task.done() for task in earlier]") == [False] * 3
@@ -153,8 +194,13 @@ def test_a_line_in_a_loop_replaces_nothing_of_the_same_run(kernel: KernelDriver)
 
 def test_a_failure_that_cannot_be_shown_is_told(kernel: KernelDriver) -> None:
     cell = kernel.start(
-        "%%aloop -b\nclass Unspeakable(Exception):\n    def __str__(self): raise ValueError\n"
-        "await asyncio.sleep(0)\nraise Unspeakable"
+        """
+        %%aloop -b
+        class Unspeakable(Exception):
+            def __str__(self): raise ValueError
+        await asyncio.sleep(0)
+        raise Unspeakable
+        """
     )
 
     assert "loopnb/" not in cell.wait_output("loopnb: Unspeakable: (its text cannot be made); showing")

@@ -11,6 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from notebooks.run import ThisPythonsKernel
+from tests.cells import dedented
 from tests.kernel.conftest import assert_quiet
 
 if TYPE_CHECKING:
@@ -98,9 +99,25 @@ WRITTEN = [
     "thread",
 ]
 ON_SIGTERM = "loop.add_signal_handler(signal.SIGTERM, loop.stop)\n"
-AWAITS = "print('waits', flush=True)\nawait writes_at_its_end('cell')"
-NESTS = "print('waits', flush=True)\nasyncio.run(writes_at_its_end('cell'))"
-RUNS_FOREVER = "print('waits', flush=True)\ntry: loop.run_forever()\nfinally: writes('cell')"
+AWAITS = dedented(
+    """
+    print('waits', flush=True)
+    await writes_at_its_end('cell')
+    """
+)
+NESTS = dedented(
+    """
+    print('waits', flush=True)
+    asyncio.run(writes_at_its_end('cell'))
+    """
+)
+RUNS_FOREVER = dedented(
+    """
+    print('waits', flush=True)
+    try: loop.run_forever()
+    finally: writes('cell')
+    """
+)
 #: What runs in the foreground meanwhile, and what ends the kernel.
 ENDS: dict[str, tuple[str, Callable[[KernelDriver], Any]]] = {
     "shutdown while a cell nests": (NESTS, lambda kernel: kernel.shutdown()),
@@ -119,8 +136,16 @@ ENDS: dict[str, tuple[str, Callable[[KernelDriver], Any]]] = {
         lambda kernel: kernel.start(f"{ON_SIGTERM}os.kill(os.getpid(), signal.SIGTERM)"),
     ),
     "SIGTERM, with a stop() later on": (
-        "async def ends():\n    await asyncio.sleep(0.01)\n    loop.stop()\n"
-        "loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(ends()))\n" + AWAITS,
+        dedented(
+            """
+            async def ends():
+                await asyncio.sleep(0.01)
+                loop.stop()
+            loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(ends()))
+            """
+        )
+        + "\n"
+        + AWAITS,
         lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
     ),
 }
@@ -166,7 +191,12 @@ def test_a_kernel_that_ends_out_of_order_names_what_was_left(
     fresh_kernel: KernelDriver, tmp_path: Path
 ) -> None:
     fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
-    fresh_kernel.run("left = asyncio.create_task(asyncio.sleep(60), name='left')\nawait asyncio.sleep(0)")
+    fresh_kernel.run(
+        """
+        left = asyncio.create_task(asyncio.sleep(60), name='left')
+        await asyncio.sleep(0)
+        """
+    )
 
     fresh_kernel.start("loop._stopping = True  # what 'loop.stop()' does: that is guarded")
     fresh_kernel.process.wait(20)
@@ -178,7 +208,12 @@ def test_a_kernel_that_ends_out_of_order_names_what_was_left(
 
 def test_a_task_that_ends_the_kernel_is_named(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(
-        "import asyncio\nasync def ends():\n    await asyncio.sleep(0.05)\n    raise SystemExit(3)"
+        """
+        import asyncio
+        async def ends():
+            await asyncio.sleep(0.05)
+            raise SystemExit(3)
+        """
     )
 
     fresh_kernel.start("ending = asyncio.create_task(ends(), name='ending')")
@@ -194,8 +229,10 @@ def test_a_cell_that_blocks_is_named_and_the_rest_ends_when_it_has_gone_on(
 ) -> None:
     fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)) + "%config LoopNB.shutdown_grace = 0.1")
     cell = fresh_kernel.start(
-        "task = asyncio.create_task(writes_at_its_end('task')); await asyncio.sleep(0)\n"
-        "print('waits', flush=True); time.sleep(2)"
+        """
+        task = asyncio.create_task(writes_at_its_end('task')); await asyncio.sleep(0)
+        print('waits', flush=True); time.sleep(2)
+        """
     )
     cell.wait_output("waits")
 
@@ -265,10 +302,21 @@ def test_the_log_says_where_the_loop_was_closed_that_a_failure_is_about(fresh_ke
 def test_only_failures_that_nobody_has_awaited_are_named(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("import asyncio, gc")
     for name in ("awaited", "unseen", "dropped"):
-        cell = fresh_kernel.start(f"%%aloop -b -n {name} -o {name}\nawait asyncio.sleep(0)\n1 / 0")
+        cell = fresh_kernel.start(
+            f"""
+            %%aloop -b -n {name} -o {name}
+            await asyncio.sleep(0)
+            1 / 0
+            """
+        )
         cell.wait_late("ZeroDivisionError")
     assert fresh_kernel.execute("await awaited").ename == "ZeroDivisionError"
-    collected = fresh_kernel.run("del dropped\nOut.clear(); _ = __ = ___ = None; gc.collect();")
+    collected = fresh_kernel.run(
+        """
+        del dropped
+        Out.clear(); _ = __ = ___ = None; gc.collect();
+        """
+    )
 
     log = fresh_kernel.shutdown()
 
@@ -283,10 +331,15 @@ def test_a_task_that_exits_when_it_is_cancelled_keeps_the_others_from_nothing(
 ) -> None:
     fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
     fresh_kernel.run(
-        "async def exits(error):\n    try:\n        await asyncio.sleep(60)\n"
-        "    except asyncio.CancelledError:\n        raise error\n"
-        "tasks = [asyncio.create_task(exits(error)) for error in (SystemExit(0), KeyboardInterrupt())]\n"
-        "tasks.append(asyncio.create_task(writes_at_its_end('other'))); await asyncio.sleep(0.01)"
+        """
+        async def exits(error):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise error
+        tasks = [asyncio.create_task(exits(error)) for error in (SystemExit(0), KeyboardInterrupt())]
+        tasks.append(asyncio.create_task(writes_at_its_end('other'))); await asyncio.sleep(0.01)
+        """
     )
 
     log = fresh_kernel.shutdown()
@@ -301,8 +354,19 @@ def test_a_task_that_exits_when_it_is_cancelled_keeps_the_others_from_nothing(
 def test_a_cell_that_waits_for_no_task_is_answered(
     fresh_kernel: KernelDriver, wait: str, engine: str
 ) -> None:
-    fresh_kernel.run(f"import asyncio\n%loopnb nesting {engine}\nloop = asyncio.get_running_loop()")
-    cell = fresh_kernel.start(f"print('waits', flush=True)\nloop.{wait}")
+    fresh_kernel.run(
+        f"""
+        import asyncio
+        %loopnb nesting {engine}
+        loop = asyncio.get_running_loop()
+        """
+    )
+    cell = fresh_kernel.start(
+        f"""
+        print('waits', flush=True)
+        loop.{wait}
+        """
+    )
     cell.wait_output("waits")
 
     log = fresh_kernel.shutdown()
@@ -312,7 +376,13 @@ def test_a_cell_that_waits_for_no_task_is_answered(
 
 
 def test_a_failure_that_was_reported_and_then_awaited_is_not_named(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("%config LoopNB.report_after = 0.01\nimport asyncio\nasync def fails(): return 1 / 0")
+    fresh_kernel.run(
+        """
+        %config LoopNB.report_after = 0.01
+        import asyncio
+        async def fails(): return 1 / 0
+        """
+    )
     for name in ("awaited", "unseen"):
         cell = fresh_kernel.start(f"{name} = asyncio.create_task(fails(), name='{name}')")
         cell.wait_late("ZeroDivisionError")
@@ -326,14 +396,26 @@ def test_a_failure_that_was_reported_and_then_awaited_is_not_named(fresh_kernel:
 
 
 def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:
-    cell = "import asyncio, loopnb\ntask = asyncio.create_task(asyncio.sleep(60), name='again')"
+    cell = dedented(
+        """
+        import asyncio, loopnb
+        task = asyncio.create_task(asyncio.sleep(60), name='again')
+        """
+    )
     fresh_kernel.run(cell, cell_id="a")
     fresh_kernel.run(cell, cell_id="a")
     fresh_kernel.run("%%aloop -b -n feed\nawait asyncio.sleep(60)", cell_id="b")
 
     fresh_kernel.restart()
     fresh_kernel.run("%load_ext loopnb")
-    fresh_kernel.run("%%aloop -b -n feed\nimport asyncio\nawait asyncio.sleep(60)", cell_id="b")
+    fresh_kernel.run(
+        """
+        %%aloop -b -n feed
+        import asyncio
+        await asyncio.sleep(60)
+        """,
+        cell_id="b",
+    )
     fresh_kernel.run(cell, cell_id="a")
 
     assert fresh_kernel.value("[(task.name, task.note) for task in loopnb.tasks()]") == [
@@ -347,11 +429,25 @@ def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:
 NOTEBOOK = [
     "%load_ext loopnb",
     "%config LoopNB.shutdown_grace = 3\nimport asyncio, pathlib, time",
-    "async def fails():\n    await asyncio.sleep(0.05)\n    raise ValueError('nobody saw')\n"
-    "unseen = asyncio.create_task(fails(), name='unseen')",
-    "async def ends_slowly():\n    try:\n        await asyncio.sleep(60)\n    finally:\n"
-    "        await asyncio.sleep(2.7)\n        pathlib.Path('slow').touch()\n"
-    "slow = asyncio.create_task(ends_slowly()); await asyncio.sleep(0.1)",
+    dedented(
+        """
+        async def fails():
+            await asyncio.sleep(0.05)
+            raise ValueError('nobody saw')
+        unseen = asyncio.create_task(fails(), name='unseen')
+        """
+    ),
+    dedented(
+        """
+        async def ends_slowly():
+            try:
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(2.7)
+                pathlib.Path('slow').touch()
+        slow = asyncio.create_task(ends_slowly()); await asyncio.sleep(0.1)
+        """
+    ),
 ]
 
 

@@ -39,8 +39,10 @@ def test_what_would_end_its_loop_only_warns(kernel: KernelDriver, subshell: str,
 
 def test_a_stop_ends_the_run_that_is_nested_there(kernel: KernelDriver, subshell: str) -> None:
     cell = kernel.execute(
-        "loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)\n"
-        "loop.run_until_complete(asyncio.sleep(60))",
+        """
+        loop = asyncio.get_running_loop(); loop.call_later(0.05, loop.stop)
+        loop.run_until_complete(asyncio.sleep(60))
+        """,
         subshell_id=subshell,
     )
 
@@ -64,7 +66,13 @@ def test_run_forever_lasts_until_stop_wherever_that_comes_from(kernel: KernelDri
 def test_a_stop_from_another_thread_is_no_other(kernel: KernelDriver, subshell: str) -> None:
     kernel.execute("there = asyncio.get_running_loop();", subshell_id=subshell)
     kernel.run("there.stop(); there.close()")
-    waits = kernel.start("print('waits', flush=True)\nthere.run_forever(); 'stopped'", subshell_id=subshell)
+    waits = kernel.start(
+        """
+        print('waits', flush=True)
+        there.run_forever(); 'stopped'
+        """,
+        subshell_id=subshell,
+    )
     waits.wait_output("waits")
     kernel.execute("await asyncio.sleep(0.05); there.stop()")
 
@@ -87,25 +95,28 @@ WAITS = {
     "a run begun while the kernel ends": "time.sleep(0.3); asyncio.run(asyncio.sleep(60))",
 }
 ENDS: dict[str, Callable[[KernelDriver], object]] = {
-    "shutdown": lambda kernel: kernel.shutdown(),
+    # Not `kernel.shutdown()`, which would kill a kernel that takes its time.
+    "shutdown": lambda kernel: kernel.ask("shutdown_request", {"restart": False}, channel="control"),
     "exit()": lambda kernel: kernel.start("exit()"),
     "SIGTERM": lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
 }
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-@pytest.mark.parametrize("code", WAITS.values(), ids=WAITS)
-def test_a_subshell_that_waits_keeps_no_kernel_from_ending(
-    fresh_kernel: KernelDriver, code: str, end: Callable[[KernelDriver], object]
+def test_subshells_that_wait_keep_no_kernel_from_ending(
+    fresh_kernel: KernelDriver, end: Callable[[KernelDriver], object]
 ) -> None:
     fresh_kernel.run(
-        "import asyncio, loopnb, signal, time\nloop = asyncio.get_running_loop()\n"
-        "loop.add_signal_handler(signal.SIGTERM, loop.stop)"
+        """
+        import asyncio, loopnb, signal, time
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, loop.stop)
+        """
     )
-    cell = fresh_kernel.start(
-        f"print('waits', flush=True)\n{code}", subshell_id=fresh_kernel.create_subshell()
-    )
-    cell.wait_output("waits")
+    subshells = [fresh_kernel.create_subshell() for _ in WAITS]
+    for code, subshell in zip(WAITS.values(), subshells, strict=True):
+        cell = fresh_kernel.start(f"print('waits', flush=True)\n{code}", subshell_id=subshell)
+        cell.wait_output("waits")
 
     end(fresh_kernel)
 

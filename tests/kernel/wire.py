@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import zmq
 from jupyter_client.session import Session
 
+from tests.processes import WaitTimedOutError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -20,10 +22,6 @@ T = TypeVar("T")
 
 # How long the pump waits for a message before it looks whether the process is still there.
 _GLANCE_MS = 100
-
-
-class WaitTimedOutError(TimeoutError):
-    """Raised when what a test waits for did not come; the text tells what came instead."""
 
 
 class KernelDiedError(RuntimeError):

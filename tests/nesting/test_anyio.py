@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.from_thread
 import anyio.to_thread
 import pytest
+
+from tests.processes import run_script
 
 Run = Any
 
@@ -70,9 +69,6 @@ print(asyncio.run(main()))
 
 
 def test_imported_after_nesting_was_applied_it_nests_and_its_threads_let_the_process_end() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", IMPORTED_LATER],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+    ran = run_script(IMPORTED_LATER)
 
     assert (ran.stdout, ran.returncode) == ("(7, 7)\n", 0), ran.stderr

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.processes import run_script
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from subprocess import CompletedProcess
 
 # pybind11 keeps the calls into an extension on a stack of its own, per thread; optree is such an extension.
 BELOW_PYBIND11 = """
@@ -35,12 +34,6 @@ async def main():
 
 print(asyncio.run(main()))
 """
-
-
-def run_script(script: str, *arguments: str) -> CompletedProcess[str]:
-    """Run *script* in a process of its own, which may end as it likes."""
-    command = [sys.executable, "-c", script, *arguments]
-    return subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=50)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="what an abort looks like differs there")

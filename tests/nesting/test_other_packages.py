@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ import pytest
 
 from loopnb import nesting
 from loopnb.nesting import other_packages
+from tests.processes import run_script
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
@@ -191,8 +192,7 @@ print(asyncio.run(main()))
 
 def run_with(package: str, script: str) -> subprocess.CompletedProcess[str]:
     """Run *script* with that *package* in a Python of its own."""
-    command = [sys.executable, "-c", script.format(package=package)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+    return run_script(script.format(package=package))
 
 
 INSTALLED = [name for name in PACKAGES if importlib.util.find_spec(name)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 from loopnb import nesting
 from loopnb.errors import NestingError
 from loopnb.nesting.engine import Foreground
+from tests.processes import run_script
 
 ROOT = Path(__file__).parents[2]
 pinned = pytest.mark.parametrize("was_applied_before", [True, False])
@@ -54,17 +54,16 @@ def test_a_wait_without_a_task_ends_at_a_stop_with_the_stock_error(was_applied_b
 
     def nests() -> None:
         try:
-            loop.run_until_complete(asyncio.sleep(10))
+            loop.run_until_complete(asyncio.Event().wait())
         except RuntimeError as error:
             errors.append(str(error))
 
     loop.call_soon(nests)
     loop.call_later(0.01, loop.stop)
-    start, cpu = time.monotonic(), time.process_time()
+    cpu = time.process_time()
     loop.run_forever()
     assert errors == ["Event loop stopped before Future completed."]
-    assert time.monotonic() - start < 5
-    assert time.process_time() - cpu < 1
+    assert time.process_time() - cpu < 1  # it does not spin until the stop
 
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
@@ -104,7 +103,7 @@ def test_the_end_of_asyncio_run_does_not_wait_for_parked_bystanders() -> None:
 
     async def nests() -> None:
         try:
-            asyncio.run(asyncio.sleep(10))
+            asyncio.run(asyncio.Event().wait())
         finally:
             ended.append("finally")
 
@@ -112,9 +111,7 @@ def test_the_end_of_asyncio_run_does_not_wait_for_parked_bystanders() -> None:
         asyncio.ensure_future(nests())  # noqa: RUF006  left behind on purpose
         await asyncio.sleep(0.01)
 
-    start = time.monotonic()
     asyncio.run(main())
-    assert time.monotonic() - start < 5
     assert ended == ["finally"]
 
 
@@ -202,12 +199,6 @@ def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
 # -- the life of a parked stack ------------------------------------------------------------------
 
 
-def run_script(script: str) -> subprocess.CompletedProcess[str]:
-    """Run *script* in a Python of its own."""
-    command = [sys.executable, "-c", script]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
-
-
 def left_parked(loop: asyncio.AbstractEventLoop, seen: list[str]) -> asyncio.Task[None]:
     """Leave a task of *loop* parked, the loop stopped."""
 
@@ -243,14 +234,14 @@ def test_closing_a_loop_ends_even_a_stack_that_goes_on_nesting() -> None:
     async def stubborn() -> None:
         while not gives_up:
             with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(30)
+                await asyncio.Event().wait()
 
     async def nests() -> None:
         try:
             loop.run_until_complete(stubborn())
         except asyncio.CancelledError:
             gives_up.append(True)
-            coro = asyncio.sleep(30)
+            coro = asyncio.Event().wait()
             try:
                 loop.run_until_complete(coro)
             except NestingError as error:
@@ -260,11 +251,9 @@ def test_closing_a_loop_ends_even_a_stack_that_goes_on_nesting() -> None:
 
     loop.create_task(nests())
     loop.run_until_complete(asyncio.sleep(0.005))
-    start = time.monotonic()
     loop.close()
 
     assert refused == ["the loop is being closed"]
-    assert time.monotonic() - start < 10
 
 
 def test_a_loop_with_parked_stacks_is_refused_to_another_thread() -> None:

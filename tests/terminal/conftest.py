@@ -27,9 +27,24 @@ def stock_terminal(tmp_path: Path) -> Iterator[Terminal]:
         yield terminal
 
 
+@pytest.fixture(scope="module")
+def shared_terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """Start `ipython` for tests of a module that leave it as they found it, with the extension loaded."""
+    from tests.terminal.driver import Terminal
+
+    with Terminal(tmp_path_factory.mktemp("terminal")) as terminal:
+        terminal.wait_prompt()
+        load(terminal)
+        yield terminal
+
+
+def load(terminal: Terminal) -> None:
+    terminal.run("%load_ext loopnb")
+    terminal.run("import asyncio, loopnb, time")
+
+
 @pytest.fixture
 def terminal(stock_terminal: Terminal) -> Terminal:
     """Start `ipython` for one test, with the extension loaded."""
-    stock_terminal.run("%load_ext loopnb")
-    stock_terminal.run("import asyncio, loopnb, time")
+    load(stock_terminal)
     return stock_terminal

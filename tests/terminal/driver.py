@@ -19,6 +19,9 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from tests.cells import dedented
+from tests.processes import WaitTimedOutError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
@@ -37,10 +40,6 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     # A shell starts what runs in the background with interrupts ignored, and that is inherited.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-class WaitTimedOutError(AssertionError):
-    """What was waited for did not appear on the terminal."""
 
 
 class Terminal:
@@ -140,10 +139,10 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def start(self, code: str) -> None:
-        """Enter *code* as one cell. Give it a line of output to wait for."""
+        """Enter *code*, dedented, as one cell. Give it a line of output to wait for."""
         self.mark = len(self.screen)
         self.count += 1
-        self.keys(_PASTE.format(code) + _RUN)
+        self.keys(_PASTE.format(dedented(code)) + _RUN)
 
     def run(self, code: str, timeout_s: float = TIMEOUT_S) -> str:
         """Run *code* as a cell and return what the terminal showed, the echo included."""

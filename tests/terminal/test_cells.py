@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented, filled
+
 if TYPE_CHECKING:
     from tests.terminal.driver import Terminal
 
-TICKER = "ticks = 0\nwhile True:\n    ticks += 1\n    await asyncio.sleep(0.01)"
+TICKER = dedented(
+    """
+    ticks = 0
+    while True:
+        ticks += 1
+        await asyncio.sleep(0.01)
+    """
+)
 #: Prints when the ticker has made another 20 rounds from now on, whoever turns the loop.
 WATCH = """
 async def watch():
@@ -37,28 +46,55 @@ def test_loading_prints_nothing(stock_terminal: Terminal) -> None:
         "await asyncio.create_task(nests())",
         "asyncio.run(nests())",
         "%aloop asyncio.sleep(0.01, 'a value')",
-        "%%aloop\nawait asyncio.sleep(0.01)\n'a value'",
-        "%%aloop -t 10 -n named\nasyncio.run(asyncio.sleep(0.01))\n'a value'",
-        "%%time\n%%aloop\nawait asyncio.sleep(0.01)\n'a value'",
-        "%%aloop --fresh\nawait asyncio.sleep(0.01)\n'a value'",
+        dedented(
+            """
+            %%aloop
+            await asyncio.sleep(0.01)
+            'a value'
+            """
+        ),
+        dedented(
+            """
+            %%aloop -t 10 -n named
+            asyncio.run(asyncio.sleep(0.01))
+            'a value'
+            """
+        ),
+        dedented(
+            """
+            %%time
+            %%aloop
+            await asyncio.sleep(0.01)
+            'a value'
+            """
+        ),
+        dedented(
+            """
+            %%aloop --fresh
+            await asyncio.sleep(0.01)
+            'a value'
+            """
+        ),
         "%aloop --fresh asyncio.sleep(0.01, 'a value')",
         "await loopnb.spawn(asyncio.sleep(0.01, 'a value'))",
         "await asyncio.to_thread(loopnb.run, asyncio.sleep(0.01, 'a value'))",
     ],
 )
-def test_a_cell_gets_its_value(terminal: Terminal, code: str) -> None:
-    terminal.run("async def nests(): return asyncio.run(asyncio.sleep(0.01, 'a value'))")
+def test_a_cell_gets_its_value(shared_terminal: Terminal, code: str) -> None:
+    shared_terminal.run("async def nests(): return asyncio.run(asyncio.sleep(0.01, 'a value'))")
 
-    assert f"Out[{terminal.count}]: 'a value'" in terminal.run(code)
+    number = shared_terminal.count
+    assert f"Out[{number}]: 'a value'" in shared_terminal.run(code)
 
 
-def test_all_cells_run_on_one_loop(terminal: Terminal) -> None:
-    terminal.run("async def here(): return asyncio.get_running_loop()")
-    terminal.run("plain = asyncio.get_running_loop(); nested = asyncio.run(here())")
-    terminal.run("awaited = await here()")
-    terminal.run("%aloop -o magic here()")
+def test_all_cells_run_on_one_loop(shared_terminal: Terminal) -> None:
+    shared_terminal.run("async def here(): return asyncio.get_running_loop()")
+    shared_terminal.run("plain = asyncio.get_running_loop(); nested = asyncio.run(here())")
+    shared_terminal.run("awaited = await here()")
+    shared_terminal.run("%aloop -o magic here()")
 
-    assert terminal.value("plain is nested is awaited is magic is loopnb.session.current().loop") == "True"
+    same = "plain is nested is awaited is magic is loopnb.session.current().loop"
+    assert shared_terminal.value(same) == "True"
 
 
 def test_tasks_move_while_the_prompt_waits(terminal: Terminal) -> None:
@@ -69,20 +105,32 @@ def test_tasks_move_while_the_prompt_waits(terminal: Terminal) -> None:
 
 
 def test_a_plain_task_of_an_await_cell_moves_while_the_prompt_waits(terminal: Terminal) -> None:
-    terminal.run("async def tick():\n    global ticks\n" + TICKER.replace("\n", "\n    ").join(["    ", ""]))
+    code = """
+        async def tick():
+            global ticks
+            {}
+        """
+    terminal.run(filled(code, TICKER))
     terminal.run("await asyncio.sleep(0); ticker = asyncio.create_task(tick())")
     terminal.run(WATCH)
 
     terminal.wait_for("=== moved ===")
 
 
-def test_a_thread_gets_its_work_done_while_the_prompt_waits(terminal: Terminal) -> None:
-    terminal.run("import threading")
-    terminal.run("go = threading.Event()")
-    terminal.run("def work():\n    go.wait(); print('=' * 3, loopnb.run(asyncio.sleep(0.01, 'done')))")
-    terminal.run("threading.Thread(target=work).start(); asyncio.get_running_loop().call_later(0.3, go.set)")
+def test_a_thread_gets_its_work_done_while_the_prompt_waits(shared_terminal: Terminal) -> None:
+    shared_terminal.run("import threading")
+    shared_terminal.run("go = threading.Event()")
+    shared_terminal.run(
+        """
+        def work():
+            go.wait(); print('=' * 3, loopnb.run(asyncio.sleep(0.01, 'done')))
+        """
+    )
+    shared_terminal.run(
+        "threading.Thread(target=work).start(); asyncio.get_running_loop().call_later(0.3, go.set)"
+    )
 
-    terminal.wait_for("=== done")
+    shared_terminal.wait_for("=== done")
 
 
 def test_a_background_task_is_listed_replaced_and_cancelled(terminal: Terminal) -> None:
@@ -96,22 +144,33 @@ def test_a_background_task_is_listed_replaced_and_cancelled(terminal: Terminal) 
     assert terminal.value("len(loopnb.tasks())") == "0"
 
 
-def test_a_timeout_says_where_the_task_was_waiting(terminal: Terminal) -> None:
-    shown = terminal.run("%%aloop -t 0.05\nawait asyncio.sleep(60)")
+def test_a_timeout_says_where_the_task_was_waiting(shared_terminal: Terminal) -> None:
+    shown = shared_terminal.run("%%aloop -t 0.05\nawait asyncio.sleep(60)")
 
     assert "TimeoutError" in shown
     assert "sleep" in shown
 
 
 def test_a_failure_of_a_background_task_shows_above_the_prompt(terminal: Terminal) -> None:
-    terminal.run("%%aloop -b -n fails\nawait asyncio.sleep(0.3)\n1 / 0")
+    terminal.run(
+        """
+        %%aloop -b -n fails
+        await asyncio.sleep(0.3)
+        1 / 0
+        """
+    )
 
     terminal.wait_for("ZeroDivisionError: division by zero")
     assert terminal.value("1 + 1") == "2"
 
 
 def test_an_error_that_nobody_saw_does_not_ask_for_a_key(terminal: Terminal) -> None:
-    terminal.run("async def fails():\n    await asyncio.sleep(0.3); raise ValueError('un' + 'seen')")
+    terminal.run(
+        """
+        async def fails():
+            await asyncio.sleep(0.3); raise ValueError('un' + 'seen')
+        """
+    )
     terminal.run("asyncio.create_task(fails());")
 
     terminal.wait_for("ValueError.*unseen")
@@ -163,14 +222,20 @@ def test_another_loop_set_for_the_thread_does_not_stay(terminal: Terminal) -> No
 def test_cancelling_all_tasks_leaves_the_shell_alone(terminal: Terminal) -> None:
     terminal.run("ticker = asyncio.create_task(asyncio.sleep(60))")
     terminal.run(
-        "async def end_all():\n    for t in asyncio.all_tasks() - {asyncio.current_task()}: t.cancel()"
+        """
+        async def end_all():
+            for t in asyncio.all_tasks() - {asyncio.current_task()}: t.cancel()
+        """
     )
 
     terminal.run("asyncio.run(end_all())")
     assert terminal.value("ticker.cancelled()") == "True"
 
     terminal.run(
-        "async def end_later():\n    await asyncio.sleep(0.3); await end_all(); print('=' * 3, 'ended')"
+        """
+        async def end_later():
+            await asyncio.sleep(0.3); await end_all(); print('=' * 3, 'ended')
+        """
     )
     terminal.run("later = asyncio.create_task(end_later());")
     terminal.wait_for("=== ended")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
 from tests.terminal.driver import CTRL_D, Terminal
 
 if TYPE_CHECKING:
@@ -15,12 +16,29 @@ if TYPE_CHECKING:
 COMPLAINTS = ("was destroyed", "never retrieved", "nclosed", "Traceback", "ResourceWarning", "RuntimeWarning")
 LIVELY = [
     "from pathlib import Path; say = lambda name: Path(name).touch()",
-    "async def waits(name):\n    try: await asyncio.sleep(60)\n"
-    "    finally: await asyncio.to_thread(say, name)",
-    "async def generates():\n    try:\n        yield 1\n        yield 2\n"
-    "    finally: await asyncio.sleep(0); say('generator')",
+    dedented(
+        """
+        async def waits(name):
+            try: await asyncio.sleep(60)
+            finally: await asyncio.to_thread(say, name)
+        """
+    ),
+    dedented(
+        """
+        async def generates():
+            try:
+                yield 1
+                yield 2
+            finally: await asyncio.sleep(0); say('generator')
+        """
+    ),
     "half_read = generates(); await half_read.__anext__();",
-    "def busy():\n    time.sleep(0.2); say('thread')",
+    dedented(
+        """
+        def busy():
+            time.sleep(0.2); say('thread')
+        """
+    ),
     "thread = asyncio.get_running_loop().run_in_executor(None, busy)",
     "import aiohttp; holder = [aiohttp.ClientSession()]",
     "plain = asyncio.create_task(waits('plain')); parent = asyncio.create_task(nests())",
@@ -54,11 +72,20 @@ def test_the_shell_ends_in_order(terminal: Terminal, tmp_path: Path, way: str) -
 
 def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
     terminal.run(
-        "async def stays(event=asyncio.Event(), error=asyncio.CancelledError):\n    while True:\n"
-        "        try: await event.wait()\n        except error: pass"
+        """
+        async def stays(event=asyncio.Event(), error=asyncio.CancelledError):
+            while True:
+                try: await event.wait()
+                except error: pass
+        """
     )
     terminal.run("task = asyncio.create_task(stays(), name='stubborn'); loop = asyncio.get_running_loop()")
-    terminal.run("def busy():\n    while not loop.is_closed(): time.sleep(0.05)")
+    terminal.run(
+        """
+        def busy():
+            while not loop.is_closed(): time.sleep(0.05)
+        """
+    )
     terminal.run("thread = loop.run_in_executor(None, busy)")
 
     terminal.start("exit")
@@ -72,9 +99,14 @@ def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
 
 def test_the_loop_is_unloaded_and_closed(terminal: Terminal) -> None:
     terminal.run(
-        "import atexit\nloop = asyncio.get_running_loop()\nstock = asyncio.Runner.run\n"
-        "@atexit.register\ndef tell(loop=loop, asyncio=asyncio, stock=stock):\n"
-        "    print('=' * 3, loop.is_closed(), asyncio.Runner.run is not stock)"
+        """
+        import atexit
+        loop = asyncio.get_running_loop()
+        stock = asyncio.Runner.run
+        @atexit.register
+        def tell(loop=loop, asyncio=asyncio, stock=stock):
+            print('=' * 3, loop.is_closed(), asyncio.Runner.run is not stock)
+        """
     )
 
     terminal.start("exit")

@@ -6,25 +6,33 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.terminal.driver import Terminal
+from tests.cells import NESTED, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-NESTED = "async def main():\n    await asyncio.sleep(0)\n    z = 5\n    {}\nasyncio.run(main())"
+    from tests.terminal.driver import Terminal
+
 
 # What is waited for is never in the echo of the code.
 QUESTIONS: dict[str, tuple[str, Sequence[tuple[str, str]], str]] = {
     "input": ("return input('na' + 'me? ')[::-1]", [(r"name\? ", "abc\r")], "'cba'"),
     "getpass": ("return getpass.getpass('na' + 'me? ')[::-1]", [(r"name\? ", "abc\r")], "'cba'"),
     "breakpoint": (
-        "breakpoint()\n    got = helper(z)\n    return got + 2",
+        """
+        breakpoint()
+        got = helper(z)
+        return got + 2
+        """,
         [(r"\(Pdb\) ", "p z * 11\r"), (r"55\s+\(Pdb\) ", "n\r"), (r"\(Pdb\) ", "p helper(7) * 111\r"),
          (r"777\s+\(Pdb\) ", "c\r")],
         "7",
     ),
     "embed": (
-        "IPython.embed()\n    return z + 3",
+        """
+        IPython.embed()
+        return z + 3
+        """,
         [(r"In \[1\]:", "z * 11\r"), (r"Out\[1\]: 55[\s\S]+In \[2\]:", "helper(6) * 111\r"),
          (r"Out\[2\]: 666[\s\S]+In \[3\]:", "exit\r")],
         "8",
@@ -32,18 +40,20 @@ QUESTIONS: dict[str, tuple[str, Sequence[tuple[str, str]], str]] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def shared_terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
-    with Terminal(tmp_path_factory.mktemp("terminal")) as terminal:
-        terminal.wait_prompt()
-        terminal.run("%load_ext loopnb")
-        terminal.run("import asyncio, getpass, IPython")
-        terminal.run(
-            "async def later(x):\n    await asyncio.sleep(0.001)\n    return x\n"
-            "async def fails(wanted):\n    raise ValueError(await later(wanted))\n"
-            "def helper(x):\n    return asyncio.run(later(x))"
-        )
-        yield terminal
+@pytest.fixture(scope="module", autouse=True)
+def functions(shared_terminal: Terminal) -> None:
+    shared_terminal.run("import getpass, IPython")
+    shared_terminal.run(
+        """
+        async def later(x):
+            await asyncio.sleep(0.001)
+            return x
+        async def fails(wanted):
+            raise ValueError(await later(wanted))
+        def helper(x):
+            return asyncio.run(later(x))
+        """
+    )
 
 
 @pytest.mark.parametrize(("code", "answers", "result"), QUESTIONS.values(), ids=QUESTIONS)
@@ -51,7 +61,7 @@ def test_a_nested_run_can_ask_and_goes_on(
     shared_terminal: Terminal, code: str, answers: Sequence[tuple[str, str]], result: str
 ) -> None:
     number = shared_terminal.count
-    shared_terminal.start(NESTED.format(code))
+    shared_terminal.start(filled(NESTED, code))
     for asked, keys in answers:
         answer(shared_terminal, asked, keys)
 

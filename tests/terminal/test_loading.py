@@ -9,54 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import dedented
+from tests.fingerprint import FINGERPRINT
 from tests.terminal.driver import Terminal
 from tests.terminal.test_cells import TICKER
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Everything loopnb could have left behind, by identity. Values are kept alive so that no id is used twice.
-FINGERPRINT = """
-import asyncio, signal, sys
-from IPython.core.async_helpers import get_asyncio_loop
-def fingerprint():
-    loop, shell = get_asyncio_loop(), get_ipython()
-    owners = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "asyncio"}
-    owners |= {f"{module.__name__}.{cls.__qualname__}": cls
-               for module in list(owners.values()) for cls in vars(module).values()
-               if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
-    owners |= {"loop class": type(loop), "shell class": type(shell), "prompt class": type(shell.pt_app)}
-    seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
-    functions = [(name, value) for name, value in seen.items() if hasattr(value, "__code__")]
-    seen |= {f"{name}.__code__": value.__code__ for name, value in functions}
-    for name, owner in {"loop": loop, "shell": shell, "prompt": shell.pt_app}.items():
-        seen |= {f"{name}.{key}": value for key, value in vars(owner).items()}
-    tables = {"line": shell.magics_manager.magics["line"], "cell": shell.magics_manager.magics["cell"],
-              "registry": shell.magics_manager.registry,
-              **{f"events {name}": dict(enumerate(fns)) for name, fns in shell.events.callbacks.items()},
-              "transformers": dict(enumerate(shell.input_transformers_cleanup)),
-              "configurables": dict(enumerate(shell.configurables))}
-    seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
-    return seen | {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
-                   "handler": loop.get_exception_handler(), "runner": shell.loop_runner,
-                   "hooks": sys.get_asyncgen_hooks().firstiter}
-def same(one, other):
-    return one is other or (hasattr(one, "__self__") and one == other)
-# What IPython itself changes from cell to cell, or the loop from pass to pass.
-MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle",
-         "loop._asyncgens", "loop._thread_id", "loop._old_agen_hooks", "shell._last", "shell.last_",
-         "shell._trait_values", "prompt.app", "prompt.default", "prompt.message", "prompt.lexer",
-         "prompt.input_processors", "prompt.prompt_continuation", "prompt._",
-         "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter", "hooks")
-def difference(before, after):
-    names = {*before, *after}
-    return sorted(n for n in names if not same(before.get(n), after.get(n)) and not n.startswith(MOVES))
-"""
 ORIGINS = "[(t.number, t.name, str(t.cell), t.spawn_site) for t in loopnb.tasks()]"
 
 
 def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_terminal: Terminal) -> None:
-    stock_terminal.run("%unload_ext nothing")  # IPython loads this magic when it is first used
     stock_terminal.run(FINGERPRINT)
     stock_terminal.run("import loopnb.extension")  # a module imported is no trace
     stock_terminal.run("await asyncio.sleep(0); before = None")
@@ -74,9 +38,26 @@ def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_terminal:
     assert "no running event loop" in stock_terminal.run("asyncio.get_running_loop()")
 
 
-@pytest.mark.parametrize("code", ["%unload_ext loopnb", "await asyncio.sleep(0)\n%unload_ext loopnb"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%unload_ext loopnb",
+        dedented(
+            """
+            await asyncio.sleep(0)
+            %unload_ext loopnb
+            """
+        ),
+    ],
+)
 def test_unloading_lets_the_users_tasks_go_on(terminal: Terminal, code: str) -> None:
-    terminal.run("%%aloop -b -o handle\nawait asyncio.sleep(0.3)\nvalue = 'done'")
+    terminal.run(
+        """
+        %%aloop -b -o handle
+        await asyncio.sleep(0.3)
+        value = 'done'
+        """
+    )
 
     terminal.run(code)
 
@@ -104,7 +85,18 @@ def test_loading_again_works(terminal: Terminal) -> None:
     assert terminal.value("asyncio.get_running_loop() is loopnb.session.current().loop") == "True"
 
 
-@pytest.mark.parametrize("code", ["%reload_ext loopnb", "await asyncio.sleep(0)\n%reload_ext loopnb"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%reload_ext loopnb",
+        dedented(
+            """
+            await asyncio.sleep(0)
+            %reload_ext loopnb
+            """
+        ),
+    ],
+)
 def test_reloading_keeps_the_loop_and_the_tasks(terminal: Terminal, code: str) -> None:
     terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
     terminal.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
@@ -152,10 +144,16 @@ def test_a_simple_prompt_works_and_tasks_move_while_cells_run(tmp_path: Path) ->
 
 
 def test_without_a_terminal_it_works(tmp_path: Path) -> None:
-    code = "%load_ext loopnb\nimport asyncio\nasyncio.run(asyncio.sleep(0.01, 'piped'))\n"
+    code = dedented(
+        """
+        %load_ext loopnb
+        import asyncio
+        asyncio.run(asyncio.sleep(0.01, 'piped'))
+        """
+    )
     done = subprocess.run(
         [sys.executable, "-m", "IPython", "--no-banner", "--HistoryManager.enabled=False"],
-        cwd=tmp_path, input=f"{code}await asyncio.sleep(0, 'too')\n", env={**os.environ, "IPYTHONDIR": "."},
+        cwd=tmp_path, input=f"{code}\nawait asyncio.sleep(0, 'too')\n", env={**os.environ, "IPYTHONDIR": "."},
         capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
 
