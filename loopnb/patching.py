@@ -45,6 +45,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard, TypeVar
 from weakref import ref
 
+from loopnb._cpython import is_being_imported
 from loopnb.frames import is_ours, without_any_frames_of
 
 if TYPE_CHECKING:
@@ -459,7 +460,7 @@ class ImportWatch:
         for name in sorted(self._unreported) if self._installed else ():
             module = sys.modules.get(name)
             # A module whose import is under way is not complete. Its patched loader reports it.
-            if module is not None and not _is_being_imported(module):
+            if module is not None and not is_being_imported(module):
                 self._report(module)
 
     def find_spec(
@@ -491,11 +492,6 @@ class ImportWatch:
     def _report(self, module: ModuleType) -> None:
         self._unreported.discard(module.__name__)
         self._wanted[module.__name__](module)
-
-
-def _is_being_imported(module: ModuleType) -> bool:
-    """Return True while the module's own code runs (`ModuleSpec._initializing`; False if there is none)."""
-    return bool(getattr(module.__spec__, "_initializing", False))
 
 
 # -- what somebody else's code changes -----------------------------------------------------------

@@ -335,8 +335,8 @@ def test_the_status_names_loop_and_engine(kernel: KernelDriver) -> None:
 
 def test_the_status_says_that_the_widget_has_stopped(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(
-        "import loopnb\nfrom loopnb.magics import display\nloopnb.show()\n"
-        "(widget,) = display._widgets.values()\nwidget._take_snapshot = lambda: 1 / 0"
+        "import loopnb\nimport loopnb.session\nloopnb.show()\n"
+        "loopnb.session.current().widget()._take_snapshot = lambda: 1 / 0"
     )
     assert "widget" not in fresh_kernel.run("%loopnb").stdout
 
