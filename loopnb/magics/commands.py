@@ -137,7 +137,8 @@ class LoopMagics(Magics):
         fault = self._session.widget_fault
         if fault is not None:
             _print(
-                f"widget  stopped by an error of its own, {fault}. For a new one, run '%reload_ext loopnb'."
+                f"widget  stopped by an error of its own, {fault}; after '%reload_ext loopnb', loopnb.show() "
+                "makes a new one"
             )
 
     def _nesting(self, rest: str) -> None:
