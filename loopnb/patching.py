@@ -337,7 +337,7 @@ class _WrappedMethod:
 
     def discard(self, wrapper: MethodWrapper) -> bool:
         """Remove *wrapper*, and the patch with the last one. Returns False if that is impossible."""
-        self._wrappers = tuple(one for one in self._wrappers if one is not wrapper)
+        self._wrappers = tuple(other for other in self._wrappers if other is not wrapper)
         return bool(self._wrappers) or self._patch.restore()
 
     def call(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
@@ -408,7 +408,7 @@ def _wrapped_method(owner: type, name: str) -> _WrappedMethod:
 
 def _owner_of(kind: type, name: str) -> type:
     """Return the class in which *kind* finds the method, or *kind* itself if that class is written in C."""
-    owner = next(one for one in kind.__mro__ if name in vars(one))
+    owner = next(base for base in kind.__mro__ if name in vars(base))
     return owner if owner.__flags__ & _HEAP_TYPE else kind
 
 

@@ -97,8 +97,8 @@ def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
     if message is None:
         _stock["schedule_dispatch"](kernel, dispatch, *args)
         return
-    # Not in this Context, the socket's: it is a copy of that of whoever used the socket last. In an empty one
-    # the newest cell counts.
+    # In an empty Context, where the newest cell counts. This Context is the socket's own, and a copy of that
+    # of the cell that used the socket last.
     task = asyncio.create_task(_handle(kernel, *message, is_busy), context=Context())
     _handling.add(task)
     task.add_done_callback(_handling.discard)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from loopnb.frames import users_frames
 from loopnb.magics.await_cells import AwaitCells
 from loopnb.magics.background import Background
 from loopnb.magics.fresh import FreshRuns
@@ -112,24 +113,28 @@ class Aloop:
             KeyboardInterrupt: The cell was interrupted.
             TimeoutError: The timeout of the options has passed.
         """
-        request = self._read_cell(line, body)
         try:
-            value = await self._awaited(request)
+            request = self._read_cell(line, body)
+            self._shell.displayhook(self._finish(request, await self._awaited(request)))
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise  # which adds no entry for this frame
+
+    async def _awaited(self, request: Request) -> Any:
+        try:
+            if request.options.is_fresh:
+                return self._run_fresh(request)
+            task = await self._start(request)
+            if request.options.is_background:
+                await asyncio.sleep(0)  # its first step: the handle shows where it waits
+                return task
+            with self._cells.attribute_to_cell(task), self._session.deadline(task, request.options.timeout):
+                return Ended.unwrap(await task)
         except asyncio.CancelledError as error:
+            # The kernel interrupts a cell that awaits by cancelling its task.
             if self._interrupts.was_interrupted(asyncio.current_task()):
                 raise KeyboardInterrupt(*error.args).with_traceback(error.__traceback__) from None
             raise
-        self._shell.displayhook(self._finish(request, value))
-
-    async def _awaited(self, request: Request) -> Any:
-        if request.options.is_fresh:
-            return self._run_fresh(request)
-        task = await self._start(request)
-        if request.options.is_background:
-            await asyncio.sleep(0)  # its first step: the handle shows where it waits
-            return task
-        with self._cells.attribute_to_cell(task), self._session.deadline(task, request.options.timeout):
-            return Ended.unwrap(await task)
 
     def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run the magic by a nested run, and return its value. Blocks the caller, not the loop.

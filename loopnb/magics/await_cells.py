@@ -13,11 +13,11 @@ from typing import Any
 
 from loopnb.patching import Patch
 
-#: `__self__` is the `LoopMagics` of the shell. The frame of this cell holds nothing of the user's, so the
-#: cell takes it out of the traceback; a bare `raise` does not put it back.
+#: `__self__` is the `LoopMagics` of the shell, and `runner` its `Aloop`. The frame of this cell holds nothing
+#: of the user's, so the cell takes it out of the traceback; a bare `raise` does not put it back.
 _AWAIT_CELL = """\
 try:
-    await get_ipython().find_cell_magic("aloop").__self__.run_cell({line!r}, {body!r})
+    await get_ipython().find_cell_magic("aloop").__self__.runner.run_cell({line!r}, {body!r})
 except BaseException:
     __import__("sys").exception().__traceback__ = __import__("sys").exception().__traceback__.tb_next
     raise

@@ -68,13 +68,13 @@ class Background:
         here, name = _run_of(request), request.options.name
         own = {task for task, other in live_runs.items() if other.is_earlier_run_of(here)}
         named = [task for task in self._session.tracker.live() if task.get_name() == name]
-        others = [task for task in named if task not in own and not self._is_of(task, request.cell)]
+        others = [task for task in named if task not in own and not self._is_spawned_by(task, request.cell)]
         if others and not request.options.replaces:
             raise self._in_use(others[-1])
         ending = set() if request.options.keeps else own.union(others)
         return {task for task in ending if not task.done()} - self._session.waiting_for_caller()
 
-    def _is_of(self, task: asyncio.Task[Any], cell: CellRef | None) -> bool:
+    def _is_spawned_by(self, task: asyncio.Task[Any], cell: CellRef | None) -> bool:
         """Return True if an earlier execution of *cell* spawned *task*: a cell may reuse its own names."""
         other = self._session.tracker.origin_of(task).cell
         if cell is None or other is None or cell == other:
@@ -140,7 +140,7 @@ class Background:
         live_runs.pop(task, None)
         if task.cancelled():
             return
-        # Not `task.exception()`: asyncio would take the error for seen, also by who awaits the handle later.
+        # Not `task.exception()`, which marks the error as seen: somebody may still await the handle.
         error = error_of(task)
         if error is not None:
             self._session.failures.remember(task)

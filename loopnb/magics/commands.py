@@ -46,12 +46,15 @@ class LoopMagics(Magics):
         session: Its session.
         aloop: Runs code for `%aloop` and `%%aloop`.
         error_notes: Explains errors.
+
+    Attributes:
+        runner: *aloop*; `await_cells` finds it here.
     """
 
     def __init__(self, shell: Any, session: Session, aloop: Aloop, error_notes: ErrorNotes) -> None:
         super().__init__(shell=shell)
         self._session = session
-        self._aloop = aloop
+        self.runner = aloop
         self._tasks = TaskCommands(shell, session, error_notes)
 
     @line_cell_magic
@@ -81,15 +84,7 @@ class LoopMagics(Magics):
         the threads of its executor end.
         """
         try:
-            return self._aloop.run_nested(line, cell, local_ns)
-        except BaseException as error:
-            error.__traceback__ = users_frames(error.__traceback__)
-            raise
-
-    async def run_cell(self, line: str, body: str) -> None:
-        """Run a plain `%%aloop` cell. What `await_cells` makes of the cell awaits this."""
-        try:
-            await self._aloop.run_cell(line, body)
+            return self.runner.run_nested(line, cell, local_ns)
         except BaseException as error:
             error.__traceback__ = users_frames(error.__traceback__)
             raise

@@ -33,7 +33,7 @@ def cells(shell: SimpleNamespace) -> AwaitCells:
 
 def execute(text: str, run_cell: Any) -> None:
     """Execute a rewritten cell as IPython would, in a shell whose magic is *run_cell*."""
-    magic = SimpleNamespace(__self__=SimpleNamespace(run_cell=run_cell))
+    magic = SimpleNamespace(__self__=SimpleNamespace(runner=SimpleNamespace(run_cell=run_cell)))
     code = compile(text, "cell", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     assert isinstance(code, CodeType)
     shell = SimpleNamespace(find_cell_magic={"aloop": magic}.__getitem__)
