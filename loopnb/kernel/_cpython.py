@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import CodeType
 
-_HANDLE_RUN = asyncio.Handle._run.__code__
-
 
 def is_wanted(lock: asyncio.Lock) -> bool:
     """Return True if somebody waits for *lock*, or has got it and not run yet (`Lock._waiters`)."""
     return bool(lock._waiters)
 
 
-def runs_callback(code: CodeType) -> bool:
-    """Return True if *code* is `Handle._run`: what a loop runs each callback and each step of a task in."""
-    return code is _HANDLE_RUN
+def code_of_callbacks() -> CodeType:
+    """Return the code in which a loop runs each callback and each step of a task (`Handle._run`)."""
+    return asyncio.Handle._run.__code__

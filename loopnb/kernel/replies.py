@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from loopnb.frames import calling_frame
-from loopnb.kernel._cpython import runs_callback
+from loopnb.kernel._cpython import code_of_callbacks
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 
@@ -98,7 +98,7 @@ def _belongs_to(frame: FrameType | None, packages: tuple[str, ...]) -> bool:
 
     Callers count up to the callback or the step of a task that the loop runs.
     """
-    while frame is not None and not runs_callback(frame.f_code):
+    while frame is not None and frame.f_code is not code_of_callbacks():
         _folder, is_installed, path = frame.f_code.co_filename.rpartition(f"site-packages{os.sep}")
         if not path.startswith(packages if is_installed else _OWN_FOLDERS):
             return False

@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from loopnb.loop.fresh import FreshLoop
+from loopnb.nesting.loop_task import make_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,7 +20,7 @@ def run_fresh(make_coro: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Run a coroutine on a fresh loop, close that, and return the value."""
     loop = asyncio.new_event_loop()
     fresh = FreshLoop(loop, lambda _future: contextlib.nullcontext())
-    task = fresh.create_task(make_coro(), "main")
+    task = make_task(loop, make_coro())
     try:
         fresh.run(task)
     finally:
