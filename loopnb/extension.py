@@ -19,8 +19,8 @@ from loopnb.kernel.replies import ReplyGuard
 from loopnb.loop.closed import ClosedLoops
 from loopnb.magics import source
 from loopnb.magics.aloop import Aloop
-from loopnb.magics.commands import LoopMagics
-from loopnb.magics.display import close_widget
+from loopnb.magics.commands import PARSER, LoopMagics
+from loopnb.magics.display import make_widget
 from loopnb.nesting import fatal, other_packages
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.entry_points import when_set_aside
@@ -112,9 +112,8 @@ def _build(shell: Any, parts: ExitStack) -> None:
     replies = ReplyGuard(shell, session.loop) if _ipykernel.kernel_of(shell) is not None else None
     interrupts = _hook_interrupts(shell, session, cells, replies, parts)
     closed, error_notes = _explain_errors(shell, session, parts)
-    magics = LoopMagics(shell, session, error_notes)
-    magics.runner = Aloop(shell, session, cells, interrupts, magics.parser)
-    _register_magics(shell, magics, parts)
+    aloop = Aloop(shell, session, cells, interrupts, PARSER)
+    _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
         _route_messages(shell, replies, parts)
         cells.after.append(guard_kernel(shell, session, cells, interrupts, error_notes, parts).after_cell)
@@ -122,13 +121,13 @@ def _build(shell: Any, parts: ExitStack) -> None:
         reload = {"load": partial(load, shell), "unload": partial(unload, shell)}
         hook_terminal(shell, session, cells, interrupts, error_notes, parts, closed=closed, **reload)
     cells.after.append(other_packages.catch_up)
-    magics.runner.start()
-    parts.callback(magics.runner.stop)
+    aloop.start()
+    parts.callback(aloop.stop)
     cells.start()
     parts.callback(cells.stop)
     rejections = Rejections(shell)
     reruns = Reruns(shell, session)
-    rejections.checks += [reruns.check, magics.runner.check]
+    rejections.checks += [reruns.check, aloop.check]
     for part in (Reports(shell, session, cells, error_notes), reruns, rejections):
         part.start()
         parts.callback(part.stop)
@@ -141,11 +140,11 @@ def _start_session(shell: Any, places: Places, parts: ExitStack) -> Session:
         describe=places,
         is_kernels=_is_kernels,
         is_service_thread=_ipykernel.is_kernel_thread,
+        make_widget=make_widget,
         settings=_offer_settings(shell, parts),
     )
     session.start()
     parts.callback(session.stop)
-    parts.callback(close_widget, session)
     return session
 
 

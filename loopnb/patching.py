@@ -45,6 +45,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard, TypeVar
 from weakref import ref
 
+from loopnb._cpython import is_being_imported
 from loopnb.frames import is_ours, without_any_frames_of
 
 if TYPE_CHECKING:
@@ -336,7 +337,7 @@ class _WrappedMethod:
 
     def discard(self, wrapper: MethodWrapper) -> bool:
         """Remove *wrapper*, and the patch with the last one. Returns False if that is impossible."""
-        self._wrappers = tuple(one for one in self._wrappers if one is not wrapper)
+        self._wrappers = tuple(other for other in self._wrappers if other is not wrapper)
         return bool(self._wrappers) or self._patch.restore()
 
     def call(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
@@ -407,7 +408,7 @@ def _wrapped_method(owner: type, name: str) -> _WrappedMethod:
 
 def _owner_of(kind: type, name: str) -> type:
     """Return the class in which *kind* finds the method, or *kind* itself if that class is written in C."""
-    owner = next(one for one in kind.__mro__ if name in vars(one))
+    owner = next(base for base in kind.__mro__ if name in vars(base))
     return owner if owner.__flags__ & _HEAP_TYPE else kind
 
 
@@ -459,7 +460,7 @@ class ImportWatch:
         for name in sorted(self._unreported) if self._installed else ():
             module = sys.modules.get(name)
             # A module whose import is under way is not complete. Its patched loader reports it.
-            if module is not None and not _is_being_imported(module):
+            if module is not None and not is_being_imported(module):
                 self._report(module)
 
     def find_spec(
@@ -491,11 +492,6 @@ class ImportWatch:
     def _report(self, module: ModuleType) -> None:
         self._unreported.discard(module.__name__)
         self._wanted[module.__name__](module)
-
-
-def _is_being_imported(module: ModuleType) -> bool:
-    """Return True while the module's own code runs (`ModuleSpec._initializing`; False if there is none)."""
-    return bool(getattr(module.__spec__, "_initializing", False))
 
 
 # -- what somebody else's code changes -----------------------------------------------------------

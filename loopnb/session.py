@@ -7,7 +7,7 @@ import inspect
 import time
 import uuid
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from loopnb.errors import NestingError, NotLoadedError
 from loopnb.frames import users_frames
@@ -54,6 +54,15 @@ def current(what: str = "status") -> Session:
     return _current[-1]
 
 
+class Widget(Protocol):
+    """What a session has to know of its widget, which it can display."""
+
+    fault: str | None
+
+    def close(self) -> None:
+        """Take the widget's views off the pages."""
+
+
 class Session:
     """The loop, its nesting and its tasks, for one shell.
 
@@ -62,6 +71,7 @@ class Session:
         describe: Formats file and line for people.
         is_kernels: Says of a file whether code in it belongs to the kernel.
         is_service_thread: Says whether the calling thread is one of the kernel's own.
+        make_widget: Makes the widget of this session when it is first shown.
         settings: What the user has set; None for the defaults.
 
     Attributes:
@@ -77,6 +87,7 @@ class Session:
         describe: Describe,
         is_kernels: Callable[[str], bool],
         is_service_thread: Callable[[], bool],
+        make_widget: Callable[[Session], Widget],
         settings: LoopNB | None = None,
     ) -> None:
         self.epoch = uuid.uuid4().hex
@@ -97,6 +108,8 @@ class Session:
         self.cell: CellRef | None = None  # the cell that executes now; the ipython layer sets it
         self.nesting = NestingChoice(loop, who="loopnb")
         self._is_service_thread = is_service_thread
+        self._make_widget = make_widget
+        self._widget: Widget | None = None
         self._parts = ExitStack()
 
     @property
@@ -129,8 +142,22 @@ class Session:
         self._parts.callback(_current.remove, self)
 
     def stop(self) -> None:
-        """Take back all that `start` did. The user's tasks go on. The loop's thread."""
+        """Take back all that `start` did, and close the widget. The user's tasks go on. The loop's thread."""
+        widget, self._widget = self._widget, None
+        if widget is not None:
+            widget.close()
         self._parts.close()
+
+    def widget(self) -> Widget:
+        """Return the widget of this session, made when it is first asked for. The loop's thread."""
+        if self._widget is None:
+            self._widget = self._make_widget(self)
+        return self._widget
+
+    @property
+    def widget_fault(self) -> str | None:
+        """Why the widget has stopped; None if it works, or was never shown."""
+        return None if self._widget is None else self._widget.fault
 
     def switch_nesting(self, name: EngineName) -> list[str]:
         """Use another nesting engine; see `NestingChoice.switch`. The loop's thread."""

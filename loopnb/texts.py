@@ -1,10 +1,21 @@
-"""What is said of the user's objects, whose own `__str__` and `__repr__` may fail."""
+"""Lines for the user: how loopnb speaks, and how it names objects whose own texts may fail."""
 
 from __future__ import annotations
 
+import sys
+
+
+def say(line: str) -> None:
+    """Write `loopnb: ` and *line* to standard error, in the output of the caller's cell. Any thread."""
+    sys.stderr.write(f"loopnb: {line}\n")
+    sys.stderr.flush()
+
 
 def error_text(error: BaseException | None) -> str:
-    """Say an error in one line."""
+    """Return *error* in one line, `ValueError: too long`. Empty for None.
+
+    The user's `__str__` may raise, or return a page. Neither reaches the caller.
+    """
     if error is None:
         return ""
     try:
@@ -15,9 +26,15 @@ def error_text(error: BaseException | None) -> str:
     return f"{kind}: {text[:200]}" if text else kind
 
 
-def repr_text(one: object, most: int) -> str:
-    """Return the repr of *one*, at most so many characters."""
+def repr_text(value: object, most: int) -> str:
+    """Return the repr of *value*, at most *most* characters of it. The user's `__repr__` may raise."""
     try:
-        return repr(one)[:most]
+        return repr(value)[:most]
     except Exception:  # noqa: BLE001  the user's code
-        return f"<{type(one).__name__}, whose repr fails>"
+        return f"<{type(value).__name__}, whose repr fails>"
+
+
+def unquoted(text: str) -> str:
+    """Return *text* without the quotes around it, if one pair encloses all of it."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if is_quoted else text

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loopnb.records import TaskRecord
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
     from loopnb.records import CellRef, LoopState, Snapshot
@@ -137,6 +138,11 @@ def names_text(names: Iterable[str]) -> str:
     names = list(names)
     shown = ", ".join(repr(_short(name)) for name in names[:NAMES])
     return f"{shown} and {len(names) - NAMES:,} more" if names[NAMES:] else shown
+
+
+def names_of(tasks: Iterable[asyncio.Task[Any]]) -> str:
+    """Name live tasks in one line, as `names_text`."""
+    return names_text(task.get_name() for task in tasks)
 
 
 def _cells(task: TaskRecord) -> tuple[str, ...]:

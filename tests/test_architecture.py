@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,26 @@ def test_private_names_are_not_reached_by_string(path: Path) -> None:
         assert not name.startswith("_") or name.startswith("__"), (
             f"{name_of(path)}:{node.lineno} reaches {name!r}"
         )
+
+
+#: Lines that are about to go, as the private names of these modules move. Delete each with its line.
+ABOUT_TO_GO = {
+    "loopnb/frames.py",
+    "loopnb/nesting/{engine,readers,refusals,released,known_tasks,eager,entry_points}.py",
+    "loopnb/tracking/{tracked,spawning,all_tasks}.py",
+}
+
+
+def test_ruff_lets_the_same_modules_reach_private_names() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        ignores = tomllib.load(file)["tool"]["ruff"]["lint"]["per-file-ignores"]
+    exempt = {pattern for pattern, rules in ignores.items() if "SLF001" in rules and "tests" not in pattern}
+
+    (pattern,) = exempt - ABOUT_TO_GO
+    folder, _, names = pattern.rpartition("/")
+    stems, suffix = names.removeprefix("_{").split("}")
+    assert folder == "loopnb/**"
+    assert {f"_{stem}{suffix}" for stem in stems.split(",")} == QUARANTINE
 
 
 def run_python(code: str) -> object:

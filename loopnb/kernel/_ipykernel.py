@@ -9,6 +9,7 @@ import asyncio
 import sys
 import threading
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import frame_outside
@@ -151,3 +152,66 @@ def patch_cancel_on_sigint(
     if not hasattr(kernel, "_cancel_on_sigint"):
         return None
     return Patch(kernel, "_cancel_on_sigint", replacement)
+
+
+# -- messages, and the requests that output belongs to ---------------------------------------------
+
+
+def message_handler(kernel: Any) -> FunctionType | None:
+    """Return the function that takes each message off the shell channel; None in an unknown kernel.
+
+    `Kernel.shell_main` (7.1.0 to 7.4.0), where each shell has a lock, or `Kernel.schedule_dispatch` (6.29.5
+    and 6.31.0), where there is one queue.
+    """
+    for name in ("shell_main", "schedule_dispatch"):
+        function = getattr(type(kernel), name, None)
+        if isinstance(function, FunctionType):
+            return function
+    return None
+
+
+def shell_lock(kernel: Any, subshell_id: str | None) -> asyncio.Lock:
+    """Return the lock that each request to a shell holds (`Kernel._main_asyncio_lock`, 7.1.0 to 7.4.0)."""
+    lock: asyncio.Lock
+    if subshell_id is None:
+        lock = kernel._main_asyncio_lock
+    else:
+        lock = kernel.shell_channel_thread.manager.get_subshell_asyncio_lock(subshell_id)
+    return lock
+
+
+def is_queue_busy(kernel: Any) -> bool:
+    """Return True if a request is being handled, or is about to be (6.29.5 and 6.31.0).
+
+    `tornado.queues.Queue._getters` of `Kernel.msg_queue`: the kernel waits there for the next request.
+    """
+    return all(getter.done() for getter in kernel.msg_queue._getters)
+
+
+def shell_parent(kernel: Any) -> tuple[Any, Any]:
+    """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
+    return kernel._parent_ident["shell"], kernel.get_parent("shell")
+
+
+def publish_status(kernel: Any, status: str, *parent: Any) -> None:
+    """Tell front ends that the shell is busy or idle (`Kernel._publish_status`, all versions).
+
+    Args:
+        kernel: The kernel.
+        status: `busy` or `idle`.
+        parent: The request that the status is about; if left out, that of the calling Context.
+    """
+    kernel._publish_status(status, "shell", *parent)
+
+
+def patch_parents(kernel: Any, replace: Callable[[dict[str, Any]], dict[str, Any]]) -> Patch | None:
+    """Return the patch for the kernel's record of the newest request of each channel (`Kernel._parents`).
+
+    A dictionary in 6.29.5 and 6.31.0. None from 7.0 on, where there is none.
+
+    Args:
+        kernel: The kernel.
+        replace: Returns the replacement for the dictionary.
+    """
+    parents = getattr(kernel, "_parents", None)
+    return Patch(kernel, "_parents", replace(parents)) if isinstance(parents, dict) else None

@@ -1,9 +1,14 @@
 """Comm messages that come while a cell waits: handled at once, and answered for.
 
-A cell that awaits or nests may be waiting for just such a message, the click of a widget. But the
-kernel handles one message at a time: it keeps comm messages until the cell has ended. ipykernel
-7.4 does not, but it sends no status for those that it handles at once, and then a widget's front
-end sends no more changes for the rest of its life, since it still waits for the end of the last.
+The wish. A cell that awaits or nests may be waiting for a comm message, such as the click on a widget. It
+should get it.
+
+What does not work. The kernel handles one message at a time, and keeps comm messages until the cell has
+ended. ipykernel 7.4 does not keep them, but it publishes no status for those that it handles at once. A
+widget's front end waits for the status of each message, and so it never sends another change.
+
+The solution. The function that takes messages off the channel is replaced. While a cell is busy it handles
+comm messages in tasks of their own, and publishes a status for each. All other messages go the stock way.
 """
 
 from __future__ import annotations
@@ -12,9 +17,16 @@ import asyncio
 import inspect
 import sys
 from contextvars import Context, copy_context
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from loopnb.kernel._cpython import is_wanted
+from loopnb.kernel._ipykernel import (
+    is_queue_busy,
+    message_handler,
+    publish_status,
+    shell_lock,
+    shell_parent,
+)
 from loopnb.patching import CodePatch, PatchSet
 
 if TYPE_CHECKING:
@@ -22,32 +34,32 @@ if TYPE_CHECKING:
 
 _COMM_TYPES = {"comm_open", "comm_msg", "comm_close"}
 
-#: The originals. They stay when the patches go: a message may be under way, in any thread.
+#: The stock functions. They outlive the patches, since a message may be under way, in any thread.
 _stock: dict[str, Callable[..., Any]] = {}
-#: asyncio holds its tasks weakly.
+#: Keeps tasks alive, since asyncio holds them weakly. They outlive the patches, too.
 _handling: set[asyncio.Task[None]] = set()
 
 
 def handle_comms_at_once(kernel: Any) -> PatchSet:
     """Return the patch that keeps comm messages from waiting for the end of a cell.
 
-    The kernel has handed bound methods to its sockets, so it is the code of these that is
-    replaced: ``Kernel.shell_main`` (ipykernel 7.1.0 to 7.4.0), where each shell has a lock, and
-    ``Kernel.schedule_dispatch`` (6.29.5 and 6.31.0), where there is one queue. Other private
-    names: ``_main_asyncio_lock``, ``_publish_status``, ``_parent_ident`` of the kernel,
-    ``asyncio.Lock._waiters``, ``tornado.queues.Queue._getters``. Other kernels are left alone.
+    The kernel has handed bound methods to its sockets, and assigning an attribute would not reach those. So
+    the code inside the function is replaced. In an unknown kernel nothing is.
     """
-    for name, replacement in (("shell_main", _shell_main), ("schedule_dispatch", _schedule_dispatch)):
-        function = getattr(type(kernel), name, None)
-        if isinstance(function, FunctionType):
-            patch = CodePatch(function, replacement)
-            _stock[name] = patch.original_function
-            return PatchSet(patch)
-    return PatchSet()
+    function = message_handler(kernel)
+    if function is None:
+        return PatchSet()
+    replacements: dict[str, Callable[..., Any]] = {
+        "shell_main": _shell_main,
+        "schedule_dispatch": _schedule_dispatch,
+    }
+    patch = CodePatch(function, replacements[function.__name__])
+    _stock[function.__name__] = patch.original_function
+    return PatchSet(patch)
 
 
 async def _shell_main(self: Any, subshell_id: str | None, msg: Any) -> None:
-    # Runs with the globals of ipykernel.kernelbase, and so does the next.
+    # This code and that of the next function run with the globals of `ipykernel.kernelbase`.
     from loopnb.kernel.messages import shell_main
 
     await shell_main(self, subshell_id, msg)
@@ -61,14 +73,11 @@ def _schedule_dispatch(self: Any, dispatch: Any, *args: Any) -> None:
 
 async def shell_main(kernel: Any, subshell_id: str | None, frames: Any) -> None:
     """Handle a message to a shell of ipykernel 7: a comm's at once, others when it is their turn."""
-    if subshell_id is None:
-        lock = kernel._main_asyncio_lock
-    else:
-        lock = kernel.shell_channel_thread.manager.get_subshell_asyncio_lock(subshell_id)
+    lock = shell_lock(kernel, subshell_id)
 
     def is_busy() -> bool:
-        # Between two cells nobody holds the lock, but the next one's turn has come.
-        return lock.locked() or bool(lock._waiters)
+        # Between two cells nobody holds the lock, but the next cell is about to get it.
+        return lock.locked() or is_wanted(lock)
 
     message = _read_comm_message(kernel, frames) if is_busy() else None
     if message is None:
@@ -81,27 +90,28 @@ def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
     """Handle a message to ipykernel 6: a comm's at once, others when it is their turn."""
 
     def is_busy() -> bool:
-        return all(getter.done() for getter in kernel.msg_queue._getters)
+        return is_queue_busy(kernel)
 
     is_message = dispatch == kernel.dispatch_shell
     message = _read_comm_message(kernel, *args) if is_message and is_busy() else None
     if message is None:
         _stock["schedule_dispatch"](kernel, dispatch, *args)
         return
-    # The socket's own Context is a copy of whosever used it last; in a new one the newest cell counts.
+    # In an empty Context, where the newest cell counts. This Context is the socket's own, and a copy of that
+    # of the cell that used the socket last.
     task = asyncio.create_task(_handle(kernel, *message, is_busy), context=Context())
     _handling.add(task)
     task.add_done_callback(_handling.discard)
 
 
 def _read_comm_message(kernel: Any, frames: Any) -> tuple[Any, Any] | None:
-    """Return sender and message if it is a comm's; None of any other, or of none that can be read."""
+    """Return sender and message if it is a comm's. None for any other, and for one that cannot be read."""
     try:
         idents, frames = kernel.session.feed_identities(frames, copy=False)
         header = kernel.session.deserialize(frames, content=False, copy=False)["header"]
         if header["msg_type"] in _COMM_TYPES:
             return idents, kernel.session.deserialize(frames, content=True, copy=False)
-    except Exception:  # noqa: BLE001  ipykernel meets it too, and says what is wrong
+    except Exception:  # noqa: BLE001  ipykernel will read it, too, and say what is wrong
         return None
     return None
 
@@ -109,13 +119,14 @@ def _read_comm_message(kernel: Any, frames: Any) -> tuple[Any, Any] | None:
 async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], bool]) -> None:
     """Do what `Kernel.dispatch_shell` does, but leave SIGINT to the cell that waits.
 
-    In a Context of its own. What the kernel keeps outside Contexts, for threads, stays the cell's.
+    Runs in a Context of its own. For threads the kernel also keeps the newest request outside Contexts. That
+    one is set back to the cell's at once.
     """
     cells_context = copy_context()
-    cells = kernel._parent_ident["shell"], kernel.get_parent("shell")
+    cells_parent = shell_parent(kernel)
     kernel.set_parent(idents, message, channel="shell")
-    cells_context.run(kernel.set_parent, *cells, channel="shell")
-    kernel._publish_status("busy", "shell")
+    cells_context.run(kernel.set_parent, *cells_parent, channel="shell")
+    publish_status(kernel, "busy")
     try:
         result = kernel.shell_handlers[message["header"]["msg_type"]](kernel.shell_stream, idents, message)
         if inspect.isawaitable(result):
@@ -124,6 +135,6 @@ async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], 
         kernel.log.exception("Exception in message handler:")
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    kernel._publish_status("idle", "shell")
+    publish_status(kernel, "idle")
     if is_busy():  # front ends show the status that came last
-        kernel._publish_status("busy", "shell", cells[1])
+        publish_status(kernel, "busy", cells_parent[1])

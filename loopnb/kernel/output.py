@@ -1,4 +1,8 @@
-"""Which cell a display or an error goes to: the newest one in ipykernel 6, the one it came from here."""
+"""Displays and errors of a task go to the cell that spawned it. In ipykernel 6 they go to the newest cell.
+
+ipykernel 7 keeps the request that output belongs to in a ContextVar, which a task inherits from its cell.
+ipykernel 6 does so for standard output and standard error only.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,31 @@ from typing import Any
 
 from traitlets import TraitType
 
+from loopnb.kernel._ipykernel import patch_parents
 from loopnb.patching import Patch, PatchSet
 
 
 def route_by_context(shell: Any) -> PatchSet:
     """Return the patches that send what a task displays, and its error, to the cell that spawned it.
 
-    ipykernel 7 keeps the request that output belongs to in a ContextVar, which a task inherits
-    from its cell. ipykernel 6 does so for standard output and error only: everything else goes to
-    the newest cell. That concerns `parent_header` of the display hook, of the display publisher
-    and of the shell (what `with Output():` of ipywidgets captures), which are traits in 6.29.5
-    and 6.31.0 and properties from 7.0 on; and the kernel's own record for statuses and comms,
-    ``Kernel._parents``, a dictionary there and absent from 7.0 on. What is otherwise is left alone.
+    They concern ipykernel 6 and nothing else. `parent_header` of the display hook, of the display publisher
+    and of the shell (what `with Output():` of ipywidgets captures) is a trait in 6.29.5 and 6.31.0, and a
+    property from 7.0 on. The kernel's own record, for statuses and comms, is gone from 7.0 on.
     """
     patches = [
         Patch(type(owner), "parent_header", _ContextLocal(trait, owner))
         for owner in (shell.displayhook, shell.display_pub, shell)
         if isinstance(trait := getattr(type(owner), "parent_header", None), TraitType)
     ]
-    parents = getattr(shell.kernel, "_parents", None)
-    if isinstance(parents, dict):
-        patches.append(Patch(shell.kernel, "_parents", _ShellParentByContext(parents)))
-    return PatchSet(*patches)
+    record = patch_parents(shell.kernel, _ShellParentByContext)
+    return PatchSet(*patches, *([record] if record is not None else []))
 
 
 class _ByContext:
-    """A value of which each Context sees the one last set in it.
+    """A value that each Context has for itself.
 
     Args:
-        newest: What the calling Context begins with; nothing while the kernel starts.
+        newest: The value of the calling Context at first; nothing while the kernel starts.
     """
 
     def __init__(self, newest: Any) -> None:
@@ -44,16 +44,16 @@ class _ByContext:
             self._here.set(newest)
 
     def get(self, newest: Any) -> Any:
-        """Return it. Threads and older Contexts, in which none was set, get the *newest*."""
+        """Return the calling Context's value. Where none was set, as in threads, return *newest*."""
         return self._here.get(newest)
 
     def set(self, value: Any) -> None:
-        """Set it for the calling Context."""
+        """Set the calling Context's value."""
         self._here.set(value)
 
 
 class _ContextLocal:
-    """Stands in for a trait. The trait holds the newest value, also for when this is taken off again."""
+    """Stands in for a trait. The trait itself keeps the newest value, for when this is taken off."""
 
     def __init__(self, trait: TraitType[Any, Any], owner: Any) -> None:
         self._trait = trait

@@ -1,9 +1,8 @@
-"""Interrupts that come while ipykernel's own code handles a request: ahead of the cell, or of its reply.
+"""Interrupts that come while ipykernel's own code handles a request, before the cell or after it.
 
-While a message is handled, SIGINT raises KeyboardInterrupt wherever Python is (`Kernel.pre_handler_hook`
-and `post_handler_hook`). In the kernel's own code that costs the reply, and front ends wait for it.
-
-Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0.
+While a message is handled, SIGINT raises KeyboardInterrupt wherever Python is. `Kernel.pre_handler_hook` and
+`post_handler_hook` see to that (checked on ipykernel 6.31.0, 7.3.0 and 7.4.0). Raised in the kernel's own
+code it costs the reply, and front ends wait for that for ever.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from loopnb.frames import calling_frame
+from loopnb.kernel._cpython import code_of_callbacks
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 
@@ -29,17 +29,16 @@ _OWN_FOLDERS = (
     os.path.dirname(os.path.dirname(__file__)) + os.sep,
 )
 _SHELL_PACKAGES = (*_OWN_PACKAGES, "IPython" + os.sep)
-_HANDLE_RUN = asyncio.Handle._run.__code__
 
 
 class ReplyGuard:
-    """Raises KeyboardInterrupt in what the kernel calls, but not in the kernel.
+    """Raises KeyboardInterrupt in what the kernel calls, but not in the kernel itself.
 
-    In a cell Python's own handler stands, as without us: `asyncio.Runner` and trio look for it.
+    While a cell runs, Python's own handler is installed, since `asyncio.Runner` and trio look for it.
 
     Args:
         shell: The shell of a kernel.
-        loop: The kernel's.
+        loop: The kernel's loop.
     """
 
     def __init__(self, shell: Any, loop: asyncio.AbstractEventLoop) -> None:
@@ -47,7 +46,7 @@ class ReplyGuard:
         self._loop = loop
         self._stock = shell.kernel.pre_handler_hook
         self._patch = Patch(shell.kernel, "pre_handler_hook", self._begin_message)
-        self._handler = self._on_sigint  # one object, to be recognized
+        self._handler = self._on_sigint  # each access makes another bound method, and we look for this one
         self._task: ref[asyncio.Task[Any]] | None = None
 
     def start(self) -> None:
@@ -64,7 +63,7 @@ class ReplyGuard:
         _replace(self._handler, signal.default_int_handler)
 
     def is_handling(self, task: asyncio.Task[Any]) -> bool:
-        """Say whether the kernel handles the latest request of its front end's in *task*."""
+        """Return True if *task* is the one in which the kernel handles the newest request."""
         return self._task is not None and self._task() is task
 
     def _begin_message(self) -> None:
@@ -77,13 +76,15 @@ class ReplyGuard:
         _replace(self._handler, signal.default_int_handler)
 
     def _end_cell(self) -> None:
-        # No count: a blank cell only ends, and the callback of a comm that fails only begins.
-        if _is_of(sys._getframe(1), _SHELL_PACKAGES):
+        # Counting cells in and out would be simpler. But IPython tells only of the end of a blank cell, and
+        # only of the beginning of a comm's callback that fails.
+        if _belongs_to(calling_frame(1), _SHELL_PACKAGES):
             _replace(signal.default_int_handler, self._handler)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        # While another loop runs, somebody has called that. Below a driver of its no frame shows who.
-        if running_loop() is not self._loop or not _is_of(frame, _OWN_PACKAGES):
+        # While another loop runs, the user's code is what runs it. Its frame need not be among the callers: a
+        # nested run on that loop has a stack of its own.
+        if running_loop() is not self._loop or not _belongs_to(frame, _OWN_PACKAGES):
             signal.default_int_handler(signum, frame)
 
 
@@ -92,9 +93,12 @@ def _replace(present: Any, wanted: Any) -> None:
         signal.signal(signal.SIGINT, wanted)
 
 
-def _is_of(frame: FrameType | None, packages: tuple[str, ...]) -> bool:
-    """Say whether nobody but Python's library, us and *packages* has a part in what runs in *frame*."""
-    while frame is not None and frame.f_code is not _HANDLE_RUN:
+def _belongs_to(frame: FrameType | None, packages: tuple[str, ...]) -> bool:
+    """Return True if *frame* and its callers belong to the standard library, loopnb or *packages*.
+
+    Callers count up to the callback or the step of a task that the loop runs.
+    """
+    while frame is not None and frame.f_code is not code_of_callbacks():
         _folder, is_installed, path = frame.f_code.co_filename.rpartition(f"site-packages{os.sep}")
         if not path.startswith(packages if is_installed else _OWN_FOLDERS):
             return False

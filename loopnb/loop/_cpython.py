@@ -1,4 +1,8 @@
-"""Private state of asyncio that user code leaves damaged. Checked on CPython 3.11.7 to 3.14.10."""
+"""What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.14.10, and uvloop 0.23.0.
+
+Three stories: state of a loop that user code leaves damaged, what threads are busy with when Python ends, and
+which loop an object belongs to.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def mend_default_executor(loop: Any) -> bool:
-    """Let *loop* make a new default executor if its own was shut down.
+    """Let *loop* make a new default executor if its own was shut down. The loop's thread.
 
-    `BaseEventLoop._executor_shutdown_called` and `_default_executor`; `ThreadPoolExecutor._shutdown`.
-    Other loops do not show theirs.
+    `BaseEventLoop._executor_shutdown_called` and `_default_executor`; `ThreadPoolExecutor._shutdown`. Loops
+    that lack these, such as uvloop's, stay as they are.
 
     Returns:
-        Whether there was something to mend.
+        True if the executor was shut down.
     """
     executor = getattr(loop, "_default_executor", None)
     if not getattr(loop, "_executor_shutdown_called", False) and not getattr(executor, "_shutdown", False):
@@ -42,11 +46,12 @@ def mend_default_executor(loop: Any) -> bool:
 
 
 def mend_signal_handlers(loop: Any) -> None:
-    """Have signals reach *loop* again, if another loop has taken them over. The main thread.
+    """Have signals reach *loop* again if another loop has taken them over. The main thread.
 
-    Python tells of them by one file descriptor, and asyncio's loops each set it to their own; the last
-    handler that one of them removes takes it away from all (`_signal_handlers`, `_csock`,
-    `unix_events._sighandler_noop`; not on Windows).
+    Python announces signals through one file descriptor for the whole process. Each of asyncio's loops sets
+    it to its own, and a loop that removes its last handler takes it away from all. Private names:
+    `_signal_handlers` and `_csock` of the loop, `unix_events._sighandler_noop`. Does nothing on Windows,
+    which has none of them.
     """
     handlers, noop = getattr(loop, "_signal_handlers", None), getattr(asyncio, "unix_events", None)
     if not handlers or noop is None or loop.is_closed():
@@ -55,7 +60,7 @@ def mend_signal_handlers(loop: Any) -> None:
     present = signal.set_wakeup_fd(own)
     if present == own:
         return
-    if _is_open(present):  # somebody else's, on purpose
+    if _is_open(present):  # an open one that is not ours was set on purpose
         signal.set_wakeup_fd(present)
         return
     for sig in handlers:
@@ -73,15 +78,12 @@ def _is_open(descriptor: int) -> bool:
 
 
 def loop_set_here() -> asyncio.AbstractEventLoop | None:
-    """Return what `set_event_loop` was last given in this thread (`_local._loop` of the policy)."""
+    """Return the loop last given to `set_event_loop` in this thread (`_local._loop` of the policy)."""
     local = getattr(current_policy(), "_local", None)
     return getattr(local, "_loop", None)
 
 
-# -- threads ------------------------------------------------------------
-#
-# What threads are busy with. Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
-
+# -- what threads are busy with when Python ends -------------------------------------------------
 
 _IDLE = pools._worker.__code__
 _CALL = pools._WorkItem.run.__code__
@@ -89,10 +91,10 @@ _CALL = pools._WorkItem.run.__code__
 
 @contextmanager
 def before_threads_are_joined(fn: Callable[[], object]) -> Iterator[None]:
-    """Have *fn* called when Python ends, unless the block does so first: before it waits for threads.
+    """Have *fn* called when Python ends, before Python waits for threads, unless the block ends first.
 
-    Functions of `atexit` come after that. `threading._register_atexit`, and `_threading_atexits`, the
-    list of what it makes of them, newest last.
+    `atexit` calls its functions after that wait. Private names: `threading._register_atexit`, and
+    `_threading_atexits`, the list it adds to, the newest last.
     """
     registered: Any = threading
     registered._register_atexit(fn)
@@ -110,11 +112,11 @@ def default_executor(loop: Any) -> Any | None:
 
 
 def busy_threads(executor: Any | None) -> Iterator[tuple[threading.Thread, FrameType]]:
-    """Yield the threads that Python will wait for at its end, and the innermost frame of each.
+    """Yield the busy threads that Python will wait for when it ends, and the innermost frame of each.
 
-    Frames come from `sys._current_frames()`. A thread of a pool is idle while it stands in
-    `concurrent.futures.thread._worker` itself; but one of *executor*, which has been shut down, does
-    so only between two calls (`ThreadPoolExecutor._threads`).
+    A thread of a pool is idle while its innermost frame is that of `concurrent.futures.thread._worker`. A
+    thread of *executor*, which has been shut down, is never idle: it is between two calls. Private names:
+    `sys._current_frames()`, `ThreadPoolExecutor._threads`.
     """
     own = getattr(executor, "_threads", ())
     frames = sys._current_frames()
@@ -127,10 +129,10 @@ def busy_threads(executor: Any | None) -> Iterator[tuple[threading.Thread, Frame
 
 
 def call_of(frame: FrameType | None) -> tuple[Callable[..., Any] | None, Context | None]:
-    """Return what a thread of a pool was asked to call, and the Context it was told to call it in.
+    """Return the function that a thread of a pool executes, and the Context that it executes it in.
 
-    The arguments of `_WorkItem.run`: `fn` up to 3.13, `task` from 3.14 on. `asyncio.to_thread` asks
-    for `partial(context.run, fn)`. Both are None where it is no thread of a pool.
+    They come from `_WorkItem.run`: `fn` up to 3.13, `task` from 3.14 on. `asyncio.to_thread` submits
+    `partial(context.run, fn)`. Both are None for other threads; the Context is None for other submissions.
     """
     while frame is not None and frame.f_code is not _CALL:
         frame = frame.f_back
@@ -143,23 +145,17 @@ def call_of(frame: FrameType | None) -> tuple[Callable[..., Any] | None, Context
     return fn, None
 
 
-# -- closed_loops ------------------------------------------------------------
-#
-# Finding the event loops that an error is about, in what its traceback knows.
-#
-# Private names, checked on CPython 3.11.7 to 3.14.10 and uvloop 0.23.0: the attribute `_loop`, by which
-# asyncio's transports, locks, events and queues know their loop, as do aiohttp's and asyncpg's clients.
-
+# -- which loop an object belongs to -------------------------------------------------------------
 
 #: Items of a container that are looked at.
 _ITEMS = 20
 
 
 def objects_in(frame: FrameType) -> Iterator[object]:
-    """Yield what the code of *frame* works with: its variables, some attributes and items of theirs.
+    """Yield what the code of *frame* works with: its variables, and some of their attributes and items.
 
-    Variables of a cell, or of a module, only if the code names them: the others may be thousands. The
-    attributes are those that the code names, and only where reading one runs no code of the user's.
+    Of global variables only those that the code names, since a notebook may have thousands. Of attributes
+    only those that the code names, and only if reading them runs no code of the user's.
     """
     code, variables = frame.f_code, frame.f_locals
     named = [frame.f_globals[name] for name in code.co_names if name in frame.f_globals]
@@ -176,8 +172,12 @@ def objects_in(frame: FrameType) -> Iterator[object]:
 
 
 def loop_of(value: object) -> asyncio.AbstractEventLoop | None:
-    """Return the loop that *value* belongs to, or that it is itself; None if it knows of none."""
-    with suppress(Exception):  # the user's object may be in any state
+    """Return the loop that *value* belongs to, or *value* if it is a loop. None if it belongs to none.
+
+    `_loop` is the attribute by which asyncio's transports, locks, events and queues know their loop.
+    aiohttp's and asyncpg's clients have it, too.
+    """
+    with suppress(Exception):  # an object of the user's may be half made
         if isinstance(value, MethodType | BuiltinMethodType):
             value = value.__self__
         if isinstance(value, asyncio.AbstractEventLoop):
@@ -189,9 +189,9 @@ def loop_of(value: object) -> asyncio.AbstractEventLoop | None:
 
 
 def _stored(value: object, name: str) -> Any:
-    """Return an attribute that is stored in *value*, also in a slot; None if there is none.
+    """Return an attribute that is stored in *value*, in a slot or elsewhere. None if there is none.
 
-    `getattr` would call properties and the `__getattr__` of proxies.
+    `getattr` would be simpler, but it calls properties and the `__getattr__` of proxies: the user's code.
     """
     with suppress(Exception):
         found = inspect.getattr_static(value, name, None)

@@ -1,4 +1,4 @@
-"""Closed loops: where each was closed, and which of them an error is about."""
+"""Remembers where event loops were closed, and explains the errors of code that still uses them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _OTHER_LOOP = (
     "belongs to a different loop",  # ensure_future(), run_until_complete()
     "tied to different event loops",  # gather()
 )
-#: What a future of another loop says when it is awaited again. The text has other causes, too.
+#: What a future of another loop says when it is awaited again. asyncio says it for other reasons, too.
 _AGAIN = "await wasn't used with future"
-#: Frames that are looked at, from the innermost one on, and objects in each.
+#: Frames of a traceback that are searched, the innermost first, and objects in each of them.
 _FRAMES = 30
 _OBJECTS = 1000
-#: Places that are named where it is not known which loop it was.
+#: Places that are named if it is not known which loop the error is about.
 _PLACES = 3
 _BELONGS = "This object belongs to another event loop, "
 
@@ -36,12 +36,12 @@ _BELONGS = "This object belongs to another event loop, "
 class ClosedLoops:
     """Remembers where other loops were closed, and explains the errors of using one.
 
-    Limits: an error that a package raises in place of asyncio's, such as asyncpg's InterfaceError, has
-    no explanation of its own; the one it was raised from has. Where no variable leads to the loop, all
-    closed loops that still exist are taken for possible.
+    It has two limits. An error that a package raises in place of asyncio's, such as asyncpg's InterfaceError,
+    is not explained; asyncio's error, from which it was raised, is. And if no variable leads to the loop, the
+    note names all closed loops that still exist.
 
     Args:
-        place: Returns the user's place in the code that runs now, such as `In[3], line 4`.
+        place: Returns the line of the user's that is being executed, such as `In[3], line 4`.
     """
 
     def __init__(self, place: Callable[[], str]) -> None:
@@ -51,12 +51,12 @@ class ClosedLoops:
         self._uvloop = ImportWatch({"uvloop": self._watch_uvloop})
 
     def start(self) -> None:
-        """Remember closed loops from now on."""
+        """Remember from now on where loops are closed. The loop's thread."""
         self._layers[0].install()
         self._uvloop.install()
 
     def stop(self) -> None:
-        """Forget all of it."""
+        """Forget everything. The loop's thread."""
         self._uvloop.restore()
         for layer in self._layers:
             layer.restore()
@@ -64,13 +64,13 @@ class ClosedLoops:
         self._closed_at.clear()
 
     def where(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Return where *loop* was closed ("" if that went unseen: by C code, or before we came)."""
+        """Return where *loop* was closed. Empty if C code closed it, or if it was closed before `start`."""
         return self._closed_at.get(loop, "")
 
     def explain(self, error: BaseException) -> str | None:
-        """Return a note on where the loop was closed that *error* is about; None for other errors.
+        """Return a note that says where the loop was closed that *error* is about. None for other errors.
 
-        Looks at *error* alone, not at what caused it. Any thread; does not block.
+        Looks at *error* alone, not at its causes. Any thread. Does not block.
         """
         if not self._closed_at or not isinstance(error, RuntimeError | ValueError):
             return None
@@ -80,7 +80,7 @@ class ClosedLoops:
             return None
         for note in getattr(error, "__notes__", ()):
             if note.startswith(_BELONGS):
-                return str(note)  # whatever has been closed since
+                return str(note)  # loops that were closed since do not concern it
         loops = self._loops_in_frames(error, may_be_open=is_about_other_loops)
         if loops is None:
             loops = [] if _AGAIN in text else self._last_first()
@@ -89,14 +89,14 @@ class ClosedLoops:
     def _loops_in_frames(
         self, error: BaseException, *, may_be_open: bool
     ) -> list[asyncio.AbstractEventLoop] | None:
-        """Return the closed loops that *error* may be about, the last closed first.
+        """Return the closed loops that *error* may be about, the last closed first. None if no frame knows.
 
-        The innermost frame that knows of a closed loop decides. None if no frame does.
+        The innermost frame that leads to such a loop decides.
 
         Args:
             error: The error.
-            may_be_open: The error is one that objects of open loops have, too: those are looked for as
-                well, and nothing is returned if one is found first.
+            may_be_open: Objects of open loops cause this error, too. Then a frame that leads to an open loop
+                decides as well, and if it leads to no closed one, the list is empty.
         """
         for frame in _innermost_frames(error):
             owners: set[asyncio.AbstractEventLoop] = set()
@@ -108,7 +108,7 @@ class ClosedLoops:
             if not may_be_open:
                 owners |= variables
             elif not owners:
-                # Code that awaits on a loop may have it in a variable: an object's own loop goes first.
+                # Loops in variables come last: code that awaits on a loop may have that one in a variable.
                 owners = variables.intersection(self._closed_at)
             if owners:
                 closed = [loop for loop in self._last_first() if loop in owners]

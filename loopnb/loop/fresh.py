@@ -1,8 +1,8 @@
 """A loop of its own for one run, closed in order afterwards.
 
-`asyncio.Runner` does nearly this. But it waits for a leftover that swallows its cancellation, and
-for a busy executor thread up to Python 3.11, without an answer to an interrupt; and what it could
-not end it does not name.
+`asyncio.Runner` does nearly this, with two faults. An interrupt does not end its wait for a task that
+swallows its cancellation, nor, up to Python 3.11, for a busy thread of the executor. And it does not name
+what it could not end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from loopnb.nesting._cpython import silence_destroyed_warning, unseen_error
 from loopnb.nesting.fatal import is_fatal
 from loopnb.nesting.known_tasks import known_tasks
 from loopnb.nesting.loop_task import make_task
-from loopnb.texts import error_text
+from loopnb.texts import error_text, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -28,32 +28,30 @@ _MOMENT = 0.1
 
 
 class FreshLoop:
-    """A new event loop that runs one task to its end, in the thread of whoever calls.
+    """A new event loop that runs one task to its end, in the caller's thread.
 
-    No loop may run in that thread meanwhile: whoever calls sets the running one aside.
+    What does not end in order is named on standard error. No loop may run in that thread meanwhile: the
+    caller sets the running one aside first.
 
     Args:
         loop: The loop, which belongs to this object from now on.
-        interruptible: Has an interrupt end a future while the block runs: a task is cancelled.
-        tell: Told in one line of each thing that did not end in order.
+        interruptible: Returns a context manager, in whose block an interrupt cancels the given future.
     """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         interruptible: Callable[[asyncio.Future[Any]], AbstractContextManager[None]],
-        tell: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._interruptible = interruptible
-        self._tell = tell
         self._fatal: BaseException | None = None
-        # Made here, since only its owner can wait for its threads and stop waiting, on every version.
+        # The loop's own would do, but on Python 3.11 the wait for its threads cannot be given up.
         self._executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
         self._loop.set_default_executor(self._executor)
 
     def create_task(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
-        """Make the task that is to be run; a `cancel()` reaches it also while it runs nested."""
+        """Make the task that is to be run. `cancel()` reaches it even while it waits in a nested run."""
         return make_task(self._loop, coro, name=name)
 
     def run(self, task: asyncio.Task[Any]) -> None:
@@ -68,45 +66,45 @@ class FreshLoop:
     def close(self, grace: float) -> BaseException | None:
         """End the tasks, then async generators, then the executor; close the loop. Blocks the thread.
 
-        Tasks and generators are waited for until they have ended or an interrupt comes: what it
-        cuts short is told. Threads cannot be cancelled, and nobody can get their results any more.
+        It waits for tasks and generators until they have ended or an interrupt comes, and then says what
+        has not ended. Threads cannot be cancelled, and nobody can get their results any more.
 
         Args:
             grace: Seconds that the executor's threads have to end in.
 
         Returns:
-            The KeyboardInterrupt or SystemExit that has come meanwhile, if one has.
+            The KeyboardInterrupt or SystemExit that came meanwhile, or None.
         """
         try:
             self._end_tasks()
             self._end_generators()
             self._end_executor(grace)
-            self._tell_unseen()
+            self._say_what_nobody_saw()
         finally:
             self._loop.close()
         return self._fatal
 
     def _end_tasks(self) -> None:
-        # Again, until there is none: a task that cleans up may spawn another.
+        # Again and again, for a task that cleans up may spawn another.
         while self._fatal is None and (left := self._live()):
             for task in left:
                 task.cancel()
             self._wait_for(left)
         for task in self._live():
-            silence_destroyed_warning(task)  # it is named here
-            self._tell(f"task {task.get_name()!r} of the fresh loop was cancelled and did not end.")
+            silence_destroyed_warning(task)  # we name it ourselves
+            say(f"task {task.get_name()!r} of the fresh loop was cancelled and did not end.")
 
     def _live(self) -> set[asyncio.Task[Any]]:
-        # `all_tasks` hides what looks like the kernel's own: a client of another kernel, for instance.
+        # `all_tasks` leaves out what looks like the kernel's own, a client of another kernel for instance.
         return asyncio.all_tasks(self._loop) | {task for task in known_tasks(self._loop) if not task.done()}
 
-    def _tell_unseen(self) -> None:
-        """Tell of failures that nobody has seen: asyncio would do so in whichever cell runs by then."""
+    def _say_what_nobody_saw(self) -> None:
+        """Say which tasks failed unseen. asyncio would do so later, in whichever cell runs by then."""
         for task in known_tasks(self._loop):
             error = unseen_error(task)
             if error is not None and not is_fatal(error):
                 task.exception()  # seen now
-                self._tell(
+                say(
                     f"task {task.get_name()!r} of the fresh loop failed, and nobody awaited it: "
                     f"{error_text(error)}"
                 )
@@ -116,7 +114,7 @@ class FreshLoop:
         self._wait_for([ending])
         if not ending.done():
             silence_destroyed_warning(ending)
-            self._tell("async generators of the fresh loop did not end.")
+            say("async generators of the fresh loop did not end.")
 
     def _end_executor(self, grace: float) -> None:
         ended = self._loop.create_future()
@@ -127,7 +125,7 @@ class FreshLoop:
 
         def end() -> None:
             self._executor.shutdown()
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
                 self._loop.call_soon_threadsafe(set_ended)
 
         threading.Thread(target=end, name="loopnb-fresh-executor", daemon=True).start()
@@ -135,12 +133,12 @@ class FreshLoop:
         self._wait_for([ended])
         timer.cancel()
         if ended.cancelled() or not ended.done():
-            self._tell(
+            say(
                 "a thread of the fresh loop's executor is still working. It goes on, and nobody waits for it."
             )
 
     def _wait_for(self, futures: Iterable[asyncio.Future[Any]]) -> None:
-        """Turn the loop until all *futures* are done, or an interrupt comes."""
+        """Turn the loop until all *futures* are done or an interrupt comes. Blocks the thread."""
         waiting = self._end_of(futures)
         with contextlib.suppress(asyncio.CancelledError):
             while not waiting.done():
@@ -155,7 +153,10 @@ class FreshLoop:
             self._fatal = KeyboardInterrupt()
 
     def _end_of(self, futures: Iterable[asyncio.Future[Any]]) -> asyncio.Future[None]:
-        """Return a future that is done when all *futures* are: no task, which user code could see."""
+        """Return a future that is done when all *futures* are.
+
+        `asyncio.wait` would need a task to run in, and user code that lists tasks would see it.
+        """
         pending = set(futures)
         ended = self._loop.create_future()
 

@@ -1,4 +1,8 @@
-"""What `%aloop` and `%%aloop` do: run code on the persistent loop as a named task."""
+"""What `%aloop` and `%%aloop` do: run code on the persistent loop as a named task.
+
+A plain `%%aloop` cell is awaited (`run_cell`). Everything else, `%aloop` in a line or `%%aloop` below another
+magic, is a nested run (`run_nested`). The two differ only in how they wait.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +12,26 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 
 from loopnb.frames import users_frames
-from loopnb.magics import await_cells
+from loopnb.magics.await_cells import AwaitCells
 from loopnb.magics.background import Background
 from loopnb.magics.fresh import FreshRuns
-from loopnb.magics.options import parse, split_line
-from loopnb.magics.source import compile_body, compile_expression
+from loopnb.magics.options import Request, parse, split_line
+from loopnb.magics.source import compile_body, compile_expression, line_forms
 from loopnb.nesting.fatal import Ended
 from loopnb.shell.rejecting import RejectedSyntax
-from loopnb.tracking import cells
+from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
     import ast
     from argparse import ArgumentParser
     from collections.abc import Mapping
 
-    from loopnb.magics.options import AloopOptions
     from loopnb.magics.source import Source
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
     from loopnb.shell.interrupts import Interrupts
 
 _MAGIC = "%%aloop"
-
-_current: list[Aloop] = []
-
-
-async def run_cell(line: str, body: str) -> None:
-    """Run a plain `%%aloop` cell; the cell that `Aloop.transform` makes of it awaits this."""
-    try:
-        await _current[-1].run_cell(line, body)
-    except BaseException as error:
-        error.__traceback__ = users_frames(error.__traceback__)
-        raise
 
 
 class Aloop:
@@ -63,28 +55,28 @@ class Aloop:
         self._parser = parser
         self._background = Background(shell, session)
         self._fresh = FreshRuns(shell, session, cells)
-        self._history = await_cells.patch_history(shell)
-        self.transform.__func__.has_side_effects = True  # type: ignore[attr-defined]  # IPython reads it
+        self._await_cells = AwaitCells(shell)
 
     def start(self) -> None:
-        """Take plain `%%aloop` cells over from IPython's magic machinery."""
+        """Rewrite plain `%%aloop` cells before IPython's magic machinery sees them."""
         self._shell.input_transformers_cleanup.append(self.transform)
-        self._history.install()
-        _current.append(self)
+        self._await_cells.start()
 
     def stop(self) -> None:
-        """Give them back."""
+        """Leave them to IPython."""
         self._shell.input_transformers_cleanup.remove(self.transform)
-        self._history.restore()
-        _current.remove(self)
+        self._await_cells.stop()
 
     def check(self, tree: ast.AST) -> None:
         """Refuse a cell with an `%aloop` whose expression does not compile.
 
-        As it would be if that stood there without `%aloop`: raised by the magic, the error would come
-        when half of the cell has run, and be shown with IPython's own frames.
+        Without `%aloop` the cell would not compile, either. Raised by the magic, the error would come
+        when half of the cell has run, and IPython would show its own frames with it.
+
+        Raises:
+            RejectedSyntax: The expression does not compile.
         """
-        for line, at in await_cells.line_forms(tree):
+        for line, at in line_forms(tree):
             expression = split_line(line)[1]
             try:
                 if expression:
@@ -95,8 +87,7 @@ class Aloop:
     def transform(self, lines: list[str]) -> list[str]:
         """Turn a plain `%%aloop` cell into an `await` cell. An input transformer.
 
-        As an `await` cell it needs no nesting, and the kernel handles widgets' messages
-        meanwhile. Inside another cell, below `%%time` for instance, the magic runs nested.
+        Inside another cell, below `%%time` for instance, the magic runs nested instead.
 
         Raises:
             SyntaxError: The body does not compile.
@@ -109,53 +100,73 @@ class Aloop:
             return lines
         line, body = lines[0].strip().removeprefix(_MAGIC), "".join(lines[1:])
         self._compile(body, "".join(lines))
-        return await_cells.rewritten(line, body).splitlines(keepends=True)
+        return self._await_cells.rewrite(line, body).splitlines(keepends=True)
+
+    # IPython reads this. It leaves such a transformer out when it only asks whether a cell is complete.
+    transform.has_side_effects = True  # type: ignore[attr-defined]  # a function takes any attribute
 
     async def run_cell(self, line: str, body: str) -> None:
-        """Run a plain `%%aloop` cell in the task of the cell that awaits this."""
+        """Run a plain `%%aloop` cell in the task of the cell that awaits this, and display its value.
+
+        Raises:
+            UsageError: The options make no sense, or a background run cannot begin.
+            KeyboardInterrupt: The cell was interrupted.
+            TimeoutError: The timeout of the options has passed.
+        """
         try:
-            await self._run_cell(*self._read_cell(line, body))
+            request = self._read_cell(line, body)
+            self._shell.displayhook(self._finish(request, await self._awaited(request)))
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise  # which adds no entry for this frame
+
+    async def _awaited(self, request: Request) -> Any:
+        try:
+            if request.options.is_fresh:
+                return self._run_fresh(request)
+            task = await self._start(request)
+            if request.options.is_background:
+                await asyncio.sleep(0)  # its first step: the handle shows where it waits
+                return task
+            with self._cells.attribute_to_cell(task), self._session.deadline(task, request.options.timeout):
+                return Ended.unwrap(await task)
         except asyncio.CancelledError as error:
+            # The kernel interrupts a cell that awaits by cancelling its task.
             if self._interrupts.was_interrupted(asyncio.current_task()):
                 raise KeyboardInterrupt(*error.args).with_traceback(error.__traceback__) from None
             raise
 
-    async def _run_cell(self, options: AloopOptions, source: Source) -> None:
-        if options.is_fresh:
-            self._show(options, source, self._run_fresh(options, source))
-            return
-        task = await self._start(options, source)
-        if options.is_background:
-            self._store(options, task)
-            await asyncio.sleep(0)  # its first step: the handle shows where it waits
-            self._shell.displayhook(task)
-            return
-        with self._cells.lend(task), self._session.deadline(task, options.timeout):
-            value = Ended.unwrap(await task)
-        self._show(options, source, value)
-
     def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
-        """Run the magic by a nested run and return its value. *local_ns* are its caller's variables."""
-        if body is None:
-            options, source = self._read_line(line, local_ns)
-        else:
-            options, source = self._read_cell(line, body)
-        if options.is_fresh:
-            value = self._run_fresh(options, source)
-        else:
-            at_once = options.is_background and self._can_spawn_here(options, source)
-            task = (
-                self._spawn(options, source) if at_once else self._session.run(self._start(options, source))
-            )
-            value = task if options.is_background else self._wait(task, options)
-        self._store(options, value)
-        return None if source.is_quiet else value
+        """Run the magic by a nested run, and return its value. Blocks the caller, not the loop.
 
-    def _wait(self, task: asyncio.Task[Any], options: AloopOptions) -> Any:
-        with self._cells.lend(task):
-            return Ended.unwrap(self._session.wait(task, options.timeout))
+        Args:
+            line: What stands behind the magic's name.
+            body: The lines below it; None for `%aloop`.
+            local_ns: The variables of the function that a `%aloop` stands in.
 
-    def _read_cell(self, line: str, body: str) -> tuple[AloopOptions, Source]:
+        Raises:
+            UsageError, KeyboardInterrupt, TimeoutError: As `run_cell`.
+            NestingError: Nesting is off, or impossible here.
+        """
+        request = self._read_line(line, local_ns) if body is None else self._read_cell(line, body)
+        value = self._run_fresh(request) if request.options.is_fresh else self._nested(request)
+        return self._finish(request, value)
+
+    def _nested(self, request: Request) -> Any:
+        can_spawn = self._can_spawn_here(request)
+        task = self._spawn(request) if can_spawn else self._session.run(self._start(request))
+        if request.options.is_background:
+            return task
+        with self._cells.attribute_to_cell(task):
+            return Ended.unwrap(self._session.wait(task, request.options.timeout))
+
+    def _finish(self, request: Request, value: Any) -> Any:
+        """Store the value where the user wants it, and return what is to be displayed."""
+        if not request.options.is_background:
+            self._store(request, value)
+        return None if request.is_quiet else value
+
+    def _read_cell(self, line: str, body: str) -> Request:
         words, rest = split_line(line)
         options = parse(self._parser, words)
         if rest:
@@ -169,17 +180,17 @@ class Aloop:
                 "%%aloop -b: the cell never awaits, so it would block the loop instead of running in "
                 "the background. Run blocking code in a thread: await asyncio.to_thread(fn)."
             )
-        return options, source
+        return Request(options, source, current_cell.get())
 
-    def _read_line(self, line: str, local_ns: Mapping[str, Any] | None) -> tuple[AloopOptions, Source]:
+    def _read_line(self, line: str, local_ns: Mapping[str, Any] | None) -> Request:
         words, expression = split_line(line)
         options = parse(self._parser, words)
         if not expression:
-            raise UsageError("%aloop: what to await is missing, such as %aloop main().")
+            raise UsageError("%aloop: what to await is missing. Give an expression, such as %aloop main().")
         if local_ns is self._shell.user_ns:
             local_ns = None
         source = compile_expression(self._shell, expression, count=self._count(), local_ns=local_ns)
-        return options, source
+        return Request(options, source, current_cell.get())
 
     def _compile(self, body: str, raw_cell: str, *, in_background: bool = False) -> Source:
         interactivity = "last_expr" if in_background else self._shell.ast_node_interactivity
@@ -192,43 +203,40 @@ class Aloop:
         cell = self._cells.current()
         return cell.execution_count if cell is not None else self._shell.execution_count
 
-    def _can_spawn_here(self, options: AloopOptions, source: Source) -> bool:
-        """Say whether a background run can begin without waiting for another one's end: without nesting."""
-        cell = cells.current_cell.get()
-        return self._session.owner.is_inside() and not self._background.to_be_ended(options, cell, source)
+    def _can_spawn_here(self, request: Request) -> bool:
+        """Return True for a background run that replaces nothing: it begins without a nested run."""
+        if not request.options.is_background or not self._session.owner.is_inside():
+            return False
+        return not self._background.replaced_by(request)
 
-    async def _start(self, options: AloopOptions, source: Source) -> asyncio.Task[Any]:
-        if options.is_background:
-            await self._background.make_room(options, cells.current_cell.get(), source)
-        return self._spawn(options, source)
+    async def _start(self, request: Request) -> asyncio.Task[Any]:
+        if request.options.is_background:
+            await self._background.end_replaced_runs(request)
+        return self._spawn(request)
 
-    def _spawn(self, options: AloopOptions, source: Source) -> asyncio.Task[Any]:
-        task = self._session.spawn(self._make_coro(options, source), name=options.name)
-        if source.codes:
-            self._session.tracker.relocate(task, source.codes[0])
-        if options.is_background:
-            self._background.add(task, options, cells.current_cell.get(), source)
+    def _spawn(self, request: Request) -> asyncio.Task[Any]:
+        task = self._session.spawn(self._make_coro(request), name=request.options.name)
+        if request.source.codes:
+            self._session.tracker.relocate(task, request.source.codes[0])
+        if request.options.is_background:
+            self._background.add(task, request)
+            self._store(request, task)  # before its first step, which may use the variable
         return task
 
-    def _make_coro(self, options: AloopOptions, source: Source) -> Any:
-        coro: Any = source.run(
-            self._shell.user_global_ns, self._shell.user_ns, in_background=options.is_background
+    def _make_coro(self, request: Request) -> Any:
+        coro: Any = request.source.run(
+            self._shell.user_global_ns, self._shell.user_ns, in_background=request.options.is_background
         )
         # What lists and reprs show: the cell, not the function of ours that runs it.
-        coro.__name__ = coro.__qualname__ = str(cells.current_cell.get() or "%aloop")
+        coro.__name__ = coro.__qualname__ = str(request.cell or "%aloop")
         return coro
 
-    def _run_fresh(self, options: AloopOptions, source: Source) -> Any:
-        return self._fresh.run(lambda: self._make_coro(options, source), options, source)
+    def _run_fresh(self, request: Request) -> Any:
+        return self._fresh.run(lambda: self._make_coro(request), request)
 
-    def _show(self, options: AloopOptions, source: Source, value: Any) -> None:
-        self._store(options, value)
-        if not source.is_quiet:
-            self._shell.displayhook(value)
-
-    def _store(self, options: AloopOptions, value: Any) -> None:
-        if options.out is not None:
-            self._shell.user_ns[options.out] = value
+    def _store(self, request: Request, value: Any) -> None:
+        if request.options.out is not None:
+            self._shell.user_ns[request.options.out] = value
 
 
 def _is_aloop(line: str) -> bool:

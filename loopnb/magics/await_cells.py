@@ -1,60 +1,62 @@
-"""The texts of `%aloop` and `%%aloop`: what IPython makes of them, and what we make of a plain cell."""
+"""Plain `%%aloop` cells, rewritten as `await` cells.
+
+An `await` cell needs no nested run, and the kernel handles widgets' messages while it waits. So a plain
+`%%aloop` cell is turned into one before IPython turns it into a call of the magic.
+
+The magic's call is what `In[n]`, `%save` and `%macro` hold of any other magic, since they hold what IPython
+executes. They shall hold it of this one, too. `%history` and `_i` hold what the user typed.
+"""
 
 from __future__ import annotations
 
-import ast
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loopnb.patching import Patch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-#: A plain `%%aloop` cell becomes an `await` cell. Its own frame is none of the user's, so it takes
-#: itself out of the traceback: a bare `raise` does not put it back.
-_HEAD = """\
+#: `__self__` is the `LoopMagics` of the shell, and `runner` its `Aloop`. The frame of this cell holds nothing
+#: of the user's, so the cell takes it out of the traceback; a bare `raise` does not put it back.
+_AWAIT_CELL = """\
 try:
-    await __import__("loopnb.magics.aloop").magics.aloop.run_cell("""
-_TAIL = """)
+    await get_ipython().find_cell_magic("aloop").__self__.runner.run_cell({line!r}, {body!r})
 except BaseException:
     __import__("sys").exception().__traceback__ = __import__("sys").exception().__traceback__.tb_next
     raise
 """
+_MAGICS_CALL = "get_ipython().run_cell_magic('aloop', {line!r}, {body!r})\n"
+
+#: Rewritten cells that are remembered. IPython stores a cell right after it was rewritten.
+_KEPT = 100
 
 
-def rewritten(line: str, body: str) -> str:
-    """Return the `await` cell for a plain `%%aloop` cell with that first line and body."""
-    return f"{_HEAD}{line!r}, {body!r}{_TAIL}"
+class AwaitCells:
+    """Rewrites plain `%%aloop` cells, and has history hold the magic's call.
 
-
-def patch_history(shell: Any) -> Patch:
-    """Return the patch that has history hold a plain `%%aloop` cell like one of any other magic.
-
-    `In[n]`, `%save` and `%macro` hold what IPython executes, for a magic its call. `%history` and
-    `_i` hold what the user typed.
+    Args:
+        shell: The shell.
     """
-    stock = shell.history_manager.store_inputs
 
-    def store_inputs(line_num: int, source: str, source_raw: str | None = None) -> None:
-        stock(line_num, _magics_call(source), source_raw)
+    def __init__(self, shell: Any) -> None:
+        stock = shell.history_manager.store_inputs
+        self._calls: dict[str, str] = {}  # by the text of the `await` cell
 
-    return Patch(shell.history_manager, "store_inputs", store_inputs)
+        def store_inputs(line_num: int, source: str, source_raw: str | None = None) -> None:
+            # If the call is forgotten, history holds the `await` cell, which does the same.
+            stock(line_num, self._calls.get(source, source), source_raw)
 
+        self._patch = Patch(shell.history_manager, "store_inputs", store_inputs)
 
-def _magics_call(source: str) -> str:
-    if not source.startswith(_HEAD):
-        return source
-    arguments, _, _rest = source.removeprefix(_HEAD).partition(_TAIL.rstrip())
-    line, body = ast.literal_eval(f"({arguments})")
-    return f"get_ipython().run_cell_magic('aloop', {line.strip()!r}, {body!r})\n"
+    def start(self) -> None:
+        """Have history hold the magic's call from now on."""
+        self._patch.install()
 
+    def stop(self) -> None:
+        """Leave history to IPython."""
+        self._patch.restore()
 
-def line_forms(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yield what stands behind each `%aloop` of a cell, and in which line."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(
-                func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")), attr="run_line_magic"),
-                args=[ast.Constant(value="aloop"), ast.Constant(value=str(line))],
-            ):
-                yield line, node.lineno
+    def rewrite(self, line: str, body: str) -> str:
+        """Return the `await` cell for a plain `%%aloop` cell with that first line and body."""
+        text = _AWAIT_CELL.format(line=line, body=body)
+        self._calls[text] = _MAGICS_CALL.format(line=line.strip(), body=body)
+        if len(self._calls) > _KEPT:
+            del self._calls[next(iter(self._calls))]
+        return text

@@ -1,9 +1,8 @@
-"""The tasks of `%%aloop -b`: one for each cell, their failures, their handles."""
+"""The tasks of `%%aloop -b`: what a new run replaces, how a failure is shown, what a handle says."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -13,17 +12,16 @@ from loopnb import views
 from loopnb.frames import users_frames
 from loopnb.nesting._cpython import error_of
 from loopnb.nesting.loop_task import LoopTask
-from loopnb.texts import error_text, repr_text
+from loopnb.texts import error_text, repr_text, say
 from loopnb.tracking.background import BackgroundRun, live_runs
 
 if TYPE_CHECKING:
-    from loopnb.magics.options import AloopOptions
-    from loopnb.magics.source import Source
+    from loopnb.magics.options import Request
     from loopnb.records import CellRef
     from loopnb.session import Session
 
 
-#: Seconds until a cell says what it waits for.
+#: Seconds of waiting for an earlier run until the cell says so.
 _SILENT = 1.0
 
 
@@ -41,14 +39,15 @@ class Background:
         # A second cancel would end their cleanup.
         self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
-    async def make_room(self, options: AloopOptions, cell: CellRef | None, source: Source) -> None:
-        """End what the new run replaces, first of all its cell's earlier run: cancel, await its cleanup.
+    async def end_replaced_runs(self, request: Request) -> None:
+        """Cancel what the new run replaces, its cell's earlier run above all, and wait for the cleanup.
 
         Raises:
             UsageError: The name is in use by another cell, and `--replace` was not given.
-            CancelledError, KeyboardInterrupt: Interrupted while it waits; the earlier run goes on ending.
+            CancelledError, KeyboardInterrupt: Interrupted while it waits. The earlier run goes on ending.
         """
-        while ending := self.to_be_ended(options, cell, source):
+        # A cleanup may spawn a task of the same name.
+        while ending := self.replaced_by(request):
             for task in ending.difference(self._cancelled):
                 task.cancel()
             self._cancelled.update(ending)
@@ -56,25 +55,27 @@ class Background:
                 await self._wait_for(ending)
             except (asyncio.CancelledError, KeyboardInterrupt) as error:  # the latter in a terminal
                 raise type(error)(
-                    f"the earlier run {_names_of(ending)} has been cancelled and has not ended yet, so the "
-                    "new one was not started."
+                    f"the earlier run {_sorted_names(ending)} has been cancelled and has not ended yet, so "
+                    "the new one was not started. Run the cell again to go on waiting."
                 ) from None
 
-    def to_be_ended(
-        self, options: AloopOptions, cell: CellRef | None, source: Source
-    ) -> set[asyncio.Task[Any]]:
-        """Return what the new run replaces and has to wait for. UsageError as of `make_room`."""
-        here = _started(options, cell, source)
+    def replaced_by(self, request: Request) -> set[asyncio.Task[Any]]:
+        """Return the live tasks that have to end before the new run begins.
+
+        Raises:
+            UsageError: As `end_replaced_runs`.
+        """
+        here, name = _run_of(request), request.options.name
         own = {task for task, other in live_runs.items() if other.is_earlier_run_of(here)}
-        named = [task for task in self._session.tracker.live() if task.get_name() == options.name]
-        others = [task for task in named if task not in own and not self._is_of(task, cell)]
-        if others and not options.replaces:
+        named = [task for task in self._session.tracker.live() if task.get_name() == name]
+        others = [task for task in named if task not in own and not self._is_spawned_by(task, request.cell)]
+        if others and not request.options.replaces:
             raise self._in_use(others[-1])
-        ending = set() if options.keeps else own.union(others)
+        ending = set() if request.options.keeps else own.union(others)
         return {task for task in ending if not task.done()} - self._session.waiting_for_caller()
 
-    def _is_of(self, task: asyncio.Task[Any], cell: CellRef | None) -> bool:
-        """Say whether an earlier execution of *cell* has spawned *task*: its names are no other cell's."""
+    def _is_spawned_by(self, task: asyncio.Task[Any], cell: CellRef | None) -> bool:
+        """Return True if an earlier execution of *cell* spawned *task*: a cell may reuse its own names."""
         other = self._session.tracker.origin_of(task).cell
         if cell is None or other is None or cell == other:
             return False
@@ -83,24 +84,22 @@ class Background:
     async def _wait_for(self, tasks: set[asyncio.Task[Any]]) -> None:
         _ended, left = await asyncio.wait(tasks, timeout=_SILENT)
         if left:
-            sys.stderr.write(
-                f"loopnb: waiting for the earlier run to end, which has been cancelled: "
-                f"{', '.join(map(self.tell, left))}. An interrupt ends the wait.\n"
+            say(
+                "waiting for the earlier run, which has been cancelled and cleans up: "
+                f"{', '.join(map(self.tell, left))}. Interrupt to wait no longer."
             )
             await asyncio.wait(left)
 
-    def add(
-        self, task: asyncio.Task[Any], options: AloopOptions, cell: CellRef | None, source: Source
-    ) -> None:
-        """Take care of a background task that has just been spawned."""
-        live_runs[task] = _started(options, cell, source)
+    def add(self, task: asyncio.Task[Any], request: Request) -> None:
+        """Show the failure of a background task, which was just spawned, in its cell."""
+        live_runs[task] = _run_of(request)
         if isinstance(task, LoopTask):
             task.tell = self.tell
-        # The Context of this call is the cell's: the traceback goes to the cell, too.
-        if options.timeout is None:
+        # A done-callback runs in the Context of this call, the cell's, and so its output goes to the cell.
+        if request.options.timeout is None:
             task.add_done_callback(self._report)
         else:
-            self._keep_deadline(task, options.timeout)
+            self._keep_deadline(task, request.options.timeout)
 
     def tell(self, task: asyncio.Task[Any]) -> str:
         """Return the repr of a handle: what the task is doing now."""
@@ -117,12 +116,12 @@ class Background:
         cell, name = self._session.tracker.record(task).cell, task.get_name()
         return UsageError(
             f"%%aloop: the name {name!r} is in use by a task of {cell or 'other code'}. Choose another "
-            f"name, end that one (%loopnb cancel {name}), or take the name over with --replace."
+            f"name, end that task with '%loopnb cancel {name}', or add --replace to take the name over."
         )
 
     def _keep_deadline(self, task: asyncio.Task[Any], timeout: float) -> None:
         deadline = self._session.deadline(task, timeout)
-        deadline.__enter__()
+        deadline.__enter__()  # no block of code lasts as long as the task
 
         def ended(task: asyncio.Task[Any]) -> None:
             error = asyncio.CancelledError() if task.cancelled() else None
@@ -137,11 +136,12 @@ class Background:
         task.add_done_callback(ended)
 
     def _report(self, task: asyncio.Task[Any]) -> None:
-        """Show a failure of a background task in its cell, as IPython would."""
+        """Show the failure of a background task in its cell, as IPython would."""
         live_runs.pop(task, None)
         if task.cancelled():
             return
-        error = error_of(task)  # not retrieved: who awaits the handle later on has seen it then
+        # Not `task.exception()`, which marks the error as seen: somebody may still await the handle.
+        error = error_of(task)
         if error is not None:
             self._session.failures.remember(task)
             self._show(error)
@@ -149,18 +149,19 @@ class Background:
     def _show(self, error: BaseException) -> None:
         traceback = users_frames(error.__traceback__)
         try:
-            raise error  # of an exception group IPython shows what is being handled, whatever it is given
+            # Whatever group IPython is told to show, it shows the one that is being handled.
+            raise error
         except BaseException:  # noqa: BLE001  it is shown
             error.__traceback__ = traceback
             try:
                 self._shell.showtraceback((type(error), error, traceback), tb_offset=0)
-            except Exception:  # noqa: BLE001  its own code, such as its __str__
-                sys.stderr.write(f"loopnb: {error_text(error)}; showing its traceback failed.\n")
+            except Exception:  # noqa: BLE001  the user's code, such as the error's `__str__`
+                say(f"{error_text(error)}; showing its traceback failed.")
 
 
-def _started(options: AloopOptions, cell: CellRef | None, source: Source) -> BackgroundRun:
-    return BackgroundRun(cell, options.name, source.text)
+def _run_of(request: Request) -> BackgroundRun:
+    return BackgroundRun(request.cell, request.options.name, request.source.text)
 
 
-def _names_of(tasks: set[asyncio.Task[Any]]) -> str:
-    return views.names_text(sorted(task.get_name() for task in tasks))
+def _sorted_names(tasks: set[asyncio.Task[Any]]) -> str:
+    return views.names_of(sorted(tasks, key=lambda task: task.get_name()))

@@ -1,10 +1,11 @@
-"""The magics: `%aloop`, `%%aloop` and `%loopnb`."""
+"""The magics as IPython knows them, and what the commands of `%loopnb` do."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.error import UsageError
 from IPython.core.magic import (
@@ -20,13 +21,14 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from loopnb import views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
-from loopnb.magics.display import show_widget, widget_fault
+from loopnb.magics.display import display_widget
 from loopnb.nesting.second_engine import ENGINES
+from loopnb.texts import unquoted
 from loopnb.tracking import chains
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from loopnb.magics.aloop import Aloop
     from loopnb.records import CellRef, TaskRecord
@@ -42,47 +44,45 @@ class LoopMagics(Magics):
     Args:
         shell: The shell they are registered in.
         session: Its session.
+        aloop: Runs code for `%aloop` and `%%aloop`.
         error_notes: Explains errors.
+
+    Attributes:
+        runner: *aloop*; `await_cells` finds it here.
     """
 
-    def __init__(self, shell: Any, session: Session, error_notes: ErrorNotes) -> None:
+    def __init__(self, shell: Any, session: Session, aloop: Aloop, error_notes: ErrorNotes) -> None:
         super().__init__(shell=shell)
         self._session = session
+        self.runner = aloop
         self._tasks = TaskCommands(shell, session, error_notes)
-        self.runner: Aloop | None = None  # set once it has been built around our parser
-
-    @property
-    def parser(self) -> ArgumentParser:
-        """Parses the options of `%aloop`, as declared below."""
-        aloop: Any = LoopMagics.aloop
-        parser: ArgumentParser = aloop.parser
-        return parser
 
     @line_cell_magic
     @magic_arguments()
     @argument("-n", "--name", help="Name of the task, for %%loopnb and the widget.")
     @argument("-b", "--background", action="store_true", help="Start it and do not wait for it.")
-    @argument("-t", "--timeout", metavar="SECONDS", help="Cancel it after so many seconds.")
+    @argument("-t", "--timeout", metavar="SECONDS", help="Cancel it after SECONDS, and wait for its cleanup.")
     @argument("-o", "--out", metavar="VAR", help="Store the value, or with -b the task, in this variable.")
     @argument("--keep", action="store_true", help="With -b: leave the cell's earlier run running.")
     @argument("--replace", action="store_true", help="With -b: end another cell's task of that name.")
     @argument("--fresh", action="store_true", help="Run on a new loop, closed in order afterwards.")
-    @argument("code", nargs="*", help="What %%aloop awaits; everything behind the options, as typed.")
+    @argument("code", nargs="*", help="What %%aloop awaits: all that follows the options, as typed.")
     @no_var_expand
     @needs_local_scope
     def aloop(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run code on the persistent loop, as a named task.
 
-        %aloop EXPRESSION awaits one expression and shows its value. %%aloop runs the cell, with
-        `await` at top level; the loop goes on meanwhile. The namespace is shared: a background cell
-        sets and reads the same variables as all other cells, at any time. With -b, running the cell
-        again ends its earlier run first; its output goes to the cell that started it.
+        %aloop EXPRESSION awaits one expression and shows its value. %%aloop runs the cell below it, with
+        `await` at top level. Other tasks go on meanwhile.
 
-        With --fresh it runs on a loop of its own. The persistent loop stands still meanwhile. At the end
-        the tasks left on the fresh loop are cancelled and clean up, then its async generators and its
-        executor's threads end.
+        With -b the cell runs in the background, and the next cell can run at once. Its output goes to the
+        cell that started it. It shares its variables with all other cells, at any time. Running the cell
+        again first ends its earlier run.
+
+        With --fresh the cell runs on a loop of its own, and the persistent loop stands still meanwhile. At
+        the end the tasks left on the fresh loop are cancelled and clean up. Then its async generators and
+        the threads of its executor end.
         """
-        assert self.runner is not None
         try:
             return self.runner.run_nested(line, cell, local_ns)
         except BaseException as error:
@@ -98,15 +98,16 @@ class LoopMagics(Magics):
 
           %loopnb                       status of the loop
           %loopnb tasks                 live tasks: where they come from, what they wait for
-              --finished                those that have ended instead
-              --all                     both, and the kernel's own
-              --cell N                  only those of cell In[N], of all its runs
-          %loopnb where NAME|NUMBER     what a task waits for, down to the end; its traceback if it failed
+              --finished                tasks that have ended, instead
+              --all                     live and ended tasks, and the kernel's own
+              --cell N                  only tasks of cell In[N], from all of its runs
+          %loopnb where NAME|NUMBER     the whole chain of what a task waits for; its traceback if it failed
           %loopnb cancel NAME|NUMBER    cancel a task
-              --cell N, --all           or all of a cell, or all but the one that runs this
+          %loopnb cancel --cell N       cancel all tasks of a cell
+          %loopnb cancel --all          cancel all tasks but the one that runs this
           %loopnb show                  the live widget
-          %loopnb nesting               which engine runs nested, and why
-          %loopnb nesting ENGINE        another one: handoff, nest-asyncio, or off
+          %loopnb nesting               which engine runs nested calls, and why
+          %loopnb nesting ENGINE        choose another one: handoff, nest-asyncio, or off
         """
         command, _, rest = line.strip().partition(" ")
         commands: dict[str, Callable[[str], None]] = {
@@ -120,15 +121,17 @@ class LoopMagics(Magics):
         }
         if command not in commands:
             known = ", ".join(name for name in commands if name)
-            raise UsageError(f"%loopnb: there is no {command!r}. It knows: {known}.")
+            raise UsageError(
+                f"%loopnb: there is no command {command!r}. There are {known}; '%loopnb?' explains them."
+            )
         commands[command](rest.strip())
 
     def _status(self, rest: str) -> None:
-        expect_nothing("status", rest)
-        say(views.status_text(self._session.snapshot(most=0)))
-        fault = widget_fault(self._session)
+        _expect_nothing("status", rest)
+        _print(views.status_text(self._session.snapshot(most=0)))
+        fault = self._session.widget_fault
         if fault is not None:
-            say(
+            _print(
                 f"widget  stopped by an error of its own, {fault}; after '%reload_ext loopnb', loopnb.show() "
                 "makes a new one"
             )
@@ -137,26 +140,76 @@ class LoopMagics(Magics):
         choice = self._session.nesting
         if rest:
             if rest not in ENGINES:
-                raise UsageError(f"%loopnb nesting: there is no {rest!r}. It knows: {', '.join(ENGINES)}.")
+                raise UsageError(
+                    f"%loopnb nesting: there is no engine {rest!r}. The engines are {', '.join(ENGINES)}."
+                )
             try:
                 for sentence in self._session.switch_nesting(rest):
-                    say(sentence)
+                    _print(sentence)
             except NestingError as error:
                 raise UsageError(f"%loopnb nesting: {error}") from None
-        state = self._session.loop_state()
-        say(f"engine  {choice.name}: {choice.reason}")
-        say(f"parked  {state.parked} stacks")
+        parked = self._session.loop_state().parked
+        _print(f"engine  {choice.name}: {choice.reason}")
+        _print(f"parked  {parked} {'stack' if parked == 1 else 'stacks'}")
         for note in choice.notes():
-            say(f"note    {note}")
+            _print(f"note    {note}")
 
     def _show(self, rest: str) -> None:
-        expect_nothing("show", rest)
-        show_widget()
+        _expect_nothing("show", rest)
+        display_widget(self._session)
 
 
-# -- task_commands ------------------------------------------------------------
-#
-# `%loopnb tasks`, `where` and `cancel`.
+#: Parses the options of `%aloop`, as declared above.
+PARSER: ArgumentParser = cast("Any", LoopMagics.aloop).parser
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which tasks a command is about.
+
+    Attributes:
+        flags: The flags that were given, such as `--all`.
+        cell: The N of In[N] behind `--cell`; None if that was not given.
+        words: The words behind the flags.
+    """
+
+    flags: Collection[str]
+    cell: int | None
+    words: list[str]
+
+
+def select(command: str, rest: str, *known: str) -> Selection:
+    """Read what stands behind a command that is about tasks.
+
+    Args:
+        command: The command, for errors.
+        rest: What stands behind it.
+        known: The flags that it knows. All commands know `--cell N`.
+
+    Raises:
+        UsageError: A flag is unknown, or `--cell` has no number.
+    """
+    words = rest.split()
+    flags: set[str] = set()
+    cell: int | None = None
+    while words and words[0].startswith("--"):
+        word, _, value = words.pop(0).partition("=")
+        if word == "--cell":
+            value = value or (words.pop(0) if words else "")
+            if not value.isdecimal():
+                raise UsageError(f"%loopnb {command}: --cell takes the N of In[N], a number, not {value!r}.")
+            cell = int(value)
+        elif word in known:
+            flags.add(word)
+        else:
+            raise UsageError(
+                f"%loopnb {command}: there is no option {word!r}. The options are "
+                f"{', '.join((*known, '--cell N'))}."
+            )
+    return Selection(flags, cell, words)
+
+
+_LISTED = "'%loopnb tasks' lists them."
 
 
 class TaskCommands:
@@ -175,79 +228,68 @@ class TaskCommands:
 
     def show(self, rest: str) -> None:
         """List tasks, as many as the settings say."""
-        flags, is_wanted, words = self._options("tasks", rest, "--all", "--finished")
-        expect_nothing("tasks", " ".join(words))
-        every, finished = "--all" in flags, "--finished" in flags
+        selection = select("tasks", rest, "--all", "--finished")
+        _expect_nothing("tasks", " ".join(selection.words))
+        is_wanted = self._is_wanted(selection.cell)
+        every, finished = "--all" in selection.flags, "--finished" in selection.flags
         tracker = self._session.tracker
 
         def look() -> tuple[list[TaskRecord], int]:
             live = tracker.live(kernels=every) if every or not finished else []
             ended = tracker.ended() if every or finished else []
             live = [task for task in live if is_wanted(tracker.origin_of(task).cell)]
-            ended = [one for one in ended if is_wanted(one.origin.cell)]
+            ended = [task for task in ended if is_wanted(task.origin.cell)]
             count = len(live) + len(ended)
             limit = self._session.settings.rows_shown or count
             # The last of those that ended, the first of those that live. No record is made for the rest.
             ended = ended[-limit:]
-            records = [tracker.record_ended(one) for one in ended]
+            records = [tracker.record_ended(task) for task in ended]
             records += tracker.records_of(live[: limit - len(ended)])
             return sorted(records, key=lambda record: record.number), count - len(records)
 
         records, more = self._session.owner.call(look)
         if finished and not records:
-            say("No finished tasks are kept, or none of that cell.")
+            of_cell = "" if selection.cell is None else f" of In[{selection.cell}]"
+            _print(f"No finished task{of_cell} is remembered.")
         else:
-            say(views.table_text(records, more=more))
+            _print(views.table_text(records, more=more))
 
     def where(self, rest: str) -> None:
         """Say what a task waits for, or what it failed with."""
         if not rest:
-            raise UsageError("%loopnb where: which task? Give its name or number; %loopnb tasks lists them.")
-        say("\n".join(self._session.owner.call(self._explain, _unquoted(rest))))
+            raise UsageError(f"%loopnb where: which task? Give its name or number. {_LISTED}")
+        _print("\n".join(self._session.owner.call(self._explain, unquoted(rest))))
 
     def cancel(self, rest: str) -> None:
         """Cancel one task, those of a cell, or all."""
-        flags, is_wanted, words = self._options("cancel", rest, "--all")
-        if flags and not words:
-            records = self._session.cancel_all(is_wanted)
-            say(
-                f"Cancelled {len(records)} task(s): {views.names_text(record.name for record in records)}."
-                if records
-                else "There is no such task to cancel."
-            )
-            return
-        if flags or not words:
+        selection = select("cancel", rest, "--all")
+        is_about_many = bool(selection.flags) or selection.cell is not None
+        if is_about_many and not selection.words:
+            self._cancel_many(selection)
+        elif is_about_many or not selection.words:
             raise UsageError(
-                "%loopnb cancel: which task? Give its name or number, --cell N or --all; "
-                "%loopnb tasks lists them."
+                f"%loopnb cancel: which task? Give its name or number, or --cell N, or --all. {_LISTED}"
             )
+        else:
+            self._cancel_one(unquoted(rest))
+
+    def _cancel_many(self, selection: Selection) -> None:
+        records = self._session.cancel_all(self._is_wanted(selection.cell))
+        names = views.names_text(record.name for record in records)
+        count = "1 task" if len(records) == 1 else f"{len(records)} tasks"
+        _print(f"Cancelled {count}: {names}." if records else "No task was cancelled: no live task is meant.")
+
+    def _cancel_one(self, wanted: str) -> None:
         try:
-            record = self._session.cancel(_unquoted(rest))
+            record = self._session.cancel(wanted)
         except TaskNotFoundError as error:
             raise UsageError(f"%loopnb cancel: {error}") from None
         name = views.names_text([record.name])
-        say(f"Cancelled task {record.number}, {name}, spawned by {record.cell or 'other code'}.")
+        _print(f"Cancelled task {record.number}, {name}, spawned by {record.cell or 'other code'}.")
 
-    def _options(
-        self, command: str, rest: str, *known: str
-    ) -> tuple[set[str], Callable[[CellRef | None], bool], list[str]]:
-        """Split *rest* into flags, a condition on the cell, and further words."""
-        words = rest.split()
-        flags: set[str] = set()
-        is_wanted: Callable[[CellRef | None], bool] = lambda _cell: True  # noqa: E731  it needs its type
-        while words and words[0].startswith("--"):
-            word, _, value = words.pop(0).partition("=")
-            if word == "--cell":
-                value = value or (words.pop(0) if words else "")
-                if not value.isdecimal():
-                    raise UsageError(f"%loopnb {command}: --cell takes the N of In[N], and got {value!r}.")
-                is_wanted = self._session.tracker.runs.every_run_of(int(value))
-            elif word not in known:
-                raise UsageError(
-                    f"%loopnb {command}: there is no {word!r}. It knows: {', '.join((*known, '--cell N'))}."
-                )
-            flags.add(word)
-        return flags, is_wanted, words
+    def _is_wanted(self, cell: int | None) -> Callable[[CellRef | None], bool]:
+        """Return a predicate that matches every run of the cell with the N of In[N]; all cells for None."""
+        return (lambda _cell: True) if cell is None else self._session.tracker.runs.every_run_of(cell)
 
     def _explain(self, wanted: str) -> list[str]:
         tracker = self._session.tracker
@@ -268,7 +310,7 @@ class TaskCommands:
             + (f" at {record.spawn_site}" if record.spawn_site else ""),
             *(f"    in {parent}" for parent in self._session.tracker.parents_of(record)),
         ]
-        return [*lines, *filter(None, (f"  {record.note}" if record.note else "",))]
+        return [*lines, f"  {record.note}"] if record.note else lines
 
     def _end_of(self, ended: Ended) -> list[str]:
         if ended.error is None:
@@ -279,7 +321,7 @@ class TaskCommands:
 
 
 def _traceback_text(shell: Any, error: BaseException) -> str:
-    """Return what IPython shows of *error*: of a group, and what came of one, Python's own text."""
+    """Return the traceback as IPython shows it, in Python's own form if a group is part of it."""
     one: BaseException | None = error
     while one is not None:
         if isinstance(one, BaseExceptionGroup):
@@ -290,20 +332,10 @@ def _traceback_text(shell: Any, error: BaseException) -> str:
     return shown
 
 
-def _unquoted(name: str) -> str:
-    return name[1:-1] if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'" else name
-
-
-def expect_nothing(command: str, rest: str) -> None:
-    """Refuse what stands behind a command that takes no more.
-
-    Raises:
-        UsageError: There is something.
-    """
+def _expect_nothing(command: str, rest: str) -> None:
     if rest:
-        raise UsageError(f"%loopnb {command}: takes nothing more, and got {rest!r}.")
+        raise UsageError(f"%loopnb {command}: takes nothing more, and got {rest!r}. See '%loopnb?'.")
 
 
-def say(text: str) -> None:
-    """Print *text*, with one newline at its end."""
+def _print(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")

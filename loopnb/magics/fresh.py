@@ -1,10 +1,9 @@
-"""What `%%aloop --fresh` does: run a cell on a loop of its own, the persistent one set aside."""
+"""What `%%aloop --fresh` does: run a cell on a loop of its own, while the persistent loop stands still."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AbstractContextManager
 
-    from loopnb.magics.options import AloopOptions
-    from loopnb.magics.source import Source
+    from loopnb.magics.options import AloopOptions, Request
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
 
@@ -39,38 +37,35 @@ class FreshRuns:
         self._session = session
         self._cells = cells
 
-    def run(
-        self, make_coro: Callable[[], Coroutine[Any, Any, Any]], options: AloopOptions, source: Source
-    ) -> Any:
-        """Run a cell on a new loop and return its value. Blocks the thread, with its own loop.
+    def run(self, make_coro: Callable[[], Coroutine[Any, Any, Any]], request: Request) -> Any:
+        """Run a cell on a new loop and return its value. Blocks the thread and the loop that runs in it.
 
         Args:
             make_coro: Returns the coroutine of the cell.
-            options: Of the cell.
-            source: Of the cell.
+            request: What the cell asks for.
 
         Raises:
             KeyboardInterrupt: An interrupt has ended the cell, or its cleanup.
-            TimeoutError: The timeout of *options* has passed.
+            TimeoutError: The timeout of the options has passed.
         """
         running = running_loop()
         if running is None:
-            return self._run(make_coro, options)
-        with aside(running, None, (source.filename, 1)):
-            return self._run(make_coro, options)
+            return self._run(make_coro, request.options)
+        with aside(running, None, (request.source.filename, 1)):
+            return self._run(make_coro, request.options)
 
     def _run(self, make_coro: Callable[[], Coroutine[Any, Any, Any]], options: AloopOptions) -> Any:
         loop = asyncio.new_event_loop()
         main: list[asyncio.Task[Any]] = []
         interrupts = self._make_interrupts(loop, main)
-        fresh = FreshLoop(loop, lambda future: _interruptible(interrupts, future), _tell)
+        fresh = FreshLoop(loop, lambda future: _interruptible(interrupts, future))
         main.append(fresh.create_task(make_coro(), options.name))
         try:
-            with self._cells.lend(main[0]), self._session.deadline(main[0], options.timeout):
+            with self._cells.attribute_to_cell(main[0]), self._session.deadline(main[0], options.timeout):
                 fresh.run(main[0])
                 value = Ended.unwrap(main[0].result())
         except BaseException as error:
-            # What it waits for in a thread cannot be cancelled, and the user does not want to wait.
+            # A thread that it waits for cannot be cancelled, and who interrupts does not want to wait.
             was_interrupted = isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted(main[0])
             fresh.close(0 if was_interrupted else self._session.settings.shutdown_grace)
             if was_interrupted and isinstance(error, asyncio.CancelledError):
@@ -94,12 +89,7 @@ class FreshRuns:
 
 
 def _interruptible(interrupts: Interrupts, future: asyncio.Future[Any]) -> AbstractContextManager[None]:
-    # Only the main thread hears of interrupts, and may say what to do then.
+    # Only the main thread gets signals, and only there may a handler be set.
     if threading.current_thread() is not threading.main_thread():
         return contextlib.nullcontext()
     return interrupts.cancel_on_sigint(future)
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"loopnb: {line}\n")
-    sys.stderr.flush()

@@ -1,18 +1,22 @@
-"""The line of `%%aloop`: leading options, and the raw rest of it."""
+"""What the user asks of `%aloop` and `%%aloop`: leading options, and the raw rest of the line."""
 
 from __future__ import annotations
 
 import keyword
 import math
 import re
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from loopnb.texts import unquoted
+
 if TYPE_CHECKING:
     from argparse import ArgumentParser
+
+    from loopnb.magics.source import Source
+    from loopnb.records import CellRef
 
 _TAKING_A_VALUE = frozenset({"-n", "--name", "-t", "--timeout", "-o", "--out"})
 _TOKEN = re.compile(r"""\s*( (?: "[^"]*" | '[^']*' | [^\s"'] )+ )""", re.VERBOSE)
@@ -20,14 +24,14 @@ _TOKEN = re.compile(r"""\s*( (?: "[^"]*" | '[^']*' | [^\s"'] )+ )""", re.VERBOSE
 
 @dataclass(frozen=True, slots=True)
 class AloopOptions:
-    """What the options of one `%%aloop` say.
+    """The options of one use of the magic.
 
     Attributes:
         name: Name of the task; None for the default.
         is_background: Do not wait for the task.
         timeout: Seconds until it is cancelled; None waits for ever.
         out: Variable that receives the value, or the task of a background run.
-        keeps: Leave the earlier run of a background cell running.
+        keeps: Leave the cell's earlier background run running.
         replaces: End another cell's task of that name.
         is_fresh: Run on a new loop, which is closed afterwards.
     """
@@ -41,20 +45,44 @@ class AloopOptions:
     is_fresh: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One use of the magic.
+
+    Attributes:
+        options: Its options.
+        source: The code to run, compiled.
+        cell: The cell execution that it is part of; None if that is unknown.
+    """
+
+    options: AloopOptions
+    source: Source
+    cell: CellRef | None
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if a semicolon at the end hides what there is to display.
+
+        Behind the last expression of a background cell it concerns that cell's value, not the handle.
+        """
+        is_background_cell = self.options.is_background and not self.source.is_expression
+        return self.source.is_quiet and not is_background_cell
+
+
 def split_line(line: str) -> tuple[list[str], str]:
     """Split *line* into leading options with their values, and the rest as it was typed.
 
-    What follows the first word that is no option is code, and no option parser may touch it:
-    in `f(lambda n: n -1)` the -1 is an expression, and in `g("a  b", x) -n` so is the -n.
+    From the first word on that is no option, the line is code, and no option parser may touch it: in
+    `f(lambda n: n -1)` the -1 is part of an expression, and so is the -n in `g("a  b", x) -n`.
     """
     options: list[str] = []
     rest = line
     while (match := _TOKEN.match(rest)) and match[1].startswith("-") and match[1] != "-":
         option, equals, attached = match[1].partition("=")
-        options.append(option + equals + _unquoted(attached))
+        options.append(option + equals + unquoted(attached))
         rest = rest[match.end() :]
         if not equals and _takes_the_next_word(option) and (value := _TOKEN.match(rest)):
-            options.append(_unquoted(value[1]))
+            options.append(unquoted(value[1]))
             rest = rest[value.end() :]
     return options, rest.strip()
 
@@ -68,7 +96,7 @@ def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
     """Parse the options that `split_line` found.
 
     Raises:
-        UsageError: One is unknown or has no proper value.
+        UsageError: An option is unknown, lacks a proper value, or does not go with another one.
     """
     try:
         args: Any = parser.parse_args(words)
@@ -76,11 +104,11 @@ def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
         raise UsageError(f"%aloop: {error}. '%aloop?' lists the options.") from None
     if args.code:
         raise UsageError(
-            f"%aloop: {' '.join(args.code)!r} is no option. An expression that begins with '-' goes "
-            "into parentheses: %aloop (-x)."
+            f"%aloop: {' '.join(args.code)!r} is not an option. Put an expression that begins with '-' into "
+            "parentheses: %aloop (-x)."
         )
     if args.name == "":
-        raise UsageError("%aloop: -n takes a name, and it is empty. Leave it out for a default one.")
+        raise UsageError("%aloop: -n takes a name, and yours is empty. Leave -n out for a default name.")
     if args.out is not None and (not args.out.isidentifier() or keyword.iskeyword(args.out)):
         raise UsageError(f"%aloop: -o takes the name of a variable, and {args.out!r} cannot be one.")
     _check_background(args)
@@ -119,10 +147,6 @@ def _seconds(text: str | None) -> float | None:
         seconds = math.nan
     if not 0 < seconds < math.inf:
         raise UsageError(
-            f"%aloop: -t takes seconds above 0, such as -t 2.5, not {text!r}. Leave it out to wait for ever."
+            f"%aloop: -t takes seconds above 0, such as -t 2.5, not {text!r}. Leave -t out to wait for ever."
         )
     return seconds
-
-
-def _unquoted(word: str) -> str:
-    return " ".join(shlex.split(word)) if word[:1] in "\"'" else word

@@ -1,4 +1,4 @@
-"""Compiling what a user typed below `%%aloop`, as IPython compiles a cell."""
+"""Code that a user typed behind `%aloop` or below `%%aloop`, compiled and run as IPython does a cell."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from IPython.core.error import UsageError
 
 from loopnb.frames import users_frames
 from loopnb.nesting.fatal import Ended
-from loopnb.texts import error_text
+from loopnb.texts import error_text, repr_text
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from types import CodeType
 
 
 class Source:
     """A compiled cell body or expression.
 
+    Args:
+        codes: Code objects, run one after the other.
+        text: The text that was compiled.
+        filename: The name that tracebacks show for the text.
+        has_value: The value of the last code object is the value of all.
+        is_quiet: The last expression ends with a semicolon, so its value is not displayed.
+        is_expression: It is the expression of a `%aloop` line, which has to be awaited.
+        function: Called instead of running *codes*, for an expression that uses local variables of the
+            function it stands in. It takes the global variables.
+
     Attributes:
-        codes: What to run, one after the other.
-        has_value: The value of the last code is the value of all.
-        is_quiet: The last expression ends with a semicolon: its value is not displayed.
-        is_expression: It is the expression of a line, whose value is what matters. One that stands in
-            a function is a *function*, too: of the global variables, with the local ones filled in.
-        text: As it was compiled.
-        filename: What stands for a file in tracebacks.
+        codes, text, filename, has_value, is_quiet, is_expression: As given.
     """
 
     def __init__(
@@ -52,17 +56,22 @@ class Source:
 
     @property
     def does_await(self) -> bool:
-        """Some of it runs as a coroutine."""
+        """True if some of it awaits."""
         return any(_is_coroutine_code(code) for code in self.codes)
 
     async def run(
         self, global_ns: dict[str, Any], local_ns: dict[str, Any], *, in_background: bool = False
     ) -> Any:
-        """Run it and return its value; what it raises has a traceback without this frame.
+        """Run it and return its value. Errors have a traceback without this frame.
 
-        A task that raises SystemExit or KeyboardInterrupt ends the loop with it, and one that raises
-        GeneratorExit counts as closed. Neither is a cell's business: whoever waits for the cell gets
-        them as `Ended`, and a background cell ends in a RuntimeError that names them.
+        SystemExit, KeyboardInterrupt and GeneratorExit must not leave a task: the first two end the loop,
+        and with the third the task counts as closed. They are returned as `Ended`, for the caller that waits
+        to raise them. Nobody waits for a background cell, so it raises a RuntimeError that names them.
+
+        Args:
+            global_ns: The global variables.
+            local_ns: The local ones; in a notebook they are the same.
+            in_background: Nobody waits for the value.
         """
         value = None
         try:
@@ -93,17 +102,17 @@ class Source:
 def compile_body(
     shell: Any, body: str, *, count: int, raw_cell: str | None = None, interactivity: str = "last_expr"
 ) -> Source:
-    """Compile the lines below `%%aloop`, under line numbers that count the magic's own line.
+    """Compile the lines below `%%aloop`. Line numbers count the magic's own line.
 
     Args:
         shell: The shell, whose transformers and compiler flags apply.
         body: The lines.
         count: Execution count of the cell, for tracebacks.
         raw_cell: The whole cell as typed, so that a debugger finds its breakpoints.
-        interactivity: What is displayed, as `InteractiveShell.ast_node_interactivity` says it.
+        interactivity: Which values are displayed, a value of `InteractiveShell.ast_node_interactivity`.
 
     Raises:
-        SyntaxError: As the compiler says.
+        SyntaxError: The lines do not compile.
     """
     blank = len(body) - len(body.lstrip("\n"))
     text = "\n" * (1 + blank) + shell.transform_cell(body)
@@ -129,7 +138,7 @@ def _compile_statement(shell: Any, node: ast.stmt, name: str, *, is_shown: bool)
 
 
 def _assigned(statements: list[ast.stmt]) -> list[ast.stmt]:
-    """Return an expression for the variable that the last statement assigns to, if it does."""
+    """Return an expression for the variable that the last statement assigns to, or nothing."""
     match statements[-1:]:
         case [
             ast.Assign(targets=[ast.Name(id=name)])
@@ -150,11 +159,11 @@ def compile_expression(
         shell: The shell, whose compiler flags apply.
         expression: The expression.
         count: Execution count of the cell, for tracebacks.
-        line: The line of the cell that it stands in.
-        local_ns: The variables of the function that it stands in; None where it stands in none.
+        line: The line of the cell that the expression stands in.
+        local_ns: The variables of the function that it stands in; None if it stands in none.
 
     Raises:
-        SyntaxError: It is no expression.
+        SyntaxError: It is not an expression.
     """
     quiet = expression.endswith(";")
     text = "\n" * (line - 1) + expression.rstrip(";")
@@ -165,13 +174,25 @@ def compile_expression(
     return Source([code], text, name, has_value=True, is_quiet=quiet, is_expression=True, function=function)
 
 
+def line_forms(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Yield what stands behind each `%aloop` of a cell, and in which line."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")), attr="run_line_magic"),
+                args=[ast.Constant(value="aloop"), ast.Constant(value=str(line))],
+            ):
+                yield line, node.lineno
+
+
 def _in_function(
     shell: Any, tree: ast.Expression, name: str, local_ns: Mapping[str, Any]
 ) -> Callable[[dict[str, Any]], Awaitable[Any]]:
     """Make the expression the body of a function whose arguments are the local variables it names.
 
-    Merged into the global ones they would be a copy, which functions that it calls do not see
-    change; as locals of an `eval`, its lambdas and comprehensions would not see them.
+    Two simpler ways have a fault each. In a copy of the global variables with the local ones merged in,
+    functions that the expression calls would change the original, and it would not see that. And lambdas and
+    comprehensions do not see the locals that `eval` is given.
     """
     used = {node.id: local_ns[node.id] for node in ast.walk(tree) if _is_name_in(node, local_ns)}
     module = ast.parse(f"async def aloop({', '.join(used)}): return ...")
@@ -192,12 +213,16 @@ def _is_name_in(node: ast.AST, local_ns: Mapping[str, Any]) -> TypeGuard[ast.Nam
 
 
 def _checked(value: Any) -> Awaitable[Any]:
-    """Return what `%aloop` is to await: the value of an expression written without `await`."""
+    """Return *value*, that of an expression without `await`, if `%aloop` can await it.
+
+    Raises:
+        UsageError: It cannot be awaited.
+    """
     if inspect.isawaitable(value):
         return value
     raise UsageError(
-        f"%aloop: it awaits its expression, and {value!r:.60} ({type(value).__name__}) "
-        "cannot be awaited. Without %aloop the line does what you see."
+        f"%aloop awaits its expression, and {repr_text(value, 60)} ({type(value).__name__}) cannot be "
+        "awaited. Leave %aloop out to show the value."
     )
 
 

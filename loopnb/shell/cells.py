@@ -78,7 +78,7 @@ class Cells:
         return task is not None and any(one.task is task for one in self._here())
 
     @contextmanager
-    def lend(self, task: asyncio.Task[Any]) -> Iterator[None]:
+    def attribute_to_cell(self, task: asyncio.Task[Any]) -> Iterator[None]:
         """Count *task* as the executing cell's own while the block runs: its code runs there."""
         here = self._here()
         if not here:

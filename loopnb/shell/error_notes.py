@@ -1,7 +1,7 @@
-"""Notes on errors: added when an error is shown, so that no error costs anything before.
+"""Notes on errors, added when an error is shown. Until then an error costs nothing.
 
-An error in a cell is shown by `shell.showtraceback()`, whatever kind of cell it is, in a kernel and in a
-terminal. IPython's events come too late: it shows the error first. `set_custom_exc()` is the user's.
+`shell.showtraceback()` shows the errors of all cells, in a kernel and in a terminal, so that is what is
+patched. IPython's events come too late, after the error was shown. `set_custom_exc()` belongs to the user.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from loopnb.texts import error_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    #: Returns a note on one error, or None. It need not look at causes.
+    #: Returns a note on one error, or None. It is asked for the error's causes one by one.
     Explainer = Callable[[BaseException], str | None]
 
-#: Errors that are looked at behind the one that is shown.
+#: Errors that are looked at: the one that is shown, its causes, and so on.
 _MOST = 50
 
 
@@ -34,24 +34,24 @@ class ErrorNotes:
 
     def __init__(self, shell: Any, explainers: Sequence[Explainer]) -> None:
         self._explainers = explainers
-        self._patch = Patch(shell, "showtraceback", self._annotating(shell.showtraceback))
+        self._patch = Patch(shell, "showtraceback", self._adding_notes(shell.showtraceback))
 
     def start(self) -> None:
         """Add notes to what cells show."""
         self._patch.install()
 
     def stop(self) -> None:
-        """Add none any more."""
-        self._explainers = ()  # somebody may have kept our function
+        """Add no more notes."""
+        self._explainers = ()  # somebody may have kept our `showtraceback`
         self._patch.restore()
 
     def add_to(self, error: BaseException | None) -> list[str]:
-        """Add to *error*, and to those shown with it, the notes they lack, and return all notes of ours.
+        """Add notes to *error* and to all errors that are shown with it, and return those notes.
 
-        Any thread; does not block, and raises nothing.
+        An error that has its note already gets no second one. Any thread. Does not block, and raises nothing.
         """
         notes: list[str] = []
-        # An interrupt, too: what it would end is showing an error, and that goes on.
+        # An interrupt would end this half way, and the error would not be shown.
         with suppress(Exception, KeyboardInterrupt):
             for one in _shown_with(error):
                 for explain in self._explainers:
@@ -64,10 +64,10 @@ class ErrorNotes:
         return list(dict.fromkeys(notes))
 
     def line(self, error: BaseException | None) -> str:
-        """Return one line on *error*: its text, then all notes of ours, without a full stop. As `add_to`."""
+        """Add notes as `add_to` does, and return the error and its notes in one line, without a full stop."""
         return ". ".join([error_text(error), *(note.removesuffix(".") for note in self.add_to(error))])
 
-    def _annotating(self, stock: Any) -> Any:
+    def _adding_notes(self, stock: Any) -> Any:
         def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
             self.add_to(sys.exception() if exc_tuple is None else exc_tuple[1])
             return stock(exc_tuple, *args, **options)

@@ -1,8 +1,8 @@
-"""Refusing a cell before any of it runs, by the one way that IPython has for it.
+"""Refuse a cell before any of it runs.
 
-An error raised in an event callback is printed and the cell runs all the same. One raised by a
-magic is shown with IPython's own frames. An AST transformer may raise `InputRejected`, and IPython
-shows what is raised as it shows a cell that does not compile.
+IPython has one way for that. If an event callback raises, IPython prints the error and runs the cell all the
+same. If a magic raises, IPython shows its own frames. But an AST transformer may raise `InputRejected`, and
+IPython shows that as it shows a cell that does not compile.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 
 class RejectedSyntax(InputRejected, SyntaxError):
-    """A SyntaxError that IPython takes from an AST transformer."""
+    """A SyntaxError that an AST transformer may raise."""
 
 
 class RejectedByInterrupt(InputRejected, KeyboardInterrupt):
-    """A KeyboardInterrupt that IPython takes from an AST transformer, and shows without frames."""
+    """A KeyboardInterrupt that an AST transformer may raise. It is shown without frames."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"KeyboardInterrupt: {self}"]
 
 
-# Front ends show the name of the class, and tools look at it.
+# Front ends show the name of the class, and tools compare it.
 RejectedSyntax.__name__ = SyntaxError.__name__
 RejectedByInterrupt.__name__ = KeyboardInterrupt.__name__
 
 
 class Rejections:
-    """Lets others look at each cell, and refuse it.
+    """Shows each cell to some checks, which may refuse it.
 
     Args:
         shell: The shell.
 
     Attributes:
-        checks: Called with the tree of each cell; they raise one of the errors above, and no other.
+        checks: Called with the tree of each cell that compiles. They raise only the errors above.
     """
 
     def __init__(self, shell: Any) -> None:
@@ -47,15 +47,15 @@ class Rejections:
         self.checks: list[Callable[[ast.AST], None]] = []
 
     def start(self) -> None:
-        """Look at cells from the next one on."""
+        """Check cells from the next one on."""
         self._shell.ast_transformers.append(self)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Check no more."""
         self._shell.ast_transformers.remove(self)
 
     def visit(self, tree: ast.AST) -> ast.AST:
-        """Return *tree* as it is; what IPython calls."""
+        """Call the checks, and return *tree* unchanged. IPython calls this."""
         for check in self.checks:
             check(tree)
         return tree

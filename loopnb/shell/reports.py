@@ -1,4 +1,4 @@
-"""What a cell is told of its tasks after they have left it: failures, leftovers of `asyncio.run()`."""
+"""What a cell's output says about its tasks: unseen failures, leftovers of `asyncio.run()`, slow cleanups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from loopnb.tracking.cells import current_cell
-from loopnb.views import names_text
+from loopnb.views import names_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from loopnb.tracking.history import Ended
     from loopnb.tracking.tracked import Run
 
-#: Failures of one cell that are named at once; of more there is one line for the rest.
+#: Failures of one cell that get a line each. The others share one line.
 _NAMED = 10
-#: Seconds that tasks of an interrupted cell have to end in before they are named.
+#: Seconds that the tasks of an interrupted cell have to clean up in, before they are named.
 _ENDS_WITHIN = 0.1
 
 
 class Reports:
-    """Tells cells what became of their tasks, in the output of the cell that spawned them.
+    """Writes into the output of a cell what became of the tasks that it spawned.
 
     Args:
         shell: The shell.
@@ -43,11 +43,12 @@ class Reports:
         self._session = session
         self._cells = cells
         self._error_notes = error_notes
-        self._said: set[int] = set()
-        self._here = threading.local()  # its cell; the end of an `await` cell is told in another Context
+        self._reported: set[int] = set()  # numbers of tasks that `asyncio.run()` has left
+        # The executing cell. Not `current_cell`: `post_run_cell` of an `await` cell comes in another Context.
+        self._here = threading.local()
 
     def start(self) -> None:
-        """Report from now on. To be called when `Cells` has been started: it knows a cell first."""
+        """Report from now on. `Cells` has to be started before, to know a cell first."""
         self._session.failures.report = self.failed
         self._shell.events.register("pre_run_cell", self._begin)
         self._shell.events.register("post_run_cell", self._end)
@@ -60,13 +61,13 @@ class Reports:
         self._cells.after.remove(self._after_cell)
 
     def failed(self, cell: CellRef | None, failures: list[Ended]) -> None:
-        """Name tasks of *cell* that failed and that nobody awaited."""
-        failures = sorted(failures, key=lambda one: one.origin.number)
-        for one in failures[:_NAMED]:
+        """Name the tasks of *cell* that failed and that nobody awaited."""
+        failures = sorted(failures, key=lambda task: task.origin.number)
+        for task in failures[:_NAMED]:
             self._say(
                 cell,
-                f"Task {one.name!r} failed: {self._error_notes.line(one.error)}. Nobody has awaited it; "
-                f"'%loopnb where {one.origin.number}' shows the traceback.",
+                f"Task {task.name!r} failed: {self._error_notes.line(task.error)}. Nobody has awaited it; "
+                f"'%loopnb where {task.origin.number}' shows the traceback.",
             )
         if len(failures) > _NAMED:
             self._say(
@@ -80,25 +81,25 @@ class Reports:
 
     def _end(self, result: Any) -> None:
         if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):
-            self._session.owner.call(self._look_what_goes_on_ending, getattr(self._here, "cell", None))
+            self._session.owner.call(self._watch_cleanups, getattr(self._here, "cell", None))
 
-    def _look_what_goes_on_ending(self, cell: CellRef | None) -> None:
-        """Name the tasks of an interrupted cell that have been cancelled and do not end soon."""
+    def _watch_cleanups(self, cell: CellRef | None) -> None:
+        """Name, a moment later, the cancelled tasks of an interrupted cell that have not ended by then."""
         tracker = self._session.tracker
         tasks = [
             task for task in tracker.live() if task.cancelling() and tracker.origin_of(task).cell == cell
         ]
         if tasks:
-            say = partial(self._say_what_goes_on_ending, cell, WeakSet(tasks))
+            say = partial(self._say_what_cleans_up, cell, WeakSet(tasks))
             self._session.loop.call_later(_ENDS_WITHIN, say, context=Context())
 
-    def _say_what_goes_on_ending(self, cell: CellRef | None, cancelled: WeakSet[asyncio.Task[Any]]) -> None:
+    def _say_what_cleans_up(self, cell: CellRef | None, cancelled: WeakSet[asyncio.Task[Any]]) -> None:
         tasks = [task for task in cancelled if not task.done()]
         if tasks:
             self._say(
                 cell,
-                f"loopnb: interrupted before what it had cancelled has ended: "
-                f"{names_text(task.get_name() for task in tasks)}. '%loopnb tasks' says where it waits.",
+                f"The cell was interrupted. Cancelled, but not ended yet: {names_of(tasks)}. "
+                "'%loopnb tasks' shows what they wait for.",
             )
 
     def _after_cell(self) -> None:
@@ -110,21 +111,24 @@ class Reports:
         left: dict[Run, list[asyncio.Task[Any]]] = {}
         for task in tracker.live():
             origin = tracker.origin_of(task)
-            if origin.run is not None and origin.number not in self._said and tracker.is_left_over(origin):
+            if (
+                origin.run is not None
+                and origin.number not in self._reported
+                and tracker.is_left_over(origin)
+            ):
                 left.setdefault(origin.run, []).append(task)
-                self._said.add(origin.number)
+                self._reported.add(origin.number)
         for run, tasks in left.items():
-            names = ", ".join(repr(task.get_name()) for task in tasks[:5]) + (", ..." if tasks[5:] else "")
             cell = tracker.origin_of(tasks[0]).cell
             count = "a task" if len(tasks) == 1 else f"{len(tasks)} tasks"
             self._say(
                 cell,
                 f"asyncio.run() at {tracker.place(run.code, run.instruction, cell)} has left {count} "
-                f"running: {names}. '%loopnb tasks' lists what goes on.",
+                f"running: {names_of(tasks)}. '%loopnb tasks' lists what goes on.",
             )
 
     def _say(self, cell: CellRef | None, line: str) -> None:
-        """Write one line to standard error, in the output of *cell*."""
+        """Write *line* to standard error, in the output of *cell*."""
         context = self._session.tracker.runs.context_of(cell) or Context()
         context.copy().run(_write, line)
 

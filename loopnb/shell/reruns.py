@@ -1,17 +1,17 @@
-"""What becomes of the tasks that a cell has left running when it is run again."""
+"""The tasks that a cell has left running, ended when the cell is run again, if the user wants that."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from loopnb.errors import NestingError
 from loopnb.shell.rejecting import RejectedByInterrupt
+from loopnb.texts import say
 from loopnb.tracking.background import is_background
 from loopnb.tracking.cells import current_cell
-from loopnb.views import names_text
+from loopnb.views import names_of
 
 if TYPE_CHECKING:
     import ast
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class Reruns:
-    """Ends what an earlier run of a cell has left, before the new one begins, if the user wants it.
+    """Ends the tasks that an earlier run of a cell has left, before the new run begins.
+
+    Only if `LoopNB.on_rerun` is "cancel".
 
     Args:
         shell: The shell.
@@ -31,13 +33,13 @@ class Reruns:
     def __init__(self, shell: Any, session: Session) -> None:
         self._shell = shell
         self._session = session
-        self._seen: CellRef | None = None
-        self._begun: CellRef | None = None  # its tree has yet to be seen
+        self._newest: CellRef | None = None
+        self._begun: CellRef | None = None  # has begun, and IPython has not shown us its code yet
         # A second cancel would end their cleanup.
         self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     def start(self) -> None:
-        """Look at cells from the next one on. To be called when `Cells` has been started."""
+        """Look at cells from the next one on. `Cells` has to be started before, to know a cell first."""
         self._shell.events.register("pre_run_cell", self._begin)
 
     def stop(self) -> None:
@@ -45,10 +47,12 @@ class Reruns:
         self._shell.events.unregister("pre_run_cell", self._begin)
 
     def check(self, _tree: ast.AST) -> None:
-        """End what an earlier run of the cell has left; its code compiles, and is about to run.
+        """End the tasks of the cell's earlier runs. Called when its code has compiled, right before it runs.
+
+        Blocks the cell, not the loop, until they have ended or `LoopNB.rerun_grace` seconds have passed.
 
         Raises:
-            RejectedByInterrupt: An interrupt has ended the wait.
+            RejectedByInterrupt: An interrupt has ended the wait. The cell does not run.
         """
         cell, self._begun = self._begun, None
         if cell is None or self._session.settings.on_rerun != "cancel":
@@ -59,16 +63,16 @@ class Reruns:
             if left:
                 self._wait_for(left)
         except KeyboardInterrupt:
-            still = _names_of([task for task in left if not task.done()])
+            still = names_of([task for task in left if not task.done()])
             raise RejectedByInterrupt(
                 "interrupted while tasks of the cell's earlier run were ending, so the cell was not run. "
-                f"They have been cancelled; still ending: {still or 'none'}."
+                f"They have been cancelled; still ending: {still or 'none'}. To wait on, run the cell again."
             ) from None
 
     def _begin(self, _info: object) -> None:
         cell = current_cell.get()
-        # Equal: it is a magic of that cell that runs another.
-        self._begun, self._seen = (None if cell == self._seen else cell), cell
+        # If they are equal, a magic of that cell runs another cell in it.
+        self._begun, self._newest = (None if cell == self._newest else cell), cell
 
     def _cancel_left_of(self, cell: CellRef) -> list[asyncio.Task[Any]]:
         tracker = self._session.tracker
@@ -83,7 +87,7 @@ class Reruns:
         spawned_by = self._session.tracker.origin_of(task).cell
         if spawned_by is None or spawned_by == cell or spawned_by.cell_id is None:
             return False
-        # A background task has a rule of its own: the new run replaces it.
+        # Not a background task: a new run replaces that anyway, whatever the setting.
         return spawned_by.cell_id == cell.cell_id and not is_background(task)
 
     def _wait_for(self, tasks: list[asyncio.Task[Any]]) -> None:
@@ -91,29 +95,20 @@ class Reruns:
         try:
             left = self._session.run(_ending(tasks, grace))
         except NestingError as error:
-            _say(f"{_names_of(tasks)}, left by the cell's earlier run, may still be ending: {error.reason}.")
+            say(f"{names_of(tasks)}, left by the cell's earlier run, may still be ending: {error.reason}.")
         except SystemExit as error:
-            _say(f"a task that the cell's earlier run has left ended in {error!r}.")
+            say(f"a task that the cell's earlier run has left ended in {error!r}.")
         else:
             if left:
-                _say(
-                    f"{_names_of(left)}, left by the cell's earlier run, did not end within "
+                say(
+                    f"{names_of(left)}, left by the cell's earlier run, did not end within "
                     f"{grace:g} s of being cancelled (LoopNB.rerun_grace); the cell runs now."
                 )
 
 
 async def _ending(tasks: list[asyncio.Task[Any]], grace: float) -> list[asyncio.Task[Any]]:
-    """Wait until *tasks* have ended, and return those that have not in time."""
+    """Wait at most *grace* seconds for *tasks*, and return those that have not ended."""
     if grace == 0:
         return []
     _ended, pending = await asyncio.wait(tasks, timeout=grace)
     return list(pending)
-
-
-def _names_of(tasks: list[asyncio.Task[Any]]) -> str:
-    return names_text(task.get_name() for task in tasks)
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"loopnb: {line}\n")
-    sys.stderr.flush()

@@ -1,9 +1,11 @@
-"""The widget's side in the kernel: samples while somebody looks, answers what the views ask.
+"""The widget's model in the kernel. It takes samples while a view is visible, and answers the views.
 
-The views send custom messages only, never trait updates: ipykernel 7.4 can stop those for good. A
-handler may run on any thread (the main one, or a subshell's), so it does nothing but post the message
-to the loop, and the loop answers. The one synced trait is never assigned: it is read from the last
-state whenever a front end asks for it, and what changes in between travels as deltas.
+Views send custom messages only, and no trait updates, since ipykernel 7.4 can stop those for good. A handler
+may run on any thread, the main one or a subshell's. So it only posts the message to the loop, and the loop
+answers.
+
+The one synced trait is never assigned. It is read from the last state when a front end asks for it, and what
+changes in between is sent as deltas.
 """
 
 from __future__ import annotations
@@ -38,35 +40,35 @@ FAST_S = 0.25
 SLOW_S = 0.5
 """Pause between two samples while nothing changes."""
 SOON_S = 0.03
-"""Pause after a cancel: the task takes a few passes of the loop to end."""
+"""Pause after a cancel, since a task takes a few passes of the loop to end."""
 MAX_SHARE = 0.05
-"""Share of the loop's time that sampling may take; the pause grows with the number of tasks."""
+"""Share of the loop's time that sampling may take. The pause grows if a sample takes long."""
 BEAT_S = 2.0
-"""A visible view hears from the kernel at least this often; it calls 6 s of silence stale."""
+"""A visible view hears from the kernel at least this often. After 6 s of silence it says that it is stale."""
 LEASE_S = 30.0
-"""A view counts as visible for this long after it last said so; it says so every 10 s.
+"""A view counts as visible for this long after it last said so. It says so every 10 s.
 
-Not shorter: each of these messages makes JupyterLab's status of the kernel flicker.
+More often would be no good: each of these messages makes JupyterLab's status of the kernel flicker.
 """
 
 log = logging.getLogger("loopnb")
 
 
 class LoopWidget(anywidget.AnyWidget):
-    """A live table of the loop's tasks; one model, shown in any number of views.
+    """A live table of the loop's tasks: one model, shown in any number of views.
 
-    Make it, display it and close it on the loop's thread. It never blocks, and never raises later on:
-    after an error of its own it has stopped, and `fault` says why.
+    Make it, display it and close it in the loop's thread. It never blocks. After it was made it never raises:
+    an error of its own stops it, and `fault` says why.
 
     Args:
-        snapshot: Takes a snapshot; called on *loop*.
-        cancel: Cancels the task with this number and says in one line what came of it, or raises a
-            LookupError that does; called on *loop*.
+        snapshot: Takes a snapshot. Called in the loop's thread.
+        cancel: Cancels the task with this number and returns one line that says so. Raises a LookupError with
+            such a line if there is no such task. Called in the loop's thread.
         loop: The loop that is watched.
         clock: Monotonic, in seconds.
 
     Attributes:
-        state: What was sent to the views last, all in all.
+        state: The whole state that the views have, if they have missed nothing.
         fault: Why the widget has stopped; None while it works.
     """
 
@@ -76,7 +78,7 @@ class LoopWidget(anywidget.AnyWidget):
     snapshot = traitlets.Dict().tag(
         sync=True,
         to_json=lambda _value, widget: widget.state,
-        # Views write what they know into their own copy only; nothing is ever taken from there.
+        # Views write only into their own copy. Nothing is ever taken from there.
         from_json=lambda _value, widget: widget.snapshot,
     )
 
@@ -105,7 +107,7 @@ class LoopWidget(anywidget.AnyWidget):
         self.on_msg(self._receive)
 
     def close(self) -> None:
-        """Stop the timers and close the comm; the views vanish. Does nothing the second time."""
+        """Stop the timer and close the comm, which removes the views. Does nothing the second time."""
         self._is_closed = True
         self._rest()
         if self.comm is not None:
@@ -113,7 +115,7 @@ class LoopWidget(anywidget.AnyWidget):
         super().close()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Give the live view, and beside it a table that needs neither kernel nor script."""
+        """Return the live view, and beside it a table that needs neither kernel nor script."""
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
             return None
@@ -124,11 +126,11 @@ class LoopWidget(anywidget.AnyWidget):
         return {**data, "text/html": views.snapshot_html(self._last), "text/plain": text}, metadata
 
     def _receive(self, _widget: object, content: object, _buffers: object) -> None:
-        """Post a view's message to the loop. Any thread may call it."""
+        """Post a view's message to the loop. Any thread; does not block."""
         try:
-            # An empty context: a handler's own one would tie all that follows to one cell's output.
+            # In an empty Context. In the handler's own, all that follows would go to one cell's output.
             self._loop.call_soon_threadsafe(self._guard, self._answer, content, context=Context())
-        except RuntimeError as error:  # The loop is closed.
+        except RuntimeError as error:  # the loop is closed
             self._stop(error)
 
     def _answer(self, content: object) -> None:
@@ -173,7 +175,8 @@ class LoopWidget(anywidget.AnyWidget):
     def _expire(self) -> None:
         now = self._loop.time()
         if self.state["loop"]["cell"] is not None:
-            # Without subshells, what the views send waits until the cell has ended: silence says nothing.
+            # Without subshells the views' messages wait until the cell has ended, so their silence means
+            # nothing.
             self._leases = {view: max(until, now + LEASE_S) for view, until in self._leases.items()}
         self._leases = {view: until for view, until in self._leases.items() if until > now}
 
@@ -193,14 +196,14 @@ class LoopWidget(anywidget.AnyWidget):
             self._timer = None
 
     def _look(self) -> bool:
-        """Take a snapshot, tell the views what has changed, and say whether anything has."""
+        """Take a snapshot and send the views what has changed. Returns True if anything has."""
         began = self._clock()
         self._last = self._take_snapshot()
         after = protocol.encode(self._last, seq=self.state["seq"] + 1, clock_s=began)
         delta = protocol.delta(self.state, after)
         if delta is None:
             after["seq"] -= 1
-        # Replaced, never changed in place: another thread may be reading it for a front end.
+        # Replaced, never changed in place, since another thread may be reading it for a front end.
         self.state = after
         if delta is not None:
             self._say(delta)
@@ -212,7 +215,7 @@ class LoopWidget(anywidget.AnyWidget):
         self.send(message)
 
     def _guard(self, fn: Callable[..., object], *args: object) -> None:
-        """Call *fn* so that no error of the widget reaches user code."""
+        """Call *fn*, and stop if it raises. No error of the widget reaches user code."""
         if self._is_closed:
             return
         try:
@@ -220,15 +223,15 @@ class LoopWidget(anywidget.AnyWidget):
                 fn(*args)
             else:
                 self.send(protocol.fault(self.fault))
-        except Exception as error:  # noqa: BLE001  # whatever it is, the user's code goes on
+        except Exception as error:  # noqa: BLE001  whatever it is, the user's code goes on
             self._stop(error)
 
     def _stop(self, error: Exception) -> None:
-        """Log *error*, once, tell the views, and sample no more."""
+        """Take no more samples, log *error* if it is the first one, and tell the views."""
         self._rest()
         if self.fault is None:
             self.fault = f"{type(error).__name__}: {error}"
             log.error("The loopnb widget has stopped.", exc_info=error)
-            # It may be the comm itself that is broken; a view that asks later is told again.
+            # The comm itself may be broken. A view that asks later is told again.
             with contextlib.suppress(Exception):
                 self.send(protocol.fault(self.fault))

@@ -1,8 +1,11 @@
-"""What the widget's model and its views say to each other, as plain JSON; pure functions.
+"""The messages between the widget's model and its views, as plain JSON. Pure functions.
 
-From the kernel: `snapshot` (everything), `delta` (what changed since `base`), `beat` (nothing
-changed, the loop turns), `ack` (the answer to one request), `fault` (the model has stopped).
-From a view: `cancel`, `resync`, `visible`. A view that sees a gap in the numbers asks for a `resync`.
+The model sends `snapshot` (everything), `delta` (what has changed since the state with number `base`), `beat`
+(the loop turns, and nothing has changed), `ack` (the answer to one request) and `fault` (the model has
+stopped).
+
+A view sends `cancel`, `resync` and `visible`. If it sees a gap in the numbers, it asks for a `resync`.
+
 Instants are seconds of one monotonic clock in the kernel, so that ages go on counting in the browser.
 """
 
@@ -17,14 +20,14 @@ if TYPE_CHECKING:
     from loopnb.records import LoopState, Snapshot, TaskRecord
 
 MAX_ROWS = 500
-"""Tasks that are sent, the oldest ones; the count says how many there are. 500 rows are about 150 kB."""
+"""Tasks that are sent, the oldest first. `Loop.tasks` counts them all. 500 rows are about 150 kB."""
 
 MAX_TEXT = 200
-"""Characters of a name or a place that are sent."""
+"""Characters that are sent of a name or a place."""
 
 
 class Row(TypedDict):
-    """One task. `spawned_s` is an instant of the kernel's clock; it is not compared between snapshots."""
+    """One task. `spawned_s` is an instant of the kernel's clock."""
 
     number: int
     name: str
@@ -39,7 +42,7 @@ class Row(TypedDict):
 
 
 class Loop(TypedDict):
-    """The loop's state; `tasks` counts the live tasks, also those that are not sent."""
+    """The loop's state. `tasks` counts the live tasks, those that are not sent included."""
 
     kind: str
     condition: str
@@ -52,7 +55,7 @@ class Loop(TypedDict):
 
 
 class State(TypedDict):
-    """A full snapshot. `clock_s` is the kernel's clock when it was taken, `taken_at` the wall clock."""
+    """All that a view shows. `clock_s` is the kernel's clock at that moment, `taken_at` the wall clock."""
 
     epoch: str
     seq: int
@@ -64,7 +67,7 @@ class State(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """A view asks for task *number* to be cancelled."""
+    """A view asks to cancel the task with this number."""
 
     id: str
     number: int
@@ -77,7 +80,7 @@ class Resync:
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """A view can be seen (and renews its lease by saying so), or can be seen no more."""
+    """A view is visible, or is not any more. It repeats the former from time to time."""
 
     view: str
     visible: bool
@@ -85,18 +88,18 @@ class Visible:
 
 @dataclass(frozen=True, slots=True)
 class BadMessage:
-    """Something that is no message of this protocol. *reason* is a sentence."""
+    """A message that this protocol does not know. *reason* is a sentence."""
 
     id: str | None
     reason: str
 
 
 def encode(snapshot: Snapshot, *, seq: int, clock_s: float) -> State:
-    """Turn *snapshot* into JSON.
+    """Return *snapshot* as JSON.
 
     Args:
-        snapshot: What to say.
-        seq: Number of this state; each delta counts it up by one.
+        snapshot: The snapshot.
+        seq: The number of this state. Each delta adds one to it.
         clock_s: The monotonic clock when the snapshot was taken.
     """
     return {
@@ -110,7 +113,7 @@ def encode(snapshot: Snapshot, *, seq: int, clock_s: float) -> State:
 
 
 def delta(before: State, after: State) -> dict[str, Any] | None:
-    """Say what to change in *before* to get *after*; None if there is nothing to see."""
+    """Return the message that turns *before* into *after*. None if they look the same."""
     old, new = before["tasks"], after["tasks"]
     changed = {number: row for number, row in new.items() if not _looks_same(old.get(number), row)}
     gone = [int(number) for number in old if number not in new]
@@ -130,7 +133,7 @@ def delta(before: State, after: State) -> dict[str, Any] | None:
 
 
 def beat(state: State) -> dict[str, Any]:
-    """Say that the loop turns and *state* still holds."""
+    """Return the message that the loop turns, and *state* is still right."""
     return {
         "op": "beat",
         "epoch": state["epoch"],
@@ -141,22 +144,22 @@ def beat(state: State) -> dict[str, Any]:
 
 
 def full(state: State) -> dict[str, Any]:
-    """Say everything, to a view that has missed something."""
+    """Return the message with everything, for a view that has missed something."""
     return {"op": "snapshot", "state": state}
 
 
 def fault(text: str) -> dict[str, Any]:
-    """Say that the model has stopped, and why."""
+    """Return the message that the model has stopped. *text* says why."""
     return {"op": "fault", "text": text}
 
 
 def ack(request_id: str | None, *, ok: bool, text: str) -> dict[str, Any]:
-    """Answer one request with one line."""
+    """Return the answer to one request. *text* is one line."""
     return {"op": "ack", "id": request_id, "ok": ok, "text": text}
 
 
 def parse(content: object) -> Cancel | Resync | Visible | BadMessage:
-    """Read a message of a view. Never raises: what is wrong with it is in the `BadMessage`."""
+    """Read a message of a view. Never raises; a `BadMessage` says what is wrong."""
     match content:
         case {"op": "cancel", "id": str(request_id), "number": int(number)} if not isinstance(number, bool):
             return Cancel(request_id, number)
@@ -178,7 +181,7 @@ def _id_of(rest: Mapping[Any, object]) -> str | None:
 
 
 def _looks_same(old: Row | None, new: Row) -> bool:
-    # The instant of birth is computed from an age and differs by microseconds each time.
+    # `spawned_s` is computed from an age, and differs by microseconds each time.
     return old is not None and {**old, "spawned_s": 0.0} == {**new, "spawned_s": 0.0}
 
 
@@ -198,7 +201,7 @@ def _row(task: TaskRecord, clock_s: float) -> Row:
 
 
 def _text(text: str) -> str:
-    # Names come from user code: a lone surrogate cannot be sent, and a name may be a whole repr.
+    # Names come from user code. A lone surrogate in them cannot be sent, and a whole repr is too long.
     return text[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
 
 

@@ -435,10 +435,9 @@ def test_the_status_says_that_the_widget_has_stopped(kernel: KernelDriver) -> No
     kernel.run(
         """
         import loopnb
-        from loopnb.magics import display
+        import loopnb.session
         loopnb.show()
-        (widget,) = display._widgets.values()
-        widget._take_snapshot = lambda: 1 / 0
+        loopnb.session.current().widget()._take_snapshot = lambda: 1 / 0
         """
     )
     assert "widget" not in kernel.run("%loopnb").stdout

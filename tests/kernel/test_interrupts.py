@@ -217,7 +217,7 @@ def test_a_task_that_swallows_everything_is_left_by_the_third_interrupt_and_name
     kernel.interrupt()
 
     assert cell.wait().ename == "KeyboardInterrupt"
-    cell.wait_late("has ended: 'stays'. '%loopnb tasks' says where it waits")
+    cell.wait_late("not ended yet: 'stays'. '%loopnb tasks' shows what they wait for")
 
 
 def test_what_ends_at_once_when_a_callback_interrupts_is_not_named(kernel: KernelDriver) -> None:

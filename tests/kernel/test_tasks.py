@@ -315,7 +315,7 @@ def test_long_names_are_shortened_where_many_are_named(kernel: KernelDriver) -> 
 
     assert len(kernel.execute("%loopnb cancel nobody").evalue) < 600
     shown = kernel.run("%loopnb cancel --all").stdout
-    assert shown.startswith("Cancelled 10 task(s): '0000")
+    assert shown.startswith("Cancelled 10 tasks: '0000")
     assert "and 2 more" in shown
     assert len(shown) < 600
 
