@@ -56,7 +56,7 @@ def test_options_are_read(line: str, options: AloopOptions) -> None:
     ("line", "says"),
     [
         ("-x", "-x. '%aloop?' lists the options"),
-        ("-n ''", "it is empty"),
+        ("-n ''", "yours is empty"),
         ("-t -1", "seconds above 0"),
         ("-t soon", "seconds above 0"),
         ("-t inf", "seconds above 0"),
