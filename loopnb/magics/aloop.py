@@ -13,7 +13,7 @@ from loopnb.magics.background import Background
 from loopnb.magics.fresh import FreshRuns
 from loopnb.magics.options import parse, split_line
 from loopnb.magics.source import compile_body, compile_expression
-from loopnb.nesting.fatal import Ended
+from loopnb.nesting.fatal import CapturedFatal
 from loopnb.shell.rejecting import RejectedSyntax
 from loopnb.tracking import cells
 
@@ -131,7 +131,7 @@ class Aloop:
             self._shell.displayhook(task)
             return
         with self._cells.lend(task), self._session.deadline(task, options.timeout):
-            value = Ended.unwrap(await task)
+            value = CapturedFatal.unwrap(await task)
         self._show(options, source, value)
 
     def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
@@ -153,7 +153,7 @@ class Aloop:
 
     def _wait(self, task: asyncio.Task[Any], options: AloopOptions) -> Any:
         with self._cells.lend(task):
-            return Ended.unwrap(self._session.wait(task, options.timeout))
+            return CapturedFatal.unwrap(self._session.wait(task, options.timeout))
 
     def _read_cell(self, line: str, body: str) -> tuple[AloopOptions, Source]:
         words, rest = split_line(line)

@@ -95,7 +95,7 @@ class Background:
         """Take care of a background task that has just been spawned."""
         live_runs[task] = _started(options, cell, source)
         if isinstance(task, LoopTask):
-            task.tell = self.tell
+            task.show_as(self.tell)
         # The Context of this call is the cell's: the traceback goes to the cell, too.
         if options.timeout is None:
             task.add_done_callback(self._report)

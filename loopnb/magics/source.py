@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from IPython.core.error import UsageError
 
 from loopnb.frames import users_frames
-from loopnb.nesting.fatal import Ended
+from loopnb.nesting.fatal import CapturedFatal
 from loopnb.texts import error_text
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Source:
 
         A task that raises SystemExit or KeyboardInterrupt ends the loop with it, and one that raises
         GeneratorExit counts as closed. Neither is a cell's business: whoever waits for the cell gets
-        them as `Ended`, and a background cell ends in a RuntimeError that names them.
+        them as `CapturedFatal`, and a background cell ends in a RuntimeError that names them.
         """
         value = None
         try:
@@ -78,7 +78,7 @@ class Source:
                 raise
             if in_background:
                 raise RuntimeError(f"the background cell ended in {error_text(error)}") from error
-            return Ended(error)
+            return CapturedFatal(error)
         return value if self.has_value else None
 
     async def _run_codes(self, global_ns: dict[str, Any], local_ns: dict[str, Any]) -> Any:
