@@ -41,24 +41,18 @@ kinds = pytest.mark.parametrize("kind", ["own", *CLASSES])
 
 @kinds
 def test_cancel_reaches_a_nested_wait_at_once(run: Run, kind: str) -> None:
-    async def main() -> tuple[float, bool, int]:
-        loop = asyncio.get_running_loop()
-
+    async def main() -> tuple[bool, int]:
         async def nests() -> None:
             await asyncio.sleep(0)
-            asyncio.run(asyncio.sleep(10))
+            asyncio.run(asyncio.Event().wait())  # which nobody sets
 
         task = new_task(kind, nests())
         await asyncio.sleep(0.01)
-        start = loop.time()
         assert task.cancel()
         await asyncio.wait([task])
-        return loop.time() - start, task.cancelled(), task.cancelling()
+        return task.cancelled(), task.cancelling()
 
-    took, cancelled, count = run(main())
-    assert took < 5
-    assert cancelled
-    assert count == 1
+    assert run(main()) == (True, 1)
 
 
 @kinds
@@ -203,28 +197,22 @@ def test_two_requests_count_twice_and_end_one_wait(run: Run, kind: str) -> None:
 
 
 def test_a_task_that_is_marked_before_it_nests_is_cancelled_at_once(run: Run) -> None:
-    async def main() -> tuple[str, str, float]:
-        loop = asyncio.get_running_loop()
-
+    async def main() -> list[str]:
         async def nests() -> str:
             await asyncio.sleep(0)
             this = asyncio.current_task()
             assert this is not None
             this.cancel()
             try:
-                asyncio.run(asyncio.sleep(10))
+                asyncio.run(asyncio.Event().wait())  # which nobody sets
             except asyncio.CancelledError:
                 await asyncio.sleep(0)
                 return "at once"
             return "not at all"
 
-        start = loop.time()
-        results = [await new_task(kind, nests()) for kind in ("own", "foreign")]
-        return results[0], results[1], loop.time() - start
+        return [await new_task(kind, nests()) for kind in ("own", "foreign")]
 
-    own, foreign, took = run(main())
-    assert (own, foreign) == ("at once", "at once")
-    assert took < 5
+    assert list(run(main())) == ["at once", "at once"]
 
 
 def test_a_plain_future_is_cancelled_like_one_that_is_awaited(run: Run) -> None:
