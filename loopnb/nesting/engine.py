@@ -211,6 +211,7 @@ class Handoff:
             BaseException: *future* ended in it.
         """
         try:
+            # Again, although `check_place` asked: a task factory of the user's may have run since.
             if self.is_removed or self._is_closing:
                 raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
             wait = Wait(self.lot.ready, getcurrent(), future, _cpython.current_task(self.loop), owned)
@@ -219,7 +220,9 @@ class Handoff:
                 self._park(wait)
             else:
                 wait.is_foreground = True
-                # First and last: in between no interrupt is raised in here, where it would break the order.
+                # `changed` may put in a SIGINT handler that raises no KeyboardInterrupt while the stack is
+                # parked, so it comes first and last: between the two, none can break the order of what
+                # `_park` does.
                 foreground.changed(+1)
                 try:
                     self._park(wait)
@@ -238,6 +241,8 @@ class Handoff:
     @forbid_nesting("stacks are being switched")
     def _park(self, wait: Wait) -> None:
         """Release task and Contexts, hand the loop to whoever goes on, and take everything back."""
+        # The driver whose handle runs on this stack; None in the first pass. It is kept here and not in the
+        # wait, as is all that only this function needs.
         driver, padding = self.turning, 0
         released = ReleasedState(self._released)
         try:  # already: a signal handler may raise in any of these
@@ -261,14 +266,15 @@ class Handoff:
         if padding:
             _cpython.pad_queue(self.loop, padding)
         if wait.task is None:
-            # If a signal handler nests in select, select still waits for what was the next event when it
-            # began.
+            # A signal handler may have nested in select. That select still waits for what was the next event
+            # when it began, so it is made to return.
             _cpython.wake(self.loop)
         if self.is_removed and not self.waits:
             self._uninstall()
 
     def _next_stack(self) -> greenlet:
         """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
+        # First those who wait for nothing any more, then a driver that is there already, then a new one.
         if self.lot.ready and (wait := self.lot.next_ready()) is not None:
             return wait.stack
         if self._idle:
@@ -292,8 +298,10 @@ class Handoff:
             except GreenletExit:
                 raise  # this very stack was thrown away
             except BaseException as error:
+                # Meant for this stack itself, or there is nobody to forward it to.
                 if not self.turning or getcurrent() in (self.handed_to, self.turning):
                     raise
+                # Forwarding is a switch as well. What comes back from it may be the next thing to forward.
                 go_on = partial(self.turning.throw, error)
             else:
                 if self.handed_to is getcurrent() or not self.turning:
@@ -374,6 +382,8 @@ class Handoff:
 
     def _spawn_each(self, error: BaseException | None) -> None:
         while True:
+            # The parent is this greenlet's own, since a driver must not refer to this one. The switch returns
+            # when the next driver is needed.
             Driver(self._drive, getcurrent().parent).switch(error)
             error = None
 
@@ -409,7 +419,7 @@ class Handoff:
         """
         if error is not None:
             self._deliver_fatal(error)
-            error = None
+            error = None  # this frame may live long, and would keep the error and its frames alive
         while True:
             if not is_due and not self._settle():
                 return
@@ -421,16 +431,19 @@ class Handoff:
         """Let all go on who can. Returns False if the driver is to end, and so go on as its parent."""
         wait = self.lot.next_after_pass()
         if wait is None:
+            # Nobody can go on. Then the driver turns the loop on, unless the owner is to have it back.
             must_leave = _cpython.is_stopping(self.loop) or (self.is_removed and not self.waits)
             if self._owner_error is None and not must_leave:
                 return True
             if self._end_taskless_waits():
-                return self._settle()
+                return self._settle()  # now some can go on
         elif len(self._idle) >= _IDLE_DRIVERS and wait.retire_driver(getcurrent()):
+            # Enough are idle. A greenlet ends into its parent, so the stack that goes on has been made that.
             self.handed_to = wait.stack
             return False
         stack = self._owner if wait is None else wait.stack
-        if stack is not None:
+        if stack is not None:  # None in the first pass, whose owner goes on by itself
+            # Idle before the switch: whoever goes on may park at once, and needs a driver.
             self._idle.append(getcurrent())
             self._hand_to(stack)
         return True
@@ -447,6 +460,7 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
+        # Raised again elsewhere, it would show the user how the engine got it there.
         error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
         if self.lot.take_fatal(error, self.foreground):
             return
@@ -682,6 +696,7 @@ class ParkingLot:
         if "tkinter" in sys.modules and is_called_by_tk():
             self._below_tk[wait] = None
         if self.newest is not None:
+            # It is the newest no longer, so nobody will ask its future: that has to tell us.
             self.newest.arm(self.wake_context)
             self.newest, self.is_newest_done = None, _never
         task = wait.task
@@ -702,6 +717,7 @@ class ParkingLot:
 
     def forget(self, wait: Wait) -> None:
         """Withdraw all that could wake *wait*. Otherwise the next, unrelated wait would end early."""
+        # Each line can be done again: a signal handler may break this off anywhere.
         wait.close()
         self.waits.pop(wait, None)
         if self._handle_of:
@@ -926,11 +942,10 @@ def creators_of(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
 class FirstPass:
     """Keeps the pass that was under way at installation from popping an empty queue.
 
-    Nothing of ours would catch the IndexError.
-
-    That pass has counted its handles and will pop as many. While a stack of its own is parked, drivers run
-    handles as well. So when that stack goes on, the queue is padded with handles that do nothing. Padding it
-    for every stack would be simpler, but it makes nested runs quadratic.
+    That pass has counted its handles and will pop as many, and nothing of ours would catch the IndexError.
+    While a stack of its own is parked, drivers run handles as well. So when that stack goes on, the queue is
+    padded with handles that do nothing. Padding it for every stack would be simpler, but it makes nested runs
+    quadratic.
 
     Args:
         loop: The loop.

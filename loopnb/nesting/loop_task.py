@@ -32,8 +32,8 @@ class LoopTask(asyncio.Task[Any]):
     A stock task in the middle of a step only notes a cancel request, and delivers it at the next await. While
     the step is parked there is a better place to deliver it: the future that the step waits for.
 
-    The slots stay unset until they are needed. A constructor that sets them would be a Python function, and
-    make every spawn a third slower, nested or not.
+    The slots stay unset until they are needed. A constructor that sets them would make every spawn 13 to 15 %
+    slower (CPython 3.11 and 3.13), nested or not.
 
     Attributes:
         parked: The wait in which this task is parked. Set by the engine; None or unset while it is not
