@@ -23,7 +23,7 @@ from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
 from loopnb.nesting import fatal, other_packages
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
-from loopnb.nesting.entry_points import when_set_aside
+from loopnb.nesting.other_loops import when_set_aside
 from loopnb.session import Session
 from loopnb.settings import LoopNB
 from loopnb.shell.cells import Cells, Places

@@ -15,8 +15,9 @@ from loopnb.loop._cpython import before_threads_are_joined
 from loopnb.loop.deadline import Deadline
 from loopnb.loop.owner import LoopOwner
 from loopnb.nesting._cpython import running_loop
-from loopnb.nesting.entry_points import run_nested, set_aside_by, submitting
-from loopnb.nesting.fatal import Ended, contain
+from loopnb.nesting.entry_points import run_nested, submitting
+from loopnb.nesting.fatal import CapturedFatal, capture_fatal
+from loopnb.nesting.other_loops import set_aside_by
 from loopnb.nesting.refusals import beside_other_loop
 from loopnb.nesting.scope import engine_of
 from loopnb.nesting.second_engine import NestingChoice
@@ -193,7 +194,7 @@ class Session:
             raise beside_other_loop(is_home=self.owner.is_home())
         if self.owner.is_home() and not self.loop.is_running():
             return self._wait_outside(self.spawn(coro, name=name), timeout)
-        return self._wait_from_thread(lambda: self._create_task(contain(coro), name), timeout)
+        return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), name), timeout)
 
     def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start *coro* as a task of the persistent loop; see `loopnb.spawn`."""
@@ -239,7 +240,7 @@ class Session:
             raise
 
     def _submit(self, coro: Coroutine[Any, Any, T]) -> T:
-        return self._wait_from_thread(lambda: self._create_task(contain(coro), None), None)
+        return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), None), None)
 
     def _wait_from_thread(self, get_task: Callable[[], asyncio.Task[T]], timeout: float | None) -> T:
         """Wait for a task got on the loop; a service thread of the kernel goes on with its messages."""
@@ -263,7 +264,7 @@ class Session:
         except BaseException:
             submitted.cancel()
             raise
-        return Ended.unwrap(value)
+        return CapturedFatal.unwrap(value)
 
     # -- looking ------------------------------------------------------------------------------
 

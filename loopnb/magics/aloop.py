@@ -17,7 +17,7 @@ from loopnb.magics.background import Background
 from loopnb.magics.fresh import FreshRuns
 from loopnb.magics.options import Request, parse, split_line
 from loopnb.magics.source import compile_body, compile_expression, line_forms
-from loopnb.nesting.fatal import Ended
+from loopnb.nesting.fatal import CapturedFatal
 from loopnb.shell.rejecting import RejectedSyntax
 from loopnb.tracking.cells import current_cell
 
@@ -129,7 +129,7 @@ class Aloop:
                 await asyncio.sleep(0)  # its first step: the handle shows where it waits
                 return task
             with self._cells.attribute_to_cell(task), self._session.deadline(task, request.options.timeout):
-                return Ended.unwrap(await task)
+                return CapturedFatal.unwrap(await task)
         except asyncio.CancelledError as error:
             # The kernel interrupts a cell that awaits by cancelling its task.
             if self._interrupts.was_interrupted(asyncio.current_task()):
@@ -158,7 +158,7 @@ class Aloop:
         if request.options.is_background:
             return task
         with self._cells.attribute_to_cell(task):
-            return Ended.unwrap(self._session.wait(task, request.options.timeout))
+            return CapturedFatal.unwrap(self._session.wait(task, request.options.timeout))
 
     def _finish(self, request: Request, value: Any) -> Any:
         """Store the value where the user wants it, and return what is to be displayed."""

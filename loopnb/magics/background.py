@@ -94,7 +94,7 @@ class Background:
         """Show the failure of a background task, which was just spawned, in its cell."""
         live_runs[task] = _run_of(request)
         if isinstance(task, LoopTask):
-            task.tell = self.tell
+            task.show_as(self.tell)
         # A done-callback runs in the Context of this call, the cell's, and so its output goes to the cell.
         if request.options.timeout is None:
             task.add_done_callback(self._report)

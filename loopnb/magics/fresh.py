@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from loopnb.frames import without_loops_frames
 from loopnb.loop.fresh import FreshLoop
 from loopnb.nesting._cpython import running_loop
-from loopnb.nesting.entry_points import aside
-from loopnb.nesting.fatal import Ended
+from loopnb.nesting.fatal import CapturedFatal
+from loopnb.nesting.other_loops import aside
 from loopnb.shell.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class FreshRuns:
         try:
             with self._cells.attribute_to_cell(main[0]), self._session.deadline(main[0], options.timeout):
                 fresh.run(main[0])
-                value = Ended.unwrap(main[0].result())
+                value = CapturedFatal.unwrap(main[0].result())
         except BaseException as error:
             # A thread that it waits for cannot be cancelled, and who interrupts does not want to wait.
             was_interrupted = isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted(main[0])

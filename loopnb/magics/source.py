@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from IPython.core.error import UsageError
 
 from loopnb.frames import users_frames
-from loopnb.nesting.fatal import Ended
+from loopnb.nesting.fatal import CapturedFatal
 from loopnb.texts import error_text, repr_text
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class Source:
         """Run it and return its value. Errors have a traceback without this frame.
 
         SystemExit, KeyboardInterrupt and GeneratorExit must not leave a task: the first two end the loop,
-        and with the third the task counts as closed. They are returned as `Ended`, for the caller that waits
-        to raise them. Nobody waits for a background cell, so it raises a RuntimeError that names them.
+        and with the third the task counts as closed. They are returned as `CapturedFatal`, and the caller that
+        waits raises them. Nobody waits for a background cell, so it raises a RuntimeError that names them.
 
         Args:
             global_ns: The global variables.
@@ -87,7 +87,7 @@ class Source:
                 raise
             if in_background:
                 raise RuntimeError(f"the background cell ended in {error_text(error)}") from error
-            return Ended(error)
+            return CapturedFatal(error)
         return value if self.has_value else None
 
     async def _run_codes(self, global_ns: dict[str, Any], local_ns: dict[str, Any]) -> Any:

@@ -3,7 +3,8 @@
     import loopnb.nesting
     loopnb.nesting.apply()
 
-`apply` and `remove` are promised; the rest of this folder may change.
+`apply` and `remove` are promised; the rest of this folder may change. Importing it is cheap: what needs
+greenlet is imported by the functions, when they are called.
 """
 
 from __future__ import annotations
@@ -41,16 +42,21 @@ def apply(
     Any thread may call it, for its own loop. It does not block.
     """
     from loopnb.nesting import scope
+    from loopnb.nesting._cpython import running_loop
 
-    running = scope.loop_here()
-    target = running if loop is None else loop
-    if target is not None and (target is running or not target.is_running()):
-        scope.attach(target).is_pinned = True
-    offer(loop, order=order, who=who)
+    target = running_loop() if loop is None else loop
+    if target is not None:
+        scope.attach_and_pin(target)
+    apply_lazily(loop, order=order, who=who)
 
 
-def offer(loop: asyncio.AbstractEventLoop | None, *, order: Literal["any", "lifo"] = "any", who: str) -> None:
-    """Do as `apply`, but on a loop that cannot be nested on let blocking calls say why, and what to do."""
+def apply_lazily(
+    loop: asyncio.AbstractEventLoop | None, *, order: Literal["any", "lifo"] = "any", who: str
+) -> None:
+    """Do as `apply`, but raise nothing: on a loop that cannot be nested on, each blocking call says why.
+
+    Any thread. It does not block.
+    """
     from loopnb.nesting import entry_points, other_packages, refusals, scope
 
     with scope.changing:
@@ -74,9 +80,9 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
 
     with scope.changing:
         scope.unwant(who, loop)
-        if scope.only_wanted_by(other_packages.WHO):
+        if scope.is_wanted_only_by(other_packages.WHO):
             scope.unwant(other_packages.WHO, None)
-        scope.detach_unwanted(scope.known_loops())
+        scope.detach_unwanted()
         if not scope.is_wanted():
             other_packages.restore()
             runners.forget_all()

@@ -1,6 +1,8 @@
-"""Private state of asyncio's event loop, one function per name.
+"""Private names of asyncio that nesting needs, one function for each.
 
-Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
+Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. A docstring names other versions only where they
+differ. Unless it says otherwise, call a function in the thread of the loop or task that it is given; none
+blocks.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ import asyncio
 import asyncio.base_events
 import asyncio.events
 import asyncio.runners
+import asyncio.selector_events
 import ctypes
+import gc
 import inspect
 import sys
 from contextlib import contextmanager
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from contextvars import Context
-    from types import AsyncGeneratorType, FrameType, FunctionType
+    from types import AsyncGeneratorType, CodeType, FrameType, FunctionType
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
 
@@ -40,14 +44,26 @@ current_task: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = 
 #: and what `asyncio.run` itself asks.
 running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 
+#: Returns a frame of the calling thread: 0 is the caller's own. `sys._getframe`, which the docs call an
+#: implementation detail of CPython. A function around it would be one more frame to leave out.
+frame_at: Callable[[int], FrameType] = sys._getframe
+
+#: One pass of the loop: select, move what is due to the ready queue, run as many handles as are there then.
 stock_run_once = BaseEventLoop._run_once  # type: ignore[attr-defined]  # private
-_RUN_ONCE_CODE = stock_run_once.__code__
+#: By these codes a frame on a stack is known.
+RUN_ONCE_CODE: CodeType = stock_run_once.__code__
+HANDLE_RUN_CODE: CodeType = asyncio.Handle._run.__code__
+_PROCESS_EVENTS_CODE: CodeType = (
+    asyncio.selector_events.BaseSelectorEventLoop._process_events.__code__  # type: ignore[attr-defined]  # private
+)
+#: Takes a handle whose file descriptor is ready, or whose signal has come, into the ready queue.
+stock_add_callback: Any = BaseEventLoop._add_callback  # type: ignore[attr-defined]  # private
 
 
 def why_not_drivable(loop: asyncio.AbstractEventLoop) -> str | None:
-    """Say why *loop* cannot be driven one pass at a time; None if it can.
+    """Return why *loop* cannot be driven one pass at a time, or None if it can.
 
-    Needs the stock `BaseEventLoop._run_once` and a `run_forever` that calls it as
+    That needs the stock `BaseEventLoop._run_once` and a `run_forever` that calls it as
     `self._run_once()`; both have been so since Python 3.4.
     """
     kind = type(loop)
@@ -76,14 +92,14 @@ def _stock_run_forever() -> tuple[Any, ...]:
 
 
 def reentrant_package() -> str | None:
-    """Say which package has made asyncio's loops re-entrant (`_nest_patched`, set by both)."""
+    """Return the package that has made asyncio's loops re-entrant, or None (`_nest_patched`). Any thread."""
     if hasattr(asyncio, "_nest_asyncio2"):
         return "nest_asyncio2"
     return "nest_asyncio" if hasattr(asyncio, "_nest_patched") else None
 
 
 def is_nested_by_others(loop: asyncio.AbstractEventLoop) -> bool:
-    """Say whether the caller is in a nested run of such a package: a pass of *loop* on top of another."""
+    """Return True if the caller is in a nested run of such a package: a pass of *loop* on top of another."""
     if reentrant_package() is None or running_loop() is not loop:
         return False
     passes = 0
@@ -96,7 +112,7 @@ def is_nested_by_others(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
-    """Return what such a package has put into loop class *kind*: owner, name, what it hides."""
+    """Return what such a package has put into loop class *kind*: owner, name, and the method it hides."""
     found: list[tuple[type, str, Any]] = []
     for owner in kind.__mro__:
         for name in ("run_forever", "run_until_complete", "_run_once", "_check_running"):
@@ -107,7 +123,10 @@ def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
 
 
 def owner_of_pass(loop: Any) -> object:
-    """Return what the method that makes a pass (`BaseEventLoop._run_once`) is bound to: the loop, or ours."""
+    """Return the object whose method makes the passes: *loop*, or our engine. Any thread.
+
+    Private name: `BaseEventLoop._run_once`. None if there is no such method.
+    """
     try:
         owner: object = loop._run_once.__self__
     except AttributeError:
@@ -120,8 +139,24 @@ def ready_queue(loop: Any) -> deque[asyncio.Handle]:
     return loop._ready  # type: ignore[no-any-return]  # private attribute
 
 
+def pad_queue(loop: Any, length: int) -> None:
+    """Fill the ready queue up to *length* handles (`BaseEventLoop._ready`), with cancelled ones.
+
+    A pass counts the handles first and then pops that many without asking. When others have run some of them
+    meanwhile, it would end in "pop from an empty deque".
+    """
+    queue = loop._ready
+    while len(queue) < length:
+        filler = asyncio.Handle(_nothing, (), loop)
+        filler.cancel()
+        queue.append(filler)
+
+
+def _nothing() -> None: ...
+
+
 def is_stopping(loop: Any) -> bool:
-    """Say whether `loop.stop()` was called in this run (`BaseEventLoop._stopping`)."""
+    """Return True if `loop.stop()` was called in this run (`BaseEventLoop._stopping`)."""
     return loop._stopping  # type: ignore[no-any-return]  # private attribute
 
 
@@ -136,10 +171,10 @@ def wake(loop: Any) -> None:
 
 
 def may_carry(loop: Any, future: asyncio.Future[Any], context: Context, most: int) -> bool:
-    """Say whether the ready queue holds a done-callback of *future*, or one in *context*.
+    """Return True if the ready queue holds a done-callback of *future*, or any handle in *context*.
 
-    True as well if it holds more than *most* handles. Private names: `BaseEventLoop._ready`,
-    `Handle._args` (None once cancelled), `Handle._context`.
+    Also if it holds more than *most* handles: looking through them would take longer than a pass. Private
+    names: `BaseEventLoop._ready`, `Handle._args` (None once cancelled), `Handle._context`.
     """
     queue = loop._ready
     if len(queue) > most:
@@ -159,8 +194,34 @@ def current_handle(loop: Any) -> asyncio.Handle | None:
 
 
 def set_current_handle(loop: Any, handle: asyncio.Handle | None) -> None:
-    """Say which handle runs: the loop names it in its reports."""
+    """Set the handle that the loop names in its reports (`BaseEventLoop._current_handle`)."""
     loop._current_handle = handle
+
+
+def callback_of(handle: asyncio.Handle) -> Any:
+    """Return what *handle* calls, or None once it is cancelled (`Handle._callback`)."""
+    return handle._callback  # type: ignore[attr-defined]  # private
+
+
+def handle_on(stack: Any) -> asyncio.Handle | None:
+    """Return the handle that runs on a parked greenlet, or on those it was started below.
+
+    That is the variable `handle` in the frame of `BaseEventLoop._run_once`.
+    """
+    while stack is not None:
+        frame = stack.gr_frame
+        while frame is not None:
+            if frame.f_code is RUN_ONCE_CODE:
+                found: asyncio.Handle | None = frame.f_locals.get("handle")
+                return found
+            frame = frame.f_back
+        stack = stack.parent
+    return None
+
+
+def is_called_for_an_event() -> bool:
+    """Return True if the selector loop's `_process_events` has called the caller of this function."""
+    return sys._getframe(2).f_code is _PROCESS_EVENTS_CODE
 
 
 class Engine(Protocol):
@@ -171,10 +232,10 @@ class Engine(Protocol):
 
 
 def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
-    """Make passes until the loop was stopped, a pass ran dry, or *engine* has work: `run_forever`'s own loop.
+    """Make passes until the loop was stopped, a pass ran dry, or *engine* has something to do.
 
-    What has to be looked at after each pass is looked at in here: a call for it would make every
-    pass 20 % slower while anything is parked.
+    This is the `while` of `run_forever`. It reads `BaseEventLoop._stopping` itself, and the engine's fields,
+    since calling a function after each pass would make every pass 20 % slower while anything is parked.
     """
     lot = engine.lot
     ready, unaware = lot.ready, lot.unaware.seen
@@ -191,21 +252,24 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
 
 
 def ran_dry(error: BaseException) -> bool:
-    """Say whether *error* only means that other stacks ran what this pass had counted.
+    """Return True if *error* only means that other stacks ran the handles which this pass had counted.
 
-    Only `self._ready.popleft()` can raise one in the pass itself. The queue tells nothing any more:
-    another thread, a finalizer or a signal handler may have filled it since.
+    In the pass itself, only `self._ready.popleft()` can raise an IndexError. Whether the queue is empty now
+    would prove nothing: another thread, a finalizer or a signal handler may have filled it since.
     """
     if not isinstance(error, IndexError):
         return False
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None:
         tb = tb.tb_next
-    return tb is not None and tb.tb_frame.f_code is _RUN_ONCE_CODE
+    return tb is not None and tb.tb_frame.f_code is RUN_ONCE_CODE
 
 
 def silence_destroyed_warning(task: asyncio.Future[Any]) -> None:
-    """Spare *task* the "was destroyed but it is pending" report, as `run_until_complete` does."""
+    """Spare *task* the report "was destroyed but it is pending", as `run_until_complete` does.
+
+    Private name: `Task._log_destroy_pending`.
+    """
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # private
 
 
@@ -220,9 +284,9 @@ def open_generators(loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[
 
 @contextmanager
 def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Pretend that *loop* does not run in this thread, so that another loop can.
+    """Pretend that *loop* does not run in this thread while the block runs, so that another loop can.
 
-    The order matters on 3.14: leaving a task looks at the running loop of the thread.
+    The order matters on 3.14, where leaving a task looks at the running loop of the thread.
     """
     task = asyncio.current_task(loop)
     hooks = sys.get_asyncgen_hooks()
@@ -238,21 +302,19 @@ def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
             enter_task(loop, task)
 
 
-# -- cancel_flag ------------------------------------------------------------
+# -- the cancel request that a task has noted ----------------------------------------------------
 #
-# Clearing the cancel request that a C task has noted in the middle of a step.
+# `Task.cancel()` on a task whose step is executing sets a flag in the C struct, and the next await raises
+# CancelledError. If that step is parked in a nested run, the engine delivers the request there. Then the flag
+# has to go, or the request would be delivered twice. CPython 3.13 clears it when `uncancel()` counts down to
+# zero, but that loses the count; 3.11 and 3.12 have no way at all.
 #
-# `Task.cancel()` on a task whose step is executing sets a flag in the C struct, and the next await
-# raises CancelledError. When the step is parked in a nested run, the request is delivered there, and
-# the flag must go, or it would be delivered twice. CPython 3.13 clears it when `uncancel()` counts
-# down to zero, which loses the count; 3.11 and 3.12 offer nothing at all.
-#
-# So the bit is looked for: a scratch task is cancelled, and what changed in its memory is compared.
-# Where that finds anything but exactly one bit, nothing is ever written.
+# So the bit is searched for: a scratch task is cancelled, and its memory before and after is compared. Unless
+# exactly one bit fits, nothing is ever written.
 
 
 def has_cancel_flag(task: asyncio.Task[Any]) -> bool:
-    """Say whether *task* will raise CancelledError at its next await (`Task._must_cancel`)."""
+    """Return True if *task* will raise CancelledError at its next await (`Task._must_cancel`)."""
     return task._must_cancel  # type: ignore[attr-defined,no-any-return]  # private
 
 
@@ -262,10 +324,10 @@ def cancel_message(task: asyncio.Task[Any]) -> Any:
 
 
 def clear_cancel_flag(task: asyncio.Task[Any]) -> bool:
-    """Withdraw the request that `has_cancel_flag` sees; `cancelling()` keeps its count.
+    """Withdraw the request that `has_cancel_flag` sees. `cancelling()` keeps its count.
 
     Returns:
-        False where this interpreter gives no way to do it: the next await will raise once more.
+        False if this interpreter has no way to do it. The next await will raise once more.
     """
     if not has_cancel_flag(task):
         return True
@@ -282,7 +344,7 @@ def clear_cancel_flag(task: asyncio.Task[Any]) -> bool:
 
 
 class _NoLoop:
-    """As much of a loop as a task asks for that never runs."""
+    """As much of a loop as a task that never runs asks for."""
 
     def get_debug(self) -> bool:
         return False
@@ -295,10 +357,7 @@ class _NoLoop:
 
 @cache
 def _flag_bit() -> tuple[int, int] | None:
-    """Find byte offset and mask of `task_must_cancel` in CPython's TaskObj.
-
-    Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
-    """
+    """Return byte offset and mask of `task_must_cancel` in CPython's TaskObj, or None if it is not found."""
 
     async def nothing() -> None: ...
 
@@ -330,16 +389,81 @@ def _flag_bit() -> tuple[int, int] | None:
         coro.close()
 
 
-# -- runners ------------------------------------------------------------
-#
-# Private state of `asyncio.Runner`. Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
+# -- tasks of a loop -----------------------------------------------------------------------------
 
+# The C function from 3.14 on, the Python one before. tracking/ makes `asyncio.all_tasks` hide the kernel's
+# own tasks; up to 3.13 it does so inside that very function, so the sets are read here instead.
+_all_tasks: Any = getattr(asyncio.tasks, "_c_all_tasks", None) or asyncio.all_tasks
+#: asyncio's own weak set of tasks, which keeps finished ones too: `_all_tasks` on 3.11, `_scheduled_tasks` on
+#: 3.12 and 3.13. From 3.14 on, tasks made in C are in no set that Python code can read.
+_scheduled: Any = (
+    None
+    if sys.version_info >= (3, 14)
+    else getattr(asyncio.tasks, "_scheduled_tasks" if sys.version_info >= (3, 12) else "_all_tasks", None)
+)
+#: On 3.12 and 3.13, tasks in their first step on the stack of their creator. They are not in the other set.
+_eager: Any = getattr(asyncio.tasks, "_eager_tasks", ())
+
+
+def live_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """Return every task of *loop* that is not done, the kernel's own too. The loop's thread."""
+    if _scheduled is None:
+        return list(_all_tasks(loop))
+    return [task for task in _tasks_in_sets() if task.get_loop() is loop and not task.done()]
+
+
+def held_finished_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """Return the tasks of *loop* that are done and that somebody still refers to. The loop's thread.
+
+    From 3.14 on this looks at every object that the garbage collector knows, which takes about 15 ms. Weak
+    references of our own would be faster here, but they would make every spawn a tenth slower.
+    """
+    if _scheduled is None:
+        # Not isinstance(): it would ask each object for its `__class__`, which may be somebody's property.
+        kinds = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]  # private
+        tasks = [found for found in gc.get_objects() if issubclass(type(found), kinds)]
+    else:
+        tasks = _tasks_in_sets()
+    return [task for task in tasks if task.done() and task.get_loop() is loop]
+
+
+def _tasks_in_sets() -> list[asyncio.Task[Any]]:
+    while True:
+        try:
+            return [*_scheduled, *_eager]
+        except RuntimeError:  # another thread has made a task meanwhile; `asyncio.all_tasks` tries again, too
+            continue
+
+
+#: From 3.12 on, a task may take its first step on the stack of its creator (`asyncio.eager_task_factory`).
+MAY_BE_EAGER = sys.version_info >= (3, 12)
+
+
+def _is_in_first_step_312(task: asyncio.Task[Any]) -> bool:
+    return bool(_eager) and task in _eager
+
+
+def _is_in_first_step_314(task: asyncio.Task[Any]) -> bool:
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    below = None if frame is None else frame.f_back
+    return below is not None and below.f_code is not HANDLE_RUN_CODE
+
+
+#: Return True if the running *task* takes its first step on the stack of its creator. Private names:
+#: `asyncio.tasks._eager_tasks` on 3.12 and 3.13; the frames from 3.14 on.
+is_in_first_step: Callable[[asyncio.Task[Any]], bool] = (
+    _is_in_first_step_314 if sys.version_info >= (3, 14) else _is_in_first_step_312
+)
+
+
+# -- asyncio.Runner ------------------------------------------------------------------------------
 
 _State: Any = asyncio.runners._State  # type: ignore[attr-defined]  # private
 
 #: The stock functions, as they are looked up at import.
 run = cast("FunctionType", asyncio.runners.run)  # not `asyncio.run`: some packages replace that
 Runner = asyncio.Runner
+stock_lazy_init: Any = Runner._lazy_init  # type: ignore[attr-defined]  # private
 
 
 def loop_classes() -> list[type[asyncio.AbstractEventLoop]]:
@@ -349,37 +473,37 @@ def loop_classes() -> list[type[asyncio.AbstractEventLoop]]:
 
 
 def is_initialized(runner: asyncio.Runner) -> bool:
-    """Say whether *runner* has its loop and was not closed yet."""
+    """Return True if *runner* has its loop and is not closed yet (`Runner._state`)."""
     return runner._state is _State.INITIALIZED  # type: ignore[attr-defined]  # private
 
 
 def is_closed(runner: asyncio.Runner) -> bool:
-    """Say whether *runner* was closed."""
+    """Return True if *runner* was closed (`Runner._state`)."""
     return runner._state is _State.CLOSED  # type: ignore[attr-defined]  # private
 
 
 def loop_of(runner: asyncio.Runner) -> asyncio.AbstractEventLoop | None:
-    """Return the loop *runner* has, without giving it one."""
+    """Return the loop that *runner* has, without giving it one (`Runner._loop`)."""
     return runner._loop  # type: ignore[attr-defined,no-any-return]  # private
 
 
 def context_of(runner: asyncio.Runner) -> Context:
-    """Return the Context that *runner* keeps over its runs."""
+    """Return the Context that *runner* keeps over its runs (`Runner._context`)."""
     return runner._context  # type: ignore[attr-defined,no-any-return]  # private
 
 
 def debug_of(runner: asyncio.Runner) -> bool | None:
-    """Return the *debug* argument of *runner*."""
+    """Return the *debug* argument of *runner* (`Runner._debug`)."""
     return runner._debug  # type: ignore[attr-defined,no-any-return]  # private
 
 
 def has_loop_factory(runner: asyncio.Runner) -> bool:
-    """Say whether *runner* was given a loop factory of its own."""
+    """Return True if *runner* was given a loop factory (`Runner._loop_factory`)."""
     return runner._loop_factory is not None  # type: ignore[attr-defined]  # private
 
 
 def initialize(runner: Any, loop: asyncio.AbstractEventLoop, context: Context) -> None:
-    """Give *runner* the running loop, as `_lazy_init` gives it a new one."""
+    """Give *runner* a loop and a Context, as `Runner._lazy_init` does with new ones."""
     runner._loop = loop
     runner._context = context
     runner._state = _State.INITIALIZED
@@ -392,7 +516,7 @@ def finish(runner: Any) -> None:
 
 
 def as_coroutine(main: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
-    """Check the argument of `run` as the running Python does.
+    """Return the argument of `run` as a coroutine, or refuse it as this version of Python does.
 
     Raises:
         ValueError: It is no coroutine (up to 3.13).
@@ -412,14 +536,14 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 
 
 def current_policy() -> object:
-    """Return the event loop policy without making or deprecating one (`_event_loop_policy`)."""
+    """Return the event loop policy if one is set (`_event_loop_policy`). Makes none, and warns of nothing."""
     return getattr(asyncio.events, "_event_loop_policy", None)
 
 
 def unseen_error(task: asyncio.Future[Any]) -> BaseException | None:
-    """Return what *task* failed with if nobody has retrieved that (`Future._log_traceback`).
+    """Return the error of *task* if nobody has retrieved it (`Future._log_traceback`, `Future._exception`).
 
-    Looking does not count as retrieving, as `exception()` does.
+    Unlike `exception()`, this does not count as retrieving it.
     """
     if task._log_traceback:
         return task._exception
@@ -427,5 +551,5 @@ def unseen_error(task: asyncio.Future[Any]) -> BaseException | None:
 
 
 def error_of(task: asyncio.Future[Any]) -> BaseException | None:
-    """Return what *task* failed with, without counting it as retrieved (`Future._exception`)."""
+    """Return the error of *task*, if any, without counting it as retrieved (`Future._exception`)."""
     return task._exception

@@ -1,4 +1,9 @@
-"""The end of parked stacks whose loop runs no more: its `close()`, or the interpreter's end."""
+"""The end of parked stacks whose loop runs no more.
+
+A stack that is merely dropped is never unwound: its `finally` blocks do not run. So before a loop is closed,
+and before a thread or the interpreter ends, what is parked there is cancelled, and the loop turned until it
+has ended.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +26,13 @@ _GRACE = 2.0
 _LAST_GRACE = 0.5
 
 
-def end_waits(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is parked on *loop*, and run the loop until nothing is. The loop's thread.
+# -- the end of a loop ---------------------------------------------------------------------------
 
-    A stack that is merely dropped would never be unwound: its `finally` blocks would not run.
+
+def end_waits(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is parked on *loop*, and run the loop until nothing is. The loop's thread; blocks it.
+
+    Cleanup may take two seconds, and nothing can nest after that.
 
     Raises:
         NestingError: The stacks are parked in another thread.
@@ -32,14 +40,11 @@ def end_waits(loop: asyncio.AbstractEventLoop) -> None:
     engine = _cancel_waits(loop)
     if engine is None:
         return
-    engine.is_closing = True
-    try:
+    with engine.closing():
         while engine.waits:
             # Whoever has suppressed the cancellation cannot nest again, so this comes to an end.
-            engine.lot.end_all(lambda wait: wait.end(asyncio.CancelledError()), lambda _wait: True)
+            engine.lot.cancel_all()
             _run(loop, loop.create_task(asyncio.sleep(0)))
-    finally:
-        engine.is_closing = False
 
 
 def _cancel_waits(loop: asyncio.AbstractEventLoop) -> Handoff | None:
@@ -61,10 +66,13 @@ async def _wait(tasks: list[asyncio.Task[Any]], timeout: float) -> None:
 
 
 def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-    """Run *loop* until *task* is done, also when a `stop()` that came too late is still queued there."""
+    """Run *loop* until *task* is done, also if a `stop()` that came too late is still queued there."""
     task.add_done_callback(lambda _task: loop.stop())
     while not task.done():
         loop.run_forever()
+
+
+# -- the end of a thread, and of the interpreter -------------------------------------------------
 
 
 @atexit.register
@@ -75,7 +83,10 @@ def _end_all_waits() -> None:
 
 
 class _Ender:
-    """Lives as long as the thread that has it, and ends then what is parked on its loops: no other can."""
+    """Ends what is parked on the loops of a thread when that thread ends: no other can.
+
+    The thread's local storage holds it, so it is finalized in that thread, at its end.
+    """
 
     def __init__(self) -> None:
         self.loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
@@ -90,12 +101,14 @@ class _Ender:
             _ending.discard(threading.get_ident())
 
 
+# They live as long as the threads. What is parked must be ended whether a session is there or not.
 _here = threading.local()
+#: The threads whose ends are under way: their loops run once more, and must not be noted again.
 _ending: set[int] = set()
 
 
 def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
-    """Have what is parked on *loop* when the calling thread ends ended in order. In the main one: at exit."""
+    """Have what is parked on *loop* end in order when the calling thread ends, the main one at exit."""
     this = threading.get_ident()  # not `current_thread()`: the thread may have ended for that module
     if this == threading.main_thread().ident or this in _ending:
         return
@@ -105,12 +118,12 @@ def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end_waits_at_exit(loop: asyncio.AbstractEventLoop) -> None:
-    """Do as `end_waits` does, but leave parked who nests again: refused, it might go on for ever."""
+    """Do as `end_waits` does, but leave what nests again parked: refused, it might go on for ever."""
     if loop.is_running() or loop.is_closed():
         return
     engine = _cancel_waits(loop)
     if engine is None:
         return
     tasks = [wait.task for wait in engine.waits if wait.task is not None]
-    engine.lot.end_all(lambda wait: wait.end(asyncio.CancelledError()), lambda _wait: True)
+    engine.lot.cancel_all()
     _run(loop, loop.create_task(_wait(tasks, _LAST_GRACE) if tasks else asyncio.sleep(0)))

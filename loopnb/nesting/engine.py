@@ -19,23 +19,33 @@ stack stands on another one, so waits end in any order, and nothing but the swit
     driver B   pass: task 2 -> asyncio.run(y)   parked, while A's or C's passes go on
     driver C   pass, pass, pass ...             turns the loop now
 
-Five rules keep this true to what the stock loop does:
+Six rules keep this true to what the stock loop does:
 
-*   A pass counts its handles first, then runs that many. Handles that another driver ran meanwhile
-    make a resumed pass run dry: the IndexError says no more than that (`turn`). The pass in
-    which the engine is installed has no driver to swallow it, so it is topped up (`FirstPass`).
+*   A pass counts its handles first, then runs that many. If another driver ran some of them meanwhile,
+    the resumed pass runs dry: the IndexError says no more than that (`_cpython.turn`). The pass in
+    which the engine is installed has no driver to swallow it, so its queue is padded (`FirstPass`).
 *   The owner of `run_forever` never runs handles. Parked itself, it would keep stop, shutdown and
     fatal exceptions waiting for a bystander.
 *   Before the loop may block in select, every stack that can go on goes on (`_settle`).
-*   A parked stack leaves its task and its Contexts, so that others may enter them, and takes them
-    up again when it is resumed.
+*   A parked stack releases its task and its Contexts, so that others may enter them, and takes them
+    back when it is resumed (`released.py`).
 *   A new greenlet inherits the depth of the stack that starts it. Drivers are started by the
     *spawner*, which was itself started in the shallow frame of the owner.
+*   A pass selects while handles of an earlier one are still parked or queued. A reader or writer among
+    them is not queued once more for the same event (`once_for_each_event`).
+
+One more keeps it whole. A signal handler or a finalizer may run between any two lines of this module,
+and raise there. So what is noted comes before what is done, what is undone can be undone twice, and no
+nested run begins in here (`forbid_nesting`). `tests/nesting/test_engine_interrupted.py` tries every point.
 
 What it cannot do. A nested run inside another greenlet's C++ frames that keep a stack of their own
 (pybind11) must end last-in-first-out, and nothing can tell; below Tk it can be told, and is seen to.
-A loop that cannot be turned one pass at a time (uvloop) is refused. A parked stack can be resumed by
-its own thread only.
+A loop that cannot be turned one pass at a time (uvloop) is refused. In some places no stack can be
+parked (`refusals.py`). A parked stack can be resumed by its own thread only.
+
+The parts, in the order in which they follow: the engine of a loop (`Handoff`), one wait (`Wait`), all waits
+of a loop (`ParkingLot`), and then what is special: tasks that do not tell us of a cancel, eager tasks, the
+first pass, readers, and what a user is waiting for. Everything runs in the loop's thread.
 """
 
 from __future__ import annotations
@@ -45,40 +55,48 @@ import logging
 import sys
 import threading
 from collections import OrderedDict
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loopnb.errors import NestingError
 from loopnb.frames import is_ours, without_any_frames_of
 from loopnb.nesting import _cpython
-from loopnb.nesting._cpython import cancel_message, clear_cancel_flag, error_of, has_cancel_flag, ready_queue
-from loopnb.nesting.eager import MAY_BE_EAGER, creators_of
+from loopnb.nesting._cpython import (
+    MAY_BE_EAGER,
+    cancel_message,
+    clear_cancel_flag,
+    error_of,
+    has_cancel_flag,
+    is_in_first_step,
+    live_tasks,
+)
 from loopnb.nesting.fatal import note_taken, was_taken
-from loopnb.nesting.greenlets import GreenletExit, getcurrent, greenlet
+from loopnb.nesting.greenlets import Driver, GreenletExit, getcurrent, greenlet
 from loopnb.nesting.loop_task import LoopTask, make_task
-from loopnb.nesting.readers import handle_of
-from loopnb.nesting.refusals import clear_of_nesting, is_called_by_tk, passes_on_top, refusal, why_not_here
-from loopnb.nesting.released import Absences
-from loopnb.patching import Patch, PatchSet, TaskFactoryPatch
+from loopnb.nesting.refusals import (
+    forbid_nesting,
+    is_called_by_tk,
+    parked_elsewhere,
+    passes_on_top,
+    refusal,
+    why_not_here,
+)
+from loopnb.nesting.released import ReleasedState, ReleasedStates
+from loopnb.patching import Patch, PatchSet, TaskFactoryPatch, looking_like
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from loopnb.nesting.released import LeftBelow
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 _log = logging.getLogger("loopnb")
-_switch = greenlet.switch  # a bound method each time would be made for nothing
+_switch = greenlet.switch  # called as a function: a bound method would be made anew for each switch
 
-#: After a burst of nested runs this many drivers are kept for the next one.
+#: After a burst of nested runs this many idle drivers are kept for the next one.
 _IDLE_DRIVERS = 4
-#: At least so many frames are ours: `Handoff.check_place` and what leads to it from the patched names.
+#: At least this many frames between the user's code and `why_not_here` are ours, and need not be looked at.
 _OUR_FRAMES = 4
-
-
-class _Driver(greenlet):  # type: ignore[misc]  # greenlet is untyped
-    """A greenlet that turns the loop; told by its class from the stacks of other people."""
 
 
 class Handoff:
@@ -88,22 +106,25 @@ class Handoff:
         loop: A loop for which `why_not_drivable` knows no reason.
 
     Attributes:
-        is_pinned: Stay installed between runs of the loop, until `remove`.
+        loop: The loop.
         lot: The waits, and what may end them.
         waits: The waits whose stacks are parked, oldest first.
         foreground: Knows the stacks that a user is waiting for; None while nobody tells.
-        is_closing: Let no stack be parked: the loop is about to be closed.
-        turning, handed_to: The driver whose pass or handle runs now; who is about to have the loop.
+        is_removed: No stack is parked any more; the engine goes when the last one has been resumed.
+        turning: The driver whose pass or handle runs now.
+        handed_to: The stack that the engine is switching to; None when it has got there.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.is_pinned = False
         self.foreground: Foreground | None = None
         self.lot = ParkingLot(loop)
         self.waits = self.lot.waits
         self.is_removed = False
-        self.is_closing = False
+        self.turning: greenlet | None = None
+        self.handed_to: greenlet | None = None
+        self._is_pinned = False
+        self._is_closing = False
         self._stock_pass = _cpython.stock_run_once.__get__(loop)
         self._patches = PatchSet(Patch(loop, "_run_once", self.run_once), TaskFactoryPatch(loop, make_task))
         self._thread_id: int | None = None
@@ -111,11 +132,11 @@ class Handoff:
         self._owner_error: BaseException | None = None
         self._spawner: greenlet | None = None
         self._idle: list[greenlet] = []
-        self._batch = object()  # of spawner and drivers; another one, once they are to be thrown away
-        self._first_pass = FirstPass(loop, _Driver)
-        self._absences = Absences(self, _Driver)
-        self.turning: greenlet | None = None
-        self.handed_to: greenlet | None = None
+        # Stands for the spawner and the drivers of today. When they are thrown away it is another object, and
+        # those that still run see that they are no longer wanted.
+        self._batch = object()
+        self._first_pass = FirstPass(loop)
+        self._released = ReleasedStates(self)
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -127,8 +148,12 @@ class Handoff:
         self.is_removed = False
         self._patches.install()
 
+    def pin(self) -> None:
+        """Stay installed between runs of the loop, until `remove`. Any thread."""
+        self._is_pinned = True
+
     def remove(self) -> None:
-        """Give the loop back: at once, or when the last parked stack has been resumed."""
+        """Give the loop back: at once, or when the last parked stack has been resumed. Any thread."""
         self.is_removed = True
         if self._thread_id != threading.get_ident() and self.loop.is_running():
             self.loop.call_soon_threadsafe(self._remove_here, context=self.lot.wake_context)
@@ -141,7 +166,7 @@ class Handoff:
 
     def _uninstall(self) -> None:
         self._patches.restore()
-        self._absences.parked_time.restore()
+        self._released.parked_time.restore()
         if self._owner is None:
             self._drop_drivers()
 
@@ -152,77 +177,104 @@ class Handoff:
         self.turning = self.handed_to = self._spawner = None
         self._idle.clear()
 
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Let no stack be parked while the block runs: the loop is about to be closed."""
+        self._is_closing = True
+        try:
+            yield
+        finally:
+            self._is_closing = False
+
     # -- the waiting side ---------------------------------------------------------------------
 
     def check_place(self) -> None:
         """Raise NestingError if no stack can be parked here, before anything is begun that would wait."""
-        if self.is_removed or self.is_closing or why_not_here(_OUR_FRAMES):
-            raise refusal(is_removed=self.is_removed, is_closing=self.is_closing)
+        if self.is_removed or self._is_closing or why_not_here(_OUR_FRAMES):
+            raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
 
-    def wait(self, future: asyncio.Future[Any], owned: bool) -> None:
-        """Park the calling stack until *future* is done, and let the loop go on meanwhile.
+    def wait(self, future: asyncio.Future[Any], owned: bool = True) -> Any:
+        """Park the calling stack until *future* is done, let the loop go on meanwhile, and return the result.
 
-        The place must have been checked.
+        The place must have been checked. Other tasks and callbacks run meanwhile; the caller's task does not.
 
         Args:
-            future: A future of this loop. Its result is not looked at here.
-            owned: An interrupt may cancel *future*, since it was made for this wait.
+            future: A future of this loop.
+            owned: It was made for this wait. So an interrupt may cancel it, and it is cancelled if the wait
+                fails.
 
         Raises:
             CancelledError: The calling task was cancelled.
             KeyboardInterrupt: The wait was interrupted, or it was chosen to receive one.
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
             NestingError: No stack can be parked any more, since the place was checked.
+            BaseException: *future* ended in it.
         """
-        if self.is_removed or self.is_closing:
-            raise refusal(is_removed=self.is_removed, is_closing=self.is_closing)
-        wait = Wait(self.lot.ready, future, _cpython.current_task(self.loop), owned)
-        foreground = self.foreground
-        if wait.task is None or foreground is None or not foreground.awaits(wait.task):
-            self._park(wait)
-        else:
-            wait.is_foreground = True
-            # First and last: in between no interrupt is raised in here, where it would break the order.
-            foreground.changed(+1)
-            try:
+        try:
+            # Again, although `check_place` asked: a task factory of the user's may have run since.
+            if self.is_removed or self._is_closing:
+                raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
+            wait = Wait(self.lot.ready, getcurrent(), future, _cpython.current_task(self.loop), owned)
+            foreground = self.foreground
+            if wait.task is None or foreground is None or not foreground.awaits(wait.task):
                 self._park(wait)
-            finally:
-                foreground.changed(-1)
-        if wait.ending is not None:
-            wait.raise_ending()
+            else:
+                wait.is_foreground = True
+                # `changed` may put in a SIGINT handler that raises no KeyboardInterrupt while the stack is
+                # parked, so it comes first and last: between the two, none can break the order of what
+                # `_park` does.
+                foreground.changed(+1)
+                try:
+                    self._park(wait)
+                finally:
+                    foreground.changed(-1)
+            if wait.ending is not None:
+                wait.raise_ending()
+        except BaseException:
+            if owned and not future.done():
+                future.cancel()
+            elif owned and not future.cancelled():
+                future.exception()  # retrieved: the caller gets what the wait raises instead
+            raise
+        return future.result()
 
-    @clear_of_nesting("stacks are being switched")
+    @forbid_nesting("stacks are being switched")
     def _park(self, wait: Wait) -> None:
-        """Leave task and Contexts, hand the loop to whoever goes on, and take all up again."""
-        wait.stack, wait.driver = getcurrent(), self.turning
+        """Release task and Contexts, hand the loop to whoever goes on, and take everything back."""
+        # The driver whose handle runs on this stack; None in the first pass. It is kept here and not in the
+        # wait, as is all that only this function needs.
+        driver, padding = self.turning, 0
+        released = ReleasedState(self._released)
         try:  # already: a signal handler may raise in any of these
             self.lot.begin(wait)
             if self._first_pass.is_under_way:
-                wait.owed = self._first_pass.owed(wait.stack)
-            self._absences.begin(wait)
+                padding = self._first_pass.missing_handles(wait.stack)
+            released.release(wait.stack, wait.task)
             self._hand_to(self._next_stack())
         finally:
             try:
-                self._take_up(wait)
+                self._reacquire(wait, released, driver, padding)
             except BaseException:
-                self._take_up(wait)  # a signal handler has raised in there: what is left to do
+                self._reacquire(wait, released, driver, padding)  # a signal handler raised in there: the rest
                 raise
-            wait.driver = None
 
-    def _take_up(self, wait: Wait) -> None:  # broken off, it can be done again
-        self._absences.end(wait)
-        self.turning = wait.driver  # not always below: the handle may have switched to this stack
+    def _reacquire(self, wait: Wait, released: ReleasedState, driver: greenlet | None, padding: int) -> None:
+        """Take back what the calling stack has released. Broken off, it can be done again."""
+        released.reacquire()
+        self.turning = driver  # not always below: the handle may have switched to this stack
         self.lot.forget(wait)
-        if wait.owed:
-            self._first_pass.repay(wait.owed)
+        if padding:
+            _cpython.pad_queue(self.loop, padding)
         if wait.task is None:
-            # Interrupted by a signal handler, select goes on for what was the next event when it began.
+            # A signal handler may have nested in select. That select still waits for what was the next event
+            # when it began, so it is made to return.
             _cpython.wake(self.loop)
         if self.is_removed and not self.waits:
             self._uninstall()
 
     def _next_stack(self) -> greenlet:
         """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
+        # First those who wait for nothing any more, then a driver that is there already, then a new one.
         if self.lot.ready and (wait := self.lot.next_ready()) is not None:
             return wait.stack
         if self._idle:
@@ -232,10 +284,11 @@ class Handoff:
         return self._spawner
 
     def _hand_to(self, stack: greenlet) -> None:
-        """Switch to *stack*, until this one is handed the loop.
+        """Switch to *stack*, and return when the calling stack is handed the loop again.
 
-        What ends *here* is passed on to who turns the loop, as if both were one stack: somebody else's
-        greenlet, started here and used there; or a driver that a signal handler kept from beginning.
+        Something else may end *here*, because this stack is the parent of another: somebody else's greenlet
+        that was started here and is used elsewhere, or a driver that a signal handler kept from beginning.
+        Its value or error is forwarded to the driver that turns the loop, as if the two were one stack.
         """
         self.handed_to = stack
         go_on: Callable[[], Any] | None = None
@@ -245,8 +298,10 @@ class Handoff:
             except GreenletExit:
                 raise  # this very stack was thrown away
             except BaseException as error:
+                # Meant for this stack itself, or there is nobody to forward it to.
                 if not self.turning or getcurrent() in (self.handed_to, self.turning):
                     raise
+                # Forwarding is a switch as well. What comes back from it may be the next thing to forward.
                 go_on = partial(self.turning.throw, error)
             else:
                 if self.handed_to is getcurrent() or not self.turning:
@@ -256,17 +311,17 @@ class Handoff:
 
     # -- the driving side ---------------------------------------------------------------------
 
-    @clear_of_nesting("stacks are being switched")
+    @forbid_nesting("stacks are being switched")
     def run_once(self) -> None:
         """Stand in for the loop's own pass: have drivers make passes until stop or removal.
 
-        Called by `run_forever`, in what becomes the owner's stack. Raises what came out of a pass and
-        is for nobody who waits.
+        Called by `run_forever`, in what becomes the owner's stack. Raises the error that came out of a pass
+        if it is for nobody who waits.
         """
         self.check_thread()
         if self._first_pass.is_under_way:
             # Those drivers were started deep below a handle; these start here.
-            self._first_pass.is_under_way = False
+            self._first_pass.end()
             self._drop_drivers()
         self._owner = getcurrent()
         try:
@@ -276,7 +331,7 @@ class Handoff:
             self._owner = None
         if not self.waits:
             self._drop_drivers()
-            if self.is_removed or not self.is_pinned:
+            if self.is_removed or not self._is_pinned:
                 self._uninstall()
         # A call: a signal that came while the drivers were thrown away raises in there, and not when
         # `run_forever` begins to clean up, which from 3.13 on would leave the loop set as running.
@@ -288,17 +343,19 @@ class Handoff:
             raise error
 
     def check_thread(self) -> None:
-        """Make the calling thread the loop's. NestingError: only another can resume what is parked there."""
+        """Make the calling thread the loop's.
+
+        Raises:
+            NestingError: Stacks are parked in another thread, and only that one can resume them. Or the loop
+                is being turned already.
+        """
         if self._owner is not None:
             raise passes_on_top(len(self.waits))
         thread_id = threading.get_ident()
         if thread_id == self._thread_id:
             return
         if self.waits:
-            raise NestingError(
-                f"{len(self.waits)} stacks of this loop are parked in another thread",
-                "Let their nested runs end there before running the loop in this one.",
-            )
+            raise parked_elsewhere(len(self.waits))
         self._thread_id = thread_id
         self._drop_drivers()
 
@@ -325,14 +382,17 @@ class Handoff:
 
     def _spawn_each(self, error: BaseException | None) -> None:
         while True:
-            _Driver(self._drive, getcurrent().parent).switch(error)
+            # The parent is this greenlet's own, since a driver must not refer to this one. The switch returns
+            # when the next driver is needed.
+            Driver(self._drive, getcurrent().parent).switch(error)
             error = None
 
-    @clear_of_nesting("stacks are being switched")
+    @forbid_nesting("stacks are being switched")
     def _drive(self, error: BaseException | None = None) -> None:
         """Turn the loop. Ends only by retiring into the stack that goes on in its place.
 
-        An *error* came out of a pass, or a signal handler has raised it in here.
+        Args:
+            error: What a signal handler has raised before the driver could begin, to be delivered first.
         """
         is_due = error is None  # the first pass; before the others all go on who can
         batch = self._batch
@@ -351,9 +411,15 @@ class Handoff:
                     self._idle.remove(getcurrent())
 
     def _drive_on(self, error: BaseException | None, is_due: bool) -> None:
+        """Make passes, and before each let all go on who can. Returns when the driver is to retire.
+
+        Args:
+            error: What came out of the pass before, or what a signal handler raised in here.
+            is_due: Begin with a pass.
+        """
         if error is not None:
             self._deliver_fatal(error)
-            error = None
+            error = None  # this frame may live long, and would keep the error and its frames alive
         while True:
             if not is_due and not self._settle():
                 return
@@ -362,25 +428,28 @@ class Handoff:
             _cpython.turn(self.loop, self._stock_pass, self)
 
     def _settle(self) -> bool:
-        """Let all go on who can; False if the driver is to return to its parent, which is one of them."""
+        """Let all go on who can. Returns False if the driver is to end, and so go on as its parent."""
         wait = self.lot.next_after_pass()
         if wait is None:
+            # Nobody can go on. Then the driver turns the loop on, unless the owner is to have it back.
             must_leave = _cpython.is_stopping(self.loop) or (self.is_removed and not self.waits)
             if self._owner_error is None and not must_leave:
                 return True
             if self._end_taskless_waits():
-                return self._settle()
-        elif len(self._idle) >= _IDLE_DRIVERS and wait.becomes_parent_of(getcurrent()):
+                return self._settle()  # now some can go on
+        elif len(self._idle) >= _IDLE_DRIVERS and wait.retire_driver(getcurrent()):
+            # Enough are idle. A greenlet ends into its parent, so the stack that goes on has been made that.
             self.handed_to = wait.stack
             return False
         stack = self._owner if wait is None else wait.stack
-        if stack is not None:
+        if stack is not None:  # None in the first pass, whose owner goes on by itself
+            # Idle before the switch: whoever goes on may park at once, and needs a driver.
             self._idle.append(getcurrent())
             self._hand_to(stack)
         return True
 
     def _end_taskless_waits(self) -> bool:
-        """At a stop, end the waits that no later run of the loop could resume."""
+        """At a stop, end the waits that no later run of the loop could resume. False if there are none."""
         return _cpython.is_stopping(self.loop) and self.lot.end_all(
             Wait.stop, lambda wait: wait.task is None or self._first_pass.holds(wait.stack)
         )
@@ -391,6 +460,7 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
+        # Raised again elsewhere, it would show the user how the engine got it there.
         error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
         if self.lot.take_fatal(error, self.foreground):
             return
@@ -400,150 +470,22 @@ class Handoff:
             _log.error("an error of the event loop had nobody to go to", exc_info=error)
 
     def interrupt(self) -> bool:
-        """Interrupt the newest wait of a cell, see `ParkingLot.interrupt`. Call it in a handle."""
-        return self.foreground is not None and self.lot.interrupt(self.foreground)
+        """Interrupt the newest wait of a cell, see `Wait.interrupt`. Call it in a handle.
+
+        Returns:
+            False if no cell waits.
+        """
+        if self.foreground is None or (wait := self.lot.newest_foreground()) is None:
+            return False
+        wait.interrupt(self.foreground)
+        return True
 
 
-# -- foreground ------------------------------------------------------------
-#
-# What the engine is told of the stacks that a user is waiting for: a cell's, or the prompt's.
-
-
-@dataclass(frozen=True)
-class Foreground:
-    """Answers the engine's questions, and is told what it does. Called in the loop's thread.
-
-    Attributes:
-        is_meant: Says whether a task is one that a user is waiting for.
-        changed: Called with +1 when the stack of such a task parks, -1 when it is resumed. May raise.
-        cancel: How an interrupt cancels what such a stack waits for.
-        finish: How a second one ends what has swallowed that; False if it cannot.
-        take_fatal: Takes what came out of a pass for a cell that awaits; False if none does.
-    """
-
-    is_meant: Callable[[asyncio.Task[Any]], bool]
-    changed: Callable[[int], None] = lambda _change: None
-    cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
-    finish: Callable[[asyncio.Future[Any]], bool] = lambda _future: False
-    take_fatal: Callable[[BaseException], bool] = lambda _error: False
-
-    def awaits(self, task: asyncio.Task[Any]) -> bool:
-        """Say whether a user is waiting for *task*, or for one in whose step it has its own first one."""
-        return self.is_meant(task) or (MAY_BE_EAGER and any(map(self.is_meant, creators_of(task))))
-
-
-# -- first_pass ------------------------------------------------------------
-#
-# The pass that was under way when the engine was installed: nothing of ours is below it.
-
-
-class FirstPass:
-    """Keeps the stock pass from popping an empty queue, where no driver would swallow the error.
-
-    That pass has counted its handles and will pop as many. While a stack of its own is parked,
-    drivers run handles too; so when it goes on, the queue is topped up with handles that do
-    nothing. Only for this one pass: doing it always makes nested runs quadratic.
-
-    Args:
-        loop: The loop.
-        driver: The class of the engine's own greenlets; any other stack is this pass's.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, driver: type[greenlet]) -> None:
-        self._loop = loop
-        self._driver = driver
-        self.is_under_way = False
-        self._owed = 0
-
-    def begin(self) -> None:
-        """Take the pass that runs now for the one that must not run dry."""
-        before = self._owed if self.is_under_way else 0
-        # What it may still pop is in the queue now, with what was scheduled since it began. Counted
-        # anew for each stack, it would grow by the handles of the nested runs themselves.
-        self._owed = max(before, len(ready_queue(self._loop)))
-        self.is_under_way = True
-
-    def holds(self, stack: greenlet | None) -> bool:
-        """Say whether *stack* is this pass's: neither a driver nor started below one."""
-        return self.is_under_way and stack is not None and stands_on(stack, self._driver) is None
-
-    def owed(self, stack: greenlet) -> int:
-        """Return how many handles the pass below *stack* may still pop without asking."""
-        return self._owed if self.holds(stack) else 0
-
-    def repay(self, owed: int) -> None:
-        """Top the ready queue up to *owed* handles."""
-        queue = ready_queue(self._loop)
-        while len(queue) < owed:
-            filler = asyncio.Handle(_nothing, (), self._loop)
-            filler.cancel()
-            queue.append(filler)
-
-
-def _nothing() -> None: ...
-
-
-# -- unaware ------------------------------------------------------------
-#
-# Cancel requests to parked tasks of a class that cannot tell us of them.
-
-
-class UnawareTasks:
-    """The waits of tasks born before nesting, or under somebody else's task factory.
-
-    Attributes:
-        seen: Those waits, each with such tasks and their counts of cancel requests when last looked at.
-            A creator of an eager task is one as well, whatever its class.
-
-    `LoopTask.cancel` knows that its task is parked. Another task's only leaves a note in it, so
-    the notes of these few are looked at after each pass.
-    """
-
-    def __init__(self) -> None:
-        self.seen: dict[Wait, dict[asyncio.Task[Any], int]] = {}
-
-    def enrol(self, wait: Wait, task: asyncio.Task[Any]) -> None:
-        """Watch *task*, whose stack is parked in *wait*."""
-        self.seen.setdefault(wait, {})[task] = task.cancelling()
-
-    def forget(self, wait: Wait) -> None:
-        """Watch *wait* no more."""
-        self.seen.pop(wait, None)
-
-    def poll(self) -> None:
-        """Deliver what has been noted since the last time."""
-        for wait in list(self.seen):
-            self.look_at(wait)
-
-    def look_at(self, wait: Wait) -> None:
-        """Deliver what has been noted for *wait*, if it is one of these."""
-        tasks = self.seen.get(wait, {})
-        for task, seen in tuple(tasks.items()):
-            now = task.cancelling()
-            # Where the note cannot be taken back it stays, and the count alone tells a new one.
-            if now != seen:
-                tasks[task] = now
-            if task is not wait.task:
-                if now > seen:
-                    wait.cancel(cancel_message(task))  # and the note stays: it is not this wait's task's
-            elif has_cancel_flag(task) and (now > seen or clear_cancel_flag(task)):
-                deliver_noted(wait, task)
-
-
-def deliver_noted(wait: Wait, task: asyncio.Task[Any]) -> None:
-    """Have *wait* end in the cancel request that its *task* has noted in the middle of its step."""
-    message = cancel_message(task)
-    clear_cancel_flag(task)
-    wait.cancel(message)
-
-
-# -- waits ------------------------------------------------------------
-#
-# One wait: a parked stack, the future it is parked for, and all that may end it.
+# -- one wait ------------------------------------------------------------------------------------
 
 
 class _Ending:
-    """What a wait ends in, if not in its future's outcome."""
+    """What a wait ends in, if not in the outcome of its future."""
 
     __slots__ = ("error", "is_cancelled", "is_finished", "is_interrupted", "message")
 
@@ -554,72 +496,60 @@ class _Ending:
 
 
 class Wait:
-    """A stack that waits for a future in a nested run.
-
-    Everything here runs in the loop's thread.
+    """A parked stack, the future it is parked for, and whatever may end it. The loop's thread.
 
     Args:
         ready: The engine's queue of waits whose stacks can go on: the keys.
+        stack: The stack.
         future: What is waited for.
         task: The task whose step is parked, if it is one.
         owned: *future* was made for this wait, so an interrupt may cancel it.
 
     Attributes:
-        stack: It, until it goes on.
+        stack: The stack; None as soon as it goes on.
         is_foreground: A user is waiting for it.
         has_ended: The stack goes on, or is about to.
-        ending: What it ends in otherwise.
-        driver: The engine's driver that had called the stack. From here on kept by `Handoff` and `Absences`.
-        owed: How many handles the first pass is owed.
-        left_task, left_contexts, left_below, handle: What the stack has left and is to take up again.
-        parked_at: When it has left the handle; not set without one.
+        ending: What it ends in, if not in the outcome of the future.
     """
 
     __slots__ = (
-        "__weakref__", "_callback", "_ready", "_retired", "driver", "ending", "future", "handle",
-        "has_ended", "is_foreground", "is_owned", "left_below", "left_contexts", "left_task", "owed",
-        "parked_at", "stack", "task",
+        "__weakref__", "_callback", "_ready", "_retired", "ending", "future", "has_ended", "is_foreground",
+        "is_owned", "stack", "task",
     )  # fmt: skip
 
-    left_task: asyncio.Task[Any] | None
-    left_contexts: list[Context] | None
-    left_below: LeftBelow | None
-    handle: asyncio.Handle | None
-    parked_at: float
-    _retired: greenlet | None
     _callback: Callable[[object], object] | None
+    _retired: greenlet | None
 
     def __init__(
         self,
         ready: OrderedDict[Wait, Any],
+        stack: greenlet,
         future: asyncio.Future[Any],
         task: asyncio.Task[Any] | None,
         owned: bool,
     ) -> None:
         self._ready = ready
+        self.stack: greenlet | None = stack
         self.future = future
         self.task = task
         self.is_owned = owned
         self.is_foreground = self.has_ended = False
-        self.owed = 0
-        self.stack: greenlet | None = None
-        self.driver: greenlet | None = None
         self.ending: _Ending | None = None
-        self.left_task = self.left_contexts = self.left_below = self.handle = None
         self._callback = self._retired = None
 
     def set_ready(self) -> None:
-        """Have the stack resumed before the loop next blocks. Does nothing once it is due."""
+        """Have the stack resumed before the loop next blocks. Does nothing once it goes on."""
         if not self.has_ended:
             self._ready.setdefault(self)
 
-    def becomes_parent_of(self, driver: greenlet) -> bool:
-        """Have the parked stack go on when *driver* returns; False if it must not.
+    def retire_driver(self, driver: greenlet) -> bool:
+        """Have the parked stack go on when *driver* returns, so that *driver* ends.
 
-        That is if it stands on *driver*, or is somebody else's greenlet: others whose parent *driver*
-        was when they were made would switch to that one, once *driver* has ended.
+        Returns:
+            False if that is impossible. Either the stack stands on *driver*. Or it is somebody else's
+            greenlet: others that were made on *driver* would switch to that greenlet once *driver* has ended.
         """
-        if not isinstance(self.stack, type(driver)):
+        if not isinstance(self.stack, Driver):
             return False
         try:
             driver.parent = self.stack
@@ -639,7 +569,7 @@ class Wait:
         return self.ending
 
     def stop(self) -> None:
-        """Resume the stack since the loop has stopped: with the outcome, if there is one already."""
+        """Resume the stack because the loop has stopped: with the outcome, if there is one already."""
         if self.future.done():
             self.set_ready()
         else:
@@ -648,15 +578,15 @@ class Wait:
     def cancel(self, message: Any) -> None:
         """Deliver a cancel request of the parked task: cancel what it waits for."""
         if not self.future.cancel(message):
-            # Done already, the wait is about to end. A cancelled `await` wins over its result, too.
+            # Done already, so the wait is about to end. With `await`, too, the request wins over the result.
             ending = self._end_otherwise()
             ending.is_cancelled, ending.message = True, message
 
     def interrupt(self, foreground: Foreground) -> None:
         """Make the wait end in KeyboardInterrupt.
 
-        What is waited for is cancelled the first time, and what has swallowed that is finished the
-        second time. If it cannot be, and the third time, only the wait ends.
+        The first time, what is waited for is cancelled. The second time, what has swallowed that is finished.
+        If it cannot be, and the third time, the wait alone ends.
         """
         is_pending = self.is_owned and not self.future.done()
         ending = self._end_otherwise()
@@ -669,31 +599,29 @@ class Wait:
             self.end(KeyboardInterrupt())
 
     def arm(self, context: Context) -> None:
-        """Have the future's completion wake this wait, one pass after it."""
+        """Have a callback of the future, in *context*, make this wait ready: one pass after it is done."""
         if self._callback is None:
-            # In C: a signal handler that raised in a function of ours would keep us from being woken.
+            # In C: a signal handler that raised in a function of ours would keep the stack from being woken.
             callback = partial(self._ready.setdefault, self)
             self.future.add_done_callback(callback, context=context)
             self._callback = callback
 
     def close(self) -> None:
-        """Withdraw every wake-up and forget the stack: it is on its way already.
-
-        The driver that ended in it forgets it, too: each driver that retires would keep the next
-        one alive, and the spawner keeps the last.
-        """
+        """Withdraw every wake-up, and forget the stack: it goes on already."""
         self.has_ended = True
         if self._callback is not None:
             self.future.remove_done_callback(self._callback)
             self._callback = None
         stack = self.stack
         if self._retired is not None and stack is not None and stack.parent is not None:
+            # The driver that ended in this stack must forget it as well. Otherwise each driver that retires
+            # would keep the next one alive, and the spawner keeps the last.
             self._retired.parent = stack.parent
             self._retired = None
         self.stack = None
 
     def raise_ending(self) -> None:
-        """Raise what this wait is to end in; just return if it is the future's outcome after all."""
+        """Raise what this wait is to end in. Returns if it is the future's outcome after all."""
         ending, self.ending = self.ending, None
         if ending is None:
             return
@@ -703,58 +631,72 @@ class Wait:
             raise KeyboardInterrupt
         if ending.is_cancelled:
             if not self.future.cancelled():
-                self.future.exception()  # seen: a cancelled `await` retrieves it, too
+                self.future.exception()  # retrieved, as by an `await` that is cancelled
             message = ending.message
             raise asyncio.CancelledError(*(() if message is None else (message,)))
 
 
-# -- lot ------------------------------------------------------------
-#
-# The waits of one loop: who is parked, who can go on, and who must end early.
+# -- all waits of a loop -------------------------------------------------------------------------
 
 
 #: How far into the ready queue a nested run looks for the user's callbacks before it takes the long way.
 _SHORT_QUEUE = 8
-#: Returns False, and is asked after each pass: nothing is called faster.
+#: Returns False. It is called after each pass, and no Python function is as fast.
 _never: Callable[[], bool] = bool
 
 
 class ParkingLot:
-    """Everything that waits in nested runs of one loop. The loop's thread.
+    """The waits of one loop: who is parked, who can go on, and who must end early. The loop's thread.
+
+    A stack becomes ready in one of three ways. The newest wait has no callback on its future; after each pass
+    the driver asks that future whether it is done (`is_newest_done`). Every older wait has a callback that
+    puts it into `ready`. And whatever ends a wait early puts it there, too.
+
+    A done-callback for each wait would be simpler, but it costs a nested run a whole pass of the loop.
+
+    Args:
+        loop: The loop.
 
     Attributes:
         waits: All of them, oldest first.
-        is_lifo: Let only the newest go on, whether what older ones wait for is done or not.
-            Those that Tk has called are always held to that among themselves: the calls into Tcl
-            are on a stack of its own, and returns in any other order would crash the process.
-        ready: Those whose stacks can go on, first come, first served: the keys. One that a callback was
-            late for may have ended.
-        newest: The newest, while it has no callback on its future: that is looked at after each pass.
-        is_newest_done: Says whether its future is done.
-        unaware: Those whose tasks cannot tell us of a cancel: they are asked after each pass.
+        ready: Those whose stacks can go on, first come, first served: the keys. One of them may have ended:
+            its callback came late.
+        newest: The newest, while it has no callback on its future.
+        is_newest_done: The `done` of its future.
+        unaware: Those whose tasks cannot tell us of a cancel.
+        wake_context: The Context of all wake-ups. One serves all, since they neither park nor run user code.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.waits: dict[Wait, None] = {}
-        self._handles_run: dict[Wait, asyncio.Handle | None] = {}  # of those that somebody has asked for
-        self._all_run: set[asyncio.Handle | None] | None = None
-        self.is_lifo = False
-        self._below_tk: dict[Wait, None] = {}
-        self._loop = loop
-        self._handles = _cpython.ready_queue(loop)
         self.ready: OrderedDict[Wait, Any] = OrderedDict()
         self.newest: Wait | None = None
         self.is_newest_done: Callable[[], bool] = _never
         self.unaware = UnawareTasks()
-        # Shared by all wake-ups: they neither park nor run user code, and only in this thread.
         self.wake_context = Context()
+        self._is_lifo = False
+        self._below_tk: dict[Wait, None] = {}
+        self._loop = loop
+        self._queue = _cpython.ready_queue(loop)
+        # The handles that parked stacks are part of: of each wait that `runs` has seen, and all of these.
+        self._handle_of: dict[Wait, asyncio.Handle | None] = {}
+        self._parked_handles: set[asyncio.Handle | None] | None = None
+
+    def set_order(self, *, lifo: bool) -> None:
+        """Let only the newest wait go on from now on, whether what older ones wait for is done or not.
+
+        Waits below Tk are always held to that among themselves. The calls into Tcl share a C stack of their
+        own, and returning to them in any other order would crash the process.
+        """
+        self._is_lifo = lifo
 
     def begin(self, wait: Wait) -> None:
-        """Enter *wait*, which the running task is about to begin."""
+        """Enter *wait*, which the running task or handle is about to begin."""
         self.waits[wait] = None
         if "tkinter" in sys.modules and is_called_by_tk():
             self._below_tk[wait] = None
         if self.newest is not None:
+            # It is the newest no longer, so nobody will ask its future: that has to tell us.
             self.newest.arm(self.wake_context)
             self.newest, self.is_newest_done = None, _never
         task = wait.task
@@ -763,9 +705,9 @@ class ParkingLot:
         elif task is not None:
             self.unaware.enrol(wait, task)
         if task is not None and has_cancel_flag(task):
-            deliver_noted(wait, task)  # as with `await`: at once
+            _deliver_noted(wait, task)  # as with `await`: at once
         if MAY_BE_EAGER and task is not None and (creators := creators_of(task)):
-            self._park_creators(wait, creators)
+            self.unaware.enrol_creators(wait, creators)
         is_done = wait.future.done
         if is_done():
             wait.arm(self.wake_context)  # the next pass would block: nothing is scheduled for it
@@ -774,12 +716,13 @@ class ParkingLot:
             self.is_newest_done = is_done
 
     def forget(self, wait: Wait) -> None:
-        """Withdraw all that could wake *wait*, or the next unrelated wait would end early."""
+        """Withdraw all that could wake *wait*. Otherwise the next, unrelated wait would end early."""
+        # Each line can be done again: a signal handler may break this off anywhere.
         wait.close()
         self.waits.pop(wait, None)
-        if self._handles_run:
-            self._handles_run.pop(wait, None)
-            self._all_run = None
+        if self._handle_of:
+            self._handle_of.pop(wait, None)
+            self._parked_handles = None
         if self._below_tk:
             self._below_tk.pop(wait, None)
         if self.newest is wait:
@@ -791,29 +734,20 @@ class ParkingLot:
         if self.unaware.seen:
             self.unaware.forget(wait)
 
-    def _park_creators(self, wait: Wait, creators: list[asyncio.Task[Any]]) -> None:
-        """Have a cancel of those in whose steps an eager task has its first one end *wait*, too.
-
-        It is theirs all the same: they need not await that task, and get it where they next await.
-        """
-        for creator in creators:
-            self.unaware.enrol(wait, creator)
-            if has_cancel_flag(creator):
-                wait.cancel(cancel_message(creator))
+    # -- who goes on --------------------------------------------------------------------------
 
     def next_after_pass(self) -> Wait | None:
-        """Return the wait whose stack goes on next, also if it has ended without telling us."""
+        """Return the wait whose stack goes on next. Asks the future that has no callback of ours, too."""
         if self.unaware.seen and not self.ready:
             # Not once for each of many that go on after one pass: that would be quadratic.
             self.unaware.poll()
         newest, is_done = self.newest, self.is_newest_done
         if newest is not None and is_done():
-            # A done-callback would cost a whole pass per nested run. But callbacks that the user
-            # added must have run by the time the wait returns, as they have in the stock loop:
-            # where the ready queue holds one, or is too long to look, the callback it is. So it is
-            # where an older wait is due: first come, first served.
+            # Callbacks that the user added must have run by the time the wait returns, as they have in the
+            # stock loop. If the ready queue holds one, or is too long to look, a callback of ours runs after
+            # them. And if an older wait is ready, this one queues up behind it.
             context = self.wake_context
-            if self._handles and _cpython.may_carry(self._loop, newest.future, context, _SHORT_QUEUE):
+            if self._queue and _cpython.may_carry(self._loop, newest.future, context, _SHORT_QUEUE):
                 newest.arm(context)
             elif self.ready:
                 newest.set_ready()
@@ -824,14 +758,14 @@ class ParkingLot:
 
     def next_ready(self) -> Wait | None:
         """Return the wait whose stack goes on next. It stays in the queue until it does: see `forget`."""
-        if self.is_lifo or self._below_tk or self.unaware.seen:
+        if self._is_lifo or self._below_tk or self.unaware.seen:
             return self._next_in_order()
         while (wait := next(iter(self.ready), None)) is not None and wait.has_ended:
             del self.ready[wait]
         return wait
 
     def _next_in_order(self) -> Wait | None:
-        """Do so where only the newest of those that are ordered may go on, or one may have been cancelled."""
+        """Do the same if only the newest of some waits may go on, or if one may have been cancelled."""
         ordered = self._ordered()
         newest = next(reversed(ordered), None)
         free = (wait for wait in tuple(self.ready) if wait is newest or wait not in ordered)
@@ -842,24 +776,30 @@ class ParkingLot:
 
     def _ordered(self) -> dict[Wait, None]:
         """Return the waits of which only the newest may go on, oldest first."""
-        return self.waits if self.is_lifo else self._below_tk
+        return self.waits if self._is_lifo else self._below_tk
 
     def runs(self, handle: asyncio.Handle) -> bool:
-        """Say whether a parked stack is part of *handle*."""
+        """Return True if a parked stack is part of *handle*."""
         for wait in reversed(self.waits):
-            if wait in self._handles_run:
+            if wait in self._handle_of:
                 break  # and so are all before
-            self._handles_run[wait] = handle_of(wait.stack)
-            self._all_run = None
-        if self._all_run is None:
-            self._all_run = set(self._handles_run.values())
-        return handle in self._all_run
+            self._handle_of[wait] = _cpython.handle_on(wait.stack)
+            self._parked_handles = None
+        if self._parked_handles is None:
+            self._parked_handles = set(self._handle_of.values())
+        return handle in self._parked_handles
+
+    # -- who must end early -------------------------------------------------------------------
+
+    def newest_foreground(self) -> Wait | None:
+        """Return the newest wait of a cell, or None."""
+        return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
 
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
-        """Have the newest wait of a cell end in *error*, unless that is what somebody's wait ends in anyway.
+        """Have the newest wait of a cell end in *error*, unless somebody's wait ends in it anyway.
 
-        Whoever awaits the task that has raised it raises it once more: out of a later pass, when the
-        cell has had it and goes on, or another one runs.
+        Whoever awaits the task that raised it raises it once more, out of a later pass. By then the cell has
+        had it and has gone on, or another one runs.
 
         Returns:
             False if it has to go to the loop's owner.
@@ -888,20 +828,9 @@ class ParkingLot:
                 wait.end(error)
         return bool(ending)
 
-    def newest_foreground(self) -> Wait | None:
-        """Return the newest wait of a cell."""
-        return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
-
-    def interrupt(self, foreground: Foreground) -> bool:
-        """Interrupt the newest wait of a cell, see `Wait.interrupt`.
-
-        Returns:
-            False if no cell waits.
-        """
-        wait = self.newest_foreground()
-        if wait is not None:
-            wait.interrupt(foreground)
-        return wait is not None
+    def cancel_all(self) -> None:
+        """Have every wait end in CancelledError, whatever becomes of its future."""
+        self.end_all(lambda wait: wait.end(asyncio.CancelledError()), lambda _wait: True)
 
     def end_all(self, end: Callable[[Wait], object], must_end: Callable[[Wait], bool]) -> bool:
         """Call *end* on each wait that *must_end*, the newest first.
@@ -912,7 +841,7 @@ class ParkingLot:
         ordered, is_held_up = self._ordered(), False
         ending: list[Wait] = []
         for wait in self.waits:
-            # What is ordered can go on only after all that are newer.
+            # An ordered wait can go on only after all that are newer.
             is_ordered = wait in ordered
             if must_end(wait) or (is_held_up and is_ordered):
                 is_held_up = is_held_up or is_ordered
@@ -923,8 +852,190 @@ class ParkingLot:
         return bool(ending)
 
 
-def stands_on(stack: greenlet | None, kind: type[greenlet]) -> greenlet | None:
-    """Return the greenlet of that *kind* that *stack* is or was started below; None if there is none."""
-    while stack is not None and not isinstance(stack, kind):
-        stack = stack.parent
-    return stack
+# -- tasks that do not tell of a cancel ----------------------------------------------------------
+
+
+class UnawareTasks:
+    """The waits of tasks that were born before nesting, or under somebody else's task factory.
+
+    `LoopTask.cancel` knows that its task is parked. That of another class only leaves a note in the task.
+    So the notes of these few tasks are looked at after each pass.
+
+    Attributes:
+        seen: Those waits. Each has its tasks, with the count of cancel requests when last looked at.
+    """
+
+    def __init__(self) -> None:
+        self.seen: dict[Wait, dict[asyncio.Task[Any], int]] = {}
+
+    def enrol(self, wait: Wait, task: asyncio.Task[Any]) -> None:
+        """Watch *task*, whose stack is parked in *wait*."""
+        self.seen.setdefault(wait, {})[task] = task.cancelling()
+
+    def enrol_creators(self, wait: Wait, creators: list[asyncio.Task[Any]]) -> None:
+        """Watch *creators*, in whose steps an eager task is parked: a cancel of theirs ends *wait*, too.
+
+        They need not await that task. So they keep the request, and get it where they next await.
+        """
+        for creator in creators:
+            self.enrol(wait, creator)
+            if has_cancel_flag(creator):
+                wait.cancel(cancel_message(creator))
+
+    def forget(self, wait: Wait) -> None:
+        """Watch *wait* no more."""
+        self.seen.pop(wait, None)
+
+    def poll(self) -> None:
+        """Deliver what has been noted since the last time."""
+        for wait in list(self.seen):
+            self.look_at(wait)
+
+    def look_at(self, wait: Wait) -> None:
+        """Deliver what has been noted for *wait*, if it is one of these."""
+        tasks = self.seen.get(wait, {})
+        for task, seen in tuple(tasks.items()):
+            now = task.cancelling()
+            # If this interpreter cannot take a note back, it stays. Then only the count tells a new one.
+            if now != seen:
+                tasks[task] = now
+            if task is not wait.task:
+                if now > seen:
+                    wait.cancel(cancel_message(task))  # and the note stays: it is a creator's
+            elif has_cancel_flag(task) and (now > seen or clear_cancel_flag(task)):
+                _deliver_noted(wait, task)
+
+
+def _deliver_noted(wait: Wait, task: asyncio.Task[Any]) -> None:
+    """Have *wait* end in the cancel request that its *task* has noted in the middle of its step."""
+    message = cancel_message(task)
+    clear_cancel_flag(task)
+    wait.cancel(message)
+
+
+# -- eager tasks ---------------------------------------------------------------------------------
+
+
+def creators_of(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+    """Return the tasks in whose steps the running *task* takes its own first one.
+
+    An eager task (3.12 and later) takes its first step on the stack of its creator. So parking it parks them
+    all. Most tasks are not in such a step, and have none.
+    """
+    if not is_in_first_step(task):
+        return []
+    frame: FrameType | None = getattr(task.get_coro(), "cr_frame", None)
+    frames = set()
+    while frame is not None:
+        frames.add(frame)
+        frame = frame.f_back
+    return [
+        other
+        for other in live_tasks(task.get_loop())
+        if other is not task and getattr(other.get_coro(), "cr_frame", None) in frames
+    ]
+
+
+# -- the pass in which the engine is installed ---------------------------------------------------
+
+
+class FirstPass:
+    """Keeps the pass that was under way at installation from popping an empty queue.
+
+    That pass has counted its handles and will pop as many, and nothing of ours would catch the IndexError.
+    While a stack of its own is parked, drivers run handles as well. So when that stack goes on, the queue is
+    padded with handles that do nothing. Padding it for every stack would be simpler, but it makes nested runs
+    quadratic.
+
+    Args:
+        loop: The loop.
+
+    Attributes:
+        is_under_way: That pass has not ended.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_under_way = False
+        self._loop = loop
+        self._length = 0
+
+    def begin(self) -> None:
+        """Take the pass that runs now for that one."""
+        before = self._length if self.is_under_way else 0
+        # What it may still pop is in the queue now, with what was scheduled since it began. Counted anew for
+        # each stack, it would grow by the handles of the nested runs themselves.
+        self._length = max(before, len(_cpython.ready_queue(self._loop)))
+        self.is_under_way = True
+
+    def end(self) -> None:
+        """Note that it has ended."""
+        self.is_under_way = False
+
+    def holds(self, stack: greenlet | None) -> bool:
+        """Return True if *stack* belongs to that pass: neither it nor what it stands on is a driver."""
+        if stack is None or not self.is_under_way:
+            return False
+        while stack is not None and not isinstance(stack, Driver):
+            stack = stack.parent
+        return stack is None
+
+    def missing_handles(self, stack: greenlet | None) -> int:
+        """Return how many handles the pass below *stack* may still pop without asking."""
+        return self._length if self.holds(stack) else 0
+
+
+# -- readers and writers -------------------------------------------------------------------------
+
+#: These packages' callbacks have read from the socket before they call anybody, and may find nothing. Called
+#: again while one is parked, they go on.
+_READ_FIRST = ("asyncio.", "tornado.", "zmq.")
+
+
+def _add_callback(self: Any, handle: asyncio.Handle) -> None:
+    lot: Any = getattr(_cpython.owner_of_pass(self), "lot", None)
+    # Signals come here as well, and each of those counts.
+    if lot is None or not lot.waits or not _cpython.is_called_for_an_event():
+        _cpython.stock_add_callback(self, handle)
+        return
+    owner: Any = getattr(_cpython.callback_of(handle), "__self__", None)
+    reads_first = type(owner).__module__.startswith(_READ_FIRST)
+    if reads_first or not (lot.runs(handle) or handle in _cpython.ready_queue(self)):
+        _cpython.stock_add_callback(self, handle)
+
+
+def once_for_each_event() -> Patch:
+    """Return a patch that queues a reader or writer once for each event, and never while it runs.
+
+    The stock loop selects when all handles of a pass have returned. If one of them is parked, the next pass
+    selects while others of the same pass are still queued, or before the parked one has read. The event is
+    still there, and would be handled once more (`BaseEventLoop._add_callback`). Transports are left alone: a
+    protocol that nests may wait for what comes next.
+    """
+    stand_in = looking_like(_cpython.stock_add_callback, _add_callback)
+    return Patch(_cpython.BaseEventLoop, "_add_callback", stand_in)
+
+
+# -- what a user is waiting for ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """Answers the engine's questions, and is told what it does. Called in the loop's thread.
+
+    Attributes:
+        is_meant: Says whether a task is one that a user is waiting for.
+        changed: Called with +1 when the stack of such a task parks, -1 when it is resumed. May raise.
+        cancel: How an interrupt cancels what such a stack waits for.
+        finish: How a second one ends what has swallowed that; False if it cannot.
+        take_fatal: Takes what came out of a pass for a cell that awaits; False if none does.
+    """
+
+    is_meant: Callable[[asyncio.Task[Any]], bool]
+    changed: Callable[[int], None] = lambda _change: None
+    cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
+    finish: Callable[[asyncio.Future[Any]], bool] = lambda _future: False
+    take_fatal: Callable[[BaseException], bool] = lambda _error: False
+
+    def awaits(self, task: asyncio.Task[Any]) -> bool:
+        """Say whether a user is waiting for *task*, or for one in whose step it has its own first one."""
+        return self.is_meant(task) or (MAY_BE_EAGER and any(map(self.is_meant, creators_of(task))))

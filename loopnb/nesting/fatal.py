@@ -1,8 +1,8 @@
-"""Errors that go through a loop and end it, KeyboardInterrupt and SystemExit, and who has had one.
+"""KeyboardInterrupt and SystemExit: errors that go through a loop and end it.
 
-Asyncio raises them out of a pass once for each task that ends in one, so an error comes out again for
-whoever awaits the task that has raised it, and for a TaskGroup. An attribute of the error says whether
-it has found somebody before.
+Asyncio raises such an error out of a pass, once for each task that ends in it. So the same error comes out
+again for whoever awaits that task, and for a TaskGroup around it. An attribute of the error says whether a
+cell has had it before.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _TAKEN = "_loopnb_taken"
 
 
 def is_fatal(error: BaseException | None) -> bool:
-    """Say whether asyncio raises *error* out of a pass of the loop."""
+    """Return True if asyncio raises *error* out of a pass of the loop."""
     return isinstance(error, KeyboardInterrupt | SystemExit)
 
 
 def was_taken(error: BaseException) -> bool:
-    """Say whether a cell has had *error*."""
+    """Return True if a cell has had *error*."""
     return bool(vars(error).get(_TAKEN))
 
 
@@ -32,34 +32,39 @@ def note_taken(error: BaseException) -> None:
     vars(error)[_TAKEN] = True
 
 
-class Ended:
-    """What a coroutine has ended in, where its task must not raise it."""
+class CapturedFatal:
+    """The fatal error of a coroutine, returned instead of raised, since its task must not end the loop.
+
+    Args:
+        error: The error.
+    """
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
     @staticmethod
     def unwrap(value: T) -> T:
-        """Return the value of a coroutine, or raise what it has ended in."""
-        if isinstance(value, Ended):
+        """Return *value*, or raise the error if it is a captured one."""
+        if isinstance(value, CapturedFatal):
             raise value.error
         return value
 
 
-def contain(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-    """Return a coroutine that runs *coro* for another thread, whose fatal errors are none of this loop's.
+def capture_fatal(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+    """Return a coroutine that runs *coro* and captures its fatal errors. It has the name of *coro*.
 
-    What it returns must be unwrapped, see `Ended`.
+    For work that another thread has sent to this loop: its end is not the loop's. Unwrap what the coroutine
+    returns, see `CapturedFatal`.
     """
 
     async def run() -> Any:
         try:
             return await coro
         except (KeyboardInterrupt, SystemExit) as error:
-            return Ended(error)
+            return CapturedFatal(error)
 
-    running: Any = run()
-    running.__name__ = getattr(coro, "__name__", running.__name__)
-    running.__qualname__ = getattr(coro, "__qualname__", running.__qualname__)
-    contained: Coroutine[Any, Any, T] = running
-    return contained
+    capturing: Any = run()
+    capturing.__name__ = getattr(coro, "__name__", capturing.__name__)
+    capturing.__qualname__ = getattr(coro, "__qualname__", capturing.__qualname__)
+    result: Coroutine[Any, Any, T] = capturing
+    return result

@@ -1,4 +1,7 @@
-"""greenlet, or where it cannot be imported, what lets the other modules be imported all the same."""
+"""greenlet, or stand-ins with which the other modules can be imported where it is missing.
+
+Then `scope.attach` refuses, and says `why_missing`; no stand-in is ever used.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ else:
         why_missing = str(error)
 
         class greenlet:
-            """Stands in for a class whose instances are never made: see `scope.attach`."""
+            """Stands in for the class, which `Driver` inherits from."""
 
             def switch(self) -> Any:
                 """Is never called."""
@@ -33,4 +36,8 @@ else:
             """Is never called."""
 
 
-__all__ = ["GreenletExit", "getcurrent", "greenlet", "settrace", "why_missing"]
+class Driver(greenlet):  # type: ignore[misc]  # greenlet is untyped
+    """A greenlet that turns a loop. Its class tells it from the stacks of users and libraries."""
+
+
+__all__ = ["Driver", "GreenletExit", "getcurrent", "greenlet", "settrace", "why_missing"]

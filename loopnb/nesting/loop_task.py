@@ -1,4 +1,7 @@
-"""The task class of the engine: `cancel()` reaches a task while its stack is parked."""
+"""The task class of the engine: `cancel()` reaches a task while its stack is parked.
+
+Other packages' tasks work too, see `engine.UnawareTasks`; this class only makes it fast and exact.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +18,47 @@ if TYPE_CHECKING:
 
 
 class Parked(Protocol):
-    """What a parked task needs to know of the wait it is parked in."""
+    """What a task must know of the wait in which its stack is parked."""
 
     stack: Any
 
     def cancel(self, msg: Any) -> None:
-        """Cancel what is waited for; if it is done already, let the wait end in CancelledError."""
+        """Cancel the awaited future. If it is done already, let the wait end in CancelledError."""
 
 
 class LoopTask(asyncio.Task[Any]):
     """A C task whose `cancel()` reaches it while its stack is parked in a nested run.
 
-    A stock task that is in the middle of a step only notes a cancel request and delivers it at
-    the next await. While the step is parked there is a better place: the future it waits for.
+    A stock task in the middle of a step only notes a cancel request, and delivers it at the next await. While
+    the step is parked there is a better place to deliver it: the future that the step waits for.
+
+    The slots stay unset until they are needed. A constructor that sets them would make every spawn 13 to 15 %
+    slower (CPython 3.11 and 3.13), nested or not.
 
     Attributes:
-        parked: The wait this task is parked in; None or unset otherwise.
-        delivered: How many cancel requests went to nested waits and so are unknown to the C task.
-        watcher: Who will hear of its end; unset otherwise.
-        tell: Returns what its repr is; unset, it is asyncio's.
+        parked: The wait in which this task is parked. Set by the engine; None or unset while it is not
+            parked.
+        delivered: How many cancel requests went to nested waits. The C task does not know of them.
+        watcher: Who will hear of its end; unset if nobody will.
+        live_repr: Returns its repr; unset, asyncio's is used. See `show_as`.
     """
 
-    __slots__ = ("delivered", "parked", "tell", "watcher")
+    __slots__ = ("delivered", "live_repr", "parked", "watcher")
 
     delivered: int
+    live_repr: Callable[[LoopTask], str]
     parked: Parked | None
-    tell: Callable[[LoopTask], str]
     watcher: object
 
     def __repr__(self) -> str:
         try:
-            return self.tell(self)
+            return self.live_repr(self)
         except AttributeError:
             return super().__repr__()
+
+    def show_as(self, live_repr: Callable[[LoopTask], str]) -> None:
+        """Have *live_repr* make the repr of this task from now on."""
+        self.live_repr = live_repr
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Request cancellation, as `asyncio.Task.cancel` does."""
@@ -73,8 +84,8 @@ class LoopTask(asyncio.Task[Any]):
     def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
         """Return the frames, the newest last, as `asyncio.Task.get_stack` does.
 
-        The coroutine of a parked task is executing, and `cr_frame.f_back` of such a one leads
-        outwards, to the loop. What matters is where it waits, further in.
+        The coroutine of a parked task counts as executing, and the `f_back` of its frame leads outwards, to
+        the loop. A reader wants to know where it waits, so the frames further in are returned.
         """
         stack = getattr(getattr(self, "parked", None), "stack", None)
         if stack is None:
@@ -89,19 +100,21 @@ class LoopTask(asyncio.Task[Any]):
         return frames[: None if limit is None else max(limit, 0)][::-1]
 
     def set_name(self, value: object) -> None:
-        """Name the task. 3.13.0 says None where no name was given; the default name stays then."""
+        """Name the task. CPython 3.13.0 passes None if no name was given; the default name stays then."""
         if value is not None:
             super().set_name(value)
 
 
-#: The tasks spawned below an `asyncio.Runner` that runs nested: what its `close()` has to end.
+# Both belong to no session: a runner may be open while loopnb is unloaded and loaded again.
+
+#: The tasks spawned below an `asyncio.Runner` that runs nested. Its `close()` ends them.
 runner_tasks: ContextVar[WeakSet[asyncio.Task[Any]] | None] = ContextVar("runner_tasks", default=None)
-#: One entry for each such runner until it is closed: while there is none, nobody need ask its Context.
+#: One entry for each such runner until it is closed. While it is empty, a spawn need not look at its Context.
 open_runners: list[object] = []
 
 
 def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """Make tasks that hear of a cancel while they are parked. A task factory."""
+    """Make a task that `cancel()` reaches while it is parked. A task factory; the loop's thread."""
     task = LoopTask(coro, loop=loop, **options)
     if open_runners and (spawned := runner_tasks.get()) is not None:
         spawned.add(task)

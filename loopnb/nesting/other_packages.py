@@ -1,12 +1,13 @@
 """Other packages that start nested runs, or want to change asyncio so that they can.
 
-`anyio.run()` refuses to run inside a running loop; here it nests. `nest_asyncio.apply()` and
-`nest_asyncio2.apply()` would swap Task and Future for slow ones in the whole process and never
-swap them back; here they do nothing more than ask for what is there already. Both are reached
-through the code of the function, so that those who imported it by name follow.
+`anyio.run()` refuses to run inside a running loop; here it nests. `uvloop.run()` runs a loop that cannot be
+nested on; here the running loop is set aside meanwhile. `nest_asyncio.apply()` and `nest_asyncio2.apply()`
+would swap Task and Future for slow ones in the whole process, and never swap them back; here they only ask
+for what is there already. All are reached through the code of the function, so that those who imported it by
+name follow (`stand_ins.py`).
 
-Where one of the latter was applied *before*, its `asyncio.run` and its loop methods are set aside
-while nesting is on. The swapped classes stay: there are tasks and futures of them already.
+If one of the latter was applied *before*, its `asyncio.run` and its loop methods are replaced by the stock
+ones while nesting is on. The swapped classes stay: there are tasks and futures of them already.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopnb.nesting import _cpython, scope
+from loopnb.frames import place_outside_asyncio
+from loopnb.nesting import _cpython, runners, scope, stand_ins
+from loopnb.nesting.other_loops import aside, wrapper_aside
 from loopnb.patching import CodePatch, ImportWatch, Patch
 
 if TYPE_CHECKING:
@@ -31,9 +34,15 @@ _ANYIO = "anyio._core._eventloop"
 _ANYIOS_ASYNCIO = "anyio._backends._asyncio"
 _UVLOOP = "uvloop"
 
+# What is patched in other packages belongs to the process, as they do.
+
+#: By module, the patch of its function that runs or patches a loop.
 _patches: dict[str, CodePatch] = {}
-_methods: list[Revertible] = []  # of uvloop's loops, and of anyio's test runner
+#: Of uvloop's loops, and of anyio's test runner.
+_methods: list[Revertible] = []
+#: What nest_asyncio had changed before, and has now the stock value again.
 _undone: list[Patch] = []
+#: The calls of `apply()` that did nothing, once each, in order.
 _applied: dict[Applied, None] = {}
 
 
@@ -55,31 +64,22 @@ def applied_before() -> str | None:
     return _cpython.reentrant_package()
 
 
-def _apply_instead(loop: Any = None, **_options: Any) -> None:
-    from loopnb.nesting import other_packages
-
-    other_packages.note_apply(__name__, loop)
-
-
-def _anyio_run_instead(func: Any, *args: Any, backend: Any = "asyncio", backend_options: Any = None) -> Any:
-    from loopnb import frames
-    from loopnb.nesting import other_packages
-
-    try:
-        return other_packages.run_with_anyio(func, args, backend, backend_options)
-    except BaseException as error:
-        error.__traceback__ = frames.users_frames(error.__traceback__)
-        raise
+# -- what the stand-ins call ---------------------------------------------------------------------
 
 
 def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Do what `apply(loop)` of *package* is called for: have nested runs on that loop."""
-    from loopnb import frames, nesting
+    """Do what `apply(loop)` of *package* is called for: have nested runs on that loop.
 
-    _applied[Applied(package, *frames.place_outside_asyncio())] = None
+    Raises:
+        NestingError: The loop cannot be nested on; `.reason` says why.
+    """
+    _applied[Applied(package, *place_outside_asyncio())] = None
     target = loop or _cpython.running_loop()
     if target is not None and not scope.is_wanted(target):
-        nesting.apply(target, who=WHO)
+        # No more than that: the rest of `loopnb.nesting.apply` has been done, or nobody would have called us.
+        scope.attach_and_pin(target)
+        with scope.changing:
+            scope.want(WHO, target)
 
 
 def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict[str, Any] | None) -> Any:
@@ -91,77 +91,21 @@ def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict
     return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
 
 
-def _uvloop_run_instead(main: Any, **options: Any) -> Any:
-    from loopnb import frames
-    from loopnb.nesting import other_packages
-
-    try:
-        return other_packages.run_with_uvloop(main, options)
-    except BaseException as error:
-        error.__traceback__ = frames.users_frames(error.__traceback__)
-        raise
-
-
 def run_with_uvloop(main: Any, options: dict[str, Any]) -> Any:
     """Do what `uvloop.run` is asked for: on a loop of its own, the running one set aside."""
-    from loopnb.nesting import entry_points
-
     stock = _patches[_UVLOOP].original_function
     running = _cpython.running_loop()
     if running is None:
         return stock(main, **options)
-    with entry_points.aside(running, None):
+    with aside(running, None):
         return stock(main, **options)
 
 
-def _patch_uvloop(module: ModuleType) -> None:
-    """Let uvloop's loops run while another one is set aside, as asyncio's own do."""
-    from loopnb.nesting import entry_points
-
-    _patch(module, module.run, _uvloop_run_instead)
-    for name in ("run_until_complete", "run_forever"):
-        wrapper = entry_points.wrapper_aside(module.Loop, name)
-        wrapper.install()
-        _methods.append(wrapper)
-
-
-def _patch_anyios_tests(module: ModuleType) -> None:
-    """Let anyio's pytest plugin run async fixtures inside a running loop.
-
-    It takes that for a test that asks for one of its own fixtures, and refuses.
-    """
-    from loopnb.nesting import runners
-
-    if not hasattr(module.TestRunner, "is_running"):  # earlier versions do not ask
-        return
-    stock = module.TestRunner.is_running
-
-    def is_running(self: Any) -> bool:
-        return runners.is_inside() and bool(stock(self))
-
-    patch = Patch(module.TestRunner, "is_running", is_running)
-    patch.install()
-    _methods.append(patch)
-
-
-def _patch(module: ModuleType, function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
-    patch = CodePatch(function, replacement)
-    patch.install()
-    _patches[module.__name__] = patch
-
-
-_watch = ImportWatch(
-    {
-        _UVLOOP: _patch_uvloop,
-        _ANYIO: lambda module: _patch(module, module.run, _anyio_run_instead),
-        _ANYIOS_ASYNCIO: _patch_anyios_tests,
-        **{name: lambda module: _patch(module, module.apply, _apply_instead) for name in _PATCHERS},
-    }
-)
+# -- reaching the packages -----------------------------------------------------------------------
 
 
 def install() -> None:
-    """Reach those packages, now or when they are imported."""
+    """Reach those packages, now or when they are imported. Hold `scope.changing`."""
     _watch.install()
     running = _cpython.running_loop()
     if _undone or _cpython.reentrant_package() is None:
@@ -181,7 +125,7 @@ def catch_up() -> None:
 
 
 def restore() -> None:
-    """Leave those packages, and what they had done, as they were."""
+    """Leave those packages, and what they had done, as they were. Hold `scope.changing`."""
     _watch.restore()
     for patch in [*_patches.values(), *_methods, *reversed(_undone)]:
         patch.restore()
@@ -189,3 +133,53 @@ def restore() -> None:
     _undone.clear()
     _methods.clear()
     _applied.clear()
+
+
+def _patch_uvloop(module: ModuleType) -> None:
+    """Let uvloop's loops run while another one is set aside, as asyncio's own do."""
+    _patch(module, module.run, stand_ins.uvloop_run)
+    for name in ("run_until_complete", "run_forever"):
+        wrapper = wrapper_aside(module.Loop, name)
+        wrapper.install()
+        _methods.append(wrapper)
+
+
+def _patch_anyio(module: ModuleType) -> None:
+    _patch(module, module.run, stand_ins.anyio_run)
+
+
+def _patch_anyios_tests(module: ModuleType) -> None:
+    """Let anyio's pytest plugin run async fixtures inside a running loop.
+
+    It takes that for a test that asks for one of its own fixtures, and refuses.
+    """
+    if not hasattr(module.TestRunner, "is_running"):  # earlier versions do not ask
+        return
+    stock = module.TestRunner.is_running
+
+    def is_running(self: Any) -> bool:
+        return runners.is_inside() and bool(stock(self))
+
+    patch = Patch(module.TestRunner, "is_running", is_running)
+    patch.install()
+    _methods.append(patch)
+
+
+def _patch_patcher(module: ModuleType) -> None:
+    _patch(module, module.apply, stand_ins.apply)
+
+
+def _patch(module: ModuleType, function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+    patch = CodePatch(function, replacement)
+    patch.install()
+    _patches[module.__name__] = patch
+
+
+_watch = ImportWatch(
+    {
+        _UVLOOP: _patch_uvloop,
+        _ANYIO: _patch_anyio,
+        _ANYIOS_ASYNCIO: _patch_anyios_tests,
+        **dict.fromkeys(_PATCHERS, _patch_patcher),
+    }
+)

@@ -1,14 +1,29 @@
-"""Whether the garbage collector is at work in this thread, below a finalizer that it has called.
+"""Where no stack can be parked, and why a nested run was refused.
 
-Such a finalizer must not be parked. CPython keeps the heads of the collector's lists in the C stack
-frame of the collection, and that memory is other stacks' while this one is parked: whatever garbage
-dies meanwhile writes into it. CPython 3.11 to 3.14 crash.
+Apart from the engine, since it is about other people's code on the stack, and knows nothing of waits and
+drivers.
+
+The wish. A nested run may begin anywhere, except where parking the stack would break something.
+
+There are two such places. A signal handler or a finalizer runs wherever Python happens to be: also in the
+middle of a change to the loop's timers or its selector, or between two lines of the loop's own pass. If the
+stack is parked there, other handles run and find the change half made. And a finalizer may run below the
+garbage collector. CPython keeps the heads of the collector's lists in the C stack frame of the collection;
+while that stack is parked, its memory belongs to other stacks, and garbage that dies meanwhile writes into
+it. CPython 3.11 to 3.14 crash.
+
+Both are recognised before anything has begun: the first by the code objects on the stack, from the caller
+outwards, the second by the collector's own callbacks.
+
+What it cannot do. It looks through 64 frames at most. If a finalizer spawns an eager task between two
+handles, the first step of that task is taken for a step that the loop has begun.
+
+Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. If a name is missing, that place is not recognised.
 """
 
 from __future__ import annotations
 
 import asyncio
-import asyncio.base_events
 import gc
 import inspect
 import selectors
@@ -18,15 +33,29 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from loopnb.errors import NestingError
-from loopnb.nesting._cpython import turn
+from loopnb.nesting._cpython import HANDLE_RUN_CODE, RUN_ONCE_CODE, frame_at, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
+_F = TypeVar("_F", bound="Callable[..., object]")
+
+
+# -- below the garbage collector -----------------------------------------------------------------
+#
+# `gc.callbacks` are called with a phase, "start" or "stop", and a dictionary that no other phase has. The
+# callback has to be written in C. In a Python function Python would raise a pending KeyboardInterrupt, and
+# the collector would swallow it. So `setattr` is the callback: it sets the attribute that has the name of the
+# phase.
+#
+# One object remembers the latest phase in any thread: `stop` is a second name for its slot `start`. Another
+# one remembers the latest "start" in this thread. They hold the same dictionary only while this thread
+# collects.
+
 
 class _Latest:
-    """What `gc.callbacks` was told last: one slot, under the names of both phases."""
+    """The dictionary of the latest phase, in whatever thread."""
 
     __slots__ = ("start",)
     start: object
@@ -36,22 +65,19 @@ _Latest.stop = _Latest.start  # type: ignore[attr-defined,misc]  # another name 
 
 
 class _Here(threading.local):
-    """What it was told when the latest collection in this thread began."""
+    """The dictionary of the latest phase "start" in this thread, and that of "stop"."""
 
     start: object = None
 
 
+# They belong to the process, as the collector does.
 _latest, _here = _Latest(), _Here()
 _latest.start = "nothing yet"
-
-# Both are called with the phase, as the name, and a dictionary that no other phase has. They are
-# written in C: in a Python function Python would raise a pending KeyboardInterrupt, and the
-# collector would swallow it.
 _callbacks = (partial(setattr, _latest), partial(setattr, _here))
 
 
 def watch() -> None:
-    """Hear of collections from now on. Does nothing if it does already."""
+    """Hear of collections from now on. Does nothing if it does so already."""
     if _callbacks[0] not in gc.callbacks:
         gc.callbacks.extend(_callbacks)
 
@@ -62,28 +88,19 @@ def unwatch() -> None:
 
 
 def is_collecting() -> bool:
-    """Say whether the calling thread is inside a collection, in a finalizer."""
+    """Return True if the calling thread is in a finalizer that the garbage collector has called."""
     return _latest.start is _here.start
 
 
-# -- places ------------------------------------------------------------
-#
-# Places where no nested run may begin: in asyncio's own code, and below the garbage collector.
-#
-# A signal handler or a finalizer runs wherever Python is: also in the middle of a change to the
-# loop's timers or to its selector, or between two lines of the loop's own pass. Other handles that
-# ran in the meantime would find the change half made.
-#
-# Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. Where a name is missing, that place is not known.
+# -- in asyncio's own code, and in ours ----------------------------------------------------------
 
-
-_F = TypeVar("_F", bound="Callable[..., object]")
-
-_HANDLE_RUN = asyncio.Handle._run.__code__
-_RUN_ONCE = asyncio.base_events.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]  # private
-
-# Whoever is called from a handle is rarely further away from it. Deeper stacks are not looked through.
+# Code that a handle calls is rarely further away from it. Deeper stacks are not looked through.
 _DEEPEST = 64
+
+# The loop has begun a step of these, or a handle, from outside anything that is half done. Neither a signal
+# handler nor a finalizer nor a comparison is one. Looking on, through the whole stack, would take longer than
+# the switch does.
+_STEPPED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def _codes_of(owner: type, *names: str) -> Iterator[CodeType]:
@@ -93,7 +110,8 @@ def _codes_of(owner: type, *names: str) -> Iterator[CodeType]:
             yield code
 
 
-# The comparisons are what Python code there is in a change to the heap of timers.
+# The timers are a heap, and `heapq` is written in C: comparing two timers is all the Python code in a change
+# to it.
 _TIMERS = {
     id(code): "the loop's timers are being changed"
     for code in _codes_of(asyncio.TimerHandle, "__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__hash__")
@@ -104,80 +122,73 @@ _SELECTORS = {
     if inspect.isclass(kind) and issubclass(kind, selectors.BaseSelector)
     for code in _codes_of(kind, "register", "unregister", "modify")
 }
-# By id: hashing a code object is slow, and these live as long as their modules.
-_BUSY = _TIMERS | _SELECTORS | {id(turn.__code__): "the loop is between two handles"}
+#: Why no stack can be parked below a frame, by the id of its code. Hashing a code object would be slow, and
+#: these live as long as their modules.
+_FORBIDDEN = _TIMERS | _SELECTORS | {id(turn.__code__): "the loop is between two handles"}
 
 
-def clear_of_nesting(reason: str) -> Callable[[_F], _F]:
-    """Let no nested run begin in the decorated function, nor in what it calls; but in handles that it runs.
+def forbid_nesting(reason: str) -> Callable[[_F], _F]:
+    """Let no nested run begin in the decorated function or in what it calls, except in handles that it runs.
 
     Args:
-        reason: Says what is under way there.
+        reason: What is under way there, as a clause. It becomes part of the error.
     """
 
     def decorate(function: _F) -> _F:
-        _BUSY[id(function.__code__)] = reason
+        _FORBIDDEN[id(function.__code__)] = reason
         return function
 
     return decorate
 
 
-# Neither a signal handler nor a finalizer nor a comparison is one of these: what runs there was
-# stepped by the loop, so nothing further out is half done. (But for the first step of an eager task
-# that a finalizer spawns.) The whole stack takes longer to look through than the switch does.
-_STEPPED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+def why_not_here(depth: int = 0) -> str | None:
+    """Return why no stack can be parked where this is called, or None if one can. Any thread.
+
+    Args:
+        depth: How many frames, from the caller outwards, need not be looked at. Each costs time.
+    """
+    if is_collecting():
+        return "garbage is being collected"
+    frame: FrameType | None = frame_at(depth + 1)
+    called: CodeType | None = None
+    for _ in range(_DEEPEST):
+        if frame is None:
+            return None
+        code = frame.f_code
+        if code.co_flags & _STEPPED or code is HANDLE_RUN_CODE:
+            return None
+        if code is RUN_ONCE_CODE:
+            # Interrupted in select, the loop is whole. When the stack goes on, the engine wakes it.
+            is_selecting = called is not None and called.co_name == "select"
+            return None if is_selecting else "the loop is between two handles"
+        if id(code) in _FORBIDDEN:
+            return _FORBIDDEN[id(code)]
+        called = code
+        frame = frame.f_back
+    return None
 
 
 def is_called_by_tk() -> bool:
-    """Say whether Tk has called, directly or not, the code that runs now.
+    """Return True if Tk has called the code that runs now, directly or not. Any thread.
 
-    All that Tk calls goes through a frame of `tkinter`, and so does all that calls Tk.
+    Whatever Tk calls goes through a frame of `tkinter`; so does whatever calls Tk.
     """
     tkinter = sys.modules.get("tkinter")
     if tkinter is None:
         return False
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code is not _HANDLE_RUN:
+    frame: FrameType | None = frame_at(1)
+    while frame is not None and frame.f_code is not HANDLE_RUN_CODE:
         if frame.f_globals is tkinter.__dict__:
             return True
         frame = frame.f_back
     return False
 
 
-def why_not_here(depth: int = 0) -> str | None:
-    """Say why no stack can be parked in the calling place; None if it can.
-
-    Args:
-        depth: How many frames from the caller outwards need not be looked at. Each costs.
-    """
-    if is_collecting():
-        return "garbage is being collected"
-    frame: FrameType | None = sys._getframe(depth + 1)
-    called: CodeType | None = None
-    for _ in range(_DEEPEST):
-        if frame is None:
-            return None
-        code = frame.f_code
-        if code.co_flags & _STEPPED or code is _HANDLE_RUN:
-            return None
-        if code is _RUN_ONCE:
-            # Waiting for events it may be interrupted: it is woken when the stack goes on.
-            is_selecting = called is not None and called.co_name == "select"
-            return None if is_selecting else "the loop is between two handles"
-        if id(code) in _BUSY:
-            return _BUSY[id(code)]
-        called = code
-        frame = frame.f_back
-    return None
-
-
-# -- refusals ------------------------------------------------------------
-#
-# Why there is no nested run where one is asked for.
+# -- the errors ----------------------------------------------------------------------------------
 
 
 def refusal(*, is_removed: bool, is_closing: bool) -> NestingError:
-    """Say why no stack is parked here, with the reason as `.reason`.
+    """Return the error of a nested run that cannot begin where this is called. Its `.reason` says why.
 
     Args:
         is_removed: The engine is being taken off its loop.
@@ -197,18 +208,34 @@ def refusal(*, is_removed: bool, is_closing: bool) -> NestingError:
 
 
 def passes_on_top(parked: int) -> NestingError:
-    """Say why a pass of the loop cannot begin inside another one, as nest_asyncio would have it."""
+    """Return the error of a pass that was begun inside another one, as nest_asyncio does it.
+
+    Args:
+        parked: How many stacks are parked on the loop.
+    """
     return NestingError(
         f"loopnb has not left this loop yet, and nothing can run on top of it; stacks still parked: {parked}",
         "Let their nested runs end, or cancel them. loopnb.nesting.apply() nests beside them.",
     )
 
 
-def beside_other_loop(*, is_home: bool) -> NestingError:
-    """Return the error of a run on the notebook's loop that is asked for inside another one.
+def parked_elsewhere(parked: int) -> NestingError:
+    """Return the error of a run in a thread other than the one in which stacks are parked.
 
     Args:
-        is_home: That one runs in the thread of the notebook's loop.
+        parked: How many they are.
+    """
+    return NestingError(
+        f"{parked} stacks of this loop are parked in another thread",
+        "Let their nested runs end there before running the loop in this one.",
+    )
+
+
+def beside_other_loop(*, is_home: bool) -> NestingError:
+    """Return the error of a run on the notebook's loop that was asked for inside another loop.
+
+    Args:
+        is_home: That other loop runs in the thread of the notebook's loop.
     """
     remedy = "Use `await` with a coroutine of this thread's loop"
     if is_home:

@@ -1,4 +1,21 @@
-"""Leaving and re-entering the `contextvars.Context` objects that a stack is inside of."""
+"""What a stack releases while it is parked, so that others may use it, and takes back when it goes on.
+
+Apart from the engine, since it does not decide who waits for what. It knows one stack at a time, and the
+lower levels of Python: tasks, Contexts, the current handle, greenlets of other people.
+
+A stack that is about to park is inside of things that only one stack can be inside of at a time:
+
+*   its task, which is the loop's current one: no other could be stepped;
+*   its `contextvars.Context`s: no handle that shares one could run. Also those of the greenlets below it, if
+    a library has started it in a greenlet of its own (`_ContextsBelow`);
+*   in debug mode, its handle, which the loop names in reports and whose time it takes (`_ParkedTime`);
+*   if it is a library's greenlet, the driver that it has for its parent (`_OthersGreenlets`).
+
+A signal handler may raise anywhere in here. CPython looks for signals when a function begins, when a call
+ends and at a jump backwards. So none of these stands between a line that notes what is to be taken back and
+the call that makes the note true. `release` may be broken off anywhere and `reacquire` will mend it;
+`reacquire` may be broken off and called again.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +23,12 @@ import contextlib
 import ctypes
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from loopnb.nesting import _cpython
 from loopnb.nesting._cpython import running_loop
-from loopnb.nesting.greenlets import getcurrent, settrace
+from loopnb.nesting.greenlets import Driver, getcurrent, settrace
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
@@ -21,42 +38,111 @@ if TYPE_CHECKING:
 
     from greenlet import greenlet
 
-    from loopnb.nesting.engine import Handoff, Wait
 
-# Public C API without a Python name; checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
+class Turns(Protocol):
+    """What the engine tells of who turns the loop."""
+
+    loop: asyncio.AbstractEventLoop
+    turning: greenlet | None
+    handed_to: greenlet | None
+
+
+class ReleasedStates:
+    """What the parked stacks of one loop share. The loop's thread.
+
+    Args:
+        engine: The engine of the loop.
+
+    Attributes:
+        loop: The loop.
+        parked_time: How long each handle has been parked, in debug mode.
+        others_greenlets: The parked stacks that are greenlets of other people.
+    """
+
+    def __init__(self, engine: Turns) -> None:
+        self.loop = engine.loop
+        self.parked_time = _ParkedTime(engine.loop)
+        self.others_greenlets = _OthersGreenlets(engine)
+
+
+class ReleasedState:
+    """What one stack has released. The loop's thread, on that very stack.
+
+    Args:
+        shared: What all parked stacks of the loop share.
+    """
+
+    __slots__ = ("_below", "_contexts", "_handle", "_parked_at", "_shared", "_task")
+
+    def __init__(self, shared: ReleasedStates) -> None:
+        self._shared = shared
+        self._task: asyncio.Task[Any] | None = None
+        self._contexts: list[Context] | None = None
+        self._below: _ContextsBelow | None = None
+        self._handle: asyncio.Handle | None = None
+        self._parked_at: float
+
+    def release(self, stack: greenlet, task: asyncio.Task[Any] | None) -> None:
+        """Release everything that *stack*, the calling one, holds: *task* is the one whose step it is."""
+        loop = self._shared.loop
+        handle = _cpython.current_handle(loop)
+        if handle is not None:
+            self._shared.parked_time.watch()
+            self._parked_at = monotonic()
+            self._handle = handle
+            _cpython.set_current_handle(loop, None)
+        if task is not None:
+            self._task = task
+            _cpython.leave_task(loop, task)
+        contexts = self._contexts = []
+        _leave(stack, contexts)
+        if type(stack) is not Driver:
+            self._below = _ContextsBelow()
+            self._below.leave()
+            self._shared.others_greenlets.park(stack)
+
+    def reacquire(self) -> None:
+        """Take back what was released, on the same stack. Does nothing a second time."""
+        if self._below is not None:
+            self._shared.others_greenlets.resume(getcurrent())
+            self._below.enter()
+        if self._contexts:
+            _enter(self._contexts)
+        if (task := self._task) is not None:
+            self._task = None
+            _cpython.enter_task(self._shared.loop, task)
+        if self._handle is not None:
+            _cpython.set_current_handle(self._shared.loop, self._handle)
+            self._shared.parked_time.add(self._handle, monotonic() - self._parked_at)
+            self._handle = None
+
+
+# -- Contexts ------------------------------------------------------------------------------------
+
+# Public C API without a name in Python; checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
 _exit_context = ctypes.pythonapi.PyContext_Exit
-_exit_context.argtypes = [ctypes.c_void_p]  # with the `id`, in two thirds of the time of py_object
-_exit_context.restype = None  # an error is raised without looking at it
+_exit_context.argtypes = [ctypes.c_void_p]  # takes the `id`, in two thirds of the time of py_object
+_exit_context.restype = None  # ctypes raises what the function has set, whatever it returns
 _enter_context = ctypes.pythonapi.PyContext_Enter
 _enter_context.argtypes = [ctypes.c_void_p]
 _enter_context.restype = None
 
 
-# A signal handler may raise in here. CPython looks for signals when a call ends, when a function
-# begins and at a jump backwards. So there is none of these between the lines that say what is to be
-# entered again and the calls that make it so.
-
-
-def leave(this: greenlet, left: list[Context]) -> None:
-    """Leave every Context that *this*, the calling stack, is inside of. Others may enter them then.
-
-    Args:
-        this: The stack.
-        left: What to `enter` again, on the same stack, is added here; the innermost comes first.
-    """
+def _leave(this: greenlet, left: list[Context]) -> None:
+    """Leave every Context that *this*, the calling stack, is inside of, and add each to *left*."""
     while (context := this.gr_context) is not None:
         address = id(context)
-        left += [context]
+        left += [context]  # not `append`: see the top of this module
         try:
             _exit_context(address)
         except RuntimeError:
-            # The context a thread starts with is in force without ever having been entered.
+            # The Context that a thread starts with is in force without ever having been entered.
             del left[-1]
             break
 
 
-def enter(left: list[Context]) -> None:
-    """Enter again what the calling stack has left, and take it off the list."""
+def _enter(left: list[Context]) -> None:
+    """Enter again what the calling stack has left, the outermost first, and remove it from the list."""
     while left:
         context = left[-1]
         address = id(context)
@@ -64,11 +150,11 @@ def enter(left: list[Context]) -> None:
         _enter_context(address)
 
 
-class LeftBelow:
-    """The Contexts of the greenlets that the calling one stands on. Others may enter them until `enter`.
+class _ContextsBelow:
+    """The Contexts of the greenlets below the calling one. Others may enter them until `enter`.
 
-    A greenlet that somebody else started on a stack has Contexts of its own; those below it stay
-    entered, so they are left, too.
+    Each greenlet has Contexts of its own. If a library starts one on a stack, the Contexts of that stack stay
+    entered, and have to be left as well.
     """
 
     __slots__ = ("_left",)
@@ -76,27 +162,27 @@ class LeftBelow:
     def __init__(self) -> None:
         self._left: list[tuple[greenlet, list[Context]]] = []
 
-    def leave(self, outermost: type[greenlet]) -> None:
-        """Leave them, but for those below a stack of the class *outermost*: only a pass is there."""
+    def leave(self) -> None:
+        """Leave them, except those below a driver: nothing but a pass of the loop is there."""
         this = below = getcurrent()
-        while not isinstance(below, outermost) and (below := below.parent) is not None:
+        while not isinstance(below, Driver) and (below := below.parent) is not None:
             if below.gr_context is not None:
                 self._left.append((below, []))
                 with _in_place_of(this, below):
-                    leave(this, self._left[-1][1])
+                    _leave(this, self._left[-1][1])
 
     def enter(self) -> None:
-        """Enter them again. On the same stack."""
+        """Enter them again, on the same stack."""
         while self._left:
             below, left = self._left[-1]
             with _in_place_of(getcurrent(), below):
-                enter(left)
+                _enter(left)
             self._left.pop()
 
 
 @contextmanager
 def _in_place_of(this: greenlet, below: greenlet) -> Iterator[None]:
-    # The C API leaves the Context in force, so those of another stack are put in force for this.
+    # The C API leaves and enters on the current stack only. So the Context of *below* is made that of *this*.
     own, this.gr_context = this.gr_context, below.gr_context
     try:
         yield
@@ -104,68 +190,20 @@ def _in_place_of(this: greenlet, below: greenlet) -> Iterator[None]:
         below.gr_context, this.gr_context = this.gr_context, own
 
 
-# -- absence ------------------------------------------------------------
-#
-# What a stack leaves while it is parked, so that others may have it, and takes up again.
+# -- the handle's time ---------------------------------------------------------------------------
 
 
-class Absences:
-    """Has parked stacks leave their task, Contexts and handle, and take them up again.
+class _ParkedTime:
+    """Keeps the debug mode's "Executing ... took N seconds" from counting time in which a handle was parked.
+
+    The loop takes that time in a local variable, out of reach, and compares it with its
+    `slow_callback_duration`. Here that number becomes one whose comparison subtracts the parked time first.
+
+    It would be simpler to raise the number until the pass ends. But then all handles that run meanwhile would
+    be spared as well, and the one that really blocked the loop would go unreported.
 
     Args:
-        engine: The engine of the loop.
-        outermost: The class of greenlet on which nothing stands but a pass of the loop.
-
-    Attributes:
-        parked_time: How long each handle has been parked.
-    """
-
-    def __init__(self, engine: Handoff, outermost: type[greenlet]) -> None:
-        self.parked_time = ParkedTime(engine.loop)
-        self._loop = engine.loop
-        self._outermost = outermost
-        self._foreign = ForeignGreenlets(engine, outermost)
-
-    def begin(self, wait: Wait) -> None:
-        """Have the calling stack, that of *wait*, leave everything. Broken off, `end` mends it."""
-        loop, task, stack = self._loop, wait.task, wait.stack
-        handle = _cpython.current_handle(loop)
-        if handle is not None:
-            self.parked_time.watch()
-            wait.parked_at = monotonic()
-            wait.handle = handle
-            _cpython.set_current_handle(loop, None)
-        if task is not None:
-            wait.left_task = task
-            _cpython.leave_task(loop, task)
-        left = wait.left_contexts = []
-        leave(stack, left)
-        if type(stack) is not self._outermost:
-            wait.left_below = LeftBelow()
-            wait.left_below.leave(self._outermost)
-            self._foreign.begin(wait)
-
-    def end(self, wait: Wait) -> None:
-        """Have the calling stack take up what it has left. Broken off, it can be done again."""
-        if wait.left_below is not None:
-            self._foreign.end(wait)
-            wait.left_below.enter()
-        if wait.left_contexts:
-            enter(wait.left_contexts)
-        if (task := wait.left_task) is not None:
-            wait.left_task = None
-            _cpython.enter_task(self._loop, task)
-        if wait.handle is not None:
-            _cpython.set_current_handle(self._loop, wait.handle)
-            self.parked_time.add(wait.handle, monotonic() - wait.parked_at)
-            wait.handle = None
-
-
-class ParkedTime:
-    """Keeps the debug mode's "Executing ... took N seconds" from counting time spent parked.
-
-    The loop takes the time of a handle itself, in a local variable, and compares it with
-    `slow_callback_duration`. That number becomes one whose comparison makes the allowance.
+        loop: The loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -174,18 +212,20 @@ class ParkedTime:
         self._patch: Patch | None = None
 
     def watch(self) -> None:
-        """Make the allowance from now on, whatever the user has set the duration to."""
+        """Subtract parked time from now on, whatever number of seconds the user has set."""
         limit = self._loop.slow_callback_duration
-        if not isinstance(limit, _PatientDuration):
-            self._patch = Patch(self._loop, "slow_callback_duration", _PatientDuration.of(limit, self._take))
+        if not isinstance(limit, _LimitWithoutParkedTime):
+            self._patch = Patch(
+                self._loop, "slow_callback_duration", _LimitWithoutParkedTime.of(limit, self._take)
+            )
             self._patch.install()
 
     def add(self, handle: asyncio.Handle, seconds: float) -> None:
-        """Count *seconds* that *handle* was parked."""
+        """Note that *handle* was parked for so many *seconds*."""
         self._seconds[handle] = self._seconds.get(handle, 0.0) + seconds
 
     def restore(self) -> None:
-        """Make no allowance any more."""
+        """Subtract nothing any more."""
         if self._patch is not None:
             self._patch.restore()
             self._patch = None
@@ -195,87 +235,86 @@ class ParkedTime:
         return self._seconds.pop(handle, 0.0) if handle is not None else 0.0
 
 
-class _PatientDuration(float):
-    """A `slow_callback_duration` in seconds; parked time is not held against a handle."""
+class _LimitWithoutParkedTime(float):
+    """A `slow_callback_duration` in seconds. Parked time does not count towards it."""
 
-    allowance: Callable[[], float]
+    parked_time: Callable[[], float]
 
     @classmethod
-    def of(cls, seconds: float, allowance: Callable[[], float]) -> _PatientDuration:
-        duration = cls(seconds)
-        duration.allowance = allowance
-        return duration
+    def of(cls, seconds: float, parked_time: Callable[[], float]) -> _LimitWithoutParkedTime:
+        limit = cls(seconds)
+        limit.parked_time = parked_time
+        return limit
 
     def __le__(self, taken: float) -> bool:
-        # Called for `taken >= duration`: a subclass on the right-hand side is asked first.
-        return float(self) <= taken - self.allowance()
+        # The loop asks `taken >= limit`. Python asks the right-hand side first if it is of a subclass.
+        return float(self) <= taken - self.parked_time()
 
 
-# -- foreign_greenlets ------------------------------------------------------------
+# -- greenlets of other people -------------------------------------------------------------------
 #
-# Other people's greenlets, in which a library runs synchronous code that awaits (SQLAlchemy).
+# SQLAlchemy runs synchronous code in a greenlet and awaits in it. Such a greenlet awaits by a switch to its
+# parent: the stack on which it was made. Here that is a driver. If that driver is idle by now, it passes on
+# what it is given to the driver that turns the loop (`Handoff._hand_to`).
 #
-# Such a greenlet awaits by a switch to its parent: the stack that was the loop's when it was made. Here
-# that is a driver, which is idle by then and passes on what it is given to whoever turns the loop.
-#
-# But while one of them is parked in a nested run, its driver stands in the library's own code and waits
-# for it there. A second one with the same parent would be taken for the first. So as long as any is
-# parked, each that is switched to gets for its parent the driver that turns the loop then. It takes a
-# trace function, which makes every switch slower: hence only then.
+# But if such a greenlet is parked in a nested run, its driver stands in the library's code and waits for it
+# there. A second one with the same parent would be taken for the first. So while any is parked, each one that
+# is switched to gets the driver that turns the loop then for its parent. That takes a trace function, which
+# makes every switch slower; hence only then.
 
 
-class ForeignGreenlets:
-    """Keeps them attached to the loop while some are parked. The loop's thread.
+class _OthersGreenlets:
+    """Keeps other people's greenlets attached to the loop while some are parked. The loop's thread.
 
     Args:
         engine: The engine of the loop.
-        driver: The class of its own greenlets.
     """
 
-    def __init__(self, engine: Handoff, driver: type[greenlet]) -> None:
+    def __init__(self, engine: Turns) -> None:
         self._engine = engine
-        self._driver = driver
-        self._parked: set[Wait] = set()
+        self._parked: set[greenlet] = set()
         self._before: Callable[[str, tuple[Any, Any]], object] | None = None
 
-    def begin(self, wait: Wait) -> None:
-        """Note that the stack of *wait*, which is one of them, is about to park."""
+    def park(self, stack: greenlet) -> None:
+        """Note that *stack*, which is one of them, is about to park."""
         if not self._parked:
             self._before = settrace(self._attach)
-        self._parked.add(wait)
-        # It was perhaps stepped before there was a trace function.
-        stack: Any = wait.stack
-        while stack is not None and not isinstance(stack.parent, self._driver):
-            stack = stack.parent
-        if stack is not None:
-            self._attach_to_turning(stack)
+        self._parked.add(stack)
+        # It may have been switched to when there was no trace function yet.
+        outermost: Any = stack
+        while outermost is not None and not isinstance(outermost.parent, Driver):
+            outermost = outermost.parent
+        if outermost is not None:
+            self._attach_to_turning(outermost)
 
-    def end(self, wait: Wait) -> None:
-        """Note that it goes on. Does nothing a second time."""
-        self._parked.discard(wait)
+    def resume(self, stack: greenlet) -> None:
+        """Note that *stack* goes on. Does nothing a second time."""
+        self._parked.discard(stack)
         if not self._parked:
             self._stop()
 
     def _stop(self) -> None:
         if (present := settrace(self._before)) != self._attach:
-            settrace(present)  # somebody else's, put in since or put back by us
+            settrace(present)  # somebody else's: set since, or just put back by us
 
     def _attach(self, event: str, stacks: tuple[Any, Any]) -> None:
         _origin, target = stacks
         if (
-            target is not self._engine.handed_to  # the engine's own switch: it goes on where it parked
-            and isinstance(target.parent, self._driver)
-            and not isinstance(target, self._driver)
-            and running_loop() is self._engine.loop  # not those of another loop, which this one is aside for
+            target
+            is not self._engine.handed_to  # else the engine itself switches: it goes on where it parked
+            and isinstance(target.parent, Driver)
+            and not isinstance(target, Driver)
+            and running_loop()
+            is self._engine.loop  # else it is another loop's, for which this one is set aside
         ):
             self._attach_to_turning(target)
         if not self._parked:
-            self._stop()  # somebody has put it back in, who found it there
+            self._stop()  # somebody found this function set, and has put it back since
         if self._before is not None:
             self._before(event, stacks)
 
     def _attach_to_turning(self, stack: greenlet) -> None:
         turning = self._engine.turning
         if turning is not None:
-            with contextlib.suppress(ValueError):  # the driver stands on it
+            with contextlib.suppress(ValueError):  # the driver was itself started on it
                 stack.parent = turning

@@ -1,4 +1,14 @@
-"""The loop's debug flag, asked for by runs that overlap and end in any order."""
+"""`asyncio.Runner` inside a running loop: it is given that loop, and ends what was begun in it.
+
+A stock runner ends everything by closing its loop. Here the loop stays, so a runner has to know what is its
+own:
+
+*   the tasks that are spawned in its `run()`;
+*   those that `run_until_complete()` spawns for whoever has asked the runner for its loop, as anyio's pytest
+    plugin does;
+*   the debug flag;
+*   an exception handler that was set on the loop meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -18,47 +28,42 @@ if TYPE_CHECKING:
     from contextvars import Context
 
 
-class _OfLoop:
-    """The requests for one loop, oldest first, and what the flag was before them."""
-
-    def __init__(self, before: bool) -> None:
-        self.before = before
-        self.requests: dict[object, bool] = {}
+# -- the debug flag ------------------------------------------------------------------------------
 
 
 class DebugRequests:
-    """Who wants which debug flag while it runs. The newest decides; then the flag is as before.
+    """Who wants which debug flag while it runs. The newest decides; when all have ended, it is as before.
 
-    Saving the flag when a run begins and restoring it when it ends would be wrong: runs do not
-    end in the order they began in, and the last to end would bring back another run's value.
+    It would be simpler to save the flag when a run begins and to restore it when it ends. But nested runs do
+    not end in the order in which they began, and the last to end would bring back another run's flag.
+
+    Call all methods in the loop's thread.
     """
 
     def __init__(self) -> None:
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
+        # By loop: who asked for what, oldest first. The first entry is ours: the flag from before.
+        self._asked: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, bool]] = WeakKeyDictionary()
 
     def begin(self, who: object, loop: asyncio.AbstractEventLoop, debug: bool | None) -> None:
-        """Have *loop* in debug mode or not while *who* runs; None asks for nothing."""
+        """Have *loop* in debug mode or not while *who* runs. None asks for nothing."""
         if debug is None:
             return
-        of_loop = self._loops.setdefault(loop, _OfLoop(loop.get_debug()))
-        of_loop.requests[who] = debug
+        asked = self._asked.setdefault(loop, {self: loop.get_debug()})
+        asked[who] = debug
         loop.set_debug(debug)
 
     def end(self, who: object, loop: asyncio.AbstractEventLoop) -> None:
-        """Take back what *who* asked for."""
-        of_loop = self._loops.get(loop)
-        if of_loop is None or of_loop.requests.pop(who, None) is None:
+        """Take back what *who* asked for, if anything."""
+        asked = self._asked.get(loop, {})
+        if asked.pop(who, None) is None:
             return
-        loop.set_debug(next(reversed(of_loop.requests.values()), of_loop.before))
-        if not of_loop.requests:
-            del self._loops[loop]
+        loop.set_debug(next(reversed(asked.values())))
+        if len(asked) == 1:
+            del self._asked[loop]
 
     @contextmanager
-    def during(self, loop: asyncio.AbstractEventLoop, debug: bool | None) -> Iterator[None]:
+    def during(self, loop: asyncio.AbstractEventLoop, debug: bool) -> Iterator[None]:
         """Ask for *debug* while the block runs."""
-        if debug is None:
-            yield
-            return
         who = object()
         self.begin(who, loop, debug)
         try:
@@ -67,25 +72,26 @@ class DebugRequests:
             self.end(who, loop)
 
 
-# -- nested_runners ------------------------------------------------------------
-#
-# `asyncio.Runner` inside a running loop: it is given that loop, and ends what was begun in it.
-#
-# A runner ends everything by closing its loop. Here the loop stays, so the runner has to know what is
-# its own: the tasks that are spawned in its `run()`; those that `run_until_complete()` spawns for
-# whoever has asked the runner for its loop, as anyio's pytest plugin does; the debug flag; and an
-# exception handler that was set on the loop meanwhile.
-
-
+#: Belongs to the process: runs on a loop may overlap although they know nothing of each other, nor of a
+#: session.
 debug_requests = DebugRequests()
+
+
+# -- one runner ----------------------------------------------------------------------------------
 
 
 class _Nested:
     """What a runner has to put in order at its end.
 
     Args:
-        runner: It.
+        runner: The runner.
         loop: The running loop.
+
+    Attributes:
+        loop: The running loop.
+        spawned: The tasks that are its own.
+        handler_before: The loop's exception handler when the runner began.
+        end: Takes back its debug request, once. If the runner is dropped without `close`, that does it.
     """
 
     def __init__(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
@@ -97,10 +103,15 @@ class _Nested:
         open_runners.append(request)
         self.end = weakref.finalize(runner, _end, request, loop)
 
-    def take_handler_off(self, later: list[_Nested]) -> None:
-        """Put back the exception handler from before; runners may end in any order."""
+    def remove_handler(self, later: list[_Nested]) -> None:
+        """Put back the exception handler from before. Runners may end in any order.
+
+        Args:
+            later: The open runners that began after this one. The next on the same loop may have found our
+                handler; it will put back the one from before us instead.
+        """
         current = self.loop.get_exception_handler()
-        following = next((one for one in later if one.loop is self.loop), None)
+        following = next((other for other in later if other.loop is self.loop), None)
         if following is None or current is following.handler_before:
             self.loop.set_exception_handler(self.handler_before)
         if following is not None:
@@ -112,13 +123,14 @@ def _end(request: object, loop: asyncio.AbstractEventLoop) -> None:
     debug_requests.end(request, loop)
 
 
+#: The open ones, oldest first. A runner of the user's may outlive a session.
 _open: WeakKeyDictionary[asyncio.Runner, _Nested] = WeakKeyDictionary()
 #: The runner that code in this Context was last given the loop of.
-asked: ContextVar[weakref.ref[asyncio.Runner] | None] = ContextVar("asked", default=None)
+_asked: ContextVar[weakref.ref[asyncio.Runner] | None] = ContextVar("asked", default=None)
 
 
 def is_nested(runner: asyncio.Runner) -> bool:
-    """Say whether *runner* was begun inside a running loop, and has not been closed."""
+    """Return True if *runner* was begun inside a running loop, and has not been closed."""
     return runner in _open
 
 
@@ -130,14 +142,45 @@ def begin(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
     _cpython.initialize(runner, loop, context)
 
 
-def ask(runner: asyncio.Runner) -> None:
-    """Note that the caller has been given the loop of *runner*, and may run something on it."""
-    if runner in _open:
-        asked.set(weakref.ref(runner))
+def close(runner: asyncio.Runner) -> None:
+    """End what was begun in *runner*, and only that: the loop stays. Blocks the caller, nested."""
+    if _asked.get() == weakref.ref(runner):
+        _asked.set(None)
+    every = list(_open.values())
+    nested = _open.pop(runner)
+    left = [task for task in nested.spawned if not task.done()]
+    for task in left:
+        task.cancel()
+    try:
+        if left:
+            nested.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            _report_failures(nested.loop, left)
+    finally:
+        nested.remove_handler(every[every.index(nested) + 1 :])
+        nested.end()
+        _cpython.finish(runner)
+
+
+def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
+    """Report errors of cancelled tasks to the loop's exception handler, as `asyncio.run` does at its end."""
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            message = "unhandled exception during asyncio.run() shutdown"
+            loop.call_exception_handler({"message": message, "exception": error, "task": task})
+
+
+def forget_all() -> None:
+    """Close all of them, but not their tasks. The stock `close`, which comes later, would end the loop's."""
+    for runner in list(_open):
+        _open.pop(runner).end()
+        _cpython.finish(runner)
+
+
+# -- whose a task is -----------------------------------------------------------------------------
 
 
 def is_inside() -> bool:
-    """Say whether the caller was spawned by one of them: it cannot run anything more in that one."""
+    """Return True if a runner has spawned the caller: it cannot run anything more in that runner."""
     return runner_tasks.get() is not None
 
 
@@ -166,9 +209,15 @@ def own(runner: asyncio.Runner, task: asyncio.Task[Any]) -> None:
         _open[runner].spawned.add(task)
 
 
+def ask(runner: asyncio.Runner) -> None:
+    """Note that the caller has been given the loop of *runner*, and may run something on it."""
+    if runner in _open:
+        _asked.set(weakref.ref(runner))
+
+
 def ensure_future(awaitable: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
-    """Do what `asyncio.ensure_future` does, for the runner whose loop the caller has asked for."""
-    reference = asked.get()
+    """Do what `asyncio.ensure_future` does, for the runner whose loop the caller has asked for, if any."""
+    reference = _asked.get()
     runner = reference() if reference is not None else None
     nested = _open.get(runner) if runner is not None else None
     context = copy_context()
@@ -176,36 +225,3 @@ def ensure_future(awaitable: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Fu
         context.run(runner_tasks.set, nested.spawned)
     future: asyncio.Future[Any] = context.run(asyncio.ensure_future, awaitable, loop=loop)
     return future
-
-
-def close(runner: asyncio.Runner) -> None:
-    """End what was begun in *runner*, and only that: the loop stays."""
-    if asked.get() == weakref.ref(runner):
-        asked.set(None)
-    every = list(_open.values())
-    nested = _open.pop(runner)
-    left = [task for task in nested.spawned if not task.done()]
-    for task in left:
-        task.cancel()
-    try:
-        if left:
-            nested.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            _report_failures(nested.loop, left)
-    finally:
-        nested.take_handler_off(every[every.index(nested) + 1 :])
-        nested.end()
-        _cpython.finish(runner)
-
-
-def forget_all() -> None:
-    """Close all of them, but for their tasks: the stock `close` would end the loop's."""
-    for runner in list(_open):
-        _open.pop(runner).end()
-        _cpython.finish(runner)
-
-
-def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            message = "unhandled exception during asyncio.run() shutdown"
-            loop.call_exception_handler({"message": message, "exception": error, "task": task})

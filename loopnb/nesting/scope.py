@@ -16,25 +16,27 @@ from loopnb.nesting.greenlets import why_missing
 if TYPE_CHECKING:
     import asyncio
 
-#: Held while what is patched changes: each patch put in twice would find itself for the original.
-changing = threading.RLock()
+# All of this belongs to the process, as the patched names of asyncio do. Sessions, scripts and other packages
+# want nested runs independently of each other, and some of them before a session begins or after it has
+# ended.
 
+#: Hold it while patches are installed or restored. Installed twice, a patch would take itself for the
+#: original.
+changing = threading.RLock()
+#: Who wants nested runs on every loop, who wants them on some, and who wants them to end last-in-first-out.
 _wanted_everywhere: set[str] = set()
-_wanted_lifo: set[str] = set()
 _wanted_on: dict[str, WeakSet[asyncio.AbstractEventLoop]] = {}
-# The engine that was last on a loop. Removed in the middle of a pass and wanted again, it must be
-# the same one: its owner still waits for it to give the loop back.
+_wanted_lifo: set[str] = set()
+#: The engine that was last on a loop. If it is removed in the middle of a pass and wanted again, it must be
+#: the same one: its owner still waits for it to give the loop back.
 _latest: WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Handoff]] = WeakKeyDictionary()
 
 
-def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
-    """Return the engine installed on *loop*, if there is one. Any thread."""
-    engine = owner_of_pass(loop)
-    return engine if isinstance(engine, Handoff) else None
+# -- who wants nested runs -----------------------------------------------------------------------
 
 
 def want(who: str, loop: asyncio.AbstractEventLoop | None, *, lifo: bool = False) -> None:
-    """Want nested runs on *loop*, or with None on every loop, in the name of *who*.
+    """Want nested runs on *loop*, or on every loop if that is None, in the name of *who*. Hold `changing`.
 
     If anybody wants them to end last-in-first-out, they do so on all loops.
     """
@@ -47,7 +49,7 @@ def want(who: str, loop: asyncio.AbstractEventLoop | None, *, lifo: bool = False
 
 
 def unwant(who: str, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Take back what *who* wanted: with None all of it."""
+    """Take back what *who* wanted, all of it if *loop* is None. Hold `changing`."""
     if loop is None:
         _wanted_everywhere.discard(who)
         _wanted_on.pop(who, None)
@@ -60,28 +62,64 @@ def unwant(who: str, loop: asyncio.AbstractEventLoop | None) -> None:
         _set_order()
 
 
+def is_wanted(loop: asyncio.AbstractEventLoop | None = None) -> bool:
+    """Return True if anybody wants nested runs on *loop*, or anywhere if that is None. Any thread."""
+    if _wanted_everywhere or loop is None:
+        return bool(_wanted_everywhere or _wanted_on)
+    return any(loop in loops for loops in list(_wanted_on.values()))
+
+
 def wants_lifo() -> bool:
-    """Say whether anybody wants waits to end last-in-first-out."""
+    """Return True if anybody wants waits to end last-in-first-out. Any thread."""
     return bool(_wanted_lifo)
+
+
+def is_wanted_only_by(who: str) -> bool:
+    """Return True if *who* wants nested runs somewhere, and nobody else does. Any thread."""
+    return {*_wanted_everywhere, *_wanted_on} == {who}
 
 
 def _set_order() -> None:
     for loop in known_loops():
         engine = engine_of(loop)
         if engine is not None:
-            engine.lot.is_lifo = wants_lifo()
+            engine.lot.set_order(lifo=wants_lifo())
 
 
-def only_wanted_by(who: str) -> bool:
-    """Say whether nobody but *who* wants nested runs anywhere."""
-    return {*_wanted_everywhere, *_wanted_on} == {who}
+# -- the engine of a loop ------------------------------------------------------------------------
 
 
-def is_wanted(loop: asyncio.AbstractEventLoop | None = None) -> bool:
-    """Say whether anybody wants nested runs on *loop*; with None, anywhere."""
-    if _wanted_everywhere or loop is None:
-        return bool(_wanted_everywhere or _wanted_on)
-    return any(loop in loops for loops in list(_wanted_on.values()))
+def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
+    """Return the engine installed on *loop*, if there is one. Any thread."""
+    engine = owner_of_pass(loop)
+    return engine if isinstance(engine, Handoff) else None
+
+
+def known_loops() -> list[asyncio.AbstractEventLoop]:
+    """Return the loops that have an engine now. Any thread."""
+    # Not by iterating: other threads' loops get theirs meanwhile.
+    loops = [reference() for reference in _latest.keyrefs()]
+    return [loop for loop in loops if loop is not None and engine_of(loop) is not None]
+
+
+def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
+    """Return the engine for a nested run that can begin here, on the running *loop*.
+
+    Args:
+        loop: The running loop of this thread.
+        call: What the user called, for the error.
+
+    Raises:
+        RuntimeError: Nested runs are not wanted on this loop: the stock error.
+        NestingError: The loop cannot be driven one pass at a time, or no stack can be parked here.
+    """
+    engine = owner_of_pass(loop)
+    if not isinstance(engine, Handoff) or engine.is_removed:
+        if not is_wanted(loop):
+            raise RuntimeError(f"{call} cannot be called from a running event loop")
+        engine = attach(loop)
+    engine.check_place()
+    return engine
 
 
 def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
@@ -101,61 +139,39 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
         raise NestingError(reason, "Use `await` here, or asyncio's own event loop.")
     latest = _latest.get(loop)
     engine = (latest and latest()) or Handoff(loop)
-    engine.lot.is_lifo = wants_lifo()
+    engine.lot.set_order(lifo=wants_lifo())
     engine.install()
     _latest[loop] = weakref.ref(engine)
     return engine
 
 
+def attach_and_pin(loop: asyncio.AbstractEventLoop) -> None:
+    """Install the engine on *loop* for good. If the loop runs in another thread, its next run does that.
+
+    Raises:
+        NestingError: The loop cannot be driven one pass at a time.
+    """
+    if loop is running_loop() or not loop.is_running():
+        attach(loop).pin()
+
+
 def attach_before_run(loop: asyncio.AbstractEventLoop) -> None:
     """Install the engine on *loop*, which is about to run, if nested runs are wanted there and possible.
 
-    Attached in the first nested run instead, the engine would find itself in the middle of a pass that
-    is not its own, on the stack of the loop's owner: it would have to end that wait for whatever the
-    loop as a whole is told, until it ends.
+    Attached only in the first nested run, the engine would find itself in the middle of a pass that is not
+    its own, on the stack of the loop's owner. Until that wait ends, it would have to end it for whatever the
+    loop as a whole is told.
     """
     if is_wanted(loop) and why_missing is None and not loop.is_closed():
         engine = engine_of(loop)
         if (engine is None or engine.is_removed) and why_not_drivable(loop) is None:
-            attach(loop).is_pinned = True
+            attach(loop).pin()
 
 
-def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
-    """Return the engine for a nested run on the running *loop*, which can begin here.
-
-    Args:
-        loop: The running loop of this thread.
-        call: What the user called, for the error.
-
-    Raises:
-        RuntimeError: Nested runs are not wanted on this loop: the stock error.
-        NestingError: The loop cannot be driven one pass at a time, or no stack can be parked here.
-    """
-    engine = owner_of_pass(loop)
-    if not isinstance(engine, Handoff) or engine.is_removed:
-        if not is_wanted(loop):
-            raise RuntimeError(f"{call} cannot be called from a running event loop")
-        engine = attach(loop)
-    engine.check_place()
-    return engine
-
-
-def detach_unwanted(loops: list[asyncio.AbstractEventLoop]) -> None:
-    """Remove the engine from each of *loops* where nobody wants it any more."""
-    for loop in loops:
+def detach_unwanted() -> None:
+    """Remove the engine from each loop where nobody wants it any more. Any thread; hold `changing`."""
+    for loop in known_loops():
         engine = engine_of(loop)
         if engine is not None and not is_wanted(loop):
             with suppress(RuntimeError):  # another thread has closed its loop meanwhile
                 engine.remove()
-
-
-def known_loops() -> list[asyncio.AbstractEventLoop]:
-    """Return the loops that have an engine now. Any thread."""
-    # Not by iterating: other threads' loops get theirs meanwhile.
-    loops = [reference() for reference in _latest.keyrefs()]
-    return [loop for loop in loops if loop is not None and engine_of(loop) is not None]
-
-
-def loop_here() -> asyncio.AbstractEventLoop | None:
-    """Return the running loop of this thread."""
-    return running_loop()

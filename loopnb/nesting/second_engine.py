@@ -1,8 +1,8 @@
-"""The second engine: nest-asyncio, kept on a leash.
+"""The second engine, nest-asyncio, and the choice of an engine.
 
-It runs the loop *on top of* the waiting stack (see `handoff` for what that costs). It is used where
-greenlet cannot be imported, or when the user asks for it, and unlike the package's own `apply()` it
-can be taken back: what the package changes is noted, attribute by attribute.
+nest-asyncio runs the loop *on top of* the waiting stack; `engine.py` says what that costs. It is used if
+greenlet cannot be imported, or if the user asks for it. The package's own `apply()` cannot be taken back.
+Here it can: what it changes is noted, attribute by attribute (`patching.Difference`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from loopnb import nesting
 from loopnb.errors import NestingError
 from loopnb.nesting import other_packages
-from loopnb.nesting._cpython import current_policy, is_stopping, ready_queue, running_loop, set_stopping
+from loopnb.nesting._cpython import (
+    current_policy,
+    is_stopping,
+    pad_queue,
+    ready_queue,
+    running_loop,
+    set_stopping,
+)
 from loopnb.nesting.greenlets import why_missing
 from loopnb.nesting.scope import engine_of
 from loopnb.patching import Difference, Patch, PatchSet
@@ -29,17 +36,20 @@ if TYPE_CHECKING:
     from loopnb.nesting.engine import Handoff
 
 
-def package_name() -> str:
-    """Return the distribution that fits the running Python.
+# -- nest-asyncio --------------------------------------------------------------------------------
 
-    `nest_asyncio` is no longer maintained: it has no `loop_factory`, which `asyncio.run` takes from
-    3.12 on, and breaks `current_task()` on 3.14. ipykernel 7 made the same choice.
+
+def package_name() -> str:
+    """Return the name of the package that fits the running Python.
+
+    `nest_asyncio` is no longer maintained. It does not know the argument `loop_factory`, which `asyncio.run`
+    takes from 3.12 on, and it breaks `current_task()` on 3.14. ipykernel 7 made the same choice.
     """
     return "nest_asyncio" if sys.version_info < (3, 12) else "nest_asyncio2"
 
 
 class ReentrantRun:
-    """A nested run. Only the newest can be stopped: those before it stand below its stack.
+    """A nested run. Only the newest can be stopped, since it stands on those before it. The loop's thread.
 
     Args:
         loop: The loop.
@@ -50,17 +60,17 @@ class ReentrantRun:
         self.future = future
         self._loop = loop
         self._was_ended = False
-        # A stop that is meant for a run below has to wait until this one has ended.
+        # A stop that is meant for a run further down has to wait until this one has ended.
         self._was_stopping = is_stopping(loop)
         set_stopping(loop, False)
 
     def end(self, _error: BaseException) -> None:
-        """Stop it after this pass; the package raises the error that a stop is for whoever waits."""
+        """Stop the run after this pass. The package raises the stock error of a stop where the run waits."""
         self._was_ended = True
         set_stopping(self._loop, True)
 
     def leave(self) -> None:
-        """Leave a stop that was not meant for this run to those below. The package takes none back."""
+        """Pass a stop that was not meant for this run on to those further down. The package loses it."""
         set_stopping(self._loop, self._was_stopping or (is_stopping(self._loop) and not self._was_ended))
 
 
@@ -72,7 +82,7 @@ class Reentrant:
 
     Attributes:
         package: Name of the package that does the work.
-        runs: The nested runs that go on, the newest last.
+        runs: The nested runs that are under way, the newest last.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -82,7 +92,7 @@ class Reentrant:
         self._changes: Difference | None = None
         self._guard = PatchSet(
             Patch(loop, "run_until_complete", self._run_until_complete),
-            # The package's own knows nothing of who guards the loop, and no `stop()` would end it.
+            # The package's own method ends at no `stop()`, and goes past the wrappers that guard the loop.
             Patch(loop, "run_forever", partial(_run_forever, loop)),
         )
 
@@ -112,14 +122,13 @@ class Reentrant:
         return changes.kept
 
     def _run_until_complete(self, future: Any) -> Any:
-        """Run nested, and leave a pass of the stock method as many handles as it has counted.
+        """Run nested, and leave the pass that was under way as many handles as it has counted.
 
-        The pass that was under way when the package was applied pops without asking, and an empty
-        queue would end the kernel with "pop from an empty deque".
+        That is a pass of the stock loop if the package was applied in it. With fewer handles it would end the
+        kernel, see `pad_queue`.
         """
         loop: Any = self._loop
-        queue = ready_queue(loop)
-        owed = len(queue) if running_loop() is loop else 0
+        counted = len(ready_queue(loop)) if running_loop() is loop else 0
         run = ReentrantRun(loop, future)
         self.runs.append(run)
         try:
@@ -127,10 +136,7 @@ class Reentrant:
         finally:
             self.runs.remove(run)
             run.leave()
-            while len(queue) < owed:
-                filler = asyncio.Handle(_nothing, (), loop)
-                filler.cancel()
-                queue.append(filler)
+            pad_queue(loop, counted)
 
 
 def _owners(package: ModuleType, loop: asyncio.AbstractEventLoop) -> list[Any]:
@@ -154,20 +160,14 @@ def _run_forever(loop: Any) -> None:
     asyncio.base_events.BaseEventLoop.run_forever(loop)
 
 
-def _nothing() -> None: ...
-
-
-# -- choice ------------------------------------------------------------
-#
-# Which engine runs nested on a loop, why, and the change from one to another.
-
+# -- the choice ----------------------------------------------------------------------------------
 
 EngineName = Literal["handoff", "nest-asyncio", "off"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 class NestingChoice:
-    """The engine of one loop. The loop's thread.
+    """Which engine runs nested on a loop, why, and the change from one to another. The loop's thread.
 
     Args:
         loop: The loop.
@@ -176,7 +176,7 @@ class NestingChoice:
     Attributes:
         name: The engine that is on.
         reason: Why it was chosen, as a clause.
-        cannot: This loop cannot be nested on, or this interpreter cannot.
+        cannot: The handoff engine does not work on this loop, or in this interpreter.
         prepare: Called with each new `Handoff`, to tell it of cells and interrupts.
     """
 
@@ -191,7 +191,7 @@ class NestingChoice:
         self._reentrant: Reentrant | None = None
 
     def start(self) -> None:
-        """Choose the best engine that this loop and this interpreter allow; raises nothing."""
+        """Choose the best engine that this loop and this interpreter allow. Raises nothing."""
         try:
             self._use_handoff()
             self.reason = "it is the default"
@@ -200,7 +200,7 @@ class NestingChoice:
         if self.name == "off" and why_missing is not None:
             self._fall_back()
         elif self.name == "off":
-            nesting.offer(None, who=self._who)
+            nesting.apply_lazily(None, who=self._who)
 
     def stop(self) -> list[str]:
         """Switch nesting off and leave asyncio as it was.
@@ -228,7 +228,7 @@ class NestingChoice:
 
         Raises:
             NestingError: It cannot be used here, or stacks are parked that only the present engine
-                can resume. The engine is what it was.
+                can resume.
         """
         if name == self.name:
             return []
@@ -251,12 +251,12 @@ class NestingChoice:
         return said
 
     def newest_reentrant(self) -> ReentrantRun | None:
-        """Return the newest nested run of the engine nest-asyncio, if there is one. The loop's thread."""
+        """Return the newest nested run of nest-asyncio, if there is one."""
         runs = self._reentrant.runs if self._reentrant is not None else []
         return runs[-1] if runs else None
 
     def set_order(self, *, lifo: bool) -> None:
-        """Let the newest wait end first from now on, or any; see `loopnb.nesting.apply`."""
+        """Let the newest wait end first from now on, or each when it is done; see `loopnb.nesting.apply`."""
         self._order = "lifo" if lifo else "any"
         if self.name == "handoff":
             nesting.apply(who=self._who, order=self._order)

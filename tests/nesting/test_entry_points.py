@@ -17,7 +17,7 @@ import pytest
 
 from loopnb import nesting
 from loopnb.errors import NestingError
-from loopnb.nesting.entry_points import set_aside_by
+from loopnb.nesting.other_loops import set_aside_by
 
 Run = Any
 

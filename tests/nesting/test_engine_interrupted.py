@@ -21,9 +21,9 @@ from loopnb.errors import NestingError
 from loopnb.frames import without_any_frames_of
 from loopnb.nesting import scope
 from loopnb.nesting._cpython import has_cancel_flag
-from loopnb.nesting.engine import ParkingLot, _Driver
-from loopnb.nesting.greenlets import GreenletExit
-from loopnb.nesting.released import Absences
+from loopnb.nesting.engine import ParkingLot
+from loopnb.nesting.greenlets import Driver, GreenletExit
+from loopnb.nesting.released import ReleasedState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,7 +121,7 @@ def test_what_is_scheduled_there_runs() -> None:
     assert len(ran) == len(outcomes) > 100
 
 
-@pytest.mark.parametrize("function", [ParkingLot.begin, has_cancel_flag, Absences.begin])
+@pytest.mark.parametrize("function", [ParkingLot.begin, has_cancel_flag, ReleasedState.release])
 def test_what_a_signal_handler_raises_before_the_switch_ends_that_wait_and_no_other(function: Any) -> None:
     raised: list[bool] = []
 
@@ -253,7 +253,7 @@ def test_what_a_signal_handler_raises_at_any_point_of_the_engine_leaves_it_whole
     """It may end the wait that it has interrupted, or the run as a whole; nothing hangs or is lost."""
     places: list[str] = []
     gc.collect()
-    drivers_before = sum(isinstance(one, _Driver) for one in gc.get_objects())
+    drivers_before = sum(isinstance(one, Driver) for one in gc.get_objects())
     with asyncio.Runner() as runner:
         number = 0
         while len(places) == number:
@@ -266,7 +266,7 @@ def test_what_a_signal_handler_raises_at_any_point_of_the_engine_leaves_it_whole
 
     assert len(places) > 100
     gc.collect()
-    assert sum(isinstance(one, _Driver) for one in gc.get_objects()) == drivers_before
+    assert sum(isinstance(one, Driver) for one in gc.get_objects()) == drivers_before
 
 
 def test_an_error_out_of_our_frames_only_is_shown_without_any() -> None:
@@ -281,7 +281,7 @@ def test_what_a_signal_handler_raises_as_a_driver_begins_ends_the_wait_that_need
     drivers: list[object] = []  # strong: none may be taken for another
 
     def switched(_event: str, stacks: tuple[object, object]) -> None:
-        if isinstance(stacks[1], _Driver) and stacks[1] not in drivers:
+        if isinstance(stacks[1], Driver) and stacks[1] not in drivers:
             drivers.append(stacks[1])
             if len(drivers) == number:
                 raise TooLateError  # as at the first instruction: nothing of ours can catch it there

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import json
-import logging
 import os
 import pstats
 import subprocess
 import sys
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -91,31 +89,6 @@ def test_the_stack_of_a_parked_task_ends_where_it_waits() -> None:
     assert asyncio.run(main()) == (["nests", "helper"], ["helper"], 0)
 
 
-def test_parked_time_is_not_reported_as_a_slow_callback(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def parked() -> None:
-        await asyncio.sleep(0)
-        asyncio.run(asyncio.sleep(0.25))
-
-    async def slow() -> None:
-        await asyncio.sleep(0)
-        time.sleep(0.15)  # noqa: ASYNC251  what is to be reported
-        asyncio.run(asyncio.sleep(0.01))
-
-    async def main() -> None:
-        asyncio.get_running_loop().set_debug(True)
-        asyncio.run(asyncio.sleep(0))
-        await asyncio.sleep(0)
-        await asyncio.ensure_future(parked())
-        assert not caplog.messages
-        await asyncio.ensure_future(slow())
-
-    with caplog.at_level(logging.WARNING, "asyncio"):
-        run(main())
-    slow_ones = [message for message in caplog.messages if message.startswith("Executing")]
-    assert slow_ones
-    assert all("took 0.1" in message or "took 0.2" in message for message in slow_ones)
-
-
 def test_cancelled_timers_do_not_pile_up(run: Run) -> None:
     async def main() -> int:
         loop: Any = asyncio.get_running_loop()
@@ -131,23 +104,6 @@ def test_cancelled_timers_do_not_pile_up(run: Run) -> None:
         return len(loop._scheduled)
 
     assert run(main()) < 500  # of 10,000
-
-
-def test_the_current_handle_is_saved_over_a_park() -> None:
-    async def main() -> bool:
-        loop: Any = asyncio.get_running_loop()
-        loop.set_debug(True)
-        await asyncio.sleep(0)
-
-        async def nests() -> bool:
-            await asyncio.sleep(0)
-            before = loop._current_handle
-            asyncio.run(asyncio.sleep(0.002))
-            return before is not None and loop._current_handle is before
-
-        return await asyncio.ensure_future(nests())
-
-    assert asyncio.run(main())
 
 
 @pytest.mark.parametrize("setter", ["settrace", "setprofile"])

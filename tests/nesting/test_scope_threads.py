@@ -13,7 +13,7 @@ from loopnb import nesting
 from loopnb.nesting import scope
 from loopnb.nesting.engine import Handoff
 from loopnb.patching import Patch
-from tests.nesting.test_removal import picture
+from tests.nesting.test_scope_removal import picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,87 @@
+"""Another loop runs in a thread whose own loop is set aside meanwhile.
+
+Asyncio refuses to run a loop inside another one. For the running loop itself, a nested run is the answer. For
+*another* loop it is to pretend that the running one does not run: a library that makes a loop of its own and
+runs it then works as it does in a script. The loop set aside stands still until that has ended.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from loopnb.frames import place_outside_asyncio
+from loopnb.nesting import _cpython
+from loopnb.nesting.scope import engine_for, is_wanted
+from loopnb.patching import MethodWrapper
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+# Both belong to the process: a loop may be set aside by code that knows of no session, and for longer than
+# one lasts.
+
+#: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
+when_set_aside: list[Callable[[], None]] = []
+#: By loop, the file and line of the call that has set it aside.
+_set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
+
+
+def set_aside_by(loop: asyncio.AbstractEventLoop) -> tuple[str, int] | None:
+    """Return file and line of the call that has set *loop* aside for another, or None. Any thread."""
+    return _set_aside.get(loop)
+
+
+@contextmanager
+def aside(
+    running: asyncio.AbstractEventLoop,
+    other: asyncio.AbstractEventLoop | None,
+    place: tuple[str, int] | None = None,
+) -> Iterator[None]:
+    """Set the running loop aside while *other* runs in this thread, as it would without a kernel.
+
+    Args:
+        running: The running loop of this thread.
+        other: The loop that is about to run; None if it is not made yet.
+        place: File and line of the call that does so; None for where the caller is.
+    """
+    if other is not None and other.is_running():
+        yield  # it runs elsewhere, or below us: the stock error says so
+        return
+    _set_aside[running] = place or place_outside_asyncio()
+    try:
+        with _cpython.set_aside(running):
+            for check in when_set_aside:
+                check()
+            yield
+    finally:
+        _set_aside.pop(running, None)
+
+
+def run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any) -> Any:
+    """Return `run_loop(*args)`, a method of *loop* that runs it. Another loop that runs here is set aside."""
+    running = _cpython.running_loop()
+    if running is None or running is loop:
+        return run_loop(*args)
+    with aside(running, loop):
+        return run_loop(*args)
+
+
+def wrapper_aside(kind: type, name: str) -> MethodWrapper:
+    """Return a wrapper by which a loop that cannot be nested on can run inside another one.
+
+    If it is asked to run inside itself, the error says why that is impossible.
+
+    Args:
+        kind: The class of such loops.
+        name: A method that runs them.
+    """
+
+    def run(run_loop: Callable[..., Any], self: asyncio.AbstractEventLoop, *args: Any) -> Any:
+        if _cpython.running_loop() is self and is_wanted(self):
+            engine_for(self, f"{name}()")  # which raises
+        return run_aside(run_loop, self, *args)
+
+    return MethodWrapper(kind, name, run)
