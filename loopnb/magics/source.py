@@ -65,8 +65,8 @@ class Source:
         """Run it and return its value. Errors have a traceback without this frame.
 
         SystemExit, KeyboardInterrupt and GeneratorExit must not leave a task: the first two end the loop,
-        and with the third the task counts as closed. They are returned as `CapturedFatal`, and the caller that
-        waits raises them. Nobody waits for a background cell, so it raises a RuntimeError that names them.
+        and with the third the task counts as closed. They are returned as `CapturedFatal`, and the caller
+        that waits raises them. Nobody waits for a background cell, so it raises a RuntimeError that names them.
 
         Args:
             global_ns: The global variables.
