@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
+
+def say(line: str) -> None:
+    """Write one line of loopnb's own to standard error."""
+    sys.stderr.write(f"loopnb: {line}\n")
+    sys.stderr.flush()
+
 
 def error_text(error: BaseException | None) -> str:
     """Say an error in one line."""

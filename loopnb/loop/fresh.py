@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from loopnb.nesting._cpython import silence_destroyed_warning, unseen_error
 from loopnb.nesting.fatal import is_fatal
 from loopnb.nesting.known_tasks import known_tasks
-from loopnb.nesting.loop_task import make_task
 from loopnb.texts import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
 #: Seconds that idle executor threads need to end in.
@@ -51,10 +50,6 @@ class FreshLoop:
         # Made here, since only its owner can wait for its threads and stop waiting, on every version.
         self._executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
         self._loop.set_default_executor(self._executor)
-
-    def create_task(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
-        """Make the task that is to be run; a `cancel()` reaches it also while it runs nested."""
-        return make_task(self._loop, coro, name=name)
 
     def run(self, task: asyncio.Task[Any]) -> None:
         """Turn the loop until *task* has ended. Blocks the thread.

@@ -130,7 +130,7 @@ class Aloop:
             await asyncio.sleep(0)  # its first step: the handle shows where it waits
             self._shell.displayhook(task)
             return
-        with self._cells.lend(task), self._session.deadline(task, options.timeout):
+        with self._cells.attribute_to_cell(task), self._session.deadline(task, options.timeout):
             value = Ended.unwrap(await task)
         self._show(options, source, value)
 
@@ -152,7 +152,7 @@ class Aloop:
         return None if source.is_quiet else value
 
     def _wait(self, task: asyncio.Task[Any], options: AloopOptions) -> Any:
-        with self._cells.lend(task):
+        with self._cells.attribute_to_cell(task):
             return Ended.unwrap(self._session.wait(task, options.timeout))
 
     def _read_cell(self, line: str, body: str) -> tuple[AloopOptions, Source]:

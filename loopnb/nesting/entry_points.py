@@ -17,7 +17,7 @@ from loopnb.frames import place_outside_asyncio, users_frames
 from loopnb.nesting import _cpython, closing, other_packages, runners
 from loopnb.nesting.loop_task import open_runners
 from loopnb.nesting.readers import once_for_each_event
-from loopnb.nesting.scope import attach_before_run, engine_for, is_wanted
+from loopnb.nesting.scope import attach_before_run, engine_for, engine_of, is_wanted
 from loopnb.patching import CodePatch, MethodWrapper, Patch, PatchSet, looking_like
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from loopnb.nesting.engine import Handoff
 
-#: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
-when_set_aside: list[Callable[[], None]] = []
 _set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
 
 
@@ -279,8 +277,8 @@ def aside(
     _set_aside[running] = place or place_outside_asyncio()
     try:
         with _cpython.set_aside(running):
-            for check in when_set_aside:
-                check()
+            if (engine := engine_of(running)) is not None:
+                engine.note_set_aside()
             yield
     finally:
         _set_aside.pop(running, None)
