@@ -60,7 +60,7 @@ def guard_kernel(
     hidden = AllTasks(session.tracker.is_kernels_own)
     subshells = SubshellLoops(warnings.warn, hidden.every, patch_aborting(kernel))
     ends = ShellsEnd(session, interrupts, error_notes, kernel.log.warning, subshells)
-    guard = guard_loop(KernelHost(shell, session, cells, ends, warnings), cells, hidden, parts)
+    guard = guard_loop(KernelHost(shell, session, cells, ends, warnings), hidden, parts)
     shutdown = KernelShutdown(kernel, session.loop, guard, ends)
     for part in (subshells, shutdown):
         part.start()

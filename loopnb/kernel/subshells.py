@@ -61,7 +61,7 @@ class SubshellLoops:
         self._patches.install()
 
     def stop(self) -> None:
-        """Leave those loops to whoever stops or closes them."""
+        """Let code stop and close those loops again."""
         self._patches.restore()
         if self._aborting is not None:
             self._aborting.restore()

@@ -35,7 +35,7 @@ class Host(Protocol):
     """What the guard may ask of the kernel or terminal whose loop it guards. The loop's thread."""
 
     def is_ending(self) -> bool:
-        """Return True if it shuts down: whoever stops or closes the loop now may do so."""
+        """Return True if it shuts down: code that stops or closes the loop now may do so."""
 
     async def wind_down(self) -> None:
         """End the user's tasks in order. The loop stops after this."""

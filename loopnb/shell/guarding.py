@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import LoopWarning
-from loopnb.frames import _NOBODYS, users_place
+from loopnb.frames import users_place
 from loopnb.loop.guard import LoopGuard
 from loopnb.tracking.cells import current_cell
 
@@ -37,7 +37,7 @@ class Warnings:
     def warn(self, text: str) -> None:
         """Warn of what the user's innermost line does now."""
         filename, line = users_place()
-        if filename == _NOBODYS:
+        if not line:  # no frame is the user's
             self.warn_once(text)
             return
         cell = current_cell.get()
@@ -65,17 +65,18 @@ class ShellHost(ABC):
 
     Attributes:
         session: The session.
+        cells: Knows which cell executes.
     """
 
     def __init__(self, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings) -> None:
         self.session = session
-        self._cells = cells
+        self.cells = cells
         self._ends = ends
         self._warnings = warnings
 
     @abstractmethod
     def is_ending(self) -> bool:
-        """Return True if the shell shuts down: whoever stops or closes the loop now may do so."""
+        """Return True if the shell shuts down: code that stops or closes the loop now may do so."""
 
     @abstractmethod
     def end(self) -> None:
@@ -100,7 +101,7 @@ class ShellHost(ABC):
         waits = list(reversed(engine.waits)) if engine is not None else []
         if any(wait.is_foreground for wait in waits):
             waits = [wait for wait in waits if wait.is_foreground or wait.task is None]
-        elif self._cells.is_inside_cell():
+        elif self.cells.is_inside_cell():
             return None
         return waits[0] if waits else None
 
@@ -122,10 +123,8 @@ class ShellHost(ABC):
             return run.main
         chain = tracker.awaiting(task)
         for one in chain:
-            if self._cells.is_foreground(
-                one
-            ):  # the cell's own task, or that of its `%%aloop`, which is a run
-                return None if self._cells.is_top_level(one) else one
+            if self.cells.is_foreground(one):  # the cell's own task, or that of its `%%aloop`, which is a run
+                return None if self.cells.is_top_level(one) else one
         return chain[-1]
 
     def park(self, future: asyncio.Future[Any]) -> None:
@@ -158,12 +157,11 @@ class ShellHost(ABC):
             self._warnings.warn_once(sentence)
 
 
-def guard_loop(host: ShellHost, cells: Cells, hidden: AllTasks, parts: ExitStack) -> LoopGuard:
+def guard_loop(host: ShellHost, hidden: AllTasks, parts: ExitStack) -> LoopGuard:
     """Guard the loop of *host* until *parts* is closed.
 
     Args:
         host: The kernel or terminal.
-        cells: Tells of the end of each cell.
         hidden: Hides the shell's own tasks from user code.
         parts: Takes all of it back when it is closed.
     """
@@ -171,5 +169,5 @@ def guard_loop(host: ShellHost, cells: Cells, hidden: AllTasks, parts: ExitStack
     for patches in (guard.patches, hidden):
         patches.install()
         parts.callback(patches.restore)
-    cells.after += [guard.after_cell, host.after_cell]
+    host.cells.after += [guard.after_cell, host.after_cell]
     return guard

@@ -93,7 +93,7 @@ def hook_terminal(
     hidden = AllTasks(session.tracker.is_kernels_own)
     ends = ShellsEnd(session, interrupts, error_notes, say)
     host = TerminalHost(shell, session, cells, ends, warnings, interrupts)
-    guard_loop(host, cells, hidden, parts)
+    guard_loop(host, hidden, parts)
     loop = TerminalLoop(shell, session, ends, closed, warnings, extension)
     terminal = TerminalCells(shell, session, interrupts, loop)
     terminal.start()
