@@ -1,12 +1,11 @@
-"""Loading and unloading: builds the session and hooks it into shell and kernel."""
+"""Loading and unloading: makes the parts, each complete, and hooks them into shell and kernel."""
 
 from __future__ import annotations
 
 import os
 import sysconfig
 from contextlib import ExitStack
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import loopnb
@@ -17,29 +16,27 @@ from loopnb.kernel.messages import handle_comms_at_once
 from loopnb.kernel.output import route_by_context
 from loopnb.kernel.replies import ReplyGuard
 from loopnb.loop.closed import ClosedLoops
+from loopnb.loop.healing import Healer
+from loopnb.loop.owner import LoopOwner
 from loopnb.magics import source
 from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
 from loopnb.nesting import fatal, other_packages
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
-from loopnb.nesting.other_loops import when_set_aside
+from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
 from loopnb.settings import LoopNB
-from loopnb.shell.cells import Cells, Places
+from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
-from loopnb.shell.guarding import place_text
-from loopnb.shell.interrupts import Interrupts
+from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
 from loopnb.terminal.guard import hook_terminal
-from loopnb.tracking.background import is_background
+from loopnb.tracking.tracker import Tracker
 
-if TYPE_CHECKING:
-    import asyncio
-
-
+#: What takes loopnb out of each shell again. `%unload_ext` calls `unload` with nothing but the shell.
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
 _SITE = sysconfig.get_path("purelib") + os.sep
 _KERNEL_PACKAGES = ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython", "prompt_toolkit")
@@ -49,8 +46,20 @@ _SERVICE_FOLDERS = (
 )
 
 
-def load(shell: Any) -> None:
+class _Part(Protocol):
+    """What can be started, and stopped on unload."""
+
+    def start(self) -> object: ...
+
+    def stop(self) -> object: ...
+
+
+def load(shell: Any, generation: int = 1) -> None:
     """Load loopnb into *shell*. Does nothing if it is loaded there already. The loop's thread.
+
+    Args:
+        shell: The shell.
+        generation: Which of this shell's loops it is loaded on.
 
     Raises:
         UnsupportedKernelError: *shell* is no IPython shell, or its kernel cannot be hooked.
@@ -59,12 +68,12 @@ def load(shell: Any) -> None:
         return
     _check_supported(shell)
     with ExitStack() as parts:
-        _build(shell, parts)
+        _build(shell, generation, parts)
         _loaded[shell] = parts.pop_all()
 
 
 def unload(shell: Any) -> None:
-    """Take back everything `load` did; the user's tasks go on. The loop's thread."""
+    """Take back everything that `load` did. The user's tasks go on. The loop's thread."""
     parts = _loaded.pop(shell, None)
     if parts is not None:
         parts.close()
@@ -104,108 +113,76 @@ def _check_supported(shell: Any) -> None:
         )
 
 
-def _build(shell: Any, parts: ExitStack) -> None:
-    places = Places(shell)
-    session = _start_session(shell, places, parts)
-    cells = Cells(shell, partial(setattr, session, "cell"), places)
-    session.is_executing = cells.is_executing
-    replies = ReplyGuard(shell, session.loop) if _ipykernel.kernel_of(shell) is not None else None
-    interrupts = _hook_interrupts(shell, session, cells, replies, parts)
-    closed, error_notes = _explain_errors(shell, session, parts)
+class _Reload:
+    """Loads and unloads loopnb for the terminal, which does so at the end of its loop: an `Extension`."""
+
+    def load(self, shell: Any, generation: int) -> None:
+        """Load it into *shell*, on a loop of that generation."""
+        load(shell, generation)
+
+    def unload(self, shell: Any) -> None:
+        """Take back everything that loading did."""
+        unload(shell)
+
+
+def _build(shell: Any, generation: int, parts: ExitStack) -> None:
+    """Make the parts in the order of their needs, and start each."""
+    loop, kernel = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell)
+    cells = Cells(shell)
+    tracker = Tracker(loop, describe=cells.places, is_kernels=_is_kernels)
+    replies = ReplyGuard(shell, loop) if kernel is not None else None
+    interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies))
+    session = Session(
+        LoopOwner(loop, generation),
+        tracker=tracker,
+        nesting=NestingChoice(loop, who="loopnb", foreground=interrupts),
+        healer=Healer(loop),
+        cells=cells,
+        settings=_offer_settings(shell, parts),
+        is_service_thread=_ipykernel.is_kernel_thread,
+        make_widget=make_widget,
+    )
+    closed = ClosedLoops(cells.places.here)
+    error_notes = ErrorNotes(shell, [closed.explain])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
+    _start(parts, session, closed, error_notes)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
-        _route_messages(shell, replies, parts)
-        cells.after.append(guard_kernel(shell, session, cells, interrupts, error_notes, parts).after_cell)
+        _hook_kernel(shell, interrupts, replies, parts)
+        guard_kernel(shell, session, cells, interrupts, error_notes, parts)
     else:
-        reload = {"load": partial(load, shell), "unload": partial(unload, shell)}
-        hook_terminal(shell, session, cells, interrupts, error_notes, parts, closed=closed, **reload)
+        hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     cells.after.append(other_packages.catch_up)
-    aloop.start()
-    parts.callback(aloop.stop)
-    cells.start()
-    parts.callback(cells.stop)
-    rejections = Rejections(shell)
     reruns = Reruns(shell, session)
-    rejections.checks += [reruns.check, aloop.check]
-    for part in (Reports(shell, session, cells, error_notes), reruns, rejections):
-        part.start()
-        parts.callback(part.stop)
+    rejections = Rejections(shell, (reruns.check, aloop.check))
+    # `Cells` first: the others ask it which cell has begun.
+    _start(parts, aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections)
     cells.begin_loading_cell()
 
 
-def _start_session(shell: Any, places: Places, parts: ExitStack) -> Session:
-    session = Session(
-        _ipykernel.loop_of(shell),
-        describe=places,
-        is_kernels=_is_kernels,
-        is_service_thread=_ipykernel.is_kernel_thread,
-        make_widget=make_widget,
-        settings=_offer_settings(shell, parts),
-    )
-    session.start()
-    parts.callback(session.stop)
-    return session
-
-
-def _explain_errors(shell: Any, session: Session, parts: ExitStack) -> tuple[ClosedLoops, ErrorNotes]:
-    closed = ClosedLoops(partial(place_text, session.describe))
-    error_notes = ErrorNotes(shell, [closed.explain])
-    for part in (closed, error_notes):
+def _start(parts: ExitStack, *starting: _Part) -> None:
+    """Start parts, and have them stopped in reverse order."""
+    for part in starting:
         part.start()
         parts.callback(part.stop)
-    return closed, error_notes
 
 
-def _route_messages(shell: Any, replies: ReplyGuard, parts: ExitStack) -> None:
-    """Have what tasks display go to their cells, comm messages come meanwhile, and replies go out."""
-    for patches in (route_by_context(shell), handle_comms_at_once(shell.kernel)):
-        patches.install()
-        parts.callback(patches.restore)
-    replies.start()
-    parts.callback(replies.stop)
+def _hook_kernel(shell: Any, interrupts: Interrupts, replies: ReplyGuard, parts: ExitStack) -> None:
+    """Route output to the cells of tasks, handle comm messages and interrupts meanwhile, guard replies."""
+    sigint = _ipykernel.patch_cancel_on_sigint(shell.kernel, interrupts.cancel_on_sigint)
+    for patches in (sigint, route_by_context(shell), handle_comms_at_once(shell.kernel)):
+        if patches is not None:
+            patches.install()
+            parts.callback(patches.restore)
+    _start(parts, replies)
 
 
 def _offer_settings(shell: Any, parts: ExitStack) -> LoopNB:
-    """Make the settings, as configured, and have `%config` know them."""
+    """Make the settings as configured, and show them to `%config`."""
     settings = LoopNB(parent=shell)
     shell.configurables.append(settings)
     parts.callback(shell.configurables.remove, settings)
     return settings
-
-
-def _hook_interrupts(
-    shell: Any, session: Session, cells: Cells, replies: ReplyGuard | None, parts: ExitStack
-) -> Interrupts:
-    def is_cells(task: asyncio.Task[Any]) -> bool:
-        return cells.is_foreground(task) or (replies is not None and replies.is_handling(task))
-
-    def interrupt_wait() -> bool:
-        engine = session.engine
-        return engine is not None and engine.interrupt()
-
-    interrupts = Interrupts(
-        session.loop,
-        interrupt_wait,
-        is_cells=is_cells,
-        is_foreign=lambda task: (
-            is_background(task) or session.tracker.origin_of(task).cell != cells.current()
-        ),
-        is_kernels=session.tracker.is_kernels_own,
-        is_cell_file=lambda filename: shell.compile.format_code_name(filename) is not None,
-    )
-
-    session.nesting.prepare = interrupts.prepare
-    if session.engine is not None:
-        interrupts.prepare(session.engine)
-    when_set_aside.append(interrupts.raise_if_asked)
-    parts.callback(when_set_aside.remove, interrupts.raise_if_asked)
-    kernel = _ipykernel.kernel_of(shell)
-    patch = kernel and _ipykernel.patch_cancel_on_sigint(kernel, interrupts.cancel_on_sigint)
-    if patch:
-        patch.install()
-        parts.callback(patch.restore)
-    return interrupts
 
 
 def _register_magics(shell: Any, magics: LoopMagics, parts: ExitStack) -> None:
@@ -229,6 +206,6 @@ def _put_back(table: dict[str, Any], name: str, before: Any) -> None:
 
 
 def _is_kernels(filename: str) -> bool:
-    """Say whether a coroutine written in *filename* is one of the kernel's own, or of ours."""
-    # But those two files run coroutines of the user's.
+    """Return True if a coroutine written in *filename* is the kernel's own, or loopnb's."""
+    # These two of our files run coroutines of the user's.
     return filename.startswith(_SERVICE_FOLDERS) and filename not in (source.__file__, fatal.__file__)

@@ -77,6 +77,12 @@ class TaskRecord:
         return f"task {self.number} {self.name!r}" if self.name else f"task {self.number}"
 
     @property
+    def doing(self) -> str:
+        """What a live task does and where: `waiting for sleep() at In[4], line 2`."""
+        doing = f"waiting for {self.waits_for}" if self.waits_for else self.state
+        return f"{doing} at {self.waits_at}" if self.waits_at else doing
+
+    @property
     def is_finished(self) -> bool:
         """Whether it has ended."""
         return self.state in {"returned", "raised", "cancelled"}

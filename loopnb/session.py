@@ -1,4 +1,4 @@
-"""One shell's loopnb: builds the parts, starts and stops them in order, answers for them."""
+"""One shell's loopnb: starts and stops its parts in order, and answers for them."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from loopnb.errors import NestingError, NotLoadedError
 from loopnb.frames import users_frames
 from loopnb.loop._cpython import before_threads_are_joined
 from loopnb.loop.deadline import Deadline
-from loopnb.loop.owner import LoopOwner
 from loopnb.nesting._cpython import running_loop
 from loopnb.nesting.entry_points import run_nested, submitting
 from loopnb.nesting.fatal import CapturedFatal, capture_fatal
 from loopnb.nesting.other_loops import set_aside_by
 from loopnb.nesting.refusals import beside_other_loop
 from loopnb.nesting.scope import engine_of
-from loopnb.nesting.second_engine import NestingChoice
 from loopnb.records import LoopState, Snapshot
-from loopnb.settings import LoopNB
 from loopnb.tracking import deadlocks
 from loopnb.tracking.failures import Failures
-from loopnb.tracking.tracker import Tracker
 from loopnb.views import TaskList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import FrameType
 
+    from loopnb.loop.healing import Healer
+    from loopnb.loop.owner import LoopOwner
     from loopnb.nesting.engine import Handoff
-    from loopnb.nesting.second_engine import EngineName
-    from loopnb.records import CellRef, Describe, LoopCondition, TaskRecord
+    from loopnb.nesting.second_engine import EngineName, NestingChoice
+    from loopnb.records import CellRef, LoopCondition, TaskRecord
+    from loopnb.settings import LoopNB
+    from loopnb.tracking.tracker import Tracker
 
 T = TypeVar("T")
 
+#: The sessions that are loaded, the newest last. `loopnb.run()` and its kin are given no shell to find
+#: theirs by.
 _current: list[Session] = []
 
 
@@ -55,6 +56,17 @@ def current(what: str = "status") -> Session:
     return _current[-1]
 
 
+class ExecutingCells(Protocol):
+    """Knows which cells execute now. Any thread may ask."""
+
+    @property
+    def executing(self) -> CellRef | None:
+        """The outermost cell that executes in the main thread."""
+
+    def is_executing(self, cell: CellRef | None) -> bool:
+        """Return True if *cell* executes, in any thread; for None, if any cell does."""
+
+
 class Widget(Protocol):
     """What a session has to know of its widget, which it can display."""
 
@@ -68,46 +80,47 @@ class Session:
     """The loop, its nesting and its tasks, for one shell.
 
     Args:
-        loop: The persistent loop. The caller is in its thread.
-        describe: Formats file and line for people.
-        is_kernels: Says of a file whether code in it belongs to the kernel.
-        is_service_thread: Says whether the calling thread is one of the kernel's own.
+        owner: Owns the persistent loop. The caller is in its thread.
+        tracker: Tracks the tasks of that loop.
+        nesting: Chooses the engine of that loop.
+        healer: Mends what cells do to the loop's surroundings.
+        cells: Knows which cells execute.
+        settings: What the user has set.
+        is_service_thread: Returns True if the calling thread is one of the kernel's own.
         make_widget: Makes the widget of this session when it is first shown.
-        settings: What the user has set; None for the defaults.
 
     Attributes:
-        failures: Finds the failures that nobody saw.
-        is_executing: Says whether a cell executes, of None whether any does; the ipython layer sets it.
-        notes: Returns what the status should say besides; the ipython layer sets it.
+        epoch: Names this session; a reload begins another one.
+        failures: Finds the failures that nobody has seen.
+        describe: Formats file and line for people.
     """
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        owner: LoopOwner,
         *,
-        describe: Describe,
-        is_kernels: Callable[[str], bool],
+        tracker: Tracker,
+        nesting: NestingChoice,
+        healer: Healer,
+        cells: ExecutingCells,
+        settings: LoopNB,
         is_service_thread: Callable[[], bool],
         make_widget: Callable[[Session], Widget],
-        settings: LoopNB | None = None,
     ) -> None:
         self.epoch = uuid.uuid4().hex
-        self.owner = LoopOwner(loop)
-        self.tracker = Tracker(
-            loop, parked_frame=self._parked_frame, describe=describe, is_kernels=is_kernels
-        )
-        self.settings = LoopNB() if settings is None else settings
-        self.is_executing: Callable[[CellRef | None], bool] = lambda _cell: False
-        self.notes: Callable[[], tuple[str, ...]] = lambda: ()
+        self.owner = owner
+        self.tracker = tracker
+        self.nesting = nesting
+        self.healer = healer
+        self.settings = settings
+        self.describe = tracker.describe
         self.failures = Failures(
-            loop,
-            is_ignored=self.tracker.is_kernels_own,
-            is_executing=lambda cell: self.is_executing(cell),
-            delay=lambda: float(self.settings.report_after),
+            owner.loop,
+            is_ignored=tracker.is_kernels_own,
+            is_executing=cells.is_executing,
+            delay=self._report_delay,
         )
-        self.describe = describe
-        self.cell: CellRef | None = None  # the cell that executes now; the ipython layer sets it
-        self.nesting = NestingChoice(loop, who="loopnb")
+        self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget
         self._widget: Widget | None = None
@@ -123,6 +136,16 @@ class Session:
         """The nesting engine of the persistent loop, while there is one."""
         return engine_of(self.loop)
 
+    @property
+    def cell(self) -> CellRef | None:
+        """The cell that executes in the main thread; None between cells. Any thread."""
+        return self._cells.executing
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the status should say besides, a sentence each. Any thread."""
+        return (*self.healer.notes(), *self.tracker.notes())
+
     def start(self) -> None:
         """Start nesting and tracking. The loop's thread."""
         self._set_order()
@@ -137,8 +160,6 @@ class Session:
         self.settings.observe(self._resize, ["finished_kept", "failed_kept"])
         self._parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
         self._parts.enter_context(before_threads_are_joined(self.owner.end))
-        self.failures.start()
-        self._parts.callback(self.failures.stop)
         _current.append(self)
         self._parts.callback(_current.remove, self)
 
@@ -168,6 +189,9 @@ class Session:
             return self.nesting.switch(name)
         finally:
             self.tracker.install()
+
+    def _report_delay(self) -> float:
+        return float(self.settings.report_after)
 
     def _set_order(self, _change: object = None) -> None:
         self.nesting.set_order(lifo=self.settings.nesting_order == "lifo")
@@ -296,7 +320,7 @@ class Session:
             engine=self.nesting.name,
             parked=len(engine.waits) if engine is not None else 0,
             cell=self.cell,
-            notes=self.notes(),
+            notes=self.notes,
         )
 
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:
@@ -325,7 +349,7 @@ class Session:
         """Cancel the live tasks of some cells, but none that the caller is part of. Any thread.
 
         Args:
-            is_wanted: Says of the cell that spawned a task whether that task is meant.
+            is_wanted: Given the cell that spawned a task, returns True if that task is meant.
 
         Returns:
             What the tasks were doing.
@@ -345,7 +369,7 @@ class Session:
         return records
 
     def waiting_for_caller(self) -> set[asyncio.Task[Any]]:
-        """Return the running task, and those that wait for it: to cancel one is to cancel the caller."""
+        """Return the running task and those that wait for it: cancelling any of them cancels the caller."""
         current = asyncio.current_task(self.loop)
         if current is None:
             return set()
@@ -383,19 +407,8 @@ class Session:
             return "running", ""
         return "idle", ""
 
-    def _parked_frame(self, task: asyncio.Task[Any]) -> tuple[FrameType, asyncio.Future[Any]] | None:
-        wait: Any = getattr(task, "parked", None)
-        engine = self.engine
-        if wait is None and engine is not None:
-            wait = next((wait for wait in engine.waits if wait.task is task), None)
-        if wait is None or wait.stack is None or wait.stack.gr_frame is None:
-            return None
-        return wait.stack.gr_frame, wait.future
-
     def _where(self, task: asyncio.Task[Any]) -> str:
-        record = self.tracker.record(task)
-        doing = f"waiting for {record.waits_for}" if record.waits_for else record.state
-        return f"{doing} at {record.waits_at}" if record.waits_at else doing
+        return self.tracker.record(task).doing
 
 
 def _check_coroutine(coro: object, what: str) -> None:
@@ -415,6 +428,3 @@ def _check_coroutine(coro: object, what: str) -> None:
 def _check_timeout(timeout: object) -> None:
     if timeout is not None and (not isinstance(timeout, int | float) or not timeout > 0):
         raise ValueError(f"timeout is {timeout!r}; it takes seconds above 0, or None to wait for ever.")
-
-
-__all__ = ["Session", "current", "users_frames"]

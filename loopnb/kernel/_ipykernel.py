@@ -1,4 +1,4 @@
-"""What loopnb uses of ipykernel and IPython under private names.
+"""What loopnb uses of ipykernel, and of IPython in its loading, under private names.
 
 Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def kernel_of(shell: Any) -> Any | None:
-    """Return the ipykernel that *shell* belongs to; None in a terminal."""
+    """Return the kernel that *shell* belongs to; None in a terminal."""
     return getattr(shell, "kernel", None)
 
 
@@ -34,8 +34,8 @@ def kernel_version() -> str | None:
 def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
     """Return the loop that runs, or will run, the cells of *shell*.
 
-    While extensions are loaded from a configuration file the kernel's loop does not run yet. In
-    a terminal it is the one IPython awaits on, `get_asyncio_loop()`.
+    The kernel's loop does not run yet while extensions are loaded from a configuration file. In a
+    terminal it is the loop that IPython awaits on, `get_asyncio_loop()`.
     """
     running = asyncio._get_running_loop()
     if running is not None:
@@ -51,11 +51,11 @@ def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
 
 
 def runs_on_other_loop(shell: Any) -> bool:
-    """Say whether another loop than that of *shell* runs here: on top of it, or in a subshell.
+    """Return True if another loop than that of *shell* runs here: on top of it, or in a subshell.
 
-    The kernel's loop is `kernel.io_loop`, once it has been started; the terminal's is
-    `IPython.core.async_helpers._asyncio_event_loop`, where IPython has made one. Without either it
-    is the running one.
+    The kernel's loop is `kernel.io_loop`, once it has been started. The terminal's is
+    `IPython.core.async_helpers._asyncio_event_loop`, once IPython has made one. Without either, the
+    running loop is the shell's.
     """
     running = asyncio._get_running_loop()
     kernel = kernel_of(shell)
@@ -67,9 +67,9 @@ def runs_on_other_loop(shell: Any) -> bool:
 
 
 def is_kernel_thread() -> bool:
-    """Say whether the calling thread is one of ipykernel's own, a subshell's for instance.
+    """Return True if the calling thread is one of ipykernel's own, such as a subshell's. Any thread.
 
-    `ipykernel.thread.BaseThread` from ipykernel 7 on; 6 runs nobody's code in its threads.
+    `ipykernel.thread.BaseThread` from ipykernel 7 on; 6 runs no user code in its threads.
     """
     return _is_kernels(threading.current_thread())
 
@@ -80,7 +80,7 @@ def _is_kernels(thread: threading.Thread) -> bool:
 
 
 def is_kernel_threads_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Say whether *loop* is that of one of ipykernel's own threads (`BaseThread.io_loop`). Any thread."""
+    """Return True if *loop* is that of one of ipykernel's own threads (`BaseThread.io_loop`). Any thread."""
     return any(_loop_of(thread) is loop for thread in threading.enumerate() if _is_kernels(thread))
 
 
@@ -91,7 +91,7 @@ class Subshell:
     Attributes:
         name: Of its thread.
         loop: Its loop.
-        is_busy: Says whether it handles a request, the reply included. Any thread.
+        is_busy: Returns True while it handles a request, the reply included. Any thread.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Subshell:
 
 
 def subshells() -> list[Subshell]:
-    """Return those there are: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
+    """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
     found = []
     for thread in threading.enumerate():
         loop, lock = _loop_of(thread), getattr(thread, "asyncio_lock", None)
@@ -114,11 +114,11 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
 
 
 def patch_aborting(kernel: Any) -> Patch | None:
-    """Return the patch by which a subshell whose cell fails does not ask to have its queue aborted.
+    """Return the patch that keeps a subshell whose cell fails from asking to have its queue aborted.
 
-    For the end of a kernel: it joins the subshells' threads with the lock held that
-    `SubshellManager.set_subshell_aborting` needs, and would wait for ever (7.1.0 to 7.4.0). None where
-    there is no such method.
+    It is for the end of a kernel. The kernel then joins the threads of subshells, and holds the lock
+    meanwhile that `SubshellManager.set_subshell_aborting` needs: both would wait for ever (7.1.0 to
+    7.4.0). Returns None where there is no such method.
     """
     manager = getattr(getattr(kernel, "shell_channel_thread", None), "_manager", None)
     if not hasattr(manager, "set_subshell_aborting"):
@@ -127,10 +127,10 @@ def patch_aborting(kernel: Any) -> Patch | None:
 
 
 def is_stopped_by_kernel() -> bool:
-    """Say whether the kernel calls the `stop()` of a loop: a callback of tornado's does so for it.
+    """Return True if the kernel calls the `stop()` of a loop now, by a callback of tornado's.
 
-    `tornado.platform.asyncio.BaseAsyncIOLoop.stop` (6.4 to 6.6), called by `IOLoop._run_callback`:
-    `BaseThread.stop` schedules it.
+    `BaseThread.stop` schedules it: `IOLoop._run_callback` calls
+    `tornado.platform.asyncio.BaseAsyncIOLoop.stop` (6.4 to 6.6).
     """
     tornado: Any = sys.modules.get("tornado.platform.asyncio")
     frame = frame_outside()
@@ -143,11 +143,11 @@ def is_stopped_by_kernel() -> bool:
 def patch_cancel_on_sigint(
     kernel: Any, replacement: Callable[[asyncio.Future[Any]], AbstractContextManager[None]]
 ) -> Patch | None:
-    """Return the patch for what the kernel does with SIGINT while a cell awaits.
+    """Return the patch that has *replacement* handle SIGINT while a cell awaits.
 
-    `IPythonKernel._cancel_on_sigint(future)`, a context manager. Its handler does not wake the
-    selector, so that an interrupt may come as late as the await ends (ipykernel #881). None
-    where the kernel has no such method.
+    `IPythonKernel._cancel_on_sigint(future)`, a context manager. Its handler does not wake the selector,
+    so an interrupt may take effect only when the await ends (ipykernel #881). Returns None where the
+    kernel has no such method.
     """
     if not hasattr(kernel, "_cancel_on_sigint"):
         return None

@@ -11,68 +11,69 @@ from loopnb.patching import Patch
 
 if TYPE_CHECKING:
     from loopnb.loop.guard import LoopGuard
-    from loopnb.session import Session
     from loopnb.shell.ending import ShellsEnd
 
-
+#: Seconds in which the loop must have turned once, or else something blocks it.
+_TURNS_WITHIN = 1.0
 #: Seconds that the control thread has to end in.
 _CONTROL_ENDS_WITHIN = 2.0
 
 
-class FinalCheck:
-    """Looks, when Python ends, at what is left, and lets go of the loop: there is nothing to guard.
+class KernelShutdown:
+    """Ends the tasks when a front end asks for the kernel's end, and names what is left when Python ends.
 
     Args:
         kernel: The kernel.
-        ending: Names what is left.
-        guard: The guard of the loop; other `atexit` functions may have to run and stop it.
+        loop: Its loop.
+        guard: The guard of that loop.
+        ends: Ends the tasks, and names what is left.
     """
 
-    def __init__(self, kernel: Any, ending: ShellsEnd, guard: LoopGuard) -> None:
+    def __init__(
+        self, kernel: Any, loop: asyncio.AbstractEventLoop, guard: LoopGuard, ends: ShellsEnd
+    ) -> None:
         self._kernel = kernel
-        self._ending = ending
+        self._loop = loop
         self._guard = guard
+        self._ends = ends
+        self._stock_do_shutdown = kernel.do_shutdown
+        self._patch = Patch(kernel, "do_shutdown", self._do_shutdown)
+        self._was_requested = False
 
     def start(self) -> None:
-        """Have it done."""
-        atexit.register(self._check)
+        """Do so from now on."""
+        self._patch.install()
+        atexit.register(self._at_exit)
 
     def stop(self) -> None:
-        """Have it done no more."""
-        atexit.unregister(self._check)
+        """Leave the kernel's end to the kernel."""
+        atexit.unregister(self._at_exit)
+        self._patch.restore()
 
-    def _check(self) -> None:
-        self._ending.check()
-        self._guard.patches.restore()
-        control = getattr(self._kernel, "control_thread", None)
-        if self._ending.was_requested and control is not None:
-            # It ends by itself after the request. ipykernel closes what it writes to without waiting
-            # for that, and then waits for it: for 10 s, or for ever (7.4; 1 in 10 on a busy machine).
-            control.join(_CONTROL_ENDS_WITHIN)
+    async def _do_shutdown(self, restart: bool) -> Any:
+        """End the tasks while all channels still work, then do what the kernel does.
 
-
-#: Seconds in which the loop must have turned once; else something blocks it.
-_TURNS_WITHIN = 1.0
-
-
-def patch_do_shutdown(kernel: Any, session: Session, guard: LoopGuard, end: ShellsEnd) -> Patch:
-    """Return the patch for a `Kernel.do_shutdown` that first ends the tasks: all channels still work.
-
-    It is called in the control thread. A loop that is blocked cannot end anything; that is said, and
-    the kernel goes all the same when the time is up.
-    """
-    stock = kernel.do_shutdown
-
-    async def do_shutdown(restart: bool) -> Any:
-        end.was_requested = True
-        grace = float(session.settings.shutdown_grace)
-        ending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(guard.wind_down(), session.loop))
+        ipykernel calls it in the control thread, on a request of a front end. A blocked loop can end
+        nothing. That is said, and the kernel ends all the same when the time is up.
+        """
+        self._was_requested = True
+        grace = self._ends.grace()
+        ending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._guard.wind_down(), self._loop))
         await asyncio.wait([ending], timeout=max(grace, _TURNS_WITHIN))
-        if not guard.is_winding_down:
-            end.say_blocked()
-        # Whatever comes out of it, the kernel ends.
+        if not self._guard.is_winding_down:
+            self._ends.say_blocked()
+        # Nobody looks at its result: whatever it is, the kernel ends.
         await asyncio.wait([ending], timeout=grace + _TURNS_WITHIN)
-        answer = stock(restart)
+        answer = self._stock_do_shutdown(restart)
         return await answer if inspect.isawaitable(answer) else answer
 
-    return Patch(kernel, "do_shutdown", do_shutdown)
+    def _at_exit(self) -> None:
+        """Name what is left, and let go of the loop: other `atexit` functions may run and stop it."""
+        self._ends.check()
+        self._guard.patches.restore()
+        control = getattr(self._kernel, "control_thread", None)
+        if self._was_requested and control is not None:
+            # The control thread ends by itself after a request. But ipykernel closes the sockets that
+            # the thread writes to without waiting for that, and then waits for the thread: for 10 s, or
+            # for ever (7.4; 1 in 10 on a busy machine).
+            control.join(_CONTROL_ENDS_WITHIN)

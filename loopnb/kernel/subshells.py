@@ -1,7 +1,7 @@
 """Keeping the loops of a kernel's subshells turning, whatever a cell does to the one it runs on.
 
-JupyterLab runs the callbacks of widgets in a subshell. Once its loop has been stopped, that is gone,
-and whatever waits for an answer of it waits for ever.
+JupyterLab runs the callbacks of widgets in a subshell. When the subshell's loop has been stopped, the
+subshell is gone, and whatever waits for its answer waits for ever.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ if TYPE_CHECKING:
     from loopnb.patching import Patch
 
 
+#: Seconds between two looks at what is to end.
 _GLANCE = 0.01
-#: Seconds that a cell has to end in whose `run_forever()` has been ended, before its loop stops.
+#: Seconds that a cell has to end in after its `run_forever()` was ended, before its loop stops.
 _CELL_ENDS_WITHIN = 1.0
 
 
 class SubshellLoops:
-    """Stands before `stop()`, `close()` and `run_forever()` of the loops of subshells.
+    """Wraps `stop()`, `close()` and `run_forever()` of the loops of subshells. Any thread.
 
     Args:
         warn: Shows a warning at the user's line.
-        tasks_of: Returns the tasks of a loop that are not done, the kernel's own, too.
+        tasks_of: Returns the tasks of a loop that are not done, the kernel's own included.
         aborting: Keeps subshells from asking for what the kernel cannot answer while it ends; None if
-            there is nothing to be kept from.
+            this kernel needs no such patch.
     """
 
     def __init__(
@@ -49,13 +50,23 @@ class SubshellLoops:
         self._warn = warn
         self._tasks_of = tasks_of
         self._forever: WeakKeyDictionary[asyncio.AbstractEventLoop, NestedForever] = WeakKeyDictionary()
-        self.patches = PatchSet(
-            MethodWrapper(asyncio.BaseEventLoop, "stop", self._stop),
-            MethodWrapper(asyncio.BaseEventLoop, "run_forever", self._run_forever),
-            *(MethodWrapper(kind, "close", self._close) for kind in loop_classes()),
+        self._patches = PatchSet(
+            MethodWrapper(asyncio.BaseEventLoop, "stop", self._on_stop),
+            MethodWrapper(asyncio.BaseEventLoop, "run_forever", self._on_run_forever),
+            *(MethodWrapper(kind, "close", self._on_close) for kind in loop_classes()),
         )
 
-    def _stop(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+    def start(self) -> None:
+        """Guard those loops from now on."""
+        self._patches.install()
+
+    def stop(self) -> None:
+        """Let code stop and close those loops again."""
+        self._patches.restore()
+        if self._aborting is not None:
+            self._aborting.restore()
+
+    def _on_stop(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         if not is_kernel_threads_loop(loop):
             stop_loop()
         elif is_stopped_by_kernel():
@@ -65,7 +76,7 @@ class SubshellLoops:
                 stop_loop()
         elif running_loop() is loop:
             self._stop_nested(loop)
-        else:  # in another thread: what is nested there has to be ended there
+        else:  # called from another thread: nested runs can only be ended in their own
             loop.call_soon_threadsafe(self._stop_nested, loop)
 
     async def _stop_after_cell(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
@@ -87,16 +98,30 @@ class SubshellLoops:
             wait.end(RuntimeError("Event loop stopped before Future completed."))
 
     def _of(self, loop: asyncio.AbstractEventLoop) -> NestedForever:
-        return self._forever.setdefault(loop, NestedForever(loop, _wait))
+        return self._forever.setdefault(loop, NestedForever(loop, _park))
 
-    def begin_to_end(self) -> list[Subshell]:
-        """Cancel what is parked on loops of subshells, and return these. Any thread.
+    async def end(self, timeout: float, log: Callable[[str], None]) -> None:
+        """Cancel what is parked on these loops, and wait until their cells and callbacks have ended.
 
-        Their cells fail then, some of them only while the kernel joins the threads, which must not keep it.
+        Args:
+            timeout: Seconds to wait at most.
+            log: Is given a line that names the subshells in which something goes on after that.
         """
+        parked = self._cancel_parked()
+        deadline = asyncio.get_running_loop().time() + timeout
+        while busy := [one for one in parked if one.is_busy() or _has_parked(one.loop)]:
+            if asyncio.get_running_loop().time() > deadline:
+                names = ", ".join(one.name for one in busy)
+                log(f"what runs in {names} did not end within {timeout:.2g} s of being cancelled")
+                return
+            await asyncio.sleep(_GLANCE)
+
+    def _cancel_parked(self) -> list[Subshell]:
+        """Cancel what is parked on loops of subshells, and return these subshells."""
         if self._aborting is not None:
+            # Their cells fail now, some of them only while the kernel joins the threads.
             self._aborting.install()
-        parked = [one for one in subshells() if (engine := engine_of(one.loop)) is not None and engine.waits]
+        parked = [one for one in subshells() if _has_parked(one.loop)]
         for one in parked:
             one.loop.call_soon_threadsafe(self._end_waits, one.loop, context=Context())
         return parked
@@ -107,17 +132,7 @@ class SubshellLoops:
             if not self._of(loop).stop(wait.future):
                 wait.cancel(None)
 
-    async def wait_ended(self, parked: list[Subshell], timeout: float, log: Callable[[str], None]) -> None:
-        """Wait until cells and callbacks that were parked there have ended, and name those that have not."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        while busy := [one for one in parked if one.is_busy() or _has_parked(one.loop)]:
-            if asyncio.get_running_loop().time() > deadline:
-                names = ", ".join(one.name for one in busy)
-                log(f"what runs in {names} did not end within {timeout:.2g} s of being cancelled")
-                return
-            await asyncio.sleep(_GLANCE)
-
-    def _close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+    def _on_close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         if loop.is_running() and is_kernel_threads_loop(loop):
             self._warn(
                 "loop.close() was ignored: this is the loop of a kernel subshell, and later cells need it. "
@@ -126,7 +141,7 @@ class SubshellLoops:
         else:
             close_loop()
 
-    def _run_forever(self, run_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+    def _on_run_forever(self, run_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         if running_loop() is loop and is_kernel_threads_loop(loop):
             self._of(loop).run()
         else:
@@ -138,5 +153,5 @@ def _has_parked(loop: asyncio.AbstractEventLoop) -> bool:
     return engine is not None and bool(engine.waits)
 
 
-def _wait(future: asyncio.Future[Any]) -> None:
+def _park(future: asyncio.Future[Any]) -> None:
     engine_for(future.get_loop(), "run_forever()").wait(future, owned=True)

@@ -9,7 +9,8 @@ from weakref import WeakKeyDictionary, ref
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: By loop, since they outlive a reload: what each of the calls waits for, the newest last.
+#: The futures that the calls wait for, by loop, the newest last. It outlives a session: a call that was
+#: parked before a reload of the extension is stopped after it.
 _waited: WeakKeyDictionary[asyncio.AbstractEventLoop, list[asyncio.Future[Any]]] = WeakKeyDictionary()
 
 
@@ -18,17 +19,17 @@ class NestedForever:
 
     Args:
         loop: The loop.
-        wait: Parks the calling stack until a future is done.
+        park: Parks the calling stack until a future is done.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wait: Callable[[asyncio.Future[Any]], None]) -> None:
-        self._loop = ref(loop)  # kept by loop, it must not keep that
-        self._wait = wait
+    def __init__(self, loop: asyncio.AbstractEventLoop, park: Callable[[asyncio.Future[Any]], None]) -> None:
+        self._loop = ref(loop)  # weak: objects of this class are values of a dictionary that is keyed by loop
+        self._park = park
         self._futures = _waited.setdefault(loop, [])
-        self._stopped_in: Callable[[], asyncio.Task[Any] | None] = lambda: None
+        self._stopped_in: ref[asyncio.Task[Any]] | None = None
 
     def run(self) -> None:
-        """Wait until it is stopped, while the loop goes on; for one pass, if it was stopped before.
+        """Wait until it is stopped, while the loop goes on. Stopped beforehand, it lasts for one pass.
 
         Raises:
             CancelledError: The calling task was cancelled.
@@ -36,18 +37,18 @@ class NestedForever:
         loop: Any = self._loop()
         future = loop.create_future()
         task = asyncio.current_task(loop)
-        if task is not None and self._stopped_in() is task:
+        if task is not None and self._stopped_in is not None and self._stopped_in() is task:
             loop.call_soon(_finish, future)
         self.forget_stop()
         self._futures.append(future)
         try:
-            self._wait(future)
+            self._park(future)
         finally:
             self._futures.remove(future)
         future.result()
 
     def stop(self, waited: object) -> bool:
-        """Stop the call that waits for *waited*; False if none does."""
+        """Stop the call that waits for *waited*. Return False if none does."""
         for future in self._futures:
             if future is waited:
                 _finish(future)
@@ -55,17 +56,17 @@ class NestedForever:
         return False
 
     def stop_next(self) -> None:
-        """Have the next call in this task last for one pass only: `loop.stop(); loop.run_forever()`."""
+        """Let the next call in this task last for one pass: `loop.stop(); loop.run_forever()`."""
         task = asyncio.current_task(self._loop())
         if task is not None:
             self._stopped_in = ref(task)
 
     def forget_stop(self) -> None:
-        """Let the next call last: the cell has ended, and the next one may execute in the same task."""
-        self._stopped_in = lambda: None
+        """Let the next call last until it is stopped. The next cell may execute in the same task."""
+        self._stopped_in = None
 
     def stop_all(self) -> bool:
-        """Stop all of them; False if there is none."""
+        """Stop all of them. Return False if there is none."""
         for future in self._futures:
             _finish(future)
         return bool(self._futures)

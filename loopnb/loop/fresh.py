@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from loopnb.nesting._cpython import silence_destroyed_warning, unseen_error
 from loopnb.nesting.fatal import is_fatal
 from loopnb.nesting.known_tasks import known_tasks
-from loopnb.nesting.loop_task import make_task
 from loopnb.texts import error_text, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
 #: Seconds that idle executor threads need to end in.
@@ -49,10 +48,6 @@ class FreshLoop:
         # The loop's own would do, but on Python 3.11 the wait for its threads cannot be given up.
         self._executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
         self._loop.set_default_executor(self._executor)
-
-    def create_task(self, coro: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[Any]:
-        """Make the task that is to be run. `cancel()` reaches it even while it waits in a nested run."""
-        return make_task(self._loop, coro, name=name)
 
     def run(self, task: asyncio.Task[Any]) -> None:
         """Turn the loop until *task* has ended. Blocks the thread.

@@ -1,8 +1,9 @@
 """Keeping the persistent loop open and turning, whatever a cell does to it.
 
-Scripts end with `loop.stop()`, `loop.close()`, signal handlers and a policy of their own. In a
-notebook the same lines would end the kernel. Here `stop()` ends the innermost nested run, and
-`close()` only warns; the kernel's own stop goes through, and so does everybody's once it ends.
+Scripts end with `loop.stop()` and `loop.close()`, and set handlers of their own. In a notebook the
+same lines would end the kernel, or leave the handlers to all later cells. Here `stop()` ends the
+innermost nested run, `close()` only warns, and a handler goes with the run that has set it. The
+kernel's own stop goes through, and once the kernel ends everybody's does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.loop.forever import NestedForever
-from loopnb.loop.handlers import ExceptionHandlers, SignalHandlers, handler_of
+from loopnb.loop.handlers import ExceptionHandlers, SignalHandlers
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import MethodWrapper, PatchSet
 
@@ -30,49 +31,62 @@ class Nested(Protocol):
         """End it with *error*."""
 
 
-#: What a handler of SIGTERM does, and the tasks that it spawns: a `stop()` there is meant for the whole.
+class Host(Protocol):
+    """What the guard may ask of the kernel or terminal whose loop it guards. The loop's thread."""
+
+    def is_ending(self) -> bool:
+        """Return True if it shuts down: code that stops or closes the loop now may do so."""
+
+    async def wind_down(self) -> None:
+        """End the user's tasks in order. The loop stops after this."""
+
+    def end(self) -> None:
+        """Begin to shut down, in order."""
+
+    def warn(self, text: str) -> None:
+        """Show a warning at the user's line."""
+
+    def innermost_run(self) -> Nested | None:
+        """Return the nested run that a `stop()` of the caller ends; None if there is none."""
+
+    def run_of_caller(self) -> asyncio.Task[Any] | None:
+        """Return the main task of the run that the caller is part of; None in the cell itself."""
+
+    def park(self, future: asyncio.Future[Any]) -> None:
+        """Park the calling stack until *future* is done."""
+
+    def is_background(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if a cell executes that has not spawned *task*."""
+
+    def is_own_stop(self) -> bool:
+        """Return True if the host itself, and no code of the user's, calls `stop()` now."""
+
+    def is_own_handler(self) -> bool:
+        """Return True if the host itself, and no code of the user's, sets a signal handler now."""
+
+
+#: True in a handler of SIGTERM and in the tasks that it spawns. A `stop()` there is meant for the host.
 _on_sigterm: ContextVar[bool] = ContextVar("on_sigterm", default=False)
 
 
 class LoopGuard:
-    """Stands before the methods of the persistent loop that could end it.
+    """Wraps the methods of the persistent loop that could end it. The loop's thread.
 
     Args:
         loop: The persistent loop.
-        is_ending: Says whether the kernel is shutting down.
-        wind_down: Ends tasks in order when the kernel stops; its task is awaited before the stop.
-        innermost: Returns the wait that a `stop()` ends; None if nothing is nested.
-        wait: Parks the calling stack until a future is done.
-        warn: Shows a warning at the user's line.
-        end_kernel: Shuts the kernel down in order.
-        run: Returns the task with whose end the run ends that the caller is part of; None in a cell itself.
-        is_background: Says of a task whether another cell than its own executes.
+        host: The kernel or terminal that it belongs to.
+
+    Attributes:
+        patches: The wrappers, to be installed and restored.
     """
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        is_ending: Callable[[], bool],
-        wind_down: Callable[[], Any],
-        innermost: Callable[[], Nested | None],
-        wait: Callable[[asyncio.Future[Any]], None],
-        warn: Callable[[str], None],
-        end_kernel: Callable[[], None],
-        run: Callable[[], asyncio.Task[Any] | None],
-        is_background: Callable[[asyncio.Task[Any]], bool],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, host: Host) -> None:
         self._loop = loop
-        self._is_ending = is_ending
-        self._wind_down = wind_down
-        self._innermost = innermost
-        self._warn = warn
-        self._end_kernel = end_kernel
-        self._run = run
-        self._forever = NestedForever(loop, wait)
+        self._host = host
+        self._forever = NestedForever(loop, host.park)
         self._winding_down: asyncio.Future[Any] | None = None
-        self._signals = SignalHandlers(loop, is_background)
-        self._exception_handlers = ExceptionHandlers(loop)
+        self._signals = SignalHandlers(loop, host.is_background)
+        self._exceptions = ExceptionHandlers(loop)
         self.patches = PatchSet(
             MethodWrapper(type(loop), "stop", self.stop, loop),
             MethodWrapper(type(loop), "close", self.close, loop),
@@ -83,32 +97,35 @@ class LoopGuard:
             MethodWrapper(type(loop), "set_exception_handler", self.set_exception_handler, loop),
         )
 
-    # Each of these is told first what the loop itself would do.
+    # The first argument of each wrapper is the loop's own method.
 
     def stop(self, stop_loop: Callable[[], None]) -> None:
         """Stop what the caller can have meant: a nested run, else nothing; at the end, the loop."""
-        if self._is_ending():
+        if self._host.is_own_stop():
+            stop_loop()
+            return
+        if self._host.is_ending():
             self._stop_in_order(stop_loop)
             return
         if _on_sigterm.get():
-            self._end_kernel()
+            self._host.end()
             return
-        wait = self._innermost()
-        if wait is None:
+        run = self._host.innermost_run()
+        if run is None:
             self._forever.stop_next()
-            self._warn(
+            self._host.warn(
                 "loop.stop() was ignored: this is the notebook's loop, and nothing of this cell runs nested "
                 "on it. A notebook need not stop its loop."
             )
-        elif not self._forever.stop(wait.future):
-            wait.end(RuntimeError("Event loop stopped before Future completed."))
+        elif not self._forever.stop(run.future):
+            run.end(RuntimeError("Event loop stopped before Future completed."))
 
     def close(self, close_loop: Callable[[], None]) -> None:
-        """Warn that the loop stays open; close it once the kernel has stopped it."""
-        if self._is_ending() and not self._loop.is_running():
+        """Warn that the loop stays open; close it once the host has stopped it."""
+        if self._host.is_ending() and not self._loop.is_running():
             close_loop()
         else:
-            self._warn(
+            self._host.warn(
                 "loop.close() was ignored: this is the notebook's loop, and later cells need it. "
                 "A notebook need not close its loop."
             )
@@ -123,14 +140,15 @@ class LoopGuard:
     def add_signal_handler(
         self, add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any
     ) -> None:
-        """Add a handler for as long as the run lasts that adds it; one that a cell itself adds stays."""
+        """Add a handler that goes with the caller's run; one that a cell itself adds stays."""
+        if self._host.is_own_handler():
+            add(sig, callback, *args)
+            return
         users = (callback, *args)
+        called: tuple[Any, ...] = users
         if sig == signal.SIGTERM:
-            if _is_stop_of(self._loop, callback):
-                callback, args = self._end_kernel, ()
-            else:
-                callback, args = self._terminate, (callback, *args)
-        self._signals.add(sig, handler_of(add, sig, users, callback, *args), self._run())
+            called = (self._host.end,) if _is_stop_of(self._loop, callback) else (self._terminate, *users)
+        self._signals.add(add, sig, called, users, self._host.run_of_caller())
 
     def remove_signal_handler(self, remove: Callable[[int], bool], sig: int) -> bool:
         """Remove a handler; none that it has replaced comes back."""
@@ -138,8 +156,8 @@ class LoopGuard:
         return remove(sig)
 
     def set_exception_handler(self, set_handler: Callable[[Any], None], handler: Any) -> None:
-        """Set it for as long as the run lasts that sets it; one that a cell itself sets stays."""
-        self._exception_handlers.set(set_handler, handler, self._run())
+        """Set a handler that goes with the caller's run; one that a cell itself sets stays."""
+        self._exceptions.set(set_handler, handler, self._host.run_of_caller())
 
     def after_cell(self) -> None:
         """Forget what the cell that has ended was about to do."""
@@ -150,18 +168,18 @@ class LoopGuard:
         callback(*args)
 
     async def wind_down(self) -> None:
-        """End the user's tasks in order, once; whoever calls again waits for the first."""
+        """End the user's tasks in order, once. Further calls wait for the first to end."""
         await asyncio.shield(self._begin_to_wind_down())
 
     def _begin_to_wind_down(self) -> asyncio.Future[Any]:
         if self._winding_down is None:
-            self._winding_down = self._loop.create_task(self._wind_down())
+            self._winding_down = self._loop.create_task(self._host.wind_down())
             self._forever.stop_all()
         return self._winding_down
 
     @property
     def is_winding_down(self) -> bool:
-        """Whether the end of the tasks has begun: the loop has turned since it was asked for."""
+        """Whether tasks have begun to end: the loop has turned since it was asked for. Any thread."""
         return self._winding_down is not None
 
     def _stop_in_order(self, stop_loop: Callable[[], None]) -> None:
@@ -173,5 +191,5 @@ class LoopGuard:
 
 
 def _is_stop_of(loop: asyncio.AbstractEventLoop, callback: object) -> bool:
-    # By name: of uvloop's loops, one that was bound before the guard came is another method.
+    # By name: a method of uvloop's loops that was bound before the guard came is another object.
     return getattr(callback, "__self__", None) is loop and getattr(callback, "__name__", "") == "stop"

@@ -1,29 +1,95 @@
-"""Exception handlers that code sets on the persistent loop: with the run that has set one it goes again.
+"""Handlers that code sets on the persistent loop go with the run that has set them.
 
-A script's handler ends with its loop. In a notebook it would get the errors of all later cells.
+The wish. A script's handlers, of signals and of exceptions, end with its loop. In a notebook the loop
+stays, and they would get the signals and the errors of all later cells.
+
+What is done. The handlers for one thing are stacked. When a run ends, its handlers are taken out,
+wherever they stand: runs end in any order. If one was on top, the one below it is in force again. What a
+cell itself sets is part of no run. It stays, and what it has replaced never comes back.
+
+What makes signals harder. `loop.add_signal_handler()` also puts a function that does nothing in the
+place of Python's own handler, that of `signal.signal()`. So Python's own has to come back, too: it
+belongs to a run further out, or it waits for an interrupt of the cell that executes now.
 """
 
 from __future__ import annotations
 
 import signal
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 
 @dataclass(eq=False)
-class _Set:
-    """A handler that was set, the one that it has replaced, and the task whose run has set it."""
+class _Handler:
+    """A handler that was set.
 
-    handler: Any
-    before: Any
+    Attributes:
+        task: The main task of the run that has set it; None if a cell itself has.
+        before: What it has replaced.
+    """
+
     task: asyncio.Task[Any] | None
+    before: Any
 
 
-class ExceptionHandlers:
+H = TypeVar("H", bound=_Handler)
+
+
+class _Stack(Generic[H]):
+    """The handlers for one thing, the newest last. The loop's thread."""
+
+    def __init__(self) -> None:
+        self.handlers: list[H] = []
+
+    def push(self, handler: H) -> None:
+        """Add a handler that has just been set."""
+        task = handler.task
+        if task is None:
+            self.handlers = [handler]
+            return
+        if self.handlers and self.handlers[-1].task is task:
+            # One entry for all that a run sets in turn: it may set and restore one again and again.
+            handler.before = self.handlers.pop().before
+        elif all(one.task is not task for one in self.handlers):
+            task.add_done_callback(self._end_of)
+        self.handlers.append(handler)
+
+    def _end_of(self, task: asyncio.Task[Any]) -> None:
+        for handler in [one for one in self.handlers if one.task is task]:
+            self._take_out(handler)
+
+    def _take_out(self, handler: H) -> None:
+        index = self.handlers.index(handler)
+        del self.handlers[index]
+        if index < len(self.handlers):
+            self._inherit(self.handlers[index], handler)
+        else:
+            self._put_back(handler)
+
+    @abstractmethod
+    def _inherit(self, above: H, gone: H) -> None:
+        """Have *above* put back what *gone* has replaced, since *gone* cannot do so itself any more."""
+
+    @abstractmethod
+    def _put_back(self, gone: H) -> None:
+        """Put back what *gone*, which was on top, has replaced."""
+
+
+# -- of exceptions -------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _ExceptionHandler(_Handler):
+    handler: Any
+    set_handler: Callable[[Any], None]
+
+
+class ExceptionHandlers(_Stack[_ExceptionHandler]):
     """The exception handlers of one loop. Its thread.
 
     Args:
@@ -31,63 +97,96 @@ class ExceptionHandlers:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
         self._loop = loop
-        self._set: list[_Set] = []
 
     def set(self, set_handler: Callable[[Any], None], handler: Any, task: asyncio.Task[Any] | None) -> None:
-        """Set *handler*, by *set_handler*, until *task* ends, whose run sets it, or with None for good."""
-        one = _Set(handler, self._loop.get_exception_handler(), task)
+        """Set *handler* until *task* ends.
+
+        Args:
+            set_handler: The loop's own method.
+            handler: What its caller has given.
+            task: The main task of the run that sets it. None sets it for good.
+        """
+        before = self._loop.get_exception_handler()
         set_handler(handler)
-        if task is None:
-            self._set.clear()  # none below it ever comes back
-            return
-        if self._set and self._set[-1].task is task:
-            self._set[-1].handler = handler  # a run may set and restore one again and again
-            return
-        self._set.append(one)
-        task.add_done_callback(lambda _task: self._take_off(set_handler, one))
+        self.push(_ExceptionHandler(task, before, handler, set_handler))
 
-    def _take_off(self, set_handler: Callable[[Any], None], one: _Set) -> None:
-        if one not in self._set:
-            return
-        index = self._set.index(one)
-        del self._set[index]
-        if index < len(self._set):  # another one has been set since: runs may end in any order
-            self._set[index].before = one.before
-        elif self._loop.get_exception_handler() is one.handler:
-            set_handler(one.before)
+    def _inherit(self, above: _ExceptionHandler, gone: _ExceptionHandler) -> None:
+        above.before = gone.before
+
+    def _put_back(self, gone: _ExceptionHandler) -> None:
+        if self._loop.get_exception_handler() is gone.handler:
+            gone.set_handler(gone.before)
 
 
-# -- signals ------------------------------------------------------------
-#
-# Signal handlers that code adds to the persistent loop: with the run that has added one it goes again.
-#
-# `loop.add_signal_handler()` keeps one handler for a signal, and puts a function that does nothing in the
-# place of Python's own. A script ends with its loop. In a notebook what was there before must come back:
-# the handler of a run further out, or that of the cell which executes now.
+# -- of signals ----------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
-class _Added:
-    """A handler: how to add it again, what handler of Python's it has replaced, whose run has added it.
+class _SignalHandler(_Handler):
+    """A handler of a signal; `before` is Python's handler that stood there.
 
-    What the user has asked to be called, *users*, is not always what is called.
+    Attributes:
+        add: The loop's own method that adds it.
+        called: The function and arguments that the loop calls.
+        users: Those that the user has given.
     """
 
     add: Callable[..., None]
-    callback: Callable[..., object]
-    args: Sequence[Any]
+    called: tuple[Any, ...]
     users: tuple[Any, ...]
-    before: Any
-    task: asyncio.Task[Any] | None = None
+
+
+class _OneSignal(_Stack[_SignalHandler]):
+    """The handlers of one signal."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sig: int) -> None:
+        super().__init__()
+        self._loop = loop
+        self._sig = sig
+        self._placeholder: Any = None  # what asyncio puts in the place of Python's handler
+
+    def add(self, handler: _SignalHandler) -> None:
+        """Add *handler* to the loop."""
+        handler.add(self._sig, *handler.called)
+        self._placeholder = signal.getsignal(self._sig)
+        self.push(handler)
+
+    def _inherit(self, above: _SignalHandler, gone: _SignalHandler) -> None:
+        if above.before is self._placeholder:
+            above.before = gone.before
+
+    def _put_back(self, gone: _SignalHandler) -> None:
+        below = self.handlers
+        present = signal.getsignal(self._sig)
+        if not self._loop.remove_signal_handler(self._sig):
+            return
+        self.handlers = below  # the guard has taken that call for the user's, and forgotten them
+        if below:
+            below[-1].add(self._sig, *below[-1].called)
+        if present is not self._placeholder:
+            signal.signal(self._sig, present)  # of a cell that has begun to wait since
+        elif gone.before is not self._placeholder:
+            signal.signal(self._sig, gone.before)
+
+    def call_users(self) -> None:
+        """Have the loop call what the user has given."""
+        is_changed = bool(self.handlers) and self.handlers[-1].called != self.handlers[-1].users
+        for handler in self.handlers:
+            handler.called = handler.users
+        if is_changed:
+            present = signal.getsignal(self._sig)
+            self.handlers[-1].add(self._sig, *self.handlers[-1].users)
+            signal.signal(self._sig, present)
 
 
 class SignalHandlers:
-    """The signal handlers of one loop. Its thread, which is the main one.
+    """The signal handlers of one loop. Its thread, which is the main one. A `Revertible`.
 
     Args:
         loop: The loop.
-        is_background: Says of a task whether the cell that executes now is not its own.
+        is_background: Returns True if the cell that executes now has not spawned a task.
     """
 
     def __init__(
@@ -95,80 +194,46 @@ class SignalHandlers:
     ) -> None:
         self._loop = loop
         self._is_background = is_background
-        self._added: dict[int, list[_Added]] = {}
-        self._loops_own: Any = None  # what asyncio puts in the place of Python's handlers
+        self._signals: dict[int, _OneSignal] = {}
 
-    def add(self, sig: int, handler: _Added, task: asyncio.Task[Any] | None) -> None:
-        """Add *handler* for the signal *sig* until *task* ends, whose run adds it, or with None for good."""
-        handler.add(sig, handler.callback, *handler.args)
-        self._loops_own = signal.getsignal(sig)
-        if task is None:
-            self._added[sig] = [handler]  # none below it ever comes back
-            return
-        added = self._added.setdefault(sig, [])
-        if added and added[-1].task is task:  # it has replaced its own
-            own = added[-1]
-            own.callback, own.args, own.users = handler.callback, handler.args, handler.users
-        else:
-            handler.task = task
-            added.append(handler)
-            task.add_done_callback(lambda _task: self._take_off(sig, handler))
-        if sig == signal.SIGINT and _is_cells(handler.before) and self._is_background(task):
-            signal.signal(sig, handler.before)  # another cell waits, and an interrupt is for that one
+    def add(
+        self,
+        add: Callable[..., None],
+        sig: int,
+        called: tuple[Any, ...],
+        users: tuple[Any, ...],
+        task: asyncio.Task[Any] | None,
+    ) -> None:
+        """Add a handler of the signal *sig* until *task* ends.
+
+        Args:
+            add: The loop's own method.
+            sig: The signal.
+            called: The function and arguments that the loop is to call.
+            users: Those that the user has given.
+            task: The main task of the run that adds it. None adds it for good.
+        """
+        before = signal.getsignal(sig)
+        handlers = self._signals.setdefault(sig, _OneSignal(self._loop, sig))
+        handlers.add(_SignalHandler(task, before, add, called, users))
+        if task is not None and sig == signal.SIGINT and _is_ours(before) and self._is_background(task):
+            signal.signal(sig, before)  # a cell waits, and an interrupt is meant for that cell
 
     def forget(self, sig: int) -> None:
-        """Let none come back for the signal *sig*: the user has removed what there is."""
-        self._added.pop(sig, None)
+        """Forget the handlers of *sig*: the user has removed the one in force, and none comes back."""
+        if sig in self._signals:
+            self._signals[sig].handlers = []
 
     def install(self) -> None:
-        """Do nothing; with `restore` a `Revertible`."""
+        """Do nothing: handlers are known when they are added."""
 
     def restore(self) -> bool:
-        """Have the loop call what the user has asked for, and nobody else. True.
-
-        What runs have added still goes with them.
-        """
-        for sig, added in () if self._loop.is_closed() else list(self._added.items()):
-            is_ours = bool(added) and added[-1].users != (added[-1].callback, *added[-1].args)
-            for handler in added:
-                handler.callback, *handler.args = handler.users
-            if is_ours:
-                present = signal.getsignal(sig)
-                added[-1].add(sig, *added[-1].users)
-                signal.signal(sig, present)
+        """Have the loop call what the user has given. Handlers of runs still go with them. Returns True."""
+        if not self._loop.is_closed():
+            for handlers in self._signals.values():
+                handlers.call_users()
         return True
 
-    def _take_off(self, sig: int, handler: _Added) -> None:
-        added = self._added.get(sig, [])
-        if handler not in added:
-            return
-        index = added.index(handler)
-        del added[index]
-        if index < len(added):  # another one has come since
-            if added[index].before is self._loops_own:
-                added[index].before = handler.before
-            return
-        present = signal.getsignal(sig)
-        if not self._loop.remove_signal_handler(sig):  # which forgets them all
-            return
-        if added:
-            self._added[sig] = added
-            added[-1].add(sig, added[-1].callback, *added[-1].args)
-        if present is not self._loops_own:
-            signal.signal(sig, present)  # of a cell that has begun to wait since
-        elif handler.before is not self._loops_own:
-            signal.signal(sig, handler.before)
 
-
-def handler_of(
-    add: Callable[..., None], sig: int, users: tuple[Any, ...], callback: Callable[..., object], *args: Any
-) -> _Added:
-    """Return the handler that the loop's own method *add* adds: *callback* is called with *args*.
-
-    *users* are the function and the arguments that the user has given.
-    """
-    return _Added(add, callback, args, users, signal.getsignal(sig))
-
-
-def _is_cells(handler: Any) -> bool:
+def _is_ours(handler: Any) -> bool:
     return callable(handler) and str(getattr(handler, "__module__", "")).startswith("loopnb.")

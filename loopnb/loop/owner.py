@@ -19,25 +19,23 @@ class LoopOwner:
     """Knows the persistent loop and the thread that turns it.
 
     Args:
-        loop: The kernel's loop, or in a terminal the one IPython awaits on.
-
-    Attributes:
-        generation: Which of this session's loops it is. The first is 1.
+        loop: The kernel's loop, or in a terminal the one IPython awaits on. The caller is in its thread.
+        generation: Which of this shell's loops it is. The first is 1.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, generation: int = 1) -> None:
         self.loop = loop
-        self.generation = 1
+        self.generation = generation
         self._thread_id = threading.get_ident()
         self._owed: set[ThreadFuture[Any]] = set()
         self._has_ended = False
 
     def is_inside(self) -> bool:
-        """Say whether the caller runs inside the loop: in a cell of a kernel, a task, a callback."""
+        """Return True if the caller runs inside the loop: in a cell of a kernel, a task, a callback."""
         return running_loop() is self.loop
 
     def is_home(self) -> bool:
-        """Say whether the caller is in the thread the loop belongs to, turning or not."""
+        """Return True if the caller is in the thread that the loop belongs to, turning or not."""
         return threading.get_ident() == self._thread_id
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
@@ -51,7 +49,7 @@ class LoopOwner:
 
         def answer_it() -> None:
             if not answer.set_running_or_notify_cancel():
-                return  # `end` has released the thread
+                return  # `end` was called meanwhile
             try:
                 answer.set_result(fn(*args))
             except BaseException as error:  # noqa: BLE001  raised in the caller's thread
@@ -69,9 +67,9 @@ class LoopOwner:
             answer.cancel()
 
     def end(self) -> None:
-        """Release the threads that wait, now or later, by CancelledError: the loop turns no more.
+        """Raise CancelledError in the threads that wait now or later: the loop turns no more.
 
-        Python waits for threads before it ends, and they would wait for ever.
+        Python waits for its threads before it ends, and they would wait for ever.
         """
         self._has_ended = True
         for answer in list(self._owed):

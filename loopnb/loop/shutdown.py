@@ -1,7 +1,8 @@
-"""Ending everything on the loop in order, before the kernel goes, and naming what could not end.
+"""Ending everything on the loop in order before the kernel ends, and naming what could not end.
 
-A Jupyter front end gives a kernel 5 s from its request on: SIGTERM after half of them, SIGKILL at the
-end. So all of it takes at most twice the grace, and a SIGTERM meanwhile does not cut it short.
+A Jupyter front end gives a kernel 5 s to end in after its request. It sends SIGTERM after half of
+them and SIGKILL at the end. So everything here takes at most twice the grace, and a SIGTERM meanwhile
+does not cut it short.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import gc
 import inspect
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.loop._cpython import busy_threads, default_executor
 from loopnb.nesting._cpython import open_generators, silence_destroyed_warning
@@ -28,74 +29,80 @@ if TYPE_CHECKING:
 _GLANCE = 0.02
 
 
+class Ending(Protocol):
+    """Knows what has to end with a loop. The loop's thread."""
+
+    def live(self) -> Tasks:
+        """Return the tasks that are to end and have not ended yet."""
+
+    def is_ending(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if *task* was cancelled a moment ago: a second cancel would cut its cleanup short."""
+
+    def grace(self) -> float:
+        """Return the seconds that the tasks have, and after them all the rest together. 0 does not wait."""
+
+    def describe(self, task: asyncio.Task[Any]) -> str:
+        """Name *task* and its cell, and say where it waits."""
+
+    def describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
+        """Say what *thread*, whose innermost frame is *frame*, is busy with."""
+
+    def place(self, frame: FrameType) -> str:
+        """Return what to call the line that *frame* is at."""
+
+    def release(self) -> None:
+        """Release the threads that wait for the loop."""
+
+    def log(self, line: str) -> None:
+        """Write *line* where people look after the end. Any thread."""
+
+
 class OrderlyEnd:
     """Ends the tasks, then async generators, clients and the default executor's threads. Once.
 
-    The loop's thread; nothing here raises for what the user's code does.
+    The loop's thread. Nothing here raises for what the user's code does.
 
     Args:
-        live: Returns the tasks to be ended that have not ended yet.
-        is_ending: Says of a task whether it was cancelled a moment ago: it is not cancelled again, or
-            its cleanup would be cut short.
-        grace: Seconds that the tasks have, and after them all the rest together. 0 does not wait.
-        describe: Names a task, with its cell, and says where it waits.
-        describe_thread: Says what a thread is busy with.
-        place: Returns how a person would call a frame's line.
-        release: Releases the threads that wait for the loop.
-        log: Writes a line to the kernel's log.
+        ending: Knows what has to end.
     """
 
-    def __init__(
-        self,
-        *,
-        live: Callable[[], Tasks],
-        is_ending: Callable[[asyncio.Task[Any]], bool],
-        grace: Callable[[], float],
-        describe: Callable[[asyncio.Task[Any]], str],
-        describe_thread: Callable[[threading.Thread, FrameType], str],
-        place: Callable[[FrameType], str],
-        release: Callable[[], None],
-        log: Callable[[str], None],
-    ) -> None:
-        self._live = live
-        self._is_ending = is_ending
-        self._grace = grace
-        self._describe = describe
-        self._describe_thread = describe_thread
-        self._place = place
-        self._release = release
-        self._log = log
-        self._cancelled: set[asyncio.Task[Any]] = set()  # held: their failures are still to be told
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+        self._cancelled: set[asyncio.Task[Any]] = set()  # held: their failures are still to be said
         self._named: set[asyncio.Task[Any]] = set()
-        self.sigterm = SigtermShield()
+        self._sigterm = SigtermShield()
 
     async def wind_down(self) -> None:
         """End them all, in order and in time, and name in the log what could not end."""
-        self.sigterm.raise_()
+        self._sigterm.raise_()
         loop = asyncio.get_running_loop()
-        grace = self._grace()
+        grace = self._ending.grace()
         await self._end_tasks(grace)
         deadline = loop.time() + grace
         for end in (self._end_tasks, self._end_generators, self._close_clients, self._end_threads):
             try:
                 await end(max(0.0, deadline - loop.time()))
-            except Exception as error:  # noqa: BLE001  of the user's objects: the others must end, too
-                self._log(f"not all could be ended: {error_text(error)}")
+            except Exception as error:  # noqa: BLE001  a user's object raised it: the others must end, too
+                self._ending.log(f"not all could be ended: {error_text(error)}")
 
     def check(self) -> None:
-        """Name what is still there when Python ends, unless it has been named. Outside the loop."""
-        for task in self._live():
+        """Name the tasks that are left when Python ends and were not named before. Outside the loop."""
+        for task in self._ending.live():
             if task not in self._named:
                 self._name(task, "was still there when Python ended")
 
+    def lower_shield(self) -> None:
+        """Let SIGTERM end the process again."""
+        self._sigterm.lower()
+
     async def _end_tasks(self, timeout: float) -> None:
-        """Cancel the tasks; called again, those that were spawned since: by somebody's `finally`."""
-        tasks = set(self._live()) - self._cancelled - {asyncio.current_task()}
+        """Cancel the tasks. A second call cancels those that a `finally` has spawned meanwhile."""
+        tasks = set(self._ending.live()) - self._cancelled - {asyncio.current_task()}
         if not tasks:
             return
         self._cancelled |= tasks
         for task in tasks:
-            if not self._is_ending(task):
+            if not self._ending.is_ending(task):
                 task.cancel()
         for task in (await asyncio.wait(tasks, timeout=timeout))[1]:
             self._name(task, f"did not end within {timeout:.2g} s of being cancelled")
@@ -103,7 +110,7 @@ class OrderlyEnd:
     def _name(self, task: asyncio.Task[Any], fate: str) -> None:
         self._named.add(task)
         silence_destroyed_warning(task)
-        self._log(f"{self._describe(task)}, {fate}")
+        self._ending.log(f"{self._ending.describe(task)}, {fate}")
 
     async def _end_generators(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
@@ -113,7 +120,7 @@ class OrderlyEnd:
             return
         endings: list[tuple[str, Awaitable[Any]]] = []
         for one in generators:
-            where = f"at {self._place(one.ag_frame)}" if one.ag_frame is not None else ""
+            where = f"at {self._ending.place(one.ag_frame)}" if one.ag_frame is not None else ""
             endings.append((f"async generator {one.__qualname__}() {where}", one.aclose()))
         await self._end_each(endings, timeout)
 
@@ -128,28 +135,30 @@ class OrderlyEnd:
         for task in (await asyncio.wait(tasks, timeout=timeout))[1]:
             silence_destroyed_warning(task)
             task.cancel()
-            self._log(f"{tasks[task]} did not end within {timeout:.2g} s")
+            self._ending.log(f"{tasks[task]} did not end within {timeout:.2g} s")
         for task, what in tasks.items():
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                self._log(f"{what} did not end in order: {error_text(error)}")
+                self._ending.log(f"{what} did not end in order: {error_text(error)}")
 
     async def _end_threads(self, timeout: float) -> None:
         """Wait for threads as Python will do, and name those that are still busy.
 
-        Not by `shutdown_default_executor()`: on 3.11 it blocks the loop when its time is up, and it
+        `shutdown_default_executor()` would not do: on 3.11 it blocks the loop when its time is up, and it
         knows of no other threads.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        self._release()
+        self._ending.release()
         executor = default_executor(loop)
         if executor is not None:
             executor.shutdown(wait=False)
-        while loop.time() < deadline and any(busy_threads(executor)):  # noqa: ASYNC110  they set no event
+        while loop.time() < deadline and any(busy_threads(executor)):  # noqa: ASYNC110  threads set no event when they end
             await asyncio.sleep(_GLANCE)
         for thread, frame in busy_threads(executor):
-            self.sigterm.lower()  # it must be possible to end a Python that waits for a thread
-            self._log(f"{self._describe_thread(thread, frame)}, and Python waits for it before it ends")
+            self.lower_shield()  # a Python that waits for a thread can only be ended by a signal
+            self._ending.log(
+                f"{self._ending.describe_thread(thread, frame)}, and Python waits for it before it ends"
+            )
 
 
 class SigtermShield:
@@ -176,25 +185,19 @@ async def _awaiting(ending: Awaitable[Any]) -> None:
     await ending
 
 
-# -- clients ------------------------------------------------------------
-#
-# Objects on the loop that only `await` can close, such as an open aiohttp session.
-#
-# The wish. A client that a notebook leaves open is closed when the kernel ends.
-#
-# What does not work. Its finalizer runs when the loop has gone, and cannot await: all it can do is to
-# complain ("Unclosed client session"). To silence it would leave the client open.
-#
-# What is done. The same as asyncio does for async generators: before the loop stops, whatever needs it
-# for its end is asked to end. That is each object that refers to the loop, has a finalizer, and whose
-# `aclose()` or `close()` is a coroutine function. Nobody has to list the libraries.
-#
-# What it cannot do. Objects without a finalizer do not mind and are left alone, and so are those that
-# do not refer to the loop by themselves.
-
-
 def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[Any, Any, Any]]]:
-    """Return the objects of *loop* that only `await` can close, with what closes each.
+    """Return the objects of *loop* that only `await` can close, with the coroutine that closes each.
+
+    The wish. A client that a notebook leaves open, such as an aiohttp session, is closed when the
+    kernel ends. Its finalizer cannot do it: the loop has gone by then, so all it can do is to complain
+    ("Unclosed client session").
+
+    What is done. asyncio ends async generators before the loop stops, and so are these objects here:
+    whatever refers to the loop, has a finalizer, and has a coroutine function for its `aclose()` or
+    `close()`. No list of libraries is needed.
+
+    What it cannot do. Objects without a finalizer are left alone: they do not complain. So are objects
+    that do not refer to the loop themselves.
 
     It looks at every object that Python knows: some 0.2 s for each million of them.
     """
@@ -211,7 +214,7 @@ def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[A
 
 
 def _closer(kind: type) -> Callable[[Any], Coroutine[Any, Any, Any]] | None:
-    # Statically: nothing of the user's must run for a look.
+    # Looked up statically: a look must not run the user's code.
     if _static(kind, "__del__") is None:
         return None
     methods = (_static(kind, name) for name in ("aclose", "close"))

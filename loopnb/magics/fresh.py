@@ -11,6 +11,7 @@ from loopnb.frames import without_loops_frames
 from loopnb.loop.fresh import FreshLoop
 from loopnb.nesting._cpython import running_loop
 from loopnb.nesting.fatal import CapturedFatal
+from loopnb.nesting.loop_task import make_task
 from loopnb.nesting.other_loops import aside
 from loopnb.shell.interrupts import Interrupts
 
@@ -56,17 +57,16 @@ class FreshRuns:
 
     def _run(self, make_coro: Callable[[], Coroutine[Any, Any, Any]], options: AloopOptions) -> Any:
         loop = asyncio.new_event_loop()
-        main: list[asyncio.Task[Any]] = []
-        interrupts = self._make_interrupts(loop, main)
+        main = make_task(loop, make_coro(), name=options.name)
+        interrupts = Interrupts(loop, FreshTasks(main, self._cells))
         fresh = FreshLoop(loop, lambda future: _interruptible(interrupts, future))
-        main.append(fresh.create_task(make_coro(), options.name))
         try:
-            with self._cells.attribute_to_cell(main[0]), self._session.deadline(main[0], options.timeout):
-                fresh.run(main[0])
-                value = CapturedFatal.unwrap(main[0].result())
+            with self._cells.attribute_to_cell(main), self._session.deadline(main, options.timeout):
+                fresh.run(main)
+                value = CapturedFatal.unwrap(main.result())
         except BaseException as error:
             # A thread that it waits for cannot be cancelled, and who interrupts does not want to wait.
-            was_interrupted = isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted(main[0])
+            was_interrupted = isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted(main)
             fresh.close(0 if was_interrupted else self._session.settings.shutdown_grace)
             if was_interrupted and isinstance(error, asyncio.CancelledError):
                 raise KeyboardInterrupt().with_traceback(error.__traceback__) from None
@@ -77,15 +77,38 @@ class FreshRuns:
             raise fatal.with_traceback(None)
         return value
 
-    def _make_interrupts(self, loop: asyncio.AbstractEventLoop, main: list[asyncio.Task[Any]]) -> Interrupts:
-        return Interrupts(
-            loop,
-            lambda: False,
-            is_cells=lambda task: task in main,
-            is_foreign=lambda _task: False,
-            is_cell_file=lambda filename: self._shell.compile.format_code_name(filename) is not None,
-            is_kernels=lambda _task: False,
-        )
+
+class FreshTasks:
+    """The `CellTasks` of a fresh loop: one task is the cell, and nobody else's run there.
+
+    Args:
+        main: The task of the cell.
+        cells: Knows the files of cells.
+    """
+
+    def __init__(self, main: asyncio.Task[Any], cells: Cells) -> None:
+        self._main = main
+        self._cells = cells
+
+    def is_cells(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if the cell executes in *task*."""
+        return task is self._main
+
+    def is_foreign(self, _task: asyncio.Task[Any]) -> bool:
+        """Return False: all tasks end with the loop."""
+        return False
+
+    def is_kernels(self, _task: asyncio.Task[Any]) -> bool:
+        """Return False: the kernel has no tasks here."""
+        return False
+
+    def is_cell_file(self, filename: str) -> bool:
+        """Return True if *filename* stands for the source of a cell."""
+        return self._cells.places.is_cell_file(filename)
+
+    def interrupt_nested(self) -> bool:
+        """Return False: nested runs of this loop are interrupted by cancelling the cell's task."""
+        return False
 
 
 def _interruptible(interrupts: Interrupts, future: asyncio.Future[Any]) -> AbstractContextManager[None]:

@@ -66,7 +66,7 @@ class Source:
 
         SystemExit, KeyboardInterrupt and GeneratorExit must not leave a task: the first two end the loop,
         and with the third the task counts as closed. They are returned as `CapturedFatal`, and the caller
-        that waits raises them. Nobody waits for a background cell, so it raises a RuntimeError that names them.
+        that waits raises them. Nobody waits for a background cell: it raises a RuntimeError that names them.
 
         Args:
             global_ns: The global variables.

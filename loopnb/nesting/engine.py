@@ -57,9 +57,8 @@ import threading
 from collections import OrderedDict
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.frames import is_ours, without_any_frames_of
 from loopnb.nesting import _cpython
@@ -109,7 +108,6 @@ class Handoff:
         loop: The loop.
         lot: The waits, and what may end them.
         waits: The waits whose stacks are parked, oldest first.
-        foreground: Knows the stacks that a user is waiting for; None while nobody tells.
         is_removed: No stack is parked any more; the engine goes when the last one has been resumed.
         turning: The driver whose pass or handle runs now.
         handed_to: The stack that the engine is switching to; None when it has got there.
@@ -117,7 +115,7 @@ class Handoff:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.foreground: Foreground | None = None
+        self._foreground: Foreground | None = None
         self.lot = ParkingLot(loop)
         self.waits = self.lot.waits
         self.is_removed = False
@@ -215,19 +213,19 @@ class Handoff:
             if self.is_removed or self._is_closing:
                 raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
             wait = Wait(self.lot.ready, getcurrent(), future, _cpython.current_task(self.loop), owned)
-            foreground = self.foreground
-            if wait.task is None or foreground is None or not foreground.awaits(wait.task):
+            foreground = self._foreground
+            if wait.task is None or foreground is None or not _is_awaited(foreground, wait.task):
                 self._park(wait)
             else:
                 wait.is_foreground = True
-                # `changed` may put in a SIGINT handler that raises no KeyboardInterrupt while the stack is
-                # parked, so it comes first and last: between the two, none can break the order of what
-                # `_park` does.
-                foreground.changed(+1)
+                # `stack_parked` may put in a SIGINT handler that raises no KeyboardInterrupt while the stack
+                # is parked. So it comes first, and its counterpart last: between the two, no interrupt can
+                # break the order of what `_park` does.
+                foreground.stack_parked()
                 try:
                     self._park(wait)
                 finally:
-                    foreground.changed(-1)
+                    foreground.stack_resumed()
             if wait.ending is not None:
                 wait.raise_ending()
         except BaseException:
@@ -462,7 +460,7 @@ class Handoff:
         """
         # Raised again elsewhere, it would show the user how the engine got it there.
         error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
-        if self.lot.take_fatal(error, self.foreground):
+        if self.lot.take_fatal(error, self._foreground):
             return
         if self._owner is not None:
             self._owner_error = error
@@ -475,10 +473,19 @@ class Handoff:
         Returns:
             False if no cell waits.
         """
-        if self.foreground is None or (wait := self.lot.newest_foreground()) is None:
+        if self._foreground is None or (wait := self.lot.newest_foreground()) is None:
             return False
-        wait.interrupt(self.foreground)
+        wait.interrupt(self._foreground)
         return True
+
+    def set_foreground(self, foreground: Foreground) -> None:
+        """Ask *foreground*, from now on, which stacks a user is waiting for."""
+        self._foreground = foreground
+
+    def note_set_aside(self) -> None:
+        """Note that another loop is about to run in this thread, on top of this one. May raise."""
+        if self._foreground is not None:
+            self._foreground.loop_set_aside()
 
 
 # -- one wait ------------------------------------------------------------------------------------
@@ -1018,24 +1025,33 @@ def once_for_each_event() -> Patch:
 # -- what a user is waiting for ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Foreground:
-    """Answers the engine's questions, and is told what it does. Called in the loop's thread.
+class Foreground(Protocol):
+    """Knows the stacks that a user is waiting for. The engine calls it in the loop's thread."""
 
-    Attributes:
-        is_meant: Says whether a task is one that a user is waiting for.
-        changed: Called with +1 when the stack of such a task parks, -1 when it is resumed. May raise.
-        cancel: How an interrupt cancels what such a stack waits for.
-        finish: How a second one ends what has swallowed that; False if it cannot.
-        take_fatal: Takes what came out of a pass for a cell that awaits; False if none does.
-    """
+    def is_awaited(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if a user is waiting for *task*: a cell executes in it."""
 
-    is_meant: Callable[[asyncio.Task[Any]], bool]
-    changed: Callable[[int], None] = lambda _change: None
-    cancel: Callable[[asyncio.Future[Any]], object] = lambda future: future.cancel()
-    finish: Callable[[asyncio.Future[Any]], bool] = lambda _future: False
-    take_fatal: Callable[[BaseException], bool] = lambda _error: False
+    def stack_parked(self) -> None:
+        """Note that the stack of such a task is about to be parked. May raise."""
 
-    def awaits(self, task: asyncio.Task[Any]) -> bool:
-        """Say whether a user is waiting for *task*, or for one in whose step it has its own first one."""
-        return self.is_meant(task) or (MAY_BE_EAGER and any(map(self.is_meant, creators_of(task))))
+    def stack_resumed(self) -> None:
+        """Note that the stack of such a task goes on. May raise."""
+
+    def cancel(self, future: asyncio.Future[Any]) -> None:
+        """Cancel what such a stack waits for: the first interrupt."""
+
+    def finish(self, future: asyncio.Future[Any]) -> bool:
+        """End what has swallowed that: the second interrupt. Return False if it cannot be ended."""
+
+    def take_fatal(self, error: BaseException) -> bool:
+        """Take what came out of a pass, for a cell that awaits. Return False if no cell does."""
+
+    def loop_set_aside(self) -> None:
+        """Note that the loop cannot do what it was asked to: another loop runs on top of it. May raise."""
+
+
+def _is_awaited(foreground: Foreground, task: asyncio.Task[Any]) -> bool:
+    """Return True if a user is waiting for *task*, or for one in whose step it has its own first one."""
+    return foreground.is_awaited(task) or (
+        MAY_BE_EAGER and any(map(foreground.is_awaited, creators_of(task)))
+    )

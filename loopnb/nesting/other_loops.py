@@ -13,18 +13,15 @@ from weakref import WeakKeyDictionary
 
 from loopnb.frames import place_outside_asyncio
 from loopnb.nesting import _cpython
-from loopnb.nesting.scope import engine_for, is_wanted
+from loopnb.nesting.scope import engine_for, engine_of, is_wanted
 from loopnb.patching import MethodWrapper
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-# Both belong to the process: a loop may be set aside by code that knows of no session, and for longer than
-# one lasts.
-
-#: Called when a loop has been set aside: what it was asked to do it cannot do now. May raise.
-when_set_aside: list[Callable[[], None]] = []
+# It belongs to the process: a loop may be set aside by code that knows of no session, and for longer than one
+# lasts.
 #: By loop, the file and line of the call that has set it aside.
 _set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
 
@@ -53,8 +50,8 @@ def aside(
     _set_aside[running] = place or place_outside_asyncio()
     try:
         with _cpython.set_aside(running):
-            for check in when_set_aside:
-                check()
+            if (engine := engine_of(running)) is not None:
+                engine.note_set_aside()
             yield
     finally:
         _set_aside.pop(running, None)

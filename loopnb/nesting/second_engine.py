@@ -30,10 +30,9 @@ from loopnb.nesting.scope import engine_of
 from loopnb.patching import Difference, Patch, PatchSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
-    from loopnb.nesting.engine import Handoff
+    from loopnb.nesting.engine import Foreground
 
 
 # -- nest-asyncio --------------------------------------------------------------------------------
@@ -172,21 +171,21 @@ class NestingChoice:
     Args:
         loop: The loop.
         who: In whose name nested runs are wanted.
+        foreground: Knows the stacks that a user is waiting for.
 
     Attributes:
         name: The engine that is on.
         reason: Why it was chosen, as a clause.
         cannot: The handoff engine does not work on this loop, or in this interpreter.
-        prepare: Called with each new `Handoff`, to tell it of cells and interrupts.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, who: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, who: str, foreground: Foreground) -> None:
         self.name: EngineName = "off"
         self.reason = "nothing was chosen yet"
         self.cannot = False
-        self.prepare: Callable[[Handoff], None] = lambda _engine: None
         self._loop = loop
         self._who = who
+        self._foreground = foreground
         self._order: Literal["any", "lifo"] = "any"
         self._reentrant: Reentrant | None = None
 
@@ -278,7 +277,7 @@ class NestingChoice:
         nesting.apply(who=self._who, order=self._order)
         engine = engine_of(self._loop)
         if engine is not None:
-            self.prepare(engine)
+            engine.set_foreground(self._foreground)
         self.name = "handoff"
 
     def _use_reentrant(self) -> None:

@@ -1,3 +1,8 @@
+"""What the shell's interrupts use of ipykernel under private names.
+
+Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0.
+"""
+
 from __future__ import annotations
 
 import sys
@@ -11,9 +16,9 @@ _DEEPEST_INPUT = 8
 
 
 def is_asking(frame: FrameType | None) -> bool:
-    """Say whether what runs in *frame* asks the user for input, and expects KeyboardInterrupt.
+    """Return True if *frame* asks the user for input. The kernel expects KeyboardInterrupt there.
 
-    `Kernel._input_request` of ipykernel, a few frames up. Where there is none, it is not known.
+    `Kernel._input_request`, a few frames up. Where ipykernel has no such method, nothing is known to ask.
     """
     kernel = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
     code = getattr(getattr(kernel, "_input_request", None), "__code__", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb import frames
 from loopnb.loop._cpython import call_of
@@ -17,24 +17,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from loopnb.kernel.subshells import SubshellLoops
     from loopnb.session import Session
     from loopnb.shell.error_notes import ErrorNotes
     from loopnb.shell.interrupts import Interrupts
 
 
+class OtherLoops(Protocol):
+    """The loops beside the persistent one on which cells run: those of a kernel's subshells."""
+
+    async def end(self, timeout: float, log: Callable[[str], None]) -> None:
+        """Cancel what is parked there, wait *timeout* seconds at most, and name in *log* what goes on."""
+
+
 class ShellsEnd:
     """Ends the cell that executes and the tasks of a session, and names what failed or stayed.
 
+    The loop's thread, unless said otherwise. It is what `OrderlyEnd` asks: an `Ending`.
+
     Args:
         session: The session.
-        interrupts: Knows the cells that await, and interrupts those that nest.
+        interrupts: Knows the cells that await, and collects what they raise at the end.
         error_notes: Explains errors.
         log: Writes a line where people look after the end.
-
-    Attributes:
-        subshells: Keeps the loops of subshells, and ends what is parked there; None where there are none.
-        was_requested: A front end has asked for the end; it was not `exit()` or a signal.
+        others: The loops of subshells; None where there are none.
     """
 
     def __init__(
@@ -43,44 +48,42 @@ class ShellsEnd:
         interrupts: Interrupts,
         error_notes: ErrorNotes,
         log: Callable[[str], None],
+        others: OtherLoops | None = None,
     ) -> None:
         self._session = session
         self._interrupts = interrupts
         self._error_notes = error_notes
         self._log = log
-        self._told: set[int] = set()
-        self._is_winding_down = False
-        self.was_requested = False
-        self.subshells: SubshellLoops | None = None
-        interrupts.take_at_end = self._take_fatal
-        self.rest = OrderlyEnd(
-            live=lambda: [*session.tracker.live(), *interrupts.awaiting],
-            is_ending=interrupts.was_interrupted,
-            grace=lambda: float(session.settings.shutdown_grace),
-            describe=self._describe,
-            describe_thread=self._describe_thread,
-            place=self._place,
-            release=session.owner.end,
-            log=log,
-        )
+        self._others = others
+        self._said: set[int] = set()
+        self._rest = OrderlyEnd(self)
 
     async def wind_down(self) -> None:
-        """End everything in order, and name in the log what could not end. The loop's thread."""
-        self._is_winding_down = True
-        try:
+        """End everything in order, and name in the log what could not end."""
+        with self._interrupts.collect_fatal(self._say_fatal):
             self._end_bare_waits()
-            grace = float(self._session.settings.shutdown_grace)
-            parked = self.subshells.begin_to_end() if self.subshells is not None else []
-            await asyncio.gather(
-                self.rest.wind_down(),
-                *(one.wait_ended(parked, grace, self._log) for one in [self.subshells] if one is not None),
-            )
-        finally:
-            self._is_winding_down = False
-        self._tell_failures()
+            ends = [self._rest.wind_down()]
+            if self._others is not None:  # first: the tasks that are parked there are cancelled at once
+                ends.insert(0, self._others.end(self.grace(), self._log))
+            await asyncio.gather(*ends)
+        self._say_failures()
+
+    def check(self) -> None:
+        """Name what nobody has ended or named before Python ends. Outside the loop, in its thread."""
+        self._rest.check()
+        self._say_failures()
+
+    def lower_shield(self) -> None:
+        """Let SIGTERM end the process again, once everything has ended."""
+        self._rest.lower_shield()
+
+    def say_blocked(self) -> None:
+        """Say in the log that the loop does not turn, so that nothing can end. Any thread."""
+        by = self._session.cell or "something that is no cell"
+        self._log(f"{by} blocks the loop: no task can end in order before it goes on")
 
     def _end_bare_waits(self) -> None:
-        """End the nested runs of cells that wait for no task: nothing that is cancelled would end them."""
+        """End the nested runs of cells that wait for a bare future: no task is there to be cancelled."""
         engine, newest = self._session.engine, self._session.nesting.newest_reentrant()
         waits: list[Any] = [] if newest is None else [newest]
         waits += [wait for wait in engine.waits if wait.is_foreground] if engine is not None else []
@@ -88,45 +91,47 @@ class ShellsEnd:
             if isinstance(wait.future, asyncio.Future) and not isinstance(wait.future, asyncio.Task):
                 wait.end(asyncio.CancelledError())
 
-    def _take_fatal(self, error: BaseException) -> bool:
-        """Keep a task that answers its cancellation with `sys.exit()` from ending all the others at once."""
-        if self._is_winding_down:
-            self._log(f"a task raised {error_text(error)} while it was ended; the others still end in order")
-        return self._is_winding_down
+    def _say_fatal(self, error: BaseException) -> None:
+        # A task has answered its cancellation with `sys.exit()`, which would end all the others at once.
+        self._log(f"a task raised {error_text(error)} while it was ended; the others still end in order")
 
-    def check(self) -> None:
-        """Name what nobody has ended or named before Python ends. Outside the loop, in its thread."""
-        self.rest.check()
-        self._tell_failures()
-
-    def say_blocked(self) -> None:
-        """Say that the loop does not turn, so that nothing can end. Any thread."""
-        by = self._session.cell or "something that is no cell"
-        self._log(f"{by} blocks the loop: no task can end in order before it goes on")
-
-    def _tell_failures(self) -> None:
+    def _say_failures(self) -> None:
         for failure in self._session.failures.unseen():
             number, cell = failure.origin.number, failure.origin.cell
-            if number not in self._told:
-                self._told.add(number)
+            if number not in self._said:
+                self._said.add(number)
                 self._log(
                     f"task {failure.name!r}, spawned by {cell or 'other code'}, failed and nobody "
                     f"awaited it: {self._error_notes.line(failure.error)}"
                 )
 
-    def _describe(self, task: asyncio.Task[Any]) -> str:
+    # -- what `OrderlyEnd` asks ---------------------------------------------------------------
+
+    def live(self) -> list[asyncio.Task[Any]]:
+        """Return the tasks that are to end, those of `await` cells included."""
+        return [*self._session.tracker.live(), *self._interrupts.awaiting]
+
+    def is_ending(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if an interrupt has cancelled *task*: a second cancel would cut its cleanup short."""
+        return self._interrupts.was_interrupted(task)
+
+    def grace(self) -> float:
+        """Return the seconds that tasks have to end in, `LoopNB.shutdown_grace`. Any thread."""
+        return float(self._session.settings.shutdown_grace)
+
+    def describe(self, task: asyncio.Task[Any]) -> str:
+        """Name *task* and its cell, and say where it waits."""
         if task in self._interrupts.awaiting:
             return f"cell {self._session.cell}"
         record = self._session.tracker.record(task)
-        doing = f"waiting for {record.waits_for}" if record.waits_for else record.state
-        where = f" at {record.waits_at}" if record.waits_at else ""
-        return f"task {record.name!r}, spawned by {record.cell or 'other code'}, {doing}{where}"
+        return f"task {record.name!r}, spawned by {record.cell or 'other code'}, {record.doing}"
 
-    def _describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
+    def describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
+        """Say what *thread* is busy with, at which line of the user's, and for which cell."""
         called, context = call_of(frame)
         is_kernels = self._session.tracker.is_kernels_file
         users = [
-            self._place(one)
+            self.place(one)
             for one in chains.stack_of(frame)
             if frames.is_users(one.f_code) and not is_kernels(one.f_code.co_filename)
         ]
@@ -140,5 +145,14 @@ class ShellsEnd:
         ]
         return " ".join(filter(None, parts))
 
-    def _place(self, frame: FrameType) -> str:
+    def place(self, frame: FrameType) -> str:
+        """Return what to call the line that *frame* is at."""
         return self._session.describe(frame.f_code.co_filename, frame.f_lineno)
+
+    def release(self) -> None:
+        """Release the threads that wait for the loop."""
+        self._session.owner.end()
+
+    def log(self, line: str) -> None:
+        """Write *line* where people look after the end. Any thread."""
+        self._log(line)

@@ -1,24 +1,34 @@
-"""Guarding a kernel's loop: what to warn of where, and the kernel's orderly end."""
+"""Guarding a shell's loop: what kernel and terminal answer the guard alike, and what both hook in."""
 
 from __future__ import annotations
 
 import asyncio
 import warnings
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import LoopWarning
-from loopnb.frames import _NOBODYS, users_place
+from loopnb.frames import users_place
+from loopnb.loop.guard import LoopGuard
 from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from loopnb.loop.guard import Nested
     from loopnb.records import Describe
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
+    from loopnb.shell.ending import ShellsEnd
+    from loopnb.tracking.all_tasks import AllTasks
 
 
 class Warnings:
-    """Shows a warning at the user's line, once for each line of each cell."""
+    """Shows warnings at the user's line, each once for a line of a cell. Any thread.
+
+    Args:
+        describe: Formats file and line for people.
+    """
 
     def __init__(self, describe: Describe) -> None:
         self._describe = describe
@@ -27,7 +37,7 @@ class Warnings:
     def warn(self, text: str) -> None:
         """Warn of what the user's innermost line does now."""
         filename, line = users_place()
-        if filename == _NOBODYS:
+        if not line:  # no frame is the user's
             self.warn_once(text)
             return
         cell = current_cell.get()
@@ -44,61 +54,120 @@ class Warnings:
             warnings.warn_explicit(text, LoopWarning, "loopnb", 0)
 
 
-def place_text(describe: Describe) -> str:
-    """Return how a person would call the user's innermost line, such as `In[3], line 4`."""
-    return describe(*users_place(), current_cell.get())
+class ShellHost(ABC):
+    """What a shell answers the guard of its loop: a `Host`. The loop's thread.
 
+    Args:
+        session: The session.
+        cells: Knows which cell executes.
+        ends: Ends the tasks of the session.
+        warnings: Shows warnings.
 
-def innermost(session: Session, cells: Cells) -> Nested | None:
-    """Return the nested run that `loop.stop()` ends: the cell's, or when no cell has any, the newest.
-
-    What callbacks have begun since is nested in that: they belong to no task.
+    Attributes:
+        session: The session.
+        cells: Knows which cell executes.
     """
-    if session.nesting.name == "nest-asyncio":
-        return session.nesting.newest_reentrant()
-    engine = session.engine
-    waits = list(reversed(engine.waits)) if engine is not None else []
-    if any(wait.is_foreground for wait in waits):
-        waits = [wait for wait in waits if wait.is_foreground or wait.task is None]
-    elif cells.is_inside_cell():
-        return None
-    return waits[0] if waits else None
+
+    def __init__(self, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings) -> None:
+        self.session = session
+        self.cells = cells
+        self._ends = ends
+        self._warnings = warnings
+
+    @abstractmethod
+    def is_ending(self) -> bool:
+        """Return True if the shell shuts down: code that stops or closes the loop now may do so."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Begin to shut down, in order."""
+
+    async def wind_down(self) -> None:
+        """End the user's tasks in order."""
+        await self._ends.wind_down()
+
+    def warn(self, text: str) -> None:
+        """Show a warning at the user's line."""
+        self._warnings.warn(text)
+
+    def innermost_run(self) -> Nested | None:
+        """Return the nested run that `loop.stop()` ends: the cell's; if no cell has any, the newest.
+
+        A run that a callback has begun belongs to no task. While it goes on, it is nested in the cell's.
+        """
+        if self.session.nesting.name == "nest-asyncio":
+            return self.session.nesting.newest_reentrant()
+        engine = self.session.engine
+        waits = list(reversed(engine.waits)) if engine is not None else []
+        if any(wait.is_foreground for wait in waits):
+            waits = [wait for wait in waits if wait.is_foreground or wait.task is None]
+        elif self.cells.is_inside_cell():
+            return None
+        return waits[0] if waits else None
+
+    def run_of_caller(self) -> asyncio.Task[Any] | None:
+        """Return the main task of the run that the caller is part of; None in the cell itself.
+
+        That is the main task of its `asyncio.run()`. Without one it is the outermost task that awaits the
+        running one, as `gather()` and `wait_for()` do. A callback is part of what `loop.stop()` ends there.
+        """
+        owner, tracker = self.session.owner, self.session.tracker
+        if not owner.is_home():
+            return None
+        task = asyncio.current_task(owner.loop) if owner.is_inside() else None
+        if task is None:
+            future = getattr(self.innermost_run(), "future", None)
+            return future if isinstance(future, asyncio.Task) else None
+        run = tracker.origin_of(task).run
+        if run is not None and run.main is not None:
+            return run.main
+        chain = tracker.awaiting(task)
+        for one in chain:
+            if self.cells.is_foreground(one):  # the cell's own task, or that of its `%%aloop`, which is a run
+                return None if self.cells.is_top_level(one) else one
+        return chain[-1]
+
+    def park(self, future: asyncio.Future[Any]) -> None:
+        """Park the calling stack until *future* is done: a nested `run_forever()`."""
+        if self.session.nesting.name == "nest-asyncio":
+            self.session.loop.run_until_complete(future)
+            return
+        engine = self.session.engine
+        if engine is None:
+            raise RuntimeError("This event loop is already running")
+        engine.check_place()
+        engine.wait(future, owned=True)
+
+    def is_background(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if a cell executes that has not spawned *task*."""
+        cell = self.session.cell
+        return cell is not None and self.session.tracker.origin_of(task).cell != cell
+
+    def is_own_stop(self) -> bool:
+        """Return True if the shell itself, and no code of the user's, stops the loop now."""
+        return False
+
+    def is_own_handler(self) -> bool:
+        """Return True if the shell itself, and no code of the user's, sets a signal handler now."""
+        return False
+
+    def after_cell(self) -> None:
+        """Mend what the cell that has ended may have left damaged, and warn of it."""
+        for sentence in self.session.healer.mend():
+            self._warnings.warn_once(sentence)
 
 
-def run_of_caller(session: Session, cells: Cells) -> asyncio.Task[Any] | None:
-    """Return the task with whose end the run ends that the caller is part of; None in a cell itself.
+def guard_loop(host: ShellHost, hidden: AllTasks, parts: ExitStack) -> LoopGuard:
+    """Guard the loop of *host* until *parts* is closed.
 
-    That is the main task of its `asyncio.run()`, or else the outermost that awaits the running one, as
-    `gather()` and `wait_for()` have it. A callback is part of what `loop.stop()` would end there.
+    Args:
+        host: The kernel or terminal.
+        hidden: Hides the shell's own tasks from user code.
+        parts: Takes all of it back when it is closed.
     """
-    if not session.owner.is_home():
-        return None
-    task = asyncio.current_task(session.loop) if session.owner.is_inside() else None
-    if task is None:
-        future = getattr(innermost(session, cells), "future", None)
-        return future if isinstance(future, asyncio.Task) else None
-    run = session.tracker.origin_of(task).run
-    if run is not None and run.main is not None:
-        return run.main
-    chain = session.tracker.awaiting(task)
-    for one in chain:
-        if cells.is_foreground(one):  # a cell's own, or that of a `%%aloop`, which is a run
-            return None if cells.is_top_level(one) else one
-    return chain[-1]
-
-
-def wait_forever(session: Session, future: asyncio.Future[Any]) -> None:
-    """Park the calling stack until *future* is done: a nested `run_forever()`."""
-    if session.nesting.name == "nest-asyncio":
-        session.loop.run_until_complete(future)
-        return
-    engine = session.engine
-    if engine is None:
-        raise RuntimeError("This event loop is already running")
-    engine.check_place()
-    engine.wait(future, owned=True)
-
-
-def is_background(session: Session, task: asyncio.Task[Any]) -> bool:
-    """Say whether a cell executes that has not spawned *task*."""
-    return session.cell is not None and session.tracker.origin_of(task).cell != session.cell
+    guard = LoopGuard(host.session.loop, host)
+    for patches in (guard.patches, hidden):
+        patches.install()
+        parts.callback(patches.restore)
+    host.cells.after += [guard.after_cell, host.after_cell]
+    return guard

@@ -1,8 +1,11 @@
 """What an interrupt of the kernel does while a cell waits.
 
-Stock ipykernel raises KeyboardInterrupt wherever the main thread is. While a cell's stack is
-parked, that is a frame of the loop itself, and the kernel would stop. And its handler for `await`
-cells does not wake the selector, so that the interrupt comes when the await ends (ipykernel #881).
+Stock ipykernel raises KeyboardInterrupt wherever the main thread is. While a cell's stack is parked,
+that is a frame of the loop itself, and the kernel would stop. Stock's handler for `await` cells does
+not wake the selector, so the interrupt takes effect only when the await ends (ipykernel #881).
+
+Here the handler asks the loop, which cancels what the cell waits for. Where the loop cannot answer,
+because another loop or a blocking step has the thread, the handler raises KeyboardInterrupt itself.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import threading
 from contextlib import contextmanager
 from contextvars import Context
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from IPython.core import compilerop
@@ -23,93 +26,146 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from loopnb.frames import without_loops_frames
 from loopnb.nesting._cpython import ready_queue, running_loop
-from loopnb.nesting.engine import Foreground
+from loopnb.nesting.scope import engine_of
 from loopnb.shell._ipykernel import is_asking
 from loopnb.tracking._cpython import waited_future
+from loopnb.tracking.background import is_background
 from loopnb.tracking.cancelling import cancel_below, cancel_sparing, end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-    from loopnb.nesting.engine import Handoff
+    from loopnb.shell.cells import Cells
+    from loopnb.tracking.tracker import Tracker
 
-#: Seconds after an interrupt in which the loop must have turned; a step that lasts longer blocks it.
+#: Seconds that the loop has to answer an interrupt in. After that some step counts as blocking it.
 _BLOCKED_AFTER = 0.1
 
 _RUNNERS = (InteractiveShell.run_ast_nodes.__code__, InteractiveShell.run_code.__code__)
 _COMPILERS = (codeop.__file__, compilerop.__file__, contextlib.__file__)
 
 
-class Interrupts:
-    """Handles SIGINT while a cell waits: in a nested run, in an `await`, in `%%aloop`.
+class CellTasks(Protocol):
+    """Knows which tasks an interrupt of a cell may end. The loop's thread."""
 
-    Nothing process-wide is saved and restored around one wait, since waits do not end in the order
-    they begin in: one counted handler stands while any cell is parked.
+    def is_cells(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if a cell executes in *task*."""
+
+    def is_foreign(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if *task* is not the executing cell's: it lives on."""
+
+    def is_kernels(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if *task* is the kernel's own: an interrupt raised in it costs the cell its reply."""
+
+    def is_cell_file(self, filename: str) -> bool:
+        """Return True if *filename* stands for the source of a cell."""
+
+    def interrupt_nested(self) -> bool:
+        """Interrupt the newest nested run of a cell. Return False if there is none."""
+
+
+class Requests(Protocol):
+    """Knows the requests that a kernel handles."""
+
+    def is_handling(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if the kernel handles the latest request of its front end in *task*."""
+
+
+class ShellTasks:
+    """The `CellTasks` of a shell.
 
     Args:
         loop: The persistent loop.
-        interrupt_wait: Interrupts the newest nested run of a cell; False if there is none.
-        is_cells: Says of a task whether a cell executes in it.
-        is_foreign: Says of a task whether it is not the executing cell's, and must live on.
-        is_cell_file: Says of a file name whether it stands for the source of a cell.
-        is_kernels: Says of a task whether it is the kernel's own: raised there, the interrupt
-            would cost the reply to the cell.
-
-    Attributes:
-        interrupt_wait: The argument of that name.
-        take_at_end: Takes what comes out of a pass while the shell ends in order; False at other times.
+        cells: Knows which cell executes.
+        tracker: Knows which cell has spawned a task.
+        requests: Those of the kernel; None in a terminal.
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        interrupt_wait: Callable[[], bool],
-        *,
-        is_cells: Callable[[asyncio.Task[Any]], bool],
-        is_foreign: Callable[[asyncio.Task[Any]], bool],
-        is_cell_file: Callable[[str], bool],
-        is_kernels: Callable[[asyncio.Task[Any]], bool],
+        self, loop: asyncio.AbstractEventLoop, cells: Cells, tracker: Tracker, requests: Requests | None
     ) -> None:
         self._loop = loop
-        self._is_cells = is_cells
-        self._is_foreign = is_foreign
-        self._is_cell_file = is_cell_file
-        self._is_kernels = is_kernels
-        self.interrupt_wait = interrupt_wait
-        self.take_at_end: Callable[[BaseException], bool] = lambda _error: False
-        self._on_parked = self._handler(self._is_blocked, interrupt_wait)
+        self._cells = cells
+        self._tracker = tracker
+        self._requests = requests
+
+    def is_cells(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if a cell executes in *task*, or the kernel is about to execute one there."""
+        return self._cells.is_foreground(task) or (
+            self._requests is not None and self._requests.is_handling(task)
+        )
+
+    def is_foreign(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if another cell has spawned *task*, or it runs in the background."""
+        return is_background(task) or self._tracker.origin_of(task).cell != self._cells.current()
+
+    def is_kernels(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if *task* is the kernel's own."""
+        return self._tracker.is_kernels_own(task)
+
+    def is_cell_file(self, filename: str) -> bool:
+        """Return True if *filename* stands for the source of a cell."""
+        return self._cells.places.is_cell_file(filename)
+
+    def interrupt_nested(self) -> bool:
+        """Interrupt the newest nested run of a cell. Return False if there is none."""
+        engine = engine_of(self._loop)
+        return engine is not None and engine.interrupt()
+
+
+class Interrupts:
+    """Handles SIGINT while a cell waits: in a nested run, in an `await`, in `%%aloop`. A `Foreground`.
+
+    Nested waits end in any order, so nothing process-wide is saved before one and restored after it.
+    Instead one handler stands while any cell is parked, and the parked stacks are counted.
+
+    The loop's thread. Only the main thread gets signals: on a loop of another thread nothing happens.
+
+    Args:
+        loop: The persistent loop.
+        tasks: Knows which tasks an interrupt may end.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tasks: CellTasks) -> None:
+        self._loop = loop
+        self._tasks = tasks
+        # One object for each place: the handler that stands is recognized by identity.
+        self._on_parked = self._handler(self._is_blocked, self.interrupt_nested)
         self._parked = 0
-        self._saved: Any = None
+        self._saved: Any = None  # the handler that stood before the first stack was parked
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
-        self._finished: WeakSet[asyncio.Future[Any]] = WeakSet()  # they have been raised KeyboardInterrupt in
+        self._finished: WeakSet[asyncio.Future[Any]] = WeakSet()  # KeyboardInterrupt was raised in them
         self._ending: set[asyncio.Task[Any]] = set()  # given a fatal error, and not stepped since
         self._awaiting: list[asyncio.Future[Any]] = []
         self._asked_at: float | None = None  # when the loop was asked, until it has answered
+        self._collect: Callable[[BaseException], None] | None = None
 
-    def prepare(self, engine: Handoff) -> None:
-        """Have *engine* tell of the cells that it parks, and ask how to end what they wait for."""
-        engine.foreground = Foreground(
-            is_meant=self._is_cells,
-            changed=self.foreground_changed,
-            cancel=self.cancel_what_is_the_cells,
-            finish=self.finish,
-            take_fatal=self.take_fatal,
-        )
+    # -- nested runs: what the engine asks and tells ------------------------------------------
 
-    def foreground_changed(self, change: int) -> None:
-        """Count the parked stacks of cells; the handler stands while there is one.
+    def is_awaited(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if a cell executes in *task*: the user waits for it."""
+        return self._tasks.is_cells(task)
 
-        Raises:
-            KeyboardInterrupt: The last one goes on, and an interrupt came too late to end its wait.
-        """
+    def stack_parked(self) -> None:
+        """Put the handler in place when the first stack of a cell is parked."""
         if threading.current_thread() is not threading.main_thread():
             return
         if self._parked == 0 and not _is_users(signal.getsignal(signal.SIGINT)):
-            # What an `await` cell was asked before it parked stands: the loop has yet to answer.
+            # `_asked_at` stays: what an `await` cell was asked before it parked is still to be answered.
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
-        # Only while that handler stands: the kernel's own may raise between any two lines.
-        self._parked += change
+        # Count only while our handler stands: the kernel's own may raise between any two lines.
+        self._parked += 1
+
+    def stack_resumed(self) -> None:
+        """Take the handler away when the last stack of a cell goes on.
+
+        Raises:
+            KeyboardInterrupt: An interrupt came too late to end that stack's wait.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._parked -= 1
         if self._parked == 0:
             was_asked, self._asked_at = self._asked_at is not None, None
             if signal.getsignal(signal.SIGINT) is self._on_parked:
@@ -117,9 +173,37 @@ class Interrupts:
             if was_asked:
                 raise KeyboardInterrupt
 
+    def interrupt_nested(self) -> bool:
+        """Interrupt the newest nested run of a cell. Return False if there is none."""
+        return self._tasks.interrupt_nested()
+
+    def cancel(self, future: asyncio.Future[Any]) -> None:
+        """Cancel what a cell waits for, but no task of others that this awaits in turn."""
+        cancel_sparing(future, self._tasks.is_foreign)
+
+    def finish(self, future: asyncio.Future[Any]) -> bool:
+        """Raise KeyboardInterrupt where a task awaits. Return False if it is no task, or awaits nothing."""
+        self._finished.add(future)
+        return isinstance(future, asyncio.Task) and end_with(future, KeyboardInterrupt())
+
+    def loop_set_aside(self) -> None:
+        """Raise KeyboardInterrupt if the loop has yet to answer an interrupt: it cannot do so any more.
+
+        Raises:
+            KeyboardInterrupt: An interrupt of an `await` cell came before the loop was set aside.
+        """
+        if self._asked_at is not None and self._awaiting:
+            self._asked_at = None
+            raise KeyboardInterrupt
+
+    # -- `await` cells ------------------------------------------------------------------------
+
     @contextmanager
     def cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
-        """Cancel the task of an `await` cell on SIGINT, at once. Stands in for the kernel's own."""
+        """Cancel *future*, an `await` cell's task, on SIGINT while the block runs.
+
+        It replaces a method of ipykernel's of the same meaning. Main thread only.
+        """
         self._asked_at = None
         self._awaiting.append(future)
         saved = signal.signal(signal.SIGINT, self._handler(self._is_in_cell, self._cancel, future))
@@ -135,55 +219,64 @@ class Interrupts:
         return [one for one in self._awaiting if isinstance(one, asyncio.Task) and not one.done()]
 
     def was_interrupted(self, task: asyncio.Future[Any] | None) -> bool:
-        """Say whether *task* was cancelled by an interrupt."""
+        """Return True if an interrupt has cancelled *task*."""
         return task in self._interrupted
 
+    # -- errors that come out of a pass of the loop -------------------------------------------
+
+    @contextmanager
+    def collect_fatal(self, take: Callable[[BaseException], None]) -> Iterator[None]:
+        """Hand what comes out of the loop's passes to *take* while the block runs, and end no cell by it."""
+        self._collect = take
+        try:
+            yield
+        finally:
+            self._collect = None
+
     def take_fatal(self, error: BaseException) -> bool:
-        """Have the `await` cell that executes end in *error*, which came out of a pass of the loop.
+        """End the newest `await` cell with *error*, which came out of a pass of the loop.
 
         Returns:
             False if no such cell executes.
         """
-        if self.take_at_end(error):
+        if self._collect is not None:
+            self._collect(error)
             return True
-        for future in reversed(self._awaiting):
-            if isinstance(future, asyncio.Task) and not future.done():
-                error.__traceback__ = without_loops_frames(error.__traceback__)
-                return self._end_cell(future, error)
-        return False
+        awaiting = self.awaiting
+        if not awaiting:
+            return False
+        error.__traceback__ = without_loops_frames(error.__traceback__)
+        return self._end_cell(awaiting[-1], error)
 
     def _end_cell(self, task: asyncio.Task[Any], error: BaseException) -> bool:
         waited = waited_future(task)
         if waited is not None:
-            waited.add_done_callback(_retrieve)  # nobody else will: the cell leaves it
+            waited.add_done_callback(_retrieve)  # the cell leaves it, and nobody else looks at its error
             if waited.done():
-                return True  # it is what has raised the error, and the cell is about to get it anyway
+                return True  # it has raised the error, which the cell is about to get anyway
         is_ending = task in self._ending  # by an error just before
         if not is_ending and end_with(task, error):
             self._ending.add(task)
             self._loop.call_soon(self._ending.discard, task, context=Context())
             if waited is not None and self._is_foreign_task(waited):
-                # Before the group that it may be in the body of cancels it, and so what it awaits.
+                # Step the cell next. If it stands in the body of a TaskGroup, the group cancels it, and
+                # that would cancel the foreign task.
                 ready_queue(self._loop).rotate(2)
             is_ending = True
         if isinstance(error, KeyboardInterrupt):
-            self._asked_at = None  # this was what the loop had been asked for
-            if not is_ending:  # it is about to be stepped
+            self._asked_at = None  # the loop has answered by this
+            if not is_ending:  # it awaits nothing: its next step is due
                 self._interrupted.add(task)
                 is_ending = task.cancel()
-            cancel_below(task, self._is_foreign)  # what has not begun yet might block as well
+            cancel_below(task, self._tasks.is_foreign)  # what has not begun yet might block, too
         return is_ending
 
-    def raise_if_asked(self) -> None:
-        """Raise KeyboardInterrupt if the loop was asked to interrupt and has been set aside since."""
-        if self._asked_at is not None and self._awaiting:
-            self._asked_at = None
-            raise KeyboardInterrupt
+    # -- the handlers -------------------------------------------------------------------------
 
     def _handler(
         self, must_raise: Callable[[FrameType | None], bool], fn: Callable[..., object], *args: Any
     ) -> Callable[[int, FrameType | None], None]:
-        """Return a SIGINT handler that has the loop call *fn*, or raises where nothing else helps."""
+        """Return a handler that has the loop call *fn*, or raises where *must_raise* says so."""
 
         def on_sigint(_signum: int, frame: FrameType | None) -> None:
             if not must_raise(frame):
@@ -192,29 +285,28 @@ class Interrupts:
             try:
                 raise KeyboardInterrupt
             except KeyboardInterrupt as error:
-                error.__traceback__ = None  # and a bare `raise` adds no frame: the user's are shown
+                error.__traceback__ = None  # a bare `raise` adds no frame: only the user's are shown
                 raise
 
         return on_sigint
 
     def _is_in_cell(self, frame: FrameType | None) -> bool:
-        """Say whether to raise KeyboardInterrupt, while an `await` cell executes.
+        """Return True if KeyboardInterrupt is to be raised while an `await` cell executes.
 
-        In the cell's own code, also where that has called others; but not where IPython, in the
+        It is raised in the cell's code and in whatever that has called, but not where IPython, in the
         same task, shows a traceback.
         """
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
         return self._is_blocked(frame) or (
-            task is not None and self._is_cells(task) and self._is_below_cell(frame)
+            task is not None and self._tasks.is_cells(task) and self._is_below_cell(frame)
         )
 
     def _is_blocked(self, frame: FrameType | None) -> bool:
-        """Say whether to raise KeyboardInterrupt, while a cell's stack is parked.
+        """Return True if KeyboardInterrupt is to be raised while a cell's stack is parked.
 
-        So it is while another loop runs in the cell, while a nested run asks for input, and when
-        the loop has not turned since the last interrupt, because some step blocks it. Only there:
-        raised in the loop's own frames, or in the engine's while the cell's stack is about to be
-        parked, it would end the kernel.
+        It is raised while another loop runs in the cell, while a nested run asks for input, and when
+        the loop has not turned since the last interrupt because some step blocks it. Nowhere else: in
+        the loop's own frames, or the engine's while it parks a stack, it would end the kernel.
         """
         if running_loop() is not self._loop or is_asking(frame):
             return True
@@ -222,13 +314,13 @@ class Interrupts:
         if has_answered and not self._ending:
             return False
         task = asyncio.current_task(self._loop)
-        return task is not None and not self._is_cells(task) and not self._is_kernels(task)
+        return task is not None and not self._tasks.is_cells(task) and not self._tasks.is_kernels(task)
 
     def _is_below_cell(self, frame: FrameType | None) -> bool:
         if _is_between_statements(frame):
             return True
         while frame is not None:
-            if self._is_cell_file(frame.f_code.co_filename):
+            if self._tasks.is_cell_file(frame.f_code.co_filename):
                 return True
             frame = frame.f_back
         return False
@@ -245,34 +337,25 @@ class Interrupts:
 
     def _cancel(self, future: asyncio.Future[Any]) -> None:
         # The cell may have begun a nested run since the signal came.
-        if future.done() or self.interrupt_wait():
+        if future.done() or self.interrupt_nested():
             return
         if future not in self._interrupted:
             self._interrupted.add(future)
-            self.cancel_what_is_the_cells(future)
+            self.cancel(future)
             return
-        # It has swallowed a cancellation, or cleans up for too long: it, or what it awaits.
+        # The cell, or what it awaits, has swallowed the cancellation or cleans up for too long.
         below = waited_future(future) if isinstance(future, asyncio.Task) else None
         if below is None or below in self._finished or self._is_foreign_task(below) or not self.finish(below):
             self.finish(future)
 
-    def finish(self, future: asyncio.Future[Any]) -> bool:
-        """Raise KeyboardInterrupt in a task, at the await it is at; False if it is none, or at none."""
-        self._finished.add(future)
-        return isinstance(future, asyncio.Task) and end_with(future, KeyboardInterrupt())
-
     def _is_foreign_task(self, future: asyncio.Future[Any]) -> bool:
-        return isinstance(future, asyncio.Task) and self._is_foreign(future)
-
-    def cancel_what_is_the_cells(self, future: asyncio.Future[Any]) -> None:
-        """Cancel what a cell waits for, but no task of others that this awaits in turn."""
-        cancel_sparing(future, self._is_foreign)
+        return isinstance(future, asyncio.Task) and self._tasks.is_foreign(future)
 
 
 def _is_between_statements(frame: FrameType | None) -> bool:
-    """Say whether IPython compiles or begins a statement of a cell: what is raised there is the cell's error.
+    """Return True if IPython compiles or begins a statement of a cell: an error there is the cell's.
 
-    Only asked to, the loop could do nothing once that statement blocks.
+    If the loop were only asked, it could not answer once that statement blocks.
     """
     while frame is not None and frame.f_code.co_filename in _COMPILERS:
         frame = frame.f_back
@@ -285,7 +368,7 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
 
 
 def _is_users(handler: Any) -> bool:
-    """Say whether somebody but Python and this package has installed that *handler* of a signal."""
+    """Return True if neither Python nor loopnb has installed *handler*, a handler of a signal."""
     module = str(getattr(handler, "__module__", ""))
     return (
         callable(handler) and handler is not signal.default_int_handler and not module.startswith("loopnb.")

@@ -13,7 +13,7 @@ from IPython.core.error import InputRejected
 
 if TYPE_CHECKING:
     import ast
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class RejectedSyntax(InputRejected, SyntaxError):
@@ -37,14 +37,12 @@ class Rejections:
 
     Args:
         shell: The shell.
-
-    Attributes:
         checks: Called with the tree of each cell that compiles. They raise only the errors above.
     """
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self, shell: Any, checks: Sequence[Callable[[ast.AST], None]]) -> None:
         self._shell = shell
-        self.checks: list[Callable[[ast.AST], None]] = []
+        self._checks = checks
 
     def start(self) -> None:
         """Check cells from the next one on."""
@@ -56,6 +54,6 @@ class Rejections:
 
     def visit(self, tree: ast.AST) -> ast.AST:
         """Call the checks, and return *tree* unchanged. IPython calls this."""
-        for check in self.checks:
+        for check in self._checks:
             check(tree)
         return tree

@@ -49,7 +49,7 @@ class Reports:
 
     def start(self) -> None:
         """Report from now on. `Cells` has to be started before, to know a cell first."""
-        self._session.failures.report = self.failed
+        self._session.failures.start(self.failed)
         self._shell.events.register("pre_run_cell", self._begin)
         self._shell.events.register("post_run_cell", self._end)
         self._cells.after.append(self._after_cell)
@@ -59,6 +59,7 @@ class Reports:
         self._shell.events.unregister("pre_run_cell", self._begin)
         self._shell.events.unregister("post_run_cell", self._end)
         self._cells.after.remove(self._after_cell)
+        self._session.failures.stop()
 
     def failed(self, cell: CellRef | None, failures: list[Ended]) -> None:
         """Name the tasks of *cell* that failed and that nobody awaited."""

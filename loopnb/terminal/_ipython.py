@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def prompt_patches(shell: Any) -> list[Patch]:
     """Return the patches that put the prompt of *shell* on the loop that IPython awaits on.
 
-    `TerminalInteractiveShell._use_asyncio_inputhook`: set, the prompt runs by
-    `get_asyncio_loop().run_until_complete(pt_app.prompt_async(...))`, else on a loop of its own.
-    Reset by `%gui`: with a GUI's event loop the prompt goes back to a loop of its own.
+    `TerminalInteractiveShell._use_asyncio_inputhook`: while it is set, the prompt runs by
+    `get_asyncio_loop().run_until_complete(pt_app.prompt_async(...))`, otherwise on a loop of its own.
+    `%gui` resets it, so with the event loop of a GUI the prompt goes back to a loop of its own.
 
-    Without a prompt of prompt_toolkit (`--simple-prompt`, no tty) there is nothing to patch.
+    Returns none for a shell without a prompt of prompt_toolkit (`--simple-prompt`, no tty).
     """
     session = getattr(shell, "pt_app", None)
     if session is None or not hasattr(shell, "_use_asyncio_inputhook"):
@@ -30,8 +30,8 @@ def prompt_patches(shell: Any) -> list[Patch]:
     stock = session.prompt_async
 
     def prompt_async(*args: Any, **options: Any) -> Any:
-        # prompt_toolkit's own handler would answer the error of any task of the loop with "Press
-        # ENTER to continue...". The loop's goes to the log.
+        # prompt_toolkit's own handler would answer an error of any task with "Press ENTER to
+        # continue...". The loop's own handler writes it to the log.
         return stock(*args, **{"set_exception_handler": False, **options})
 
     return [Patch(shell, "_use_asyncio_inputhook", True), Patch(session, "prompt_async", prompt_async)]
@@ -40,9 +40,9 @@ def prompt_patches(shell: Any) -> list[Patch]:
 def patch_exit(shell: Any, before: Callable[[], None]) -> Patch:
     """Return the patch that calls *before* when *shell* ends, ahead of all that IPython does then.
 
-    `InteractiveShell._atexit_once()`, called at the end of the shell's main loop and once more
-    from `atexit`. It deletes the user's names; a function registered with `atexit` would come
-    after that, and after Python has shut all executors.
+    `InteractiveShell._atexit_once()`. IPython calls it at the end of the shell's main loop and once more
+    from `atexit`, and it deletes the user's names. A function registered with `atexit` would come after
+    that, and after Python has shut all executors.
     """
     stock = shell._atexit_once
 
@@ -54,7 +54,7 @@ def patch_exit(shell: Any, before: Callable[[], None]) -> Patch:
 
 
 def is_end_of_run(frame: FrameType | None) -> bool:
-    """Say whether *frame* is the callback by which `run_until_complete` stops its loop.
+    """Return True if *frame* is the callback by which `run_until_complete` stops its loop.
 
     `asyncio.base_events._run_until_complete_cb`, since Python 3.5.
     """

@@ -1,19 +1,19 @@
 """IPython in a terminal: cells and the prompt take turns on the persistent loop.
 
-The wish. What works in a notebook works here: a plain cell can `create_task`, a client made in one
-`asyncio.run` serves in the next, and tasks move while the prompt waits.
+The wish. What works in a notebook works here: a plain cell can call `create_task`, a client that one
+`asyncio.run` has made serves in the next, and tasks move while the prompt waits.
 
-What IPython does. The prompt has a loop of its own, `await` cells share another, which stands still
-otherwise, and in a plain cell no loop runs: there `asyncio.run` makes a third one and closes it.
+What IPython does. The prompt has a loop of its own. `await` cells share another one, which stands still
+otherwise. In a plain cell no loop runs, so `asyncio.run` makes a third one and closes it.
 
-The solution. The shell's own `run_cell` is called in a task of the persistent loop, and the prompt
-is a task of that loop, too. A plain cell is one step of its task. For an `await` cell IPython calls
-its `loop_runner`, which is ours and waits for the cell's coroutine in a nested run.
+What is done. A task of the persistent loop calls the shell's own `run_cell`, and the prompt is a task of
+that loop, too. A plain cell is one step of its task. An `await` cell is given to IPython's `loop_runner`,
+which is ours and waits for the cell's coroutine in a nested run.
 
-What it cannot do. A prompt that is read with `input()` (`--simple-prompt`, no tty) blocks the loop,
-and a GUI's event loop (`%gui qt`) takes the prompt back: tasks move then only while cells run. The
-cell that loads the extension goes on outside the loop. So does every plain cell while nesting is
-off, or its `asyncio.run` would fail.
+What it cannot do. A prompt that is read with `input()` (`--simple-prompt`, no tty) blocks the loop, and
+the event loop of a GUI (`%gui qt`) takes the prompt back: tasks then move only while cells run. The cell
+that loads the extension goes on outside the loop. So does every plain cell while nesting is off, since
+its `asyncio.run` would fail inside.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import asyncio
 import functools
 import types
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from loopnb.frames import users_frames
@@ -37,9 +37,19 @@ if TYPE_CHECKING:
     from loopnb.session import Session
     from loopnb.shell.interrupts import Interrupts
 
-# All cells of a shell share one Context, as they do without us: a variable or `numpy.seterr` that
-# one cell sets holds in the next. It outlives a reload.
+#: The Context that all cells of a shell share, as they do without us: a variable or `numpy.seterr()` that
+#: one cell sets holds in the next. It outlives a session: it has to hold after a reload, too.
 _contexts: WeakKeyDictionary[Any, Context] = WeakKeyDictionary()
+
+
+class LoopEnds(Protocol):
+    """Ends or replaces the loop of a terminal. The loop's thread, outside the loop."""
+
+    def end(self) -> None:
+        """End the loop in order, with the shell: the user's names are still there."""
+
+    def replace(self) -> None:
+        """Put the shell on a new loop, since this one has been closed."""
 
 
 class TerminalCells:
@@ -49,34 +59,25 @@ class TerminalCells:
         shell: The shell.
         session: Its session.
         interrupts: Handles SIGINT while a cell awaits.
-        end: Called once when the shell ends, while the user's names are still there.
-        ensure_open: Replaces all of this, by another on an open loop, if the loop has been closed.
+        ends: Ends or replaces the loop.
     """
 
-    def __init__(
-        self,
-        shell: Any,
-        session: Session,
-        interrupts: Interrupts,
-        *,
-        end: Callable[[], None],
-        ensure_open: Callable[[], None],
-    ) -> None:
-        self._ensure_open = ensure_open
+    def __init__(self, shell: Any, session: Session, interrupts: Interrupts, ends: LoopEnds) -> None:
         self._shell = shell
         self._session = session
         self._interrupts = interrupts
+        self._ends = ends
         self._stock_run_cell: Callable[..., Any] = shell.run_cell
         self._patch = Patch(shell, "run_cell", self._make_run_cell())
-        self._patches = PatchSet(self._patch, *prompt_patches(shell), patch_exit(shell, end))
-        self._runner = AwaitRunner(session, interrupts, lambda: _contexts.get(shell))
+        self._patches = PatchSet(self._patch, *prompt_patches(shell), patch_exit(shell, ends.end))
+        self._runner = AwaitRunner(shell, session, interrupts)
         self._stock_runner: Any = None
 
     def start(self) -> None:
         """Put them there, from the next cell and the next prompt on."""
         self._patches.install()
-        # A trait: it can be set and read, and a Patch would not see it. Another one, such as
-        # trio's, is the user's choice.
+        # No Patch: `loop_runner` is a trait, which does not lie in the shell's dictionary. Another
+        # runner than asyncio's, such as trio's, is the user's choice and stays.
         if str(self._shell.loop_runner) == str(self._runner):
             self._stock_runner = self._shell.loop_runner
             self._shell.loop_runner = self._runner
@@ -91,7 +92,7 @@ class TerminalCells:
         @functools.wraps(self._stock_run_cell)
         def run_cell(*args: Any, **options: Any) -> Any:
             if self._session.loop.is_closed():
-                self._ensure_open()
+                self._ends.replace()
                 return self._shell.run_cell(*args, **options)
             engine = self._session.engine
             if running_loop() is not None or engine is None or engine.is_removed:
@@ -114,15 +115,15 @@ class TerminalCells:
         try:
             return loop.run_until_complete(task)
         except KeyboardInterrupt:
-            # It was raised in a step of some other task, or before the cell began. The cell must
-            # end now: it would go on behind the next prompt.
+            # It was raised in a step of another task, or before the cell began. The cell must end now,
+            # or it would go on behind the next prompt.
             if not task.done():
                 task.cancel()
                 loop.run_until_complete(asyncio.wait([task]))
             raise
 
     def _leave_context(self) -> None:
-        """Set in the calling Context what cells have set: they run there from now on."""
+        """Set what cells have set in the calling Context: later cells run there."""
         for variable, value in _contexts.pop(self._shell).items():
             if variable.get(_MISSING) is not value:
                 variable.set(value)
@@ -135,42 +136,40 @@ class AwaitRunner:
     """Runs `await` cells on the persistent loop; what IPython calls a `loop_runner`.
 
     Args:
-        session: The session.
+        shell: The shell.
+        session: Its session.
         interrupts: Handles SIGINT meanwhile.
-        context: Returns the Context of the cells.
     """
 
-    def __init__(
-        self, session: Session, interrupts: Interrupts, context: Callable[[], Context | None]
-    ) -> None:
+    def __init__(self, shell: Any, session: Session, interrupts: Interrupts) -> None:
+        self._shell = shell
         self._session = session
         self._interrupts = interrupts
-        self._context = context
 
     def __str__(self) -> str:
         return "asyncio"  # `%autoawait` shows it
 
     def __call__(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Run *coro*, a cell, to its end."""
+        """Run *coro*, a cell, to its end. Blocks, also inside the loop: then by a nested run."""
         loop = self._session.loop
-
-        async def cell() -> Any:
-            return await _interruptible(coro, lambda: self._interrupts.was_interrupted(task))
-
-        inside = running_loop() is loop
-        task: asyncio.Task[Any] = loop.create_task(cell(), context=self._context() if inside else None)
+        context = _contexts.get(self._shell) if running_loop() is loop else None
+        task = loop.create_task(_run_interruptible(coro, self._interrupts), context=context)
         with self._interrupts.cancel_on_sigint(task):
             return loop.run_until_complete(task)
 
 
+async def _run_interruptible(coro: Coroutine[Any, Any, Any], interrupts: Interrupts) -> Any:
+    return await _interruptible(coro, asyncio.current_task(), interrupts)
+
+
 @types.coroutine
 def _interruptible(
-    coro: Coroutine[Any, Any, Any], was_interrupted: Callable[[], bool]
+    coro: Coroutine[Any, Any, Any], task: asyncio.Task[Any] | None, interrupts: Interrupts
 ) -> Generator[Any, Any, Any]:
-    """Await *coro*, and turn the cancellation by an interrupt into KeyboardInterrupt.
+    """Await *coro* in *task*, and turn the cancellation by an interrupt into KeyboardInterrupt.
 
-    It is raised where the cell waits, so that IPython shows it with the user's line, and an
-    `except CancelledError` in the cell does not take it for something else.
+    It is raised where the cell waits. So IPython shows it with the user's line, and an
+    `except CancelledError` of the cell's does not catch it.
     """
     step: Callable[[Any], Any] = coro.send
     argument: Any = None
@@ -184,15 +183,9 @@ def _interruptible(
             yield future
         except asyncio.CancelledError as error:
             step, argument = coro.throw, error
-            if was_interrupted():
-                # What the awaited task has raised it from: where `%%aloop` was waiting.
+            if task is not None and interrupts.was_interrupted(task):
+                # With the frames of the task that the cell awaits: they show where `%%aloop` was waiting.
                 argument = KeyboardInterrupt().with_traceback(users_frames(error.__traceback__))
-                _uncancel()
-        except BaseException as error:  # noqa: BLE001  it is handed on, not swallowed
+                task.uncancel()
+        except BaseException as error:  # noqa: BLE001  it is passed on, not swallowed
             step, argument = coro.throw, error
-
-
-def _uncancel() -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()

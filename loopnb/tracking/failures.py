@@ -52,9 +52,6 @@ class Failures:
         is_ignored: Says of a task whether its failure is not the user's.
         is_executing: Says whether a cell executes; of None, whether any does.
         delay: Returns the seconds after a cell's end until a failed task that is referred to is reported.
-
-    Attributes:
-        report: Called with the failures of one cell to be reported.
     """
 
     def __init__(
@@ -65,7 +62,7 @@ class Failures:
         is_executing: Callable[[CellRef | None], bool],
         delay: Callable[[], float],
     ) -> None:
-        self.report: Callable[[CellRef | None, list[Ended]], None] = lambda _cell, _failures: None
+        self._report: Callable[[CellRef | None, list[Ended]], None] | None = None
         self._loop = loop
         self._is_ignored = is_ignored
         self._is_executing = is_executing
@@ -77,8 +74,9 @@ class Failures:
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # ours: it must not pin a cell's
 
-    def start(self) -> None:
-        """Look out for failures."""
+    def start(self, report: Callable[[CellRef | None, list[Ended]], None]) -> None:
+        """Look out for failures, and call *report* with those of one cell."""
+        self._report = report
         tracked.on_failed.append(self._dropped)
 
     def stop(self) -> None:
@@ -186,7 +184,8 @@ class Failures:
                 by_cell.setdefault(cell, []).append(failure)
                 self._remember(failure)
         for cell, failures in by_cell.items():
-            self.report(cell, failures)
+            if self._report is not None:
+                self._report(cell, failures)
 
     def _remember(self, failure: Ended) -> None:
         self._unseen[failure.origin.number] = failure

@@ -16,6 +16,7 @@ from loopnb.errors import TaskNotFoundError
 from loopnb.frames import frame_outside
 from loopnb.nesting.known_tasks import known_tasks, refer_to
 from loopnb.nesting.loop_task import make_task
+from loopnb.nesting.scope import engine_of
 from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
 from loopnb.texts import error_text, repr_text
@@ -60,8 +61,6 @@ class Tracker:
 
     Args:
         loop: The loop whose tasks are tracked.
-        parked_frame: Returns the frame of the nested run in which a task is parked, and what is
-            awaited there; None if it is not parked.
         describe: Formats file and line for people.
         is_kernels: Says of the file a coroutine was written in whether it is the kernel's own.
         clock: Seconds, monotonic.
@@ -77,14 +76,12 @@ class Tracker:
         self,
         loop: asyncio.AbstractEventLoop,
         *,
-        parked_frame: Callable[[asyncio.Task[Any]], tuple[FrameType, asyncio.Future[Any]] | None],
         describe: Describe,
         is_kernels: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.history = History(finished=500, failed=100)
         self._loop = loop
-        self._parked_frame = parked_frame
         self.describe = describe
         self.is_kernels_file = is_kernels
         self._clock = clock
@@ -105,6 +102,15 @@ class Tracker:
         self._create_task: Patch | None = None
         if can_stand_in(loop):
             self._create_task = Patch(loop, "create_task", MethodType(make_factory(factory=factory), loop))
+
+    def _parked_frame(self, task: asyncio.Task[Any]) -> tuple[FrameType, asyncio.Future[Any]] | None:
+        wait: Any = getattr(task, "parked", None)
+        engine = engine_of(self._loop)
+        if wait is None and engine is not None:
+            wait = next((wait for wait in engine.waits if wait.task is task), None)
+        if wait is None or wait.stack is None or wait.stack.gr_frame is None:
+            return None
+        return wait.stack.gr_frame, wait.future
 
     def install(self) -> None:
         """Track tasks from now on; those of a factory of the user's as far as that goes."""

@@ -12,7 +12,8 @@ import pytest
 from loopnb.loop.shutdown import OrderlyEnd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from types import FrameType
 
 
 class Client:
@@ -57,24 +58,48 @@ async def fails() -> None:
     raise ValueError("no")
 
 
+class FakeEnding:
+    """What a shell says of its end."""
+
+    def __init__(self, tasks: Iterable[asyncio.Task[Any]], grace: float, log: list[str]) -> None:
+        self._tasks = tasks
+        self._grace = grace
+        self._log = log
+
+    def live(self) -> list[asyncio.Task[Any]]:
+        return [task for task in self._tasks if not task.done()]
+
+    def is_ending(self, _task: asyncio.Task[Any]) -> bool:
+        return False
+
+    def grace(self) -> float:
+        return self._grace
+
+    def describe(self, task: asyncio.Task[Any]) -> str:
+        return f"task {task.get_name()!r}"
+
+    def describe_thread(self, thread: threading.Thread, _frame: FrameType) -> str:
+        return f"thread {thread.name!r} is busy"
+
+    def place(self, frame: FrameType) -> str:
+        return f"line {frame.f_lineno}"
+
+    def release(self) -> None:
+        """Nobody waits for this loop."""
+
+    def log(self, line: str) -> None:
+        self._log.append(line)
+
+
 async def wind_down(*tasks: asyncio.Task[Any], grace: float = 0.05) -> list[str]:
     """End what there is on the running loop, look once more as at Python's end, and return the log."""
     log: list[str] = []
-    end = OrderlyEnd(
-        live=lambda: [task for task in tasks if not task.done()],
-        is_ending=lambda _task: False,
-        grace=lambda: grace,
-        describe=lambda task: f"task {task.get_name()!r}",
-        describe_thread=lambda thread, _frame: f"thread {thread.name!r} is busy",
-        place=lambda frame: f"line {frame.f_lineno}",
-        release=lambda: None,
-        log=log.append,
-    )
+    end = OrderlyEnd(FakeEnding(tasks, grace, log))
     try:
         await end.wind_down()
         end.check()
     finally:
-        end.sigterm.lower()
+        end.lower_shield()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     return log
 

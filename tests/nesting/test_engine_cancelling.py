@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from loopnb import nesting
-from loopnb.nesting.engine import Foreground
 from loopnb.nesting.loop_task import LoopTask
 from loopnb.nesting.scope import engine_of
+from tests.nesting.foreground import WaitingUser
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -544,7 +544,7 @@ if sys.version_info >= (3, 12):  # tasks can be eager
             engine = engine_of(loop)
             assert engine is not None
             cells: list[Any] = []
-            engine.foreground = Foreground(lambda task: task in cells)
+            engine.set_foreground(WaitingUser(cells))
             loop.call_later(0.01, engine.interrupt)
             return await asyncio.create_task(cell(cells))
 

@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from loopnb import nesting
-from loopnb.nesting.engine import Foreground
+from tests.nesting.foreground import WaitingUser
 
 ROOT = Path(__file__).parents[2]
 pinned = pytest.mark.parametrize("was_applied_before", [True, False])
@@ -156,11 +156,11 @@ def test_a_fatal_exception_reaches_the_newest_waiting_cell() -> None:
         engine = engine_of(loop)
         assert engine is not None
         task = loop.create_task(cell())
-        changes: list[int] = []
-        engine.foreground = Foreground(lambda candidate: candidate is task, changed=changes.append)
+        user = WaitingUser([task])
+        engine.set_foreground(user)
         loop.call_later(0.01, sys.exit, 3)
         result = await task
-        assert changes == [+1, -1]
+        assert user.changes == [+1, -1]
         return result
 
     assert asyncio.run(main()) == "exit 3"
@@ -183,7 +183,7 @@ def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
         assert engine is not None
         assert not engine.interrupt()
         cell, bystander = loop.create_task(nests(10)), loop.create_task(nests(0.05))
-        engine.foreground = Foreground(lambda candidate: candidate is cell)
+        engine.set_foreground(WaitingUser([cell]))
         await asyncio.sleep(0.01)
         assert engine.interrupt()
         return await asyncio.gather(cell, bystander)

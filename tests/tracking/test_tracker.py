@@ -41,7 +41,6 @@ def track(_known: None) -> Iterator[Callable[..., Any]]:
         loop = runner.get_loop()
         tracker = Tracker(
             loop,
-            parked_frame=lambda _task: None,
             describe=lambda file, line, cell=None: f"{file.rpartition('/')[2]}:{line}",
             is_kernels=lambda _file: False,
         )
@@ -231,8 +230,7 @@ class Watched:
             is_executing=lambda cell: bool(self.executing) if cell is None else cell in self.executing,
             delay=lambda: 0.0,
         )
-        self.failures.report = self._report
-        self.failures.start()
+        self.failures.start(self._report)
 
     def _report(self, cell: CellRef | None, failures: list[Ended]) -> None:
         self.reported += [(cell, one.name) for one in failures]
