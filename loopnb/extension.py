@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import loopnb
+from loopnb import frames
 from loopnb.errors import UnsupportedKernelError
 from loopnb.kernel import _ipykernel
 from loopnb.kernel.guard import guard_kernel
@@ -17,11 +15,10 @@ from loopnb.kernel.messages import handle_comms_at_once
 from loopnb.kernel.output import route_by_context
 from loopnb.kernel.replies import ReplyGuard
 from loopnb.loop.closed import ClosedLoops
-from loopnb.magics import source
 from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import LoopMagics
 from loopnb.magics.display import close_widget
-from loopnb.nesting import fatal, other_packages
+from loopnb.nesting import other_packages
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.entry_points import when_set_aside
 from loopnb.session import Session
@@ -41,12 +38,6 @@ if TYPE_CHECKING:
 
 
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
-_SITE = sysconfig.get_path("purelib") + os.sep
-_KERNEL_PACKAGES = ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython", "prompt_toolkit")
-_SERVICE_FOLDERS = (
-    os.path.dirname(loopnb.__file__) + os.sep,
-    *(_SITE + package + os.sep for package in _KERNEL_PACKAGES),
-)
 
 
 def load(shell: Any) -> None:
@@ -139,7 +130,7 @@ def _start_session(shell: Any, places: Places, parts: ExitStack) -> Session:
     session = Session(
         _ipykernel.loop_of(shell),
         describe=places,
-        is_kernels=_is_kernels,
+        is_kernels=frames.is_kernels,
         is_service_thread=_ipykernel.is_kernel_thread,
         settings=_offer_settings(shell, parts),
     )
@@ -227,9 +218,3 @@ def _put_back(table: dict[str, Any], name: str, before: Any) -> None:
         table.pop(name, None)
     else:
         table[name] = before
-
-
-def _is_kernels(filename: str) -> bool:
-    """Say whether a coroutine written in *filename* is one of the kernel's own, or of ours."""
-    # But those two files run coroutines of the user's.
-    return filename.startswith(_SERVICE_FOLDERS) and filename not in (source.__file__, fatal.__file__)

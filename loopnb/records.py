@@ -77,8 +77,14 @@ class TaskRecord:
         return f"task {self.number} {self.name!r}" if self.name else f"task {self.number}"
 
     @property
+    def doing(self) -> str:
+        """What it does and where, in words: `waiting for sleep() at main In[3], line 2`."""
+        doing = f"waiting for {self.waits_for}" if self.waits_for else self.state
+        return f"{doing} at {self.waits_at}" if self.waits_at else doing
+
+    @property
     def is_finished(self) -> bool:
-        """Whether it has ended."""
+        """True if it has ended."""
         return self.state in {"returned", "raised", "cancelled"}
 
 

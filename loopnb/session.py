@@ -23,13 +23,14 @@ from loopnb.nesting.second_engine import NestingChoice
 from loopnb.records import LoopState, Snapshot
 from loopnb.settings import LoopNB
 from loopnb.tracking import deadlocks
+from loopnb.tracking.chains import awaited_by
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.tracker import Tracker
 from loopnb.views import TaskList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from types import FrameType
+    from types import CodeType
 
     from loopnb.nesting.engine import Handoff
     from loopnb.nesting.second_engine import EngineName
@@ -60,7 +61,7 @@ class Session:
     Args:
         loop: The persistent loop. The caller is in its thread.
         describe: Formats file and line for people.
-        is_kernels: Says of a file whether code in it belongs to the kernel.
+        is_kernels: Returns True if a coroutine with that code is the kernel's own.
         is_service_thread: Says whether the calling thread is one of the kernel's own.
         settings: What the user has set; None for the defaults.
 
@@ -75,15 +76,13 @@ class Session:
         loop: asyncio.AbstractEventLoop,
         *,
         describe: Describe,
-        is_kernels: Callable[[str], bool],
+        is_kernels: Callable[[CodeType], bool],
         is_service_thread: Callable[[], bool],
         settings: LoopNB | None = None,
     ) -> None:
         self.epoch = uuid.uuid4().hex
         self.owner = LoopOwner(loop)
-        self.tracker = Tracker(
-            loop, parked_frame=self._parked_frame, describe=describe, is_kernels=is_kernels
-        )
+        self.tracker = Tracker(loop, describe=describe, is_kernels=is_kernels)
         self.settings = LoopNB() if settings is None else settings
         self.is_executing: Callable[[CellRef | None], bool] = lambda _cell: False
         self.notes: Callable[[], tuple[str, ...]] = lambda: ()
@@ -123,8 +122,6 @@ class Session:
         self.settings.observe(self._resize, ["finished_kept", "failed_kept"])
         self._parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
         self._parts.enter_context(before_threads_are_joined(self.owner.end))
-        self.failures.start()
-        self._parts.callback(self.failures.stop)
         _current.append(self)
         self._parts.callback(_current.remove, self)
 
@@ -326,7 +323,7 @@ class Session:
             above = {
                 task
                 for task in self.tracker.live()
-                if task not in ours and not ours.isdisjoint(self.tracker.awaited_by(task))
+                if task not in ours and not ours.isdisjoint(awaited_by(task))
             }
             if not above:
                 return ours
@@ -355,19 +352,8 @@ class Session:
             return "running", ""
         return "idle", ""
 
-    def _parked_frame(self, task: asyncio.Task[Any]) -> tuple[FrameType, asyncio.Future[Any]] | None:
-        wait: Any = getattr(task, "parked", None)
-        engine = self.engine
-        if wait is None and engine is not None:
-            wait = next((wait for wait in engine.waits if wait.task is task), None)
-        if wait is None or wait.stack is None or wait.stack.gr_frame is None:
-            return None
-        return wait.stack.gr_frame, wait.future
-
     def _where(self, task: asyncio.Task[Any]) -> str:
-        record = self.tracker.record(task)
-        doing = f"waiting for {record.waits_for}" if record.waits_for else record.state
-        return f"{doing} at {record.waits_at}" if record.waits_at else doing
+        return self.tracker.record(task).doing
 
 
 def _check_coroutine(coro: object, what: str) -> None:

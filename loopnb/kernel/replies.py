@@ -9,26 +9,22 @@ Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0.
 from __future__ import annotations
 
 import asyncio
-import os
+import inspect
 import signal
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from loopnb.frames import Owner, is_all_by
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
     from types import FrameType
 
-_OWN_PACKAGES = tuple(name + os.sep for name in ("ipykernel", "jupyter_client", "loopnb", "tornado", "zmq"))
-_OWN_FOLDERS = (
-    "<frozen ",
-    os.path.dirname(os.__file__) + os.sep,
-    os.path.dirname(os.path.dirname(__file__)) + os.sep,
-)
-_SHELL_PACKAGES = (*_OWN_PACKAGES, "IPython" + os.sep)
+#: Whose code handles a message before it calls anybody else's. IPython's ends a cell, too.
+_KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
+_KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
 _HANDLE_RUN = asyncio.Handle._run.__code__
 
 
@@ -78,25 +74,15 @@ class ReplyGuard:
 
     def _end_cell(self) -> None:
         # No count: a blank cell only ends, and the callback of a comm that fails only begins.
-        if _is_of(sys._getframe(1), _SHELL_PACKAGES):
+        if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=_HANDLE_RUN):
             _replace(signal.default_int_handler, self._handler)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         # While another loop runs, somebody has called that. Below a driver of its no frame shows who.
-        if running_loop() is not self._loop or not _is_of(frame, _OWN_PACKAGES):
+        if running_loop() is not self._loop or not is_all_by(frame, _KERNELS, until=_HANDLE_RUN):
             signal.default_int_handler(signum, frame)
 
 
 def _replace(present: Any, wanted: Any) -> None:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is present:
         signal.signal(signal.SIGINT, wanted)
-
-
-def _is_of(frame: FrameType | None, packages: tuple[str, ...]) -> bool:
-    """Say whether nobody but Python's library, us and *packages* has a part in what runs in *frame*."""
-    while frame is not None and frame.f_code is not _HANDLE_RUN:
-        _folder, is_installed, path = frame.f_code.co_filename.rpartition(f"site-packages{os.sep}")
-        if not path.startswith(packages if is_installed else _OWN_FOLDERS):
-            return False
-        frame = frame.f_back
-    return True

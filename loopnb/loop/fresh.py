@@ -13,9 +13,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from loopnb.nesting._cpython import silence_destroyed_warning, unseen_error
+from loopnb.nesting._cpython import (
+    held_finished_tasks,
+    live_tasks,
+    silence_destroyed_warning,
+    unseen_error,
+)
 from loopnb.nesting.fatal import is_fatal
-from loopnb.nesting.known_tasks import known_tasks
 from loopnb.nesting.loop_task import make_task
 from loopnb.texts import error_text
 
@@ -96,13 +100,13 @@ class FreshLoop:
             silence_destroyed_warning(task)  # it is named here
             self._tell(f"task {task.get_name()!r} of the fresh loop was cancelled and did not end.")
 
-    def _live(self) -> set[asyncio.Task[Any]]:
+    def _live(self) -> list[asyncio.Task[Any]]:
         # `all_tasks` hides what looks like the kernel's own: a client of another kernel, for instance.
-        return asyncio.all_tasks(self._loop) | {task for task in known_tasks(self._loop) if not task.done()}
+        return live_tasks(self._loop)
 
     def _tell_unseen(self) -> None:
         """Tell of failures that nobody has seen: asyncio would do so in whichever cell runs by then."""
-        for task in known_tasks(self._loop):
+        for task in held_finished_tasks(self._loop):
             error = unseen_error(task)
             if error is not None and not is_fatal(error):
                 task.exception()  # seen now

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef, TaskRecord
     from loopnb.session import Session
     from loopnb.shell.error_notes import ErrorNotes
-    from loopnb.tracking.history import Ended
+    from loopnb.tracking.history import EndedTask
 
 
 @magics_class
@@ -270,7 +270,7 @@ class TaskCommands:
         ]
         return [*lines, *filter(None, (f"  {record.note}" if record.note else "",))]
 
-    def _end_of(self, ended: Ended) -> list[str]:
+    def _end_of(self, ended: EndedTask) -> list[str]:
         if ended.error is None:
             return []
         self._session.failures.seen(ended.origin.number)

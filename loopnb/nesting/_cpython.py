@@ -10,6 +10,7 @@ import asyncio.base_events
 import asyncio.events
 import asyncio.runners
 import ctypes
+import gc
 import inspect
 import sys
 from contextlib import contextmanager
@@ -429,3 +430,44 @@ def unseen_error(task: asyncio.Future[Any]) -> BaseException | None:
 def error_of(task: asyncio.Future[Any]) -> BaseException | None:
     """Return what *task* failed with, without counting it as retrieved (`Future._exception`)."""
     return task._exception
+
+
+# -- all tasks of a loop ------------------------------------------------------------------
+
+#: asyncio's weak set of tasks, finished ones included: `_all_tasks` on 3.11, `_scheduled_tasks` on 3.12 and
+#: 3.13. From 3.14 on it holds no task made in C.
+_tasks_set: Any = (
+    None
+    if sys.version_info >= (3, 14)
+    else getattr(asyncio.tasks, "_scheduled_tasks" if sys.version_info >= (3, 12) else "_all_tasks", None)
+)
+#: Tasks in their first step, on the stack of their creator, on 3.12 and 3.13. The set above has none of them.
+eager_tasks: Any = getattr(asyncio.tasks, "_eager_tasks", ())
+_stock_all_tasks = asyncio.all_tasks  # before anything hides the kernel's own
+
+
+def live_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """Return the tasks of *loop* that are not done, the kernel's own too. The loop's thread."""
+    if _tasks_set is None:
+        return list(_stock_all_tasks(loop))
+    return [task for task in _in_set() if not task.done() and task.get_loop() is loop]
+
+
+def held_finished_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """Return the finished tasks of *loop* that something still refers to. The loop's thread.
+
+    From 3.14 on, look at every object there is. That takes 15 ms in a small kernel.
+    """
+    if _tasks_set is None:
+        found = [one for one in gc.get_objects() if issubclass(type(one), asyncio.Task)]
+    else:
+        found = _in_set()
+    return [task for task in found if task.done() and task.get_loop() is loop]
+
+
+def _in_set() -> list[asyncio.Task[Any]]:
+    while True:
+        try:
+            return [*_tasks_set, *list(eager_tasks)]
+        except RuntimeError:  # another thread has made a task meanwhile: `asyncio.all_tasks` tries again, too
+            continue

@@ -6,10 +6,10 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-from loopnb.nesting.known_tasks import eager_tasks, known_tasks
+from loopnb.nesting._cpython import eager_tasks, live_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import FrameType
 
 MAY_BE_EAGER = sys.version_info >= (3, 12)
@@ -31,12 +31,6 @@ _is_eager: Callable[[asyncio.Task[Any]], bool] = (
 )
 
 
-#: Those of a loop that can be found: `asyncio.all_tasks` as it is now hides the kernel's own, a cell's too.
-_every_task: Callable[[asyncio.AbstractEventLoop], Iterable[asyncio.Task[Any]]] = (
-    asyncio.all_tasks if sys.version_info >= (3, 14) else known_tasks
-)
-
-
 def creators_of(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
     """Return the tasks in whose steps the running *task* has its own first one; mostly none."""
     return _below(task) if _is_eager(task) else []
@@ -51,6 +45,6 @@ def _below(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
     loop = task.get_loop()
     return [
         one
-        for one in _every_task(loop)
+        for one in live_tasks(loop)
         if one is not task and getattr(one.get_coro(), "cr_frame", None) in frames
     ]

@@ -13,7 +13,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from loopnb.frames import place_outside_asyncio, users_frames
+from loopnb.frames import users_frames, users_place
 from loopnb.nesting import _cpython, closing, other_packages, runners
 from loopnb.nesting.loop_task import open_runners
 from loopnb.nesting.readers import once_for_each_event
@@ -276,7 +276,7 @@ def aside(
     if other is not None and other.is_running():
         yield  # it runs elsewhere, or below us: the stock error says so
         return
-    _set_aside[running] = place or place_outside_asyncio()
+    _set_aside[running] = place or users_place()
     try:
         with _cpython.set_aside(running):
             for check in when_set_aside:

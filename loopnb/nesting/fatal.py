@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from loopnb.frames import runs_users_code
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -52,6 +54,7 @@ def contain(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
     What it returns must be unwrapped, see `Ended`.
     """
 
+    @runs_users_code
     async def run() -> Any:
         try:
             return await coro

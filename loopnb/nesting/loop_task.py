@@ -32,16 +32,14 @@ class LoopTask(asyncio.Task[Any]):
     Attributes:
         parked: The wait this task is parked in; None or unset otherwise.
         delivered: How many cancel requests went to nested waits and so are unknown to the C task.
-        watcher: Who will hear of its end; unset otherwise.
         tell: Returns what its repr is; unset, it is asyncio's.
     """
 
-    __slots__ = ("delivered", "parked", "tell", "watcher")
+    __slots__ = ("delivered", "parked", "tell")
 
     delivered: int
     parked: Parked | None
     tell: Callable[[LoopTask], str]
-    watcher: object
 
     def __repr__(self) -> str:
         try:

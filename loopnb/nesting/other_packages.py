@@ -76,7 +76,7 @@ def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
     """Do what `apply(loop)` of *package* is called for: have nested runs on that loop."""
     from loopnb import frames, nesting
 
-    _applied[Applied(package, *frames.place_outside_asyncio())] = None
+    _applied[Applied(package, *frames.users_place())] = None
     target = loop or _cpython.running_loop()
     if target is not None and not scope.is_wanted(target):
         nesting.apply(target, who=WHO)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from loopnb import frames
+from loopnb.frames import Owner, owner_of
 from loopnb.loop._cpython import call_of
 from loopnb.loop.shutdown import OrderlyEnd
 from loopnb.texts import error_text
@@ -118,17 +118,14 @@ class ShellsEnd:
         if task in self._interrupts.awaiting:
             return f"cell {self._session.cell}"
         record = self._session.tracker.record(task)
-        doing = f"waiting for {record.waits_for}" if record.waits_for else record.state
-        where = f" at {record.waits_at}" if record.waits_at else ""
-        return f"task {record.name!r}, spawned by {record.cell or 'other code'}, {doing}{where}"
+        return f"task {record.name!r}, spawned by {record.cell or 'other code'}, {record.doing}"
 
     def _describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
         called, context = call_of(frame)
-        is_kernels = self._session.tracker.is_kernels_file
         users = [
             self._place(one)
             for one in chains.stack_of(frame)
-            if frames.is_users(one.f_code) and not is_kernels(one.f_code.co_filename)
+            if owner_of(one.f_code.co_filename) in {Owner.USER, Owner.LIBRARY}
         ]
         cell = context.get(current_cell) if context is not None else None
         name = getattr(called, "__qualname__", None)

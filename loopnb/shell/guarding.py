@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import LoopWarning
-from loopnb.frames import _NOBODYS, users_place
+from loopnb.frames import NOBODYS, users_place
 from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Warnings:
     def warn(self, text: str) -> None:
         """Warn of what the user's innermost line does now."""
         filename, line = users_place()
-        if filename == _NOBODYS:
+        if filename == NOBODYS:
             self.warn_once(text)
             return
         cell = current_cell.get()

@@ -21,7 +21,7 @@ from weakref import WeakSet
 from IPython.core import compilerop
 from IPython.core.interactiveshell import InteractiveShell
 
-from loopnb.frames import without_loops_frames
+from loopnb.frames import is_our_callable, without_loops_frames
 from loopnb.nesting._cpython import ready_queue, running_loop
 from loopnb.nesting.engine import Foreground
 from loopnb.shell._ipykernel import is_asking
@@ -285,8 +285,5 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
 
 
 def _is_users(handler: Any) -> bool:
-    """Say whether somebody but Python and this package has installed that *handler* of a signal."""
-    module = str(getattr(handler, "__module__", ""))
-    return (
-        callable(handler) and handler is not signal.default_int_handler and not module.startswith("loopnb.")
-    )
+    """Return True if neither Python nor this package has installed that *handler* of a signal."""
+    return callable(handler) and handler is not signal.default_int_handler and not is_our_callable(handler)

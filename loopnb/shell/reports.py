@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
     from loopnb.shell.error_notes import ErrorNotes
-    from loopnb.tracking.history import Ended
+    from loopnb.tracking.history import EndedTask
     from loopnb.tracking.tracked import Run
 
 #: Failures of one cell that are named at once; of more there is one line for the rest.
@@ -48,7 +48,7 @@ class Reports:
 
     def start(self) -> None:
         """Report from now on. To be called when `Cells` has been started: it knows a cell first."""
-        self._session.failures.report = self.failed
+        self._session.failures.start(self.failed)
         self._shell.events.register("pre_run_cell", self._begin)
         self._shell.events.register("post_run_cell", self._end)
         self._cells.after.append(self._after_cell)
@@ -58,8 +58,9 @@ class Reports:
         self._shell.events.unregister("pre_run_cell", self._begin)
         self._shell.events.unregister("post_run_cell", self._end)
         self._cells.after.remove(self._after_cell)
+        self._session.failures.stop()
 
-    def failed(self, cell: CellRef | None, failures: list[Ended]) -> None:
+    def failed(self, cell: CellRef | None, failures: list[EndedTask]) -> None:
         """Name tasks of *cell* that failed and that nobody awaited."""
         failures = sorted(failures, key=lambda one: one.origin.number)
         for one in failures[:_NAMED]:

@@ -1,14 +1,73 @@
-"""What a task knows of itself under private names. Checked on CPython 3.11.7 to 3.14.10."""
+"""Private names of asyncio's tasks and of CPython, one function per name.
+
+Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import asyncio.base_events
 import ctypes
+import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+
+#: `sys._getframe(depth)`. Every spawn calls it, so it is not wrapped.
+get_frame = sys._getframe
+
+#: From here on, to find the finished tasks that something refers to means to look at every object there is.
+FINISHED_ARE_SCANNED_FOR = sys.version_info >= (3, 14)
+
+stock_create_task: Any = asyncio.base_events.BaseEventLoop.create_task
+
+
+def has_other_factory(loop: Any, factory: object) -> bool:
+    """Return True if *loop* is closed or makes its tasks by another factory.
+
+    Private names: `BaseEventLoop._task_factory`, `_closed`. `get_task_factory()` is wrapped.
+    """
+    return loop._task_factory is not factory or loop._closed
+
+
+# -- finalizers ------------------------------------------------------------
+#
+# All that tracking costs at a task's end. A done-callback for each task would cost ten times as much.
+
+#: What is left of the tasks that ended well: fields of their `Origin`, name, asyncio's own word for the
+#: state. Process-wide, since a finalizer knows of no session. `History` sets how many there may be.
+finished: deque[tuple[tuple[Any, ...], str | None, str]] = deque(maxlen=0)
+_keep = finished.append
+_stock_finalizer = asyncio.Task.__del__
+
+
+def keep_finished(count: int) -> None:
+    """Keep so many of the tasks that ended well or were cancelled; 0 keeps none."""
+    global finished, _keep
+    finished = deque(finished, maxlen=count)
+    _keep = finished.append
+
+
+def finalize(task: Any) -> None:
+    """Finalize a `TrackedTask`. Any thread.
+
+    Private names: `Future._exception`, `Future._state`. Stock's finalizer has something to do for
+    pending and failed tasks only.
+    """
+    try:
+        if task._exception is None and (state := task._state) != "PENDING":
+            _keep((task.birth, task.known_name, state))
+        else:
+            task.end_badly()
+            _stock_finalizer(task)
+    except (AttributeError, RuntimeError):
+        return  # the spawn was interrupted, or refused
+
+
+# -- what a task waits for ------------------------------------------------------------
 
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
 
@@ -111,23 +170,17 @@ def end_gather(gathering: asyncio.Future[Any]) -> None:
     asyncio.Future.cancel(gathering)
 
 
-# -- wakeups ------------------------------------------------------------
-#
-# Waking a task that waits for something which must not be cancelled, or never ends.
-#
-# Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
-
-
 def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
-    """Have *task*'s await end in *outcome* instead of what it waits for, which is left as it is.
+    """End *task*'s await in *outcome*, and leave what it waits for as it is.
 
-    A waiting task is one of the callbacks of what it waits for (`Task._fut_waiter`,
-    `Future._callbacks`: pairs of callback and Context; the callback is bound to the task). It is
-    taken off there and called with another future.
+    For what must not be cancelled, or never ends. The wake-up of a waiting task is a callback of the future
+    that it waits for, bound to the task. Take it off there, and call it with another future.
+
+    Private names: `Task._fut_waiter`; `Future._callbacks`, pairs of callback and Context.
 
     Args:
         task: A task that is not in a step.
-        outcome: A future that has failed or was cancelled: that comes out of the await.
+        outcome: A future that has failed or was cancelled. That is what comes out of the await.
 
     Returns:
         False if the task waits for nothing, or for a future that does not tell its callbacks.

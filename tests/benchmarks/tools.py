@@ -48,9 +48,8 @@ def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:
     _loopnb(loop)
     Tracker(
         loop,
-        parked_frame=lambda _task: None,
         describe=lambda filename, line, cell=None: f"{filename}:{line}",
-        is_kernels=lambda _filename: False,
+        is_kernels=lambda _code: False,
     ).install()
 
 

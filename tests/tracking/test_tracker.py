@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb.errors import TaskNotFoundError
-from loopnb.nesting import known_tasks
 from loopnb.nesting._cpython import silence_destroyed_warning
 from loopnb.records import CellRef
 from loopnb.texts import error_text
-from loopnb.tracking import cells, chains
+from loopnb.tracking import _cpython, cells, chains, failures, tracker
 from loopnb.tracking.cells import CellRuns
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.tracker import Tracker
@@ -24,14 +23,21 @@ from loopnb.tracking.tracker import Tracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from loopnb.tracking.history import Ended
+    from loopnb.tracking.history import EndedTask
 
 
-@pytest.fixture(params=["asyncio's set", "own references"])
+@pytest.fixture(params=["asyncio's set", "every object"])
 def _known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Find held tasks in both ways: asyncio's weak set is there up to Python 3.13 only."""
-    if request.param == "own references":
-        monkeypatch.setattr(known_tasks, "NEEDS_OWN_REFS", True)
+    if request.param == "every object":
+        monkeypatch.setattr(_cpython, "FINISHED_ARE_SCANNED_FOR", True)
+        for module in (tracker, failures):
+            monkeypatch.setattr(module, "held_finished_tasks", finished_among_all_objects)
+
+
+def finished_among_all_objects(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    tasks = [one for one in gc.get_objects() if issubclass(type(one), asyncio.Task)]
+    return [task for task in tasks if task.done() and task.get_loop() is loop]
 
 
 @pytest.fixture
@@ -41,9 +47,8 @@ def track(_known: None) -> Iterator[Callable[..., Any]]:
         loop = runner.get_loop()
         tracker = Tracker(
             loop,
-            parked_frame=lambda _task: None,
             describe=lambda file, line, cell=None: f"{file.rpartition('/')[2]}:{line}",
-            is_kernels=lambda _file: False,
+            is_kernels=lambda _code: False,
         )
         tracker.install()
         yield lambda main: runner.run(main(tracker))
@@ -231,10 +236,9 @@ class Watched:
             is_executing=lambda cell: bool(self.executing) if cell is None else cell in self.executing,
             delay=lambda: 0.0,
         )
-        self.failures.report = self._report
-        self.failures.start()
+        self.failures.start(self._report)
 
-    def _report(self, cell: CellRef | None, failures: list[Ended]) -> None:
+    def _report(self, cell: CellRef | None, failures: list[EndedTask]) -> None:
         self.reported += [(cell, one.name) for one in failures]
 
     def begin(self, cell: CellRef) -> None:
