@@ -73,19 +73,19 @@ _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defi
 
 
 def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
-    """Return the future that *task* waits for; None if it is due to step (`Task._fut_waiter`)."""
+    """Return the future that *task* waits for, or None if the task is due to step (`Task._fut_waiter`)."""
     return task._fut_waiter  # type: ignore[attr-defined,no-any-return]  # private
 
 
 def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
-    """Return what a `gather()` waits for; None if *future* is none (`_GatheringFuture._children`)."""
+    """Return what a `gather()` waits for, or None if *future* is not one (`_GatheringFuture._children`)."""
     if isinstance(future, _GatheringFuture):
         return future._children  # type: ignore[no-any-return]  # untyped, since private
     return None
 
 
 _WAIT_FOR = asyncio.wait_for.__code__
-#: A chain longer than this is cut: a cycle cannot arise, but a generator may delegate very deep.
+#: A chain is cut at this length. Cycles are impossible, but generators may delegate very deep.
 _LONGEST = 1_000
 
 
@@ -103,7 +103,7 @@ def frames_of(awaitable: Any) -> Iterator[FrameType]:
             return
 
 
-#: Code of asyncio's that awaits tasks through a future of its own, and the local variable that knows them.
+#: Code of asyncio that awaits tasks through a future of its own, and the local variable that holds them.
 _AWAITERS: dict[Any, str] = {
     code: name
     for fn, name in (
@@ -116,9 +116,10 @@ _AWAITERS: dict[Any, str] = {
 
 
 def awaited_in(frames: list[FrameType]) -> list[Any]:
-    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the last of *frames*.
+    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the innermost of *frames*.
 
-    `fs` of `asyncio.tasks._wait` and `TaskGroup._tasks`. Nothing where a version has neither.
+    Private names: the variable `fs` of `asyncio.tasks._wait`; `TaskGroup._tasks`. Returns nothing where
+    a version has neither.
     """
     for frame in reversed(frames):
         name = _AWAITERS.get(frame.f_code)
@@ -129,28 +130,28 @@ def awaited_in(frames: list[FrameType]) -> list[Any]:
 
 
 def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-    """Return the live tasks of the TaskGroups that *task* is in the body of, or awaits the end of.
+    """Return the live children of each TaskGroup that *task* has entered and not left.
 
-    Private names: ``TaskGroup._parent_task``, ``_tasks``. A group that no variable of the frame names is
-    not seen before its end is awaited.
+    Private names: `TaskGroup._parent_task`, `_tasks`. A group that no variable of a frame refers to is not
+    seen before its end is awaited.
     """
     groups: list[Any] = []
     for frame in frames_of(task.get_coro()):
-        # By type: to ask the objects themselves would run code of proxies.
+        # By type: `isinstance` would run code of proxies.
         values = [one for one in list(frame.f_locals.values()) if issubclass(type(one), asyncio.TaskGroup)]
         groups += [one for one in values if getattr(one, "_parent_task", None) is task and one not in groups]
     return [child for group in groups for child in list(group._tasks)]
 
 
 def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
-    """Return what *task* awaits through a future of `wait_for`'s own, see `waited_by_wait_for`."""
+    """Return what *task* awaits through `asyncio.wait_for`; see `waited_by_wait_for`."""
     return waited_by_wait_for(list(frames_of(task.get_coro())))
 
 
 def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
-    """Return what `asyncio.wait_for` awaits in the last of *frames*, through a future of its own.
+    """Return what `asyncio.wait_for` awaits in the innermost of *frames*, through a future of its own.
 
-    Its local variable `fut`, on 3.11 only: later versions await it themselves.
+    Its local variable `fut`. On 3.11 only: later versions have no future of their own.
     """
     if frames and frames[-1].f_code is _WAIT_FOR and "waiter" in frames[-1].f_locals:
         found: asyncio.Future[Any] | None = frames[-1].f_locals.get("fut")
@@ -159,14 +160,17 @@ def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
 
 
 def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
-    """Have the `wait_for` that *task* is in spare what it awaits: it is given a shield around that."""
+    """Shield what *task* awaits through `asyncio.wait_for`, so that cancelling the task spares it.
+
+    Replaces the local variable `fut` of `wait_for`.
+    """
     *_, frame = frames_of(task.get_coro())
     frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])
     ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))  # as debuggers do
 
 
 def end_gather(gathering: asyncio.Future[Any]) -> None:
-    """Cancel a `gather()`, but none of what it waits for: its own `cancel` would do so."""
+    """Cancel a `gather()` itself. Its own `cancel` would cancel its children instead."""
     asyncio.Future.cancel(gathering)
 
 
