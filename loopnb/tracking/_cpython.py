@@ -37,9 +37,9 @@ def has_other_factory(loop: Any, factory: object) -> bool:
 #
 # All that tracking costs at a task's end. A done-callback for each task would cost ten times as much.
 
-#: What is left of the tasks that ended well: fields of their `Origin`, name, asyncio's own word for the
+#: What is left of each task that ended well: the fields of its `Origin`, its name, asyncio's own word for its
 #: state. Process-wide, since a finalizer knows of no session. `History` sets how many there may be.
-finished: deque[tuple[tuple[Any, ...], str | None, str]] = deque(maxlen=0)
+finished: deque[tuple[Any, ...]] = deque(maxlen=0)
 _keep = finished.append
 _stock_finalizer = asyncio.Task.__del__
 
@@ -59,7 +59,10 @@ def finalize(task: Any) -> None:
     """
     try:
         if task._exception is None and (state := task._state) != "PENDING":
-            _keep((task.birth, task.known_name, state))
+            _keep((
+                task.number, task.spawned_at, task.cell, task.code, task.instruction, task.parent, task.run,
+                task.coro, task.known_name, state,
+            ))  # fmt: skip
         else:
             task.end_badly()
             _stock_finalizer(task)

@@ -80,7 +80,7 @@ class History:
 
     def __iter__(self) -> Iterator[EndedTask]:
         """Yield what is kept, in no order."""
-        for birth, name, state in list(_cpython.finished):
+        for *origin, name, state in list(_cpython.finished):
             was_cancelled = state == "CANCELLED"
-            yield EndedTask(Origin._make(birth), name or "", "cancelled" if was_cancelled else "returned")
+            yield EndedTask(Origin._make(origin), name or "", "cancelled" if was_cancelled else "returned")
         yield from list(self._failed)

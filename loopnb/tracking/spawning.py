@@ -110,19 +110,23 @@ def tracking_factory(
             above = run = None
         else:
             try:
-                birth = parent.birth
+                above = parent.number
+                run = parent.run
             except AttributeError:
-                birth = None  # not made here: an interrupt in there would show this error, too
-            if birth is None:
+                above = None  # not made here: an interrupt in there would show this error, too
+            if above is None:
                 above, run = origin_of(parent).number, None
-            else:
-                above, run = birth[0], birth[6]
-        number = next_number()
+        task.number = next_number()
+        task.spawned_at = clock()
+        task.cell = get_cell()
+        task.parent = above
+        task.coro = coro
         if is_known:
-            task.birth = (number, clock(), get_cell(), code, instruction, above, run, coro)
+            task.code = code
+            task.instruction = instruction
+            task.run = run
         else:
-            site, instruction, run = _locate(task, number, look(near), run)
-            task.birth = (number, clock(), get_cell(), site, instruction, above, run, coro)
+            _locate(task, look(near), run)
         if runners and (spawned := get_spawned()) is not None:
             spawned.add(task)
         if not has_spawned:
@@ -156,24 +160,20 @@ def site_of(frame: FrameType) -> tuple[CodeType | None, int, bool, int]:
     return frame.f_code, frame.f_lasti, is_run, depth
 
 
-def _locate(
-    task: TrackedTask, number: int, frame: FrameType, run: Run | None
-) -> tuple[CodeType | None, int, Run | None]:
-    """Find where a task is being spawned: outside asyncio's code and ours.
+def _locate(task: TrackedTask, frame: FrameType, run: Run | None) -> None:
+    """Note where *task* is being spawned, outside asyncio's code and ours, and in which run.
 
     Args:
         task: The task.
-        number: Its number.
         frame: Of whoever called the loop's `create_task`.
-        run: The nested `asyncio.run()` that goes on there.
-
-    Returns:
-        The code, None if the loop itself has called; the instruction; and the run. If the frame calls
-        `asyncio.run()`, that is a new run, and *task* is its main task.
+        run: The nested `asyncio.run()` that goes on there. If the frame calls `asyncio.run()` itself, *task*
+            is the main task of a new one.
     """
     code, instruction, is_run, depth = site_of(frame)
+    task.code, task.instruction = code, instruction
+    task.run = run if code is None or not is_run else Run(task.number, task, code, instruction)
     if code is None:
-        return None, instruction, run
+        return
     if depth == 1:
         if len(_sites) >= _MOST_SITES:
             _sites.clear()
@@ -181,7 +181,6 @@ def _locate(
     else:
         # This call sometimes goes through asyncio and sometimes straight to the loop.
         _sites.discard((id(code), instruction))
-    return code, instruction, Run(number, task, code, instruction) if is_run else run
 
 
 class UsersFactory:
