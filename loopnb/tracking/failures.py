@@ -77,7 +77,8 @@ class Failures:
         ledger = ledger_of(loop)
         self._shown = ledger.shown
         self._has_spawned = ledger.has_spawned
-        self._late: WeakSet[TrackedTask] = WeakSet()  # failed after their cell had ended
+        self._watched: WeakSet[TrackedTask] = WeakSet()  # they have a done-callback of ours
+        self._late: WeakSet[asyncio.Task[Any]] = WeakSet()  # failed after their cell had ended
         self._has_stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._context = Context()  # an empty one: a timer or callback of ours must not pin a cell's
@@ -161,10 +162,11 @@ class Failures:
 
     def _watch_live(self) -> None:
         for task in live_tasks(self._loop):
-            if has_origin(task):
-                task.watch(self, self._ended, self._context)
+            if has_origin(task) and task not in self._watched:
+                self._watched.add(task)
+                task.add_done_callback(self._ended, context=self._context)
 
-    def _ended(self, task: TrackedTask) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         if not self._has_stopped and self._has_failed(task):
             self._late.add(task)
             self._settle_later()
@@ -196,7 +198,9 @@ class Failures:
 
     def _found(self) -> list[TrackedTask]:
         """Return the finished tasks that something refers to, as far as they are found at no cost."""
-        return list(self._late if _cpython.FINISHED_ARE_SCANNED_FOR else self._held())
+        if _cpython.FINISHED_ARE_SCANNED_FOR:
+            return [task for task in self._late if has_origin(task)]
+        return list(self._held())
 
     def _held(self) -> Iterator[TrackedTask]:
         for task in held_finished_tasks(self._loop):

@@ -11,18 +11,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import is_ours, loops_namespaces, without_any_frames_of
-from loopnb.nesting._cpython import current_task
-from loopnb.nesting.loop_task import open_runners, runner_tasks
 from loopnb.patching import MethodWrapper, PatchSet
-from loopnb.tracking._cpython import get_frame, has_other_factory, stock_create_task
+from loopnb.tracking._cpython import make_factory, stock_create_task
 from loopnb.tracking.tracked import Run, TrackedTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import ContextVar
     from types import CodeType, FrameType
 
-    from loopnb.records import CellRef
     from loopnb.tracking.tracked import Origin
 
     Factory = Callable[..., asyncio.Task[Any]]
@@ -43,96 +39,36 @@ def tracking_factory(
     *,
     next_number: Callable[[], int],
     clock: Callable[[], float],
-    cell: ContextVar[CellRef | None],
     origin_of: Callable[[asyncio.Task[Any]], Origin],
     has_spawned: list[bool] | bool,
     note_spawn: Callable[[Any], None],
-    factory: Callable[..., asyncio.Task[Any]] | None = None,
-) -> Callable[..., asyncio.Task[Any]]:
-    """Return a task factory whose tasks know their origin.
-
-    It is one function, since each call between Python functions costs 1.5 % of a stock spawn. It looks where
-    the user's frame usually is: behind one function of asyncio's, or two for `gather()`.
+    factory: Factory | None = None,
+) -> Factory:
+    """Return a task factory whose tasks know their origin; see `make_factory`.
 
     Args:
         next_number: Returns the number of the next task.
         clock: Seconds, monotonic.
-        cell: The cell whose code runs.
         origin_of: Returns the origin of a task that was not made here.
-        has_spawned: While it is true in a boolean context, nobody need hear of a spawn.
+        has_spawned: While this is true or not empty, nobody need hear of a spawn.
         note_spawn: Called with the coroutine of each task that is spawned otherwise.
         factory: None for a task factory. Or such a factory, made here: then the function returned can stand
             in for `BaseEventLoop.create_task` of loops that have it, which saves a call for each spawn.
             Where a loop has another factory, it does what the method does.
     """
     _hidden.update(loops_namespaces())
-    hidden, look, get_cell, get_spawned = _hidden, get_frame, cell.get, runner_tasks.get
-    current, gather, sites, runners = current_task, asyncio.gather.__code__, _sites, open_runners
-    nameless = {"name": None}
-    near, far, furthest = (2, 3, 4) if factory is None else (1, 2, 3)
-    latest_code: CodeType | None = None
-    latest_gathering: CodeType | None = None
-    latest_instruction = 0
-
-    def make_tracked(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        nonlocal latest_code, latest_instruction, latest_gathering
-        try:
-            if factory is not None and has_other_factory(loop, factory):
-                return stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # private
-            if not options or options == nameless:  # which `asyncio.create_task()` gives on 3.12 and 3.13
-                task = TrackedTask(coro, loop=loop)
-                task.known_name = None
-            else:
-                task = TrackedTask(coro, loop=loop, **options)
-                task.get_name()  # it is known from now on; a task that has begun may have been asked already
-        except BaseException as error:
-            error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
-            raise
-        try:
-            frame = look(far)
-        except ValueError:  # called at the bottom of a stack
-            frame = look(near)
-        code = frame.f_code
-        if code is gather:
-            frame = look(furthest)
-            code, instruction = frame.f_code, frame.f_lasti
-            is_known = code is latest_gathering
-            if not is_known and id(frame.f_globals) not in hidden:
-                is_known, latest_gathering = True, code
-        elif (instruction := frame.f_lasti) == latest_instruction and code is latest_code:
-            is_known = True  # the same line again: most spawns by far
-        else:
-            is_known = (id(code), instruction) in sites
-            if is_known:
-                latest_code, latest_instruction = code, instruction
-        parent: Any = current(loop)
-        if parent is None:
-            above = run = None
-        else:
-            try:
-                above = parent.number
-                run = parent.run
-            except AttributeError:
-                above = None  # not made here: an interrupt in there would show this error, too
-            if above is None:
-                above, run = origin_of(parent).number, None
-        task.number = next_number()
-        task.spawned_at = clock()
-        task.cell = get_cell()
-        task.parent = above
-        task.coro = coro
-        if is_known:
-            task.code = code
-            task.instruction = instruction
-            task.run = run
-        else:
-            _locate(task, look(near), run)
-        if runners and (spawned := get_spawned()) is not None:
-            spawned.add(task)
-        if not has_spawned:
-            note_spawn(coro)
-        return task
-
+    make_tracked = make_factory(
+        TrackedTask,
+        next_number=next_number,
+        clock=clock,
+        origin_of=origin_of,
+        has_spawned=has_spawned,
+        note_spawn=note_spawn,
+        hidden=_hidden,
+        sites=_sites,
+        locate=_locate,
+        factory=factory,
+    )
     return make_tracked if factory is None else functools.update_wrapper(make_tracked, stock_create_task)
 
 

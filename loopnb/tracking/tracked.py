@@ -15,7 +15,6 @@ from loopnb.tracking.cells import CellRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextvars import Context
     from types import CodeType
 
     from loopnb.records import CellRef
@@ -104,7 +103,7 @@ class TrackedTask(LoopTask):
             a spawn.
     """
 
-    __slots__ = (*Origin._fields, "known_name", "watcher")
+    __slots__ = (*Origin._fields, "known_name")
 
     number: int
     spawned_at: float
@@ -115,7 +114,6 @@ class TrackedTask(LoopTask):
     run: Run | None
     coro: Any  # what `get_coro()` returns, but set before the task is complete
     known_name: str | None
-    watcher: object
 
     @property
     def origin(self) -> Origin:
@@ -125,12 +123,6 @@ class TrackedTask(LoopTask):
     def relocate(self, code: CodeType) -> None:
         """Say that the first line of *code* has spawned it."""
         self.code, self.instruction = code, 0
-
-    def watch(self, watcher: object, callback: Callable[[Any], object], context: Context) -> None:
-        """Call *callback* with the task when it is done, in *context*; add no second one for *watcher*."""
-        if getattr(self, "watcher", None) is not watcher:
-            self.watcher = watcher
-            self.add_done_callback(callback, context=context)
 
     def get_name(self) -> str:
         """Return its name, as `asyncio.Task.get_name` does."""

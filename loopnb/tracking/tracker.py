@@ -74,7 +74,6 @@ class Tracker:
             tracking_factory,
             next_number=self._numbers.__next__,
             clock=clock,
-            cell=cells.current_cell,
             origin_of=self.origin_of,
             has_spawned=ledger.has_spawned if _cpython.FINISHED_ARE_SCANNED_FOR else True,
             note_spawn=self._note_spawn,
