@@ -317,6 +317,30 @@ def test_a_failure_that_a_later_cell_awaits_is_not_reported(track: Callable[...,
     assert track(main) == []
 
 
+def test_a_held_task_that_fails_after_its_cell_is_reported_then(track: Callable[..., Any]) -> None:
+    cell = CellRef("a", 1)
+
+    async def main(_tracker: Tracker) -> list[tuple[CellRef | None, str]]:
+        watched, may_fail = Watched(), asyncio.Event()
+
+        async def fails_later() -> None:
+            await may_fail.wait()
+            await fail()
+
+        watched.begin(cell)
+        task = asyncio.create_task(fails_later(), name="failing")
+        await settle()
+        watched.end(cell)
+        await settle()
+        assert watched.reported == []
+        may_fail.set()
+        await settle()
+        watched.failures.stop()
+        return watched.reported if task.done() else []
+
+    assert track(main) == [(cell, "failing")]
+
+
 def test_a_task_that_is_destroyed_while_it_is_pending_is_asyncios_to_tell(
     track: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
