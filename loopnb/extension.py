@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
 from contextlib import ExitStack
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-import loopnb
+from loopnb import frames
 from loopnb.errors import UnsupportedKernelError
 from loopnb.kernel import _ipykernel
 from loopnb.kernel.guard import guard_kernel
@@ -18,11 +16,10 @@ from loopnb.kernel.replies import ReplyGuard
 from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.healing import Healer
 from loopnb.loop.owner import LoopOwner
-from loopnb.magics import source
 from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
-from loopnb.nesting import fatal, other_packages
+from loopnb.nesting import other_packages
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
@@ -38,12 +35,6 @@ from loopnb.tracking.tracker import Tracker
 
 #: What takes loopnb out of each shell again. `%unload_ext` calls `unload` with nothing but the shell.
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
-_SITE = sysconfig.get_path("purelib") + os.sep
-_KERNEL_PACKAGES = ("ipykernel", "tornado", "zmq", "jupyter_client", "IPython", "prompt_toolkit")
-_SERVICE_FOLDERS = (
-    os.path.dirname(loopnb.__file__) + os.sep,
-    *(_SITE + package + os.sep for package in _KERNEL_PACKAGES),
-)
 
 
 class _Part(Protocol):
@@ -129,7 +120,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     """Make the parts in the order of their needs, and start each."""
     loop, kernel = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell)
     cells = Cells(shell)
-    tracker = Tracker(loop, describe=cells.places, is_kernels=_is_kernels)
+    tracker = Tracker(loop, describe=cells.places, is_kernels=frames.is_kernels)
     replies = ReplyGuard(shell, loop) if kernel is not None else None
     interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies))
     session = Session(
@@ -203,9 +194,3 @@ def _put_back(table: dict[str, Any], name: str, before: Any) -> None:
         table.pop(name, None)
     else:
         table[name] = before
-
-
-def _is_kernels(filename: str) -> bool:
-    """Return True if a coroutine written in *filename* is the kernel's own, or loopnb's."""
-    # These two of our files run coroutines of the user's.
-    return filename.startswith(_SERVICE_FOLDERS) and filename not in (source.__file__, fatal.__file__)

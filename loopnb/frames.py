@@ -1,50 +1,165 @@
-"""Frames and tracebacks: which are this package's own, and how to leave them out."""
+"""Whose code is this: the user's, a library's, the kernel's, ours? And where a traceback begins for the user.
+
+Every part that asks whose a frame is asks here, by the name of the file that its code was compiled from.
+The rules for folders are in `owner_of`. Hot paths may keep the answers by code or by namespace, but the
+answers come from here.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import sys
-import sysconfig
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from enum import Enum
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterator
     from types import CodeType, FrameType, TracebackType
 
-_MAY_GO_ON = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+    F = TypeVar("F", bound="Callable[..., object]")
+
+
+class Owner(Enum):
+    """Who has written the code of a file."""
+
+    OURS = "this package"
+    STDLIB = "the standard library, asyncio included"
+    KERNEL = "the kernel: ipykernel and what its messages go through"
+    SHELL = "IPython and its prompt, which run the user's cells"
+    LIBRARY = "any other package that is installed"
+    USER = "a cell, a script, a module of the user's"
+
 
 #: The folder of this package.
 PACKAGE = os.path.dirname(__file__) + os.sep
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+#: Folders of installed packages. Debian's own Python calls it `dist-packages`.
+_INSTALLED = (f"site-packages{os.sep}", f"dist-packages{os.sep}")
+_PACKAGES = {
+    **dict.fromkeys(("ipykernel", "jupyter_client", "tornado", "zmq"), Owner.KERNEL),
+    **dict.fromkeys(("IPython", "prompt_toolkit"), Owner.SHELL),
+}
+#: Ours and asyncio's code calls the user's, and is called by it. `contextlib` enters our context managers.
+_LOOPS = (PACKAGE, os.path.dirname(asyncio.__file__) + os.sep, contextlib.__file__)
+#: Stands for the file of code that the loop itself has called, such as `loop.call_later(1, loop.stop)`.
+NOBODYS = "?"
+
+
+@lru_cache(maxsize=4096)
+def owner_of(filename: str) -> Owner:
+    """Return who has written the code of that file. Any thread."""
+    if filename.startswith(PACKAGE):
+        return Owner.OURS
+    for folder in _INSTALLED:
+        _before, is_installed, path = filename.rpartition(folder)
+        if is_installed:
+            return _PACKAGES.get(path.partition(os.sep)[0], Owner.LIBRARY)
+    if filename.startswith(("<frozen ", _STDLIB)):
+        return Owner.STDLIB
+    return Owner.USER
 
 
 def is_ours(filename: str) -> bool:
-    """Say whether that file is this package's."""
+    """Return True if that file is part of this package."""
     return filename.startswith(PACKAGE)
 
 
-def calling_frame(depth: int) -> FrameType | None:
-    """Return the frame of the *depth*-th caller of the caller (`sys._getframe`)."""
-    return sys._getframe(depth + 1)
+def is_users(code: CodeType) -> bool:
+    """Return True if the user wrote or installed *code*: it is neither the standard library's nor ours."""
+    return owner_of(code.co_filename) not in {Owner.OURS, Owner.STDLIB}
+
+
+def is_loops(filename: str) -> bool:
+    """Return True for the files of asyncio and of this package, which run what others have asked for."""
+    return filename.startswith(_LOOPS)
+
+
+#: Code of the coroutine functions that `runs_users_code` marks. It says something of code, not of a session.
+_runs_users_code: set[CodeType] = set()
+
+
+def runs_users_code(fn: F) -> F:
+    """Mark a coroutine function of ours that runs the user's code, so that its tasks are the user's."""
+    _runs_users_code.add(fn.__code__)
+    return fn
+
+
+def is_kernels(code: CodeType) -> bool:
+    """Return True if a task whose coroutine has *code* belongs to the kernel, the shell or us."""
+    owner = owner_of(code.co_filename)
+    return owner in {Owner.OURS, Owner.KERNEL, Owner.SHELL} and code not in _runs_users_code
+
+
+def is_our_callable(fn: object) -> bool:
+    """Return True if *fn*, a handler for instance, was defined in this package."""
+    return str(getattr(fn, "__module__", "")).partition(".")[0] == __package__
+
+
+# -- walking outwards -----------------------------------------------------------------------------
+
+
+def outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    """Yield *frame*, its caller, the caller of that, and so on."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def is_called_by(code: CodeType) -> bool:
+    """Return True if *code* is running further out on this stack."""
+    return any(frame.f_code is code for frame in outwards(inspect.currentframe()))
+
+
+def is_all_by(frame: FrameType | None, owners: Container[Owner], until: CodeType) -> bool:
+    """Return True if *frame* and its callers belong to *owners*, up to the frame that runs *until*."""
+    for one in outwards(frame):
+        if one.f_code is until:
+            return True
+        if owner_of(one.f_code.co_filename) not in owners:
+            return False
+    return True
 
 
 def frame_outside() -> FrameType | None:
     """Return the innermost frame that is not this package's: who has called us."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame
+    return next(
+        (one for one in outwards(inspect.currentframe()) if not is_ours(one.f_code.co_filename)), None
+    )
 
 
-def without_any_frames_of(
-    tb: TracebackType | None, code_is_ours: Callable[[str], bool]
-) -> TracebackType | None:
-    """Return *tb* without any frame whose file *code_is_ours* says to hide."""
+def users_place() -> tuple[str, int]:
+    """Return file and line of the innermost frame that the user wrote or installed, else `NOBODYS`, 0."""
+    for frame in outwards(inspect.currentframe()):
+        if is_users(frame.f_code):
+            return frame.f_code.co_filename, frame.f_lineno
+    return NOBODYS, 0
+
+
+def loops_namespaces() -> set[int]:
+    """Return the ids of the globals of every module of asyncio's and ours that is imported now.
+
+    To compare `id(frame.f_globals)` is several times faster than to compare file names.
+    """
+    # By type and by dictionary: to ask a lazy module for an attribute would run its code.
+    modules = [one for one in list(sys.modules.values()) if issubclass(type(one), ModuleType)]
+    return {id(vars(one)) for one in modules if is_loops(vars(one).get("__file__") or "")}
+
+
+# -- tracebacks -----------------------------------------------------------------------------------
+
+_MAY_RESUME = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def without_any_frames_of(tb: TracebackType | None, is_hidden: Callable[[str], bool]) -> TracebackType | None:
+    """Return *tb* without every frame whose file *is_hidden*, wherever it stands."""
     kept: list[TracebackType] = []
     while tb is not None:
-        if code_is_ours(tb.tb_frame.f_code.co_filename):
+        if is_hidden(tb.tb_frame.f_code.co_filename):
             _clear(tb.tb_frame)
         else:
             kept.append(tb)
@@ -56,80 +171,38 @@ def without_any_frames_of(
     return shown
 
 
-def without_frames_of(tb: TracebackType | None, code_is_ours: Callable[[str], bool]) -> TracebackType | None:
-    """Return *tb* without its outermost frames whose file *code_is_ours* says to hide."""
-    while tb is not None and code_is_ours(tb.tb_frame.f_code.co_filename):
+def without_frames_of(tb: TracebackType | None, is_hidden: Callable[[str], bool]) -> TracebackType | None:
+    """Return *tb* without the outermost frames whose file *is_hidden*."""
+    while tb is not None and is_hidden(tb.tb_frame.f_code.co_filename):
         _clear(tb.tb_frame)
         tb = tb.tb_next
     return tb
 
 
-def _clear(frame: FrameType) -> None:
-    # The frame of a signal handler that has raised still knows it as its caller. What it refers to may
-    # be a stack that in turn keeps the error, and the garbage collector does not look into stacks. Not so
-    # a coroutine's, which may still go on: cleared, it would be closed.
-    if is_ours(frame.f_code.co_filename) and not frame.f_code.co_flags & _MAY_GO_ON:
-        with suppress(RuntimeError):  # it still executes
-            frame.clear()
-
-
-_STDLIB_FOLDER = sysconfig.get_path("stdlib") + os.sep
-
-
-def is_users(code: CodeType) -> bool:
-    """Say whether *code* is neither the standard library's nor this package's."""
-    filename = code.co_filename
-    if filename.startswith("<frozen") or is_ours(filename):
-        return False
-    return not filename.startswith(_STDLIB_FOLDER) or "site-packages" in filename
-
-
-_ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
-
-_STDLIB = os.path.dirname(os.__file__) + os.sep
-_HIDDEN = (PACKAGE, _ASYNCIO, _STDLIB + "contextlib.py")
+def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
+    """Return *tb* without the frames of asyncio and of this package that it begins with."""
+    return without_frames_of(tb, is_loops)
 
 
 def users_frames(tb: TracebackType | None) -> TracebackType | None:
-    """Return *tb* without the frames of this package that it begins with, or that are all of it.
+    """Return *tb* without the frames of this package that it begins with.
 
-    An interrupt may be raised anywhere in here, and in what is called from here: then it ends where the
-    user has called us.
+    An interrupt may be raised anywhere in our code, or in the standard library below it. Such a traceback
+    holds no frame of the user's, and None is returned: the error then seems to come from where we were
+    called.
     """
     users = without_frames_of(tb, is_ours)
-    frame, was_ours = users, False
-    while frame is not None and _is_nobodys(filename := frame.tb_frame.f_code.co_filename):
-        was_ours = was_ours or is_ours(filename)
+    frame, has_ours = users, False
+    while frame is not None and not is_users(frame.tb_frame.f_code):
+        has_ours = has_ours or is_ours(frame.tb_frame.f_code.co_filename)
         frame = frame.tb_next
-    return None if frame is None and was_ours else users
+    return None if frame is None and has_ours else users
 
 
-def _is_nobodys(filename: str) -> bool:
-    if filename.startswith((PACKAGE, "<frozen ")):
-        return True
-    return filename.startswith(_STDLIB) and "site-packages" not in filename
-
-
-def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
-    """Return *tb* without the frames of this package and of asyncio that it begins with."""
-    return without_frames_of(tb, lambda filename: filename.startswith(_HIDDEN))
-
-
-def place_outside_asyncio() -> tuple[str, int]:
-    """Return file and line of the innermost frame that is neither ours nor asyncio's."""
-    frame: FrameType | None = calling_frame(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_HIDDEN):
-        frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("?", 0)
-
-
-#: Stands for the file of code that the loop itself has called, such as `loop.call_later(1, loop.stop)`.
-_NOBODYS = "?"
-
-
-def users_place() -> tuple[str, int]:
-    """Return file and line of the innermost frame that a user wrote or installed."""
-    frame = calling_frame(1)
-    while frame is not None and not is_users(frame.f_code):
-        frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else (_NOBODYS, 0)
+def _clear(frame: FrameType) -> None:
+    # The frame of a signal handler that has raised refers to the frame that it interrupted. That may keep a
+    # stack alive that in turn keeps the error, and the garbage collector does not look into stacks. A
+    # coroutine's frame is left alone: it may resume, and to clear it would close the coroutine.
+    if is_ours(frame.f_code.co_filename) and not frame.f_code.co_flags & _MAY_RESUME:
+        with contextlib.suppress(RuntimeError):  # it is still executing
+            frame.clear()

@@ -1,4 +1,4 @@
-"""Frozen data that crosses folders: what a cell, a task, the loop and a snapshot of both look like."""
+"""Frozen data that crosses folders: a cell, a task, the loop, and a snapshot of loop and tasks."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ class Describe(Protocol):
     def __call__(self, filename: str, line: int, cell: CellRef | None = None) -> str:
         """Return how a person would call that line of that file.
 
-        *cell* is whose doing it is, where that is known: cells of the same text are one file.
+        Cells of the same text are one file. *cell*, the one whose code runs, tells them apart if it is
+        known.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """One task as it was when the snapshot was taken.
+    """One task as it was when it was looked at, live or ended.
 
     Attributes:
         number: loopnb's own counter, never reused in a session.
-        name: The task's name; "" if it has ended and nobody had ever given or asked for one.
+        name: Its name; "" if it has ended and nobody had ever given or asked for one.
         coro: Qualified name of its coroutine.
-        state: `running` (its step is executing now), `waiting` (for `waits_for`),
-            `parked` (it waits in a nested run), `scheduled` (it will step in this pass); of one
-            that has ended `returned`, `raised` or `cancelled`.
+        state: `running` (its step is executing now), `waiting` (for `waits_for`), `parked` (it waits in
+            a nested run), `scheduled` (it will step in this pass). If it has ended: `returned`, `raised`
+            or `cancelled`.
         age_s: Seconds since it was spawned.
         cell: The cell execution that spawned it, if any.
         spawn_site: `file:line` of the user's code that spawned it ("" if unknown).
@@ -54,7 +55,7 @@ class TaskRecord:
         parent: Number of the task that spawned it.
         is_kernel: It belongs to the kernel itself and is hidden by default.
         note: What else there is to say, such as which run has left it behind ("" if nothing).
-        error: What it failed with, in words ("" if it did not).
+        error: What it failed with, in words ("" if it has not failed).
     """
 
     number: int
@@ -78,13 +79,13 @@ class TaskRecord:
 
     @property
     def doing(self) -> str:
-        """What a live task does and where: `waiting for sleep() at In[4], line 2`."""
+        """What it does and where, in words: `waiting for sleep() at main In[3], line 2`."""
         doing = f"waiting for {self.waits_for}" if self.waits_for else self.state
         return f"{doing} at {self.waits_at}" if self.waits_at else doing
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has ended."""
+        """True if it has ended."""
         return self.state in {"returned", "raised", "cancelled"}
 
 

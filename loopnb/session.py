@@ -21,6 +21,7 @@ from loopnb.nesting.refusals import beside_other_loop
 from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
 from loopnb.tracking import deadlocks
+from loopnb.tracking.chains import awaited_by
 from loopnb.tracking.failures import Failures
 from loopnb.views import TaskList
 
@@ -378,7 +379,7 @@ class Session:
             above = {
                 task
                 for task in self.tracker.live()
-                if task not in ours and not ours.isdisjoint(self.tracker.awaited_by(task))
+                if task not in ours and not ours.isdisjoint(awaited_by(task))
             }
             if not above:
                 return ours

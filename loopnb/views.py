@@ -1,4 +1,4 @@
-"""What a snapshot looks like as plain text and as a static HTML page; pure functions."""
+"""What tasks and the loop look like as plain text and as static HTML. Everything here is pure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef, LoopState, Snapshot
 
 COLUMNS = ("#", "name", "coroutine", "state", "age", "spawned by", "waits for")
-"""What a table of tasks shows; the last column also says how one ended, and what else there is to say."""
+"""Columns of a table of tasks. The last one also says how a task ended, and what else there is to say."""
 NAME_WIDTH = 32
-"""Characters of a name that a column shows."""
+"""How many characters of a name a column shows."""
 NAMES = 8
-"""Names that are listed in one line."""
+"""How many names are listed in one line."""
 HTML_ROWS = 200
-"""Rows a saved notebook carries; each is about 300 bytes."""
+"""Rows that a saved notebook keeps; each takes about 300 bytes."""
 
 _STYLE = (
     "border-collapse:collapse;margin:4px 0;font-size:13px",
@@ -33,9 +33,9 @@ _STYLE = (
 
 
 def age_text(age_s: float) -> str:
-    """Say an age as people do, rounded down: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 04 h`.
+    """Format an age, rounded down: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`, `3 d 04 h`.
 
-    The front end has the same function; `tests/widget/ages.json` holds both to the same words.
+    The front end has the same function. `tests/widget/ages.json` tests both.
     """
     age_s = max(age_s, 0.0)
     if age_s < 10:
@@ -51,7 +51,7 @@ def age_text(age_s: float) -> str:
 
 
 def condition_text(loop: LoopState) -> str:
-    """Say in one clause what the loop is doing."""
+    """Return in one clause what the loop is doing."""
     if loop.condition == "set aside" and loop.detail:
         return _clean(loop.detail)
     cell = str(loop.cell) if loop.cell else "a cell"
@@ -66,7 +66,7 @@ def condition_text(loop: LoopState) -> str:
 
 
 def waits_text(task: TaskRecord) -> str:
-    """Say what *task* waits for and where; empty if neither is known."""
+    """Return what *task* waits for and where, or "" if neither is known."""
     where = f"at {task.waits_at}" if task.waits_at else ""
     return _clean(" ".join(filter(None, (task.waits_for, where))))
 
@@ -90,7 +90,7 @@ def tasks_text(snapshot: Snapshot) -> str:
 
 
 def table_text(tasks: Sequence[TaskRecord], *, more: int = 0) -> str:
-    """List *tasks* as an aligned table, and say how many *more* there are."""
+    """List *tasks* as an aligned table. A last line says how many *more* there are."""
     if not tasks:
         return "No live tasks."
     rows = [COLUMNS, *(_cells(task) for task in tasks)]
@@ -102,7 +102,7 @@ def table_text(tasks: Sequence[TaskRecord], *, more: int = 0) -> str:
 
 
 def table_html(tasks: Sequence[TaskRecord]) -> str:
-    """Draw the first `HTML_ROWS` of *tasks* as a table of static HTML, everything escaped."""
+    """Return the first `HTML_ROWS` of *tasks* as a table of static HTML, everything escaped."""
     more = len(tasks) - HTML_ROWS
     note = f'<div style="{_STYLE[2]}">{_not_shown(more)}</div>' if more > 0 else ""
     return _table(tasks) + note
@@ -116,7 +116,7 @@ def _table(tasks: Sequence[TaskRecord]) -> str:
 
 
 def snapshot_html(snapshot: Snapshot) -> str:
-    """Draw *snapshot* as self-contained HTML: no script, no colour of its own, everything escaped."""
+    """Return *snapshot* as self-contained HTML: no script, no colour of its own, everything escaped."""
     small = _STYLE[2]
     loop = snapshot.loop
     state = (
@@ -134,7 +134,7 @@ def snapshot_html(snapshot: Snapshot) -> str:
 
 
 def names_text(names: Iterable[str]) -> str:
-    """Name tasks in one line: the first few, long names shortened."""
+    """Return task names in one line: the first few of them, long ones shortened."""
     names = list(names)
     shown = ", ".join(repr(_short(name)) for name in names[:NAMES])
     return f"{shown} and {len(names) - NAMES:,} more" if names[NAMES:] else shown
@@ -178,7 +178,7 @@ def _short(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Replace what would break a line or drive a terminal: names come from user code."""
+    """Replace control characters, which would break a line or drive a terminal: names come from user code."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
@@ -190,18 +190,13 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-# -- tasklist ------------------------------------------------------------
-#
-# The list that `loopnb.tasks()` returns: a list of records that a notebook shows as a table.
-
-
 class TaskList(list[TaskRecord]):
-    """Records of tasks, oldest first.
+    """Records of tasks, oldest first: what `loopnb.tasks()` returns. A notebook shows it as a table.
 
     Args:
         records: The records.
-        every_run_of: Returns what says of a cell's execution whether it was of the cell with that
-            number in its prompt.
+        every_run_of: Given N of In[N], returns a predicate that matches every run of that cell. By default
+            it matches that one run.
     """
 
     def __init__(
@@ -215,12 +210,12 @@ class TaskList(list[TaskRecord]):
     def filter(
         self, *, name: str | None = None, state: str | None = None, cell: int | None = None
     ) -> TaskList:
-        """Return those of them that fit all that is given.
+        """Return the tasks that match every condition that is given.
 
         Args:
             name: The task's name.
             state: Its state, such as `waiting` or `raised`.
-            cell: The number in the prompt of the cell that spawned it; all runs of that cell count.
+            cell: N of In[N], the cell that spawned it; all runs of that cell count.
         """
         is_wanted = self._every_run_of(cell) if cell is not None else lambda _cell: True
         return TaskList(

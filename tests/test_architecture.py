@@ -24,8 +24,8 @@ MAX_FUNCTION_LINES = 40
 # `path:function: lines`, each with the reason why it is better whole.
 LONGER: dict[str, int] = {
     # One closure, since it runs for each spawn and every further call is 1.5 % of one.
-    "loopnb/tracking/spawning.py:make_tracked": 60,
-    "loopnb/tracking/spawning.py:tracking_factory": 73,
+    "loopnb/tracking/_cpython.py:make_tracked": 60,
+    "loopnb/tracking/_cpython.py:make_factory": 70,
 }
 
 TOP_LEVEL = {

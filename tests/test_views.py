@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,13 @@ def test_an_age_is_said_as_people_do(age_s: float, text: str) -> None:
 )
 def test_the_condition_is_one_clause(state: LoopState, text: str) -> None:
     assert views.condition_text(state) == text
+
+
+def test_a_record_says_what_its_task_does_and_where() -> None:
+    waiting = task(1, "feed")
+
+    assert waiting.doing == "waiting for sleep at tick In[4]:3"
+    assert replace(waiting, waits_for="", waits_at="", state="scheduled").doing == "scheduled"
 
 
 def test_the_status_is_aligned_lines() -> None:

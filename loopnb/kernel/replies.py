@@ -8,13 +8,13 @@ code it costs the reply, and front ends wait for that for ever.
 from __future__ import annotations
 
 import asyncio
-import os
+import inspect
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from loopnb.frames import calling_frame
+from loopnb.frames import Owner, is_all_by
 from loopnb.kernel._cpython import code_of_callbacks
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
@@ -22,13 +22,9 @@ from loopnb.patching import Patch
 if TYPE_CHECKING:
     from types import FrameType
 
-_OWN_PACKAGES = tuple(name + os.sep for name in ("ipykernel", "jupyter_client", "loopnb", "tornado", "zmq"))
-_OWN_FOLDERS = (
-    "<frozen ",
-    os.path.dirname(os.__file__) + os.sep,
-    os.path.dirname(os.path.dirname(__file__)) + os.sep,
-)
-_SHELL_PACKAGES = (*_OWN_PACKAGES, "IPython" + os.sep)
+#: Whose code handles a message before it calls anybody else's. IPython's ends a cell, too.
+_KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
+_KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
 
 
 class ReplyGuard:
@@ -78,29 +74,16 @@ class ReplyGuard:
     def _end_cell(self) -> None:
         # Counting cells in and out would be simpler. But IPython tells only of the end of a blank cell, and
         # only of the beginning of a comm's callback that fails.
-        if _belongs_to(calling_frame(1), _SHELL_PACKAGES):
+        if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=code_of_callbacks()):
             _replace(signal.default_int_handler, self._handler)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
         # While another loop runs, the user's code is what runs it. Its frame need not be among the callers: a
         # nested run on that loop has a stack of its own.
-        if running_loop() is not self._loop or not _belongs_to(frame, _OWN_PACKAGES):
+        if running_loop() is not self._loop or not is_all_by(frame, _KERNELS, until=code_of_callbacks()):
             signal.default_int_handler(signum, frame)
 
 
 def _replace(present: Any, wanted: Any) -> None:
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is present:
         signal.signal(signal.SIGINT, wanted)
-
-
-def _belongs_to(frame: FrameType | None, packages: tuple[str, ...]) -> bool:
-    """Return True if *frame* and its callers belong to the standard library, loopnb or *packages*.
-
-    Callers count up to the callback or the step of a task that the loop runs.
-    """
-    while frame is not None and frame.f_code is not code_of_callbacks():
-        _folder, is_installed, path = frame.f_code.co_filename.rpartition(f"site-packages{os.sep}")
-        if not path.startswith(packages if is_installed else _OWN_FOLDERS):
-            return False
-        frame = frame.f_back
-    return True

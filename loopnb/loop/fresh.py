@@ -13,9 +13,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from loopnb.nesting._cpython import silence_destroyed_warning, unseen_error
+from loopnb.nesting._cpython import (
+    held_finished_tasks,
+    live_tasks,
+    silence_destroyed_warning,
+    unseen_error,
+)
 from loopnb.nesting.fatal import is_fatal
-from loopnb.nesting.known_tasks import known_tasks
 from loopnb.texts import error_text, say
 
 if TYPE_CHECKING:
@@ -89,13 +93,13 @@ class FreshLoop:
             silence_destroyed_warning(task)  # we name it ourselves
             say(f"task {task.get_name()!r} of the fresh loop was cancelled and did not end.")
 
-    def _live(self) -> set[asyncio.Task[Any]]:
+    def _live(self) -> list[asyncio.Task[Any]]:
         # `all_tasks` leaves out what looks like the kernel's own, a client of another kernel for instance.
-        return asyncio.all_tasks(self._loop) | {task for task in known_tasks(self._loop) if not task.done()}
+        return live_tasks(self._loop)
 
     def _say_what_nobody_saw(self) -> None:
         """Say which tasks failed unseen. asyncio would do so later, in whichever cell runs by then."""
-        for task in known_tasks(self._loop):
+        for task in held_finished_tasks(self._loop):
             error = unseen_error(task)
             if error is not None and not is_fatal(error):
                 task.exception()  # seen now

@@ -108,9 +108,7 @@ class Background:
             return f"<Task {record.name!r} returned {repr_text(task.result(), 60)}>"
         if record.is_finished:
             return f"<Task {record.name!r} {record.state}{': ' if record.error else ''}{record.error}>"
-        doing = f"waiting for {record.waits_for}" if record.waits_for else record.state
-        where = f" at {record.waits_at}" if record.waits_at else ""
-        return f"<Task {record.name!r} {doing}{where}, {views.age_text(record.age_s)} old>"
+        return f"<Task {record.name!r} {record.doing}, {views.age_text(record.age_s)} old>"
 
     def _in_use(self, task: asyncio.Task[Any]) -> UsageError:
         cell, name = self._session.tracker.record(task).cell, task.get_name()

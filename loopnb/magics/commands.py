@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef, TaskRecord
     from loopnb.session import Session
     from loopnb.shell.error_notes import ErrorNotes
-    from loopnb.tracking.history import Ended
+    from loopnb.tracking.history import EndedTask
 
 
 @magics_class
@@ -312,7 +312,7 @@ class TaskCommands:
         ]
         return [*lines, f"  {record.note}"] if record.note else lines
 
-    def _end_of(self, ended: Ended) -> list[str]:
+    def _end_of(self, ended: EndedTask) -> list[str]:
         if ended.error is None:
             return []
         self._session.failures.seen(ended.origin.number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from IPython.core.error import UsageError
 
-from loopnb.frames import users_frames
+from loopnb.frames import runs_users_code, users_frames
 from loopnb.nesting.fatal import CapturedFatal
 from loopnb.texts import error_text, repr_text
 
@@ -59,6 +59,7 @@ class Source:
         """True if some of it awaits."""
         return any(_is_coroutine_code(code) for code in self.codes)
 
+    @runs_users_code
     async def run(
         self, global_ns: dict[str, Any], local_ns: dict[str, Any], *, in_background: bool = False
     ) -> Any:

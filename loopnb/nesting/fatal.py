@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from loopnb.frames import runs_users_code
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -57,6 +59,7 @@ def capture_fatal(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
     returns, see `CapturedFatal`.
     """
 
+    @runs_users_code
     async def run() -> Any:
         try:
             return await coro

@@ -39,16 +39,14 @@ class LoopTask(asyncio.Task[Any]):
         parked: The wait in which this task is parked. Set by the engine; None or unset while it is not
             parked.
         delivered: How many cancel requests went to nested waits. The C task does not know of them.
-        watcher: Who will hear of its end; unset if nobody will.
         live_repr: Returns its repr; unset, asyncio's is used. See `show_as`.
     """
 
-    __slots__ = ("delivered", "live_repr", "parked", "watcher")
+    __slots__ = ("delivered", "live_repr", "parked")
 
     delivered: int
     live_repr: Callable[[LoopTask], str]
     parked: Parked | None
-    watcher: object
 
     def __repr__(self) -> str:
         try:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from loopnb.frames import place_outside_asyncio
+from loopnb.frames import users_place
 from loopnb.nesting import _cpython
 from loopnb.nesting.scope import engine_for, engine_of, is_wanted
 from loopnb.patching import MethodWrapper
@@ -47,7 +47,7 @@ def aside(
     if other is not None and other.is_running():
         yield  # it runs elsewhere, or below us: the stock error says so
         return
-    _set_aside[running] = place or place_outside_asyncio()
+    _set_aside[running] = place or users_place()
     try:
         with _cpython.set_aside(running):
             if (engine := engine_of(running)) is not None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopnb.frames import place_outside_asyncio
+from loopnb.frames import users_place
 from loopnb.nesting import _cpython, runners, scope, stand_ins
 from loopnb.nesting.other_loops import aside, wrapper_aside
 from loopnb.patching import CodePatch, ImportWatch, Patch
@@ -73,7 +73,7 @@ def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
     Raises:
         NestingError: The loop cannot be nested on; `.reason` says why.
     """
-    _applied[Applied(package, *place_outside_asyncio())] = None
+    _applied[Applied(package, *users_place())] = None
     target = loop or _cpython.running_loop()
     if target is not None and not scope.is_wanted(target):
         # No more than that: the rest of `loopnb.nesting.apply` has been done, or nobody would have called us.

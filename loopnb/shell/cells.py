@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from loopnb.frames import calling_frame, users_place
+from loopnb.frames import is_called_by, users_place
 from loopnb.nesting._cpython import running_loop
 from loopnb.records import CellRef
 from loopnb.tracking.cells import current_cell
@@ -170,10 +170,7 @@ def _stripped(text: str) -> tuple[str, str]:
 def _stands_in_cell() -> bool:
     from IPython.core.interactiveshell import InteractiveShell
 
-    frame = calling_frame(1)
-    while frame is not None and frame.f_code is not InteractiveShell.run_cell_async.__code__:
-        frame = frame.f_back
-    return frame is not None
+    return is_called_by(InteractiveShell.run_cell_async.__code__)
 
 
 #: How many texts of cells keep the numbers of their executions.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb import frames
+from loopnb.frames import Owner, owner_of
 from loopnb.loop._cpython import call_of
 from loopnb.loop.shutdown import OrderlyEnd
 from loopnb.texts import error_text
@@ -129,11 +129,10 @@ class ShellsEnd:
     def describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
         """Say what *thread* is busy with, at which line of the user's, and for which cell."""
         called, context = call_of(frame)
-        is_kernels = self._session.tracker.is_kernels_file
         users = [
             self.place(one)
             for one in chains.stack_of(frame)
-            if frames.is_users(one.f_code) and not is_kernels(one.f_code.co_filename)
+            if owner_of(one.f_code.co_filename) in {Owner.USER, Owner.LIBRARY}
         ]
         cell = context.get(current_cell) if context is not None else None
         name = getattr(called, "__qualname__", None)

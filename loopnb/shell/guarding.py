@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import LoopWarning
-from loopnb.frames import users_place
+from loopnb.frames import NOBODYS, users_place
 from loopnb.loop.guard import LoopGuard
 from loopnb.tracking.cells import current_cell
 
@@ -37,7 +37,7 @@ class Warnings:
     def warn(self, text: str) -> None:
         """Warn of what the user's innermost line does now."""
         filename, line = users_place()
-        if not line:  # no frame is the user's
+        if filename == NOBODYS:
             self.warn_once(text)
             return
         cell = current_cell.get()

@@ -24,7 +24,7 @@ from weakref import WeakSet
 from IPython.core import compilerop
 from IPython.core.interactiveshell import InteractiveShell
 
-from loopnb.frames import without_loops_frames
+from loopnb.frames import is_our_callable, without_loops_frames
 from loopnb.nesting._cpython import ready_queue, running_loop
 from loopnb.nesting.scope import engine_of
 from loopnb.shell._ipykernel import is_asking
@@ -369,7 +369,4 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
 
 def _is_users(handler: Any) -> bool:
     """Return True if neither Python nor loopnb has installed *handler*, a handler of a signal."""
-    module = str(getattr(handler, "__module__", ""))
-    return (
-        callable(handler) and handler is not signal.default_int_handler and not module.startswith("loopnb.")
-    )
+    return callable(handler) and handler is not signal.default_int_handler and not is_our_callable(handler)

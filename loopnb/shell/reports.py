@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
     from loopnb.shell.error_notes import ErrorNotes
-    from loopnb.tracking.history import Ended
+    from loopnb.tracking.history import EndedTask
     from loopnb.tracking.tracked import Run
 
 #: Failures of one cell that get a line each. The others share one line.
@@ -61,7 +61,7 @@ class Reports:
         self._cells.after.remove(self._after_cell)
         self._session.failures.stop()
 
-    def failed(self, cell: CellRef | None, failures: list[Ended]) -> None:
+    def failed(self, cell: CellRef | None, failures: list[EndedTask]) -> None:
         """Name the tasks of *cell* that failed and that nobody awaited."""
         failures = sorted(failures, key=lambda task: task.origin.number)
         for task in failures[:_NAMED]:

@@ -1,32 +1,195 @@
-"""What a task knows of itself under private names. Checked on CPython 3.11.7 to 3.14.10."""
+"""Private names of asyncio's tasks and of CPython, one function per name.
+
+Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import sys
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from loopnb.frames import is_ours, without_any_frames_of
+from loopnb.nesting._cpython import current_task
+from loopnb.nesting.loop_task import open_runners, runner_tasks
+from loopnb.tracking.cells import current_cell
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType
+
+    from loopnb.tracking.tracked import Origin, Run, TrackedTask
+
+#: From 3.14 on, to find the finished tasks that something refers to means to look at every object there is.
+FINISHED_ARE_SCANNED_FOR = sys.version_info >= (3, 14)
+
+stock_create_task: Any = asyncio.BaseEventLoop.create_task
+
+# -- spawning ------------------------------------------------------------
+
+
+def make_factory(
+    task_class: type[TrackedTask],
+    *,
+    next_number: Callable[[], int],
+    clock: Callable[[], float],
+    origin_of: Callable[[asyncio.Task[Any]], Origin],
+    has_spawned: list[bool] | bool,
+    note_spawn: Callable[[Any], None],
+    hidden: set[int],
+    sites: set[tuple[int, int]],
+    locate: Callable[[TrackedTask, FrameType, Run | None], None],
+    factory: Callable[..., asyncio.Task[Any]] | None,
+) -> Callable[..., asyncio.Task[Any]]:
+    """Return the function that makes tracked tasks; see `spawning.tracking_factory`.
+
+    It is one function, since each call between Python functions costs 1.5 to 4 % of a stock spawn. So the
+    private names are here inline: `BaseEventLoop._task_factory` (`get_task_factory()` is wrapped),
+    `BaseEventLoop._closed`, `sys._getframe`. It looks where the user's frame usually is: behind one function
+    of asyncio's, or two for `gather()`.
+
+    Args:
+        task_class: `TrackedTask`.
+        next_number: As of `spawning.tracking_factory`, like the others that are not described.
+        clock: See there.
+        origin_of: See there.
+        has_spawned: See there.
+        note_spawn: See there.
+        hidden: Identities of the namespaces whose frames are no spawn sites.
+        sites: Known spawn sites behind one function of asyncio's: (id of the code, instruction).
+        locate: Notes the spawn site and the run of a task, given the frame that called `create_task`.
+        factory: See there.
+    """
+    look, get_cell, get_spawned = sys._getframe, current_cell.get, runner_tasks.get
+    current, gather, runners, absent = current_task, asyncio.gather.__code__, open_runners, object()
+    near, far, furthest = (2, 3, 4) if factory is None else (1, 2, 3)
+    latest_code: CodeType | None = None
+    latest_gathering: CodeType | None = None
+    latest_instruction = 0
+
+    def make_tracked(loop: Any, coro: Any, *, name: Any = absent, **options: Any) -> asyncio.Task[Any]:
+        nonlocal latest_code, latest_instruction, latest_gathering
+        try:
+            if factory is not None and (loop._task_factory is not factory or loop._closed):
+                options |= {} if name is absent else {"name": name}
+                return stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # untyped
+            # None is what `asyncio.create_task()` gives on 3.12 and 3.13.
+            if (name is absent or name is None) and not options:
+                task = task_class(coro, loop=loop)
+                task.known_name = None
+            else:
+                options |= {} if name is absent else {"name": name}
+                task = task_class(coro, loop=loop, **options)
+                task.get_name()  # it is known from now on; a task that has begun may have been asked already
+        except BaseException as error:
+            error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
+            raise
+        try:
+            frame = look(far)
+        except ValueError:  # called at the bottom of a stack
+            frame = look(near)
+        code = frame.f_code
+        if code is gather:
+            frame = look(furthest)
+            code, instruction = frame.f_code, frame.f_lasti
+            is_known = code is latest_gathering
+            if not is_known and id(frame.f_globals) not in hidden:
+                is_known, latest_gathering = True, code
+        elif (instruction := frame.f_lasti) == latest_instruction and code is latest_code:
+            is_known = True  # the same line again: most spawns by far
+        else:
+            is_known = (id(code), instruction) in sites
+            if is_known:
+                latest_code, latest_instruction = code, instruction
+        parent: Any = current(loop)
+        if parent is None:
+            above = run = None
+        else:
+            try:
+                above = parent.number
+                run = parent.run
+            except AttributeError:
+                above = None  # not made here: an interrupt in there would show this error, too
+            if above is None:
+                above, run = origin_of(parent).number, None
+        task.number = next_number()
+        task.spawned_at = clock()
+        task.cell = get_cell()
+        task.parent = above
+        task.coro = coro
+        if is_known:
+            task.code = code
+            task.instruction = instruction
+            task.run = run
+        else:
+            locate(task, look(near), run)
+        if runners and (spawned := get_spawned()) is not None:
+            spawned.add(task)
+        if not has_spawned:
+            note_spawn(coro)
+        return task
+
+    return make_tracked
+
+
+# -- finalizers ------------------------------------------------------------
+#
+# All that tracking costs at a task's end. A done-callback for each task would cost ten times as much.
+
+#: What is left of each task that ended well: the fields of its `Origin`, its name, asyncio's own word for its
+#: state. Process-wide, since a finalizer knows of no session. `History` sets how many there may be.
+finished: deque[tuple[Any, ...]] = deque(maxlen=0)
+_keep = finished.append
+_stock_finalizer = asyncio.Task.__del__
+
+
+def keep_finished(count: int) -> None:
+    """Keep so many of the tasks that ended well or were cancelled; 0 keeps none."""
+    global finished, _keep
+    finished = deque(finished, maxlen=count)
+    _keep = finished.append
+
+
+def finalize(task: Any) -> None:
+    """Finalize a `TrackedTask`. Any thread.
+
+    Private names: `Future._exception`, `Future._state`. Stock's finalizer has something to do for
+    pending and failed tasks only.
+    """
+    try:
+        if task._exception is None and (state := task._state) != "PENDING":
+            _keep((
+                task.number, task.spawned_at, task.cell, task.code, task.instruction, task.parent, task.run,
+                task.coro, task.known_name, state,
+            ))  # fmt: skip
+        else:
+            task.end_badly()
+            _stock_finalizer(task)
+    except (AttributeError, RuntimeError):
+        return  # the spawn was interrupted, or refused
+
+
+# -- what a task waits for ------------------------------------------------------------
 
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
 
 
 def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
-    """Return the future that *task* waits for; None if it is due to step (`Task._fut_waiter`)."""
+    """Return the future that *task* waits for, or None if the task is due to step (`Task._fut_waiter`)."""
     return task._fut_waiter  # type: ignore[attr-defined,no-any-return]  # private
 
 
 def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
-    """Return what a `gather()` waits for; None if *future* is none (`_GatheringFuture._children`)."""
+    """Return what a `gather()` waits for, or None if *future* is not one (`_GatheringFuture._children`)."""
     if isinstance(future, _GatheringFuture):
         return future._children  # type: ignore[no-any-return]  # untyped, since private
     return None
 
 
 _WAIT_FOR = asyncio.wait_for.__code__
-#: A chain longer than this is cut: a cycle cannot arise, but a generator may delegate very deep.
+#: A chain is cut at this length. Cycles are impossible, but generators may delegate very deep.
 _LONGEST = 1_000
 
 
@@ -44,7 +207,7 @@ def frames_of(awaitable: Any) -> Iterator[FrameType]:
             return
 
 
-#: Code of asyncio's that awaits tasks through a future of its own, and the local variable that knows them.
+#: Code of asyncio that awaits tasks through a future of its own, and the local variable that holds them.
 _AWAITERS: dict[Any, str] = {
     code: name
     for fn, name in (
@@ -57,9 +220,10 @@ _AWAITERS: dict[Any, str] = {
 
 
 def awaited_in(frames: list[FrameType]) -> list[Any]:
-    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the last of *frames*.
+    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the innermost of *frames*.
 
-    `fs` of `asyncio.tasks._wait` and `TaskGroup._tasks`. Nothing where a version has neither.
+    Private names: the variable `fs` of `asyncio.tasks._wait`; `TaskGroup._tasks`. Returns nothing where
+    a version has neither.
     """
     for frame in reversed(frames):
         name = _AWAITERS.get(frame.f_code)
@@ -70,28 +234,28 @@ def awaited_in(frames: list[FrameType]) -> list[Any]:
 
 
 def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-    """Return the live tasks of the TaskGroups that *task* is in the body of, or awaits the end of.
+    """Return the live children of each TaskGroup that *task* has entered and not left.
 
-    Private names: ``TaskGroup._parent_task``, ``_tasks``. A group that no variable of the frame names is
-    not seen before its end is awaited.
+    Private names: `TaskGroup._parent_task`, `_tasks`. A group that no variable of a frame refers to is not
+    seen before its end is awaited.
     """
     groups: list[Any] = []
     for frame in frames_of(task.get_coro()):
-        # By type: to ask the objects themselves would run code of proxies.
+        # By type: `isinstance` would run code of proxies.
         values = [one for one in list(frame.f_locals.values()) if issubclass(type(one), asyncio.TaskGroup)]
         groups += [one for one in values if getattr(one, "_parent_task", None) is task and one not in groups]
     return [child for group in groups for child in list(group._tasks)]
 
 
 def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
-    """Return what *task* awaits through a future of `wait_for`'s own, see `waited_by_wait_for`."""
+    """Return what *task* awaits through `asyncio.wait_for`; see `waited_by_wait_for`."""
     return waited_by_wait_for(list(frames_of(task.get_coro())))
 
 
 def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
-    """Return what `asyncio.wait_for` awaits in the last of *frames*, through a future of its own.
+    """Return what `asyncio.wait_for` awaits in the innermost of *frames*, through a future of its own.
 
-    Its local variable `fut`, on 3.11 only: later versions await it themselves.
+    Its local variable `fut`. On 3.11 only: later versions have no future of their own.
     """
     if frames and frames[-1].f_code is _WAIT_FOR and "waiter" in frames[-1].f_locals:
         found: asyncio.Future[Any] | None = frames[-1].f_locals.get("fut")
@@ -100,34 +264,31 @@ def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
 
 
 def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
-    """Have the `wait_for` that *task* is in spare what it awaits: it is given a shield around that."""
+    """Shield what *task* awaits through `asyncio.wait_for`, so that cancelling the task spares it.
+
+    Replaces the local variable `fut` of `wait_for`.
+    """
     *_, frame = frames_of(task.get_coro())
     frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])
     ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))  # as debuggers do
 
 
 def end_gather(gathering: asyncio.Future[Any]) -> None:
-    """Cancel a `gather()`, but none of what it waits for: its own `cancel` would do so."""
+    """Cancel a `gather()` itself. Its own `cancel` would cancel its children instead."""
     asyncio.Future.cancel(gathering)
 
 
-# -- wakeups ------------------------------------------------------------
-#
-# Waking a task that waits for something which must not be cancelled, or never ends.
-#
-# Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
-
-
 def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
-    """Have *task*'s await end in *outcome* instead of what it waits for, which is left as it is.
+    """End *task*'s await in *outcome*, and leave what it waits for as it is.
 
-    A waiting task is one of the callbacks of what it waits for (`Task._fut_waiter`,
-    `Future._callbacks`: pairs of callback and Context; the callback is bound to the task). It is
-    taken off there and called with another future.
+    For what must not be cancelled, or never ends. The wake-up of a waiting task is a callback of the future
+    that it waits for, bound to the task. Take it off there, and call it with another future.
+
+    Private names: `Task._fut_waiter`; `Future._callbacks`, pairs of callback and Context.
 
     Args:
         task: A task that is not in a step.
-        outcome: A future that has failed or was cancelled: that comes out of the await.
+        outcome: A future that has failed or was cancelled. That is what comes out of the await.
 
     Returns:
         False if the task waits for nothing, or for a future that does not tell its callbacks.

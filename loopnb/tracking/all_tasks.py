@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class AllTasks:
-    """`asyncio.all_tasks`, with some tasks hidden from whoever calls it.
+    """Hides some tasks from whoever calls `asyncio.all_tasks`. The loop's thread.
 
-    A Python function up to 3.13, whose code is replaced, so that names imported earlier follow;
-    in C from 3.14 on, where the modules' attributes are.
+    Up to 3.13 `all_tasks` is a Python function. Its code is replaced, so that it also works under names that
+    were imported earlier. From 3.14 on it is written in C, and the attributes of the modules are replaced.
 
     Args:
-        is_hidden: Says of a task whether it is left out.
+        is_hidden: Returns True for a task to hide.
     """
 
     def __init__(self, is_hidden: Callable[[asyncio.Task[Any]], bool]) -> None:
@@ -38,17 +38,17 @@ class AllTasks:
             )
 
     def install(self) -> None:
-        """Hide them from now on."""
+        """Hide such tasks from now on."""
         _hiding.append(self)
         self.patches.install()
 
     def restore(self) -> None:
-        """Hide nothing any more."""
+        """Hide nothing from now on."""
         self.patches.restore()
         _hiding.remove(self)
 
     def every(self, loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
-        """Return the tasks of *loop* that are not done, hidden or not."""
+        """Return the tasks of *loop* that are not done, hidden ones included."""
         tasks: set[asyncio.Task[Any]] = self._stock(loop)
         return tasks
 
@@ -57,6 +57,7 @@ class AllTasks:
         return {task for task in self._stock(loop) if not self._is_hidden(task)}
 
 
+# Process-wide: the code that replaces `all_tasks` runs with asyncio's globals and is given no object of ours.
 _hiding: list[AllTasks] = []
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BackgroundRun:
-    """What is known of a background run.
+    """One execution of a `%%aloop -b` cell.
 
     Attributes:
         cell: The execution that started it; None if no cell did.
@@ -35,7 +35,7 @@ class BackgroundRun:
         return self.name == other.name and (self.name is not None or self.text == other.text)
 
 
-#: The live background tasks. It outlives a session, since they outlive a reload of the extension.
+#: The live background tasks. It outlives a session, since the tasks outlive a reload of the extension.
 live_runs: dict[asyncio.Task[Any], BackgroundRun] = {}
 
 

@@ -1,4 +1,4 @@
-"""Ending what a cell waits for, and only that."""
+"""Cancelling what a cell waits for, and no task of anybody else. The loop's thread."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 
 
 def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
-    """Cancel *future*, but no foreign task that it waits for, however deep. The loop's thread.
+    """Cancel *future*, but no foreign task that it waits for, however deep.
 
-    `task.cancel()` cancels whatever the task awaits. Of an interrupted cell that is too much: a
-    background task that it only looks at shall live on. Whoever awaits a foreign task is woken with
-    CancelledError instead.
+    `task.cancel()` cancels whatever the task awaits. For an interrupted cell that is too much: a background
+    task that the cell awaits must live on. Whatever awaits a foreign task is woken with CancelledError
+    instead.
 
-    The children of its TaskGroups end with it, whoever has spawned them. Limits: what runs on behalf of
-    a `concurrent.futures.Future` is not seen, nor is a TaskGroup that no variable names.
+    The children of its TaskGroups are cancelled with it, no matter which cell spawned them.
+
+    Limits: tasks behind a `concurrent.futures.Future` are not seen, nor is a TaskGroup that no variable
+    names.
 
     Args:
-        future: What is to end.
-        is_foreign: Says of a task whether it must live on.
+        future: The future or task to cancel.
+        is_foreign: Returns True for a task that must live on.
     """
     if not _leads_to(future, is_foreign, set()):
         future.cancel()
@@ -50,7 +52,7 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     if waited is not None and _is_spared(waited, is_foreign):
         end_with(future, None)
     elif waited is not None and (isinstance(waited, asyncio.Task) or gathered(waited) is not None):
-        cancel_sparing(waited, is_foreign)  # whose end is that of *future*
+        cancel_sparing(waited, is_foreign)  # when that ends, so does *future*
     else:
         inner = inside_wait_for(future)
         if inner is not None and _is_spared(inner, is_foreign):
@@ -75,7 +77,7 @@ def _is_spared(future: asyncio.Future[Any], is_foreign: IsForeign) -> bool:
 
 
 def _leads_to(future: asyncio.Future[Any], is_foreign: IsForeign, seen: set[object]) -> bool:
-    """Say whether *future* waits for a foreign task, or for something that does."""
+    """Return True if *future* waits for a foreign task, or for something that does."""
     if future in seen:
         return False
     seen.add(future)
@@ -90,7 +92,11 @@ def _leads_to(future: asyncio.Future[Any], is_foreign: IsForeign, seen: set[obje
 
 
 def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:
-    """Have the await that *task* is at end in *error*, or with None in CancelledError."""
+    """End the await that *task* is in with *error*, or with CancelledError if that is None.
+
+    Returns:
+        False if the task is in no await that can be ended.
+    """
     outcome = task.get_loop().create_future()
     if error is None:
         outcome.cancel()

@@ -1,4 +1,4 @@
-"""Where a task came from: the cell that runs, and the user's line that spawned it."""
+"""Cells, as tracking knows them: which one code runs for, and which executions were of the same cell."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
     from loopnb.records import CellRef
 
-#: The cell execution on whose behalf code runs. Set before a cell and never reset: `post_run_cell`
-#: of an async cell runs in another Context, and tasks of an ended cell are its tasks still.
+#: The cell execution on whose behalf code runs. Set before a cell and never reset: `post_run_cell` of an
+#: async cell runs in another Context, and the tasks of a cell stay its tasks after it has ended.
 current_cell: ContextVar[CellRef | None] = ContextVar("current_cell", default=None)
+
+#: How many executions `CellRuns` remembers. Each refers to the message that asked for it, code included.
+_KEPT = 1_000
 
 
 def line_of(code: CodeType, instruction: int) -> int:
@@ -24,15 +27,6 @@ def line_of(code: CodeType, instruction: int) -> int:
         if end > instruction and line:
             return line
     return code.co_firstlineno
-
-
-# -- runs ------------------------------------------------------------
-#
-# Executions of cells: which were of the same cell, and the Context each of them ran in.
-
-
-#: Executions that are remembered. Each holds on to the message that asked for it, code included.
-_KEPT = 1_000
 
 
 class CellRuns:
@@ -59,17 +53,17 @@ class CellRuns:
                 del self._latest[oldest.cell_id]
 
     def context_of(self, cell: CellRef | None) -> Context | None:
-        """Return the Context of that execution, None if it is not known."""
+        """Return the Context of that execution, or None if it is not known."""
         return self._contexts.get(cell) if cell is not None else None
 
     def is_outdated(self, cell: CellRef | None) -> bool:
-        """Say whether the cell has been run again since."""
+        """Return True if the cell has been run again since that execution."""
         if cell is None or cell.cell_id is None:
             return False
         return self._latest.get(cell.cell_id, cell) != cell
 
     def every_run_of(self, execution_count: int) -> Callable[[CellRef | None], bool]:
-        """Return what says of an execution whether it was of the cell with that number in its prompt."""
+        """Given N of In[N], return a predicate that matches every run of that cell."""
         ids = {
             cell.cell_id
             for cell in self._contexts

@@ -1,13 +1,19 @@
-"""Await chains: from a task's coroutine down to the innermost thing it waits for."""
+"""Where a task waits, in words: its frames down to the innermost await, and the tasks that it awaits.
+
+Everything here runs in the loop's thread and takes live tasks. It reads frames and runs no code of the
+user's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopnb.frames import is_ours, is_users
-from loopnb.tracking import _cpython as _cpython_tasks
+from loopnb.frames import is_ours, is_users, outwards
+from loopnb.nesting.scope import engine_of
+from loopnb.tracking import _cpython
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,67 +21,106 @@ if TYPE_CHECKING:
 
     from loopnb.tracking.tracker import Tracker
 
+#: `where_lines` follows so many of the tasks that one task awaits, and says that there are more.
+_WIDEST = 20
+#: It follows tasks that await tasks that await tasks so deep.
+_DEEPEST = 50
 
-def waits_at(frames: list[FrameType], describe: Callable[[str, int], str]) -> str:
-    """Return `function file:line` of the innermost frame that a user wrote or installed."""
-    for frame in reversed(frames):
+
+class Chain(NamedTuple):
+    """The await chain of a task.
+
+    Attributes:
+        frames: Outermost first. Of a parked task, the frames that the user wrote or installed.
+        nested: What the task awaits in a nested run; None if it is not parked.
+    """
+
+    frames: list[FrameType]
+    nested: asyncio.Future[Any] | None
+
+
+def chain_of(task: asyncio.Task[Any]) -> Chain:
+    """Return the await chain of *task*."""
+    wait = _wait_of(task)
+    # While a stack is about to be parked, or resumes, its greenlet has no frame to show.
+    if wait is None or wait.stack is None or wait.stack.gr_frame is None:
+        return Chain(list(_cpython.frames_of(task.get_coro())), None)
+    stack = stack_of(wait.stack.gr_frame)
+    return Chain([frame for frame in stack if is_users(frame.f_code)], wait.future)
+
+
+def is_parked(task: asyncio.Task[Any]) -> bool:
+    """Return True if *task* waits in a nested run."""
+    return chain_of(task).nested is not None
+
+
+def _wait_of(task: asyncio.Task[Any]) -> Any:
+    """Return the nested run that *task* waits in; None if it is in none."""
+    wait: Any = getattr(task, "parked", None)
+    engine = engine_of(task.get_loop())
+    if wait is None and engine is not None:  # a task of another class does not know its wait
+        wait = next((one for one in engine.waits if one.task is task), None)
+    return wait
+
+
+def stack_of(frame: FrameType | None) -> list[FrameType]:
+    """Return *frame* and its callers, outermost first."""
+    return list(islice(outwards(frame), sys.getrecursionlimit()))[::-1]
+
+
+def waits_at(chain: Chain, describe: Callable[[str, int], str]) -> str:
+    """Return `function file:line` of the innermost frame that the user wrote or installed, else ""."""
+    for frame in reversed(chain.frames):
         if is_users(frame.f_code):
             place = describe(frame.f_code.co_filename, frame.f_lineno)
             name = frame.f_code.co_qualname
-            # `<module>` and its like are what a cell's own lines are called: that is in the place.
+            # A cell's own lines are in `<module>` or the like: the place says as much.
             return place if name.startswith("<") else f"{name} {place}"
     return ""
 
 
-def waits_for(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
-    """Say in words what *task* waits for ("" if that cannot be told)."""
-    future = _cpython_tasks.waited_future(task)
+def waits_for(task: asyncio.Task[Any], chain: Chain) -> str:
+    """Return what *task* waits for, in words, else ""."""
+    if isinstance(chain.nested, asyncio.Task):
+        return f"nested {chain.nested.get_name()}"
+    if chain.nested is not None:
+        return "a nested run"
+    future = _cpython.waited_future(task)
     if future is None:
         return ""
     if isinstance(future, asyncio.Task):
         return f"task {future.get_name()}"
-    if (children := _cpython_tasks.gathered(future)) is not None:
+    if (children := _cpython.gathered(future)) is not None:
         pending = sum(not child.done() for child in children)
         return f"gather, {pending} of {len(children)} pending"
-    if frames and not is_users(frames[-1].f_code):
-        return f"{frames[-1].f_code.co_qualname}()"
+    if chain.frames and not is_users(chain.frames[-1].f_code):
+        return f"{chain.frames[-1].f_code.co_qualname}()"
     return "a future"
 
 
-def awaited_by(task: asyncio.Task[Any], frames: list[FrameType]) -> list[asyncio.Task[Any]]:
-    """Return the live tasks that *task* waits for, across `gather()`, `wait()` and a TaskGroup's end."""
-    waited = _cpython_tasks.waited_future(task)
+def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:
+    """Return the live tasks that *task* waits for.
+
+    In a nested run, in an await, across `gather()`, `wait()`, `wait_for()` and the end of a TaskGroup.
+
+    Args:
+        task: The task.
+        chain: Its chain, if that is known already.
+    """
+    frames, nested = chain_of(task) if chain is None else chain
+    waited = _cpython.waited_future(task)
     found: list[Any] = []
     if waited is not None:
-        found = list(_cpython_tasks.gathered(waited) or [waited])
-    found += _cpython_tasks.awaited_in(frames)
-    found.append(_cpython_tasks.waited_by_wait_for(frames))
+        found = list(_cpython.gathered(waited) or [waited])
+    found += _cpython.awaited_in(frames)
+    found.append(_cpython.waited_by_wait_for(frames))
     live = {one for one in found if isinstance(one, asyncio.Task) and not one.done()}
-    return sorted(live, key=asyncio.Task.get_name)
-
-
-def stack_of(frame: FrameType | None) -> list[FrameType]:
-    """Return the frames from *frame* outwards, outermost first."""
-    frames: list[FrameType] = []
-    while frame is not None and len(frames) < sys.getrecursionlimit():
-        frames.append(frame)
-        frame = frame.f_back
-    return frames[::-1]
-
-
-# -- where ------------------------------------------------------------
-#
-# What a task waits for, down to the end: its own frames, then those of the tasks it awaits.
-
-
-#: Awaited tasks below one task that are followed; of more it is said how many there are.
-_WIDEST = 20
-#: Tasks below tasks below tasks that are followed.
-_DEEPEST = 50
+    below = [nested] if isinstance(nested, asyncio.Task) else []
+    return [*below, *sorted(live, key=asyncio.Task.get_name)]
 
 
 def where_lines(tracker: Tracker, task: asyncio.Task[Any]) -> Iterator[str]:
-    """Say where *task* waits, a line for each frame and each task that it waits for."""
+    """Say where *task* waits, a line for each of its frames and for each task that it waits for."""
     yield from _where_lines(tracker, task, "", set(), 0)
 
 
@@ -84,8 +129,8 @@ def _where_lines(
 ) -> Iterator[str]:
     record = tracker.record(task)
     seen.add(record.number)
-    frames, _below = tracker.frames_of(task)
-    for frame in frames:
+    chain = chain_of(task)
+    for frame in chain.frames:
         if is_ours(frame.f_code.co_filename):
             continue
         place = tracker.place(frame.f_code, frame.f_lasti, record.cell)
@@ -93,12 +138,12 @@ def _where_lines(
         yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
     if record.waits_for:
         yield f"{indent}  waits for {record.waits_for}"
-    for number, one in enumerate(tracker.awaited_by(task)):
-        if number == _WIDEST or depth == _DEEPEST:
+    for count, one in enumerate(awaited_by(task, chain)):
+        if count == _WIDEST or depth == _DEEPEST:
             yield f"{indent}    and more tasks"
             return
-        own = tracker.number_of(one)
-        is_known = own in seen
-        yield f"{indent}    task {own} {one.get_name()!r}{' (see above)' if is_known else ''}"
+        number = tracker.number_of(one)
+        is_known = number in seen
+        yield f"{indent}    task {number} {one.get_name()!r}{' (see above)' if is_known else ''}"
         if not is_known:
             yield from _where_lines(tracker, one, indent + "    ", seen, depth + 1)

@@ -1,4 +1,4 @@
-"""Deadlocks of nested runs: who waits in one for a task that needs a lock which the waiting one holds."""
+"""Deadlocks of nested runs: a task holds a lock and waits in a nested run for a task that needs it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import linecache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from loopnb.tracking.chains import awaited_by, chain_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from types import FrameType
@@ -15,25 +17,25 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 _ACQUIRERS = {asyncio.Lock.acquire.__code__, asyncio.Semaphore.acquire.__code__}
-#: Tasks that are looked at for one status: it must not take long where thousands are parked.
+#: How many tasks are looked at for one status. It must not take long where thousands are parked.
 _MOST = 200
 
 
 def find(tracker: Tracker, parked: Iterable[asyncio.Task[Any]]) -> str:
-    """Name a lock that stands still, its holder and who needs it ("" if there is none).
+    """Name a lock that will never be released, the task that holds it and the one that needs it, else "".
 
-    Whether a lock is locked it says itself, but not by whom: the holder is seen by the `async with`
-    block that it is in, as far as that names the lock by variables and attributes. A lock taken by a
-    bare `await lock.acquire()` has no holder that could be found. The loop's thread.
+    A lock does not know who holds it. The holder is recognized by the `async with` block that it is in,
+    if that names the lock by variables and attributes. A lock taken by a bare `await lock.acquire()` is
+    not found. The loop's thread.
 
     Args:
-        tracker: Of the loop.
+        tracker: The tracker of the loop.
         parked: The tasks whose stacks are parked in nested runs.
     """
     for holder in islice(parked, _MOST):
-        for waiter in _needed_by(tracker, holder):
-            lock = _wanted_lock(tracker, waiter)
-            held = lock and next(_holding(tracker.frames_of(holder)[0], lock), None)
+        for waiter in _needed_by(holder):
+            lock = _wanted_lock(waiter)
+            held = lock and next(_holding(chain_of(holder).frames, lock), None)
             if held:
                 since = tracker.describe(*held, tracker.origin_of(holder).cell)
                 return (
@@ -44,27 +46,27 @@ def find(tracker: Tracker, parked: Iterable[asyncio.Task[Any]]) -> str:
     return ""
 
 
-def _needed_by(tracker: Tracker, task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
+def _needed_by(task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
     """Yield the tasks that *task* waits for, those that these wait for, and so on."""
     seen = {task}
     queue = [task]
     while queue and len(seen) < _MOST:
-        for one in tracker.awaited_by(queue.pop()):
+        for one in awaited_by(queue.pop()):
             if one not in seen:
                 seen.add(one)
                 queue.append(one)
                 yield one
 
 
-def _wanted_lock(tracker: Tracker, task: asyncio.Task[Any]) -> Any:
-    frames = tracker.frames_of(task)[0]
+def _wanted_lock(task: asyncio.Task[Any]) -> Any:
+    frames = chain_of(task).frames
     if frames and frames[-1].f_code in _ACQUIRERS:
         return frames[-1].f_locals.get("self")
     return None
 
 
 def _holding(frames: list[FrameType], lock: Any) -> Iterator[tuple[str, int]]:
-    """Yield file and line of each `async with` of *lock* that one of *frames* is inside of."""
+    """Yield file and line of each `async with` block of *lock* that one of *frames* is in."""
     for frame in frames:
         for expression in _entered(frame):
             if _value(expression, frame) is lock:
@@ -72,7 +74,7 @@ def _holding(frames: list[FrameType], lock: Any) -> Iterator[tuple[str, int]]:
 
 
 def _entered(frame: FrameType) -> Iterator[ast.expr]:
-    """Yield what the `async with` blocks around the current line of *frame* have entered."""
+    """Yield the expressions of the `async with` blocks around the current line of *frame*."""
     source = "".join(linecache.getlines(frame.f_code.co_filename, frame.f_globals))
     try:
         tree = ast.parse(source)

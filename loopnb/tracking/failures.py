@@ -1,18 +1,25 @@
-"""Tasks that failed and that nobody looked at: found without a callback on each task.
+"""Tasks that failed and that nobody looked at, found without a callback on each task.
 
-The wish. A plain `asyncio.create_task()` whose task fails is reported in the cell that spawned it, not
-in whichever cell runs when the garbage collector finds the task.
+The aim: a plain `asyncio.create_task()` whose task fails is reported in the cell that spawned it, not in
+whichever cell runs when the garbage collector finds the task.
 
-What does not work. A done-callback on each task makes spawning 40 % slower.
+What does not work: a done-callback on each task makes spawning 40 % slower.
 
-What is done. A failed task that nothing refers to any more is found by its finalizer: nobody can await
-it. It is reported at the end of its cell. The tasks that are left at the end of a cell are looked at
-there: who lives on gets a done-callback after all, since it is no short task. Who has failed, and is
-referred to, may still be awaited by a later cell, so it is reported only when no cell has executed for
-a while.
+Instead, failed tasks are found in three ways.
 
-What it cannot do. A task that is spawned after its cell has ended, fails at once and is referred to is
-found at the end of the next cell.
+* Nothing refers to the task any more, so nobody can await it. Its finalizer tells us. It is reported at the
+  end of its cell.
+* Tasks that are still alive at the end of a cell get a done-callback. For a long task its cost is negligible.
+* A task that failed before the end of its cell, and that something refers to, is found by a look at all
+  finished tasks. Up to Python 3.13 asyncio's own weak set has them. From 3.14 on every object has to be
+  looked at, which takes 15 ms and more. So that waits until no cell executes, and is left out if the user's
+  code has spawned no task since the last look.
+
+A later cell may still await a failed task that something refers to. So it is reported only when no cell has
+executed for a while.
+
+Limit: a task that is spawned after its cell has ended, fails at once and is referred to is found after the
+next cell.
 """
 
 from __future__ import annotations
@@ -21,27 +28,25 @@ import contextlib
 from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
-from loopnb.nesting._cpython import unseen_error
+from loopnb.nesting._cpython import held_finished_tasks, live_tasks, unseen_error
 from loopnb.nesting.fatal import is_fatal, was_taken
-from loopnb.nesting.known_tasks import known_tasks
-from loopnb.tracking import tracked
-from loopnb.tracking.history import ended
-from loopnb.tracking.tracked import has_origin
+from loopnb.tracking import _cpython, tracked
+from loopnb.tracking.history import EndedTask
+from loopnb.tracking.tracked import has_origin, ledger_of
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
     from loopnb.records import CellRef
-    from loopnb.tracking.history import Ended
     from loopnb.tracking.tracked import TrackedTask
 
-#: Failures that are remembered for the log at the kernel's end.
+    Report = Callable[[CellRef | None, list[EndedTask]], None]
+
+#: How many failures are remembered for the log at the kernel's end.
 _REMEMBERED = 100
-#: By loop, since it outlives a reload: the numbers of tasks that somebody holds and whose failure was told.
-_shown: WeakKeyDictionary[asyncio.AbstractEventLoop, set[int]] = WeakKeyDictionary()
 
 
 class Failures:
@@ -49,8 +54,8 @@ class Failures:
 
     Args:
         loop: The loop whose tasks are looked at.
-        is_ignored: Says of a task whether its failure is not the user's.
-        is_executing: Says whether a cell executes; of None, whether any does.
+        is_ignored: Returns True for a task whose failure is not the user's.
+        is_executing: Returns True if that cell executes; with None, if any does.
         delay: Returns the seconds after a cell's end until a failed task that is referred to is reported.
     """
 
@@ -62,28 +67,32 @@ class Failures:
         is_executing: Callable[[CellRef | None], bool],
         delay: Callable[[], float],
     ) -> None:
-        self._report: Callable[[CellRef | None, list[Ended]], None] | None = None
         self._loop = loop
         self._is_ignored = is_ignored
         self._is_executing = is_executing
         self._delay = delay
-        self._due: deque[Ended] = deque()
-        self._unseen: dict[int, Ended] = {}
-        self._shown = _shown.setdefault(loop, set())
+        self._report: Report | None = None
+        self._due: deque[EndedTask] = deque()
+        self._unseen: dict[int, EndedTask] = {}
+        ledger = ledger_of(loop)
+        self._shown = ledger.shown
+        self._has_spawned = ledger.has_spawned
+        self._watched: WeakSet[TrackedTask] = WeakSet()  # they have a done-callback of ours
+        self._late: WeakSet[asyncio.Task[Any]] = WeakSet()  # failed after their cell had ended
         self._has_stopped = False
         self._timer: asyncio.TimerHandle | None = None
-        self._context = Context()  # ours: it must not pin a cell's
+        self._context = Context()  # an empty one: a timer or callback of ours must not pin a cell's
 
-    def start(self, report: Callable[[CellRef | None, list[Ended]], None]) -> None:
-        """Look out for failures, and call *report* with those of one cell."""
+    def start(self, report: Report) -> None:
+        """Look out for failures, and call *report* with those of one cell at a time."""
         self._report = report
         tracked.on_failed.append(self._dropped)
 
     def stop(self) -> None:
-        """Leave failures to asyncio again, but for those that have been told."""
+        """Leave failures to asyncio again, except for those that have been reported."""
         self._has_stopped = True
         tracked.on_failed.remove(self._dropped)
-        for task in self._known():
+        for task in self._held() if self._shown else ():
             if self._is_shown(task):
                 task.exception()  # retrieved: asyncio would report it where it is collected
         if self._timer is not None:
@@ -91,15 +100,10 @@ class Failures:
 
     def after_cell(self) -> None:
         """Look at what the cell that has just ended left."""
-        have_failed = False
-        for task in self._known():
-            if task.done():
-                have_failed = have_failed or self._is_to_report(task)
-            elif getattr(task, "watcher", None) is not self:
-                task.watcher = self
-                task.add_done_callback(self._ended, context=self._context)
+        self._watch_live()
         self._flush()
-        if have_failed:  # a timer that is not needed would be looked at in each pass
+        # A timer that is not needed would be looked at in each pass of the loop.
+        if self._may_find_more() or any(map(self._is_to_report, self._found())):
             self._settle_later()
 
     def remember(self, task: asyncio.Task[Any]) -> None:
@@ -107,22 +111,25 @@ class Failures:
         if self._dropped not in tracked.on_failed:
             task.exception()  # retrieved: whoever looks out next would report it once more
         elif has_origin(task):
-            self._remember(ended(task))
+            self._remember(EndedTask.of(task))
             self._shown.add(task.origin.number)
 
     def seen(self, number: int) -> None:
         """Note that the user has looked at the failure of that task."""
         self._unseen.pop(number, None)
 
-    def unseen(self) -> list[Ended]:
-        """Return the failures that nobody has looked at, as far as one can know."""
+    def unseen(self) -> list[EndedTask]:
+        """Return the failures that nobody has looked at, as far as one can know.
+
+        From Python 3.14 on this looks at every object of the process, which takes 15 ms and more.
+        """
         held = []
-        for task in self._known():
+        for task in self._held():
             if self._is_shown(task):
                 if not self._has_failed(task):
                     self.seen(task.origin.number)
             elif self._has_failed(task) or self._has_ended_kernel(task):
-                held.append(ended(task))
+                held.append(EndedTask.of(task))
         return [*self._unseen.values(), *self._due, *held]
 
     def _dropped(self, task: TrackedTask) -> None:
@@ -134,11 +141,11 @@ class Failures:
             return
         if not self._has_failed(task):
             if self._has_ended_kernel(task):
-                self._remember(ended(task))
-            if task.done():  # it may be pending, and asyncio tells of that
+                self._remember(EndedTask.of(task))
+            if task.done():  # asyncio itself reports one that is pending
                 task.exception()  # retrieved: it went to a cell, or ends the kernel
             return
-        self._due.append(ended(task))
+        self._due.append(EndedTask.of(task))
         task.exception()  # retrieved, so that asyncio does not report it as well
         with contextlib.suppress(RuntimeError):  # the loop is closed: the log will name it
             self._loop.call_soon_threadsafe(self._flush, context=self._context)
@@ -153,8 +160,15 @@ class Failures:
     def _is_shown(self, task: TrackedTask) -> bool:
         return task.origin.number in self._shown
 
+    def _watch_live(self) -> None:
+        for task in live_tasks(self._loop):
+            if has_origin(task) and task not in self._watched:
+                self._watched.add(task)
+                task.add_done_callback(self._ended, context=self._context)
+
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if not self._has_stopped and self._has_failed(task):
+            self._late.add(task)
             self._settle_later()
 
     def _settle_later(self) -> None:
@@ -163,18 +177,39 @@ class Failures:
         self._timer = self._loop.call_later(self._delay(), self._settle, context=self._context)
 
     def _settle(self) -> None:
+        """Report the failed tasks that something refers to."""
         self._timer = None
         if self._is_executing(None):
             return  # the end of that cell comes back here
-        for task in self._known():
+        found = self._found()
+        if self._may_find_more():
+            self._has_spawned.clear()
+            self._watch_live()  # they were spawned since, and no later look would find them
+            found = list(self._held())
+        for task in found:
             if self._is_to_report(task):
-                self._due.append(ended(task))
+                self._due.append(EndedTask.of(task))
                 self._shown.add(task.origin.number)
         self._flush()
 
+    def _may_find_more(self) -> bool:
+        """Return True if only a look at every object can tell whether a task has failed."""
+        return _cpython.FINISHED_ARE_SCANNED_FOR and bool(self._has_spawned)
+
+    def _found(self) -> list[TrackedTask]:
+        """Return the finished tasks that something refers to, as far as they are found at no cost."""
+        if _cpython.FINISHED_ARE_SCANNED_FOR:
+            return [task for task in self._late if has_origin(task)]
+        return list(self._held())
+
+    def _held(self) -> Iterator[TrackedTask]:
+        for task in held_finished_tasks(self._loop):
+            if has_origin(task):
+                yield task
+
     def _flush(self) -> None:
         """Report what is due, of those cells that have ended."""
-        by_cell: dict[CellRef | None, list[Ended]] = {}
+        by_cell: dict[CellRef | None, list[EndedTask]] = {}
         for _ in range(len(self._due)):
             failure = self._due.popleft()
             cell = failure.origin.cell
@@ -187,15 +222,10 @@ class Failures:
             if self._report is not None:
                 self._report(cell, failures)
 
-    def _remember(self, failure: Ended) -> None:
+    def _remember(self, failure: EndedTask) -> None:
         self._unseen[failure.origin.number] = failure
         if len(self._unseen) > _REMEMBERED:
             del self._unseen[next(iter(self._unseen))]
-
-    def _known(self) -> Iterator[TrackedTask]:
-        for task in known_tasks(self._loop):
-            if has_origin(task):
-                yield task
 
     def _is_to_report(self, task: TrackedTask) -> bool:
         return self._has_failed(task) and not self._is_ignored(task) and not self._is_shown(task)

@@ -6,8 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loopnb.nesting import _cpython
-from loopnb.tracking import tracked
+from loopnb.nesting._cpython import error_of
+from loopnb.tracking import _cpython, tracked
 from loopnb.tracking.tracked import Origin
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A task that has ended and is gone.
+class EndedTask:
+    """A task that has ended, whether something still refers to it or not.
 
     Attributes:
         origin: Where it came from.
@@ -33,6 +33,14 @@ class Ended:
     state: TaskState
     error: BaseException | None = None
 
+    @classmethod
+    def of(cls, task: TrackedTask) -> EndedTask:
+        """Return how *task*, which is done, ended. Its error does not count as retrieved."""
+        error = error_of(task)
+        if task.cancelled():
+            return cls(task.origin, task.get_name(), "cancelled")
+        return cls(task.origin, task.get_name(), "returned" if error is None else "raised", error)
+
 
 class History:
     """Keeps the last tasks that have ended, the failed ones longest.
@@ -45,41 +53,34 @@ class History:
     """
 
     def __init__(self, *, finished: int, failed: int) -> None:
-        self._failed: deque[Ended] = deque(maxlen=failed)
+        self._failed: deque[EndedTask] = deque(maxlen=failed)
         self._finished = finished
 
     def start(self) -> None:
         """Begin to keep them."""
-        tracked.keep_finished(self._finished)
+        _cpython.keep_finished(self._finished)
         tracked.on_failed.append(self.add_failed)
 
     def stop(self) -> None:
         """Forget them all."""
-        tracked.keep_finished(0)
+        _cpython.keep_finished(0)
         tracked.on_failed.remove(self.add_failed)
         self._failed.clear()
 
     def resize(self, *, finished: int, failed: int) -> None:
         """Keep so many from now on."""
         self._finished = finished
-        tracked.keep_finished(finished)
+        _cpython.keep_finished(finished)
         self._failed = deque(self._failed, maxlen=failed)
 
     def add_failed(self, task: TrackedTask) -> None:
-        """Keep a failed task that nobody holds any more. Any thread; called by its finalizer."""
+        """Keep a failed task that nobody refers to any more. Any thread; called by its finalizer."""
         if task.done() and not task.cancelled():
-            self._failed.append(ended(task))
+            self._failed.append(EndedTask.of(task))
 
-    def __iter__(self) -> Iterator[Ended]:
+    def __iter__(self) -> Iterator[EndedTask]:
         """Yield what is kept, in no order."""
-        for *origin, name, state in list(tracked.finished):
-            yield Ended(Origin(*origin), name or "", "cancelled" if state == "CANCELLED" else "returned")
+        for *origin, name, state in list(_cpython.finished):
+            was_cancelled = state == "CANCELLED"
+            yield EndedTask(Origin._make(origin), name or "", "cancelled" if was_cancelled else "returned")
         yield from list(self._failed)
-
-
-def ended(task: TrackedTask) -> Ended:
-    """Return what to keep of a task that is done."""
-    error = _cpython.error_of(task)
-    if task.cancelled():
-        return Ended(task.origin, task.get_name(), "cancelled")
-    return Ended(task.origin, task.get_name(), "returned" if error is None else "raised", error)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 from loopnb.nesting.loop_task import LoopTask
+from loopnb.tracking._cpython import finalize
+from loopnb.tracking.cells import CellRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
 
     from loopnb.records import CellRef
-
-    #: What is left of a task that ended well or was cancelled: an `Origin`, its name, asyncio's own state.
-    Ended = tuple[
-        int, float, CellRef | None, CodeType | None, int, int | None, "Run | None", Any, str | None, str
-    ]
 
 _log = logging.getLogger("loopnb")
 
@@ -29,22 +26,19 @@ class Run:
     """One nested `asyncio.run()`, as all tasks that were spawned in it know it.
 
     Args:
-        number: Of its main task.
+        number: The number of its main task.
         main: That task.
-        code: Of the frame that called it.
-        instruction: Where in that frame.
-
-    Attributes:
-        over_since: When it was first seen to be over, in monotonic seconds; None before.
+        code: The code of the frame that called it.
+        instruction: Where in that code.
     """
 
-    __slots__ = ("_main", "code", "instruction", "number", "over_since")
+    __slots__ = ("_main", "_over_since", "code", "instruction", "number")
 
     def __init__(self, number: int, main: asyncio.Task[Any], code: CodeType, instruction: int) -> None:
         self.number = number
         self.code = code
         self.instruction = instruction
-        self.over_since: float | None = None
+        self._over_since: float | None = None
         self._main = ref(main)
 
     @property
@@ -53,19 +47,30 @@ class Run:
         main = self._main()
         return None if main is None or main.done() else main
 
-    def is_over(self) -> bool:
-        """Say whether its main task has ended."""
-        return self.main is None
+    def has_left(self, origin: Origin, now: float) -> bool:
+        """Return True if the run is over and has left the task of *origin* behind.
+
+        Tasks that a left task spawns after that are not the run's.
+
+        Args:
+            origin: Where the task came from. It was spawned in this run.
+            now: Monotonic seconds.
+        """
+        if self.number == origin.number or self.main is not None:
+            return False
+        if self._over_since is None:
+            self._over_since = now
+        return origin.spawned_at <= self._over_since
 
 
 class Origin(NamedTuple):
-    """Where a task came from.
+    """Where a task came from: the facts of its birth.
 
     Attributes:
-        number: Its own on its loop.
+        number: Its number. Each loop counts its own tasks.
         spawned_at: Monotonic seconds.
         cell: The cell whose code spawned it.
-        code: The spawn site's; None if it is not known.
+        code: The code that spawned it; None if that is not known.
         instruction: Where in that code.
         parent: The number of the task that spawned it.
         run: The nested `asyncio.run()` it was spawned in.
@@ -82,18 +87,20 @@ class Origin(NamedTuple):
     coro: Any
 
 
-_origin_of = attrgetter(*Origin._fields)
+_origin_fields = attrgetter(*Origin._fields)
 
 
 class TrackedTask(LoopTask):
-    """A task of a tracked loop: it tells when it is gone. The engine alone makes do without.
+    """A task of a tracked loop. It knows where it came from, and its finalizer tells how it ended.
 
-    Where it came from, see `Origin`, is in slots of its own: a tuple more for each task would have
-    the garbage collector run more often.
+    `spawning.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. The fields of its
+    `Origin` are in slots of its own. A tuple of them would be one more object for the garbage collector:
+    3 to 6 points of a spawn on 3.14.
 
     Attributes:
         known_name: Its name, if anybody has given or asked for it; None otherwise. From Python 3.12 on the
-            default one is not made before, and to make it at its end would take a tenth of a spawn.
+            default name is made when it is first asked for, and to ask at the end would take a tenth of
+            a spawn.
     """
 
     __slots__ = (*Origin._fields, "known_name")
@@ -105,13 +112,17 @@ class TrackedTask(LoopTask):
     instruction: int
     parent: int | None
     run: Run | None
-    coro: Any  # as `get_coro()`, but sooner
+    coro: Any  # what `get_coro()` returns, but set before the task is complete
     known_name: str | None
 
     @property
     def origin(self) -> Origin:
         """Where it came from."""
-        return Origin._make(_origin_of(self))
+        return Origin._make(_origin_fields(self))
+
+    def relocate(self, code: CodeType) -> None:
+        """Say that the first line of *code* has spawned it."""
+        self.code, self.instruction = code, 0
 
     def get_name(self) -> str:
         """Return its name, as `asyncio.Task.get_name` does."""
@@ -124,51 +135,55 @@ class TrackedTask(LoopTask):
             super().set_name(value)
             self.get_name()
 
-    def __del__(self) -> None:
-        # All that tracking costs at a task's end. A done-callback would cost ten times as much.
-        # May run in any thread. What stock does here concerns only pending and failed tasks.
-        try:
-            if self._exception is None and (state := self._state) != "PENDING":
-                keep((
-                    self.number, self.spawned_at, self.cell, self.code, self.instruction, self.parent,
-                    self.run, self.coro, self.known_name, state,
-                ))  # fmt: skip
-            else:
-                _end_badly(self)
-        except (AttributeError, RuntimeError):
-            return  # its spawn was interrupted, or refused
+    def end_badly(self) -> None:
+        """Tell observers of a failed task that nobody refers to. Called by the finalizer, in any thread."""
+        for tell in on_failed:
+            try:
+                if has_origin(self):
+                    tell(self)
+            except Exception:  # noqa: BLE001  an observer in a finalizer must not raise
+                _log.exception("keeping a failed task failed")
+
+    __del__ = finalize
 
 
-# What their reprs begin with: asyncio's own tests, and those of others, look for it.
+# Reprs begin with this name. The tests of asyncio and of others look for it.
 LoopTask.__name__ = TrackedTask.__name__ = asyncio.Task.__name__
+
+#: Called with each failed task that nobody refers to any more, in whatever thread dropped it. Process-wide,
+#: since a finalizer knows of no session; every observer takes itself off when its session stops.
+on_failed: list[Callable[[TrackedTask], object]] = []
 
 
 def has_origin(task: asyncio.Task[Any]) -> TypeGuard[TrackedTask]:
-    """Say whether it is known where *task* came from: not if its spawn was interrupted."""
-    return isinstance(task, TrackedTask) and hasattr(task, "run")
+    """Return True if it is known where *task* came from: not if its spawn was interrupted."""
+    return isinstance(task, TrackedTask) and hasattr(task, "run")  # the last of its slots to be set
 
 
-#: Tracked tasks that nobody holds any more, and that did not fail.
-finished: deque[Ended] = deque(maxlen=0)
-keep = finished.append
-#: Called with each failed task that nobody holds any more, in whatever thread dropped it.
-on_failed: list[Callable[[TrackedTask], object]] = []
+class Ledger:
+    """What is noted of one loop's tasks and cells.
 
-_stock_finalizer = asyncio.Task.__del__
+    Attributes:
+        numbers: Gives each task its number.
+        runs: The executions of cells.
+        untracked: Origins of tasks that no factory of ours has made. They get a number when they are first
+            seen.
+        shown: Numbers of tasks that something refers to and whose failure was reported.
+        has_spawned: Not empty if a task of the user's may have been spawned since `failures` last looked.
+    """
+
+    def __init__(self) -> None:
+        self.numbers = itertools.count(1)
+        self.runs = CellRuns()
+        self.untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
+        self.shown: set[int] = set()
+        self.has_spawned: list[bool] = []
 
 
-def keep_finished(count: int) -> None:
-    """Keep so many of the tasks that ended well or were cancelled; 0 keeps none."""
-    global finished, keep
-    finished = deque(finished, maxlen=count)
-    keep = finished.append
+# It outlives a session: after a reload no number may be given twice, and no failure be reported twice.
+_ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ledger] = WeakKeyDictionary()
 
 
-def _end_badly(task: TrackedTask) -> None:
-    for tell in on_failed:
-        try:
-            if has_origin(task):
-                tell(task)
-        except Exception:  # noqa: BLE001  an observer in a finalizer
-            _log.exception("keeping a failed task failed")
-    _stock_finalizer(task)
+def ledger_of(loop: asyncio.AbstractEventLoop) -> Ledger:
+    """Return the ledger of *loop*; a new one at the first call."""
+    return _ledgers.setdefault(loop, Ledger())

@@ -3,72 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from dataclasses import replace
 from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import WeakKeyDictionary
 
-from loopnb import frames
 from loopnb.errors import TaskNotFoundError
 from loopnb.frames import frame_outside
-from loopnb.nesting.known_tasks import known_tasks, refer_to
+from loopnb.nesting._cpython import held_finished_tasks, live_tasks
 from loopnb.nesting.loop_task import make_task
-from loopnb.nesting.scope import engine_of
 from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
 from loopnb.texts import error_text, repr_text
-from loopnb.tracking import cells, chains
-from loopnb.tracking._cpython import frames_of, waited_future
-from loopnb.tracking.cells import CellRuns
-from loopnb.tracking.history import History, ended
+from loopnb.tracking import _cpython, cells, chains
+from loopnb.tracking.history import EndedTask, History
 from loopnb.tracking.spawning import UsersFactory, can_stand_in, site_of, tracking_factory
-from loopnb.tracking.tracked import Origin, Run, has_origin
+from loopnb.tracking.tracked import Origin, Run, has_origin, ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import CodeType, FrameType
+    from types import CodeType
 
     from loopnb.records import CellRef, Describe, TaskState
-    from loopnb.tracking.history import Ended
 
 T = TypeVar("T")
-
-
-class _Ledger:
-    """The numbers given out on one loop, and its cells: a reload must not use one twice, nor forget one."""
-
-    def __init__(self) -> None:
-        self.numbers = itertools.count(1)
-        self.runs = CellRuns()
-        # Tasks that no factory of ours has made get their number when they are first seen.
-        self.untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
-
-
-_ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Ledger] = WeakKeyDictionary()
 
 
 class Tracker:
     """Numbers every task of a loop and says what it is doing, or how it ended.
 
-    A tracked task carries its origin itself, so nothing else needs to hold it while it lives. Its
-    finalizer leaves a tuple in the history. A tracked task takes 160 bytes more than a stock one
-    while it lives (CPython 3.11; 290 with weak references of our own, as on 3.14). It may make a
-    spawn and an end a quarter longer, on 3.14 two fifths (`tests/benchmarks`); its steps cost nothing.
-    Records are made in the loop's thread, when they are asked for.
+    A tracked task carries its origin itself, so nothing else needs to refer to it while it lives. Its
+    finalizer leaves a tuple in the history. A spawn and an end may take a quarter longer than stock
+    asyncio's, on 3.14 two fifths (`tests/benchmarks`); steps cost nothing. Records are made when they are
+    asked for.
+
+    Every method runs in the loop's thread and does not block.
 
     Args:
         loop: The loop whose tasks are tracked.
         describe: Formats file and line for people.
-        is_kernels: Says of the file a coroutine was written in whether it is the kernel's own.
+        is_kernels: Returns True if a coroutine with that code is the kernel's own.
         clock: Seconds, monotonic.
 
     Attributes:
         describe: Formats file and line for people.
-        is_kernels_file: Says of a file whether its code is the kernel's own.
-        history: The tasks that have ended and that nobody holds.
+        history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
     """
 
@@ -77,24 +57,26 @@ class Tracker:
         loop: asyncio.AbstractEventLoop,
         *,
         describe: Describe,
-        is_kernels: Callable[[str], bool],
+        is_kernels: Callable[[CodeType], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.history = History(finished=500, failed=100)
         self._loop = loop
         self.describe = describe
-        self.is_kernels_file = is_kernels
+        self._is_kernels = is_kernels
         self._clock = clock
-        ledger = _ledgers.setdefault(loop, _Ledger())
+        ledger = ledger_of(loop)
         self.runs = ledger.runs
+        self._has_spawned = ledger.has_spawned
         self._numbers = ledger.numbers
         self._untracked = ledger.untracked
         make_factory = partial(
             tracking_factory,
             next_number=self._numbers.__next__,
             clock=clock,
-            cell=cells.current_cell,
             origin_of=self.origin_of,
+            has_spawned=ledger.has_spawned if _cpython.FINISHED_ARE_SCANNED_FOR else True,
+            note_spawn=self._note_spawn,
         )
         factory = make_factory()
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
@@ -102,15 +84,6 @@ class Tracker:
         self._create_task: Patch | None = None
         if can_stand_in(loop):
             self._create_task = Patch(loop, "create_task", MethodType(make_factory(factory=factory), loop))
-
-    def _parked_frame(self, task: asyncio.Task[Any]) -> tuple[FrameType, asyncio.Future[Any]] | None:
-        wait: Any = getattr(task, "parked", None)
-        engine = engine_of(self._loop)
-        if wait is None and engine is not None:
-            wait = next((wait for wait in engine.waits if wait.task is task), None)
-        if wait is None or wait.stack is None or wait.stack.gr_frame is None:
-            return None
-        return wait.stack.gr_frame, wait.future
 
     def install(self) -> None:
         """Track tasks from now on; those of a factory of the user's as far as that goes."""
@@ -121,7 +94,7 @@ class Tracker:
         self._users_factory.install()
 
     def notes(self) -> tuple[str, ...]:
-        """Return what `%loopnb` should say: that the user has a task factory of his own. Any thread."""
+        """Return what `%loopnb` should say: that the user has a task factory of their own. Any thread."""
         factory = self._users_factory.users
         if factory is None:
             return ()
@@ -140,14 +113,14 @@ class Tracker:
         self._factory.restore()
 
     def relocate(self, task: asyncio.Task[Any], code: CodeType) -> None:
-        """Say that *task* was spawned by the first line of *code*, not by whoever called us for it."""
+        """Say that the first line of *code* has spawned *task*, not whoever called us for it."""
         if has_origin(task):
-            task.code, task.instruction = code, 0
+            task.relocate(code)
         elif (origin := self._untracked.get(task)) is not None:
             self._untracked[task] = origin._replace(code=code, instruction=0)
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Note where *task* comes from, which the user's task factory has just made."""
+        """Note where a task comes from that the user's task factory has just made."""
         if has_origin(task):
             return
         seen = self._untracked.get(task)  # eager, it has begun already
@@ -169,10 +142,9 @@ class Tracker:
             run=run,
             coro=None,
         )
-        refer_to(task)
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
-        """Return where *task* came from; of an untracked one, no more than when it was first seen."""
+        """Return where *task* came from. Of an untracked one it is known only when it was first seen."""
         origin: Origin | None = getattr(task, "origin", None)
         if origin is not None:
             return origin
@@ -184,29 +156,29 @@ class Tracker:
         return origin._replace(coro=task.get_coro())
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
-        """Return the number of *task*, its own on this loop."""
+        """Return the number of *task*, which no other task of this loop has."""
         return self.origin_of(task).number
 
     def live(self, *, kernels: bool = False) -> list[asyncio.Task[Any]]:
         """Return the live tasks of the loop, oldest first.
 
         Args:
-            kernels: The kernel's own as well.
+            kernels: Include the kernel's own.
         """
-        if kernels:  # `all_tasks` may hide them
-            tasks = [task for task in known_tasks(self._loop) if not task.done()]
-        else:
-            tasks = [task for task in asyncio.all_tasks(self._loop) if not self.is_kernels_own(task)]
+        tasks = [task for task in live_tasks(self._loop) if kernels or not self.is_kernels_own(task)]
         return sorted(tasks, key=self.number_of)
 
-    def ended(self) -> list[Ended]:
-        """Return the tasks that have ended, as far as they are kept or held, oldest first."""
-        held = [ended(task) for task in known_tasks(self._loop) if task.done() and has_origin(task)]
-        every = [one for one in (*held, *self.history) if not self._is_kernel_coro(one.origin.coro)]
-        return sorted(every, key=lambda one: one.origin.number)
+    def ended(self) -> list[EndedTask]:
+        """Return the tasks that have ended and that are kept, or referred to, oldest first.
+
+        From Python 3.14 on this looks at every object of the process, which takes 15 ms and more.
+        """
+        held = [EndedTask.of(task) for task in held_finished_tasks(self._loop) if has_origin(task)]
+        ended = [one for one in (*held, *self.history) if not self._is_kernel_coro(one.origin.coro)]
+        return sorted(ended, key=lambda one: one.origin.number)
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
-        """Return the live task with that number or name; of several of a name, the newest.
+        """Return the live task with that number or name; of several with one name, the newest.
 
         A name wins over a number, unless *wanted* is an int.
 
@@ -219,8 +191,8 @@ class Tracker:
             raise TaskNotFoundError(str(wanted), [task.get_name() for task in tasks])
         return found
 
-    def find_ended(self, wanted: str | int) -> Ended | None:
-        """Return the ended task with that number or name; of several of a name, the newest."""
+    def find_ended(self, wanted: str | int) -> EndedTask | None:
+        """Return the ended task with that number or name; of several with one name, the newest."""
         return _choose(wanted, [(one.origin.number, one.name, one) for one in self.ended()])
 
     def records_of(self, tasks: Iterable[asyncio.Task[Any]]) -> tuple[TaskRecord, ...]:
@@ -231,50 +203,36 @@ class Tracker:
     def record(self, task: asyncio.Task[Any], now: float | None = None) -> TaskRecord:
         """Return what *task* is doing, or how it ended."""
         if task.done() and has_origin(task):
-            return self.record_ended(ended(task), now)
-        parked = self._parked_frame(task)
-        if parked is not None:
-            frames = chains.stack_of(parked[0])
-            waiting_for = _name_of(parked[1])
-        else:
-            frames = list(frames_of(task.get_coro()))
-            waiting_for = chains.waits_for(task, frames)
+            return self.record_ended(EndedTask.of(task), now)
+        chain = chains.chain_of(task)
+        origin = self.origin_of(task)
         return replace(
-            self._record(self.origin_of(task), task.get_name(), now),
-            state="parked" if parked is not None else self._state_of(task),
-            waits_at=chains.waits_at(frames, partial(self.describe, cell=self.origin_of(task).cell)),
-            waits_for=waiting_for,
+            self._record(origin, task.get_name(), now),
+            state="parked" if chain.nested is not None else self._state_of(task),
+            waits_at=chains.waits_at(chain, partial(self.describe, cell=origin.cell)),
+            waits_for=chains.waits_for(task, chain),
             is_kernel=self.is_kernels_own(task),
-            note=self._note(self.origin_of(task)),
+            note=self._note(origin),
         )
 
-    def frames_of(self, task: asyncio.Task[Any]) -> tuple[list[FrameType], list[asyncio.Task[Any]]]:
-        """Return the frames of a live task that people know, and the task it awaits in a nested run."""
-        parked = self._parked_frame(task)
-        if parked is None:
-            return list(frames_of(task.get_coro())), []
-        inner = [frame for frame in chains.stack_of(parked[0]) if frames.is_users(frame.f_code)]
-        return inner, [parked[1]] if isinstance(parked[1], asyncio.Task) else []
-
-    def awaited_by(self, task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-        """Return the live tasks that *task* waits for, in a nested run or not."""
-        frames, below = self.frames_of(task)
-        return [*below, *chains.awaited_by(task, frames)]
-
     def awaiting(self, task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-        """Return *task*, the live task that awaits it, what awaits that, and so on; in no nested run."""
+        """Return *task*, the live task that awaits it, the one that awaits that, and so on.
+
+        Waits in nested runs do not count.
+        """
         awaiter: dict[asyncio.Task[Any], asyncio.Task[Any]] = {}
         for one in self.live(kernels=True):
-            if self._parked_frame(one) is None:
-                for below in chains.awaited_by(one, list(frames_of(one.get_coro()))):
+            chain = chains.chain_of(one)
+            if chain.nested is None:
+                for below in chains.awaited_by(one, chain):
                     awaiter.setdefault(below, one)
-        chain = {task: None}
-        while (above := awaiter.get(next(reversed(chain)))) is not None and above not in chain:
-            chain[above] = None
-        return list(chain)
+        found = {task: None}
+        while (above := awaiter.get(next(reversed(found)))) is not None and above not in found:
+            found[above] = None
+        return list(found)
 
     def parents_of(self, record: TaskRecord) -> list[str]:
-        """Name the task that spawned it, and the one that spawned that, as far as they are known."""
+        """Name the task that spawned the one of *record*, the one that spawned that, and so on."""
         known = {self.number_of(task): self.record(task) for task in self.live()}
         known |= {one.origin.number: self.record_ended(one) for one in self.ended()}
         found = []
@@ -283,10 +241,10 @@ class Tracker:
             found.append(f"{record.label} ({record.state}) of {record.cell or 'other code'}")
         return found
 
-    def record_ended(self, one: Ended, now: float | None = None) -> TaskRecord:
+    def record_ended(self, ended: EndedTask, now: float | None = None) -> TaskRecord:
         """Return how a task ended."""
-        record = self._record(one.origin, one.name, now)
-        return replace(record, state=one.state, error=error_text(one.error))
+        record = self._record(ended.origin, ended.name, now)
+        return replace(record, state=ended.state, error=error_text(ended.error))
 
     def _record(self, origin: Origin, name: str, now: float | None) -> TaskRecord:
         number, spawned_at, cell, code, instruction, parent, _run, coro = origin
@@ -304,25 +262,17 @@ class Tracker:
         )
 
     def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
-        """Return how a person would call that instruction's line, *cell*'s doing ("" if unknown)."""
+        """Return how a person would call the line of that instruction, which runs for *cell*, else ""."""
         if code is None:
             return ""
         return self.describe(code.co_filename, cells.line_of(code, instruction), cell)
 
     def is_left_over(self, origin: Origin) -> bool:
-        """Say whether an `asyncio.run()` that is over has left this task behind.
-
-        What the tasks that it has left spawn in turn is theirs.
-        """
-        run = origin.run
-        if run is None or run.number == origin.number or not run.is_over():
-            return False
-        if run.over_since is None:
-            run.over_since = self._clock()
-        return origin.spawned_at <= run.over_since
+        """Return True if an `asyncio.run()` that is over has left this task behind."""
+        return origin.run is not None and origin.run.has_left(origin, self._clock())
 
     def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
-        """Say whether *task* belongs to the kernel itself."""
+        """Return True if *task* belongs to the kernel itself."""
         return self._is_kernel_coro(task.get_coro())
 
     def _note(self, origin: Origin) -> str:
@@ -337,11 +287,16 @@ class Tracker:
     def _state_of(self, task: asyncio.Task[Any]) -> TaskState:
         if asyncio.current_task(self._loop) is task:
             return "running"
-        return "scheduled" if waited_future(task) is None else "waiting"
+        return "scheduled" if _cpython.waited_future(task) is None else "waiting"
+
+    def _note_spawn(self, coro: object) -> None:
+        # The kernel spawns a task for each message. Its failures are not looked for.
+        if not self._is_kernel_coro(coro):
+            self._has_spawned.append(True)
 
     def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self.is_kernels_file(code.co_filename)
+        return code is not None and self._is_kernels(code)
 
 
 def _choose(wanted: str | int, candidates: list[tuple[int, str, T]]) -> T | None:
@@ -351,7 +306,3 @@ def _choose(wanted: str | int, candidates: list[tuple[int, str, T]]) -> T | None
     numbered = [one for own, _name, one in candidates if own == number]
     found = numbered + named
     return found[-1] if found else None
-
-
-def _name_of(future: asyncio.Future[Any]) -> str:
-    return f"nested {future.get_name()}" if isinstance(future, asyncio.Task) else "a nested run"

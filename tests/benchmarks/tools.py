@@ -49,7 +49,7 @@ def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:
     Tracker(
         loop,
         describe=lambda filename, line, cell=None: f"{filename}:{line}",
-        is_kernels=lambda _filename: False,
+        is_kernels=lambda _code: False,
     ).install()
 
 

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb.errors import TaskNotFoundError
-from loopnb.nesting import known_tasks
 from loopnb.nesting._cpython import silence_destroyed_warning
 from loopnb.records import CellRef
 from loopnb.texts import error_text
-from loopnb.tracking import cells, chains
+from loopnb.tracking import _cpython, cells, chains, failures, tracker
 from loopnb.tracking.cells import CellRuns
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.tracker import Tracker
@@ -24,14 +23,21 @@ from loopnb.tracking.tracker import Tracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from loopnb.tracking.history import Ended
+    from loopnb.tracking.history import EndedTask
 
 
-@pytest.fixture(params=["asyncio's set", "own references"])
+@pytest.fixture(params=["asyncio's set", "every object"])
 def _known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Find held tasks in both ways: asyncio's weak set is there up to Python 3.13 only."""
-    if request.param == "own references":
-        monkeypatch.setattr(known_tasks, "NEEDS_OWN_REFS", True)
+    if request.param == "every object":
+        monkeypatch.setattr(_cpython, "FINISHED_ARE_SCANNED_FOR", True)
+        for module in (tracker, failures):
+            monkeypatch.setattr(module, "held_finished_tasks", finished_among_all_objects)
+
+
+def finished_among_all_objects(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    tasks = [one for one in gc.get_objects() if issubclass(type(one), asyncio.Task)]
+    return [task for task in tasks if task.done() and task.get_loop() is loop]
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ def track(_known: None) -> Iterator[Callable[..., Any]]:
         tracker = Tracker(
             loop,
             describe=lambda file, line, cell=None: f"{file.rpartition('/')[2]}:{line}",
-            is_kernels=lambda _file: False,
+            is_kernels=lambda _code: False,
         )
         tracker.install()
         yield lambda main: runner.run(main(tracker))
@@ -232,7 +238,7 @@ class Watched:
         )
         self.failures.start(self._report)
 
-    def _report(self, cell: CellRef | None, failures: list[Ended]) -> None:
+    def _report(self, cell: CellRef | None, failures: list[EndedTask]) -> None:
         self.reported += [(cell, one.name) for one in failures]
 
     def begin(self, cell: CellRef) -> None:
@@ -309,6 +315,30 @@ def test_a_failure_that_a_later_cell_awaits_is_not_reported(track: Callable[...,
         return watched.reported
 
     assert track(main) == []
+
+
+def test_a_held_task_that_fails_after_its_cell_is_reported_then(track: Callable[..., Any]) -> None:
+    cell = CellRef("a", 1)
+
+    async def main(_tracker: Tracker) -> list[tuple[CellRef | None, str]]:
+        watched, may_fail = Watched(), asyncio.Event()
+
+        async def fails_later() -> None:
+            await may_fail.wait()
+            await fail()
+
+        watched.begin(cell)
+        task = asyncio.create_task(fails_later(), name="failing")
+        await settle()
+        watched.end(cell)
+        await settle()
+        assert watched.reported == []
+        may_fail.set()
+        await settle()
+        watched.failures.stop()
+        return watched.reported if task.done() else []
+
+    assert track(main) == [(cell, "failing")]
 
 
 def test_a_task_that_is_destroyed_while_it_is_pending_is_asyncios_to_tell(
