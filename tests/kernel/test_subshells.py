@@ -84,6 +84,10 @@ WAITS = {
     "loopnb.run": "loopnb.run(asyncio.sleep(60))",
     "run_until_complete": "asyncio.get_running_loop().run_until_complete(asyncio.sleep(60))",
     "run_forever": "asyncio.get_running_loop().run_forever()",
+    # The kernel has looked for nested runs by then, and has not yet stopped the subshell's loop.
+    "a run begun as the kernel begins to end": (
+        "time.sleep(0.05); asyncio.get_running_loop().run_until_complete(asyncio.sleep(60))"
+    ),
     "a run begun while the kernel ends": "time.sleep(0.3); asyncio.run(asyncio.sleep(60))",
 }
 ENDS: dict[str, Callable[[KernelDriver], object]] = {

@@ -17,6 +17,7 @@ import pytest
 from loopnb import nesting
 from loopnb.errors import NestingError
 from loopnb.nesting.engine import Foreground
+from loopnb.patching import MethodWrapper
 
 ROOT = Path(__file__).parents[2]
 pinned = pytest.mark.parametrize("was_applied_before", [True, False])
@@ -233,6 +234,19 @@ def test_closing_a_loop_ends_its_parked_stacks_in_order() -> None:
     assert seen == ["finally", "awaited"]
     assert task.cancelled()
     assert loop.is_closed()
+
+
+def test_closing_a_loop_needs_no_stop_that_a_guard_could_ignore() -> None:
+    loop, seen = new_loop(True), list[str]()
+    left_parked(loop, seen)
+    guard = MethodWrapper(asyncio.BaseEventLoop, "stop", lambda _stop, _loop: None)
+    guard.install()
+    try:
+        loop.close()
+    finally:
+        guard.restore()
+
+    assert seen == ["finally", "awaited"]
 
 
 def test_closing_a_loop_ends_even_a_stack_that_goes_on_nesting() -> None:
