@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from loopnb.errors import NestingError
 from loopnb.nesting import scope
+from loopnb.nesting._cpython import set_stopping
 
 if TYPE_CHECKING:
     from loopnb.nesting.engine import Handoff
@@ -67,7 +68,8 @@ async def _wait(tasks: list[asyncio.Task[Any]], timeout: float) -> None:
 
 def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
     """Run *loop* until *task* is done, also if a `stop()` that came too late is still queued there."""
-    task.add_done_callback(lambda _task: loop.stop())
+    # Not `loop.stop()`: a guard that stands before it would take this for a cell's call and ignore it.
+    task.add_done_callback(lambda _task: set_stopping(loop, True))
     while not task.done():
         loop.run_forever()
 

@@ -92,11 +92,14 @@ WAITS = {
     "loopnb.run": "loopnb.run(asyncio.sleep(60))",
     "run_until_complete": "asyncio.get_running_loop().run_until_complete(asyncio.sleep(60))",
     "run_forever": "asyncio.get_running_loop().run_forever()",
+    # The kernel has looked for nested runs by then, and has not yet stopped the subshell's loop.
+    "a run begun as the kernel begins to end": (
+        "time.sleep(0.05); asyncio.get_running_loop().run_until_complete(asyncio.sleep(60))"
+    ),
     "a run begun while the kernel ends": "time.sleep(0.3); asyncio.run(asyncio.sleep(60))",
 }
 ENDS: dict[str, Callable[[KernelDriver], object]] = {
-    # Not `kernel.shutdown()`, which would kill a kernel that takes its time.
-    "shutdown": lambda kernel: kernel.ask("shutdown_request", {"restart": False}, channel="control"),
+    "shutdown": lambda kernel: kernel.shutdown(),
     "exit()": lambda kernel: kernel.start("exit()"),
     "SIGTERM": lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
 }

@@ -14,6 +14,7 @@ import pytest
 
 from loopnb import nesting
 from loopnb.errors import NestingError
+from loopnb.patching import MethodWrapper
 from tests.processes import run_script
 
 if TYPE_CHECKING:
@@ -74,6 +75,19 @@ def test_closing_a_loop_ends_its_parked_stacks_in_order() -> None:
     assert seen == ["finally", "awaited"]
     assert task.cancelled()
     assert loop.is_closed()
+
+
+def test_closing_a_loop_needs_no_stop_that_a_guard_could_ignore() -> None:
+    loop, seen = new_loop(True), list[str]()
+    left_parked(loop, seen)
+    guard = MethodWrapper(asyncio.BaseEventLoop, "stop", lambda _stop, _loop: None)
+    guard.install()
+    try:
+        loop.close()
+    finally:
+        guard.restore()
+
+    assert seen == ["finally", "awaited"]
 
 
 def test_closing_a_loop_ends_even_a_stack_that_goes_on_nesting() -> None:
