@@ -124,6 +124,11 @@ class Handler:
             return None
         return self.place in ("plain", "await")
 
+    @property
+    def may_end(self) -> bool:
+        """Whether its call while the kernel idles may end the kernel, in order: it asks for that."""
+        return self.signal == "SIGTERM" and self.reaction in ("KeyboardInterrupt", "SystemExit")
+
 
 def handlers(seed: int, count: int) -> list[Handler]:
     """Return *count* combinations, or all of them, in random order."""

@@ -19,6 +19,7 @@ from tests.stress.kernels import (
     Supply,
     fault_after_interrupt,
     has_ended,
+    last_line,
     start,
     tasks_left,
 )
@@ -193,9 +194,8 @@ def _try(kernel: KernelDriver, folder: Path, scenario: Forced, observer: Observe
     if not was_held:
         return False
     observer.begin()
-    log = "" if kernel.is_alive() else f"the kernel's end: {kernel.process.poll()}, {kernel.log()[-200:]!r}"
     if fault is not None:
-        observer.fail(fault, scenario, log)
+        observer.fail(fault, scenario, "" if kernel.is_alive() else last_line(kernel))
     elif kernel.is_alive():
         _look_for_tasks(kernel, scenario, observer)
     return True

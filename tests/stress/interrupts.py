@@ -13,6 +13,7 @@ from tests.stress.kernels import (
     Observer,
     Supply,
     fault_after_interrupt,
+    last_line,
     start,
     tasks_left,
     wait_begun,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 def run(options: Options) -> Figures:
     """Interrupt cells, and look what each interrupt has come to."""
     observer = Observer(Figures("interrupts"))
-    chosen = [one for one in choice.interrupts(options.seed, options.size(1500, 60)) if options.wanted(one)]
+    chosen = [one for one in choice.interrupts(options.seed, options.size(1500, 40)) if options.wanted(one)]
     with Supply() as supply:
         for load, batch in groupby(chosen, key=lambda one: one.load):
             waiting = list(batch)
@@ -89,8 +90,8 @@ def _interrupt_in_time(kernel: KernelDriver, cell: Cell, scenario: Interrupt) ->
 
 def _ended_in(kernel: KernelDriver, cell: Cell) -> str:
     reply = cell.reply.content if cell.reply is not None else {}
-    alive = "" if kernel.is_alive() else f"; the kernel's end: {kernel.process.poll()}"
-    return f"{reply.get('ename', reply.get('status', 'no reply'))}, {cell.text.strip()[-120:]!r}{alive}"
+    alive = "" if kernel.is_alive() else f"; {last_line(kernel)}"
+    return f"{reply.get('ename', reply.get('status', 'no reply'))}, {cell.text.strip()[-50:]!r}{alive}"
 
 
 def _look_for_tasks(kernel: KernelDriver, scenario: Interrupt, observer: Observer) -> None:

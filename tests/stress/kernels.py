@@ -161,7 +161,7 @@ def fault_after_interrupt(
             kernel.interrupt()
             is_lost = not _ends_in_time(kernel, cell, kind)
         if is_lost:
-            _end_it(kernel, cell)
+            end(kernel, cell)
             return Fault.LOST
         cell.wait_reply(1.0)
     except KernelDiedError:
@@ -179,12 +179,19 @@ def _ends_in_time(kernel: KernelDriver, cell: Cell, kind: Kind) -> bool:
     return has_ended(cell, LOST_AFTER_S)
 
 
-def _end_it(kernel: KernelDriver, cell: Cell) -> None:
+def end(kernel: KernelDriver, cell: Request) -> None:
+    """End *cell* by interrupts, or the kernel if they do not help."""
     for _ in range(4):
         kernel.interrupt()
         if has_ended(cell, 1.0):
             return
     kernel.kill()
+
+
+def last_line(kernel: KernelDriver) -> str:
+    """Say how a kernel has ended: its exit status, and the last line of its log."""
+    lines = [line for line in kernel.log().splitlines() if line.strip() and "encryption" not in line]
+    return f"exit status {kernel.process.poll()}, log ends in {lines[-1][:150] if lines else ''!r}"
 
 
 def tasks_left(kernel: KernelDriver, patience_s: float = 1.0) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.kernel.requests import Request
 from tests.stress import choice
-from tests.stress.kernels import Observer, Supply
+from tests.stress.kernels import Observer, Supply, last_line
 from tests.stress.report import Fault, Figures
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _try(kernel: KernelDriver, folder: Path, scenario: Shutdown, observer: Obser
     if asked.reply is None:
         observer.fail(Fault.LOST, scenario, "the reply to the request")
     if cell is not None and cell.reply is None:
-        observer.fail(Fault.NO_REPLY, scenario, kernel.log()[-200:])
+        observer.fail(Fault.NO_REPLY, scenario, last_line(kernel))
     _look_for_finally(folder, scenario, observer)
     return [] if was_killed else [took]
 
