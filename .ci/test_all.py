@@ -1,9 +1,9 @@
 """What `make test` runs once, on everything older that loopnb supports; the last lines sum up.
 
-The tests that need no IPython and CPython's asyncio tests on every CPython that can be had, and the
-tests in real kernels on the older versions of ipykernel.
+The tests that need no IPython and CPython's asyncio tests on every CPython that can be had, the
+tests in real kernels on the older versions of ipykernel, and a minute of the stress.
 
-Arguments go to pytest. The variable PARTS chooses: `pythons`, `kernels`, or both.
+Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels` and `stress`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build" / "test-all"
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 GROUP = "engine"
+PARTS = ("pythons", "kernels", "stress")
 
 # The first and the last of each line; `make test` runs on the newest.
 KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
@@ -165,6 +166,18 @@ def test_kernel(python: pythons.Python, version: str) -> Outcome:
     return run_pytest(name, [str(executable)], ["tests/kernel"], str(ROOT), env)
 
 
+def test_stress() -> Outcome:
+    """Run a sample of the stress; its report says how to repeat it."""
+    print("\n== stress", flush=True)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "tests.stress", "--quick"]
+    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    print(ran.stdout, flush=True)
+    left_out = [line for line in ran.stdout.splitlines() if line.startswith("LEFT OUT")]
+    repeat = ran.stdout.strip().rsplit("\n", maxsplit=1)[-1]
+    return Outcome("stress", ran.returncode == 0, time.monotonic() - began, repeat, left_out)
+
+
 def test_in_sid() -> Outcome:
     """Run the engine's tests on the newest Python in a Debian sid.
 
@@ -190,9 +203,9 @@ def test_in_sid() -> Outcome:
 def main() -> int:
     """Run all of them, whatever the others say."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    parts = (os.environ.get("PARTS") or "pythons kernels").split()
-    if not set(parts) <= {"pythons", "kernels"}:
-        print(f"PARTS is {' '.join(parts)!r}; it takes pythons, kernels, or both.")
+    parts = (os.environ.get("PARTS") or " ".join(PARTS)).split()
+    if not set(parts) <= set(PARTS):
+        print(f"PARTS is {' '.join(parts)!r}; it takes some of {', '.join(PARTS)}.")
         return 2
     found = pythons.find() if "pythons" in parts else []
     outcomes = [test_here(python) for python in found]
@@ -210,6 +223,8 @@ def main() -> int:
         left_out.append(f"ipykernel {', '.join(KERNELS)}: they are tested on a supported CPython only")
     else:
         outcomes += [test_kernel(own, version) for version in KERNELS]
+    if "stress" in parts:
+        outcomes.append(test_stress())
     return sum_up(outcomes, left_out)
 
 

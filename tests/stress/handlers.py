@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import time
@@ -60,6 +61,10 @@ _WAITS = dedent(
 _AWAITS = _WAITS.format(sleep="await asyncio.sleep")
 
 
+#: What IPython compiles cells with.
+TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+
+
 def code(handler: Handler) -> str:
     """Return the text of the cell that sets *handler* and waits half a second for it to be called."""
     sets = _SETS[handler.api].format(signum=f"signal.{handler.signal}", reaction=handler.reaction)
@@ -86,29 +91,24 @@ def run(options: Options) -> Figures:
     return observer.figures
 
 
+_IDLE = "while the kernel idles"
+
+
 def _try(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
-    step = "in its cell"
+    step = _IDLE if handler.place == "-b" else "in its cell"
     try:
         _set_and_signal(kernel, handler)
         if handler.signal != "SIGINT" and kernel.value(f"stands(signal.{handler.signal})"):
-            step = "while the kernel idles"
+            step = _IDLE
             _signal_idle(kernel, handler)
-            if not kernel.is_alive() and handler.may_end and kernel.process.poll() == 0:
-                return
-            assert kernel.value("1 + 1", timeout=5) == 2
         step = "in a later cell"
-        for kind in FIVE:
-            cell = start(kernel, kind)
-            cell.wait_output("waits", 10.0)
-            kernel.interrupt()
-            fault = fault_after_interrupt(kernel, cell, kind)
-            if fault is not None:
-                observer.fail(fault, handler, f"{step}, {kind.name}")
-            if not kernel.is_alive():
-                return
-        _look_for_handlers(kernel, handler, observer)
+        _interrupt_five(kernel, handler, observer)
+        if kernel.is_alive():
+            _look_for_handlers(kernel, handler, observer)
     except KernelDiedError:
-        observer.fail(Fault.KILLED, handler, f"{step}: {last_line(kernel)}")
+        ended_in_order = step == _IDLE and handler.may_end and kernel.process.poll() == 0
+        if not ended_in_order:
+            observer.fail(Fault.KILLED, handler, f"{step}: {last_line(kernel)}")
     except (AssertionError, WaitTimedOutError) as error:
         observer.fail(Fault.LOST, handler, f"{step}: {str(error).splitlines()[0]}")
         kernel.kill()
@@ -129,6 +129,19 @@ def _signal_idle(kernel: KernelDriver, handler: Handler) -> None:
     time.sleep(0.05)  # the kernel is to be idle
     os.kill(kernel.process.pid, getattr(signal, handler.signal))
     time.sleep(0.5 if handler.may_end else 0.1)
+    assert kernel.value("1 + 1", timeout=5) == 2
+
+
+def _interrupt_five(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
+    for kind in FIVE:
+        cell = start(kernel, kind)
+        cell.wait_output("waits", 10.0)
+        kernel.interrupt()
+        fault = fault_after_interrupt(kernel, cell, kind)
+        if fault is not None:
+            observer.fail(fault, handler, f"in a later cell, {kind.name}")
+        if not kernel.is_alive():
+            return
 
 
 def _look_for_handlers(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def run(options: Options) -> Figures:
     """Interrupt cells, and look what each interrupt has come to."""
     observer = Observer(Figures("interrupts"))
-    chosen = [one for one in choice.interrupts(options.seed, options.size(1500, 40)) if options.wanted(one)]
+    chosen = [one for one in choice.interrupts(options.seed, options.size(1000, 40)) if options.wanted(one)]
     with Supply() as supply:
         for load, batch in groupby(chosen, key=lambda one: one.load):
             waiting = list(batch)

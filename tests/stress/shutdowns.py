@@ -74,7 +74,7 @@ _DEFINITIONS = dedent(
         ended("thread")
     """
 )
-_LEFTOVERS = {
+LEFTOVERS = {
     "tasks": "tasks = [asyncio.create_task(cleans_up(f'task {n}')) for n in range(5)]",
     "parked stacks": "stacks = [asyncio.create_task(nests(f'stack {n}')) for n in range(20)]",
     "TaskGroup": "group = asyncio.create_task(groups())",
@@ -87,7 +87,7 @@ _LEFTOVERS = {
     "-b task": "%%aloop -b -n background\nawait cleans_up('background')",
     "widget": "loopnb.show()",
 }
-_FOREGROUNDS = {
+FOREGROUNDS = {
     "await": "print('waits', flush=True)\nawait cleans_up('cell')",
     "asyncio.run": "print('waits', flush=True)\nasyncio.run(cleans_up('cell'))",
     "%%aloop": "%%aloop\nprint('waits', flush=True)\nawait cleans_up('cell')",
@@ -138,11 +138,11 @@ def _fill(kernel: KernelDriver, folder: Path, scenario: Shutdown) -> Cell | None
     """Leave open what the scenario says; return the cell that runs, if one does."""
     kernel.run(_DEFINITIONS.format(folder=str(folder)))
     for leftover in scenario.leftovers:
-        kernel.run(_LEFTOVERS[leftover])
+        kernel.run(LEFTOVERS[leftover])
     kernel.run("await asyncio.sleep(0.05)")  # let all of them begin
     if scenario.foreground == "nothing":
         return None
-    cell = kernel.start(_FOREGROUNDS[scenario.foreground])
+    cell = kernel.start(FOREGROUNDS[scenario.foreground])
     cell.wait_output("waits")
     return cell
 

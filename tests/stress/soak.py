@@ -118,7 +118,7 @@ CELLS = {
     "status": "%loopnb",
     "tasks": "loopnb.tasks()",
     "widget": "loopnb.show()",
-    "nesting off and on": "%loopnb nesting off\n%loopnb nesting on",
+    "nesting off and on": "%loopnb nesting off\n%loopnb nesting handoff",
     "reload": "%reload_ext loopnb",
     "reload with a widget": "loopnb.show()\n%reload_ext loopnb",
 }
