@@ -41,6 +41,16 @@ _REACTIONS = dedent(
         "SystemExit": raises(SystemExit),
     }
 
+    async def witness():
+        # Writes a file when the kernel ends in order: then the `finally` blocks of its tasks run.
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.01)
+            open("in-order", "w").close()
+
+    witnessing = asyncio.create_task(witness(), name="witness")
+
     def stands(signum):
         handler = signal.getsignal(signum)
         return handler in reactions.values() or getattr(handler, "__name__", "") == "_sighandler_noop"
@@ -106,8 +116,8 @@ def _try(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
         if kernel.is_alive():
             _look_for_handlers(kernel, handler, observer)
     except KernelDiedError:
-        ended_in_order = step == _IDLE and handler.may_end and kernel.process.poll() == 0
-        if not ended_in_order:
+        ended_in_order = (kernel.folder / "in-order").exists()
+        if not (step == _IDLE and handler.may_end and ended_in_order):
             observer.fail(Fault.KILLED, handler, f"{step}: {last_line(kernel)}")
     except (AssertionError, WaitTimedOutError) as error:
         observer.fail(Fault.LOST, handler, f"{step}: {str(error).splitlines()[0]}")
