@@ -139,6 +139,12 @@ def handlers(seed: int, count: int) -> list[Handler]:
 
 LEFTOVERS = ("tasks", "parked stacks", "TaskGroup", "client", "generator", "thread", "-b task", "widget")
 FOREGROUNDS = ("nothing", "await", "asyncio.run", "%%aloop", "short sleeps")
+#: They come first. Where few things end, those that end in the same moment do so for certain.
+FIRST = (
+    (("parked stacks",), "asyncio.run"),
+    (("TaskGroup",), "%%aloop"),
+    (("parked stacks", "TaskGroup"), "short sleeps"),
+)
 
 
 @dataclass(frozen=True)
@@ -163,14 +169,14 @@ class Shutdown:
 
 
 def shutdowns(seed: int, count: int) -> list[Shutdown]:
-    """Return *count* ends: every second one has everything open."""
+    """Return *count* ends: after the first ones, every second one has everything open."""
     random = Random(f"shutdowns {seed}")
-    chosen = []
-    for number in range(count):
+    chosen = [Shutdown(*first, restart=False, number=number) for number, first in enumerate(FIRST)]
+    for number in range(len(chosen), count):
         some = tuple(one for one in LEFTOVERS if random.random() < 0.5)
         leftovers = LEFTOVERS if number % 2 == 0 else some
         chosen.append(Shutdown(leftovers, random.choice(FOREGROUNDS), random.random() < 0.3, number))
-    return chosen
+    return chosen[:count]
 
 
 def soak(seed: int, kinds: list[str], count: int) -> list[str]:
