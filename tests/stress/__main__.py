@@ -30,6 +30,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a sample that takes a minute")
     parser.add_argument("--only", default="", metavar="TEXT", help="the scenarios whose name holds this text")
     parser.add_argument("--times", type=float, default=1.0, help="so many times as many scenarios")
+    parser.add_argument(
+        "--stock", action="store_true", help="interrupts: a kernel without loopnb, to compare"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
@@ -41,7 +44,7 @@ def main() -> int:
     """Run the parts and print the report; return 1 if anything was lost, killed or left."""
     arguments = _arguments()
     seed = random.randrange(10_000) if arguments.seed is None else arguments.seed
-    options = Options(seed, arguments.quick, arguments.only, arguments.times)
+    options = Options(seed, arguments.quick, arguments.only, arguments.times, arguments.stock)
     found = []
     for part in arguments.parts or PARTS:
         print(f"== {part}, seed {seed}", flush=True)

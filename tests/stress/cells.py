@@ -76,6 +76,11 @@ class Kind:
     code: str
     presses: int = 1
 
+    @property
+    def is_stock(self) -> bool:
+        """Whether it runs without loopnb, too."""
+        return not self.name.startswith(("%%aloop", "asyncio.run", "Runner", "another loop"))
+
 
 def _kind(name: str, code: str, presses: int = 1) -> Kind:
     return Kind(name, dedent(code).strip(), presses)

@@ -35,7 +35,9 @@ def run(options: Options) -> Figures:
     """Interrupt cells, and look what each interrupt has come to."""
     observer = Observer(Figures("interrupts"))
     chosen = [one for one in choice.interrupts(options.seed, options.size(1000, 40)) if options.wanted(one)]
-    with Supply() as supply:
+    if options.stock:
+        chosen = [one for one in chosen if one.kind.is_stock]
+    with Supply(stock=options.stock) as supply:
         for load, batch in groupby(chosen, key=lambda one: one.load):
             waiting = list(batch)
             while waiting:

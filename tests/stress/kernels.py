@@ -27,7 +27,9 @@ LOST_AFTER_S = 3.0
 #: Seconds after which a cell that needs another interrupt gets it: two that come at once are one to Python.
 NEXT_PRESS_S = 0.5
 
-_TASKS = "[task.name for task in loopnb.tasks()]"
+_TASKS = (
+    "[task.name for task in loopnb.tasks()] if 'loopnb' in get_ipython().extension_manager.loaded else []"
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Options:
         quick: Whether to run a sample of a minute.
         only: Run the scenarios whose name holds this text.
         times: How many times as many scenarios as usual.
+        stock: Whether to run without loopnb, to compare.
     """
 
     seed: int
     quick: bool = False
     only: str = ""
     times: float = 1.0
+    stock: bool = False
 
     def size(self, full: int, quick: int) -> int:
         """Return how many scenarios to run."""
@@ -79,10 +83,12 @@ class Supply:
     Attributes:
         env: Environment variables for the kernels.
         preparation: A cell that each runs first.
+        stock: Whether to leave loopnb out.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
     preparation: str = PREPARATION
+    stock: bool = False
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="loopnb-stress-", ignore_cleanup_errors=True)
@@ -110,7 +116,8 @@ class Supply:
             folder.mkdir()
             self._kernel = KernelDriver(folder, env=self.env)
             self._kernel.launch()
-            self._kernel.run("%load_ext loopnb")
+            if not self.stock:
+                self._kernel.run("%load_ext loopnb")
             self._kernel.run(self.preparation)
         return self._kernel
 

@@ -108,7 +108,7 @@ CELLS = {
     "another loop": "other_loop.run_until_complete(nap())",
     "a new loop": "new = asyncio.new_event_loop()\nnew.run_until_complete(nap())\nnew.close()",
     "threads": "await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(20)))",
-    "a thread with a loop": "await asyncio.to_thread(asyncio.run, nap())",
+    "threads with loops": "await asyncio.gather(*(asyncio.to_thread(asyncio.run, nap(0.02)) for n in range(20)))",
     "a server": "asyncio.run(talks())",
     "%%aloop": "%%aloop\nawait nap()",
     "-b": "%%aloop -b -n nap\nawait nap(0.05)",
@@ -180,9 +180,11 @@ def _run_cell(kernel: KernelDriver, name: str, observer: Observer) -> None:
 
 
 def _count(kernel: KernelDriver) -> dict[str, int]:
-    kernel.run("%loopnb cancel replaced")
+    kernel.run(
+        "for task in asyncio.all_tasks():\n    if task.get_name() == 'replaced':\n        task.cancel()"
+    )
     kernel.run("await asyncio.sleep(0.3)")  # what the last cells have left ends
-    kernel.run("None")
+    kernel.run("del task\n%reset -f out")  # IPython keeps the tasks that cells have shown
     counts: dict[str, int] = kernel.value("count()")
     return counts
 
