@@ -69,6 +69,9 @@ _DEFINITIONS = dedent(
     async def nap(seconds=0.001):
         await asyncio.sleep(seconds)
 
+    def runs(seconds):
+        asyncio.run(nap(seconds))
+
     async def nests(depth=3):
         if depth:
             asyncio.run(nests(depth - 1))
@@ -108,7 +111,7 @@ CELLS = {
     "another loop": "other_loop.run_until_complete(nap())",
     "a new loop": "new = asyncio.new_event_loop()\nnew.run_until_complete(nap())\nnew.close()",
     "threads": "await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.01) for _ in range(20)))",
-    "threads with loops": "await asyncio.gather(*(asyncio.to_thread(asyncio.run, nap(0.02)) for n in range(20)))",
+    "threads with loops": "await asyncio.gather(*(asyncio.to_thread(runs, 0.02) for _ in range(20)))",
     "a server": "asyncio.run(talks())",
     "%%aloop": "%%aloop\nawait nap()",
     "-b": "%%aloop -b -n nap\nawait nap(0.05)",
