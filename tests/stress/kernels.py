@@ -71,7 +71,7 @@ class Observer:
 
     def fail(self, fault: Fault, scenario: object, detail: str = "") -> None:
         """Note a failure of *scenario*."""
-        failure = Failure(fault, str(scenario), detail)
+        failure = Failure(fault, str(scenario), detail, self.figures.tried)
         self.figures.failures.append(failure)
         print(f"  {failure}", flush=True)
 

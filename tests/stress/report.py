@@ -28,11 +28,13 @@ class Failure:
         fault: Of which kind.
         scenario: Its name; `--only` takes it, or a part of it.
         detail: What was seen.
+        number: Of the try: a scenario may be tried often, and have two faults of one kind in one try.
     """
 
     fault: Fault
     scenario: str
     detail: str = ""
+    number: int = 0
 
     def __str__(self) -> str:
         return f"{self.fault.upper()}: {self.scenario}" + (f": {self.detail}" if self.detail else "")
@@ -57,12 +59,12 @@ class Figures:
     left_out: str = ""
 
     def count(self, fault: Fault) -> int:
-        """Return how many scenarios had that *fault*."""
-        return len({failure.scenario for failure in self.failures if failure.fault is fault})
+        """Return how many tries had that *fault*."""
+        return len({(one.scenario, one.number) for one in self.failures if one.fault is fault})
 
 
 def table(parts: list[Figures]) -> str:
-    """Return a line for each part: how many scenarios it tried, and how many of them had which fault."""
+    """Return a line for each part: how often it tried, and how many of the tries had which fault."""
     lines = [["part", "tried", *Fault]]
     for figures in parts:
         counts = [str(figures.count(fault)) for fault in Fault]

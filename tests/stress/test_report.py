@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tests.stress import report
 from tests.stress.report import Failure, Fault, Figures
 
@@ -26,11 +28,18 @@ def test_the_table_has_a_line_for_each_part_and_a_column_for_each_fault() -> Non
     assert lines[2].split() == ["soak", "300", "0", "0", "0", "0"]
 
 
-def test_a_scenario_that_fails_twice_in_one_way_counts_once() -> None:
+def test_a_try_that_fails_twice_in_one_way_counts_once() -> None:
     found = figures()
     found.failures.append(found.failures[0])
 
     assert found.count(Fault.LOST) == 2
+
+
+def test_a_scenario_that_fails_in_two_tries_counts_twice() -> None:
+    found = figures()
+    found.failures.append(dataclasses.replace(found.failures[0], number=8))
+
+    assert found.count(Fault.LOST) == 3
 
 
 def test_failures_of_one_kind_are_one_line_with_the_first_as_example() -> None:
