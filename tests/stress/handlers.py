@@ -102,6 +102,7 @@ def run(options: Options) -> Figures:
 
 
 _IDLE = "while the kernel idles"
+_LATER = "in a later cell"
 
 
 def _try(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
@@ -111,13 +112,14 @@ def _try(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
         if handler.signal != "SIGINT" and kernel.value(f"stands(signal.{handler.signal})"):
             step = _IDLE
             _signal_idle(kernel, handler)
-        step = "in a later cell"
+        step = _LATER
         _interrupt_five(kernel, handler, observer)
         if kernel.is_alive():
             _look_for_handlers(kernel, handler, observer)
     except KernelDiedError:
         ended_in_order = (kernel.folder / "in-order").exists()
-        if not (step == _IDLE and handler.may_end and ended_in_order):
+        # The loop calls its handlers when a plain cell has ended, so it need not idle for long.
+        if step == _LATER or not (handler.may_end and ended_in_order):
             observer.fail(Fault.KILLED, handler, f"{step}: {last_line(kernel)}")
     except (AssertionError, WaitTimedOutError) as error:
         observer.fail(Fault.LOST, handler, f"{step}: {str(error).splitlines()[0]}")
@@ -149,7 +151,7 @@ def _interrupt_five(kernel: KernelDriver, handler: Handler, observer: Observer) 
         kernel.interrupt()
         fault = fault_after_interrupt(kernel, cell, kind)
         if fault is not None:
-            observer.fail(fault, handler, f"in a later cell, {kind.name}")
+            observer.fail(fault, handler, f"{_LATER}, {kind.name}")
         if not kernel.is_alive():
             return
 
