@@ -51,7 +51,7 @@ def main() -> int:
         began = time.monotonic()
         found.append(PARTS[part](options))
         found[-1].notes.append(f"took {time.monotonic() - began:.0f} s")
-    print(f"\n{report.text(found, seed)}", flush=True)
+    print(f"\n{report.text(found, seed, str(options))}", flush=True)
     return int(report.has_failed(found))
 
 

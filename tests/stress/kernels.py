@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -49,6 +50,13 @@ class Options:
     only: str = ""
     times: float = 1.0
     stock: bool = False
+
+    def __str__(self) -> str:
+        """Return the options of the command line but the seed."""
+        words = [f"--{name}" for name in ("quick", "stock") if getattr(self, name)]
+        words += [f"--only={shlex.quote(self.only)}"] if self.only else []
+        words += [f"--times={self.times:g}"] if self.times != 1 else []
+        return " ".join(words)
 
     def size(self, full: int, quick: int) -> int:
         """Return how many scenarios to run."""

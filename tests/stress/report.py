@@ -79,15 +79,22 @@ def table(parts: list[Figures]) -> str:
     )
 
 
-def text(parts: list[Figures], seed: int) -> str:
-    """Return the whole report: what failed and how often, notes, the table, how to repeat it."""
+def text(parts: list[Figures], seed: int, options: str = "") -> str:
+    """Return the whole report: what failed and how often, notes, the table, how to repeat it.
+
+    Args:
+        parts: What they found.
+        seed: Of all choices.
+        options: Further ones of the command line.
+    """
     lines: list[str] = []
     for figures in parts:
         lines += [f"{figures.part}: {line}" for line in _failures(figures)]
         lines += [f"{figures.part}: {note}" for note in figures.notes]
         if figures.left_out:
             lines.append(f"LEFT OUT  {figures.part}: {figures.left_out}")
-    again = f"python -m tests.stress --seed {seed} {' '.join(figures.part for figures in parts)}"
+    words = [f"--seed {seed}", *([options] if options else []), *(figures.part for figures in parts)]
+    again = f"python -m tests.stress {' '.join(words)}"
     return "\n".join([*lines, "", table(parts), "", f"Seed {seed}. To repeat: {again}"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tests.stress import report
+from tests.stress.kernels import Options
 from tests.stress.report import Failure, Fault, Figures
 
 
@@ -50,9 +51,11 @@ def test_failures_of_one_kind_are_one_line_with_the_first_as_example() -> None:
 
 
 def test_the_report_says_how_to_repeat_it() -> None:
-    text = report.text([figures(), Figures("soak")], seed=5)
+    text = report.text([figures(), Figures("soak")], 5, str(Options(5, quick=True, only="a b")))
 
-    assert text.endswith("Seed 5. To repeat: python -m tests.stress --seed 5 interrupts soak")
+    assert text.endswith(
+        "Seed 5. To repeat: python -m tests.stress --seed 5 --quick --only='a b' interrupts soak"
+    )
 
 
 def test_what_was_left_out_is_said() -> None:
