@@ -1,7 +1,9 @@
 # make demo   run notebooks/01_quickstart.ipynb in a real kernel, and render it as a page
 # make test   run every check: ruff, mypy, import-linter, pytest with real kernels and a real browser
 # make test-all   run the tests that need no IPython, and CPython's asyncio tests, on every CPython of this
-#                 machine; run the tests in real kernels on older versions of ipykernel
+#                 machine; run the tests in real kernels on older versions of ipykernel; a minute of the stress
+# make stress put kernels under load, for minutes, and count what is lost or left; STRESS=--seed=N repeats it,
+#             STRESS='--quick interrupts' runs a sample of one part
 # make bench  compare it with stock asyncio, nest_asyncio and nest_asyncio2; BENCH=--quick, --markdown, --profile
 # make lab    open 01_quickstart.ipynb in JupyterLab
 # make clean  remove everything that the others have made, including .venv
@@ -11,9 +13,10 @@
 PYTHON ?=
 PARTS ?=
 BENCH ?=
+STRESS ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all bench lab clean
+.PHONY: demo test test-all stress bench lab clean
 .NOTPARALLEL:
 
 demo: .venv/.has-demo
@@ -24,6 +27,9 @@ test: .venv/.has-test
 
 test-all: .venv/.has-engine
 	PARTS='$(PARTS)' .venv/bin/python .ci/test_all.py
+
+stress: .venv/.has-engine
+	@.venv/bin/python -m tests.stress $(STRESS)
 
 bench: .venv/.has-bench
 	@.venv/bin/python -m tests.benchmarks $(BENCH)

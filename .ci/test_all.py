@@ -1,9 +1,9 @@
 """Run the tests on everything older that loopnb supports (`make test-all`). The last lines sum up.
 
 The tests that need no IPython and CPython's own asyncio tests run on every CPython that is found. The tests
-in real kernels run on the older versions of ipykernel.
+in real kernels run on the older versions of ipykernel. A sample of the stress takes a minute.
 
-Arguments go to pytest. The variable PARTS chooses: `pythons`, `kernels`, or both.
+Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels` and `stress`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 BUILD = ROOT / "build" / "test-all"
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 GROUP = "engine"
+PARTS = ("pythons", "kernels", "stress")
 
 # The first and the last version of 6 and of 7, without the newest: `make test` runs on that one.
 KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
@@ -162,6 +164,18 @@ def test_kernel(python: pythons.Python, version: str) -> Outcome:
     return run_pytest(name, [str(executable)], ["tests/kernel"], str(ROOT), env)
 
 
+def test_stress() -> Outcome:
+    """Run a sample of the stress; its report says how to repeat it."""
+    print("\n== stress", flush=True)
+    began = time.monotonic()
+    command = [sys.executable, "-m", "tests.stress", "--quick"]
+    ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    print(ran.stdout, flush=True)
+    left_out = [line for line in ran.stdout.splitlines() if line.startswith("LEFT OUT")]
+    repeat = ran.stdout.strip().rsplit("\n", maxsplit=1)[-1]
+    return Outcome("stress", ran.returncode == 0, time.monotonic() - began, repeat, left_out)
+
+
 def test_in_sid() -> Outcome:
     """Run the engine's tests on the newest Python in a Debian sid.
 
@@ -187,9 +201,9 @@ def test_in_sid() -> Outcome:
 def main() -> int:
     """Run all parts, whether the earlier ones passed or not."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    parts = (os.environ.get("PARTS") or "pythons kernels").split()
-    if not set(parts) <= {"pythons", "kernels"}:
-        print(f"PARTS is {' '.join(parts)!r}; it takes pythons, kernels, or both.")
+    parts = (os.environ.get("PARTS") or " ".join(PARTS)).split()
+    if not set(parts) <= set(PARTS):
+        print(f"PARTS is {' '.join(parts)!r}; it takes some of {', '.join(PARTS)}.")
         return 2
     found = pythons.find() if "pythons" in parts else []
     outcomes = [test_here(python) for python in found]
@@ -207,6 +221,8 @@ def main() -> int:
         not_run.append(f"ipykernel {', '.join(KERNELS)}: this Python is not one that loopnb supports")
     else:
         outcomes += [test_kernel(own, version) for version in KERNELS]
+    if "stress" in parts:
+        outcomes.append(test_stress())
     return steps.sum_up(outcomes, not_run)
 
 

@@ -1,0 +1,123 @@
+"""The cells that the stress interrupts: each says that it waits, then goes on for a minute, or for ever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from textwrap import dedent
+
+#: Run once in each kernel.
+PREPARATION = dedent(
+    """
+    import asyncio, collections, signal, subprocess, sys, threading, time
+    import loopnb
+
+    other_loop = asyncio.new_event_loop()
+    lock = threading.Lock()
+    lock.acquire()
+
+    def waits():
+        print("waits", flush=True)
+
+    def computes(seconds=60):
+        waits()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            sum(range(1000))
+
+    async def sleeps():
+        waits()
+        await asyncio.sleep(60)
+
+    async def blocks():
+        computes()
+
+    async def gathers():
+        await asyncio.gather(*(asyncio.sleep(60) for _ in range(5)), sleeps())
+
+    async def groups():
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(asyncio.sleep(60))
+            group.create_task(sleeps())
+
+    async def generates():
+        waits()
+        while True:
+            await asyncio.sleep(0.001)
+            yield
+
+    async def iterates():
+        async for _ in generates():
+            pass
+
+    async def spawns_a_process():
+        process = await asyncio.create_subprocess_exec("sleep", "60", start_new_session=True)
+        try:
+            waits()
+            await process.wait()
+        finally:
+            process.kill()
+            await process.wait()
+    """
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of cell.
+
+    Attributes:
+        name: What it does.
+        code: Its text.
+        presses: How many interrupts it takes: two where the first is a wish that a blocking step cannot hear.
+    """
+
+    name: str
+    code: str
+    presses: int = 1
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether it runs without loopnb, too."""
+        return not self.name.startswith(("%%aloop", "asyncio.run", "Runner", "another loop"))
+
+
+def _kind(name: str, code: str, presses: int = 1) -> Kind:
+    return Kind(name, dedent(code).strip(), presses)
+
+
+KINDS = (
+    _kind("plain computing", "computes()"),
+    _kind("time.sleep", "waits()\ntime.sleep(60)"),
+    _kind("short sleeps", "waits()\nfor _ in range(6000):\n    time.sleep(0.01)"),
+    _kind("lock.acquire", "waits()\nlock.acquire()"),
+    _kind("namedtuples", "waits()\nwhile True:\n    collections.namedtuple('Point', 'x y z')"),
+    _kind("input", "waits()\ninput('?')"),
+    _kind("subprocess.run", "waits()\nsubprocess.run(['sleep', '60'], start_new_session=True)"),
+    _kind("subprocess.run in the group", "waits()\nsubprocess.run(['sleep', '60'])"),
+    _kind("shell escape", "waits()\n!sleep 60"),
+    _kind("await", "waits()\nawait asyncio.sleep(60)"),
+    _kind("await a task", "await asyncio.create_task(sleeps())"),
+    _kind("await gather", "await gathers()"),
+    _kind("await TaskGroup", "await groups()"),
+    _kind("await a generator", "await iterates()"),
+    _kind("await a process", "await spawns_a_process()"),
+    _kind("await a blocking task", "await asyncio.create_task(blocks())", presses=2),
+    _kind("computing in an await cell", "await asyncio.sleep(0)\ncomputes()"),
+    _kind("%%aloop", "%%aloop\nwaits()\nawait asyncio.sleep(60)"),
+    _kind("%%aloop gather", "%%aloop\nawait gathers()"),
+    _kind("%%aloop TaskGroup", "%%aloop\nawait groups()"),
+    _kind("%%aloop below %%time", "%%time\n%%aloop\nawait sleeps()"),
+    _kind("asyncio.run", "asyncio.run(sleeps())"),
+    _kind("asyncio.run gather", "asyncio.run(gathers())"),
+    _kind("asyncio.run TaskGroup", "asyncio.run(groups())"),
+    _kind("asyncio.run a generator", "asyncio.run(iterates())"),
+    _kind("asyncio.run a blocking task", "asyncio.run(blocks())", presses=2),
+    _kind("asyncio.run in an await cell", "await asyncio.sleep(0)\nasyncio.run(sleeps())"),
+    _kind("Runner", "with asyncio.Runner() as runner:\n    runner.run(sleeps())"),
+    _kind("another loop", "other_loop.run_until_complete(sleeps())"),
+)
+BY_NAME = {kind.name: kind for kind in KINDS}
+
+#: What is interrupted after each combination of signal, handler and cell.
+FIVE = tuple(BY_NAME[name] for name in ("short sleeps", "await", "%%aloop", "asyncio.run", "Runner"))

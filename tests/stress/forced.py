@@ -1,0 +1,247 @@
+"""Rare races made certain: the kernel is held at the very place, and interrupted there."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+from tests.kernel.wire import KernelDiedError, WaitTimedOutError
+from tests.stress import shim
+from tests.stress.cells import BY_NAME, PREPARATION, Kind
+from tests.stress.kernels import (
+    LOST_AFTER_S,
+    Observer,
+    Supply,
+    fault_after_interrupt,
+    has_ended,
+    last_line,
+    start,
+    tasks_left,
+)
+from tests.stress.report import Fault, Figures
+
+if TYPE_CHECKING:
+    from tests.kernel.driver import KernelDriver
+    from tests.stress.kernels import Options
+
+_HOLDING = dedent(
+    """
+    import pathlib, weakref
+
+    hold_folder = pathlib.Path({folder!r})
+    loop = asyncio.get_running_loop()
+
+    def hold_before(call):
+        (hold_folder / call).touch()
+
+    def hold_here():
+        (hold_folder / "held").touch()
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            pass
+
+    class HoldsAtItsEnd:
+        def __del__(self):
+            hold_here()
+
+    class Thing:
+        pass
+
+    def watch_and_drop():
+        thing = Thing()
+        weak = weakref.ref(thing, lambda _weak: hold_here())
+        del thing
+
+    def hold_once(lines):
+        # Anything but the cell's own text: it would hold the cell that has defined it.
+        if any("hold this " + "cell" in line for line in lines):
+            hold_here()
+        return lines
+
+    get_ipython().input_transformers_cleanup.append(hold_once)
+
+    async def held_sleep(call="epoll_wait"):
+        hold_before(call)
+        await asyncio.sleep(60)
+
+    async def sleep_beside(callback):
+        loop.call_later(0.05, callback)
+        await asyncio.sleep(60)
+
+    async def sleep_after(callback):
+        callback()
+        await asyncio.sleep(60)
+
+    async def exits():
+        loop.call_later(0.05, sys.exit)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            print("finally", flush=True)
+    """
+)
+
+
+@dataclass(frozen=True)
+class Forced:
+    """A cell that is interrupted when it is held.
+
+    Attributes:
+        place: Where it is held.
+        cell: The kind of cell.
+        code: Its text.
+        change: It is held after so many changes of what SIGINT does; 0: the cell itself asks to be held.
+    """
+
+    place: str
+    cell: str
+    code: str
+    change: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.place}, {self.cell}"
+
+
+def _each_way(place: str, coro: str) -> list[Forced]:
+    """Return the ways in which a cell can wait for *coro*, the text of a call."""
+    return [
+        Forced(place, "await", f"await {coro}"),
+        Forced(place, "%%aloop", f"%%aloop\nawait {coro}"),
+        Forced(place, "asyncio.run", f"asyncio.run({coro})"),
+        Forced(place, "Runner", f"with asyncio.Runner() as runner:\n    runner.run({coro})"),
+    ]
+
+
+_BEGINNINGS = ("short sleeps", "await", "%%aloop", "asyncio.run")
+#: As many changes as any cell makes before it waits; some make fewer.
+_CHANGES = 4
+
+BEFORE_WAITS = [
+    *_each_way("before epoll_wait", "held_sleep()"),
+    Forced("before epoll_wait", "another loop", "other_loop.run_until_complete(held_sleep())"),
+    Forced("before clock_nanosleep", "time.sleep", "hold_before('clock_nanosleep')\ntime.sleep(60)"),
+    Forced("before sem_wait", "lock.acquire", "hold_before('sem_wait')\nlock.acquire()"),
+]
+SWALLOWED = [
+    *_each_way("in __del__", "sleep_after(HoldsAtItsEnd)"),
+    *_each_way("in __del__ in a callback", "sleep_beside(HoldsAtItsEnd)"),
+    *_each_way("in a weakref callback", "sleep_after(watch_and_drop)"),
+    *_each_way("in a weakref callback in a callback", "sleep_beside(watch_and_drop)"),
+]
+BEGINNINGS = [
+    Forced("in transform_cell", name, f"{BY_NAME[name].code}\n# hold this cell") for name in _BEGINNINGS
+] + [
+    Forced(f"after change {change} of SIGINT", name, BY_NAME[name].code, change)
+    for name in _BEGINNINGS
+    for change in range(1, _CHANGES + 1)
+]
+EXITS = {
+    "SystemExit in a callback, %%aloop": "%%aloop\nawait exits()",
+    "SystemExit in a callback, asyncio.run": dedent(
+        """
+        try:
+            asyncio.run(exits())
+        except SystemExit:
+            print("after", flush=True)
+        """
+    ),
+}
+
+
+def supply(folder: Path) -> Supply:
+    """Return a supply of kernels that files in *folder* hold.
+
+    Raises:
+        NoShimError: They cannot be held here.
+    """
+    return Supply(shim.build(folder), PREPARATION + _HOLDING.format(folder=str(folder)))
+
+
+def run(options: Options) -> Figures:
+    """Interrupt kernels that are held."""
+    observer = Observer(Figures("forced"))
+    chosen = [one for one in [*BEFORE_WAITS, *SWALLOWED, *BEGINNINGS] if options.wanted(one)]
+    not_held: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="loopnb-hold-") as name:
+        folder = Path(name)
+        try:
+            kernels = supply(folder)
+        except shim.NoShimError as error:
+            observer.figures.left_out = str(error)
+            return observer.figures
+        with kernels:
+            for scenario in chosen * options.size(5, 1):
+                if not _try(kernels.get(), folder, scenario, observer):
+                    not_held[str(scenario)] += 1
+            for scenario_name, code in EXITS.items():
+                if options.wanted(scenario_name):
+                    _try_exit(kernels.get(), scenario_name, code, observer)
+    if not_held:
+        names = ", ".join(f"{scenario} ({count})" for scenario, count in not_held.items())
+        observer.figures.notes.append(f"not held, and not counted: {names}")
+    return observer.figures
+
+
+def _try(kernel: KernelDriver, folder: Path, scenario: Forced, observer: Observer) -> bool:
+    """Hold a cell and interrupt it; return False if it could not be held."""
+    fault, was_held = interrupt_held(kernel, folder, scenario)
+    if not was_held:
+        return False
+    observer.begin()
+    if fault is not None:
+        observer.fail(fault, scenario, "" if kernel.is_alive() else last_line(kernel))
+    elif kernel.is_alive():
+        _look_for_tasks(kernel, scenario, observer)
+    return True
+
+
+def interrupt_held(kernel: KernelDriver, folder: Path, scenario: Forced) -> tuple[Fault | None, bool]:
+    """Hold a cell and interrupt it; return what went wrong, and whether it could be held."""
+    kind = Kind(str(scenario), scenario.code)
+    shim.forget(folder)
+    if scenario.change:
+        shim.ask(folder, "sigaction", str(scenario.change))
+    cell = start(kernel, kind)
+    was_held = shim.is_held(folder, 1.0 if scenario.change else 10.0)
+    kernel.interrupt()
+    fault = fault_after_interrupt(kernel, cell, kind)
+    if fault is None and "Error in callback" in cell.text:
+        fault = Fault.LEFT
+    return fault, was_held
+
+
+def _look_for_tasks(kernel: KernelDriver, scenario: object, observer: Observer) -> None:
+    try:
+        names = tasks_left(kernel)
+    except WaitTimedOutError:
+        names = ["the kernel does not answer"]
+    except KernelDiedError:
+        observer.fail(Fault.KILLED, scenario, "after its end")
+        return
+    if names:
+        observer.fail(Fault.LEFT, scenario, f"tasks {names}")
+        kernel.kill()
+
+
+def _try_exit(kernel: KernelDriver, name: str, code: str, observer: Observer) -> None:
+    observer.begin()
+    cell = start(kernel, Kind(name, code))
+    try:
+        if not has_ended(cell, LOST_AFTER_S):
+            observer.fail(Fault.LOST, name)
+            kernel.kill()
+            return
+        time.sleep(0.2)
+    except KernelDiedError:
+        observer.fail(Fault.KILLED, name)
+        return
+    words = [word for word in cell.stdout.split() if word in ("finally", "after")]
+    if words not in (["finally"], ["finally", "after"]):
+        observer.fail(Fault.LEFT, name, f"printed {words}")
+    _look_for_tasks(kernel, name, observer)
