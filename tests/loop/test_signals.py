@@ -189,7 +189,8 @@ def test_restoring_puts_the_users_handlers_in_place(
 
     signals.restore()
 
-    assert signal.getsignal(signal.SIGALRM) is handler
+    in_place: object = signal.getsignal(signal.SIGALRM)
+    assert in_place is handler
     assert "Called" in repr(vars(loop)["_signal_handlers"][signal.SIGUSR1])
     turn(loop, signal.SIGALRM)
     turn(loop, signal.SIGUSR1)
