@@ -283,14 +283,23 @@ def _is_for_itself(frame: FrameType | None) -> bool:
     return is_loops(filename) or owner_of(filename) in {Owner.KERNEL, Owner.SHELL}
 
 
-def _is_users_code(frame: FrameType | None) -> bool:
-    """Return True if code of the user's runs in *frame* or has called it, and so can get an error there."""
+def _can_raise(frame: FrameType | None, is_idle: bool) -> bool:
+    """Return True if an error raised in *frame* reaches the user's code before the loop's or the kernel's.
+
+    Args:
+        frame: Where a signal has interrupted the main thread.
+        is_idle: No cell executes, so the shell does not run code of the user's.
+    """
+    owners = set()
     for one in outwards(frame):
         if one.f_code in {HANDLE_RUN_CODE, RUN_ONCE_CODE}:
-            return False
-        if owner_of(one.f_code.co_filename) in {Owner.USER, Owner.LIBRARY, Owner.SHELL}:
-            return True
-    return False
+            break
+        owners.add(owner_of(one.f_code.co_filename))
+    if Owner.USER in owners:
+        return True
+    if Owner.SHELL in owners:
+        return not is_idle
+    return Owner.LIBRARY in owners and Owner.KERNEL not in owners  # the kernel uses libraries, too
 
 
 # -- all signals ---------------------------------------------------------------------------------
@@ -429,8 +438,9 @@ class Signals:
         def take(frame: FrameType | None, error: BaseException) -> bool:
             if running_loop() is not self._loop:
                 return False
-            is_background = self._host.is_idle() if run is None else self._host.is_background(run)
-            if _is_users_code(frame) and not (is_background and is_fatal(error)):
+            is_idle = self._host.is_idle()
+            is_background = is_idle if run is None else self._host.is_background(run)
+            if _can_raise(frame, is_idle) and not (is_background and is_fatal(error)):
                 return False
             # In a handle: here the loop, or the kernel, may be in the middle of anything.
             self._loop.call_soon_threadsafe(self._settle, sig, run, error, context=context)
