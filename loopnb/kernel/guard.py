@@ -29,12 +29,19 @@ class KernelHost(ShellHost):
         cells: Knows which cell executes.
         ends: Ends the tasks of the session.
         warnings: Shows warnings.
+        interrupts: Ends the cell that executes.
     """
 
     def __init__(
-        self, shell: Any, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings
+        self,
+        shell: Any,
+        session: Session,
+        cells: Cells,
+        ends: ShellsEnd,
+        warnings: Warnings,
+        interrupts: Interrupts,
     ) -> None:
-        super().__init__(session, cells, ends, warnings)
+        super().__init__(session, cells, ends, warnings, interrupts)
         self._shell = shell
 
     def is_ending(self) -> bool:
@@ -44,6 +51,10 @@ class KernelHost(ShellHost):
     def end(self) -> None:
         """Shut the kernel down as `exit()` does: the guard ends the tasks before the loop stops."""
         self._shell.exit_now = True
+
+    def is_sigint_reset(self) -> bool:
+        """Return True: the kernel does so when it has replied (`Kernel.post_handler_hook`)."""
+        return True
 
 
 def guard_kernel(
@@ -60,7 +71,7 @@ def guard_kernel(
     hidden = AllTasks(session.tracker.is_kernels_own)
     subshells = SubshellLoops(warnings.warn, hidden.every, patch_aborting(kernel))
     ends = ShellsEnd(session, interrupts, error_notes, kernel.log.warning, subshells)
-    guard = guard_loop(KernelHost(shell, session, cells, ends, warnings), hidden, parts)
+    guard = guard_loop(KernelHost(shell, session, cells, ends, warnings, interrupts), hidden, parts)
     shutdown = KernelShutdown(kernel, session.loop, guard, ends)
     for part in (subshells, shutdown):
         part.start()

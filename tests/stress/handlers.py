@@ -93,19 +93,25 @@ def code(handler: Handler) -> str:
 def run(options: Options) -> Figures:
     """Try the combinations, each followed by five cells that are interrupted."""
     observer = Observer(Figures("handlers"))
-    with Supply(preparation=PREPARATION + _REACTIONS) as kernels:
+    with supply() as kernels:
         for handler in choice.handlers(options.seed, options.size(144, 10)):
             if options.wanted(handler):
-                observer.begin()
-                _try(kernels.get(), handler, observer)
+                try_one(kernels.get(), handler, observer)
     return observer.figures
+
+
+def supply() -> Supply:
+    """Return a supply of the kernels that `try_one` needs."""
+    return Supply(preparation=PREPARATION + _REACTIONS)
 
 
 _IDLE = "while the kernel idles"
 _LATER = "in a later cell"
 
 
-def _try(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
+def try_one(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
+    """Have a cell of *kernel* set *handler*, send it its signal, and interrupt five later cells."""
+    observer.begin()
     step = _IDLE if handler.place == "-b" else "in its cell"
     try:
         _set_and_signal(kernel, handler)
