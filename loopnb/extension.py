@@ -140,7 +140,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
         _hook_kernel(shell, interrupts, replies, parts)
-        guard_kernel(shell, session, cells, interrupts, error_notes, parts)
+        guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     cells.after.append(other_packages.catch_up)

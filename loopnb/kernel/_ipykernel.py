@@ -188,6 +188,15 @@ def is_queue_busy(kernel: Any) -> bool:
     return all(getter.done() for getter in kernel.msg_queue._getters)
 
 
+def is_answering(kernel: Any) -> bool:
+    """Return True while a request to the main shell is being handled, its reply included.
+
+    `Kernel._main_asyncio_lock` (7.1.0 to 7.4.0), or the queue (6.29.5 and 6.31.0).
+    """
+    lock = getattr(kernel, "_main_asyncio_lock", None)
+    return lock.locked() if lock is not None else is_queue_busy(kernel)
+
+
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
     """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")

@@ -35,6 +35,9 @@ class Ending(Protocol):
     def live(self) -> Tasks:
         """Return the tasks that are to end and have not ended yet."""
 
+    def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
+        """Return which of *tasks* have spawned another of them, or hold it in a TaskGroup; by that other."""
+
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* was cancelled a moment ago: a second cancel would cut its cleanup short."""
 
@@ -68,7 +71,8 @@ class OrderlyEnd:
 
     def __init__(self, ending: Ending) -> None:
         self._ending = ending
-        self._cancelled: set[asyncio.Task[Any]] = set()  # held: their failures are still to be said
+        # When each was cancelled, in the loop's time. Held: their failures are still to be said.
+        self._cancelled: dict[asyncio.Task[Any], float] = {}
         self._named: set[asyncio.Task[Any]] = set()
         self._sigterm = SigtermShield()
 
@@ -96,16 +100,40 @@ class OrderlyEnd:
         self._sigterm.lower()
 
     async def _end_tasks(self, timeout: float) -> None:
-        """Cancel the tasks. A second call cancels those that a `finally` has spawned meanwhile."""
-        tasks = set(self._ending.live()) - self._cancelled - {asyncio.current_task()}
-        if not tasks:
-            return
-        self._cancelled |= tasks
+        """Cancel the tasks. A second call cancels those that a `finally` has spawned meanwhile.
+
+        Outermost first: the `finally` of a task may need the tasks that it has spawned, and a TaskGroup
+        cancels its children itself. All at once, they would be cancelled a second time, in their `finally`.
+        So what is below a task is cancelled when that has ended, or half of the time is over.
+        """
+        loop = asyncio.get_running_loop()
+        live = set(self._ending.live()) - self._cancelled.keys() - {asyncio.current_task()}
+        owners, due = self._ending.owners(live), set(live)
+        now = loop.time()
+        halfway, end = now + timeout / 2, now + timeout
+        while live:
+            is_halfway = now >= halfway
+            ready = {one for one in due if is_halfway or owners.get(one, set()).isdisjoint(live)}
+            ready = ready or (due if due == live else set())  # each has an owner: they own one another
+            self._cancel(ready, now)
+            due -= ready
+            if not due:
+                break
+            ended = await asyncio.wait(
+                live, timeout=max(0.0, halfway - loop.time()), return_when=asyncio.FIRST_COMPLETED
+            )
+            live, due, now = ended[1], due & ended[1], loop.time()
+        if live:
+            live = (await asyncio.wait(live, timeout=max(0.0, end - loop.time())))[1]
+        for task in live:
+            had = end - self._cancelled[task]
+            self._name(task, f"did not end within {had:.2g} s of being cancelled")
+
+    def _cancel(self, tasks: set[asyncio.Task[Any]], now: float) -> None:
         for task in tasks:
+            self._cancelled[task] = now
             if not self._ending.is_ending(task):
                 task.cancel()
-        for task in (await asyncio.wait(tasks, timeout=timeout))[1]:
-            self._name(task, f"did not end within {timeout:.2g} s of being cancelled")
 
     def _name(self, task: asyncio.Task[Any], fate: str) -> None:
         self._named.add(task)

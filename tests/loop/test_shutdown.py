@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import FrameType
 
+    Owners = dict[asyncio.Task[Any], set[asyncio.Task[Any]]]
+
 
 class Client:
     """What complains in its finalizer if it has not been closed, as aiohttp's session does."""
@@ -61,13 +63,19 @@ async def fails() -> None:
 class FakeEnding:
     """What a shell says of its end."""
 
-    def __init__(self, tasks: Iterable[asyncio.Task[Any]], grace: float, log: list[str]) -> None:
+    def __init__(
+        self, tasks: Iterable[asyncio.Task[Any]], owners: Owners, grace: float, log: list[str]
+    ) -> None:
         self._tasks = tasks
+        self._owners = owners
         self._grace = grace
         self._log = log
 
     def live(self) -> list[asyncio.Task[Any]]:
         return [task for task in self._tasks if not task.done()]
+
+    def owners(self, tasks: set[asyncio.Task[Any]]) -> Owners:
+        return {task: self._owners[task] for task in tasks if task in self._owners}
 
     def is_ending(self, _task: asyncio.Task[Any]) -> bool:
         return False
@@ -91,10 +99,12 @@ class FakeEnding:
         self._log.append(line)
 
 
-async def wind_down(*tasks: asyncio.Task[Any], grace: float = 0.05) -> list[str]:
+async def wind_down(
+    *tasks: asyncio.Task[Any], owners: Owners | None = None, grace: float = 0.05
+) -> list[str]:
     """End what there is on the running loop, look once more as at Python's end, and return the log."""
     log: list[str] = []
-    end = OrderlyEnd(FakeEnding(tasks, grace, log))
+    end = OrderlyEnd(FakeEnding(tasks, owners or {}, grace, log))
     try:
         await end.wind_down()
         end.check()
@@ -207,6 +217,86 @@ def test_a_task_that_swallows_its_cancellation_is_named_once(grace: float) -> No
         assert log == [f"task 'swallower', did not end within {grace:g} s of being cancelled"]
         gives_up.set()
         await task
+
+    run(main)
+
+
+def test_a_task_may_use_its_helpers_until_it_has_ended() -> None:
+    async def works(queue: asyncio.Queue[int | None], done: list[int]) -> None:
+        while (item := await queue.get()) is not None:
+            await asyncio.sleep(0)
+            done.append(item)
+
+    async def owns(queue: asyncio.Queue[int | None], worker: asyncio.Task[None]) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            queue.put_nowait(1)
+            queue.put_nowait(None)
+            await worker
+
+    async def main() -> None:
+        queue: asyncio.Queue[int | None] = asyncio.Queue()
+        done: list[int] = []
+        worker = asyncio.create_task(works(queue, done))
+        owner = asyncio.create_task(owns(queue, worker))
+        await asyncio.sleep(0)
+        log = await wind_down(owner, worker, owners={worker: {owner}}, grace=20)
+        assert done == [1]
+        assert not worker.cancelled()
+        assert log == []
+
+    run(main)
+
+
+async def notes_its_end(ended: list[str], name: str, *until: asyncio.Event) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for event in until:
+            await event.wait()
+        ended.append(name)
+
+
+def test_helpers_are_cancelled_when_their_owners_have_ended_outermost_first() -> None:
+    async def main() -> None:
+        ended: list[str] = []
+        names = ("helper's helper", "helper", "owner")
+        low, middle, top = tasks = [asyncio.create_task(notes_its_end(ended, name)) for name in names]
+        await asyncio.sleep(0)
+        log = await wind_down(*tasks, owners={low: {middle}, middle: {top}}, grace=20)
+        assert ended == ["owner", "helper", "helper's helper"]
+        assert log == []
+
+    run(main)
+
+
+def test_an_owner_that_does_not_end_leaves_its_helpers_half_of_the_grace() -> None:
+    async def main() -> None:
+        ended: list[str] = []
+        never = asyncio.Event()
+        owner = asyncio.create_task(notes_its_end(ended, "owner", never), name="owner")
+        helper = asyncio.create_task(notes_its_end(ended, "helper"), name="helper")
+        await asyncio.sleep(0)
+        log = await wind_down(owner, helper, owners={helper: {owner}})
+        assert ended == ["helper"]
+        assert log == ["task 'owner', did not end within 0.05 s of being cancelled"]
+        never.set()
+        await asyncio.wait([owner])
+
+    run(main)
+
+
+def test_tasks_that_own_one_another_are_cancelled_at_once() -> None:
+    async def main() -> None:
+        ended: list[str] = []
+        one, other = (asyncio.create_task(notes_its_end(ended, name)) for name in ("one", "other"))
+        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await wind_down(one, other, owners={one: {other}, other: {one}}, grace=20)
+        assert sorted(ended) == ["one", "other"]
+        assert loop.time() - began < 5  # half of the grace is 10 s
 
     run(main)
 
