@@ -76,6 +76,15 @@ class KernelShutdown:
             self._ends.say_blocked()
         # Nobody looks at its result: whatever it is, the kernel ends.
         await asyncio.wait([ending], timeout=grace + _TURNS_WITHIN)
+        # In the loop's thread: the kernel's own code schedules the stop by a call that a loop in debug mode
+        # refuses in others. The answer is what ipykernel's own would be, should the loop be blocked.
+        answering = asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._do_stock_shutdown(restart), self._loop)
+        )
+        await asyncio.wait([answering], timeout=_TURNS_WITHIN)
+        return answering.result() if answering.done() else {"status": "ok", "restart": restart}
+
+    async def _do_stock_shutdown(self, restart: bool) -> Any:
         answer = self._stock_do_shutdown(restart)
         return await answer if inspect.isawaitable(answer) else answer
 

@@ -81,6 +81,9 @@ class ShellsEnd:
                 ends.append(self._requests.wait_answered(2 * self.grace()))
             await asyncio.gather(*ends)
         self._say_failures()
+        # What comes now may take for ever, such as a function of `atexit`. And a program goes on after the end
+        # of a kernel that is embedded in it.
+        self.lower_shield()
 
     def check(self) -> None:
         """Name what nobody has ended or named before Python ends. Outside the loop, in its thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -422,6 +423,46 @@ def test_a_request_on_the_shell_channel_does_not_wait_for_itself(fresh_kernel: K
     fresh_kernel.wire.send("shell", "shutdown_request", {"restart": False})
 
     fresh_kernel.process.wait(15)
+
+
+def test_a_loop_in_debug_mode_ends(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        """
+        import asyncio
+        asyncio.get_running_loop().set_debug(True)
+        task = asyncio.create_task(asyncio.sleep(60))
+        """
+    )
+
+    assert_quiet(fresh_kernel.shutdown(timeout=10))
+
+
+def test_a_signal_ends_a_kernel_that_has_ended_in_order_and_is_kept_from_exiting(
+    fresh_kernel: KernelDriver, tmp_path: Path
+) -> None:
+    fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
+    fresh_kernel.run(
+        """
+        import atexit
+        task = asyncio.create_task(writes_at_its_end("task"))
+        @atexit.register
+        def hangs():
+            writes("exiting")
+            time.sleep(60)
+        await asyncio.sleep(0.01)
+        """
+    )
+    fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
+    end = time.monotonic() + 20
+    while not (tmp_path / "exiting").exists():
+        assert time.monotonic() < end, fresh_kernel.log()
+        time.sleep(0.05)
+
+    fresh_kernel.process.send_signal(signal.SIGTERM)
+    status = fresh_kernel.process.wait(10)
+
+    assert status == -signal.SIGTERM
+    assert (tmp_path / "task").exists()
 
 
 HELPERS = """
