@@ -12,6 +12,8 @@ import gc
 import inspect
 import signal
 import threading
+from collections import deque
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.loop._cpython import busy_threads, default_executor
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the threads.
 _GLANCE = 0.02
+#: So many attributes and containers in a row lead from a client to what it will close itself.
+_REACH = 4
+#: Items of a container that are looked at.
+_ITEMS = 1_000
 
 
 class Ending(Protocol):
@@ -221,8 +227,9 @@ def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[A
     ("Unclosed client session").
 
     What is done. asyncio ends async generators before the loop stops, and so are these objects here:
-    whatever refers to the loop, has a finalizer, and has a coroutine function for its `aclose()` or
-    `close()`. No list of libraries is needed.
+    whatever has a finalizer and a coroutine function for its `aclose()` or `close()`, and refers to the loop
+    or, if to no loop at all, to a thread that Python would wait for. No list of libraries is needed. What
+    such an object refers to is its own to close: a session closes its connector, and that its resolver.
 
     What it cannot do. Objects without a finalizer are left alone: they do not complain. So are objects
     that do not refer to the loop themselves.
@@ -230,15 +237,45 @@ def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[A
     It looks at every object that Python knows: some 0.2 s for each million of them.
     """
     closers: dict[type, Callable[[Any], Coroutine[Any, Any, Any]] | None] = {}
+    threads = {id(one) for one in threading.enumerate() if not one.daemon} - {id(threading.main_thread())}
     found = []
     for one in gc.get_objects():
         kind = type(one)
         if kind not in closers:
             closers[kind] = _closer(kind)
-        close = closers[kind]
-        if close is not None and any(value is loop for value in _attributes(one)):
-            found.append((one, close(one)))
-    return found
+        if closers[kind] is not None and _is_on(loop, threads, [one, *_attributes(one)]):
+            found.append(one)
+    below = {id(one): _reached_from(one) for one in found}
+    held = {held for one in found for held in below[id(one)] & below.keys() if id(one) not in below[held]}
+    closing = [(one, closers[type(one)]) for one in found if id(one) not in held]
+    return [(one, close(one)) for one, close in closing if close is not None]
+
+
+def _is_on(loop: asyncio.AbstractEventLoop, threads: set[int], values: list[Any]) -> bool:
+    loops = [value for value in values if issubclass(type(value), asyncio.AbstractEventLoop)]
+    return loop in loops if loops else any(id(value) in threads for value in values)
+
+
+def _reached_from(one: object) -> set[int]:
+    """Return the ids of what *one* refers to, by a few attributes and containers in a row."""
+    seen, level = {id(one)}, [one]
+    for _ in range(_REACH):
+        values = [value for holder in level for value in _values(holder)]
+        level = list({id(value): value for value in values if id(value) not in seen}.values())
+        seen.update(map(id, level))
+    return seen - {id(one)}
+
+
+def _values(holder: object) -> list[Any]:
+    kind = type(holder)
+    if kind is dict:
+        return list(holder.values())[:_ITEMS]  # type: ignore[attr-defined]  # it is a dict
+    if kind in {list, tuple, set, frozenset, deque}:
+        items: list[Any] = list(holder)  # type: ignore[call-overload]  # it is iterable
+        return items[:_ITEMS]
+    if issubclass(kind, type | ModuleType | asyncio.AbstractEventLoop):
+        return []  # all things refer to each other there
+    return _attributes(holder)
 
 
 def _closer(kind: type) -> Callable[[Any], Coroutine[Any, Any, Any]] | None:

@@ -81,8 +81,8 @@ class ShellsEnd:
                 ends.append(self._requests.wait_answered(2 * self.grace()))
             await asyncio.gather(*ends)
         self._say_failures()
-        # What comes now may take for ever, such as a function of `atexit`. And a program goes on after the end
-        # of a kernel that is embedded in it.
+        # What comes now may take for ever, such as a function of `atexit`. And the end of an embedded kernel is
+        # not that of its program.
         self.lower_shield()
 
     def check(self) -> None:

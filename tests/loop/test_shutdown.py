@@ -141,6 +141,55 @@ def test_what_only_await_can_close_is_closed_on_its_own_loop_only() -> None:
     other.close()
 
 
+def test_what_a_client_refers_to_is_left_to_it() -> None:
+    async def main() -> None:
+        session, connector, resolver, one, other = (Client(asyncio.get_running_loop()) for _ in range(5))
+        vars(session)["connector"], vars(connector)["resolvers"] = connector, {"first": [resolver]}
+        vars(one)["other"], vars(other)["other"] = other, one  # neither is the other's
+        log = await wind_down()
+        clients = (session, connector, resolver, one, other)
+        assert [client.is_closed for client in clients] == [True, False, False, True, True]
+        assert log == []
+
+    run(main)
+
+
+class OnThread(Client):
+    """A client that works in a thread, and knows of no loop unless it is given one."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, *, daemon: bool = False) -> None:
+        self.is_closed = False
+        if loop is not None:
+            self.loop = loop
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._end.wait, daemon=daemon)
+        self._thread.start()
+
+    async def close(self) -> None:
+        self.is_closed = True
+        self.end()
+
+    def end(self) -> None:
+        self._end.set()
+        self._thread.join()
+
+
+def test_a_client_that_keeps_a_thread_is_closed() -> None:
+    other = asyncio.new_event_loop()
+
+    async def main() -> None:
+        clients = [OnThread(None), OnThread(None, daemon=True), OnThread(other)]
+        try:
+            await wind_down(grace=0.5)
+        finally:
+            for client in clients:
+                client.end()
+        assert [client.is_closed for client in clients] == [True, False, False]
+
+    run(main)
+    other.close()
+
+
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
