@@ -81,8 +81,8 @@ class ShellsEnd:
                 ends.append(self._requests.wait_answered(2 * self.grace()))
             await asyncio.gather(*ends)
         self._say_failures()
-        # What comes now may take for ever, such as a function of `atexit`. And the end of an embedded kernel is
-        # not that of its program.
+        # What comes now may take for ever, such as a function of `atexit`. And the program that a kernel was
+        # embedded in goes on.
         self.lower_shield()
 
     def check(self) -> None:

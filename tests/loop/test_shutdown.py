@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from loopnb.loop.shutdown import OrderlyEnd
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from types import FrameType
 
     Owners = dict[asyncio.Task[Any], set[asyncio.Task[Any]]]
@@ -221,6 +222,81 @@ def test_an_async_generator_that_does_not_end_is_named() -> None:
         log = await wind_down()
         line = generates.__code__.co_firstlineno + 2
         assert [said.partition("() ")[2] for said in log] == [f"at line {line} did not end within 0.05 s"]
+
+    run(main)
+
+
+@asynccontextmanager
+async def noted(said: list[str], name: str, *, sets: asyncio.Event | None = None) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        said.append(name)
+        if sets is not None:
+            sets.set()
+
+
+def test_an_async_generator_that_no_task_uses_is_closed_while_the_tasks_end() -> None:
+    async def main() -> None:
+        said: list[str] = []
+        is_closed = asyncio.Event()
+        entered = noted(said, "generator", sets=is_closed)
+        await entered.__aenter__()
+        task = asyncio.create_task(notes_its_end(said, "task", is_closed))
+        await asyncio.sleep(0)
+        log = await wind_down(task, grace=5)
+        assert said == ["generator", "task"]
+        assert log == []
+
+    run(main)
+
+
+def test_async_generators_that_another_has_entered_are_left_to_it() -> None:
+    said: list[str] = []
+
+    async def outer() -> AsyncIterator[int]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(noted(said, "inner"))
+            async with noted(said, "innermost"):
+                yield 1
+            said.append("outer")
+
+    async def main() -> None:
+        generators = [outer()]
+        await anext(generators[0])
+        log = await wind_down()
+        assert said == ["innermost", "inner"]
+        assert log == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_stepping", [False, True])
+def test_what_a_task_has_entered_it_leaves_itself(is_stepping: bool) -> None:
+    said: list[str] = []
+
+    async def generates() -> AsyncGenerator[int]:
+        async with noted(said, "inside the generator"):
+            if is_stepping:
+                await asyncio.Event().wait()
+            yield 1
+
+    async def uses() -> None:
+        async with AsyncExitStack() as stack, noted(said, "outside"):
+            await stack.enter_async_context(noted(said, "in a stack"))
+            async with aclosing(generates()) as values:
+                async for _ in values:
+                    await notes_its_end(said, "task")
+
+    async def main() -> None:
+        task = asyncio.create_task(uses())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        log = await wind_down(task, grace=5)
+        assert said == [*["task"] * (not is_stepping), "inside the generator", "outside", "in a stack"]
+        assert log == []
 
     run(main)
 
