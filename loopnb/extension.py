@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -33,6 +34,9 @@ from loopnb.shell.reruns import Reruns
 from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 
+#: Hold it while loopnb is loaded or unloaded: two threads may ask for it, and what is patched twice calls
+#: itself for ever.
+_changing = threading.RLock()
 #: What takes loopnb out of each shell again. `%unload_ext` calls `unload` with nothing but the shell.
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
 
@@ -46,7 +50,9 @@ class _Part(Protocol):
 
 
 def load(shell: Any, generation: int = 1) -> None:
-    """Load loopnb into *shell*. Does nothing if it is loaded there already. The loop's thread.
+    """Load loopnb into *shell*. Does nothing if it is loaded there already.
+
+    The loop's thread. It waits while another thread loads or unloads loopnb.
 
     Args:
         shell: The shell.
@@ -55,19 +61,21 @@ def load(shell: Any, generation: int = 1) -> None:
     Raises:
         UnsupportedKernelError: *shell* is no IPython shell, or its kernel cannot be hooked.
     """
-    if shell in _loaded:
-        return
-    _check_supported(shell)
-    with ExitStack() as parts:
-        _build(shell, generation, parts)
-        _loaded[shell] = parts.pop_all()
+    with _changing:
+        if shell in _loaded:
+            return
+        _check_supported(shell)
+        with ExitStack() as parts:
+            _build(shell, generation, parts)
+            _loaded[shell] = parts.pop_all()
 
 
 def unload(shell: Any) -> None:
     """Take back everything that `load` did. The user's tasks go on. The loop's thread."""
-    parts = _loaded.pop(shell, None)
-    if parts is not None:
-        parts.close()
+    with _changing:
+        parts = _loaded.pop(shell, None)
+        if parts is not None:
+            parts.close()
 
 
 def check_loop(shell: Any, what: str) -> None:
@@ -75,8 +83,8 @@ def check_loop(shell: Any, what: str) -> None:
     if _ipykernel.runs_on_other_loop(shell):
         command = "load_ext" if what == "loaded" else "unload_ext"
         raise UnsupportedKernelError(
-            "the code that asks for it runs on a loop of its own, which is not the notebook's",
-            f"Run '%{command} loopnb' in a plain cell: not below %%aloop --fresh, nor in a subshell.",
+            "the code that asks for it runs in another thread than the notebook's loop, or on another loop",
+            f"Run '%{command} loopnb' in a plain cell: not below %%aloop --fresh, in a subshell or thread.",
             doing=what,
         )
 
@@ -140,7 +148,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
         _hook_kernel(shell, interrupts, replies, parts)
-        guard_kernel(shell, session, cells, interrupts, error_notes, parts)
+        guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     cells.after.append(other_packages.catch_up)

@@ -51,7 +51,7 @@ def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
 
 
 def runs_on_other_loop(shell: Any) -> bool:
-    """Return True if another loop than that of *shell* runs here: on top of it, or in a subshell.
+    """Return True if the loop of *shell* runs, but not here: in another thread, or below another loop.
 
     The kernel's loop is `kernel.io_loop`, once it has been started. The terminal's is
     `IPython.core.async_helpers._asyncio_event_loop`, once IPython has made one. Without either, the
@@ -63,7 +63,7 @@ def runs_on_other_loop(shell: Any) -> bool:
         own: Any = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)
     else:
         own = getattr(sys.modules.get("IPython.core.async_helpers"), "_asyncio_event_loop", None)
-    return running is not None and own is not None and own is not running and own.is_running()
+    return own is not None and own is not running and own.is_running()
 
 
 def is_kernel_thread() -> bool:
@@ -186,6 +186,15 @@ def is_queue_busy(kernel: Any) -> bool:
     `tornado.queues.Queue._getters` of `Kernel.msg_queue`: the kernel waits there for the next request.
     """
     return all(getter.done() for getter in kernel.msg_queue._getters)
+
+
+def is_answering(kernel: Any) -> bool:
+    """Return True while a request to the main shell is being handled, its reply included.
+
+    `Kernel._main_asyncio_lock` (7.1.0 to 7.4.0), or the queue (6.29.5 and 6.31.0).
+    """
+    lock = getattr(kernel, "_main_asyncio_lock", None)
+    return lock.locked() if lock is not None else is_queue_busy(kernel)
 
 
 def shell_parent(kernel: Any) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from loopnb.tracking.all_tasks import AllTasks
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from loopnb.kernel.replies import ReplyGuard
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
     from loopnb.shell.error_notes import ErrorNotes
@@ -63,6 +64,7 @@ def guard_kernel(
     cells: Cells,
     interrupts: Interrupts,
     error_notes: ErrorNotes,
+    replies: ReplyGuard,
     parts: ExitStack,
 ) -> None:
     """Guard the loop of *shell*'s kernel until *parts* is closed."""
@@ -70,9 +72,9 @@ def guard_kernel(
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)
     subshells = SubshellLoops(warnings.warn, hidden.every, patch_aborting(kernel))
-    ends = ShellsEnd(session, interrupts, error_notes, kernel.log.warning, subshells)
+    ends = ShellsEnd(session, interrupts, error_notes, kernel.log.warning, subshells, replies)
     guard = guard_loop(KernelHost(shell, session, cells, ends, warnings, interrupts), hidden, parts)
-    shutdown = KernelShutdown(kernel, session.loop, guard, ends)
+    shutdown = KernelShutdown(kernel, session.loop, guard, ends, replies)
     for part in (subshells, shutdown):
         part.start()
         parts.callback(part.stop)

@@ -16,12 +16,15 @@ from weakref import ref
 
 from loopnb.frames import Owner, is_all_by
 from loopnb.kernel._cpython import code_of_callbacks
+from loopnb.kernel._ipykernel import is_answering
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
     from types import FrameType
 
+#: Seconds between two looks at whether a request was answered.
+_GLANCE = 0.01
 #: Whose code handles a message before it calls anybody else's. IPython's ends a cell, too.
 _KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
 _KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
@@ -38,6 +41,7 @@ class ReplyGuard:
     """
 
     def __init__(self, shell: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._kernel = shell.kernel
         self._events = shell.events
         self._loop = loop
         self._stock = shell.kernel.pre_handler_hook
@@ -61,6 +65,24 @@ class ReplyGuard:
     def is_handling(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* is the one in which the kernel handles the newest request."""
         return self._task is not None and self._task() is task
+
+    def forget_request(self) -> None:
+        """Have nobody wait for the request that the kernel handles now."""
+        self._task = None
+
+    async def wait_answered(self, timeout: float) -> None:
+        """Wait until the request that the kernel handles now was answered, *timeout* seconds at most.
+
+        Not for requests that come after it. The loop's thread.
+        """
+        task = None if self._task is None else self._task()
+        if task is None:
+            return
+        deadline = self._loop.time() + timeout
+        # ipykernel 7 has a task for each request, and the next one may be handled already. On ipykernel 6 one
+        # task handles them all, and never ends.
+        while not task.done() and is_answering(self._kernel) and self._loop.time() < deadline:  # noqa: ASYNC110  neither sets an event
+            await asyncio.sleep(_GLANCE)
 
     def _begin_message(self) -> None:
         self._stock()  # fails in the thread of a subshell, which no interrupt reaches

@@ -10,6 +10,7 @@ from loopnb.loop._cpython import call_of
 from loopnb.loop.shutdown import OrderlyEnd
 from loopnb.texts import error_text
 from loopnb.tracking import chains
+from loopnb.tracking._cpython import group_children
 from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ class OtherLoops(Protocol):
         """Cancel what is parked there, wait *timeout* seconds at most, and name in *log* what goes on."""
 
 
+class Requests(Protocol):
+    """Knows the request that a kernel handles. The loop's thread."""
+
+    async def wait_answered(self, timeout: float) -> None:
+        """Wait until it was answered, *timeout* seconds at most."""
+
+
 class ShellsEnd:
     """Ends the cell that executes and the tasks of a session, and names what failed or stayed.
 
@@ -40,6 +48,7 @@ class ShellsEnd:
         error_notes: Explains errors.
         log: Writes a line where people look after the end.
         others: The loops of subshells; None where there are none.
+        requests: Those of the kernel; None in a terminal.
     """
 
     def __init__(
@@ -49,12 +58,14 @@ class ShellsEnd:
         error_notes: ErrorNotes,
         log: Callable[[str], None],
         others: OtherLoops | None = None,
+        requests: Requests | None = None,
     ) -> None:
         self._session = session
         self._interrupts = interrupts
         self._error_notes = error_notes
         self._log = log
         self._others = others
+        self._requests = requests
         self._said: set[int] = set()
         self._rest = OrderlyEnd(self)
 
@@ -65,8 +76,14 @@ class ShellsEnd:
             ends = [self._rest.wind_down()]
             if self._others is not None:  # first: the tasks that are parked there are cancelled at once
                 ends.insert(0, self._others.end(self.grace(), self._log))
+            if self._requests is not None:
+                # The cell whose run has ended still has to resume, among all the stacks that are parked.
+                ends.append(self._requests.wait_answered(2 * self.grace()))
             await asyncio.gather(*ends)
         self._say_failures()
+        # What comes now may take for ever, such as a function of `atexit`. And the program that a kernel was
+        # embedded in goes on.
+        self.lower_shield()
 
     def check(self) -> None:
         """Name what nobody has ended or named before Python ends. Outside the loop, in its thread."""
@@ -110,6 +127,19 @@ class ShellsEnd:
     def live(self) -> list[asyncio.Task[Any]]:
         """Return the tasks that are to end, those of `await` cells included."""
         return [*self._session.tracker.live(), *self._interrupts.awaiting]
+
+    def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
+        """Return which of *tasks* have spawned another of them, or hold it in a TaskGroup; by that other."""
+        tracker = self._session.tracker
+        by_number: dict[int | None, asyncio.Task[Any]] = {tracker.number_of(one): one for one in tasks}
+        owners: dict[asyncio.Task[Any], set[asyncio.Task[Any]]] = {}
+        for task in tasks:
+            parent = by_number.get(tracker.origin_of(task).parent)
+            if parent is not None:
+                owners.setdefault(task, set()).add(parent)
+            for child in group_children(task):
+                owners.setdefault(child, set()).add(task)
+        return owners
 
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
         """Return True if an interrupt has cancelled *task*: a second cancel would cut its cleanup short."""

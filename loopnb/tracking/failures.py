@@ -92,6 +92,8 @@ class Failures:
         """Leave failures to asyncio again, except for those that have been reported."""
         self._has_stopped = True
         tracked.on_failed.remove(self._dropped)
+        for watched in list(self._watched):  # their callback would keep us, and so the session
+            watched.remove_done_callback(self._ended)
         for task in self._held() if self._shown else ():
             if self._is_shown(task):
                 task.exception()  # retrieved: asyncio would report it where it is collected
