@@ -61,6 +61,9 @@ class CellTasks(Protocol):
     def is_cell_file(self, filename: str) -> bool:
         """Return True if *filename* stands for the source of a cell."""
 
+    def remember(self, future: asyncio.Future[Any]) -> bool:
+        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
+
     def interrupt_nested(self) -> bool:
         """Interrupt the newest nested run of a cell. Return False if there is none."""
 
@@ -70,6 +73,9 @@ class Requests(Protocol):
 
     def is_handling(self, task: asyncio.Task[Any]) -> bool:
         """Return True if the kernel handles the latest request of its front end in *task*."""
+
+    def remember(self, future: asyncio.Future[Any]) -> bool:
+        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
 
 
 class ShellTasks:
@@ -107,6 +113,10 @@ class ShellTasks:
     def is_cell_file(self, filename: str) -> bool:
         """Return True if *filename* stands for the source of a cell."""
         return self._cells.places.is_cell_file(filename)
+
+    def remember(self, future: asyncio.Future[Any]) -> bool:
+        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
+        return self._requests is not None and self._requests.remember(future)
 
     def interrupt_nested(self) -> bool:
         """Interrupt the newest nested run of a cell. Return False if there is none."""
@@ -206,7 +216,13 @@ class Interrupts:
         """
         self._asked_at = None
         self._awaiting.append(future)
-        saved = signal.signal(signal.SIGINT, self._handler(self._is_in_cell, self._cancel, future))
+        on_sigint = self._handler(self._is_in_cell, self._cancel, future)
+
+        def remember_or_handle(signum: int, frame: FrameType | None) -> None:
+            if not self._tasks.remember(future):
+                on_sigint(signum, frame)
+
+        saved = signal.signal(signal.SIGINT, remember_or_handle)
         try:
             yield
         finally:
