@@ -158,8 +158,8 @@ def patch_cancel_on_sigint(
 def handle_sigint_meanwhile(kernel: Any, stock: Callable[[], object], handler: Callable[..., object]) -> None:
     """Do what `Kernel.pre_handler_hook` does, but have *handler* handle SIGINT until `post_handler_hook`.
 
-    The stock hook puts in `default_int_handler`, and keeps in `saved_sigint_handler` what the other hook puts back
-    (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more, so its hook is called first.
+    The stock hook puts in `default_int_handler`, and keeps in `saved_sigint_handler` what the other hook puts
+    back (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more, so its hook is called first.
 
     Args:
         kernel: The kernel.
@@ -215,6 +215,12 @@ def is_queue_busy(kernel: Any) -> bool:
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
     """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")
+
+
+def is_request_for_cell(kernel: Any) -> bool:
+    """Return True if the shell handles a request to execute a cell (`Kernel.get_parent`, all versions)."""
+    header = kernel.get_parent("shell").get("header") or {}
+    return header.get("msg_type") == "execute_request"
 
 
 def publish_status(kernel: Any, status: str, *parent: Any) -> None:

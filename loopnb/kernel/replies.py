@@ -1,16 +1,16 @@
 """Interrupts that come while ipykernel's own code handles a request, before the cell or after it.
 
-While a message is handled, stock ipykernel raises KeyboardInterrupt wherever Python is: its `pre_handler_hook` puts in
-Python's own handler, `default_int_handler`. Raised in the kernel's own code it costs the reply, and front ends wait
-for that for ever. Raised in the hook itself, or in a frame of the loop, it ends the kernel.
+While a message is handled, stock ipykernel raises KeyboardInterrupt wherever Python is: its
+`pre_handler_hook` puts in Python's own handler, `default_int_handler`. Raised in the kernel's own code it
+costs the reply, and front ends wait for that for ever. Raised in the hook itself, or in a frame of the
+loop, it ends the kernel.
 
-Here another handler stands in the beginning of a message and in its end. One that comes in the beginning is
-remembered, and ends the cell before its first statement. One that comes in the end is too late, and is forgotten.
+Here another handler stands in the beginning of a message and in its end. An interrupt in the beginning is
+remembered, and ends the cell before its first statement. One in the end is too late, and is forgotten.
 While a cell's code runs, Python's own handler stands, since `asyncio.Runner` and trio look for it.
 
-What it cannot do. Between the kernel's word that it is busy and the hook, SIGINT is ignored, as it is while the kernel
-is idle: whoever interrupts then is early, and interrupts again. That lasts some 0.1 ms. A handler of ours there would
-let interrupts reach child processes of background tasks.
+What it cannot do. Between the kernel's word that it is busy and the hook, SIGINT is ignored, as it is while
+the kernel is idle. A handler there would have SIGINT end the child processes that background tasks start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from loopnb.frames import Owner, is_all_by, is_called_by
 from loopnb.kernel._cpython import code_of_callbacks
-from loopnb.kernel._ipykernel import handle_sigint_meanwhile
+from loopnb.kernel._ipykernel import handle_sigint_meanwhile, is_request_for_cell
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 from loopnb.shell.rejecting import RejectedByInterrupt
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 #: Whose code handles a message before it calls anybody else's. IPython's begins a cell and ends it, too.
 _KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
 _KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
+_RUN_CELL = InteractiveShell.run_cell_async.__code__
 
 
 class ReplyGuard:
@@ -56,7 +57,7 @@ class ReplyGuard:
         self._patch = Patch(shell.kernel, "pre_handler_hook", self._begin_message)
         self._handler = self._on_sigint  # each access makes another bound method, and we look for this one
         self._task: ref[asyncio.Task[Any]] | None = None
-        self._is_beginning = False  # a message is handled, and no cell's code has begun since
+        self._is_beginning = False  # a cell is to be executed, and its code has not begun
         self._is_remembered = False  # an interrupt has come meanwhile
         self._begun: WeakSet[asyncio.Future[Any]] = WeakSet()  # tasks in which the code of a cell has begun
 
@@ -92,6 +93,8 @@ class ReplyGuard:
         """
         if not self._is_beginning or threading.current_thread() is not threading.main_thread():
             return  # a cell that runs inside a cell, or in a subshell
+        if not is_called_by(_RUN_CELL):
+            return  # `%%aloop` compiles its body while IPython transforms the cell
         try:
             task = asyncio.current_task() if running_loop() is not None else None
             if task is not None:
@@ -105,14 +108,14 @@ class ReplyGuard:
             raise RejectedByInterrupt
 
     def _begin_message(self) -> None:
-        self._is_remembered, self._is_beginning = False, True
+        self._is_remembered, self._is_beginning = False, is_request_for_cell(self._kernel)
         handle_sigint_meanwhile(self._kernel, self._stock, self._handler)
         task = asyncio.current_task()
         self._task = None if task is None else ref(task)
 
     def _begin_callback(self) -> None:
         """Let the callback of a comm be interrupted: before one there is the same event as before a cell."""
-        if not is_called_by(InteractiveShell.run_cell_async.__code__):
+        if not is_called_by(_RUN_CELL):
             self._is_beginning = False
             _replace(self._handler, signal.default_int_handler)
 

@@ -141,7 +141,7 @@ class Interrupts:
         self._loop = loop
         self._tasks = tasks
         # One object for each place: the handler that stands is recognized by identity.
-        self._on_parked = self._handler(self._is_blocked, self.interrupt_nested)
+        self._on_parked = self._handler(self._is_blocked, self._ask, self.interrupt_nested)
         self._parked = 0
         self._saved: Any = None  # the handler that stood before the first stack was parked
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
@@ -216,13 +216,7 @@ class Interrupts:
         """
         self._asked_at = None
         self._awaiting.append(future)
-        on_sigint = self._handler(self._is_in_cell, self._cancel, future)
-
-        def remember_or_handle(signum: int, frame: FrameType | None) -> None:
-            if not self._tasks.remember(future):
-                on_sigint(signum, frame)
-
-        saved = signal.signal(signal.SIGINT, remember_or_handle)
+        saved = signal.signal(signal.SIGINT, self._handler(self._is_in_cell, self._ask_to_cancel, future))
         try:
             yield
         finally:
@@ -290,13 +284,13 @@ class Interrupts:
     # -- the handlers -------------------------------------------------------------------------
 
     def _handler(
-        self, must_raise: Callable[[FrameType | None], bool], fn: Callable[..., object], *args: Any
+        self, must_raise: Callable[[FrameType | None], bool], ask: Callable[..., object], *args: Any
     ) -> Callable[[int, FrameType | None], None]:
-        """Return a handler that has the loop call *fn*, or raises where *must_raise* says so."""
+        """Return a handler that calls *ask*, or raises where *must_raise* says so."""
 
         def on_sigint(_signum: int, frame: FrameType | None) -> None:
             if not must_raise(frame):
-                self._ask(fn, *args)
+                ask(*args)
                 return
             try:
                 raise KeyboardInterrupt
@@ -340,6 +334,11 @@ class Interrupts:
                 return True
             frame = frame.f_back
         return False
+
+    def _ask_to_cancel(self, future: asyncio.Future[Any]) -> None:
+        # A cell whose code has not begun must not be cancelled: the kernel would not reply.
+        if not self._tasks.remember(future):
+            self._ask(self._cancel, future)
 
     def _ask(self, fn: Callable[..., object], *args: Any) -> None:
         if self._asked_at is None:

@@ -5,29 +5,29 @@ interpreter next reads its notes. So an interrupt can be lost in two ways.
 
 *   The signal comes after the interpreter has read its notes, and before it waits in a system call:
     `epoll_wait`, `clock_nanosleep`, `sem_wait`. The call goes on, and the note is read when it has ended.
-*   The handler runs, and its KeyboardInterrupt is raised where nothing can be raised: in a weakref callback, in
-    `__del__`, in what `os.fork()` calls, where pyzmq frees a message. Python reports it ("Exception ignored in")
-    and goes on.
+*   The handler runs, and its KeyboardInterrupt is raised where nothing can be raised: in a weakref
+    callback, in `__del__`, in what `os.fork()` calls, where pyzmq frees a message. Python reports it
+    ("Exception ignored in") and goes on.
 
 What is done. Python announces each signal by a byte on a file descriptor (`signal.set_wakeup_fd`). A thread
 reads these bytes. After one for SIGINT it *nudges* the main thread a few times: it sends a signal that does
-nothing but end a system call. Then the interpreter reads its notes, runs the handler if that has not run, and
-begins the call again otherwise. So a nudge need not know whether the handler has run. SIGINT itself, sent
-again, would have to know: it might hit an `except KeyboardInterrupt` that cleans up.
+nothing but end a system call. Then the interpreter reads its notes, runs the handler if that has not run,
+and begins the call again otherwise. So a nudge need not know whether the handler has run. SIGINT itself,
+sent again, would have to know: it might hit an `except KeyboardInterrupt` that cleans up.
 
-In the second way the handler has run in vain for certain: `sys.unraisablehook` is told so. Then the thread sends
-SIGINT again, as soon as that hook has returned.
+In the second way the handler has run in vain for certain: `sys.unraisablehook` is told so. Then the thread
+sends SIGINT again, as soon as that hook has returned.
 
 The descriptor belongs to one at a time. A loop with signal handlers puts in its own, and so does trio. That
 wakes *their* select, but nobody nudges meanwhile. When they take it out, ours is there again.
 `signal.set_wakeup_fd` is patched for that, and because trio warns of a descriptor that it finds.
 
-The nudge is SIGURG. Python and the system ignore it, debuggers pass it on, and Go's runtime uses it in the same
-way for the same reasons. If something else handles it, nothing is nudged.
+The nudge is SIGURG. Python and the system ignore it, debuggers pass it on, and Go's runtime uses it in the
+same way for the same reasons. If something else handles it, nothing is nudged.
 
 What it cannot do. A call in C code that begins it again by itself, without Python. Windows, whose calls no
-signal ends. A loop that keeps its own descriptor for as long as it runs, such as uvloop. A `time.sleep` while
-the persistent loop has a signal handler.
+signal ends. A loop that keeps its own descriptor for as long as it runs, such as uvloop. A `time.sleep`
+while the persistent loop has a signal handler.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class _Announcements:
             self._stock(present)
 
     def _make_set_wakeup_fd(self) -> Callable[..., int]:
-        """Return what stands in for `signal.set_wakeup_fd`: where nobody wants a descriptor, it puts in ours."""
+        """Return what stands in for `signal.set_wakeup_fd`: where that takes out one, it puts in ours."""
 
         def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
             own = self._writer.fileno()  # -1 when it is closed
