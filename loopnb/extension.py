@@ -31,6 +31,7 @@ from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
+from loopnb.shell.wakeups import Wakeups
 from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 
@@ -144,7 +145,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     closed = ClosedLoops(cells.places.here)
     error_notes = ErrorNotes(shell, [closed.explain])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
-    _start(parts, session, closed, error_notes)
+    _start(parts, session, closed, error_notes, Wakeups(lambda: cells.executing is not None))
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
         _hook_kernel(shell, interrupts, replies, parts)
@@ -153,7 +154,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     cells.after.append(other_packages.catch_up)
     reruns = Reruns(shell, session)
-    rejections = Rejections(shell, (reruns.check, aloop.check))
+    last = () if replies is None else (replies.begin_code,)
+    rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     # `Cells` first: the others ask it which cell has begun.
     _start(parts, aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections)
     cells.begin_loading_cell()

@@ -46,6 +46,8 @@ _PACKAGES = {
 }
 #: Ours and asyncio's code calls the user's, and is called by it. `contextlib` enters our context managers.
 _LOOPS = (PACKAGE, os.path.dirname(asyncio.__file__) + os.sep, contextlib.__file__)
+#: The file of what `eval` and `exec` have compiled, if nobody gives another name.
+_TEXT = "<string>"
 #: Stands for the file of code that the loop itself has called, such as `loop.call_later(1, loop.stop)`.
 NOBODYS = "?"
 
@@ -116,11 +118,14 @@ def is_called_by(code: CodeType) -> bool:
 
 
 def is_all_by(frame: FrameType | None, owners: Container[Owner], until: CodeType) -> bool:
-    """Return True if *frame* and its callers belong to *owners*, up to the frame that runs *until*."""
+    """Return True if *frame* and its callers belong to *owners*, up to the frame that runs *until*.
+
+    Code that was compiled from a text in passing, as methods of namedtuples are, counts as its caller's.
+    """
     for one in outwards(frame):
         if one.f_code is until:
             return True
-        if owner_of(one.f_code.co_filename) not in owners:
+        if one.f_code.co_filename != _TEXT and owner_of(one.f_code.co_filename) not in owners:
             return False
     return True
 

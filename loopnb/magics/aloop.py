@@ -129,11 +129,22 @@ class Aloop:
                 await asyncio.sleep(0)  # its first step: the handle shows where it waits
                 return task
             with self._cells.attribute_to_cell(task), self._session.deadline(task, request.options.timeout):
-                return CapturedFatal.unwrap(await task)
+                return CapturedFatal.unwrap(await self._outcome_of(task))
         except asyncio.CancelledError as error:
             # The kernel interrupts a cell that awaits by cancelling its task.
             if self._interrupts.was_interrupted(asyncio.current_task()):
                 raise KeyboardInterrupt(*error.args).with_traceback(error.__traceback__) from None
+            raise
+
+    async def _outcome_of(self, task: asyncio.Task[Any]) -> Any:
+        """Await *task*. If a callback's error ends this cell, let the task clean up first, as in a script."""
+        try:
+            return await task
+        except (KeyboardInterrupt, SystemExit):
+            if not task.done():
+                if not task.cancelling():
+                    self._interrupts.cancel(task)
+                await asyncio.wait([task])
             raise
 
     def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
@@ -153,12 +164,28 @@ class Aloop:
         return self._finish(request, value)
 
     def _nested(self, request: Request) -> Any:
+        if not request.options.is_background and self._session.owner.is_inside():
+            return self._nested_here(request)
         can_spawn = self._can_spawn_here(request)
         task = self._spawn(request) if can_spawn else self._session.run(self._start(request))
         if request.options.is_background:
             return task
         with self._cells.attribute_to_cell(task):
             return CapturedFatal.unwrap(self._session.wait(task, request.options.timeout))
+
+    def _nested_here(self, request: Request) -> Any:
+        """Spawn a task and wait for it, and leave none whatever an interrupt breaks off."""
+        coro = self._make_coro(request)
+        try:
+            task = self._spawn(request, coro)
+            with self._cells.attribute_to_cell(task):
+                return CapturedFatal.unwrap(self._session.wait(task, request.options.timeout))
+        except BaseException:
+            # An interrupt may be raised between any two lines, when the task is made and not known yet.
+            for task in asyncio.all_tasks(self._session.loop):
+                if task.get_coro() is coro and not task.cancelling():
+                    task.cancel()
+            raise
 
     def _finish(self, request: Request, value: Any) -> Any:
         """Store the value where the user wants it, and return what is to be displayed."""
@@ -214,8 +241,9 @@ class Aloop:
             await self._background.end_replaced_runs(request)
         return self._spawn(request)
 
-    def _spawn(self, request: Request) -> asyncio.Task[Any]:
-        task = self._session.spawn(self._make_coro(request), name=request.options.name)
+    def _spawn(self, request: Request, coro: Any = None) -> asyncio.Task[Any]:
+        coro = self._make_coro(request) if coro is None else coro
+        task = self._session.spawn(coro, name=request.options.name)
         if request.source.codes:
             self._session.tracker.relocate(task, request.source.codes[0])
         if request.options.is_background:

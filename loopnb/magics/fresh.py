@@ -106,6 +106,10 @@ class FreshTasks:
         """Return True if *filename* stands for the source of a cell."""
         return self._cells.places.is_cell_file(filename)
 
+    def remember(self, _future: asyncio.Future[Any]) -> bool:
+        """Return False: the code of the cell has begun before there is such a loop."""
+        return False
+
     def interrupt_nested(self) -> bool:
         """Return False: nested runs of this loop are interrupted by cancelling the cell's task."""
         return False

@@ -60,7 +60,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.frames import is_ours, without_any_frames_of
+from loopnb.frames import is_ours, without_any_frames_of, without_loops_frames
 from loopnb.nesting import _cpython
 from loopnb.nesting._cpython import (
     MAY_BE_EAGER,
@@ -394,9 +394,12 @@ class Handoff:
         """
         is_due = error is None  # the first pass; before the others all go on who can
         batch = self._batch
+        # In a list that is emptied: this frame may be idle for long, and would keep an error's frames alive.
+        errors = [] if error is None else [error]
+        error = None
         while True:
             try:
-                self._drive_on(error, is_due)
+                self._drive_on(errors, is_due)
                 return
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
@@ -404,20 +407,20 @@ class Handoff:
                 if batch is not self._batch:  # raised while this stack was thrown away
                     self._owner_error = caught
                     return
-                error, is_due = caught, False
+                errors.append(caught)
+                is_due = False
                 if getcurrent() in self._idle:
                     self._idle.remove(getcurrent())
 
-    def _drive_on(self, error: BaseException | None, is_due: bool) -> None:
+    def _drive_on(self, errors: list[BaseException], is_due: bool) -> None:
         """Make passes, and before each let all go on who can. Returns when the driver is to retire.
 
         Args:
-            error: What came out of the pass before, or what a signal handler raised in here.
+            errors: What came out of the pass before, or what a signal handler raised in here. Emptied.
             is_due: Begin with a pass.
         """
-        if error is not None:
-            self._deliver_fatal(error)
-            error = None  # this frame may live long, and would keep the error and its frames alive
+        while errors:
+            self._deliver_fatal(errors.pop())
         while True:
             if not is_due and not self._settle():
                 return
@@ -440,6 +443,7 @@ class Handoff:
             self.handed_to = wait.stack
             return False
         stack = self._owner if wait is None else wait.stack
+        wait = None  # this frame may be idle for long, and would keep the wait and its task
         if stack is not None:  # None in the first pass, whose owner goes on by itself
             # Idle before the switch: whoever goes on may park at once, and needs a driver.
             self._idle.append(getcurrent())
@@ -458,8 +462,10 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
-        # Raised again elsewhere, it would show the user how the engine got it there.
-        error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
+        # Raised again elsewhere, it would show the user how the engine got it there. And the frame of the pass
+        # holds the handle, and so the task that ended in the error: whoever keeps the error would keep those.
+        tb = without_loops_frames(error.__traceback__)
+        error.__traceback__ = without_any_frames_of(tb, is_ours)
         if self.lot.take_fatal(error, self._foreground):
             return
         if self._owner is not None:
@@ -569,6 +575,19 @@ class Wait:
         """Resume the stack with *error*, whatever becomes of the future."""
         self._end_otherwise().error = error
         self.set_ready()
+
+    def fail(self, error: BaseException, foreground: Foreground) -> None:
+        """Make the wait end in *error*, which came out of a pass, when what is waited for has cleaned up.
+
+        As in a script, where `asyncio.run` cancels its main task and waits for it. A second such error ends
+        the wait at once.
+        """
+        is_cleaning_up = self.ending is not None and self.ending.error is not None
+        if is_cleaning_up or not self.is_owned or self.future.done():
+            self.end(error)
+        else:
+            self._end_otherwise().error = error
+            foreground.cancel(self.future)
 
     def _end_otherwise(self) -> _Ending:
         if self.ending is None:
@@ -814,8 +833,8 @@ class ParkingLot:
         done = (wait.future for wait in self.waits if wait.future.done())
         if was_taken(error) or any(error_of(future) is error for future in done):
             is_taken = True
-        elif (cell := self.newest_foreground()) is not None:
-            cell.end(error)
+        elif foreground is not None and (cell := self.newest_foreground()) is not None:
+            cell.fail(error, foreground)
             is_taken = True
         else:
             is_taken = foreground is not None and foreground.take_fatal(error)

@@ -9,7 +9,8 @@ import time
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING
 
-from tests.kernel.wire import KernelDiedError, WaitTimedOutError
+from tests.kernel.wire import KernelDiedError
+from tests.processes import WaitTimedOutError
 from tests.stress import choice
 from tests.stress.cells import FIVE, PREPARATION
 from tests.stress.kernels import Observer, Supply, fault_after_interrupt, last_line, start
