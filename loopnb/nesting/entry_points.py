@@ -21,7 +21,7 @@ from loopnb.nesting import _cpython, closing, other_packages, runners, stand_ins
 from loopnb.nesting.engine import once_for_each_event
 from loopnb.nesting.loop_task import open_runners
 from loopnb.nesting.other_loops import aside, run_aside
-from loopnb.nesting.scope import attach_before_run, engine_for
+from loopnb.nesting.scope import attach_before_run, detach_closed, engine_for
 from loopnb.patching import CodePatch, MethodWrapper, Patch, PatchSet, looking_like
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def _close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> N
     if not self.is_running() and not self.is_closed():
         closing.end_waits(self)
     close_loop()
+    detach_closed(self)
 
 
 # -- what stands in for methods of asyncio.Runner ------------------------------------------------
