@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from loopnb.errors import NestingError, NotLoadedError
 from loopnb.frames import users_frames
 from loopnb.loop._cpython import before_threads_are_joined
-from loopnb.loop.deadline import Deadline
+from loopnb.loop.deadline import Deadline, OwnDeadline
 from loopnb.nesting._cpython import running_loop
 from loopnb.nesting.entry_points import run_nested, submitting
 from loopnb.nesting.fatal import CapturedFatal, capture_fatal
@@ -243,6 +243,10 @@ class Session:
     def deadline(self, task: asyncio.Task[Any], timeout: float | None) -> Deadline:
         """Return a deadline that cancels *task*, of any loop, and says where it was waiting."""
         return Deadline(task.get_loop(), task, timeout, self._where)
+
+    def own_deadline(self, timeout: float | None) -> OwnDeadline:
+        """Return a deadline of the running task, of any loop, in which that itself ends in TimeoutError."""
+        return OwnDeadline(timeout, self._where)
 
     def _wait_inside(self, task: asyncio.Task[T], timeout: float | None) -> T:
         if self.nesting.name == "off":
