@@ -134,7 +134,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         make_widget=make_widget,
     )
     closed = ClosedLoops(cells.places.here)
-    error_notes = ErrorNotes(shell, [closed.explain])
+    error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)

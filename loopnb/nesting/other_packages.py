@@ -2,9 +2,9 @@
 
 `anyio.run()` refuses to run inside a running loop; here it nests, or runs trio while the running loop is set
 aside. `uvloop.run()` runs a loop that cannot be nested on; here, too, the running loop is set aside.
-`nest_asyncio.apply()` and `nest_asyncio2.apply()` would swap Task and Future for slow ones in the whole process,
-and never swap them back; here they only ask for what is there already. All are reached through the code of the
-function, so that those who imported it by name follow (`stand_ins.py`).
+`nest_asyncio.apply()` and `nest_asyncio2.apply()` would swap Task and Future for slow ones in the whole
+process, and never swap them back; here they only ask for what is there already. All are reached through the
+code of the function, so that those who imported it by name follow (`stand_ins.py`).
 
 If one of the latter was applied *before*, its `asyncio.run` and its loop methods are replaced by the stock
 ones while nesting is on. The swapped classes stay: there are tasks and futures of them already.
@@ -180,8 +180,9 @@ def _patch_wait_all_tasks_blocked(backend: Any) -> None:
     async def wait_all_tasks_blocked(cls: Any) -> None:
         await cls.checkpoint()
         this = asyncio.current_task()
-        while not all(one is this or _is_blocked(one) for one in asyncio.all_tasks()):
-            await asyncio.sleep(0.1)  # noqa: ASYNC110  no event tells of it; anyio waits as long
+        # No event tells of it.
+        while not all(one is this or _is_blocked(one) for one in asyncio.all_tasks()):  # noqa: ASYNC110  see above
+            await asyncio.sleep(0.1)  # as long as anyio waits
 
     replacement = classmethod(looking_like(stock, wait_all_tasks_blocked))
     patch = Patch(backend, "wait_all_tasks_blocked", replacement)
