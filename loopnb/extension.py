@@ -19,6 +19,7 @@ from loopnb.loop.owner import LoopOwner
 from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
+from loopnb.magics.timers import Timers
 from loopnb.nesting import other_packages
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.second_engine import NestingChoice
@@ -147,7 +148,9 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     reruns = Reruns(shell, session)
     rejections = Rejections(shell, (reruns.check, aloop.check))
     # `Cells` first: the others ask it which cell has begun.
-    _start(parts, aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections)
+    _start(
+        parts, Timers(shell), aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections
+    )
     cells.begin_loading_cell()
 
 
