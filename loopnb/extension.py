@@ -20,6 +20,7 @@ from loopnb.loop.owner import LoopOwner
 from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
+from loopnb.magics.timers import Timers
 from loopnb.nesting import other_packages
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.second_engine import NestingChoice
@@ -143,7 +144,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         make_widget=make_widget,
     )
     closed = ClosedLoops(cells.places.here)
-    error_notes = ErrorNotes(shell, [closed.explain])
+    error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, Wakeups(lambda: cells.executing is not None))
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
@@ -157,7 +158,9 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     # `Cells` first: the others ask it which cell has begun.
-    _start(parts, aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections)
+    _start(
+        parts, Timers(shell), aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections
+    )
     cells.begin_loading_cell()
 
 

@@ -14,7 +14,7 @@ import os
 import sys
 from enum import Enum
 from functools import lru_cache
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -152,7 +152,28 @@ def loops_namespaces() -> set[int]:
     """
     # By type and by dictionary: to ask a lazy module for an attribute would run its code.
     modules = [one for one in list(sys.modules.values()) if issubclass(type(one), ModuleType)]
-    return {id(vars(one)) for one in modules if is_loops(vars(one).get("__file__") or "")}
+    named = {id(vars(one)) for one in modules if is_loops(vars(one).get("__file__") or "")}
+    return {*named, id(_BOTTOM)}
+
+
+# -- the bottom of a stack ------------------------------------------------------------------------
+
+
+def _bottom(fn: Callable[..., object], *args: object) -> None:
+    fn(*args)
+
+
+#: Global variables of the frame at the bottom. Not those of the user's `__main__`: by their identity a frame
+#: is known to be no place of the user's.
+_BOTTOM: dict[str, object] = {"__name__": "__main__", "__builtins__": __builtins__}
+
+#: Calls a function from a frame that looks like that of a script: `<module>` of `__main__`.
+#:
+#: Libraries walk a stack outwards to the frame of a `<module>` and rely on finding one: `aiohttp.web.AppKey`,
+#: for instance. A new greenlet has none, since its stack begins with it.
+call_at_bottom = FunctionType(
+    _bottom.__code__.replace(co_name="<module>", co_qualname="<module>"), _BOTTOM, "<module>"
+)
 
 
 # -- tracebacks -----------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from loopnb.errors import NestingError, NotLoadedError
 from loopnb.frames import users_frames
 from loopnb.loop._cpython import before_threads_are_joined
-from loopnb.loop.deadline import Deadline
+from loopnb.loop.deadline import Deadline, OwnDeadline
+from loopnb.loop.forever import place_of
 from loopnb.nesting._cpython import running_loop
 from loopnb.nesting.entry_points import run_nested, submitting
 from loopnb.nesting.fatal import CapturedFatal, capture_fatal
@@ -244,6 +245,10 @@ class Session:
         """Return a deadline that cancels *task*, of any loop, and says where it was waiting."""
         return Deadline(task.get_loop(), task, timeout, self._where)
 
+    def own_deadline(self, timeout: float | None) -> OwnDeadline:
+        """Return a deadline of the running task, of any loop, in which that itself ends in TimeoutError."""
+        return OwnDeadline(timeout, self._where)
+
     def _wait_inside(self, task: asyncio.Task[T], timeout: float | None) -> T:
         if self.nesting.name == "off":
             task.cancel()
@@ -402,8 +407,13 @@ class Session:
         if aside is not None:
             return "set aside", f"set aside by {self.describe(*aside)}"
         engine = self.engine
-        if engine is not None and any(wait.is_foreground for wait in list(engine.waits)):
-            return "nested", ""
+        waits = [wait for wait in list(engine.waits) if wait.is_foreground] if engine is not None else []
+        if waits:
+            place = place_of(waits[-1].future)
+            if place is None:
+                return "nested", ""
+            where = self.describe(*place, self.cell)
+            return "nested", f"{where} waits in run_forever(); an interrupt ends it, and so does loop.stop()"
         if self.cell is not None:
             return "running", ""
         return "idle", ""

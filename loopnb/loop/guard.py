@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.loop.forever import NestedForever
+from loopnb.loop.forever import NestedForever, is_tornados_start
 from loopnb.loop.handlers import ExceptionHandlers
 from loopnb.loop.signals import SignalHost, Signals, is_handling_sigterm
 from loopnb.nesting._cpython import running_loop
@@ -112,8 +112,8 @@ class LoopGuard:
             )
 
     def run_forever(self, run_loop: Callable[[], None]) -> None:
-        """Run the loop; inside it, wait until `stop()` is called."""
-        if running_loop() is self._loop:
+        """Run the loop; inside it, wait until `stop()` is called. Tornado's own call fails there, as ever."""
+        if running_loop() is self._loop and not is_tornados_start():
             self._forever.run()
         else:
             run_loop()

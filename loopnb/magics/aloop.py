@@ -7,6 +7,7 @@ magic, is a nested run (`run_nested`). The two differ only in how they wait.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -128,7 +129,7 @@ class Aloop:
             if request.options.is_background:
                 await asyncio.sleep(0)  # its first step: the handle shows where it waits
                 return task
-            with self._cells.attribute_to_cell(task), self._session.deadline(task, request.options.timeout):
+            with self._cells.attribute_to_cell(task):
                 return CapturedFatal.unwrap(await self._outcome_of(task))
         except asyncio.CancelledError as error:
             # The kernel interrupts a cell that awaits by cancelling its task.
@@ -171,7 +172,7 @@ class Aloop:
         if request.options.is_background:
             return task
         with self._cells.attribute_to_cell(task):
-            return CapturedFatal.unwrap(self._session.wait(task, request.options.timeout))
+            return CapturedFatal.unwrap(self._session.wait(task))
 
     def _nested_here(self, request: Request) -> Any:
         """Spawn a task and wait for it, and leave none whatever an interrupt breaks off."""
@@ -179,7 +180,7 @@ class Aloop:
         try:
             task = self._spawn(request, coro)
             with self._cells.attribute_to_cell(task):
-                return CapturedFatal.unwrap(self._session.wait(task, request.options.timeout))
+                return CapturedFatal.unwrap(self._session.wait(task))
         except BaseException:
             # An interrupt may be raised between any two lines, when the task is made and not known yet.
             for task in asyncio.all_tasks(self._session.loop):
@@ -253,7 +254,10 @@ class Aloop:
 
     def _make_coro(self, request: Request) -> Any:
         coro: Any = request.source.run(
-            self._shell.user_global_ns, self._shell.user_ns, in_background=request.options.is_background
+            self._shell.user_global_ns,
+            self._shell.user_ns,
+            deadline=partial(self._session.own_deadline, request.options.timeout),
+            in_background=request.options.is_background,
         )
         # What lists and reprs show: the cell, not the function of ours that runs it.
         coro.__name__ = coro.__qualname__ = str(request.cell or "%aloop")

@@ -61,7 +61,7 @@ class FreshRuns:
         interrupts = Interrupts(loop, FreshTasks(main, self._cells))
         fresh = FreshLoop(loop, lambda future: _interruptible(interrupts, future))
         try:
-            with self._cells.attribute_to_cell(main), self._session.deadline(main, options.timeout):
+            with self._cells.attribute_to_cell(main):
                 fresh.run(main)
                 value = CapturedFatal.unwrap(main.result())
         except BaseException as error:

@@ -302,6 +302,14 @@ def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
             enter_task(loop, task)
 
 
+# -- what a task waits for -----------------------------------------------------------------------
+
+
+def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
+    """Return the future that *task* waits for, or None if the task is due to step (`Task._fut_waiter`)."""
+    return task._fut_waiter  # type: ignore[attr-defined,no-any-return]  # private
+
+
 # -- the cancel request that a task has noted ----------------------------------------------------
 #
 # `Task.cancel()` on a task whose step is executing sets a flag in the C struct, and the next await raises

@@ -60,7 +60,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.frames import is_ours, without_any_frames_of, without_loops_frames
+from loopnb.frames import call_at_bottom, is_ours, without_any_frames_of, without_loops_frames
 from loopnb.nesting import _cpython
 from loopnb.nesting._cpython import (
     MAY_BE_EAGER,
@@ -94,6 +94,8 @@ _switch = greenlet.switch  # called as a function: a bound method would be made 
 
 #: After a burst of nested runs this many idle drivers are kept for the next one.
 _IDLE_DRIVERS = 4
+#: What a driver runs first: code that walks a stack to its end expects the frame of a module there.
+_begin_driver = forbid_nesting("stacks are being switched")(call_at_bottom)
 #: At least this many frames between the user's code and `why_not_here` are ours, and need not be looked at.
 _OUR_FRAMES = 4
 
@@ -135,6 +137,7 @@ class Handoff:
         self._batch = object()
         self._first_pass = FirstPass(loop)
         self._released = ReleasedStates(self)
+        self._parked_time = self._released.parked_time
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -164,9 +167,20 @@ class Handoff:
 
     def _uninstall(self) -> None:
         self._patches.restore()
-        self._released.parked_time.restore()
+        self._parked_time.restore()
         if self._owner is None:
             self._drop_drivers()
+
+    def leave_closed_loop(self) -> None:
+        """Give back a loop that was closed, so that it is freed without a garbage collection.
+
+        The loop refers to the engine by what is patched, and the engine to itself by the parts it has given
+        itself to. It cannot be used again.
+        """
+        self.is_removed = True
+        self._uninstall()
+        self._patches = PatchSet()
+        del self._released
 
     def _drop_drivers(self) -> None:
         # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
@@ -382,7 +396,7 @@ class Handoff:
         while True:
             # The parent is this greenlet's own, since a driver must not refer to this one. The switch returns
             # when the next driver is needed.
-            Driver(self._drive, getcurrent().parent).switch(error)
+            Driver(_begin_driver, getcurrent().parent).switch(self._drive, error)
             error = None
 
     @forbid_nesting("stacks are being switched")
@@ -462,7 +476,7 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
-        # Raised again elsewhere, it would show the user how the engine got it there. And the frame of the pass
+        # Raised again elsewhere, it would show the user how the engine got it there. The frame of the pass also
         # holds the handle, and so the task that ended in the error: whoever keeps the error would keep those.
         tb = without_loops_frames(error.__traceback__)
         error.__traceback__ = without_any_frames_of(tb, is_ours)

@@ -4,6 +4,9 @@ Outside a running loop each of them is the stock function, in every thread. Insi
 loop is a nested run (`engine.py`), and a call for another loop sets the running one aside meanwhile
 (`other_loops.py`).
 
+What `asyncio.run_coroutine_threadsafe` returns waits by a nested run, too, if it is asked for its result in
+the thread of its own loop (`SubmittedFuture`).
+
 Each function here that stands in for a stock one cuts our frames off the traceback of what comes out of it;
 how, and why it works, is said on top of `stand_ins.py`.
 """
@@ -11,8 +14,10 @@ how, and why it works, is said on top of `stand_ins.py`.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import sys
 from contextlib import contextmanager
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +26,7 @@ from loopnb.nesting import _cpython, closing, other_packages, runners, stand_ins
 from loopnb.nesting.engine import once_for_each_event
 from loopnb.nesting.loop_task import open_runners
 from loopnb.nesting.other_loops import aside, run_aside
-from loopnb.nesting.scope import attach_before_run, engine_for
+from loopnb.nesting.scope import attach_before_run, detach_closed, engine_for
 from loopnb.patching import CodePatch, MethodWrapper, Patch, PatchSet, looking_like
 
 if TYPE_CHECKING:
@@ -85,6 +90,79 @@ def submitting(is_meant: Callable[[], bool], submit: Callable[[Any], Any]) -> It
         _submitters.remove((is_meant, submit))
 
 
+# -- what was sent to the loop from its own thread -----------------------------------------------
+
+
+class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # made by `__class__`, see `submit`
+    """What `asyncio.run_coroutine_threadsafe` returns. In the thread of its loop it waits by a nested run.
+
+    The stock future would block the loop that has to bring the result: a deadlock. In other threads this is
+    the stock future.
+
+    Attributes:
+        loop: The loop on which the coroutine runs.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result, as `concurrent.futures.Future.result` does.
+
+        Raises:
+            TimeoutError: *timeout* seconds have passed. The coroutine goes on.
+            NestingError: No nested run can begin here; `.reason` says why.
+        """
+        try:
+            return super().result(self._time_left(timeout, "Future.result()"))
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the error, as `concurrent.futures.Future.exception` does. It raises what `result` does."""
+        try:
+            return super().exception(self._time_left(timeout, "Future.exception()"))
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
+
+    def _time_left(self, timeout: float | None, call: str) -> float | None:
+        """Return how long to block the thread: in the loop's own not at all, after a nested run.
+
+        An interrupted wait, and one whose task was cancelled, cancel the coroutine.
+        """
+        loop = self.loop
+        if self.done() or _cpython.running_loop() is not loop:
+            return timeout
+        engine = engine_for(loop, call)
+        waiter = loop.create_future()
+        finish = partial(_finish, waiter)
+        self.add_done_callback(lambda _future: loop.call_soon_threadsafe(finish))
+        timer = None if timeout is None else loop.call_later(timeout, finish)
+        try:
+            engine.wait(waiter)
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return 0
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def submit(coro: Any, loop: asyncio.AbstractEventLoop) -> concurrent.futures.Future[Any]:
+    """Do what `asyncio.run_coroutine_threadsafe` is asked for. Any thread. Does not block."""
+    future = _submit_patch.original_function(coro, loop)
+    future.__class__ = SubmittedFuture  # the stock function makes it, and is to go on doing so
+    future.loop = loop
+    return future  # type: ignore[no-any-return]  # the original is untyped
+
+
 # -- what stands in for methods of loops ---------------------------------------------------------
 
 
@@ -128,6 +206,7 @@ def _close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> N
     if not self.is_running() and not self.is_closed():
         closing.end_waits(self)
     close_loop()
+    detach_closed(self)
 
 
 # -- what stands in for methods of asyncio.Runner ------------------------------------------------
@@ -209,6 +288,8 @@ _run_patch = CodePatch(
     _cpython.run, stand_ins.asyncio_run_311 if sys.version_info < (3, 12) else stand_ins.asyncio_run
 )
 
+_submit_patch = CodePatch(asyncio.run_coroutine_threadsafe, stand_ins.run_coroutine_threadsafe)
+
 
 def _method_patch(kind: type, name: str, replacement: Callable[..., Any]) -> Patch:
     return Patch(kind, name, looking_like(getattr(kind, name), replacement))
@@ -217,6 +298,7 @@ def _method_patch(kind: type, name: str, replacement: Callable[..., Any]) -> Pat
 #: The names of asyncio that are patched while anybody wants nested runs. They belong to the process.
 patches = PatchSet(
     _run_patch,
+    _submit_patch,
     _method_patch(_cpython.Runner, "run", _runner_run),
     _method_patch(_cpython.Runner, "_lazy_init", _runner_lazy_init),
     _method_patch(_cpython.Runner, "get_loop", _runner_get_loop),

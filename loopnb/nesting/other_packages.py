@@ -1,10 +1,10 @@
 """Other packages that start nested runs, or want to change asyncio so that they can.
 
-`anyio.run()` refuses to run inside a running loop; here it nests. `uvloop.run()` runs a loop that cannot be
-nested on; here the running loop is set aside meanwhile. `nest_asyncio.apply()` and `nest_asyncio2.apply()`
-would swap Task and Future for slow ones in the whole process, and never swap them back; here they only ask
-for what is there already. All are reached through the code of the function, so that those who imported it by
-name follow (`stand_ins.py`).
+`anyio.run()` refuses to run inside a running loop; here it nests, or runs trio while the running loop is set
+aside. `uvloop.run()` runs a loop that cannot be nested on; here, too, the running loop is set aside.
+`nest_asyncio.apply()` and `nest_asyncio2.apply()` would swap Task and Future for slow ones in the whole
+process, and never swap them back; here they only ask for what is there already. All are reached through the
+code of the function, so that those who imported it by name follow (`stand_ins.py`).
 
 If one of the latter was applied *before*, its `asyncio.run` and its loop methods are replaced by the stock
 ones while nesting is on. The swapped classes stay: there are tasks and futures of them already.
@@ -13,12 +13,15 @@ ones while nesting is on. The swapped classes stay: there are tasks and futures 
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import users_place
 from loopnb.nesting import _cpython, runners, scope, stand_ins
 from loopnb.nesting.other_loops import aside, wrapper_aside
-from loopnb.patching import CodePatch, ImportWatch, Patch
+from loopnb.patching import CodePatch, ImportWatch, Patch, looking_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +41,7 @@ _UVLOOP = "uvloop"
 
 #: By module, the patch of its function that runs or patches a loop.
 _patches: dict[str, CodePatch] = {}
-#: Of uvloop's loops, and of anyio's test runner.
+#: Of uvloop's loops, and of anyio's backend and test runner.
 _methods: list[Revertible] = []
 #: What nest_asyncio had changed before, and has now the stock value again.
 _undone: list[Patch] = []
@@ -83,12 +86,26 @@ def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict[str, Any] | None) -> Any:
-    """Do what `anyio.run` is asked for: nested, if a loop runs in this thread."""
+    """Do what `anyio.run` is asked for: nested if a loop runs in this thread, or while that is set aside."""
     stock = _patches[_ANYIO].original_function
-    if _cpython.running_loop() is None or backend != "asyncio":
+    running = _cpython.running_loop()
+    if running is None:
         return stock(func, *args, backend=backend, backend_options=options)
+    if backend != "asyncio":
+        with aside(running, None):
+            # In a copy of the Context, which trio makes anyway: ours may name the library of an outer run.
+            run = partial(stock, func, *args, backend=backend, backend_options=options)
+            return copy_context().run(_run_unnamed, run)
     # What `anyio.run` does after its refusal. It runs on `asyncio.Runner`, which nests.
     return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
+
+
+def _run_unnamed(run: Callable[[], Any]) -> Any:
+    """Return `run()`, after the Context has forgotten which library runs here. `anyio.run` would refuse."""
+    sniffio = sys.modules.get("sniffio")  # without it, anyio asks asyncio only
+    if sniffio is not None:
+        sniffio.current_async_library_cvar.set(None)
+    return run()
 
 
 def run_with_uvloop(main: Any, options: dict[str, Any]) -> Any:
@@ -148,6 +165,38 @@ def _patch_anyio(module: ModuleType) -> None:
     _patch(module, module.run, stand_ins.anyio_run)
 
 
+def _patch_anyios_asyncio(module: ModuleType) -> None:
+    _patch_wait_all_tasks_blocked(module.AsyncIOBackend)
+    _patch_anyios_tests(module)
+
+
+def _patch_wait_all_tasks_blocked(backend: Any) -> None:
+    """Let `anyio.wait_all_tasks_blocked()` take a parked task for a blocked one.
+
+    It waits until every other task awaits something. A parked one awaits nothing, since its step goes on.
+    """
+    stock = vars(backend)["wait_all_tasks_blocked"].__func__
+
+    async def wait_all_tasks_blocked(cls: Any) -> None:
+        await cls.checkpoint()
+        this = asyncio.current_task()
+        # No event tells of it.
+        while not all(one is this or _is_blocked(one) for one in asyncio.all_tasks()):  # noqa: ASYNC110  see above
+            await asyncio.sleep(0.1)  # as long as anyio waits
+
+    replacement = classmethod(looking_like(stock, wait_all_tasks_blocked))
+    patch = Patch(backend, "wait_all_tasks_blocked", replacement)
+    patch.install()
+    _methods.append(patch)
+
+
+def _is_blocked(task: asyncio.Task[Any]) -> bool:
+    engine = scope.engine_of(task.get_loop())
+    waited = [wait.future for wait in engine.waits if wait.task is task] if engine is not None else []
+    future = waited[0] if waited else _cpython.waited_future(task)
+    return future is not None and not future.done()
+
+
 def _patch_anyios_tests(module: ModuleType) -> None:
     """Let anyio's pytest plugin run async fixtures inside a running loop.
 
@@ -179,7 +228,7 @@ _watch = ImportWatch(
     {
         _UVLOOP: _patch_uvloop,
         _ANYIO: _patch_anyio,
-        _ANYIOS_ASYNCIO: _patch_anyios_tests,
+        _ANYIOS_ASYNCIO: _patch_anyios_asyncio,
         **dict.fromkeys(_PATCHERS, _patch_patcher),
     }
 )

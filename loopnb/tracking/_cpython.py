@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import is_ours, without_any_frames_of
-from loopnb.nesting._cpython import current_task
+from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.nesting.loop_task import open_runners, runner_tasks
 from loopnb.tracking.cells import current_cell
 
@@ -176,11 +176,6 @@ def finalize(task: Any) -> None:
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
 
 
-def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
-    """Return the future that *task* waits for, or None if the task is due to step (`Task._fut_waiter`)."""
-    return task._fut_waiter  # type: ignore[attr-defined,no-any-return]  # private
-
-
 def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
     """Return what a `gather()` waits for, or None if *future* is not one (`_GatheringFuture._children`)."""
     if isinstance(future, _GatheringFuture):
@@ -284,7 +279,7 @@ def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
     For what must not be cancelled, or never ends. The wake-up of a waiting task is a callback of the future
     that it waits for, bound to the task. Take it off there, and call it with another future.
 
-    Private names: `Task._fut_waiter`; `Future._callbacks`, pairs of callback and Context.
+    Private name: `Future._callbacks`, pairs of callback and Context.
 
     Args:
         task: A task that is not in a step.
@@ -293,7 +288,7 @@ def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
     Returns:
         False if the task waits for nothing, or for a future that does not tell its callbacks.
     """
-    waited: Any = task._fut_waiter  # type: ignore[attr-defined]  # private
+    waited: Any = waited_future(task)
     for callback, context in list(getattr(waited, "_callbacks", None) or ()):
         if getattr(callback, "__self__", None) is task:
             waited.remove_done_callback(callback)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from loopnb.nesting._cpython import waited_future
 from loopnb.tracking._cpython import (
     end_gather,
     gathered,
     group_children,
     inside_wait_for,
     shield_from_wait_for,
-    waited_future,
     wake_with,
 )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopnb.errors import TaskNotFoundError
 from loopnb.frames import frame_outside
-from loopnb.nesting._cpython import held_finished_tasks, live_tasks
+from loopnb.nesting._cpython import held_finished_tasks, live_tasks, waited_future
 from loopnb.nesting.loop_task import make_task
 from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
@@ -287,7 +287,7 @@ class Tracker:
     def _state_of(self, task: asyncio.Task[Any]) -> TaskState:
         if asyncio.current_task(self._loop) is task:
             return "running"
-        return "scheduled" if _cpython.waited_future(task) is None else "waiting"
+        return "scheduled" if waited_future(task) is None else "waiting"
 
     def _note_spawn(self, coro: object) -> None:
         # The kernel spawns a task for each message. Its failures are not looked for.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -111,3 +112,46 @@ def test_no_wake_up_of_one_wait_ends_the_next(ends: str) -> None:
         return [*outcomes, len(engine.waits)]
 
     assert asyncio.run(main()) == [True] * 10 + [0]
+
+
+async def runs() -> weakref.ref[Any]:
+    return weakref.ref(asyncio.get_running_loop())
+
+
+async def nests() -> weakref.ref[Any]:
+    return asyncio.run(runs())
+
+
+async def fails_below_a_nested_run() -> weakref.ref[Any]:
+    with contextlib.suppress(LookupError):
+        asyncio.run(fails())
+    return await runs()
+
+
+async def fails() -> None:
+    await asyncio.sleep(0)
+    raise LookupError
+
+
+@pytest.mark.parametrize("main", [runs, nests, fails_below_a_nested_run])
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_closed_loop_is_freed_without_a_collection(main: Any, debug: bool) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        loops = [asyncio.run(main(), debug=debug) for _ in range(3)]
+        alive = [loop() for loop in loops]
+    finally:
+        gc.enable()
+
+    assert alive == [None] * 3
+
+
+def test_a_loop_that_is_closed_has_the_stock_attributes_again() -> None:
+    loop = asyncio.new_event_loop()
+    before = set(vars(loop))
+    loop.run_until_complete(nests())
+    loop.close()
+
+    assert set(vars(loop)) == before
+    assert loop.get_task_factory() is None
