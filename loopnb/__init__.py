@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
+    from loopnb.nesting.no_loop import NoLoop
     from loopnb.records import LoopState
     from loopnb.views import TaskList
 
-__all__ = ["run", "show", "spawn", "status", "tasks"]
+__all__ = ["noloop", "run", "show", "spawn", "status", "tasks"]
 __version__ = "0.1.0"
 
 _P = ParamSpec("_P")
@@ -77,6 +78,26 @@ def spawn(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.
     from loopnb import session
 
     return session.current("spawn").spawn(coro, name=name)
+
+
+def noloop() -> NoLoop:
+    """Return a context manager in which the calling code sees no running loop and no current task.
+
+    For libraries that ask whether a loop runs, and refuse if one does: Django's ORM, asgiref's
+    `async_to_sync`, `Runner.run_sync` of openai-agents. `asyncio.run()`, `asyncio.Runner` and
+    `run_until_complete()` nest inside as ever, and the loop goes on meanwhile::
+
+      with loopnb.noloop():
+          result = Runner.run_sync(agent, "hello")
+
+    It holds for the block alone, and not for the tasks that run while something in it waits. As in a
+    script, `await` and `asyncio.create_task()` fail inside: a RuntimeError ends the block if it awaits.
+    `%%noloop` does the same for a whole cell. Any thread; without a running loop it does nothing. Needs
+    no `%load_ext`; in a script, call `loopnb.nesting.apply()` first.
+    """
+    from loopnb.nesting.no_loop import NoLoop
+
+    return NoLoop()
 
 
 @_errors_end_at_the_caller

@@ -27,6 +27,7 @@ from loopnb.settings import LoopNB
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
 from loopnb.shell.interrupts import Interrupts, ShellTasks
+from loopnb.shell.library_errors import explain_library_error
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
@@ -134,7 +135,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         make_widget=make_widget,
     )
     closed = ClosedLoops(cells.places.here)
-    error_notes = ErrorNotes(shell, [closed.explain])
+    error_notes = ErrorNotes(shell, [closed.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)

@@ -399,7 +399,8 @@ class Session:
         if self.loop.is_closed():
             return "closed", ""
         aside = set_aside_by(self.loop)
-        if aside is not None:
+        # Playwright's sync API leaves its loop to a later `%%noloop` cell, and this one runs meanwhile.
+        if aside is not None and not self.owner.is_inside():
             return "set aside", f"set aside by {self.describe(*aside)}"
         engine = self.engine
         if engine is not None and any(wait.is_foreground for wait in list(engine.waits)):

@@ -18,6 +18,7 @@ from loopnb.magics.fresh import FreshRuns
 from loopnb.magics.options import Request, parse, split_line
 from loopnb.magics.source import compile_body, compile_expression, line_forms
 from loopnb.nesting.fatal import CapturedFatal
+from loopnb.nesting.no_loop import NoLoop
 from loopnb.shell.rejecting import RejectedSyntax
 from loopnb.tracking.cells import current_cell
 
@@ -151,6 +152,28 @@ class Aloop:
         request = self._read_line(line, local_ns) if body is None else self._read_cell(line, body)
         value = self._run_fresh(request) if request.options.is_fresh else self._nested(request)
         return self._finish(request, value)
+
+    def run_without_loop(self, line: str, body: str) -> Any:
+        """Run *body* where no loop is seen to run, and return its value: `%%noloop`.
+
+        Args:
+            line: What stands behind the magic's name: nothing.
+            body: The lines below it.
+
+        Raises:
+            UsageError: *line* is not empty, or *body* awaits.
+        """
+        if line.strip():
+            raise UsageError(f"%%noloop: takes no options, and got {line.strip()!r}. The code goes below it.")
+        source = self._compile(body, f"%%noloop{line}\n{body}", in_background=False)
+        if source.does_await:
+            raise UsageError(
+                "%%noloop: the cell awaits, and below %%noloop no loop runs. Call asyncio.run() instead, or "
+                "put the `await` into a cell of its own."
+            )
+        with NoLoop():
+            value = source.run_now(self._shell.user_global_ns, self._shell.user_ns)
+        return None if source.is_quiet else value
 
     def _nested(self, request: Request) -> Any:
         can_spawn = self._can_spawn_here(request)
