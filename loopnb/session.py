@@ -23,6 +23,7 @@ from loopnb.records import LoopState, Snapshot
 from loopnb.tracking import deadlocks
 from loopnb.tracking.chains import awaited_by
 from loopnb.tracking.failures import Failures
+from loopnb.tracking.holding import Holds, end_task
 from loopnb.views import TaskList
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Session:
     Attributes:
         epoch: Names this session; a reload begins another one.
         failures: Finds the failures that nobody has seen.
+        holds: Holds context managers across cells.
         describe: Formats file and line for people.
     """
 
@@ -121,6 +123,7 @@ class Session:
             is_executing=cells.is_executing,
             delay=self._report_delay,
         )
+        self.holds = Holds(owner.loop, self.failures)
         self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget
@@ -231,6 +234,24 @@ class Session:
         if name is None:
             return self.loop.create_task(coro)
         return self.loop.create_task(coro, name=name)
+
+    async def hold(self, manager: Any, name: str | None) -> Any:
+        """Enter *manager* in a task of its own, and return what that has returned; see `loopnb.hold`."""
+        self._check_holding()
+        return await self.holds.hold(manager, name)
+
+    async def release(self, wanted: object) -> None:
+        """Leave what is held under that name or value; see `loopnb.release`."""
+        self._check_holding()
+        await self.holds.release(wanted)
+
+    def _check_holding(self) -> None:
+        if not self.owner.is_inside():
+            raise NestingError(
+                "this code runs on a loop of its own, and things are held on the notebook's",
+                "Call loopnb.run(loopnb.hold(...)) in synchronous code, or use a plain cell.",
+                doing="hold or release anything here",
+            )
 
     def wait(self, task: asyncio.Task[T], timeout: float | None = None) -> T:
         """Wait in a nested run for *task*, which was made for this wait, and return its result."""
@@ -366,7 +387,7 @@ class Session:
         ]
         records = list(self.tracker.records_of(tasks))
         for task in tasks:
-            task.cancel()
+            end_task(task)
         return records
 
     def waiting_for_caller(self) -> set[asyncio.Task[Any]]:
@@ -392,7 +413,7 @@ class Session:
     def _cancel(self, wanted: str | int) -> TaskRecord:
         task = self.tracker.find(wanted)
         record = self.tracker.record(task)
-        task.cancel()
+        end_task(task)
         return record
 
     def _condition(self) -> tuple[LoopCondition, str]:

@@ -11,6 +11,7 @@ from loopnb.loop.shutdown import OrderlyEnd
 from loopnb.texts import error_text
 from loopnb.tracking import chains
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.holding import is_held
 
 if TYPE_CHECKING:
     import threading
@@ -62,7 +63,7 @@ class ShellsEnd:
         """End everything in order, and name in the log what could not end."""
         with self._interrupts.collect_fatal(self._say_fatal):
             self._end_bare_waits()
-            ends = [self._rest.wind_down()]
+            ends = [self._session.holds.release_all(self.grace()), self._rest.wind_down()]
             if self._others is not None:  # first: the tasks that are parked there are cancelled at once
                 ends.insert(0, self._others.end(self.grace(), self._log))
             await asyncio.gather(*ends)
@@ -112,8 +113,11 @@ class ShellsEnd:
         return [*self._session.tracker.live(), *self._interrupts.awaiting]
 
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if an interrupt has cancelled *task*: a second cancel would cut its cleanup short."""
-        return self._interrupts.was_interrupted(task)
+        """Return True if *task* is ending already: a second cancel would cut its cleanup short.
+
+        An interrupt has cancelled it, or it holds something, which is being released.
+        """
+        return self._interrupts.was_interrupted(task) or is_held(task)
 
     def grace(self) -> float:
         """Return the seconds that tasks have to end in, `LoopNB.shutdown_grace`. Any thread."""

@@ -16,6 +16,8 @@ _REFUSALS = (
 )
 #: Django's error has a message of the caller's choice.
 _REFUSING_CLASSES = ("SynchronousOnlyOperation",)
+#: anyio's, of which there are two.
+_OTHER_TASK = ("exit cancel scope in a different task", "exit a cancel scope that isn't the current")
 
 
 def explain_library_error(error: BaseException) -> str | None:
@@ -25,4 +27,6 @@ def explain_library_error(error: BaseException) -> str | None:
         isinstance(error, Exception) and any(words in message for words in _REFUSALS)
     ):
         return "It refuses because a loop runs: put %%noloop on top of the cell, or use loopnb.noloop()."
+    if isinstance(error, RuntimeError) and any(words in message for words in _OTHER_TASK):
+        return "Each cell is a task of its own. To keep it open across cells: await loopnb.hold(...)."
     return None
