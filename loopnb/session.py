@@ -28,6 +28,7 @@ from loopnb.views import TaskList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from contextvars import Context
 
     from loopnb.loop.healing import Healer
     from loopnb.loop.owner import LoopOwner
@@ -224,16 +225,27 @@ class Session:
             return self._wait_outside(self.spawn(coro, name=name), timeout)
         return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), name), timeout)
 
-    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
-        """Start *coro* as a task of the persistent loop; see `loopnb.spawn`."""
+    def spawn(
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Start *coro* as a task of the persistent loop; see `loopnb.spawn`.
+
+        Args:
+            coro: The coroutine.
+            name: The name of the task.
+            context: The Context that it runs in; None for a copy of the caller's.
+        """
         _check_coroutine(coro, "spawn")
-        task: asyncio.Task[T] = self.owner.call(self._create_task, coro, name)
+        task: asyncio.Task[T] = self.owner.call(self._create_task, coro, name, context)
         return task
 
-    def _create_task(self, coro: Coroutine[Any, Any, T], name: str | None) -> asyncio.Task[T]:
-        if name is None:
-            return self.loop.create_task(coro)
-        return self.loop.create_task(coro, name=name)
+    def _create_task(
+        self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        options: dict[str, Any] = {} if name is None else {"name": name}
+        if context is not None:
+            options["context"] = context
+        return self.loop.create_task(coro, **options)
 
     async def hold(self, manager: Any, name: str | None) -> Any:
         """Enter *manager* in a task of its own, and return what that has returned; see `loopnb.hold`."""

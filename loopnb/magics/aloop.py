@@ -18,6 +18,7 @@ from loopnb.magics.fresh import FreshRuns
 from loopnb.magics.options import Request, parse, split_line
 from loopnb.magics.source import compile_body, compile_expression, line_forms
 from loopnb.nesting.fatal import CapturedFatal
+from loopnb.nesting.greenlets import current_context
 from loopnb.nesting.no_loop import NoLoop
 from loopnb.shell.rejecting import RejectedSyntax
 from loopnb.tracking.cells import current_cell
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import ast
     from argparse import ArgumentParser
     from collections.abc import Mapping
+    from contextvars import Context
 
     from loopnb.magics.source import Source
     from loopnb.session import Session
@@ -125,7 +127,9 @@ class Aloop:
         try:
             if request.options.is_fresh:
                 return self._run_fresh(request)
-            task = await self._start(request)
+            # In the Context of the cell, which waits: what it sets holds in later cells, as with `await`.
+            is_shared = not request.options.is_background and self._session.nesting.name != "nest-asyncio"
+            task = await self._start(request, current_context() if is_shared else None)
             if request.options.is_background:
                 await asyncio.sleep(0)  # its first step: the handle shows where it waits
                 return task
@@ -232,13 +236,13 @@ class Aloop:
             return False
         return not self._background.replaced_by(request)
 
-    async def _start(self, request: Request) -> asyncio.Task[Any]:
+    async def _start(self, request: Request, context: Context | None = None) -> asyncio.Task[Any]:
         if request.options.is_background:
             await self._background.end_replaced_runs(request)
-        return self._spawn(request)
+        return self._spawn(request, context)
 
-    def _spawn(self, request: Request) -> asyncio.Task[Any]:
-        task = self._session.spawn(self._make_coro(request), name=request.options.name)
+    def _spawn(self, request: Request, context: Context | None = None) -> asyncio.Task[Any]:
+        task = self._session.spawn(self._make_coro(request), name=request.options.name, context=context)
         if request.source.codes:
             self._session.tracker.relocate(task, request.source.codes[0])
         if request.options.is_background:
