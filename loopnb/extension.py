@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from loopnb import frames
 from loopnb.errors import UnsupportedKernelError
 from loopnb.kernel import _ipykernel
+from loopnb.kernel.contexts import share_context
 from loopnb.kernel.guard import guard_kernel
 from loopnb.kernel.messages import handle_comms_at_once
 from loopnb.kernel.output import route_by_context
@@ -29,6 +30,7 @@ from loopnb.settings import LoopNB
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
 from loopnb.shell.interrupts import Interrupts, ShellTasks
+from loopnb.shell.library_errors import explain_library_error
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
@@ -144,12 +146,12 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         make_widget=make_widget,
     )
     closed = ClosedLoops(cells.places.here)
-    error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain])
+    error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, Wakeups(lambda: cells.executing is not None))
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
-        _hook_kernel(shell, interrupts, replies, parts)
+        _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
@@ -171,10 +173,16 @@ def _start(parts: ExitStack, *starting: _Part) -> None:
         parts.callback(part.stop)
 
 
-def _hook_kernel(shell: Any, interrupts: Interrupts, replies: ReplyGuard, parts: ExitStack) -> None:
-    """Route output to the cells of tasks, handle comm messages and interrupts meanwhile, guard replies."""
+def _hook_kernel(
+    shell: Any, session: Session, interrupts: Interrupts, replies: ReplyGuard, parts: ExitStack
+) -> None:
+    """Route output to the cells of tasks, handle comm messages and interrupts meanwhile, guard replies.
+
+    Also have all cells share one Context.
+    """
     sigint = _ipykernel.patch_cancel_on_sigint(shell.kernel, interrupts.cancel_on_sigint)
-    for patches in (sigint, route_by_context(shell), handle_comms_at_once(shell.kernel)):
+    contexts = share_context(shell, session.nesting)
+    for patches in (sigint, route_by_context(shell), handle_comms_at_once(shell.kernel), contexts):
         if patches is not None:
             patches.install()
             parts.callback(patches.restore)

@@ -24,10 +24,12 @@ from loopnb.records import LoopState, Snapshot
 from loopnb.tracking import deadlocks
 from loopnb.tracking.chains import awaited_by
 from loopnb.tracking.failures import Failures
+from loopnb.tracking.holding import Holds, end_task
 from loopnb.views import TaskList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from contextvars import Context
 
     from loopnb.loop.healing import Healer
     from loopnb.loop.owner import LoopOwner
@@ -94,6 +96,7 @@ class Session:
     Attributes:
         epoch: Names this session; a reload begins another one.
         failures: Finds the failures that nobody has seen.
+        holds: Holds context managers across cells.
         describe: Formats file and line for people.
     """
 
@@ -122,6 +125,7 @@ class Session:
             is_executing=cells.is_executing,
             delay=self._report_delay,
         )
+        self.holds = Holds(owner.loop, self.failures)
         self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget
@@ -222,16 +226,45 @@ class Session:
             return self._wait_outside(self.spawn(coro, name=name), timeout)
         return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), name), timeout)
 
-    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
-        """Start *coro* as a task of the persistent loop; see `loopnb.spawn`."""
+    def spawn(
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Start *coro* as a task of the persistent loop; see `loopnb.spawn`.
+
+        Args:
+            coro: The coroutine.
+            name: The name of the task.
+            context: The Context that it runs in; None for a copy of the caller's.
+        """
         _check_coroutine(coro, "spawn")
-        task: asyncio.Task[T] = self.owner.call(self._create_task, coro, name)
+        task: asyncio.Task[T] = self.owner.call(self._create_task, coro, name, context)
         return task
 
-    def _create_task(self, coro: Coroutine[Any, Any, T], name: str | None) -> asyncio.Task[T]:
-        if name is None:
-            return self.loop.create_task(coro)
-        return self.loop.create_task(coro, name=name)
+    def _create_task(
+        self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        options: dict[str, Any] = {} if name is None else {"name": name}
+        if context is not None:
+            options["context"] = context
+        return self.loop.create_task(coro, **options)
+
+    async def hold(self, manager: Any, name: str | None) -> Any:
+        """Enter *manager* in a task of its own, and return what that has returned; see `loopnb.hold`."""
+        self._check_holding()
+        return await self.holds.hold(manager, name)
+
+    async def release(self, wanted: object) -> None:
+        """Leave what is held under that name or value; see `loopnb.release`."""
+        self._check_holding()
+        await self.holds.release(wanted)
+
+    def _check_holding(self) -> None:
+        if not self.owner.is_inside():
+            raise NestingError(
+                "this code runs on a loop of its own, and things are held on the notebook's",
+                "Call loopnb.run(loopnb.hold(...)) in synchronous code, or use a plain cell.",
+                doing="hold or release anything here",
+            )
 
     def wait(self, task: asyncio.Task[T], timeout: float | None = None) -> T:
         """Wait in a nested run for *task*, which was made for this wait, and return its result."""
@@ -371,7 +404,7 @@ class Session:
         ]
         records = list(self.tracker.records_of(tasks))
         for task in tasks:
-            task.cancel()
+            end_task(task)
         return records
 
     def waiting_for_caller(self) -> set[asyncio.Task[Any]]:
@@ -397,14 +430,15 @@ class Session:
     def _cancel(self, wanted: str | int) -> TaskRecord:
         task = self.tracker.find(wanted)
         record = self.tracker.record(task)
-        task.cancel()
+        end_task(task)
         return record
 
     def _condition(self) -> tuple[LoopCondition, str]:
         if self.loop.is_closed():
             return "closed", ""
         aside = set_aside_by(self.loop)
-        if aside is not None:
+        # Playwright's sync API leaves its loop to a later `%%noloop` cell, and this one runs meanwhile.
+        if aside is not None and not self.owner.is_inside():
             return "set aside", f"set aside by {self.describe(*aside)}"
         engine = self.engine
         waits = [wait for wait in list(engine.waits) if wait.is_foreground] if engine is not None else []

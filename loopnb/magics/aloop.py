@@ -19,6 +19,8 @@ from loopnb.magics.fresh import FreshRuns
 from loopnb.magics.options import Request, parse, split_line
 from loopnb.magics.source import compile_body, compile_expression, line_forms
 from loopnb.nesting.fatal import CapturedFatal
+from loopnb.nesting.greenlets import current_context
+from loopnb.nesting.no_loop import NoLoop
 from loopnb.shell.rejecting import RejectedSyntax
 from loopnb.tracking.cells import current_cell
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import ast
     from argparse import ArgumentParser
     from collections.abc import Mapping
+    from contextvars import Context
 
     from loopnb.magics.source import Source
     from loopnb.session import Session
@@ -125,7 +128,9 @@ class Aloop:
         try:
             if request.options.is_fresh:
                 return self._run_fresh(request)
-            task = await self._start(request)
+            # In the Context of the cell, which waits: what it sets holds in later cells, as with `await`.
+            is_shared = not request.options.is_background and self._session.nesting.name != "nest-asyncio"
+            task = await self._start(request, current_context() if is_shared else None)
             if request.options.is_background:
                 await asyncio.sleep(0)  # its first step: the handle shows where it waits
                 return task
@@ -164,6 +169,28 @@ class Aloop:
         value = self._run_fresh(request) if request.options.is_fresh else self._nested(request)
         return self._finish(request, value)
 
+    def run_without_loop(self, line: str, body: str) -> Any:
+        """Run *body* where no loop is seen to run, and return its value: `%%noloop`.
+
+        Args:
+            line: What stands behind the magic's name: nothing.
+            body: The lines below it.
+
+        Raises:
+            UsageError: *line* is not empty, or *body* awaits.
+        """
+        if line.strip():
+            raise UsageError(f"%%noloop: takes no options, and got {line.strip()!r}. The code goes below it.")
+        source = self._compile(body, f"%%noloop{line}\n{body}", in_background=False)
+        if source.does_await:
+            raise UsageError(
+                "%%noloop: the cell awaits, and below %%noloop no loop runs. Call asyncio.run() instead, or "
+                "put the `await` into a cell of its own."
+            )
+        with NoLoop():
+            value = source.run_now(self._shell.user_global_ns, self._shell.user_ns)
+        return None if source.is_quiet else value
+
     def _nested(self, request: Request) -> Any:
         if not request.options.is_background and self._session.owner.is_inside():
             return self._nested_here(request)
@@ -178,7 +205,7 @@ class Aloop:
         """Spawn a task and wait for it, and leave none whatever an interrupt breaks off."""
         coro = self._make_coro(request)
         try:
-            task = self._spawn(request, coro)
+            task = self._spawn(request, coro=coro)
             with self._cells.attribute_to_cell(task):
                 return CapturedFatal.unwrap(self._session.wait(task))
         except BaseException:
@@ -237,14 +264,14 @@ class Aloop:
             return False
         return not self._background.replaced_by(request)
 
-    async def _start(self, request: Request) -> asyncio.Task[Any]:
+    async def _start(self, request: Request, context: Context | None = None) -> asyncio.Task[Any]:
         if request.options.is_background:
             await self._background.end_replaced_runs(request)
-        return self._spawn(request)
+        return self._spawn(request, context)
 
-    def _spawn(self, request: Request, coro: Any = None) -> asyncio.Task[Any]:
+    def _spawn(self, request: Request, context: Context | None = None, coro: Any = None) -> asyncio.Task[Any]:
         coro = self._make_coro(request) if coro is None else coro
-        task = self._session.spawn(coro, name=request.options.name)
+        task = self._session.spawn(coro, name=request.options.name, context=context)
         if request.source.codes:
             self._session.tracker.relocate(task, request.source.codes[0])
         if request.options.is_background:

@@ -62,6 +62,14 @@ class Source:
         return any(_is_coroutine_code(code) for code in self.codes)
 
     @runs_users_code
+    def run_now(self, global_ns: dict[str, Any], local_ns: dict[str, Any]) -> Any:
+        """Run code that awaits nothing, on the calling stack, and return its value."""
+        value = None
+        for code in self.codes:
+            value = eval(code, global_ns, local_ns)
+        return value if self.has_value else None
+
+    @runs_users_code
     async def run(
         self,
         global_ns: dict[str, Any],

@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from loopnb.frames import is_ours
+
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -43,6 +45,9 @@ current_task: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = 
 #: The running loop of this thread, or None. Public under this name in the asyncio docs' index,
 #: and what `asyncio.run` itself asks.
 running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
+
+#: Sets it, as a loop does that begins or ends to run. Public under this name, for those who write a loop.
+set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
 #: Returns a frame of the calling thread: 0 is the caller's own. `sys._getframe`, which the docs call an
 #: implementation detail of CPython. A function around it would be one more frame to leave out.
@@ -222,6 +227,14 @@ def handle_on(stack: Any) -> asyncio.Handle | None:
 def is_called_for_an_event() -> bool:
     """Return True if the selector loop's `_process_events` has called the caller of this function."""
     return sys._getframe(2).f_code is _PROCESS_EVENTS_CODE
+
+
+def is_called_for_a_handle() -> bool:
+    """Return True if `Handle._run` has called the code that runs now, through frames of ours alone."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame is not None and frame.f_code is HANDLE_RUN_CODE
 
 
 class Engine(Protocol):

@@ -22,7 +22,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import users_frames
-from loopnb.nesting import _cpython, closing, other_packages, runners, stand_ins
+from loopnb.nesting import _cpython, closing, no_loop, other_packages, runners, stand_ins
 from loopnb.nesting.engine import once_for_each_event
 from loopnb.nesting.loop_task import open_runners
 from loopnb.nesting.other_loops import aside, run_aside
@@ -47,6 +47,9 @@ def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) 
     """
     running = _cpython.running_loop()
     if running is None:
+        if no_loop.hidden_loop() is not None:
+            with no_loop.lifted():
+                return nested_or_stock_run(main, debug, options)
         return _run_patch.original_function(main, debug=debug, **options)
     if options.get("loop_factory") is not None:
         with aside(running, None):
@@ -68,7 +71,8 @@ def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> An
     Raises:
         NestingError: The loop cannot be entered again from here; `.reason` says why.
     """
-    return engine_for(loop, "a nested run").wait(task)
+    with no_loop.lifted():
+        return engine_for(loop, "a nested run").wait(task)
 
 
 #: Belongs to the process: it is about other threads' loops, which know of no session.
@@ -170,6 +174,9 @@ def _run_until_complete(self: _cpython.BaseEventLoop, future: Any) -> Any:
     try:
         running = _cpython.running_loop()
         if running is None:
+            if no_loop.hidden_loop() is not None:
+                with no_loop.lifted():
+                    return _run_until_complete(self, future)
             return _stock_run_until_complete(self, future)
         if running is self:
             return _nested_run_until_complete(self, future)
@@ -196,6 +203,10 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
 
 
 def _run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
+    if no_loop.hidden_loop() is not None:
+        with no_loop.lifted():
+            _run_forever(run_loop, self)
+            return
     if not self.is_running():
         attach_before_run(self)
         closing.end_with_thread(self)
@@ -216,6 +227,9 @@ def _runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = No
     try:
         running = _cpython.running_loop()
         if running is None:
+            if no_loop.hidden_loop() is not None:
+                with no_loop.lifted():
+                    return _runner_run(self, coro, context=context)
             return _stock_runner_run(self, coro, context=context)
         if _has_own_loop(self, running):
             with aside(running, _cpython.loop_of(self)):
@@ -243,6 +257,10 @@ def _nested_runner_run(
 
 
 def _runner_lazy_init(self: asyncio.Runner) -> None:
+    if no_loop.hidden_loop() is not None:
+        with no_loop.lifted():
+            _runner_lazy_init(self)
+            return
     running = _cpython.running_loop()
     if running is None or _cpython.is_closed(self) or _cpython.is_initialized(self):
         _cpython.stock_lazy_init(self)
@@ -267,6 +285,10 @@ def _runner_get_loop(self: asyncio.Runner) -> asyncio.AbstractEventLoop:
 
 
 def _runner_close(self: asyncio.Runner) -> None:
+    if no_loop.hidden_loop() is not None:
+        with no_loop.lifted():
+            _runner_close(self)
+            return
     running = _cpython.running_loop()
     if runners.is_nested(self):
         runners.close(self)
@@ -306,5 +328,7 @@ patches = PatchSet(
     _method_patch(_cpython.BaseEventLoop, "run_until_complete", _run_until_complete),
     once_for_each_event(),
     MethodWrapper(_cpython.BaseEventLoop, "run_forever", _run_forever),
+    MethodWrapper(_cpython.BaseEventLoop, "is_running", no_loop.is_running),
+    MethodWrapper(_cpython.BaseEventLoop, "call_exception_handler", no_loop.call_exception_handler),
     *(MethodWrapper(kind, "close", _close) for kind in _cpython.loop_classes()),
 )

@@ -12,6 +12,7 @@ from loopnb.texts import error_text
 from loopnb.tracking import chains
 from loopnb.tracking._cpython import group_children
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.holding import is_held
 
 if TYPE_CHECKING:
     import threading
@@ -73,7 +74,7 @@ class ShellsEnd:
         """End everything in order, and name in the log what could not end."""
         with self._interrupts.collect_fatal(self._say_fatal):
             self._end_bare_waits()
-            ends = [self._rest.wind_down()]
+            ends = [self._session.holds.release_all(self.grace()), self._rest.wind_down()]
             if self._others is not None:  # first: the tasks that are parked there are cancelled at once
                 ends.insert(0, self._others.end(self.grace(), self._log))
             if self._requests is not None:
@@ -142,8 +143,11 @@ class ShellsEnd:
         return owners
 
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if an interrupt has cancelled *task*: a second cancel would cut its cleanup short."""
-        return self._interrupts.was_interrupted(task)
+        """Return True if *task* is ending already: a second cancel would cut its cleanup short.
+
+        An interrupt has cancelled it, or it holds something, which is being released.
+        """
+        return self._interrupts.was_interrupted(task) or is_held(task)
 
     def grace(self) -> float:
         """Return the seconds that tasks have to end in, `LoopNB.shutdown_grace`. Any thread."""

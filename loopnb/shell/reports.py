@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.holding import is_held
 from loopnb.views import names_of
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class Reports:
             origin = tracker.origin_of(task)
             if (
                 origin.run is not None
+                and not is_held(task)
                 and origin.number not in self._reported
                 and tracker.is_left_over(origin)
             ):
