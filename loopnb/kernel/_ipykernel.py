@@ -181,7 +181,7 @@ def handle_sigint_meanwhile(kernel: Any, stock: Callable[[], object], handler: C
 def is_called_by_kernel(kernel: Any) -> bool:
     """Return True if the kernel's `do_execute` has called the function that asks: it makes a task of a cell.
 
-    `IPythonKernel.do_execute`, from 6.29.5 to 7.4.0. False if it has another name, or is not the direct caller.
+    `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if it has another name, or is not the direct caller.
     """
     code = sys._getframe(2).f_code
     methods = (vars(kind).get("do_execute") for kind in type(kernel).__mro__)
