@@ -462,8 +462,8 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
-        # Raised again elsewhere, it would show the user how the engine got it there. And the frame of the pass
-        # holds the handle, and so the task that ended in the error: whoever keeps the error would keep those.
+        # Raised again elsewhere, it would show the user how the engine got it there. And the pass's frame
+        # holds the handle, and so the task that ended in it: whoever keeps the error would keep both.
         tb = without_loops_frames(error.__traceback__)
         error.__traceback__ = without_any_frames_of(tb, is_ours)
         if self.lot.take_fatal(error, self._foreground):
