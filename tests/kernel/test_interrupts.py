@@ -749,8 +749,8 @@ def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(ker
         """
     )
 
-    result = kernel.execute("%%time\n%%aloop -n stays\nawait asyncio.sleep(60)")
+    result = kernel.execute("%%time\n%%aloop -n orphan\nawait asyncio.sleep(60)")
 
     assert "KeyboardInterrupt" in result.traceback + result.stdout + result.stderr
     kernel.run("await asyncio.sleep(0.05)")
-    assert kernel.value("'stays' in [task.name for task in loopnb.tasks()]") is False
+    assert kernel.value("'orphan' in [task.name for task in loopnb.tasks()]") is False
