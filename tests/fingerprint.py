@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FINGERPRINT = """
-import asyncio, signal, sys
+import asyncio, signal, sys, threading
 from IPython.core.async_helpers import get_asyncio_loop
 
 def fingerprint():
@@ -31,7 +31,9 @@ def fingerprint():
     seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
     return seen | {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
                    "history": vars(shell.history_manager).get("store_inputs"), "runner": shell.loop_runner,
-                   "handler": loop.get_exception_handler(), "hooks": sys.get_asyncgen_hooks().firstiter}
+                   "handler": loop.get_exception_handler(), "hooks": sys.get_asyncgen_hooks().firstiter,
+                   "unraisable": sys.unraisablehook, "sigurg": signal.getsignal(signal.SIGURG),
+                   **{thread.name: thread for thread in threading.enumerate() if "loopnb" in thread.name}}
 
 def same(one, other):
     return one is other or (hasattr(one, "__self__") and one == other)

@@ -143,13 +143,12 @@ class Aloop:
             raise
 
     async def _outcome_of(self, task: asyncio.Task[Any]) -> Any:
-        """Await *task*. If a callback's error ends this cell, let the task clean up first, as in a script."""
+        """Await *task*. If a callback's SystemExit ends the cell, the task cleans up first, as in a script."""
         try:
             return await task
-        except (KeyboardInterrupt, SystemExit):
+        except SystemExit:
             if not task.done():
-                if not task.cancelling():
-                    self._interrupts.cancel(task)
+                self._interrupts.cancel(task)
                 await asyncio.wait([task])
             raise
 

@@ -14,6 +14,7 @@ import pytest
 from greenlet import greenlet
 
 from loopnb.nesting.scope import engine_of
+from tests.nesting.foreground import WaitingUser
 
 
 def counted() -> Counter[str]:
@@ -155,3 +156,27 @@ def test_a_loop_that_is_closed_has_the_stock_attributes_again() -> None:
 
     assert set(vars(loop)) == before
     assert loop.get_task_factory() is None
+
+
+def test_an_idle_driver_keeps_no_error_that_it_has_delivered() -> None:
+    class Marked(KeyboardInterrupt):
+        pass
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise Marked
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        engine = engine_of(loop)
+        task = asyncio.current_task()
+        assert engine is not None
+        assert task is not None
+        engine.set_foreground(WaitingUser([task]))
+        for _ in range(3):
+            with contextlib.suppress(Marked):
+                loop.run_until_complete(fails())
+        await asyncio.sleep(0)
+        return counted()["Marked"]
+
+    assert asyncio.run(main()) == 0
