@@ -157,7 +157,7 @@ def patch_cancel_on_sigint(
 def is_called_by_kernel(kernel: Any) -> bool:
     """Return True if the kernel's `do_execute` has called the function that asks: it makes a task of a cell.
 
-    `IPythonKernel.do_execute`, from 6.29.5 to 7.4.0. False if it has another name, or is not the direct caller.
+    `IPythonKernel.do_execute`, from 6.29.5 to 7.4.0. False if it is called otherwise, or is not the caller.
     """
     code = sys._getframe(2).f_code
     methods = (vars(kind).get("do_execute") for kind in type(kernel).__mro__)
