@@ -49,3 +49,14 @@ def test_a_refusal_gets_one_line_that_names_the_magic(error: BaseException) -> N
 )
 def test_other_errors_get_none(error: BaseException) -> None:
     assert explain_library_error(error) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Attempted to exit cancel scope in a different task than it was entered in",
+        "Attempted to exit a cancel scope that isn't the current tasks's current cancel scope",
+    ],
+)
+def test_the_errors_of_cancel_scopes_name_hold(message: str) -> None:
+    assert "loopnb.hold" in str(explain_library_error(RuntimeError(message)))
