@@ -7,6 +7,7 @@ import inspect
 import time
 import uuid
 from contextlib import ExitStack
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from loopnb.errors import NestingError, NotLoadedError
@@ -127,6 +128,7 @@ class Session:
         self._make_widget = make_widget
         self._widget: Widget | None = None
         self._parts = ExitStack()
+        self._kept: set[asyncio.Task[Any]] = set()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -225,7 +227,15 @@ class Session:
     def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
         """Start *coro* as a task of the persistent loop; see `loopnb.spawn`."""
         _check_coroutine(coro, "spawn")
-        task: asyncio.Task[T] = self.owner.call(self._create_task, coro, name)
+        task: asyncio.Task[T] = self.owner.call(self._create_kept_task, coro, name)
+        return task
+
+    def _create_kept_task(self, coro: Coroutine[Any, Any, T], name: str | None) -> asyncio.Task[T]:
+        """Create a task that is not lost if nothing else refers to it: asyncio itself keeps none."""
+        task = self._create_task(coro, name)
+        if not task.done():  # an eager one may be
+            self._kept.add(task)
+            task.add_done_callback(self._kept.discard, context=Context())
         return task
 
     def _create_task(self, coro: Coroutine[Any, Any, T], name: str | None) -> asyncio.Task[T]:
