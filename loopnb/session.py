@@ -7,6 +7,7 @@ import inspect
 import time
 import uuid
 from contextlib import ExitStack
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from loopnb.errors import NestingError, NotLoadedError
@@ -131,6 +132,7 @@ class Session:
         self._make_widget = make_widget
         self._widget: Widget | None = None
         self._parts = ExitStack()
+        self._kept: set[asyncio.Task[Any]] = set()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -237,7 +239,17 @@ class Session:
             context: The Context that it runs in; None for a copy of the caller's.
         """
         _check_coroutine(coro, "spawn")
-        task: asyncio.Task[T] = self.owner.call(self._create_task, coro, name, context)
+        task: asyncio.Task[T] = self.owner.call(self._create_kept_task, coro, name, context)
+        return task
+
+    def _create_kept_task(
+        self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None
+    ) -> asyncio.Task[T]:
+        """Create a task that is not lost if nothing else refers to it: asyncio itself keeps none."""
+        task = self._create_task(coro, name, context)
+        if not task.done():  # an eager one may be
+            self._kept.add(task)
+            task.add_done_callback(self._kept.discard, context=Context())
         return task
 
     def _create_task(

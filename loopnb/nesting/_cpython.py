@@ -278,6 +278,14 @@ def ran_dry(error: BaseException) -> bool:
     return tb is not None and tb.tb_frame.f_code is RUN_ONCE_CODE
 
 
+def warns_if_destroyed(task: asyncio.Future[Any]) -> bool:
+    """Return True if asyncio will report *task* if it is destroyed while it is pending.
+
+    Private name: `Task._log_destroy_pending`.
+    """
+    return bool(task._log_destroy_pending)  # type: ignore[attr-defined]  # private
+
+
 def silence_destroyed_warning(task: asyncio.Future[Any]) -> None:
     """Spare *task* the report "was destroyed but it is pending", as `run_until_complete` does.
 

@@ -244,7 +244,8 @@ class Tracker:
     def record_ended(self, ended: EndedTask, now: float | None = None) -> TaskRecord:
         """Return how a task ended."""
         record = self._record(ended.origin, ended.name, now)
-        return replace(record, state=ended.state, error=error_text(ended.error))
+        place = "" if ended.waited_at is None else self.describe(*ended.waited_at, ended.origin.cell)
+        return replace(record, state=ended.state, error=error_text(ended.error), waits_at=place)
 
     def _record(self, origin: Origin, name: str, now: float | None) -> TaskRecord:
         number, spawned_at, cell, code, instruction, parent, _run, coro = origin
