@@ -30,7 +30,6 @@ from loopnb.views import TaskList
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from contextvars import Context
 
     from loopnb.loop.healing import Healer
     from loopnb.loop.owner import LoopOwner
