@@ -6,7 +6,6 @@ Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import threading
 from dataclasses import dataclass
@@ -155,27 +154,25 @@ def patch_cancel_on_sigint(
     return Patch(kernel, "_cancel_on_sigint", replacement)
 
 
-def handle_sigint_meanwhile(kernel: Any, stock: Callable[[], object], handler: Callable[..., object]) -> None:
-    """Do what `Kernel.pre_handler_hook` does, but have *handler* handle SIGINT until `post_handler_hook`.
+def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: Any) -> bool:
+    """Have `Kernel.post_handler_hook` put back *handler* of SIGINT, as its `pre_handler_hook` does.
 
     The stock hook puts in `default_int_handler`, and keeps in `saved_sigint_handler` what the other hook puts
-    back (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more, so its hook is called first.
+    back (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more.
 
     Args:
         kernel: The kernel.
-        stock: Its hook.
-        handler: Handles SIGINT.
+        stock: Its `pre_handler_hook`.
+        handler: The handler.
 
-    Raises:
-        ValueError: This is the thread of a subshell, which no signal reaches.
+    Returns:
+        False if that hook is not the stock one, and must be called.
     """
     base = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
-    if getattr(stock, "__func__", None) is getattr(base, "pre_handler_hook", kernel):
-        kernel.saved_sigint_handler = signal.signal(signal.SIGINT, handler)
-        return
-    stock()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, handler)
+    if getattr(stock, "__func__", None) is not getattr(base, "pre_handler_hook", kernel):
+        return False
+    kernel.saved_sigint_handler = handler
+    return True
 
 
 def is_called_by_kernel(kernel: Any) -> bool:
@@ -234,12 +231,6 @@ def is_answering(kernel: Any) -> bool:
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
     """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")
-
-
-def is_request_for_cell(kernel: Any) -> bool:
-    """Return True if the shell handles a request to execute a cell (`Kernel.get_parent`, all versions)."""
-    header = kernel.get_parent("shell").get("header") or {}
-    return header.get("msg_type") == "execute_request"
 
 
 def publish_status(kernel: Any, status: str, *parent: Any) -> None:

@@ -9,8 +9,8 @@ Here another handler stands in the beginning of a message and in its end. An int
 remembered, and ends the cell before its first statement. One in the end is too late, and is forgotten.
 While a cell's code runs, Python's own handler stands, since `asyncio.Runner` and trio look for it.
 
-What it cannot do. Between the kernel's word that it is busy and the hook, SIGINT is ignored, as it is while
-the kernel is idle. A handler there would have SIGINT end the child processes that background tasks start.
+Both stand only while a message is handled. While the kernel is idle, SIGINT is ignored, and so it is by the
+child processes that background tasks start then. A handler that stood all the time would have it end those.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from loopnb.frames import Owner, is_all_by, is_called_by
 from loopnb.kernel._cpython import code_of_callbacks
-from loopnb.kernel._ipykernel import handle_sigint_meanwhile, is_answering, is_request_for_cell
+from loopnb.kernel._ipykernel import is_answering, keep_for_end_of_message
 from loopnb.nesting._cpython import running_loop
-from loopnb.patching import Patch
+from loopnb.patching import Patch, PatchSet
 from loopnb.shell.rejecting import RejectedByInterrupt
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ class ReplyGuard:
         self._events = shell.events
         self._loop = loop
         self._stock = shell.kernel.pre_handler_hook
-        self._patch = Patch(shell.kernel, "pre_handler_hook", self._begin_message)
+        self._stock_set_parent = shell.kernel.set_parent
+        self._patches = PatchSet(
+            Patch(shell.kernel, "set_parent", self._set_parent),
+            Patch(shell.kernel, "pre_handler_hook", self._begin_message),
+        )
         self._handler = self._on_sigint  # each access makes another bound method, and we look for this one
         self._task: ref[asyncio.Task[Any]] | None = None
         self._is_beginning = False  # a cell is to be executed, and its code has not begun
@@ -65,7 +69,7 @@ class ReplyGuard:
 
     def start(self) -> None:
         """Guard from the next message on."""
-        self._patch.install()
+        self._patches.install()
         self._events.register("pre_execute", self._begin_callback)
         self._events.register("post_execute", self._end_cell)
 
@@ -73,7 +77,7 @@ class ReplyGuard:
         """Leave interrupts to the kernel."""
         self._events.unregister("pre_execute", self._begin_callback)
         self._events.unregister("post_execute", self._end_cell)
-        self._patch.restore()
+        self._patches.restore()
         _replace(self._handler, signal.default_int_handler)
 
     def is_handling(self, task: asyncio.Task[Any]) -> bool:
@@ -127,9 +131,29 @@ class ReplyGuard:
             self._is_remembered = False
             raise RejectedByInterrupt
 
+    def _set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
+        """Begin to guard a request for a cell: the kernel says that it is busy right after this."""
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and channel == "shell" and _is_for_cell(parent):
+            # Only if the kernel is idle: while a cell waits, its request takes the place of a comm's message.
+            if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, self._handler):
+                self._is_remembered, self._is_beginning = False, True
+            _replace(signal.SIG_IGN, self._handler)
+        self._stock_set_parent(ident, parent, channel)
+
     def _begin_message(self) -> None:
-        self._is_remembered, self._is_beginning = False, is_request_for_cell(self._kernel)
-        handle_sigint_meanwhile(self._kernel, self._stock, self._handler)
+        present = signal.getsignal(signal.SIGINT)
+        if present is self._handler:
+            present = signal.SIG_IGN  # which it has replaced
+        else:
+            self._is_remembered, self._is_beginning = False, _is_for_cell(self._kernel.get_parent("shell"))
+        if not keep_for_end_of_message(self._kernel, self._stock, present):
+            self._stock()
+            _replace(signal.default_int_handler, self._handler)
+        else:
+            signal.signal(
+                signal.SIGINT, self._handler
+            )  # fails in a subshell's thread, which no signal reaches
         task = asyncio.current_task()
         self._task = None if task is None else ref(task)
 
@@ -163,6 +187,12 @@ class ReplyGuard:
         # nested run on that loop has a stack of its own.
         if running_loop() is not self._loop or not is_all_by(frame, owners, until=code_of_callbacks()):
             signal.default_int_handler(signum, frame)
+
+
+def _is_for_cell(parent: Any) -> bool:
+    """Return True if *parent* is a request to execute a cell."""
+    header = parent.get("header") if isinstance(parent, dict) else None
+    return isinstance(header, dict) and header.get("msg_type") == "execute_request"
 
 
 def _replace(present: Any, wanted: Any) -> None:

@@ -38,6 +38,7 @@ def test_an_error_says_that_nesting_is_off_and_what_switches_it_on(switched: Ker
 
 
 def test_it_shows_the_engine_and_why(kernel: KernelDriver) -> None:
+    kernel.run("%reload_ext loopnb")  # other tests of this kernel switch the engine
     cell = kernel.run("%loopnb nesting")
 
     assert "handoff: it is the default" in cell.stdout
