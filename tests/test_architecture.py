@@ -1,4 +1,7 @@
-"""The shape of the code: sizes, layers that no linter sees, what an import does, what lies at the top."""
+"""The shape of the code: sizes, layers that no linter sees, what an import does, what lies at the top.
+
+And of the tests: how they write cells.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,17 @@ import json
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.processes import run_script
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 ROOT = Path(__file__).parent.parent
+TESTS = ROOT / "tests"
 MODULES = sorted((ROOT / "loopnb").rglob("*.py"))
 #: The modules that may reach private names of others: beside their users, one function for each name.
 QUARANTINE = {"_cpython.py", "_ipython.py", "_ipykernel.py"}
@@ -100,6 +108,52 @@ ABOUT_TO_GO = {
     "loopnb/frames.py",
     "loopnb/tracking/{tracked,spawning,all_tasks}.py",
 }
+
+
+#: Cells are dedented text there.
+CELL_TESTS = sorted(path for name in ("kernel", "terminal", "browser") for path in TESTS.glob(f"{name}/*.py"))
+
+# Modules with cells whose lines are in one string, each with the reason.
+CELLS_IN_ONE_STRING = {
+    # To be rewritten. Delete each with its last such cell.
+    "tests/kernel/test_interrupts.py",
+    "tests/kernel/test_shutdown.py",
+    "tests/kernel/test_subshells.py",
+}
+
+
+def strings_of_cells(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the strings that a driver is called with, and those that begin with a cell magic."""
+    match node:
+        case ast.Call(func=ast.Attribute(attr="run" | "start" | "execute" | "value"), args=[code, *_]):
+            yield from (one for one in ast.walk(code) if isinstance(one, ast.Constant | ast.JoinedStr))
+        case ast.Constant(value=str(text)) if text.startswith("%%"):
+            yield node
+        case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]) if text.startswith("%%"):
+            yield node
+
+
+def has_escaped_newline(node: ast.expr) -> bool:
+    """Return True if a string, or the text of an f-string, holds a newline and stands in one line."""
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    text = "".join(
+        part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    )
+    return "\n" in text and node.lineno == node.end_lineno
+
+
+@pytest.mark.parametrize("path", CELL_TESTS, ids=name_of)
+def test_a_cell_of_several_lines_is_dedented_text(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    found = {
+        f"{string.lineno}: {lines[string.lineno - 1].strip()}"
+        for node in ast.walk(ast.parse(source))
+        for string in strings_of_cells(node)
+        if has_escaped_newline(string)
+    }
+
+    assert bool(found) == (name_of(path) in CELLS_IN_ONE_STRING), sorted(found)
 
 
 def test_ruff_lets_the_same_modules_reach_private_names() -> None:

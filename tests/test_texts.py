@@ -28,6 +28,7 @@ def test_what_loopnb_says_bears_its_name(capsys: pytest.CaptureFixture[str]) -> 
         (None, ""),
         (ValueError(), "ValueError"),
         (ValueError("too\n  long"), "ValueError: too long"),
+        (ValueError("two\nlines"), "ValueError: two lines"),
         (KeyError("k"), "KeyError: 'k'"),
         (ValueError("x" * 1_000), f"ValueError: {'x' * 200}"),
         (Unspeakable(), "Unspeakable: (its text cannot be made)"),

@@ -1,14 +1,17 @@
-"""What a snapshot looks like as text and as HTML."""
+"""What a snapshot and a list of tasks look like as text and as HTML."""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from loopnb import views
 from loopnb.records import CellRef, LoopState, Snapshot, TaskRecord
@@ -148,3 +151,49 @@ def test_tasks_that_were_not_looked_at_are_counted() -> None:
     assert "10000 live" in views.status_text(many)
     assert "9,999 more tasks are not shown." in views.tasks_text(many)
     assert "10000 live tasks" in views.snapshot_html(many)
+
+
+#: What `loopnb.tasks()` returns.
+TASKS = views.TaskList(
+    [task(1, "a", cell=CellRef("x", 4)), task(2, "b"), replace(task(3, "a"), state="running")]
+)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "numbers"),
+    [({}, [1, 2, 3]), ({"name": "a"}, [1, 3]), ({"name": "a", "state": "running"}, [3]), ({"cell": 4}, [1])],
+)
+def test_a_list_is_filtered_by_all_that_is_given(conditions: dict[str, Any], numbers: list[int]) -> None:
+    assert [one.number for one in TASKS.filter(**conditions)] == numbers
+
+
+def test_a_list_is_a_table_in_text_and_in_html() -> None:
+    assert " ".join(repr(TASKS).splitlines()[0].split()) == "# name coroutine state age spawned by waits for"
+    assert (TASKS._repr_html_() or "").count("<tr>") == 4
+    assert repr(views.TaskList()) == "No tasks."
+
+
+def test_pandas_is_needed_only_for_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+    with pytest.raises(ModuleNotFoundError, match="pip install pandas"):
+        TASKS.to_pandas()
+
+
+def test_a_data_frame_has_a_row_for_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, Any] = {}
+    pandas: Any = ModuleType("pandas")
+    pandas.DataFrame = lambda rows, columns: made.update(rows=rows, columns=columns)
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+
+    TASKS.to_pandas()
+
+    assert made["columns"][:3] == ["number", "name", "coro"]
+    assert [row["cell"] for row in made["rows"]] == ["In[4]", None, None]
+
+
+def test_ipython_shows_a_list_as_a_table() -> None:
+    data, _metadata = DisplayFormatter().format(views.TaskList([task(1, "<ticker>")]))
+
+    assert "&lt;ticker&gt;" in data["text/html"]
+    assert "<ticker>" in data["text/plain"]

@@ -26,7 +26,12 @@ QUICKSTART = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
 PICTURE = os.environ.get("LOOPNB_PICTURE")
 """Where to write the README's picture; the dark one goes beside it, as NAME-dark.png."""
 
-LOAD = "%load_ext loopnb\nimport asyncio, time, loopnb"
+LOAD = dedented(
+    """
+    %load_ext loopnb
+    import asyncio, time, loopnb
+    """
+)
 TICKER = dedented(
     """
     %%aloop -b -n ticker
@@ -99,7 +104,15 @@ def test_the_quickstart_shows_its_ticker_and_cancels_it(
     [
         pytest.param("await until_cancelled()", id="awaits"),
         pytest.param("asyncio.run(until_cancelled())", id="is in a nested run"),
-        pytest.param("%%aloop\nawait until_cancelled()", id="waits for a task"),
+        pytest.param(
+            dedented(
+                """
+                %%aloop
+                await until_cancelled()
+                """
+            ),
+            id="waits for a task",
+        ),
     ],
 )
 def test_a_cancel_works_while_a_cell(open_notebook: OpenNotebook, cell: str) -> None:

@@ -26,6 +26,12 @@ def assert_quiet(log: str) -> None:
     assert not [line for line in log.splitlines() if any(c in line for c in COMPLAINTS)], log
 
 
+def task_names(kernel: KernelDriver) -> list[str]:
+    """Return the names of the live tasks. The user's `loopnb` has been imported."""
+    names: list[str] = kernel.value("[t.name for t in loopnb.tasks()]")
+    return names
+
+
 @pytest.fixture
 def stock_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
     """Start a kernel of its own for one test, without the extension."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented
+from tests.cells import dedented, filled
 from tests.kernel.conftest import needs_subshells
 
 if TYPE_CHECKING:
@@ -32,9 +32,33 @@ EXITS = dedented(
     """
 )
 ENDS = {
-    "SystemExit": ("%%aloop\nraise SystemExit(3)", "SystemExit"),
-    "KeyboardInterrupt": ("%%aloop\nraise KeyboardInterrupt", "KeyboardInterrupt"),
-    "GeneratorExit": ("%%aloop\nraise GeneratorExit", "GeneratorExit"),
+    "SystemExit": (
+        dedented(
+            """
+            %%aloop
+            raise SystemExit(3)
+            """
+        ),
+        "SystemExit",
+    ),
+    "KeyboardInterrupt": (
+        dedented(
+            """
+            %%aloop
+            raise KeyboardInterrupt
+            """
+        ),
+        "KeyboardInterrupt",
+    ),
+    "GeneratorExit": (
+        dedented(
+            """
+            %%aloop
+            raise GeneratorExit
+            """
+        ),
+        "GeneratorExit",
+    ),
     "under time": (
         dedented(
             """
@@ -73,17 +97,65 @@ ENDS = {
         "SystemExit",
     ),
     "task that wait_for awaits, nested": (
-        f"{EXITS}\nasyncio.run(asyncio.wait_for(exits(), 5))",
+        filled(
+            """
+            {}
+            asyncio.run(asyncio.wait_for(exits(), 5))
+            """,
+            EXITS,
+        ),
         "SystemExit",
     ),
-    "task of a group, nested": (f"{EXITS}\nasyncio.run(group())", "SystemExit"),
-    "task of a group that a cell awaits": (f"{EXITS}\nawait group()", "SystemExit"),
+    "task of a group, nested": (
+        filled(
+            """
+            {}
+            asyncio.run(group())
+            """,
+            EXITS,
+        ),
+        "SystemExit",
+    ),
+    "task of a group that a cell awaits": (
+        filled(
+            """
+            {}
+            await group()
+            """,
+            EXITS,
+        ),
+        "SystemExit",
+    ),
     "task of a group that is gathered": (
-        f"{EXITS}\nawait asyncio.gather(group(), asyncio.sleep(60))",
+        filled(
+            """
+            {}
+            await asyncio.gather(group(), asyncio.sleep(60))
+            """,
+            EXITS,
+        ),
         "SystemExit",
     ),
-    "signal handler while a cell nests": (f"{ALARM}\nasyncio.run(asyncio.sleep(60))", "LookupError"),
-    "signal handler while a cell awaits": (f"{ALARM}\nawait asyncio.sleep(60)", "LookupError"),
+    "signal handler while a cell nests": (
+        filled(
+            """
+            {}
+            asyncio.run(asyncio.sleep(60))
+            """,
+            ALARM,
+        ),
+        "LookupError",
+    ),
+    "signal handler while a cell awaits": (
+        filled(
+            """
+            {}
+            await asyncio.sleep(60)
+            """,
+            ALARM,
+        ),
+        "LookupError",
+    ),
     "callback while a cell awaits": (
         dedented(
             """
@@ -252,7 +324,7 @@ def test_interrupts_in_quick_succession_end_the_cell_and_not_the_kernel(
     kernel: KernelDriver, code: str
 ) -> None:
     if "waits" not in code:
-        code = f"asyncio.get_running_loop().call_soon(lambda: print('waits', flush=True))\n{code}"
+        code = f"asyncio.get_running_loop().call_soon(lambda: print('waits', flush=True)); {code}"
     cell = kernel.start(code)
     cell.wait_output("waits")
 

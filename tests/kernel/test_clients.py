@@ -111,7 +111,12 @@ def test_a_client_of_one_run_works_in_every_later_cell_through_the_same_connecti
     )
     kernel.run("used.append(asyncio.run(use(c)))")
     kernel.run("used.append(await use(c))")
-    kernel.run("%%aloop\nused.append(await use(c))")
+    kernel.run(
+        """
+        %%aloop
+        used.append(await use(c))
+        """
+    )
     kernel.run("%aloop -o answer use(c)")
     kernel.run("used.append(asyncio.get_event_loop().run_until_complete(use(c)))")
     kernel.run(
@@ -189,7 +194,12 @@ def test_a_subshell_uses_the_clients_of_the_main_shell(kernel: KernelDriver) -> 
     for code in (
         "used.add(asyncio.run(use(c)))",
         "%aloop -o line use(c)",
-        "%%aloop -t 10\nused.add(await use(c))",
+        dedented(
+            """
+            %%aloop -t 10
+            used.add(await use(c))
+            """
+        ),
     ):
         kernel.execute(code, subshell_id=subshell).expect_ok()
 
@@ -326,9 +336,24 @@ SHOWS = {
         async def waits(): await left[0]
         %aloop waits()
         """,
-    "%%aloop": "%%aloop\nawait left[0]",
-    "%%aloop -t": "%%aloop -t 5\nawait left[0]",
-    "%%aloop --fresh": "%%aloop --fresh\nawait left[0]",
+    "%%aloop": dedented(
+        """
+        %%aloop
+        await left[0]
+        """
+    ),
+    "%%aloop -t": dedented(
+        """
+        %%aloop -t 5
+        await left[0]
+        """
+    ),
+    "%%aloop --fresh": dedented(
+        """
+        %%aloop --fresh
+        await left[0]
+        """
+    ),
 }
 
 
@@ -359,7 +384,13 @@ def test_a_background_cells_traceback_has_the_note(kernel: KernelDriver) -> None
     kernel.run("import asyncio")
     closing = kernel.run(filled(CLOSES, "left = loop.create_future()"))
 
-    cell = kernel.start("%%aloop -b\nawait asyncio.sleep(0.01)\nawait left")
+    cell = kernel.start(
+        """
+        %%aloop -b
+        await asyncio.sleep(0.01)
+        await left
+        """
+    )
 
     assert cell.wait_late(f"closed at In[{closing.execution_count}], line 3.")
 
@@ -494,11 +525,14 @@ def test_closed_loops_and_asyncios_errors_are_left_as_they_were(stock_kernel: Ke
 def test_what_somebody_has_put_over_showtraceback_stays(stock_kernel: KernelDriver) -> None:
     stock_kernel.run("%load_ext loopnb")
     stock_kernel.run(
-        "shell = get_ipython(); ours = shell.showtraceback\n"
-        "def theirs(*args, **options): print('theirs'); return ours(*args, **options)\n"
-        "shell.showtraceback = theirs"
+        """
+        shell = get_ipython(); ours = shell.showtraceback
+        def theirs(*args, **options): print('theirs'); return ours(*args, **options)
+        shell.showtraceback = theirs
+        """
     )
-    stock_kernel.run("import asyncio\n" + CLOSES.format("pass"))
+    stock_kernel.run("import asyncio")
+    stock_kernel.run(filled(CLOSES, "pass"))
     assert "belongs to" in stock_kernel.execute("loop.call_soon(print)").traceback
 
     stock_kernel.run("%unload_ext loopnb")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented
+from tests.cells import dedented, filled
 
 if TYPE_CHECKING:
     from tests.kernel.driver import Cell, Comm, KernelDriver
@@ -20,8 +20,18 @@ WAITS = {
         """
     ),
     "await": "await got.wait()",
-    "%%aloop": "%%aloop\nawait got.wait()",
+    "%%aloop": dedented(
+        """
+        %%aloop
+        await got.wait()
+        """
+    ),
 }
+THEN = """
+{}
+print('after')
+display('too')
+"""
 
 
 @pytest.fixture
@@ -55,7 +65,7 @@ def statuses(cell: Cell) -> list[str]:
 def test_a_message_is_handled_and_answered_for_while_a_cell_waits(
     kernel: KernelDriver, comm: Comm, wait: str
 ) -> None:
-    cell = kernel.start(f"{wait}\nprint('after')\ndisplay('too')")
+    cell = kernel.start(filled(THEN, wait))
     sent = comm.send({})
     cell.wait().expect_ok()
 

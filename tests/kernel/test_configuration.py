@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented
+from tests.cells import below, dedented
 from tests.kernel.driver import KernelDriver
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ TICKER = dedented(
         await asyncio.sleep(0.02)
     """
 )
+SAY = "print('waits', flush=True)"
 
 
 @contextmanager
@@ -80,12 +81,16 @@ def test_aloop_and_tasks_work(configured: KernelDriver) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["asyncio.run(asyncio.sleep(60))", "await asyncio.sleep(60)", "%%aloop\nawait asyncio.sleep(60)"],
+    [
+        f"{SAY}; asyncio.run(asyncio.sleep(60))",
+        f"{SAY}; await asyncio.sleep(60)",
+        below("%%aloop", f"{SAY}; await asyncio.sleep(60)"),
+    ],
+    ids=["nested run", "await", "aloop"],
 )
 def test_an_interrupt_ends_the_cell(configured: KernelDriver, code: str) -> None:
     configured.run("import asyncio")
-    magic, newline, body = code.partition("\n") if code.startswith("%%") else ("", "", code)
-    cell = configured.start(f"{magic}{newline}print('waits', flush=True)\n{body}")
+    cell = configured.start(code)
     cell.wait_output("waits")
 
     configured.interrupt()
@@ -152,15 +157,3 @@ def test_a_reload_in_a_background_task_takes_no_cell_for_executing(reloading: Ke
 
     assert here.result == str(here.execution_count)
     assert reloading.value("loopnb.status().condition") == "idle"
-
-
-def test_a_value_that_is_refused_leaves_all_as_it_was(kernel: KernelDriver) -> None:
-    before = kernel.run("%config LoopNB.on_rerun").result
-
-    refused = kernel.run("%config LoopNB.on_rerun = 'x'")
-
-    assert "on_rerun" in refused.stderr
-    assert kernel.run("%config LoopNB.on_rerun").result == before
-    kernel.run("%reload_ext loopnb")
-    assert kernel.run("%config LoopNB.finished_kept = 7").stderr == ""
-    assert kernel.run("%config LoopNB.on_rerun").result == before

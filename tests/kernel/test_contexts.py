@@ -75,10 +75,25 @@ def test_what_a_cell_sets_holds_in_later_ones(kernel: KernelDriver, sets: str) -
 
 
 @pytest.mark.parametrize("sets", SETS.values(), ids=list(SETS))
-@pytest.mark.parametrize("prefix", ["", "await asyncio.sleep(0)\n", "%%aloop\nawait asyncio.sleep(0)\n"])
-def test_its_token_can_be_reset_in_later_ones(kernel: KernelDriver, sets: str, prefix: str) -> None:
+@pytest.mark.parametrize(
+    "resets",
+    [
+        "who.reset(token)",
+        """
+        await asyncio.sleep(0)
+        who.reset(token)
+        """,
+        """
+        %%aloop
+        await asyncio.sleep(0)
+        who.reset(token)
+        """,
+    ],
+    ids=["plain", "await", "%%aloop"],
+)
+def test_its_token_can_be_reset_in_later_ones(kernel: KernelDriver, sets: str, resets: str) -> None:
     kernel.run(sets)
-    kernel.run(f"{prefix}who.reset(token)")
+    kernel.run(resets)
     kernel.run("found = who.get()")
 
     assert kernel.value("found") == "nobody"
@@ -110,7 +125,10 @@ def test_a_background_task_keeps_its_copy_and_what_it_sets_to_itself(kernel: Ker
 
 def test_output_goes_to_the_cell_that_makes_it(kernel: KernelDriver) -> None:
     first = kernel.start(
-        "task = asyncio.create_task(asyncio.sleep(0.05)); await asyncio.sleep(0)\nprint('one')"
+        """
+        task = asyncio.create_task(asyncio.sleep(0.05)); await asyncio.sleep(0)
+        print('one')
+        """
     )
     first.wait()
     second = kernel.start(

@@ -23,14 +23,6 @@ async def look():
         await asyncio.sleep(0.01)
     seen.append(text)
     print('seen', flush=True)
-
-class Owner:
-    def __init__(self):
-        self.inner = lock
-
-    async def hold(self):
-        async with asyncio.timeout(10), self.inner:
-            asyncio.run(needs())
 """
 
 
@@ -58,30 +50,3 @@ def test_a_cells_deadlock_is_named_and_ends_with_an_interrupt(names: KernelDrive
     assert text.startswith("deadlock: the cell holds a Lock since In[")
     assert ", line 2 and waits in a nested run for task" in text
     assert names.value("lock.locked()") is False
-
-
-def test_a_tasks_deadlock_is_named_and_ends_with_its_timeout(names: KernelDriver) -> None:
-    names.run("looks = asyncio.create_task(look())")
-    names.run("holder = asyncio.create_task(Owner().hold(), name='keeper')")
-    names.run("while not seen: await asyncio.sleep(0.01)")
-    assert "'keeper'" in names.run("%loopnb").stdout
-
-    names.run("holder.cancel(); await asyncio.wait([holder])")
-    assert names.value("lock.locked()") is False
-    assert "deadlock" not in names.run("%loopnb").stdout
-
-
-def test_a_lock_that_somebody_else_holds_is_no_deadlock(names: KernelDriver) -> None:
-    names.run(
-        """
-        async def other():
-            async with lock:
-                await asyncio.sleep(0.2)
-        async def tell():
-            await asyncio.sleep(0.05)
-            return loopnb.status().detail
-        """
-    )
-    names.run("o = asyncio.create_task(other()); t = asyncio.create_task(tell()); asyncio.run(needs())")
-
-    assert names.value("t.result()") == ""

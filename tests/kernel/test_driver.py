@@ -26,13 +26,13 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
 def test_a_cell_comes_back_with_all_its_output(stock: KernelDriver) -> None:
     result = stock.execute(
         """
-import sys
-from IPython.display import display, HTML
-print("out")
-print("err", file=sys.stderr)
-display(HTML("<b>shown</b>"))
-6 * 7
-"""
+        import sys
+        from IPython.display import display, HTML
+        print("out")
+        print("err", file=sys.stderr)
+        display(HTML("<b>shown</b>"))
+        6 * 7
+        """
     )
 
     assert (result.status, result.stdout, result.stderr, result.result) == ("ok", "out\n", "err\n", "42")
@@ -107,14 +107,14 @@ def test_output_is_seen_while_the_cell_runs(stock: KernelDriver) -> None:
 def test_late_output_is_told_from_the_rest_and_belongs_to_its_cell(stock: KernelDriver) -> None:
     origin = stock.run(
         """
-import asyncio
-go = asyncio.Event()
-async def later():
-    await go.wait()
-    print("late")
-task = asyncio.create_task(later())
-print("early")
-"""
+        import asyncio
+        go = asyncio.Event()
+        async def later():
+            await go.wait()
+            print("late")
+        task = asyncio.create_task(later())
+        print("early")
+        """
     ).cell
     assert origin.late_outputs == ()
 
@@ -132,13 +132,13 @@ print("early")
 def test_a_comm_goes_both_ways(stock: KernelDriver) -> None:
     stock.run(
         """
-def answer(message):
-    return {"echo": message["content"]["data"], "size": len(message["buffers"][0])}
-def opened(comm, message):
-    comm.on_msg(lambda m: comm.send(answer(m), buffers=[b"xyz"]))
-    comm.send("welcome")
-get_ipython().kernel.comm_manager.register_target("test.echo", opened)
-"""
+        def answer(message):
+            return {"echo": message["content"]["data"], "size": len(message["buffers"][0])}
+        def opened(comm, message):
+            comm.on_msg(lambda m: comm.send(answer(m), buffers=[b"xyz"]))
+            comm.send("welcome")
+        get_ipython().kernel.comm_manager.register_target("test.echo", opened)
+        """
     )
     comm = stock.open_comm("test.echo")
     comm.wait_message(lambda data: data == "welcome")
@@ -153,11 +153,11 @@ get_ipython().kernel.comm_manager.register_target("test.echo", opened)
 def test_a_widget_is_reached_by_its_id(stock: KernelDriver) -> None:
     shown = stock.run(
         """
-import ipywidgets
-button = ipywidgets.Button()
-button.on_msg(lambda widget, content, buffers: widget.send({"got": content}))
-display(button)
-"""
+        import ipywidgets
+        button = ipywidgets.Button()
+        button.on_msg(lambda widget, content, buffers: widget.send({"got": content}))
+        display(button)
+        """
     )
     comm = stock.comm(shown.widget_id)
     comm.send_custom({"op": "ping"})
@@ -222,15 +222,15 @@ def test_restart_is_another_process_and_returns_the_log(stock_kernel: KernelDriv
 def test_shutdown_returns_what_the_kernel_said_at_its_end(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(
         """
-import asyncio
-def forget():
-    async def forgotten():
-        await future
-    future = asyncio.get_running_loop().create_future()
-    future.add_done_callback(print)
-    asyncio.ensure_future(forgotten())
-forget()
-"""
+        import asyncio
+        def forget():
+            async def forgotten():
+                await future
+            future = asyncio.get_running_loop().create_future()
+            future.add_done_callback(print)
+            asyncio.ensure_future(forgotten())
+        forget()
+        """
     )
 
     assert "Task was destroyed but it is pending" in stock_kernel.shutdown()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented, filled
+from tests.cells import below, dedented, filled
 from tests.kernel.conftest import needs_subshells
 
 if TYPE_CHECKING:
@@ -69,11 +69,51 @@ def test_it_runs_on_a_loop_of_its_own_which_is_closed_afterwards(kernel: KernelD
             ),
             "'shell'",
         ),
-        ("%%aloop --fresh\nawait asyncio.sleep(0, 6);", ""),
-        ("%%aloop --fresh -n mine\nasyncio.current_task().get_name()", "'mine'"),
-        ("%%aloop --fresh\nasyncio.run(asyncio.sleep(0.01, 'nested'))", "'nested'"),
-        ("%%aloop --fresh\n%aloop --fresh asyncio.sleep(0.01, 'another')", "'another'"),
-        ("%%aloop --fresh\nlen(asyncio.all_tasks())", "1"),
+        (
+            dedented(
+                """
+                %%aloop --fresh
+                await asyncio.sleep(0, 6);
+                """
+            ),
+            "",
+        ),
+        (
+            dedented(
+                """
+                %%aloop --fresh -n mine
+                asyncio.current_task().get_name()
+                """
+            ),
+            "'mine'",
+        ),
+        (
+            dedented(
+                """
+                %%aloop --fresh
+                asyncio.run(asyncio.sleep(0.01, 'nested'))
+                """
+            ),
+            "'nested'",
+        ),
+        (
+            dedented(
+                """
+                %%aloop --fresh
+                %aloop --fresh asyncio.sleep(0.01, 'another')
+                """
+            ),
+            "'another'",
+        ),
+        (
+            dedented(
+                """
+                %%aloop --fresh
+                len(asyncio.all_tasks())
+                """
+            ),
+            "1",
+        ),
     ],
 )
 def test_it_is_a_cell_like_others(kernel: KernelDriver, cell: str, shown: str) -> None:
@@ -82,7 +122,12 @@ def test_it_is_a_cell_like_others(kernel: KernelDriver, cell: str, shown: str) -
 
 @pytest.mark.parametrize("code", ["%aloop asyncio.sleep(0)", "%%aloop\\nawait asyncio.sleep(0)"])
 def test_inside_it_the_persistent_loop_cannot_be_waited_for(kernel: KernelDriver, code: str) -> None:
-    kernel.run(f"%%aloop --fresh\nvalue = get_ipython().run_cell('{code}').error_in_exec.reason")
+    kernel.run(
+        f"""
+        %%aloop --fresh
+        value = get_ipython().run_cell('{code}').error_in_exec.reason
+        """
+    )
 
     assert (
         kernel.value("value")
@@ -91,7 +136,12 @@ def test_inside_it_the_persistent_loop_cannot_be_waited_for(kernel: KernelDriver
 
 
 def test_it_stores_its_value(kernel: KernelDriver) -> None:
-    kernel.run("%%aloop --fresh -o value\nawait asyncio.sleep(0, 'stored')")
+    kernel.run(
+        """
+        %%aloop --fresh -o value
+        await asyncio.sleep(0, 'stored')
+        """
+    )
 
     assert kernel.value("value") == "stored"
 
@@ -133,7 +183,12 @@ def test_errors_look_as_in_a_plain_cell(kernel: KernelDriver) -> None:
 
 
 def test_a_timeout_says_where_it_was_waiting(kernel: KernelDriver) -> None:
-    result = kernel.execute("%%aloop --fresh -t 0.05 -n slow\nawait asyncio.sleep(9)")
+    result = kernel.execute(
+        """
+        %%aloop --fresh -t 0.05 -n slow
+        await asyncio.sleep(9)
+        """
+    )
 
     assert result.ename == "TimeoutError"
     assert "'slow'" in result.evalue
@@ -239,7 +294,12 @@ def test_a_busy_thread_does_not_hold_the_cell_up_for_ever(kernel: KernelDriver) 
         """
     )
     try:
-        cell = kernel.run("%%aloop --fresh\nasyncio.get_running_loop().run_in_executor(None, end.wait, 60);")
+        cell = kernel.run(
+            """
+            %%aloop --fresh
+            asyncio.get_running_loop().run_in_executor(None, end.wait, 60);
+            """
+        )
     finally:
         kernel.run(
             """
@@ -353,7 +413,7 @@ def test_an_interrupt_ends_it_and_the_kernels_loop_goes_on(kernel: KernelDriver,
     ids=["blocked step", "swallowed cancellation"],
 )
 def test_a_second_interrupt_ends_what_the_first_could_not(kernel: KernelDriver, code: str) -> None:
-    cell = kernel.start(f"%%aloop --fresh\n{code}")
+    cell = kernel.start(below("%%aloop --fresh", code))
     cell.wait_output("waits")
 
     kernel.interrupt_until_done(cell)
@@ -375,17 +435,34 @@ def test_a_second_interrupt_ends_what_the_first_could_not(kernel: KernelDriver, 
     ],
 )
 def test_an_exit_ends_the_cell_and_closes_the_loop(kernel: KernelDriver, code: str) -> None:
-    result = kernel.execute(f"%%aloop --fresh\nvalue = asyncio.get_running_loop()\n{code}")
+    result = kernel.execute(
+        filled(
+            """
+            %%aloop --fresh
+            value = asyncio.get_running_loop()
+            {}
+            """,
+            code,
+        )
+    )
 
     assert result.ename == "SystemExit"
     assert kernel.value("value.is_closed()")
     assert goes_on(kernel)
 
 
+SEVEN = dedented(
+    """
+    %%aloop --fresh
+    await asyncio.sleep(0.01, 7)
+    """
+)
+
+
 def test_it_runs_while_nesting_is_off(kernel: KernelDriver) -> None:
     kernel.run("%loopnb nesting off")
     try:
-        assert kernel.run("%%aloop --fresh\nawait asyncio.sleep(0.01, 7)").result == "7"
+        assert kernel.run(SEVEN).result == "7"
     finally:
         kernel.run("%loopnb nesting handoff")
 
@@ -394,7 +471,7 @@ def test_it_runs_while_nesting_is_off(kernel: KernelDriver) -> None:
 def test_it_runs_beside_either_engine(kernel: KernelDriver, kind: str) -> None:
     kernel.run(f"%loopnb nesting {kind}")
 
-    assert kernel.run("%%aloop --fresh\nawait asyncio.sleep(0.01, 7)").result == "7"
+    assert kernel.run(SEVEN).result == "7"
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 8))").result == "8"
     kernel.run("%loopnb nesting handoff")
 

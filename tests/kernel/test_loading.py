@@ -41,7 +41,12 @@ def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_kernel: K
     assert stock_kernel.value("difference(before, fingerprint())") != []
     stock_kernel.run("asyncio.run(asyncio.sleep(0.01))")
     stock_kernel.run("await asyncio.sleep(0.01)")
-    stock_kernel.run("%%aloop\nawait asyncio.sleep(0.01)")
+    stock_kernel.run(
+        """
+        %%aloop
+        await asyncio.sleep(0.01)
+        """
+    )
     stock_kernel.run("import loopnb; loopnb.show()")
     stock_kernel.run("%unload_ext loopnb")
 
@@ -81,7 +86,12 @@ def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> Non
         async def slow(): await asyncio.sleep(0.2); return 'done'
         """
     )
-    fresh_kernel.run("%%aloop -b -o handle\nreturn_value = await slow()")
+    fresh_kernel.run(
+        """
+        %%aloop -b -o handle
+        return_value = await slow()
+        """
+    )
 
     fresh_kernel.run("%unload_ext loopnb")
 
@@ -274,7 +284,12 @@ def test_loading_where_there_is_no_shell_says_what_to_do() -> None:
 
 def test_loading_on_another_loop_than_the_notebooks_is_refused(kernel: KernelDriver) -> None:
     kernel.run("import asyncio")
-    refused = kernel.execute("%%aloop --fresh\n%reload_ext loopnb")
+    refused = kernel.execute(
+        """
+        %%aloop --fresh
+        %reload_ext loopnb
+        """
+    )
 
     assert refused.ename == "UnsupportedKernelError"
     assert "in a plain cell" in refused.evalue

@@ -306,7 +306,16 @@ INSTALLS = dedented(
 )
 
 
-RUNS = ["asyncio.run(main())", "loopnb.run(main())", "%%aloop\nawait main()"]
+RUNS = [
+    "asyncio.run(main())",
+    "loopnb.run(main())",
+    dedented(
+        """
+        %%aloop
+        await main()
+        """
+    ),
+]
 
 
 @pytest.mark.parametrize(
@@ -389,7 +398,12 @@ def test_a_background_task_that_handles_sigint_takes_no_interrupt_from_a_cell(
     kernel.run(SERVE)
     seconds = {"before the cell waits": 0.01, "while the cell waits": 0.3}.get(ends, 30)
     delay = "await asyncio.sleep(0.2); " if ends == "added while the cell waits" else ""
-    kernel.run(f"%%aloop -b -n serves -o serving\n{delay}await serve({seconds})")
+    kernel.run(
+        f"""
+        %%aloop -b -n serves -o serving
+        {delay}await serve({seconds})
+        """
+    )
     if ends == "before the cell waits":
         kernel.run("await serving")
     cell = kernel.start(

@@ -42,7 +42,7 @@ PLACES = {
 }
 
 
-# All calls in all places: tests/nesting/test_callers.py.
+# All calls in all places: tests/nesting/test_engine_callers.py.
 NESTS = [(call, PLACES["plain cell"]) for call in CALLS.values()]
 NESTS += [(CALLS["run"], place) for place in PLACES.values() if place is not PLACES["plain cell"]]
 
@@ -246,19 +246,6 @@ def test_loopnb_run_in_a_thread_with_its_own_loop_says_what_to_do(kernel: Kernel
     assert result.ename == "NestingError"
     assert "loop of its own" in result.evalue
     assert "await" in result.evalue
-
-
-@pytest.mark.parametrize("argument", ["42", "asyncio.sleep"])
-def test_loopnb_run_of_no_coroutine_is_a_type_error(kernel: KernelDriver, argument: str) -> None:
-    result = kernel.execute(
-        f"""
-        import asyncio, loopnb
-        loopnb.run({argument})
-        """
-    )
-
-    assert result.ename == "TypeError"
-    assert "takes a coroutine" in result.evalue
 
 
 def test_a_blank_cell_that_a_cell_runs_does_not_end_it(kernel: KernelDriver) -> None:

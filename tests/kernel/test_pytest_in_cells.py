@@ -123,19 +123,19 @@ def test_fixtures_and_tests_of_a_module_share_their_loop(kernel: KernelDriver) -
     said = run_tests(
         kernel,
         """
-%%ipytest
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def queue():
-    yield asyncio.Queue()
+        %%ipytest
+        @pytest_asyncio.fixture(scope="module", loop_scope="module")
+        async def queue():
+            yield asyncio.Queue()
 
-@pytest.mark.asyncio(loop_scope="module")
-async def test_puts(queue):
-    asyncio.get_running_loop().call_soon(queue.put_nowait, "put")
+        @pytest.mark.asyncio(loop_scope="module")
+        async def test_puts(queue):
+            asyncio.get_running_loop().call_soon(queue.put_nowait, "put")
 
-@pytest.mark.asyncio(loop_scope="module")
-async def test_gets(queue):
-    assert await queue.get() == "put"
-""",
+        @pytest.mark.asyncio(loop_scope="module")
+        async def test_gets(queue):
+            assert await queue.get() == "put"
+        """,
     )
 
     assert "2 passed" in said
@@ -184,7 +184,15 @@ IPYTEST = dedented(
 
 def test_anyio_nests_where_pytest_has_imported_it(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(IPYTEST)
-    run_tests(fresh_kernel, "%%ipytest -W ignore\ndef test_nothing(): pass")
+    run_tests(
+        fresh_kernel,
+        dedented(
+            """
+            %%ipytest -W ignore
+            def test_nothing(): pass
+            """
+        ),
+    )
 
     result = fresh_kernel.run(
         """
@@ -202,19 +210,19 @@ def test_anyios_fixtures_run_where_pytest_imports_it(fresh_kernel: KernelDriver)
     said = run_tests(
         fresh_kernel,
         """
-%%ipytest -p no:asyncio -W ignore
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
+        %%ipytest -p no:asyncio -W ignore
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
 
-@pytest.fixture
-async def five(anyio_backend):
-    return 5
+        @pytest.fixture
+        async def five(anyio_backend):
+            return 5
 
-@pytest.mark.anyio
-async def test_anyio(five):
-    assert five == 5
-""",
+        @pytest.mark.anyio
+        async def test_anyio(five):
+            assert five == 5
+        """,
     )
 
     assert "1 passed" in said

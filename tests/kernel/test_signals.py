@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented
+from tests.cells import below, dedented
 from tests.stress.choice import Handler
 from tests.stress.handlers import supply, try_one
 from tests.stress.kernels import Observer
@@ -91,7 +91,9 @@ def bots(request: pytest.FixtureRequest) -> None:
         )
 
 
-@pytest.mark.parametrize("runs", ["polls()", "asyncio.run(main())", "await main()", "%%aloop\nawait main()"])
+@pytest.mark.parametrize(
+    "runs", ["polls()", "asyncio.run(main())", "await main()", below("%%aloop", "await main()")]
+)
 def test_what_a_sigint_handler_raises_goes_to_the_innermost_run(kernel: KernelDriver, runs: str) -> None:
     ended = interrupted(kernel, runs)
 
@@ -170,14 +172,20 @@ def test_a_server_that_takes_signals_leaves_the_kernel_its_own(kernel: KernelDri
 
 
 @pytest.mark.parametrize("sets", ["loop.add_signal_handler", "signal.signal"])
-@pytest.mark.parametrize("place", ["", "%%aloop -b -n setter\n"])
+@pytest.mark.parametrize("place", ["", "%%aloop -b -n setter"])
 def test_what_a_handler_raises_while_the_kernel_idles_is_logged_with_its_cell(
     fresh_kernel: KernelDriver, sets: str, place: str
 ) -> None:
     fresh_kernel.run("import asyncio, signal; loop = asyncio.get_running_loop()")
     setting = fresh_kernel.run(
-        f"{place}def fails(*_): raise SystemExit('from the handler')\n"
-        f"{sets}(signal.SIGALRM, fails)\nawait asyncio.sleep(60 if {place!r} else 0)"
+        below(
+            place,
+            f"""
+            def fails(*_): raise SystemExit('from the handler')
+            {sets}(signal.SIGALRM, fails)
+            await asyncio.sleep(60 if {place!r} else 0)
+            """,
+        )
     )
     os.kill(fresh_kernel.process.pid, signal.SIGALRM)
     fresh_kernel.run("await asyncio.sleep(0.1)")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented
+from tests.cells import below, dedented
+from tests.kernel.conftest import task_names
 from tests.kernel.requests import without_ansi
 
 if TYPE_CHECKING:
@@ -42,11 +43,6 @@ def _nothing_left(kernel: KernelDriver) -> Iterator[None]:
         """
     )
     kernel.run("await asyncio.sleep(0)")
-
-
-def names(kernel: KernelDriver) -> list[str]:
-    found: list[str] = kernel.value("[t.name for t in loopnb.tasks()]")
-    return found
 
 
 @pytest.mark.parametrize("held", ["", "held = "])
@@ -236,7 +232,7 @@ def test_an_interrupt_while_a_rerun_waits_ends_it_and_the_cell_is_not_run(
     assert result.ename == "KeyboardInterrupt"
     assert "still ending: 'left'" in result.traceback
     assert "began" not in cell.text
-    assert names(kernel) == ["left"]
+    assert task_names(kernel) == ["left"]
     # It is not cancelled once more, which would cut its cleanup short.
     kernel.run("asyncio.get_running_loop().call_later(0.05, end.set);")
     assert "began ['cleaned up']" in kernel.run(code, cell_id=f"interrupted {len(code)}").stdout
@@ -253,7 +249,7 @@ def test_tasks_of_a_cell_are_those_of_all_its_runs(kernel: KernelDriver) -> None
     assert "other" not in shown
     kernel.run(f"%loopnb cancel --cell {count}")
     kernel.run("await asyncio.sleep(0)")
-    assert names(kernel) == ["other"]
+    assert task_names(kernel) == ["other"]
 
 
 def test_finished_tasks_are_listed(kernel: KernelDriver) -> None:
@@ -300,24 +296,7 @@ def test_cancelling_all_spares_the_task_that_does_it(kernel: KernelDriver) -> No
     )
 
     assert result.result == "'went on'"
-    assert names(kernel) == []
-
-
-def test_a_name_with_blanks_is_found_in_quotes_and_without(kernel: KernelDriver) -> None:
-    kernel.run("asyncio.create_task(tick(), name='two  words');")
-
-    assert "'two  words'" in kernel.run("%loopnb where two  words").stdout
-    assert "Cancelled task" in kernel.run("%loopnb cancel 'two  words'").stdout
-
-
-def test_long_names_are_shortened_where_many_are_named(kernel: KernelDriver) -> None:
-    kernel.run("tasks = [asyncio.create_task(tick(), name=f'{n}' * 10_000) for n in range(10)]")
-
-    assert len(kernel.execute("%loopnb cancel nobody").evalue) < 600
-    shown = kernel.run("%loopnb cancel --all").stdout
-    assert shown.startswith("Cancelled 10 tasks: '0000")
-    assert "and 2 more" in shown
-    assert len(shown) < 600
+    assert task_names(kernel) == []
 
 
 def test_a_task_spawned_by_hand_is_said_to_come_from_the_users_line(kernel: KernelDriver) -> None:
@@ -343,18 +322,13 @@ def test_cancelling_all_spares_those_that_wait_for_it(kernel: KernelDriver) -> N
     assert result.result == "'went on'"
 
 
-def test_the_list_is_shown_as_a_table(kernel: KernelDriver) -> None:
-    kernel.run("asyncio.create_task(tick(), name='<ticker>');")
-
-    cell = kernel.run("loopnb.tasks()").cell
-
-    (data,) = [m.content["data"] for m in cell.outputs if "data" in m.content]
-    assert "&lt;ticker&gt;" in data["text/html"]
-    assert "<ticker>" in data["text/plain"]
-
-
 def test_the_handle_of_a_background_cell_says_what_it_does(kernel: KernelDriver) -> None:
-    shown = kernel.run("%%aloop -b -n feed -o handle\nawait asyncio.sleep(60)")
+    shown = kernel.run(
+        """
+        %%aloop -b -n feed -o handle
+        await asyncio.sleep(60)
+        """
+    )
 
     assert shown.result.startswith(
         f"<Task 'feed' waiting for sleep() at In[{shown.execution_count}], line 2, "
@@ -367,25 +341,55 @@ def test_the_handle_of_a_background_cell_says_what_it_does(kernel: KernelDriver)
 
 def test_keep_allows_several_runs_of_a_cell(kernel: KernelDriver) -> None:
     for _ in range(2):
-        kernel.run("%%aloop -b --keep\nawait tick()", cell_id="several")
+        kernel.run(
+            """
+            %%aloop -b --keep
+            await tick()
+            """,
+            cell_id="several",
+        )
 
-    assert len(names(kernel)) == 2
+    assert len(task_names(kernel)) == 2
 
 
 def test_replace_takes_over_a_name(kernel: KernelDriver) -> None:
-    kernel.run("%%aloop -b -n taken\nawait tick()", cell_id="owner")
+    kernel.run(
+        """
+        %%aloop -b -n taken
+        await tick()
+        """,
+        cell_id="owner",
+    )
 
-    kernel.run("%%aloop -b -n taken --replace\nawait tick()", cell_id="taker")
+    kernel.run(
+        """
+        %%aloop -b -n taken --replace
+        await tick()
+        """,
+        cell_id="taker",
+    )
 
-    assert names(kernel) == ["taken"]
+    assert task_names(kernel) == ["taken"]
 
 
 def test_without_an_id_an_unnamed_cell_is_known_by_its_text(kernel: KernelDriver) -> None:
     for _ in range(2):
-        kernel.run("%%aloop -b\nawait tick()  # the same", cell_id="")
-    kernel.run("%%aloop -b\nawait tick()  # another", cell_id="")
+        kernel.run(
+            """
+            %%aloop -b
+            await tick()  # the same
+            """,
+            cell_id="",
+        )
+    kernel.run(
+        """
+        %%aloop -b
+        await tick()  # another
+        """,
+        cell_id="",
+    )
 
-    assert len(names(kernel)) == 2
+    assert len(task_names(kernel)) == 2
 
 
 def test_what_a_background_cell_displays_goes_to_that_cell(kernel: KernelDriver) -> None:
@@ -406,7 +410,12 @@ def test_what_a_background_cell_displays_goes_to_that_cell(kernel: KernelDriver)
 
 
 def test_a_timeout_of_a_background_cell_says_where_it_waited(kernel: KernelDriver) -> None:
-    cell = kernel.start("%%aloop -b -n slow -t 0.05\nawait asyncio.sleep(60)")
+    cell = kernel.start(
+        """
+        %%aloop -b -n slow -t 0.05
+        await asyncio.sleep(60)
+        """
+    )
     cell.wait().expect_ok()
 
     late = cell.wait_late("TimeoutError")
@@ -415,7 +424,7 @@ def test_a_timeout_of_a_background_cell_says_where_it_waited(kernel: KernelDrive
 
 
 def test_a_background_cell_that_was_late_is_told_of_alike_everywhere(kernel: KernelDriver) -> None:
-    cell = kernel.start("%%aloop -b -n late -t 0.05 --out=handle\nawait asyncio.sleep(60)")
+    cell = kernel.start(below("%%aloop -b -n late -t 0.05 --out=handle", "await asyncio.sleep(60)"))
     cell.wait().expect_ok()
     cell.wait_late("TimeoutError")
 
@@ -427,7 +436,7 @@ def test_a_background_cell_that_was_late_is_told_of_alike_everywhere(kernel: Ker
 
 
 def test_a_cell_that_was_late_is_listed_as_it_was_shown(kernel: KernelDriver) -> None:
-    assert kernel.execute("%%aloop -n slow -t 0.05\nawait asyncio.sleep(9)").ename == "TimeoutError"
+    assert kernel.execute(below("%%aloop -n slow -t 0.05", "await asyncio.sleep(9)")).ename == "TimeoutError"
 
     (found,) = kernel.value("[t.state for t in loopnb.tasks(finished=True) if t.name == 'slow'][-1:]")
     assert found == "raised"
@@ -452,45 +461,6 @@ def test_a_task_that_is_dropped_while_it_waits_is_told_of_in_its_cell(kernel: Ke
     assert kernel.value("[t.state for t in loopnb.tasks(finished=True) if t.name == 'lost']") == ["dropped"]
     assert kernel.value("[t.state for t in loopnb.tasks() if t.name == 'kept']") == ["waiting"]
     kernel.run("%loopnb cancel kept")
-
-
-def test_a_task_that_is_not_there_is_told(kernel: KernelDriver) -> None:
-    result = kernel.execute("%loopnb where nobody")
-
-    assert result.ename == "UsageError"
-    assert "nobody" in result.evalue
-
-
-def test_ten_thousand_tasks_are_listed_at_once(kernel: KernelDriver) -> None:
-    kernel.run("many = [asyncio.create_task(tick()) for _ in range(10_000)]")
-
-    # 0.02 s; the limit only catches what is out of all proportion.
-    shown = kernel.run("%loopnb tasks", timeout=3)
-
-    assert "9,800 more tasks" in shown.stdout
-
-
-MEMORY = """
-import gc, tracemalloc
-async def waits(): await asyncio.sleep(60)
-def bytes_of(make, count=2_000):
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    tasks = [make(waits()) for _ in range(count)]
-    each = (tracemalloc.get_traced_memory()[0] - before) / count
-    tracemalloc.stop()
-    for task in tasks: task.cancel()
-    return each
-loop = asyncio.get_running_loop()
-more = bytes_of(loop.create_task) - bytes_of(lambda coro: asyncio.Task(coro, loop=loop))
-"""
-
-
-def test_a_tracked_task_takes_at_most_600_bytes_more(kernel: KernelDriver) -> None:
-    kernel.run(MEMORY)
-
-    assert 0 < kernel.value("more") <= 600
 
 
 def test_settings_are_taken_back_on_unload(kernel: KernelDriver) -> None:
@@ -604,18 +574,6 @@ MINE = dedented(
 )
 
 
-def test_a_name_given_twice_in_one_run_of_a_cell_is_refused(kernel: KernelDriver) -> None:
-    cell = kernel.execute(
-        """
-        one = %aloop -b -n twice tick()
-        two = %aloop -b -n twice tick()
-        """,
-        cell_id="one",
-    )
-
-    assert "name 'twice' is in use" in cell.stderr + cell.evalue
-
-
 def test_tasks_of_the_users_own_factory_have_their_cell_and_place(kernel: KernelDriver) -> None:
     kernel.run("import asyncio, loopnb")
     kernel.run(MINE)
@@ -663,25 +621,3 @@ def test_the_users_own_factory_stays_over_loading_and_unloading(unloaded_kernel:
     assert "task factory" not in unloaded_kernel.run("%loopnb").stdout
     unloaded_kernel.run("%unload_ext loopnb")
     assert unloaded_kernel.value("loop.get_task_factory() is None") is True
-
-
-def test_a_factory_that_fails_fails_at_the_users_line(kernel: KernelDriver) -> None:
-    kernel.run(
-        """
-        import asyncio
-        loop = asyncio.get_running_loop()
-        async def f(): ...
-        """
-    )
-    bad = kernel.execute("loop.set_task_factory('no function')")
-    kernel.run("def fails(loop, coro, **options): coro.close(); raise LookupError('expected')")
-    failed = kernel.execute(
-        """
-        loop.set_task_factory(fails)
-        try: asyncio.create_task(f())
-        finally: loop.set_task_factory(None)
-        """
-    )
-
-    assert (bad.ename, failed.evalue) == ("TypeError", "expected")
-    assert "loopnb/" not in failed.traceback

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import below
+
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
@@ -19,7 +21,9 @@ async def f(value=7):
 """
 
 
-@pytest.mark.parametrize("cell", ["%time await f()", "%%time\nx = 1\nawait f()", "%%aloop\n%time await f()"])
+@pytest.mark.parametrize(
+    "cell", ["%time await f()", below("%%time", "x = 1; await f()"), below("%%aloop", "%time await f()")]
+)
 def test_time_measures_what_is_awaited_and_shows_its_value(kernel: KernelDriver, cell: str) -> None:
     kernel.run(DEFINITIONS)
     result = kernel.run(cell)
@@ -32,7 +36,14 @@ def test_time_measures_what_is_awaited_and_shows_its_value(kernel: KernelDriver,
 def test_what_a_timed_cell_assigns_stays(kernel: KernelDriver) -> None:
     kernel.run(DEFINITIONS)
     kernel.run("%time x = await f(5)")
-    kernel.run("%%time\ny = await f(6)\nfor i in range(2):\n    z = await f(i)")
+    kernel.run(
+        """
+        %%time
+        y = await f(6)
+        for i in range(2):
+            z = await f(i)
+        """
+    )
 
     assert kernel.value("(x, y, z)") == (5, 6, 1)
 
@@ -41,8 +52,8 @@ def test_what_a_timed_cell_assigns_stays(kernel: KernelDriver) -> None:
     "cell",
     [
         "%timeit -n 3 -r 2 await f()",
-        "%%timeit -n 3 -r 2 await f()\nawait f()\n",
-        "%%aloop\n%timeit -n3 -r2 await f()",
+        below("%%timeit -n 3 -r 2 await f()", "await f()"),
+        below("%%aloop", "%timeit -n3 -r2 await f()"),
     ],
 )
 def test_timeit_awaits_as_often_as_it_was_told(kernel: KernelDriver, cell: str) -> None:
@@ -62,7 +73,13 @@ def test_prun_profiles_what_is_awaited(kernel: KernelDriver) -> None:
 
 def test_aloop_above_time_awaits(kernel: KernelDriver) -> None:
     kernel.run(DEFINITIONS)
-    result = kernel.run("%%aloop -n timed\n%%time\nawait f()")
+    result = kernel.run(
+        """
+        %%aloop -n timed
+        %%time
+        await f()
+        """
+    )
 
     assert "Wall time:" in result.stdout
     assert result.result == "7"

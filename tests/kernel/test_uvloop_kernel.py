@@ -110,7 +110,12 @@ def test_what_belongs_to_a_closed_loop_says_where_it_was_closed(uv: KernelDriver
 
 
 def test_background_tasks_are_listed_traced_and_cancelled(uv: KernelDriver) -> None:
-    uv.run("%%aloop -b -n feed\nawait tick()")
+    uv.run(
+        """
+        %%aloop -b -n feed
+        await tick()
+        """
+    )
     uv.run("plain = asyncio.create_task(tick(), name='plain'); await asyncio.sleep(0.05)")
 
     listed = uv.run("%loopnb tasks").stdout
@@ -124,7 +129,12 @@ def test_background_tasks_are_listed_traced_and_cancelled(uv: KernelDriver) -> N
 
 
 def test_an_interrupt_ends_an_await_and_nothing_else(uv: KernelDriver) -> None:
-    uv.run("%%aloop -b -n lives\nawait tick()")
+    uv.run(
+        """
+        %%aloop -b -n lives
+        await tick()
+        """
+    )
     cell = uv.start(
         """
         print('waits', flush=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb.loop.deadline import Deadline, OwnDeadline
-from tests.widget.front_end import FastLoop
+from tests.loops import FastLoop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator

@@ -1,4 +1,4 @@
-"""How the commands of `%loopnb` read what stands behind them."""
+"""What the commands of `%loopnb` read and print."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import pytest
 from IPython.core.error import UsageError
 
 from loopnb.magics.commands import PARSER, LoopMagics, Selection, select
+from loopnb.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
-    from tests.magics.conftest import Shell
+    from collections.abc import Callable
+
+    from loopnb.records import TaskRecord
+    from tests.shells import Notebook, Shell
 
 NOTHING = cast("Any", None)
 
@@ -76,3 +80,91 @@ def test_the_help_of_the_magic_lists_every_option_of_the_parser() -> None:
     assert {"-b", "--background", "--fresh", "--keep", "--replace"} < options
     assert LoopMagics.aloop.__doc__ is not None
     assert all(option in LoopMagics.aloop.__doc__ for option in options)
+
+
+@pytest.fixture
+def printed(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """Run a cell that must succeed, and return what it has printed."""
+
+    def run(code: str) -> str:
+        capsys.readouterr()
+        notebook.run(code)
+        return capsys.readouterr().out
+
+    return run
+
+
+SPAWN = "tasks = [asyncio.create_task(asyncio.Event().wait(), name=name) for name in {!r}]"
+
+
+def test_the_status_says_that_the_widget_has_stopped(
+    notebook: Notebook, printed: Callable[[str], str]
+) -> None:
+    # Without IPython's singleton `loopnb.show()` prints a repr, so the test asks for the view itself.
+    show = "shown = loopnb.session.current().widget()._repr_mimebundle_()"
+    notebook.run("import loopnb.session")
+    notebook.run(show)
+    notebook.run("loopnb.session.current().widget()._take_snapshot = lambda: 1 / 0")
+    assert "widget" not in printed("%loopnb")
+
+    notebook.run(show)
+
+    assert "stopped by an error of its own, ZeroDivisionError" in printed("%loopnb")
+    notebook.run("%reload_ext loopnb")
+    notebook.run(show)
+    assert "widget" not in printed("%loopnb status")
+
+
+def test_a_name_with_blanks_is_found_in_quotes_and_without(
+    notebook: Notebook, printed: Callable[[str], str]
+) -> None:
+    notebook.run(SPAWN.format(["two  words"]))
+
+    assert "'two  words'" in printed("%loopnb where two  words")
+    assert "Cancelled task" in printed("%loopnb cancel 'two  words'")
+
+
+def test_long_names_are_shortened_where_many_are_named(
+    notebook: Notebook, printed: Callable[[str], str]
+) -> None:
+    notebook.run("names = [f'{n}' * 10_000 for n in range(10)]")
+    notebook.run("tasks = [asyncio.create_task(asyncio.Event().wait(), name=name) for name in names]")
+
+    assert len(str(notebook.error("%loopnb cancel nobody"))) < 600
+    shown = printed("%loopnb cancel --all")
+    assert shown.startswith("Cancelled 10 tasks: '0000")
+    assert "and 2 more" in shown
+    assert len(shown) < 600
+
+
+def test_a_task_that_is_not_there_is_told(notebook: Notebook) -> None:
+    error = notebook.error("%loopnb where nobody")
+
+    assert isinstance(error, UsageError)
+    assert "nobody" in str(error)
+
+
+def test_an_unknown_engine_is_told(notebook: Notebook) -> None:
+    error = notebook.error("%loopnb nesting uvloop")
+
+    assert isinstance(error, UsageError)
+    assert "handoff, nest-asyncio, off" in str(error)
+
+
+def test_of_ten_thousand_tasks_only_those_are_looked_at_that_are_shown(
+    notebook: Notebook, printed: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[object] = []
+    record = Tracker.record
+
+    def counting(tracker: Tracker, task: Any, now: float | None = None) -> TaskRecord:
+        looked_at.append(task)
+        return record(tracker, task, now)
+
+    monkeypatch.setattr(Tracker, "record", counting)
+    notebook.run("many = [asyncio.create_task(asyncio.Event().wait()) for _ in range(10_000)]")
+
+    shown = printed("%loopnb tasks")
+
+    assert "9,801 more tasks" in shown  # the cell's own is one
+    assert len(looked_at) == 200

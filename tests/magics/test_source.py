@@ -14,7 +14,7 @@ from tests.cells import dedented
 
 if TYPE_CHECKING:
     from loopnb.magics.source import Source
-    from tests.magics.conftest import Shell
+    from tests.shells import Shell
 
 
 def run(source: Source, global_ns: dict[str, Any]) -> Any:

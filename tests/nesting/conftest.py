@@ -20,6 +20,20 @@ if sys.version_info >= (3, 12):
     FACTORIES["eager"] = asyncio.eager_task_factory
 
 
+async def seven() -> int:
+    """Return 7, a few passes of the loop later."""
+    await asyncio.sleep(0.005)
+    return 7
+
+
+def new_loop(was_applied_before: bool) -> asyncio.AbstractEventLoop:
+    """Return a loop, with nesting on for it already or not."""
+    loop = asyncio.new_event_loop()
+    if was_applied_before:
+        nesting.apply(loop)
+    return loop
+
+
 @pytest.fixture(autouse=True)
 def _nested() -> Iterator[None]:
     nesting.apply()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from loopnb import nesting
 from loopnb.errors import NestingError
 from loopnb.patching import MethodWrapper
+from tests.nesting.conftest import new_loop
 from tests.processes import run_script
 
 if TYPE_CHECKING:
@@ -36,13 +36,6 @@ def park_three(loop):
     loop.run_until_complete(asyncio.sleep(0.01))
     return tasks
 """
-
-
-def new_loop(was_applied_before: bool) -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    if was_applied_before:
-        nesting.apply(loop)
-    return loop
 
 
 def run_after_parking(script: str) -> subprocess.CompletedProcess[str]:

@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.nesting.conftest import seven
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Run = Any
 ON_UNIX = hasattr(signal, "setitimer")
-
-
-async def seven() -> int:
-    await asyncio.sleep(0.005)
-    return 7
 
 
 def in_callback(start: Callable[[asyncio.AbstractEventLoop, Callable[[], None]], Any]) -> Any:
@@ -213,6 +210,7 @@ def test_in_an_async_generator(run: Run) -> None:
 
 def test_in_the_cleanup_of_an_async_generator(run: Run) -> None:
     seen: list[int] = []
+    closed = asyncio.Event()
 
     async def numbers() -> Any:
         try:
@@ -220,11 +218,12 @@ def test_in_the_cleanup_of_an_async_generator(run: Run) -> None:
             yield 2
         finally:
             seen.append(asyncio.run(seven()))
+            closed.set()
 
     async def main() -> None:
         async for _ in numbers():
             break
-        await asyncio.sleep(0.02)  # the loop has the generator closed in a task of its own
+        await closed.wait()  # the loop has the generator closed in a task of its own
 
     run(main())
     assert seen == [7]

@@ -12,6 +12,7 @@ import pytest
 from loopnb import nesting
 from loopnb.nesting.loop_task import LoopTask
 from loopnb.nesting.scope import engine_of
+from tests.loops import turns
 from tests.nesting.foreground import WaitingUser
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def test_cancel_reaches_a_nested_wait_at_once(run: Run, kind: str) -> None:
             asyncio.run(asyncio.Event().wait())  # which nobody sets
 
         task = new_task(kind, nests())
-        await asyncio.sleep(0.01)
+        await turns()
         assert task.cancel()
         await asyncio.wait([task])
         return task.cancelled(), task.cancelling()
@@ -71,7 +72,7 @@ def test_a_cancel_is_delivered_once(run: Run, kind: str) -> None:
             seen.append("went on")
 
         task = new_task(kind, nests())
-        await asyncio.sleep(0.01)
+        await turns()
         task.cancel()
         await asyncio.wait([task])
         return seen
@@ -91,7 +92,7 @@ def test_the_message_arrives(run: Run, kind: str) -> None:
             return ("not cancelled",)
 
         task = new_task(kind, nests())
-        await asyncio.sleep(0.01)
+        await turns()
         task.cancel("because")
         args: tuple[Any, ...] = await task
         return args
@@ -124,7 +125,7 @@ def test_cancel_and_result_in_one_pass_meet_as_they_do_for_await(run: Run, kind:
                 seen.append("cancelled later")
 
         task = new_task(kind, waits())
-        await asyncio.sleep(0.005)
+        await turns()
 
         def set_result() -> None:
             if not future.done():
@@ -167,7 +168,7 @@ def test_uncancel_balances(run: Run, kind: str) -> None:
             counts.append(this.cancelling())
 
         task = new_task(kind, nests())
-        await asyncio.sleep(0.01)
+        await turns()
         task.cancel()
         await task
         return counts
@@ -188,7 +189,7 @@ def test_two_requests_count_twice_and_end_one_wait(run: Run, kind: str) -> None:
             return "never"
 
         task = new_task(kind, nests())
-        await asyncio.sleep(0.01)
+        await turns()
         task.cancel()
         task.cancel()
         return await task, task.cancelling()
@@ -225,7 +226,7 @@ def test_a_plain_future_is_cancelled_like_one_that_is_awaited(run: Run) -> None:
             loop.run_until_complete(future)
 
         task = loop.create_task(nests())
-        await asyncio.sleep(0.005)
+        await turns()
         task.cancel()
         await asyncio.wait([task])
         return task.cancelled(), future.cancelled()
@@ -247,7 +248,7 @@ def test_a_nested_coroutine_can_refuse(run: Run) -> None:
             return asyncio.run(stubborn())
 
         task = asyncio.get_running_loop().create_task(nests())
-        await asyncio.sleep(0.005)
+        await turns()
         task.cancel()
         return await task
 
@@ -303,7 +304,7 @@ def test_an_abort_of_a_task_group_reaches_nested_runs(run: Run) -> None:
                 raise
 
         async def fails() -> None:
-            await asyncio.sleep(0.01)
+            await turns()
             raise LookupError("abort")
 
         try:
@@ -322,7 +323,7 @@ def test_an_abort_reaches_the_body_of_the_task_group(run: Run) -> None:
         ended: list[str] = []
 
         async def fails() -> None:
-            await asyncio.sleep(0.01)
+            await turns()
             raise LookupError("abort")
 
         this = asyncio.current_task()
@@ -370,7 +371,7 @@ def test_an_error_of_the_caller_cancels_what_it_waited_for(run: Run) -> None:
             asyncio.run(sleeps())
 
         task = asyncio.ensure_future(nests())
-        await asyncio.sleep(0.01)
+        await turns()
         task.cancel()
         await asyncio.wait([task])
         return inner[0].cancelled()
@@ -415,23 +416,28 @@ def test_tasks_are_no_slower_ones_than_stock(run: Run) -> None:
 
 def test_a_cancel_reaches_tasks_born_before_nesting_was_on() -> None:
     nesting.remove()
+    gate, all_wait = asyncio.Event(), asyncio.Event()
+    waiting: list[bool] = []
 
-    async def nests(gate: asyncio.Event) -> str:
+    async def nests() -> str:
         await gate.wait()
         try:
             async with asyncio.timeout(0.01):  # noqa: ASYNC100  the nested run is the checkpoint
                 asyncio.run(asyncio.sleep(10))
         except TimeoutError:
+            waiting.append(True)
+            if len(waiting) == 3:
+                all_wait.set()
             asyncio.run(asyncio.sleep(10))
         return "slept"
 
     async def main() -> list[Any]:
-        gate = asyncio.Event()
-        tasks = [asyncio.ensure_future(nests(gate)) for _ in range(3)]
+        tasks = [asyncio.ensure_future(nests()) for _ in range(3)]
         await asyncio.sleep(0)
         nesting.apply()
         gate.set()
-        await asyncio.sleep(0.05)
+        await all_wait.wait()
+        await turns()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -14,6 +14,7 @@ import pytest
 from greenlet import greenlet
 
 from loopnb.nesting.scope import engine_of
+from tests.loops import turns
 from tests.nesting.foreground import WaitingUser
 
 
@@ -92,6 +93,8 @@ def test_no_wake_up_of_one_wait_ends_the_next(ends: str) -> None:
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
         outcomes: list[Any] = []
+        waiting: list[bool] = []
+        all_wait, second = asyncio.Event(), asyncio.Event()
 
         async def inner() -> None:
             await asyncio.sleep(0.002)
@@ -103,11 +106,18 @@ def test_no_wake_up_of_one_wait_ends_the_next(ends: str) -> None:
         async def nests() -> None:
             with contextlib.suppress(LookupError, asyncio.CancelledError):
                 loop.run_until_complete(inner())
-            start = loop.time()
-            loop.run_until_complete(asyncio.sleep(0.02))
-            outcomes.append(loop.time() - start >= 0.015)
+            waiting.append(True)
+            if len(waiting) == 10:
+                all_wait.set()
+            loop.run_until_complete(second.wait())
+            outcomes.append(second.is_set())
 
-        await asyncio.gather(*(nests() for _ in range(10)))
+        tasks = [asyncio.ensure_future(nests()) for _ in range(10)]
+        await all_wait.wait()
+        await turns()
+        assert outcomes == []
+        second.set()
+        await asyncio.gather(*tasks)
         engine = engine_of(loop)
         assert engine is not None
         return [*outcomes, len(engine.waits)]

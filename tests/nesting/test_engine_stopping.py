@@ -11,17 +11,11 @@ from typing import Literal
 import pytest
 
 from loopnb import nesting
+from tests.nesting.conftest import new_loop
 from tests.nesting.foreground import WaitingUser
 
 ROOT = Path(__file__).parents[2]
 pinned = pytest.mark.parametrize("was_applied_before", [True, False])
-
-
-def new_loop(was_applied_before: bool) -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    if was_applied_before:
-        nesting.apply(loop)
-    return loop
 
 
 def test_stop_is_at_once_and_the_next_run_resumes_what_is_parked() -> None:

@@ -9,16 +9,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import NestingError
+from tests.nesting.conftest import seven
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 Run = Any
-
-
-async def seven() -> int:
-    await asyncio.sleep(0.005)
-    return 7
 
 
 def test_a_signal_handler_within_a_change_of_the_timers_is_refused_with_the_reason() -> None:

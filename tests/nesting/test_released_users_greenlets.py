@@ -7,12 +7,9 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
+from tests.nesting.conftest import seven
+
 Run = Any
-
-
-async def seven() -> int:
-    await asyncio.sleep(0.005)
-    return 7
 
 
 def test_a_greenlet_of_the_user_can_nest(run: Run) -> None:

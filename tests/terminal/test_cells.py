@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented, filled
+from tests.cells import below, dedented, filled
 
 if TYPE_CHECKING:
     from tests.terminal.driver import Terminal
@@ -98,7 +98,7 @@ def test_all_cells_run_on_one_loop(shared_terminal: Terminal) -> None:
 
 
 def test_tasks_move_while_the_prompt_waits(terminal: Terminal) -> None:
-    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+    terminal.run(below("%%aloop -b -n ticker", TICKER))
     terminal.run(WATCH)
 
     terminal.wait_for("=== moved ===")
@@ -134,8 +134,8 @@ def test_a_thread_gets_its_work_done_while_the_prompt_waits(shared_terminal: Ter
 
 
 def test_a_background_task_is_listed_replaced_and_cancelled(terminal: Terminal) -> None:
-    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
-    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+    terminal.run(below("%%aloop -b -n ticker", TICKER))
+    terminal.run(below("%%aloop -b -n ticker", TICKER))
 
     assert terminal.value("[task.name for task in loopnb.tasks()]") == "['ticker']"
     assert "ticker" in terminal.run("%loopnb tasks")
@@ -145,7 +145,12 @@ def test_a_background_task_is_listed_replaced_and_cancelled(terminal: Terminal) 
 
 
 def test_a_timeout_says_where_the_task_was_waiting(shared_terminal: Terminal) -> None:
-    shown = shared_terminal.run("%%aloop -t 0.05\nawait asyncio.sleep(60)")
+    shown = shared_terminal.run(
+        """
+        %%aloop -t 0.05
+        await asyncio.sleep(60)
+        """
+    )
 
     assert "TimeoutError" in shown
     assert "sleep" in shown

@@ -42,7 +42,12 @@ LIVELY = [
     "thread = asyncio.get_running_loop().run_in_executor(None, busy)",
     "import aiohttp; holder = [aiohttp.ClientSession()]",
     "plain = asyncio.create_task(waits('plain')); parent = asyncio.create_task(nests())",
-    "%%aloop -b -n background\nawait waits('background')",
+    dedented(
+        """
+        %%aloop -b -n background
+        await waits('background')
+        """
+    ),
 ]
 NESTS = "async def nests(): asyncio.run(waits('nested'))"
 EXPECTED = ["background", "generator", "nested", "plain", "thread"]
@@ -144,7 +149,12 @@ SAYS = "print('=' * 3, 'waits')"
     [
         f"{SAYS}; await waits('cell')",
         f"{SAYS}; asyncio.run(waits('cell'))",
-        f"%%aloop\n{SAYS}; await waits('cell')",
+        dedented(
+            f"""
+            %%aloop
+            {SAYS}; await waits('cell')
+            """
+        ),
     ],
     ids=["await", "nested run", "aloop"],
 )

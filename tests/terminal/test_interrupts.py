@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented
+from tests.cells import below, dedented
 from tests.terminal.test_cells import TICKER
 
 if TYPE_CHECKING:
@@ -26,8 +26,18 @@ MINUTE = dedented(
 #: Stock IPython loses 2 in 350 of them on a busy machine.
 SLEEP = "for _ in range(600): time.sleep(0.1)"
 WAITS = {
-    "aloop": "%%aloop\nawait minute()",
-    "aloop on a fresh loop": "%%aloop --fresh\nawait minute()",
+    "aloop": dedented(
+        """
+        %%aloop
+        await minute()
+        """
+    ),
+    "aloop on a fresh loop": dedented(
+        """
+        %%aloop --fresh
+        await minute()
+        """
+    ),
     "await": "await minute()",
     "await of a gather": "await asyncio.gather(asyncio.sleep(60), minute())",
     "nested run": "asyncio.run(minute())",
@@ -38,7 +48,12 @@ WAITS = {
         """
     ),
     "loopnb.run": "loopnb.run(minute())",
-    "plain code": f"{SAY}\n{SLEEP}",
+    "plain code": dedented(
+        f"""
+        {SAY}
+        {SLEEP}
+        """
+    ),
     "plain code in an await cell": dedented(
         f"""
         await asyncio.sleep(0)
@@ -53,7 +68,7 @@ WAITS = {
 def ticking(shared_terminal: Terminal) -> Terminal:
     """Have something that must live on."""
     shared_terminal.run(MINUTE)
-    shared_terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+    shared_terminal.run(below("%%aloop -b -n ticker", TICKER))
     return shared_terminal
 
 
@@ -74,7 +89,12 @@ def test_ctrl_c_ends_the_cell_and_nothing_else(ticking: Terminal, code: str) -> 
 
 
 def test_ctrl_c_shows_where_aloop_was_waiting(ticking: Terminal) -> None:
-    ticking.start("%%aloop\nawait minute()")
+    ticking.start(
+        """
+        %%aloop
+        await minute()
+        """
+    )
     ticking.wait_for("waiting\n")
 
     ticking.interrupt()
@@ -125,7 +145,12 @@ def test_ctrl_c_ends_the_wait_for_a_background_run_that_is_replaced(ticking: Ter
                 pass
         """
     )
-    ticking.start("%%aloop -b -n stubborn\nawait asyncio.sleep(60)")
+    ticking.start(
+        """
+        %%aloop -b -n stubborn
+        await asyncio.sleep(60)
+        """
+    )
     ticking.wait_for("waiting for the earlier run")
 
     ticking.interrupt()

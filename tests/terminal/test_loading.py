@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented
+from tests.cells import below, dedented
 from tests.fingerprint import FINGERPRINT
 from tests.terminal.driver import Terminal
 from tests.terminal.test_cells import TICKER
@@ -31,7 +31,12 @@ def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_terminal:
     assert stock_terminal.value("len(difference(before, fingerprint())) > 5") == "True"
     stock_terminal.run("asyncio.run(asyncio.sleep(0.01))")
     stock_terminal.run("await asyncio.sleep(0.01)")
-    stock_terminal.run("%%aloop\nawait asyncio.sleep(0.01)")
+    stock_terminal.run(
+        """
+        %%aloop
+        await asyncio.sleep(0.01)
+        """
+    )
     stock_terminal.run("%unload_ext loopnb")
 
     assert stock_terminal.value("difference(before, fingerprint())") == "[]"
@@ -66,9 +71,27 @@ def test_unloading_lets_the_users_tasks_go_on(terminal: Terminal, code: str) -> 
     assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"  # the stock one
 
 
-@pytest.mark.parametrize("use", ["await left", "%%aloop\nawait left", "asyncio.run(waits())"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        "await left",
+        dedented(
+            """
+            %%aloop
+            await left
+            """
+        ),
+        "asyncio.run(waits())",
+    ],
+)
 def test_an_error_says_where_its_closed_loop_was_closed(terminal: Terminal, use: str) -> None:
-    terminal.run("other = asyncio.new_event_loop()\nleft = other.create_future()\nother.close()")
+    terminal.run(
+        """
+        other = asyncio.new_event_loop()
+        left = other.create_future()
+        other.close()
+        """
+    )
     terminal.run("async def waits(): await left")
 
     shown = " ".join(terminal.run(use).split())
@@ -98,7 +121,7 @@ def test_loading_again_works(terminal: Terminal) -> None:
     ],
 )
 def test_reloading_keeps_the_loop_and_the_tasks(terminal: Terminal, code: str) -> None:
-    terminal.run(f"%%aloop -b -n ticker\n{TICKER}")
+    terminal.run(below("%%aloop -b -n ticker", TICKER))
     terminal.run("plain = asyncio.create_task(asyncio.sleep(60), name='plain')")
     terminal.run(f"loop = asyncio.get_running_loop(); before = {ORIGINS}")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import selectors
 from typing import TYPE_CHECKING, Any
 
 from comm.base_comm import BaseComm
@@ -82,29 +80,3 @@ class FakeComm(BaseComm):
 
     def _reply_subshell_for(self, data: Any, default: Any) -> Any:
         return "the subshell of the last publish"
-
-
-class FastLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock jumps to the next timer instead of waiting for it."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        super().__init__(_JumpingSelector(self))
-
-    def time(self) -> float:
-        """Return the loop's own time."""
-        return self.now
-
-    def pass_time(self, seconds: float) -> None:
-        """Run the loop until *seconds* of its time have passed."""
-        self.run_until_complete(asyncio.sleep(seconds))
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    def __init__(self, loop: FastLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> Any:
-        self._loop.now += timeout or 0.0
-        return super().select(0)

@@ -15,8 +15,9 @@ import pytest
 from loopnb.errors import TaskNotFoundError
 from loopnb.records import CellRef, LoopState, Snapshot, TaskRecord
 from loopnb.widget.model import BEAT_S, FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
+from tests.loops import FastLoop
 
-from .front_end import FastLoop, FrontEnd
+from .front_end import FrontEnd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

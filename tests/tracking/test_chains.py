@@ -1,0 +1,54 @@
+"""The chain of what a task waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from loopnb.tracking import chains
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopnb.tracking.tracker import Tracker
+
+HERE = Path(__file__).name
+
+
+@pytest.mark.parametrize("how", ["gather", "group", "wait", "task"])
+def test_where_follows_the_tasks_that_are_awaited(track: Callable[..., Any], how: str) -> None:
+    async def leaf() -> None:
+        await asyncio.sleep(60)
+
+    async def waiting() -> None:
+        task = asyncio.create_task(leaf(), name="leaf")
+        if how == "gather":
+            await asyncio.gather(task)
+        elif how == "wait":
+            await asyncio.wait([task])
+        elif how == "task":
+            await task
+        else:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(leaf(), name="leaf")
+                task.cancel()
+
+    async def main(tracker: Tracker) -> str:
+        task = asyncio.create_task(waiting(), name="top")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        text = "\n".join(chains.where_lines(tracker, task))
+        for one in tracker.live():
+            if one is not asyncio.current_task():
+                one.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return text
+
+    shown = track(main)
+    assert "'leaf'" in shown
+    assert f"leaf()  {HERE}:" in shown
+    assert shown.endswith("waits for sleep()")

@@ -1,0 +1,57 @@
+"""Tasks that have ended: found while somebody holds them, and kept for a while when nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import TYPE_CHECKING, Any
+
+from tests.tracking.coroutines import fail, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopnb.tracking.tracker import Tracker
+
+
+def test_a_finished_task_that_nobody_holds_is_in_the_history(track: Callable[..., Any]) -> None:
+    async def main(tracker: Tracker) -> list[tuple[str, str, str]]:
+        await asyncio.create_task(nothing(), name="short")
+        return [(one.name, one.state, tracker.record_ended(one).coro) for one in tracker.ended()]
+
+    assert track(main) == [("short", "returned", "nothing")]
+
+
+def test_a_finished_task_that_somebody_holds_is_found_too(track: Callable[..., Any]) -> None:
+    async def main(tracker: Tracker) -> list[tuple[str, str]]:
+        held = asyncio.create_task(nothing(), name="held")
+        await held
+        return [(one.name, one.state) for one in tracker.ended()]
+
+    assert track(main) == [("held", "returned")]
+
+
+def test_cancelled_and_failed_tasks_are_told_apart(track: Callable[..., Any]) -> None:
+    async def main(tracker: Tracker) -> dict[str, tuple[str, str]]:
+        sleeper = asyncio.create_task(asyncio.sleep(60), name="sleeper")
+        await asyncio.sleep(0)
+        sleeper.cancel()
+        await asyncio.gather(sleeper, asyncio.create_task(fail(), name="failing"), return_exceptions=True)
+        del sleeper
+        gc.collect()
+        records = [tracker.record_ended(one) for one in tracker.ended()]
+        return {record.name: (record.state, record.error) for record in records}
+
+    assert track(main) == {"sleeper": ("cancelled", ""), "failing": ("raised", "ValueError: expected")}
+
+
+def test_the_history_is_bounded_and_keeps_failures_longest(track: Callable[..., Any]) -> None:
+    async def main(tracker: Tracker) -> list[str]:
+        tracker.history.resize(finished=3, failed=2)
+        await asyncio.gather(fail(), return_exceptions=True)
+        for _ in range(10):
+            await asyncio.create_task(nothing())
+        await asyncio.sleep(0)  # the last one's wake-up has held on to it
+        return [one.state for one in tracker.ended()]
+
+    assert track(main) == ["raised", "returned", "returned", "returned"]
