@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from loopnb.nesting._cpython import HANDLE_RUN_CODE
+
 if TYPE_CHECKING:
+    import asyncio
     from types import CodeType
 
 
@@ -15,5 +17,5 @@ def is_wanted(lock: asyncio.Lock) -> bool:
 
 
 def code_of_callbacks() -> CodeType:
-    """Return the code in which a loop runs each callback and each step of a task (`Handle._run`)."""
-    return asyncio.Handle._run.__code__
+    """Return the code in which a loop runs each callback and each step of a task."""
+    return HANDLE_RUN_CODE

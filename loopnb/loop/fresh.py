@@ -13,12 +13,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from loopnb.nesting._cpython import (
-    held_finished_tasks,
-    live_tasks,
-    silence_destroyed_warning,
-    unseen_error,
-)
+from loopnb._cpython import held_finished_tasks, live_tasks, unseen_error
+from loopnb.nesting._cpython import silence_destroyed_warning
 from loopnb.nesting.fatal import is_fatal
 from loopnb.texts import error_text, say
 

@@ -60,7 +60,8 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.frames import is_ours, without_any_frames_of
+from loopnb._cpython import live_tasks
+from loopnb.frames import is_ours, outwards, without_any_frames_of
 from loopnb.nesting import _cpython
 from loopnb.nesting._cpython import (
     MAY_BE_EAGER,
@@ -69,7 +70,6 @@ from loopnb.nesting._cpython import (
     error_of,
     has_cancel_flag,
     is_in_first_step,
-    live_tasks,
 )
 from loopnb.nesting.fatal import note_taken, was_taken
 from loopnb.nesting.greenlets import Driver, GreenletExit, getcurrent, greenlet
@@ -83,11 +83,12 @@ from loopnb.nesting.refusals import (
     why_not_here,
 )
 from loopnb.nesting.released import ReleasedState, ReleasedStates
-from loopnb.patching import Patch, PatchSet, TaskFactoryPatch, looking_like
+from loopnb.patching import PatchSet, TaskFactoryPatch, looking_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+
+    from loopnb.patching import Patch
 
 _log = logging.getLogger("loopnb")
 _switch = greenlet.switch  # called as a function: a bound method would be made anew for each switch
@@ -124,7 +125,9 @@ class Handoff:
         self._is_pinned = False
         self._is_closing = False
         self._stock_pass = _cpython.stock_run_once.__get__(loop)
-        self._patches = PatchSet(Patch(loop, "_run_once", self.run_once), TaskFactoryPatch(loop, make_task))
+        self._patches = PatchSet(
+            _cpython.patch_run_once(loop, self.run_once), TaskFactoryPatch(loop, make_task)
+        )
         self._thread_id: int | None = None
         self._owner: greenlet | None = None
         self._owner_error: BaseException | None = None
@@ -931,11 +934,7 @@ def creators_of(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
     """
     if not is_in_first_step(task):
         return []
-    frame: FrameType | None = getattr(task.get_coro(), "cr_frame", None)
-    frames = set()
-    while frame is not None:
-        frames.add(frame)
-        frame = frame.f_back
+    frames = set(outwards(getattr(task.get_coro(), "cr_frame", None)))
     return [
         other
         for other in live_tasks(task.get_loop())
@@ -1018,8 +1017,7 @@ def once_for_each_event() -> Patch:
     still there, and would be handled once more (`BaseEventLoop._add_callback`). Transports are left alone: a
     protocol that nests may wait for what comes next.
     """
-    stand_in = looking_like(_cpython.stock_add_callback, _add_callback)
-    return Patch(_cpython.BaseEventLoop, "_add_callback", stand_in)
+    return _cpython.patch_add_callback(looking_like(_cpython.stock_add_callback, _add_callback))
 
 
 # -- what a user is waiting for ------------------------------------------------------------------

@@ -33,6 +33,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from loopnb.errors import NestingError
+from loopnb.frames import outwards
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, RUN_ONCE_CODE, frame_at, turn
 
 if TYPE_CHECKING:
@@ -176,11 +177,11 @@ def is_called_by_tk() -> bool:
     tkinter = sys.modules.get("tkinter")
     if tkinter is None:
         return False
-    frame: FrameType | None = frame_at(1)
-    while frame is not None and frame.f_code is not HANDLE_RUN_CODE:
+    for frame in outwards(frame_at(1)):
+        if frame.f_code is HANDLE_RUN_CODE:
+            return False
         if frame.f_globals is tkinter.__dict__:
             return True
-        frame = frame.f_back
     return False
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import is_called_by, users_place
@@ -42,7 +43,7 @@ class Cells:
 
     Attributes:
         places: Formats file and line for people.
-        after: Called when a cell of the main thread has ended. What they raise is only logged.
+        after: What `call_after` was given, in order.
     """
 
     def __init__(self, shell: Any) -> None:
@@ -70,6 +71,15 @@ class Cells:
         """
         if running_loop() is not None and asyncio.current_task() is not None and _stands_in_cell():
             self._push(None, CellRef(None, self._shell.execution_count - 1))
+
+    def call_after(self, fn: Callable[[], None]) -> Callable[[], None]:
+        """Call *fn* whenever a cell of the main thread has ended. What it raises is only logged.
+
+        Returns:
+            What ends that. Call it once.
+        """
+        self.after.append(fn)
+        return partial(self.after.remove, fn)
 
     @property
     def executing(self) -> CellRef | None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from loopnb.loop.guard import Nested
     from loopnb.records import Describe
     from loopnb.session import Session
+    from loopnb.shell.all_tasks import AllTasks
     from loopnb.shell.cells import Cells
     from loopnb.shell.ending import ShellsEnd
-    from loopnb.tracking.all_tasks import AllTasks
 
 
 class Warnings:

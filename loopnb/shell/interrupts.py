@@ -28,9 +28,9 @@ from loopnb.frames import is_our_callable, without_loops_frames
 from loopnb.nesting._cpython import ready_queue, running_loop
 from loopnb.nesting.scope import engine_of
 from loopnb.shell._ipykernel import is_asking
+from loopnb.shell.cancelling import cancel_below, cancel_sparing, end_with
 from loopnb.tracking._cpython import waited_future
 from loopnb.tracking.background import is_background
-from loopnb.tracking.cancelling import cancel_below, cancel_sparing, end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -30,7 +30,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from loopnb.nesting._cpython import held_finished_tasks, live_tasks, unseen_error
+from loopnb._cpython import held_finished_tasks, live_tasks, unseen_error
 from loopnb.nesting.fatal import is_fatal, was_taken
 from loopnb.tracking import _cpython, tracked
 from loopnb.tracking.history import EndedTask

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from loopnb.tracking._cpython import (
+from loopnb.shell._cpython import (
     end_gather,
-    gathered,
     group_children,
     inside_wait_for,
     shield_from_wait_for,
-    waited_future,
     wake_with,
 )
+from loopnb.tracking._cpython import gathered, waited_future
 
 if TYPE_CHECKING:
     from collections.abc import Callable
