@@ -54,7 +54,7 @@ class Aloop:
         self._interrupts = interrupts
         self._parser = parser
         self._background = Background(shell, session)
-        self._fresh = FreshRuns(shell, session, cells)
+        self._fresh = FreshRuns(session, cells, self._make_coro)
         self._await_cells = AwaitCells(shell)
 
     def start(self) -> None:
@@ -123,7 +123,7 @@ class Aloop:
     async def _awaited(self, request: Request) -> Any:
         try:
             if request.options.is_fresh:
-                return self._run_fresh(request)
+                return self._fresh.run(request)
             task = await self._start(request)
             if request.options.is_background:
                 await asyncio.sleep(0)  # its first step: the handle shows where it waits
@@ -149,7 +149,7 @@ class Aloop:
             NestingError: Nesting is off, or impossible here.
         """
         request = self._read_line(line, local_ns) if body is None else self._read_cell(line, body)
-        value = self._run_fresh(request) if request.options.is_fresh else self._nested(request)
+        value = self._fresh.run(request) if request.options.is_fresh else self._nested(request)
         return self._finish(request, value)
 
     def _nested(self, request: Request) -> Any:
@@ -230,9 +230,6 @@ class Aloop:
         # What lists and reprs show: the cell, not the function of ours that runs it.
         coro.__name__ = coro.__qualname__ = str(request.cell or "%aloop")
         return coro
-
-    def _run_fresh(self, request: Request) -> Any:
-        return self._fresh.run(lambda: self._make_coro(request), request)
 
     def _store(self, request: Request, value: Any) -> None:
         if request.options.out is not None:

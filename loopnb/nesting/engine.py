@@ -189,15 +189,17 @@ class Handoff:
 
     # -- the waiting side ---------------------------------------------------------------------
 
-    def check_place(self) -> None:
+    def check_can_park(self) -> None:
         """Raise NestingError if no stack can be parked here, before anything is begun that would wait."""
         if self.is_removed or self._is_closing or why_not_here(_OUR_FRAMES):
             raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
 
+    check_place = check_can_park  # its former name, until nobody calls it
+
     def wait(self, future: asyncio.Future[Any], owned: bool = True) -> Any:
         """Park the calling stack until *future* is done, let the loop go on meanwhile, and return the result.
 
-        The place must have been checked. Other tasks and callbacks run meanwhile; the caller's task does not.
+        Call `check_can_park` first. Other tasks and callbacks run meanwhile; the caller's task does not.
 
         Args:
             future: A future of this loop.
@@ -208,19 +210,20 @@ class Handoff:
             CancelledError: The calling task was cancelled.
             KeyboardInterrupt: The wait was interrupted, or it was chosen to receive one.
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
-            NestingError: No stack can be parked any more, since the place was checked.
+            NestingError: No stack can be parked any more, although that was checked.
             BaseException: *future* ended in it.
         """
         try:
-            # Again, although `check_place` asked: a task factory of the user's may have run since.
+            # Again, although `check_can_park` asked: a task factory of the user's may have run since.
             if self.is_removed or self._is_closing:
                 raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
-            wait = Wait(self.lot.ready, getcurrent(), future, _cpython.current_task(self.loop), owned)
-            foreground = self._foreground
-            if wait.task is None or foreground is None or not _is_awaited(foreground, wait.task):
+            task = _cpython.current_task(self.loop)
+            if task is None or self._foreground is None or not _is_awaited(self._foreground, task):
+                wait = Wait(self.lot.ready, getcurrent(), future, task, owned)
                 self._park(wait)
             else:
-                wait.is_foreground = True
+                foreground = self._foreground
+                wait = Wait(self.lot.ready, getcurrent(), future, task, owned, is_foreground=True)
                 # `stack_parked` may put in a SIGINT handler that raises no KeyboardInterrupt while the stack
                 # is parked. So it comes first, and its counterpart last: between the two, no interrupt can
                 # break the order of what `_park` does.
@@ -482,7 +485,11 @@ class Handoff:
         return True
 
     def set_foreground(self, foreground: Foreground) -> None:
-        """Ask *foreground*, from now on, which stacks a user is waiting for."""
+        """Ask *foreground*, from now on, which stacks a user is waiting for.
+
+        Not an argument of the constructor: an engine may be there before the session that knows the user, for
+        `loopnb.nesting.apply()`. A new engine in its place could not resume the stacks parked by the old one.
+        """
         self._foreground = foreground
 
     def note_set_aside(self) -> None:
@@ -494,8 +501,8 @@ class Handoff:
 # -- one wait ------------------------------------------------------------------------------------
 
 
-class _Ending:
-    """What a wait ends in, if not in the outcome of its future."""
+class _Outcome:
+    """What a wait ends in instead of the result of its future."""
 
     __slots__ = ("error", "is_cancelled", "is_finished", "is_interrupted", "message")
 
@@ -514,6 +521,7 @@ class Wait:
         future: What is waited for.
         task: The task whose step is parked, if it is one.
         owned: *future* was made for this wait, so an interrupt may cancel it.
+        is_foreground: A user is waiting for it.
 
     Attributes:
         stack: The stack; None as soon as it goes on.
@@ -537,14 +545,16 @@ class Wait:
         future: asyncio.Future[Any],
         task: asyncio.Task[Any] | None,
         owned: bool,
+        is_foreground: bool = False,
     ) -> None:
         self._ready = ready
         self.stack: greenlet | None = stack
         self.future = future
         self.task = task
         self.is_owned = owned
-        self.is_foreground = self.has_ended = False
-        self.ending: _Ending | None = None
+        self.is_foreground = is_foreground
+        self.has_ended = False
+        self.ending: _Outcome | None = None
         self._callback = self._retired = None
 
     def set_ready(self) -> None:
@@ -573,9 +583,9 @@ class Wait:
         self._end_otherwise().error = error
         self.set_ready()
 
-    def _end_otherwise(self) -> _Ending:
+    def _end_otherwise(self) -> _Outcome:
         if self.ending is None:
-            self.ending = _Ending()
+            self.ending = _Outcome()
         return self.ending
 
     def stop(self) -> None:
@@ -806,10 +816,10 @@ class ParkingLot:
         return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
 
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
-        """Have the newest wait of a cell end in *error*, unless somebody's wait ends in it anyway.
+        """Have the newest wait of a cell end in *error*, unless a cell or a wait has it already.
 
-        Whoever awaits the task that raised it raises it once more, out of a later pass. By then the cell has
-        had it and has gone on, or another one runs.
+        The same error may come out of several passes: each task that awaits the one that raised it raises it
+        again. By then the cell that it ended is over.
 
         Returns:
             False if it has to go to the loop's owner.
@@ -827,7 +837,7 @@ class ParkingLot:
         return is_taken
 
     def end_with(self, error: BaseException, must_end: Callable[[Wait], bool]) -> bool:
-        """Have each wait that *must_end* end in *error*, also if it is due to end otherwise.
+        """End each wait for which *must_end* is true with *error*, even if it was about to go on.
 
         Returns:
             False if there was none.
@@ -1049,7 +1059,7 @@ class Foreground(Protocol):
 
 
 def _is_awaited(foreground: Foreground, task: asyncio.Task[Any]) -> bool:
-    """Return True if a user is waiting for *task*, or for one in whose step it has its own first one."""
+    """Return True if a user is waiting for *task*, or for a task that has spawned it eagerly just now."""
     return foreground.is_awaited(task) or (
         MAY_BE_EAGER and any(map(foreground.is_awaited, creators_of(task)))
     )
