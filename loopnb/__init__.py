@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
+    from loopnb.nesting.no_loop import NoLoop
     from loopnb.records import LoopState
     from loopnb.views import TaskList
 
-__all__ = ["run", "show", "spawn", "status", "tasks"]
+__all__ = ["hold", "noloop", "release", "run", "show", "spawn", "status", "tasks"]
 __version__ = "0.1.0"
 
 _P = ParamSpec("_P")
@@ -77,6 +79,75 @@ def spawn(coro: Coroutine[Any, Any, _T], *, name: str | None = None) -> asyncio.
     from loopnb import session
 
     return session.current("spawn").spawn(coro, name=name)
+
+
+def noloop() -> NoLoop:
+    """Return a context manager in which the calling code sees no running loop and no current task.
+
+    For libraries that ask whether a loop runs, and refuse if one does: Django's ORM, asgiref's
+    `async_to_sync`, `Runner.run_sync` of openai-agents. `asyncio.run()`, `asyncio.Runner` and
+    `run_until_complete()` nest inside as ever, and the loop goes on meanwhile::
+
+      with loopnb.noloop():
+          result = Runner.run_sync(agent, "hello")
+
+    It holds for the block alone, and not for the tasks that run while something in it waits. As in a
+    script, `await` and `asyncio.create_task()` fail inside: a RuntimeError ends the block if it awaits.
+    `%%noloop` does the same for a whole cell. Any thread; without a running loop it does nothing. Needs
+    no `%load_ext`; in a script, call `loopnb.nesting.apply()` first.
+    """
+    from loopnb.nesting.no_loop import NoLoop
+
+    return NoLoop()
+
+
+async def hold(cm: AbstractAsyncContextManager[_T], name: str | None = None) -> _T:
+    """Enter *cm*, an async context manager, and keep it open across cells; return what entering returned.
+
+    A task of its own enters *cm*, stays inside and leaves it, as task groups and cancel scopes insist on.
+    It is listed as "held by In[3]". It ends by `loopnb.release()`, by `%loopnb cancel NAME`, when the cell is
+    run again and holds anew, or at the kernel's end, the newest first. What fails inside meanwhile is
+    reported in the cell. In synchronous code, use `loopnb.run(loopnb.hold(cm))`.
+
+    Args:
+        cm: What you would give to `async with`.
+        name: The name of the task. What is held under that name is released first.
+
+    Raises:
+        TypeError: *cm* is no async context manager.
+        NotLoadedError: `%load_ext loopnb` has not been run.
+        NestingError: The caller runs on another loop than the notebook's.
+        BaseException: What entering *cm* raised.
+    """
+    from loopnb import frames, session
+
+    try:
+        value: _T = await session.current("hold").hold(cm, name)
+    except BaseException as error:
+        error.__traceback__ = frames.users_frames(error.__traceback__)
+        raise
+    return value
+
+
+async def release(held: object) -> None:
+    """Leave what `loopnb.hold()` holds, as at the end of its `async with`, and wait until that is done.
+
+    Args:
+        held: What `hold` has returned or was given, or the name. Of several with one name, the newest.
+
+    Raises:
+        NotHeldError: Nothing of that name or value is held, or not any more.
+        NotLoadedError: `%load_ext loopnb` has not been run.
+        NestingError: The caller runs on another loop than the notebook's.
+        BaseException: What leaving it raised.
+    """
+    from loopnb import frames, session
+
+    try:
+        await session.current("release").release(held)
+    except BaseException as error:
+        error.__traceback__ = frames.users_frames(error.__traceback__)
+        raise
 
 
 @_errors_end_at_the_caller

@@ -2,6 +2,7 @@
 
 LoopnbError
 ├── NestingError            a blocking call could not run inside the running loop
+├── NotHeldError            loopnb.hold() holds nothing of that name or value
 ├── NotLoadedError          loopnb was used where no session is loaded
 ├── TaskNotFoundError       no live task has that name or number
 └── UnsupportedKernelError  this kernel or shell cannot be hooked; the reason is in `.reason`
@@ -45,6 +46,24 @@ class NotLoadedError(LoopnbError, RuntimeError):
             f"Cannot call loopnb.{what}(): loopnb is not loaded in this process. "
             "Run '%load_ext loopnb' in a cell first."
         )
+
+
+class NotHeldError(LoopnbError, LookupError):
+    """Raised when `loopnb.release()` is given what is not held, or no longer.
+
+    Attributes:
+        wanted: What it was given.
+        names: The names of what is held.
+    """
+
+    def __init__(self, wanted: object, names: Sequence[str]) -> None:
+        held = f"Held now: {', '.join(names)}." if names else "Nothing is held now."
+        super().__init__(
+            f"Nothing is held under {wanted!r:.60}: it was released, or is gone. {held} "
+            "loopnb.release() takes what loopnb.hold() was given or has returned, or the name."
+        )
+        self.wanted = wanted
+        self.names = tuple(names)
 
 
 class TaskNotFoundError(LoopnbError, LookupError):

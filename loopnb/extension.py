@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -9,6 +10,7 @@ from weakref import WeakKeyDictionary
 from loopnb import frames
 from loopnb.errors import UnsupportedKernelError
 from loopnb.kernel import _ipykernel
+from loopnb.kernel.contexts import share_context
 from loopnb.kernel.guard import guard_kernel
 from loopnb.kernel.messages import handle_comms_at_once
 from loopnb.kernel.output import route_by_context
@@ -19,6 +21,7 @@ from loopnb.loop.owner import LoopOwner
 from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
+from loopnb.magics.timers import Timers
 from loopnb.nesting import patches as nesting_patches
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.second_engine import NestingChoice
@@ -27,12 +30,17 @@ from loopnb.settings import LoopNB
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
 from loopnb.shell.interrupts import Interrupts, ShellTasks
+from loopnb.shell.library_errors import explain_library_error
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
+from loopnb.shell.wakeups import Wakeups
 from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 
+#: Hold it while loopnb is loaded or unloaded: two threads may ask for it, and what is patched twice calls
+#: itself for ever.
+_changing = threading.RLock()
 #: What takes loopnb out of each shell again. `%unload_ext` calls `unload` with nothing but the shell.
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
 
@@ -46,7 +54,9 @@ class _Part(Protocol):
 
 
 def load(shell: Any, generation: int = 1) -> None:
-    """Load loopnb into *shell*. Does nothing if it is loaded there already. The loop's thread.
+    """Load loopnb into *shell*. Does nothing if it is loaded there already.
+
+    The loop's thread. It waits while another thread loads or unloads loopnb.
 
     Args:
         shell: The shell.
@@ -55,19 +65,21 @@ def load(shell: Any, generation: int = 1) -> None:
     Raises:
         UnsupportedKernelError: *shell* is no IPython shell, or its kernel cannot be hooked.
     """
-    if shell in _loaded:
-        return
-    _check_supported(shell)
-    with ExitStack() as parts:
-        _build(shell, generation, parts)
-        _loaded[shell] = parts.pop_all()
+    with _changing:
+        if shell in _loaded:
+            return
+        _check_supported(shell)
+        with ExitStack() as parts:
+            _build(shell, generation, parts)
+            _loaded[shell] = parts.pop_all()
 
 
 def unload(shell: Any) -> None:
     """Take back everything that `load` did. The user's tasks go on. The loop's thread."""
-    parts = _loaded.pop(shell, None)
-    if parts is not None:
-        parts.close()
+    with _changing:
+        parts = _loaded.pop(shell, None)
+        if parts is not None:
+            parts.close()
 
 
 def check_loop(shell: Any, what: str) -> None:
@@ -75,8 +87,8 @@ def check_loop(shell: Any, what: str) -> None:
     if _ipykernel.runs_on_other_loop(shell):
         command = "load_ext" if what == "loaded" else "unload_ext"
         raise UnsupportedKernelError(
-            "the code that asks for it runs on a loop of its own, which is not the notebook's",
-            f"Run '%{command} loopnb' in a plain cell: not below %%aloop --fresh, nor in a subshell.",
+            "the code that asks for it runs in another thread than the notebook's loop, or on another loop",
+            f"Run '%{command} loopnb' in a plain cell: not below %%aloop --fresh, in a subshell or thread.",
             doing=what,
         )
 
@@ -134,20 +146,23 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         make_widget=make_widget,
     )
     closed = ClosedLoops(cells.places.here)
-    error_notes = ErrorNotes(shell, [closed.explain])
+    error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
-    _start(parts, session, closed, error_notes)
+    _start(parts, session, closed, error_notes, Wakeups(lambda: cells.executing is not None))
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
-        _hook_kernel(shell, interrupts, replies, parts)
-        guard_kernel(shell, session, cells, interrupts, error_notes, parts)
+        _hook_kernel(shell, session, interrupts, replies, parts)
+        guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
     reruns = Reruns(shell, session)
-    rejections = Rejections(shell, (reruns.check, aloop.check))
+    last = () if replies is None else (replies.begin_code,)
+    rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     # `Cells` first: the others ask it which cell has begun.
-    _start(parts, aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections)
+    _start(
+        parts, Timers(shell), aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections
+    )
     cells.begin_loading_cell()
 
 
@@ -158,10 +173,16 @@ def _start(parts: ExitStack, *starting: _Part) -> None:
         parts.callback(part.stop)
 
 
-def _hook_kernel(shell: Any, interrupts: Interrupts, replies: ReplyGuard, parts: ExitStack) -> None:
-    """Route output to the cells of tasks, handle comm messages and interrupts meanwhile, guard replies."""
+def _hook_kernel(
+    shell: Any, session: Session, interrupts: Interrupts, replies: ReplyGuard, parts: ExitStack
+) -> None:
+    """Route output to the cells of tasks, handle comm messages and interrupts meanwhile, guard replies.
+
+    Also have all cells share one Context.
+    """
     sigint = _ipykernel.patch_cancel_on_sigint(shell.kernel, interrupts.cancel_on_sigint)
-    for patches in (sigint, route_by_context(shell), handle_comms_at_once(shell.kernel)):
+    contexts = share_context(shell, session.nesting)
+    for patches in (sigint, route_by_context(shell), handle_comms_at_once(shell.kernel), contexts):
         if patches is not None:
             patches.install()
             parts.callback(patches.restore)

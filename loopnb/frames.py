@@ -14,7 +14,7 @@ import os
 import sys
 from enum import Enum
 from functools import lru_cache
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ _PACKAGES = {
 #: Files whose code calls the user's, and is called by it. `contextlib` is there since it enters our context
 #: managers.
 _LOOPS = (PACKAGE, os.path.dirname(asyncio.__file__) + os.sep, contextlib.__file__)
+#: The file of what `eval` and `exec` have compiled, if nobody gives another name.
+_TEXT = "<string>"
 #: Stands for the file of code that the loop itself has called, such as `loop.call_later(1, loop.stop)`.
 NOBODYS = "?"
 
@@ -117,11 +119,14 @@ def is_called_by(code: CodeType) -> bool:
 
 
 def is_all_by(frame: FrameType | None, owners: Container[Owner], until: CodeType) -> bool:
-    """Return True if *frame* and its callers belong to *owners*, up to the frame that runs *until*."""
+    """Return True if *frame* and its callers belong to *owners*, up to the frame that runs *until*.
+
+    Code that was compiled from a text in passing, as methods of namedtuples are, counts as its caller's.
+    """
     for one in outwards(frame):
         if one.f_code is until:
             return True
-        if owner_of(one.f_code.co_filename) not in owners:
+        if one.f_code.co_filename != _TEXT and owner_of(one.f_code.co_filename) not in owners:
             return False
     return True
 
@@ -148,7 +153,28 @@ def loops_namespaces() -> set[int]:
     """
     # By type and by dictionary: to ask a lazy module for an attribute would run its code.
     modules = [one for one in list(sys.modules.values()) if issubclass(type(one), ModuleType)]
-    return {id(vars(one)) for one in modules if is_loops(vars(one).get("__file__") or "")}
+    named = {id(vars(one)) for one in modules if is_loops(vars(one).get("__file__") or "")}
+    return {*named, id(_BOTTOM)}
+
+
+# -- the bottom of a stack ------------------------------------------------------------------------
+
+
+def _bottom(fn: Callable[..., object], *args: object) -> None:
+    fn(*args)
+
+
+#: Global variables of the frame at the bottom. Not those of the user's `__main__`: by their identity a frame
+#: is known to be no place of the user's.
+_BOTTOM: dict[str, object] = {"__name__": "__main__", "__builtins__": __builtins__}
+
+#: Calls a function from a frame that looks like that of a script: `<module>` of `__main__`.
+#:
+#: Libraries walk a stack outwards to the frame of a `<module>` and rely on finding one: `aiohttp.web.AppKey`,
+#: for instance. A new greenlet has none, since its stack begins with it.
+call_at_bottom = FunctionType(
+    _bottom.__code__.replace(co_name="<module>", co_qualname="<module>"), _BOTTOM, "<module>"
+)
 
 
 # -- tracebacks -----------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-TaskState = Literal["running", "waiting", "parked", "scheduled", "returned", "raised", "cancelled"]
+TaskState = Literal["running", "waiting", "parked", "scheduled", "returned", "raised", "cancelled", "dropped"]
 LoopCondition = Literal["running", "idle", "nested", "set aside", "closed"]
 
 
@@ -45,8 +45,8 @@ class TaskRecord:
         name: Its name; "" if it has ended and nobody had ever given or asked for one.
         coro: Qualified name of its coroutine.
         state: `running` (its step is executing now), `waiting` (for `waits_for`), `parked` (it waits in
-            a nested run), `scheduled` (it will step in this pass). If it has ended: `returned`, `raised`
-            or `cancelled`.
+            a nested run), `scheduled` (it will step in this pass). If it has ended: `returned`, `raised`,
+            `cancelled` or `dropped` (it waited, and nothing referred to it any more).
         age_s: Seconds since it was spawned.
         cell: The cell execution that spawned it, if any.
         spawn_site: `file:line` of the user's code that spawned it ("" if unknown).
@@ -86,7 +86,7 @@ class TaskRecord:
     @property
     def is_finished(self) -> bool:
         """True if it has ended."""
-        return self.state in {"returned", "raised", "cancelled"}
+        return self.state in {"returned", "raised", "cancelled", "dropped"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,14 @@ import inspect
 import time
 import uuid
 from contextlib import ExitStack
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from loopnb.errors import NestingError, NotLoadedError
 from loopnb.frames import users_frames
 from loopnb.loop._cpython import before_threads_are_joined
-from loopnb.loop.deadline import Deadline
+from loopnb.loop.deadline import Deadline, OwnDeadline
+from loopnb.loop.forever import place_of
 from loopnb.nesting._cpython import running_loop
 from loopnb.nesting.entry_points import run_nested, submitting
 from loopnb.nesting.fatal import CapturedFatal, capture_fatal
@@ -23,6 +25,7 @@ from loopnb.records import LoopState, Snapshot
 from loopnb.tracking import deadlocks
 from loopnb.tracking.chains import awaited_by
 from loopnb.tracking.failures import Failures
+from loopnb.tracking.holding import Holds, end_task
 from loopnb.views import TaskList
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ class Session:
     Attributes:
         epoch: Names this session; a reload begins another one.
         failures: Finds the failures that nobody has seen.
+        holds: Holds context managers across cells.
         describe: Formats file and line for people.
     """
 
@@ -121,11 +125,13 @@ class Session:
             is_executing=cells.is_executing,
             delay=self._report_delay,
         )
+        self.holds = Holds(owner.loop, self.failures)
         self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget
         self._widget: Widget | None = None
         self._parts = ExitStack()
+        self._kept: set[asyncio.Task[Any]] = set()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -221,16 +227,55 @@ class Session:
             return self._wait_outside(self.spawn(coro, name=name), timeout)
         return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), name), timeout)
 
-    def spawn(self, coro: Coroutine[Any, Any, T], *, name: str | None = None) -> asyncio.Task[T]:
-        """Start *coro* as a task of the persistent loop; see `loopnb.spawn`."""
+    def spawn(
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """Start *coro* as a task of the persistent loop; see `loopnb.spawn`.
+
+        Args:
+            coro: The coroutine.
+            name: The name of the task.
+            context: The Context that it runs in; None for a copy of the caller's.
+        """
         _check_coroutine(coro, "spawn")
-        task: asyncio.Task[T] = self.owner.call(self._create_task, coro, name)
+        task: asyncio.Task[T] = self.owner.call(self._create_kept_task, coro, name, context)
         return task
 
-    def _create_task(self, coro: Coroutine[Any, Any, T], name: str | None) -> asyncio.Task[T]:
-        if name is None:
-            return self.loop.create_task(coro)
-        return self.loop.create_task(coro, name=name)
+    def _create_kept_task(
+        self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None
+    ) -> asyncio.Task[T]:
+        """Create a task that is not lost if nothing else refers to it: asyncio itself keeps none."""
+        task = self._create_task(coro, name, context)
+        if not task.done():  # an eager one may be
+            self._kept.add(task)
+            task.add_done_callback(self._kept.discard, context=Context())
+        return task
+
+    def _create_task(
+        self, coro: Coroutine[Any, Any, T], name: str | None, context: Context | None = None
+    ) -> asyncio.Task[T]:
+        options: dict[str, Any] = {} if name is None else {"name": name}
+        if context is not None:
+            options["context"] = context
+        return self.loop.create_task(coro, **options)
+
+    async def hold(self, manager: Any, name: str | None) -> Any:
+        """Enter *manager* in a task of its own, and return what that has returned; see `loopnb.hold`."""
+        self._check_holding()
+        return await self.holds.hold(manager, name)
+
+    async def release(self, wanted: object) -> None:
+        """Leave what is held under that name or value; see `loopnb.release`."""
+        self._check_holding()
+        await self.holds.release(wanted)
+
+    def _check_holding(self) -> None:
+        if not self.owner.is_inside():
+            raise NestingError(
+                "this code runs on a loop of its own, and things are held on the notebook's",
+                "Call loopnb.run(loopnb.hold(...)) in synchronous code, or use a plain cell.",
+                doing="hold or release anything here",
+            )
 
     def wait(self, task: asyncio.Task[T], timeout: float | None = None) -> T:
         """Wait in a nested run for *task*, which was made for this wait, and return its result."""
@@ -243,6 +288,10 @@ class Session:
     def deadline(self, task: asyncio.Task[Any], timeout: float | None) -> Deadline:
         """Return a deadline that cancels *task*, of any loop, and says where it was waiting."""
         return Deadline(task.get_loop(), task, timeout, self._where)
+
+    def own_deadline(self, timeout: float | None) -> OwnDeadline:
+        """Return a deadline of the running task, of any loop, in which that itself ends in TimeoutError."""
+        return OwnDeadline(timeout, self._where)
 
     def _wait_inside(self, task: asyncio.Task[T], timeout: float | None) -> T:
         if self.nesting.name == "off":
@@ -366,7 +415,7 @@ class Session:
         ]
         records = list(self.tracker.records_of(tasks))
         for task in tasks:
-            task.cancel()
+            end_task(task)
         return records
 
     def waiting_for_caller(self) -> set[asyncio.Task[Any]]:
@@ -392,18 +441,24 @@ class Session:
     def _cancel(self, wanted: str | int) -> TaskRecord:
         task = self.tracker.find(wanted)
         record = self.tracker.record(task)
-        task.cancel()
+        end_task(task)
         return record
 
     def _condition(self) -> tuple[LoopCondition, str]:
         if self.loop.is_closed():
             return "closed", ""
         aside = set_aside_by(self.loop)
-        if aside is not None:
+        # Playwright's sync API leaves its loop to a later `%%noloop` cell, and this one runs meanwhile.
+        if aside is not None and not self.owner.is_inside():
             return "set aside", f"set aside by {self.describe(*aside)}"
         engine = self.engine
-        if engine is not None and any(wait.is_foreground for wait in list(engine.waits)):
-            return "nested", ""
+        waits = [wait for wait in list(engine.waits) if wait.is_foreground] if engine is not None else []
+        if waits:
+            place = place_of(waits[-1].future)
+            if place is None:
+                return "nested", ""
+            where = self.describe(*place, self.cell)
+            return "nested", f"{where} waits in run_forever(); an interrupt ends it, and so does loop.stop()"
         if self.cell is not None:
             return "running", ""
         return "idle", ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FINGERPRINT = """
-import asyncio, signal, sys
+import asyncio, signal, sys, threading
 from IPython.core.async_helpers import get_asyncio_loop
 
 def fingerprint():
@@ -13,7 +13,7 @@ def fingerprint():
     owners |= {f"{module.__name__}.{cls.__qualname__}": cls
                for module in list(owners.values()) for cls in vars(module).values()
                if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
-    owners |= {"loop class": type(loop), "shell class": type(shell),
+    owners |= {"signal": signal, "loop class": type(loop), "shell class": type(shell),
                "hook class": type(shell.displayhook), "publisher class": type(shell.display_pub)}
     owners |= {f"{name} class {cls.__name__}": cls for name, one in own.items() for cls in type(one).__mro__}
     seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
@@ -31,7 +31,9 @@ def fingerprint():
     seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
     return seen | {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
                    "history": vars(shell.history_manager).get("store_inputs"), "runner": shell.loop_runner,
-                   "handler": loop.get_exception_handler(), "hooks": sys.get_asyncgen_hooks().firstiter}
+                   "handler": loop.get_exception_handler(), "hooks": sys.get_asyncgen_hooks().firstiter,
+                   "unraisable": sys.unraisablehook, "sigurg": signal.getsignal(signal.SIGURG),
+                   **{thread.name: thread for thread in threading.enumerate() if "loopnb" in thread.name}}
 
 def same(one, other):
     return one is other or (hasattr(one, "__self__") and one == other)

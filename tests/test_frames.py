@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def test_a_coroutine_of_ours_that_is_marked_is_the_users(monkeypatch: pytest.Mon
     runs_users_code(ours)
 
     assert (before, is_kernels(ours.__code__)) == (True, False)
+
+
+def test_code_compiled_from_a_text_counts_as_its_callers() -> None:
+    found: list[bool] = []
+    look = "found.append(is_all_by(currentframe(), owners, until=until))"
+    names = {"found": found, "is_all_by": frames.is_all_by, "currentframe": inspect.currentframe}
+
+    def by_user() -> None:
+        for owners in (frozenset({Owner.USER}), frozenset({Owner.KERNEL})):
+            exec(
+                look,
+                names
+                | {"owners": owners, "until": test_code_compiled_from_a_text_counts_as_its_callers.__code__},
+            )
+
+    by_user()
+
+    assert found == [True, False]
 
 
 def test_namespaces_of_asyncio_and_ours_are_the_loops() -> None:

@@ -5,6 +5,7 @@ Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
 
 
 def runs_on_other_loop(shell: Any) -> bool:
-    """Return True if another loop than that of *shell* runs here: on top of it, or in a subshell.
+    """Return True if the loop of *shell* runs, but not here: in another thread, or below another loop.
 
     The kernel's loop is `kernel.io_loop`, once it has been started. The terminal's is
     `IPython.core.async_helpers._asyncio_event_loop`, once IPython has made one. Without either, the
@@ -64,7 +65,7 @@ def runs_on_other_loop(shell: Any) -> bool:
         own: Any = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)
     else:
         own = getattr(sys.modules.get("IPython.core.async_helpers"), "_asyncio_event_loop", None)
-    return running is not None and own is not None and own is not running and own.is_running()
+    return own is not None and own is not running and own.is_running()
 
 
 def is_kernel_thread() -> bool:
@@ -155,6 +156,39 @@ def patch_cancel_on_sigint(
     return Patch(kernel, "_cancel_on_sigint", replacement)
 
 
+def handle_sigint_meanwhile(kernel: Any, stock: Callable[[], object], handler: Callable[..., object]) -> None:
+    """Do what `Kernel.pre_handler_hook` does, but have *handler* handle SIGINT until `post_handler_hook`.
+
+    The stock hook puts in `default_int_handler`, and keeps in `saved_sigint_handler` what the other hook puts
+    back (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more, so its hook is called first.
+
+    Args:
+        kernel: The kernel.
+        stock: Its hook.
+        handler: Handles SIGINT.
+
+    Raises:
+        ValueError: This is the thread of a subshell, which no signal reaches.
+    """
+    base = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
+    if getattr(stock, "__func__", None) is getattr(base, "pre_handler_hook", kernel):
+        kernel.saved_sigint_handler = signal.signal(signal.SIGINT, handler)
+        return
+    stock()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, handler)
+
+
+def is_called_by_kernel(kernel: Any) -> bool:
+    """Return True if the kernel's `do_execute` has called the function that asks: it makes a task of a cell.
+
+    `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if it has another name, or is not the direct caller.
+    """
+    code = sys._getframe(2).f_code
+    methods = (vars(kind).get("do_execute") for kind in type(kernel).__mro__)
+    return any(getattr(method, "__code__", None) is code for method in methods)
+
+
 # -- messages, and the requests that output belongs to ---------------------------------------------
 
 
@@ -189,9 +223,24 @@ def is_queue_busy(kernel: Any) -> bool:
     return all(getter.done() for getter in kernel.msg_queue._getters)
 
 
+def is_answering(kernel: Any) -> bool:
+    """Return True while a request to the main shell is being handled, its reply included.
+
+    `Kernel._main_asyncio_lock` (7.1.0 to 7.4.0), or the queue (6.29.5 and 6.31.0).
+    """
+    lock = getattr(kernel, "_main_asyncio_lock", None)
+    return lock.locked() if lock is not None else is_queue_busy(kernel)
+
+
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
     """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")
+
+
+def is_request_for_cell(kernel: Any) -> bool:
+    """Return True if the shell handles a request to execute a cell (`Kernel.get_parent`, all versions)."""
+    header = kernel.get_parent("shell").get("header") or {}
+    return header.get("msg_type") == "execute_request"
 
 
 def publish_status(kernel: Any, status: str, *parent: Any) -> None:

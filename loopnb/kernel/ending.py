@@ -7,9 +7,11 @@ import atexit
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
+    from loopnb.kernel.replies import ReplyGuard
     from loopnb.loop.guard import LoopGuard
     from loopnb.shell.ending import ShellsEnd
 
@@ -27,15 +29,22 @@ class KernelShutdown:
         loop: Its loop.
         guard: The guard of that loop.
         ends: Ends the tasks, and names what is left.
+        replies: Knows the request that the kernel handles.
     """
 
     def __init__(
-        self, kernel: Any, loop: asyncio.AbstractEventLoop, guard: LoopGuard, ends: ShellsEnd
+        self,
+        kernel: Any,
+        loop: asyncio.AbstractEventLoop,
+        guard: LoopGuard,
+        ends: ShellsEnd,
+        replies: ReplyGuard,
     ) -> None:
         self._kernel = kernel
         self._loop = loop
         self._guard = guard
         self._ends = ends
+        self._replies = replies
         self._stock_do_shutdown = kernel.do_shutdown
         self._patch = Patch(kernel, "do_shutdown", self._do_shutdown)
         self._was_requested = False
@@ -57,6 +66,9 @@ class KernelShutdown:
         nothing. That is said, and the kernel ends all the same when the time is up.
         """
         self._was_requested = True
+        if running_loop() is self._loop:
+            # An old client has sent the request on the shell channel. It must not wait for its own reply.
+            self._replies.forget_request()
         grace = self._ends.grace()
         ending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._guard.wind_down(), self._loop))
         await asyncio.wait([ending], timeout=max(grace, _TURNS_WITHIN))
@@ -64,6 +76,15 @@ class KernelShutdown:
             self._ends.say_blocked()
         # Nobody looks at its result: whatever it is, the kernel ends.
         await asyncio.wait([ending], timeout=grace + _TURNS_WITHIN)
+        # In the loop's thread: the kernel's own code schedules the stop by a call that a loop in debug mode
+        # refuses in others. The answer is what ipykernel's own would be, should the loop be blocked.
+        answering = asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._do_stock_shutdown(restart), self._loop)
+        )
+        await asyncio.wait([answering], timeout=_TURNS_WITHIN)
+        return answering.result() if answering.done() else {"status": "ok", "restart": restart}
+
+    async def _do_stock_shutdown(self, restart: bool) -> Any:
         answer = self._stock_do_shutdown(restart)
         return await answer if inspect.isawaitable(answer) else answer
 

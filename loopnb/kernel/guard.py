@@ -14,6 +14,7 @@ from loopnb.shell.guarding import ShellHost, Warnings, guard_loop
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from loopnb.kernel.replies import ReplyGuard
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
     from loopnb.shell.error_notes import ErrorNotes
@@ -29,12 +30,19 @@ class KernelHost(ShellHost):
         cells: Knows which cell executes.
         ends: Ends the tasks of the session.
         warnings: Shows warnings.
+        interrupts: Ends the cell that executes.
     """
 
     def __init__(
-        self, shell: Any, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings
+        self,
+        shell: Any,
+        session: Session,
+        cells: Cells,
+        ends: ShellsEnd,
+        warnings: Warnings,
+        interrupts: Interrupts,
     ) -> None:
-        super().__init__(session, cells, ends, warnings)
+        super().__init__(session, cells, ends, warnings, interrupts)
         self._shell = shell
 
     def is_ending(self) -> bool:
@@ -45,6 +53,10 @@ class KernelHost(ShellHost):
         """Shut the kernel down as `exit()` does: the guard ends the tasks before the loop stops."""
         self._shell.exit_now = True
 
+    def is_sigint_reset(self) -> bool:
+        """Return True: the kernel does so when it has replied (`Kernel.post_handler_hook`)."""
+        return True
+
 
 def guard_kernel(
     shell: Any,
@@ -52,6 +64,7 @@ def guard_kernel(
     cells: Cells,
     interrupts: Interrupts,
     error_notes: ErrorNotes,
+    replies: ReplyGuard,
     parts: ExitStack,
 ) -> None:
     """Guard the loop of *shell*'s kernel until *parts* is closed."""
@@ -59,9 +72,9 @@ def guard_kernel(
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)
     subshells = SubshellLoops(warnings.warn, hidden.every, patch_aborting(kernel))
-    ends = ShellsEnd(session, interrupts, error_notes, kernel.log.warning, subshells)
-    guard = guard_loop(KernelHost(shell, session, cells, ends, warnings), hidden, parts)
-    shutdown = KernelShutdown(kernel, session.loop, guard, ends)
+    ends = ShellsEnd(session, interrupts, error_notes, kernel.log.warning, subshells, replies)
+    guard = guard_loop(KernelHost(shell, session, cells, ends, warnings, interrupts), hidden, parts)
+    shutdown = KernelShutdown(kernel, session.loop, guard, ends, replies)
     for part in (subshells, shutdown):
         part.start()
         parts.callback(part.stop)

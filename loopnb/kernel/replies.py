@@ -1,8 +1,16 @@
 """Interrupts that come while ipykernel's own code handles a request, before the cell or after it.
 
-While a message is handled, SIGINT raises KeyboardInterrupt wherever Python is. `Kernel.pre_handler_hook` and
-`post_handler_hook` see to that (checked on ipykernel 6.31.0, 7.3.0 and 7.4.0). Raised in the kernel's own
-code it costs the reply, and front ends wait for that for ever.
+While a message is handled, stock ipykernel raises KeyboardInterrupt wherever Python is: its
+`pre_handler_hook` puts in Python's own handler, `default_int_handler`. Raised in the kernel's own code it
+costs the reply, and front ends wait for that for ever. Raised in the hook itself, or in a frame of the
+loop, it ends the kernel.
+
+Here another handler stands in the beginning of a message and in its end. An interrupt in the beginning is
+remembered, and ends the cell before its first statement. One in the end is too late, and is forgotten.
+While a cell's code runs, Python's own handler stands, since `asyncio.Runner` and trio look for it.
+
+What it cannot do. Between the kernel's word that it is busy and the hook, SIGINT is ignored, as it is while
+the kernel is idle. A handler there would have SIGINT end the child processes that background tasks start.
 """
 
 from __future__ import annotations
@@ -12,25 +20,30 @@ import inspect
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
-from weakref import ref
+from weakref import WeakSet, ref
 
-from loopnb.frames import Owner, is_all_by
-from loopnb.kernel._cpython import code_of_callbacks
-from loopnb.nesting._cpython import running_loop
+from IPython.core.interactiveshell import InteractiveShell
+
+from loopnb.frames import Owner, is_all_by, is_called_by
+from loopnb.kernel._ipykernel import handle_sigint_meanwhile, is_answering, is_request_for_cell
+from loopnb.nesting._cpython import HANDLE_RUN_CODE, running_loop
 from loopnb.patching import Patch
+from loopnb.shell.rejecting import RejectedByInterrupt
 
 if TYPE_CHECKING:
+    import ast
     from types import FrameType
 
-#: Whose code handles a message before it calls anybody else's. IPython's ends a cell, too.
+#: Seconds between two looks at whether a request was answered.
+_GLANCE = 0.01
+#: Whose code handles a message before it calls anybody else's. IPython's begins a cell and ends it, too.
 _KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
 _KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
+_RUN_CELL = InteractiveShell.run_cell_async.__code__
 
 
 class ReplyGuard:
-    """Raises KeyboardInterrupt in what the kernel calls, but not in the kernel itself.
-
-    While a cell runs, Python's own handler is installed, since `asyncio.Runner` and trio look for it.
+    """Raises KeyboardInterrupt in what the kernel calls, but not in the kernel itself. The main thread.
 
     Args:
         shell: The shell of a kernel.
@@ -38,22 +51,26 @@ class ReplyGuard:
     """
 
     def __init__(self, shell: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._kernel = shell.kernel
         self._events = shell.events
         self._loop = loop
         self._stock = shell.kernel.pre_handler_hook
         self._patch = Patch(shell.kernel, "pre_handler_hook", self._begin_message)
         self._handler = self._on_sigint  # each access makes another bound method, and we look for this one
         self._task: ref[asyncio.Task[Any]] | None = None
+        self._is_beginning = False  # a cell is to be executed, and its code has not begun
+        self._is_remembered = False  # an interrupt has come meanwhile
+        self._begun: WeakSet[asyncio.Future[Any]] = WeakSet()  # tasks in which the code of a cell has begun
 
     def start(self) -> None:
         """Guard from the next message on."""
         self._patch.install()
-        self._events.register("pre_execute", self._begin_cell)
+        self._events.register("pre_execute", self._begin_callback)
         self._events.register("post_execute", self._end_cell)
 
     def stop(self) -> None:
         """Leave interrupts to the kernel."""
-        self._events.unregister("pre_execute", self._begin_cell)
+        self._events.unregister("pre_execute", self._begin_callback)
         self._events.unregister("post_execute", self._end_cell)
         self._patch.restore()
         _replace(self._handler, signal.default_int_handler)
@@ -62,25 +79,88 @@ class ReplyGuard:
         """Return True if *task* is the one in which the kernel handles the newest request."""
         return self._task is not None and self._task() is task
 
+    def forget_request(self) -> None:
+        """Have nobody wait for the request that the kernel handles now."""
+        self._task = None
+
+    async def wait_answered(self, timeout: float) -> None:
+        """Wait until the request that the kernel handles now was answered, *timeout* seconds at most.
+
+        Not for requests that come after it. The loop's thread.
+        """
+        task = None if self._task is None else self._task()
+        if task is None:
+            return
+        deadline = self._loop.time() + timeout
+        # ipykernel 7 has a task for each request, and the next one may be handled already. On ipykernel 6 one
+        # task handles them all, and never ends.
+        while not task.done() and is_answering(self._kernel) and self._loop.time() < deadline:  # noqa: ASYNC110  neither sets an event
+            await asyncio.sleep(_GLANCE)
+
+    def remember(self, future: asyncio.Future[Any]) -> bool:
+        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
+        if future in self._begun or not self._is_beginning:
+            return False
+        self._is_remembered = True
+        return True
+
+    def begin_code(self, _tree: ast.AST) -> None:
+        """Let a cell's code be interrupted from now on. It is a check of `Rejections`, the last one.
+
+        Raises:
+            RejectedByInterrupt: An interrupt has come already.
+        """
+        if not self._is_beginning or threading.current_thread() is not threading.main_thread():
+            return  # a cell that runs inside a cell, or in a subshell
+        if not is_called_by(_RUN_CELL):
+            return  # `%%aloop` compiles its body while IPython transforms the cell
+        try:
+            task = asyncio.current_task() if running_loop() is not None else None
+            if task is not None:
+                self._begun.add(task)
+            self._is_beginning = False
+            _replace(self._handler, signal.default_int_handler)
+        except KeyboardInterrupt:
+            self._is_remembered = True
+        if self._is_remembered:
+            self._is_remembered = False
+            raise RejectedByInterrupt
+
     def _begin_message(self) -> None:
-        self._stock()  # fails in the thread of a subshell, which no interrupt reaches
-        _replace(signal.default_int_handler, self._handler)
+        self._is_remembered, self._is_beginning = False, is_request_for_cell(self._kernel)
+        handle_sigint_meanwhile(self._kernel, self._stock, self._handler)
         task = asyncio.current_task()
         self._task = None if task is None else ref(task)
 
-    def _begin_cell(self) -> None:
-        _replace(self._handler, signal.default_int_handler)
+    def _begin_callback(self) -> None:
+        """Let the callback of a comm be interrupted: before one there is the same event as before a cell."""
+        if not is_called_by(_RUN_CELL):
+            self._is_beginning = False
+            _replace(self._handler, signal.default_int_handler)
 
     def _end_cell(self) -> None:
+        try:
+            self._protect()
+        except KeyboardInterrupt:  # too late to end the cell
+            self._protect()
+
+    def _protect(self) -> None:
         # Counting cells in and out would be simpler. But IPython tells only of the end of a blank cell, and
         # only of the beginning of a comm's callback that fails.
-        if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=code_of_callbacks()):
+        if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=HANDLE_RUN_CODE):
+            self._is_beginning = False
             _replace(signal.default_int_handler, self._handler)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
+        # IPython's code begins a cell. If a callback or a transformer of the user's hangs there, a second
+        # interrupt ends that.
+        owners = _KERNELS_OR_SHELLS if self._is_beginning else _KERNELS
+        is_again, self._is_remembered = self._is_remembered, self._is_remembered or self._is_beginning
+        if self._is_remembered and not is_again:
+            return
         # While another loop runs, the user's code is what runs it. Its frame need not be among the callers: a
         # nested run on that loop has a stack of its own.
-        if running_loop() is not self._loop or not is_all_by(frame, _KERNELS, until=code_of_callbacks()):
+        if running_loop() is not self._loop or not is_all_by(frame, owners, until=HANDLE_RUN_CODE):
             signal.default_int_handler(signum, frame)
 
 

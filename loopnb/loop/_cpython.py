@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import outwards
 from loopnb.nesting._cpython import current_policy
+from loopnb.patching import MethodWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,6 +69,28 @@ def mend_signal_handlers(loop: Any) -> None:
         if sig != signal.SIGINT and signal.getsignal(sig) is signal.SIG_DFL:
             signal.signal(sig, noop._sighandler_noop)
             signal.siginterrupt(sig, False)
+
+
+def signal_gate(loop: Any, get: Callable[[int], Any]) -> MethodWrapper | None:
+    """Return the patch that has *loop* answer a signal only while Python's handler is the loop's own.
+
+    asyncio reads the numbers of signals from a file descriptor and calls what was added for each, whatever
+    handler stands. Private names: `_UnixSelectorEventLoop._handle_signal(sig)`, and
+    `unix_events._sighandler_noop`. Returns None where there are none: on Windows, and for uvloop's loops.
+
+    Args:
+        loop: The loop.
+        get: Returns Python's handler of a signal.
+    """
+    noop = getattr(getattr(asyncio, "unix_events", None), "_sighandler_noop", None)
+    if noop is None or not hasattr(type(loop), "_handle_signal"):
+        return None
+
+    def answer(handle: Callable[[int], None], sig: int) -> None:
+        if get(sig) is noop:
+            handle(sig)
+
+    return MethodWrapper(type(loop), "_handle_signal", answer, loop)
 
 
 def _is_open(descriptor: int) -> bool:

@@ -53,15 +53,52 @@ class Deadline:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._has_expired and isinstance(error, asyncio.CancelledError) and self._task.cancelled():
+        if self._has_expired and isinstance(error, asyncio.CancelledError) and self._is_cause():
             timeout = TimeoutError(
                 f"task {self._task.get_name()!r} did not finish within {self._timeout:g} s; "
                 f"it was {self._doing}. It has been cancelled and has cleaned up."
             )
             raise timeout.with_traceback(error.__traceback__) from None  # it shows where the task was
 
+    def _is_cause(self) -> bool:
+        """Return True if nobody else has cancelled the task."""
+        return self._task.cancelled()
+
     def _expire(self) -> None:
         if not self._task.done():
             self._has_expired = True
             self._doing = self._where(self._task)
             self._task.cancel()
+
+
+class OwnDeadline(Deadline):
+    """A deadline of the running task, entered in that task: the task itself ends in TimeoutError.
+
+    So whoever holds the task sees what the cell shows. If somebody else cancels the task as well, it ends in
+    CancelledError, as with `asyncio.timeout`.
+
+    Args:
+        timeout: Seconds from now; None waits for ever.
+        where: As of `Deadline`.
+
+    Raises:
+        RuntimeError: No task is running.
+    """
+
+    def __init__(self, timeout: float | None, where: Callable[[asyncio.Task[Any]], str]) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a deadline of the running task needs one")
+        super().__init__(task.get_loop(), task, timeout, where)
+        self._cancelling = task.cancelling()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Take the cancel request back, whatever became of it."""
+        if self._has_expired:
+            self._task.uncancel()
+        super().__exit__(kind, error, tb)
+
+    def _is_cause(self) -> bool:
+        return self._task.cancelling() <= self._cancelling

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
+
+from loopnb.frames import is_loops, outwards, users_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The futures that the calls wait for, by loop, the newest last. It outlives a session: a call that was
-#: parked before a reload of the extension is stopped after it.
-_waited: WeakKeyDictionary[asyncio.AbstractEventLoop, list[asyncio.Future[Any]]] = WeakKeyDictionary()
+#: The futures that the calls wait for, by loop, the newest last, and the file and line of each call. It
+#: outlives a session: a call that was parked before a reload of the extension is stopped after it.
+_waited: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[asyncio.Future[Any], tuple[str, int]]] = (
+    WeakKeyDictionary()
+)
+
+
+def place_of(future: asyncio.Future[Any]) -> tuple[str, int] | None:
+    """Return file and line of the `run_forever()` that waits for *future*; None if none does."""
+    return _waited.get(future.get_loop(), {}).get(future)
+
+
+def is_tornados_start() -> bool:
+    """Return True if `tornado.ioloop.IOLoop.start()` has called the loop's method that calls this function.
+
+    Those who call it inside a running loop expect that to fail, and go on: panel's `serve()` for instance.
+    """
+    callers = (one for one in outwards(inspect.currentframe()) if not is_loops(one.f_code.co_filename))
+    return getattr(next(callers, None), "f_globals", {}).get("__name__") == "tornado.platform.asyncio"
 
 
 class NestedForever:
@@ -25,7 +44,7 @@ class NestedForever:
     def __init__(self, loop: asyncio.AbstractEventLoop, park: Callable[[asyncio.Future[Any]], None]) -> None:
         self._loop = ref(loop)  # weak: objects of this class are values of a dictionary that is keyed by loop
         self._park = park
-        self._futures = _waited.setdefault(loop, [])
+        self._futures = _waited.setdefault(loop, {})
         self._stopped_in: ref[asyncio.Task[Any]] | None = None
 
     def run(self) -> None:
@@ -40,16 +59,16 @@ class NestedForever:
         if task is not None and self._stopped_in is not None and self._stopped_in() is task:
             loop.call_soon(_finish, future)
         self.forget_stop()
-        self._futures.append(future)
+        self._futures[future] = users_place()
         try:
             self._park(future)
         finally:
-            self._futures.remove(future)
+            self._futures.pop(future, None)
         future.result()
 
     def stop(self, waited: object) -> bool:
         """Stop the call that waits for *waited*. Return False if none does."""
-        for future in self._futures:
+        for future in list(self._futures):
             if future is waited:
                 _finish(future)
                 return True
@@ -67,7 +86,7 @@ class NestedForever:
 
     def stop_all(self) -> bool:
         """Stop all of them. Return False if there is none."""
-        for future in self._futures:
+        for future in list(self._futures):
             _finish(future)
         return bool(self._futures)
 

@@ -9,12 +9,11 @@ kernel's own stop goes through, and once the kernel ends everybody's does.
 from __future__ import annotations
 
 import asyncio
-import signal
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.loop.forever import NestedForever
-from loopnb.loop.handlers import ExceptionHandlers, SignalHandlers
+from loopnb.loop.forever import NestedForever, is_tornados_start
+from loopnb.loop.handlers import ExceptionHandlers
+from loopnb.loop.signals import SignalHost, Signals, is_handling_sigterm
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import MethodWrapper, PatchSet
 
@@ -31,7 +30,7 @@ class Nested(Protocol):
         """End it with *error*."""
 
 
-class Host(Protocol):
+class Host(SignalHost, Protocol):
     """What the guard may ask of the kernel or terminal whose loop it guards. The loop's thread."""
 
     def is_ending(self) -> bool:
@@ -40,33 +39,17 @@ class Host(Protocol):
     async def wind_down(self) -> None:
         """End the user's tasks in order. The loop stops after this."""
 
-    def end(self) -> None:
-        """Begin to shut down, in order."""
-
     def warn(self, text: str) -> None:
         """Show a warning at the user's line."""
 
     def innermost_run(self) -> Nested | None:
         """Return the nested run that a `stop()` of the caller ends; None if there is none."""
 
-    def run_of_caller(self) -> asyncio.Task[Any] | None:
-        """Return the main task of the run that the caller is part of; None in the cell itself."""
-
     def park(self, future: asyncio.Future[Any]) -> None:
         """Park the calling stack until *future* is done."""
 
-    def is_background(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if a cell executes that has not spawned *task*."""
-
     def is_own_stop(self) -> bool:
         """Return True if the host itself, and no code of the user's, calls `stop()` now."""
-
-    def is_own_handler(self) -> bool:
-        """Return True if the host itself, and no code of the user's, sets a signal handler now."""
-
-
-#: True in a handler of SIGTERM and in the tasks that it spawns. A `stop()` there is meant for the host.
-_on_sigterm: ContextVar[bool] = ContextVar("on_sigterm", default=False)
 
 
 class LoopGuard:
@@ -85,14 +68,12 @@ class LoopGuard:
         self._host = host
         self._forever = NestedForever(loop, host.park)
         self._winding_down: asyncio.Future[Any] | None = None
-        self._signals = SignalHandlers(loop, host.is_background)
+        self._signals = Signals(loop, host)
         self._exceptions = ExceptionHandlers(loop)
         self.patches = PatchSet(
             MethodWrapper(type(loop), "stop", self.stop, loop),
             MethodWrapper(type(loop), "close", self.close, loop),
             MethodWrapper(type(loop), "run_forever", self.run_forever, loop),
-            MethodWrapper(type(loop), "add_signal_handler", self.add_signal_handler, loop),
-            MethodWrapper(type(loop), "remove_signal_handler", self.remove_signal_handler, loop),
             self._signals,
             MethodWrapper(type(loop), "set_exception_handler", self.set_exception_handler, loop),
         )
@@ -107,7 +88,7 @@ class LoopGuard:
         if self._host.is_ending():
             self._stop_in_order(stop_loop)
             return
-        if _on_sigterm.get():
+        if is_handling_sigterm():  # it is meant for the host
             self._host.end()
             return
         run = self._host.innermost_run()
@@ -131,41 +112,20 @@ class LoopGuard:
             )
 
     def run_forever(self, run_loop: Callable[[], None]) -> None:
-        """Run the loop; inside it, wait until `stop()` is called."""
-        if running_loop() is self._loop:
+        """Run the loop; inside it, wait until `stop()` is called. Tornado's own call fails there, as ever."""
+        if running_loop() is self._loop and not is_tornados_start():
             self._forever.run()
         else:
             run_loop()
-
-    def add_signal_handler(
-        self, add: Callable[..., None], sig: int, callback: Callable[..., object], *args: Any
-    ) -> None:
-        """Add a handler that goes with the caller's run; one that a cell itself adds stays."""
-        if self._host.is_own_handler():
-            add(sig, callback, *args)
-            return
-        users = (callback, *args)
-        called: tuple[Any, ...] = users
-        if sig == signal.SIGTERM:
-            called = (self._host.end,) if _is_stop_of(self._loop, callback) else (self._terminate, *users)
-        self._signals.add(add, sig, called, users, self._host.run_of_caller())
-
-    def remove_signal_handler(self, remove: Callable[[int], bool], sig: int) -> bool:
-        """Remove a handler; none that it has replaced comes back."""
-        self._signals.forget(sig)
-        return remove(sig)
 
     def set_exception_handler(self, set_handler: Callable[[Any], None], handler: Any) -> None:
         """Set a handler that goes with the caller's run; one that a cell itself sets stays."""
         self._exceptions.set(set_handler, handler, self._host.run_of_caller())
 
     def after_cell(self) -> None:
-        """Forget what the cell that has ended was about to do."""
+        """Forget what the cell that has ended was about to do, and take out its handlers of SIGINT."""
         self._forever.forget_stop()
-
-    def _terminate(self, callback: Callable[..., object], *args: Any) -> None:
-        _on_sigterm.set(True)
-        callback(*args)
+        self._signals.end_of_cell()
 
     async def wind_down(self) -> None:
         """End the user's tasks in order, once. Further calls wait for the first to end."""
@@ -188,8 +148,3 @@ class LoopGuard:
             stop_loop()
         else:
             winding_down.add_done_callback(lambda _task: stop_loop())
-
-
-def _is_stop_of(loop: asyncio.AbstractEventLoop, callback: object) -> bool:
-    # By name: a method of uvloop's loops that was bound before the guard came is another object.
-    return getattr(callback, "__self__", None) is loop and getattr(callback, "__name__", "") == "stop"

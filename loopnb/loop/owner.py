@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future as ThreadFuture
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from loopnb.nesting._cpython import running_loop
+from loopnb.nesting.no_loop import loop_here
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,8 +31,11 @@ class LoopOwner:
         self._has_ended = False
 
     def is_inside(self) -> bool:
-        """Return True if the caller runs inside the loop: in a cell of a kernel, a task, a callback."""
-        return running_loop() is self.loop
+        """Return True if the caller runs inside the loop: in a cell of a kernel, a task, a callback.
+
+        Also if it does not see that loop: in `loopnb.noloop()`.
+        """
+        return loop_here() is self.loop
 
     def is_home(self) -> bool:
         """Return True if the caller is in the thread that the loop belongs to, turning or not."""

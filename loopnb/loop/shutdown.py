@@ -12,6 +12,16 @@ import gc
 import inspect
 import signal
 import threading
+from collections import deque
+from types import (
+    AsyncGeneratorType,
+    CellType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.loop._cpython import busy_threads, default_executor, open_generators
@@ -27,6 +37,17 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at the threads.
 _GLANCE = 0.02
+#: So many attributes and containers in a row lead from a client to what it will close itself.
+_CLIENTS_REACH = 4
+#: So many lead from a coroutine to an async generator that it has entered by an AsyncExitStack.
+_TASKS_REACH = 8
+_SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)
+#: Types of what awaits a step of an async generator. Python has no other names for them.
+_STEPS = {"async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"}
+#: Items of a container that are looked at.
+_ITEMS = 1_000
+#: Nobody looks further from more objects than these, which takes some 50 ms.
+_MOST = 100_000
 
 
 class Ending(Protocol):
@@ -34,6 +55,9 @@ class Ending(Protocol):
 
     def live(self) -> Tasks:
         """Return the tasks that are to end and have not ended yet."""
+
+    def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
+        """Return which of *tasks* have spawned another of them, or hold it in a TaskGroup; by that other."""
 
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* was cancelled a moment ago: a second cancel would cut its cleanup short."""
@@ -68,8 +92,10 @@ class OrderlyEnd:
 
     def __init__(self, ending: Ending) -> None:
         self._ending = ending
-        self._cancelled: set[asyncio.Task[Any]] = set()  # held: their failures are still to be said
+        # When each was cancelled, in the loop's time. Held: their failures are still to be said.
+        self._cancelled: dict[asyncio.Task[Any], float] = {}
         self._named: set[asyncio.Task[Any]] = set()
+        self._closed: dict[int, AsyncGeneratorType[Any, Any]] = {}
         self._sigterm = SigtermShield()
 
     async def wind_down(self) -> None:
@@ -77,7 +103,8 @@ class OrderlyEnd:
         self._sigterm.raise_()
         loop = asyncio.get_running_loop()
         grace = self._ending.grace()
-        await self._end_tasks(grace)
+        idle = self._idle_generators(loop)
+        await asyncio.gather(self._end_tasks(grace), self._close_generators(idle, grace))
         deadline = loop.time() + grace
         for end in (self._end_tasks, self._end_generators, self._close_clients, self._end_threads):
             try:
@@ -96,16 +123,40 @@ class OrderlyEnd:
         self._sigterm.lower()
 
     async def _end_tasks(self, timeout: float) -> None:
-        """Cancel the tasks. A second call cancels those that a `finally` has spawned meanwhile."""
-        tasks = set(self._ending.live()) - self._cancelled - {asyncio.current_task()}
-        if not tasks:
-            return
-        self._cancelled |= tasks
+        """Cancel the tasks. A second call cancels those that a `finally` has spawned meanwhile.
+
+        Outermost first: the `finally` of a task may need the tasks that it has spawned, and a TaskGroup
+        cancels its children itself. All at once, they would be cancelled a second time, in their `finally`.
+        So what is below a task is cancelled when that has ended, or half of the time is over.
+        """
+        loop = asyncio.get_running_loop()
+        live = set(self._ending.live()) - self._cancelled.keys() - {asyncio.current_task()}
+        owners, due = self._ending.owners(live), set(live)
+        now = loop.time()
+        halfway, end = now + timeout / 2, now + timeout
+        while live:
+            is_halfway = now >= halfway
+            ready = {one for one in due if is_halfway or owners.get(one, set()).isdisjoint(live)}
+            ready = ready or (due if due == live else set())  # each has an owner: they own one another
+            self._cancel(ready, now)
+            due -= ready
+            if not due:
+                break
+            ended = await asyncio.wait(
+                live, timeout=max(0.0, halfway - loop.time()), return_when=asyncio.FIRST_COMPLETED
+            )
+            live, due, now = ended[1], due & ended[1], loop.time()
+        if live:
+            live = (await asyncio.wait(live, timeout=max(0.0, end - loop.time())))[1]
+        for task in live:
+            had = end - self._cancelled[task]
+            self._name(task, f"did not end within {had:.2g} s of being cancelled")
+
+    def _cancel(self, tasks: set[asyncio.Task[Any]], now: float) -> None:
         for task in tasks:
+            self._cancelled[task] = now
             if not self._ending.is_ending(task):
                 task.cancel()
-        for task in (await asyncio.wait(tasks, timeout=timeout))[1]:
-            self._name(task, f"did not end within {timeout:.2g} s of being cancelled")
 
     def _name(self, task: asyncio.Task[Any], fate: str) -> None:
         self._named.add(task)
@@ -114,13 +165,39 @@ class OrderlyEnd:
 
     async def _end_generators(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
-        generators = open_generators(loop)
-        if generators is None:
+        if open_generators(loop) is None:
             await self._end_each([("async generators", loop.shutdown_asyncgens())], timeout)
             return
+        deadline = loop.time() + timeout
+        while generators := self._generators_to_close(loop):  # closed, one may leave what it has used
+            left = max(0.0, deadline - loop.time())
+            await self._close_generators(_outermost(generators) or generators, left)
+
+    def _idle_generators(self, loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
+        """Return the outermost async generators that no task uses: nobody else will end them.
+
+        What a task has entered it will leave itself, in its own order. They are looked at before the tasks
+        are cancelled.
+        """
+        generators = self._generators_to_close(loop)
+        if not generators:
+            return []
+        chains = [_awaiting_in(task.get_coro()) for task in self._ending.live()]
+        if any(chain is None for chain in chains):
+            return []
+        used = _reached_from([one for chain in chains for one in chain or ()], _TASKS_REACH)
+        if len(used) > _MOST:
+            return []
+        return [one for one in _outermost(generators) if id(one) not in used and not one.ag_running]
+
+    def _generators_to_close(self, loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
+        return [one for one in open_generators(loop) or () if id(one) not in self._closed]
+
+    async def _close_generators(self, generators: list[AsyncGeneratorType[Any, Any]], timeout: float) -> None:
         endings: list[tuple[str, Awaitable[Any]]] = []
         for one in generators:
             where = f"at {self._ending.place(one.ag_frame)}" if one.ag_frame is not None else ""
+            self._closed[id(one)] = one
             endings.append((f"async generator {one.__qualname__}() {where}", one.aclose()))
         await self._end_each(endings, timeout)
 
@@ -193,8 +270,9 @@ def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[A
     ("Unclosed client session").
 
     What is done. asyncio ends async generators before the loop stops, and so are these objects here:
-    whatever refers to the loop, has a finalizer, and has a coroutine function for its `aclose()` or
-    `close()`. No list of libraries is needed.
+    whatever has a finalizer and a coroutine function for its `aclose()` or `close()`, and refers to the loop
+    or, if to no loop at all, to a thread that Python would wait for. No list of libraries is needed. What
+    such an object refers to is its own to close: a session closes its connector, and that its resolver.
 
     What it cannot do. Objects without a finalizer are left alone: they do not complain. So are objects
     that do not refer to the loop themselves.
@@ -202,15 +280,74 @@ def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[A
     It looks at every object that Python knows: some 0.2 s for each million of them.
     """
     closers: dict[type, Callable[[Any], Coroutine[Any, Any, Any]] | None] = {}
+    threads = {id(one) for one in threading.enumerate() if not one.daemon} - {id(threading.main_thread())}
     found = []
     for one in gc.get_objects():
         kind = type(one)
         if kind not in closers:
             closers[kind] = _closer(kind)
-        close = closers[kind]
-        if close is not None and any(value is loop for value in _attributes(one)):
-            found.append((one, close(one)))
-    return found
+        if closers[kind] is not None and _is_on(loop, threads, [one, *_attributes(one)]):
+            found.append(one)
+    below = {id(one): _reached_from([one], _CLIENTS_REACH) for one in found}
+    held = {held for one in found for held in below[id(one)] & below.keys() if id(one) not in below[held]}
+    closing = [(one, closers[type(one)]) for one in found if id(one) not in held]
+    return [(one, close(one)) for one, close in closing if close is not None]
+
+
+def _is_on(loop: asyncio.AbstractEventLoop, threads: set[int], values: list[Any]) -> bool:
+    loops = [value for value in values if issubclass(type(value), asyncio.AbstractEventLoop)]
+    return loop in loops if loops else any(id(value) in threads for value in values)
+
+
+def _awaiting_in(coro: Any) -> list[Any] | None:
+    """Return *coro*, what it awaits, what that awaits, and so on; None if that cannot be known.
+
+    The frame of a parked task counts as executing, and does not tell what it has entered.
+    """
+    found = []
+    while type(coro) in _SUSPENDED:
+        if getattr(coro, "cr_running", False) or getattr(coro, "gi_running", False):
+            return None
+        found.append(coro)
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
+    return [*found, coro]
+
+
+def _outermost(generators: list[AsyncGeneratorType[Any, Any]]) -> list[AsyncGeneratorType[Any, Any]]:
+    """Return those of *generators* that none of the others has entered."""
+    below = {id(one): _reached_from([one], _TASKS_REACH) for one in generators}
+    used = {id(one) for one in generators for other in below if other != id(one) and id(one) in below[other]}
+    return [one for one in generators if id(one) not in used]
+
+
+def _reached_from(roots: list[Any], steps: int) -> set[int]:
+    """Return the ids of what *roots* refer to by so many attributes, variables or containers in a row."""
+    level, reached = roots, set[int]()
+    seen = set(map(id, roots))
+    for _ in range(steps):
+        if len(reached) > _MOST:
+            break
+        values = [value for holder in level for value in _values(holder)]
+        reached.update(map(id, values))
+        level = list({id(value): value for value in values if id(value) not in seen}.values())
+        seen.update(map(id, level))
+    return reached
+
+
+def _values(holder: object) -> list[Any]:
+    kind = type(holder)
+    if kind in _SUSPENDED or kind in {MethodType, CellType} or kind.__name__ in _STEPS:
+        return gc.get_referents(holder)  # with what stands on the stack: `async with` keeps a method there
+    if kind is FunctionType:
+        return list(holder.__closure__ or ())  # type: ignore[attr-defined]  # it is a function
+    if kind is dict and "__builtins__" not in holder:  # type: ignore[operator]  # it is a dict, no namespace
+        return list(holder.values())[:_ITEMS]  # type: ignore[attr-defined]  # it is a dict
+    if kind in {list, tuple, set, frozenset, deque}:
+        items: list[Any] = list(holder)  # type: ignore[call-overload]  # it is iterable
+        return items[:_ITEMS]
+    if issubclass(kind, dict | type | ModuleType | asyncio.AbstractEventLoop):
+        return []  # all things refer to each other there
+    return _attributes(holder)
 
 
 def _closer(kind: type) -> Callable[[Any], Coroutine[Any, Any, Any]] | None:

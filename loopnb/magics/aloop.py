@@ -7,6 +7,7 @@ magic, is a nested run (`run_nested`). The two differ only in how they wait.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -18,6 +19,8 @@ from loopnb.magics.fresh import FreshRuns
 from loopnb.magics.options import Request, parse, split_line
 from loopnb.magics.source import compile_body, compile_expression, line_forms
 from loopnb.nesting.fatal import CapturedFatal
+from loopnb.nesting.greenlets import current_context
+from loopnb.nesting.no_loop import NoLoop
 from loopnb.shell.rejecting import RejectedSyntax
 from loopnb.tracking.cells import current_cell
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     import ast
     from argparse import ArgumentParser
     from collections.abc import Mapping
+    from contextvars import Context
 
     from loopnb.magics.source import Source
     from loopnb.session import Session
@@ -124,16 +128,28 @@ class Aloop:
         try:
             if request.options.is_fresh:
                 return self._fresh.run(request)
-            task = await self._start(request)
+            # In the Context of the cell, which waits: what it sets holds in later cells, as with `await`.
+            is_shared = not request.options.is_background and self._session.nesting.name != "nest-asyncio"
+            task = await self._start(request, current_context() if is_shared else None)
             if request.options.is_background:
                 await asyncio.sleep(0)  # its first step: the handle shows where it waits
                 return task
-            with self._cells.attribute_to_cell(task), self._session.deadline(task, request.options.timeout):
-                return CapturedFatal.unwrap(await task)
+            with self._cells.attribute_to_cell(task):
+                return CapturedFatal.unwrap(await self._outcome_of(task))
         except asyncio.CancelledError as error:
             # The kernel interrupts a cell that awaits by cancelling its task.
             if self._interrupts.was_interrupted(asyncio.current_task()):
                 raise KeyboardInterrupt(*error.args).with_traceback(error.__traceback__) from None
+            raise
+
+    async def _outcome_of(self, task: asyncio.Task[Any]) -> Any:
+        """Await *task*. If a callback's SystemExit ends the cell, the task cleans up first, as in scripts."""
+        try:
+            return await task
+        except SystemExit:
+            if not task.done():
+                self._interrupts.cancel(task)
+                await asyncio.wait([task])
             raise
 
     def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
@@ -152,13 +168,51 @@ class Aloop:
         value = self._fresh.run(request) if request.options.is_fresh else self._nested(request)
         return self._finish(request, value)
 
+    def run_without_loop(self, line: str, body: str) -> Any:
+        """Run *body* where no loop is seen to run, and return its value: `%%noloop`.
+
+        Args:
+            line: What stands behind the magic's name: nothing.
+            body: The lines below it.
+
+        Raises:
+            UsageError: *line* is not empty, or *body* awaits.
+        """
+        if line.strip():
+            raise UsageError(f"%%noloop: takes no options, and got {line.strip()!r}. The code goes below it.")
+        source = self._compile(body, f"%%noloop{line}\n{body}", in_background=False)
+        if source.does_await:
+            raise UsageError(
+                "%%noloop: the cell awaits, and below %%noloop no loop runs. Call asyncio.run() instead, or "
+                "put the `await` into a cell of its own."
+            )
+        with NoLoop():
+            value = source.run_now(self._shell.user_global_ns, self._shell.user_ns)
+        return None if source.is_quiet else value
+
     def _nested(self, request: Request) -> Any:
+        if not request.options.is_background and self._session.owner.is_inside():
+            return self._nested_here(request)
         can_spawn = self._can_spawn_here(request)
         task = self._spawn(request) if can_spawn else self._session.run(self._start(request))
         if request.options.is_background:
             return task
         with self._cells.attribute_to_cell(task):
-            return CapturedFatal.unwrap(self._session.wait(task, request.options.timeout))
+            return CapturedFatal.unwrap(self._session.wait(task))
+
+    def _nested_here(self, request: Request) -> Any:
+        """Spawn a task and wait for it, and leave none whatever an interrupt breaks off."""
+        coro = self._make_coro(request)
+        try:
+            task = self._spawn(request, coro=coro)
+            with self._cells.attribute_to_cell(task):
+                return CapturedFatal.unwrap(self._session.wait(task))
+        except BaseException:
+            # An interrupt may be raised between any two lines, when the task is made and not known yet.
+            for task in asyncio.all_tasks(self._session.loop):
+                if task.get_coro() is coro and not task.cancelling():
+                    task.cancel()
+            raise
 
     def _finish(self, request: Request, value: Any) -> Any:
         """Store the value where the user wants it, and return what is to be displayed."""
@@ -209,13 +263,14 @@ class Aloop:
             return False
         return not self._background.replaced_by(request)
 
-    async def _start(self, request: Request) -> asyncio.Task[Any]:
+    async def _start(self, request: Request, context: Context | None = None) -> asyncio.Task[Any]:
         if request.options.is_background:
             await self._background.end_replaced_runs(request)
-        return self._spawn(request)
+        return self._spawn(request, context)
 
-    def _spawn(self, request: Request) -> asyncio.Task[Any]:
-        task = self._session.spawn(self._make_coro(request), name=request.options.name)
+    def _spawn(self, request: Request, context: Context | None = None, coro: Any = None) -> asyncio.Task[Any]:
+        coro = self._make_coro(request) if coro is None else coro
+        task = self._session.spawn(coro, name=request.options.name, context=context)
         if request.source.codes:
             self._session.tracker.relocate(task, request.source.codes[0])
         if request.options.is_background:
@@ -225,7 +280,10 @@ class Aloop:
 
     def _make_coro(self, request: Request) -> Any:
         coro: Any = request.source.run(
-            self._shell.user_global_ns, self._shell.user_ns, in_background=request.options.is_background
+            self._shell.user_global_ns,
+            self._shell.user_ns,
+            deadline=partial(self._session.own_deadline, request.options.timeout),
+            in_background=request.options.is_background,
         )
         # What lists and reprs show: the cell, not the function of ours that runs it.
         coro.__name__ = coro.__qualname__ = str(request.cell or "%aloop")

@@ -96,10 +96,7 @@ class Background:
         if isinstance(task, LoopTask):
             task.show_as(self.tell)
         # A done-callback runs in the Context of this call, the cell's, and so its output goes to the cell.
-        if request.options.timeout is None:
-            task.add_done_callback(self._report)
-        else:
-            self._keep_deadline(task, request.options.timeout)
+        task.add_done_callback(self._report)
 
     def tell(self, task: asyncio.Task[Any]) -> str:
         """Return the repr of a handle: what the task is doing now."""
@@ -116,22 +113,6 @@ class Background:
             f"%%aloop: the name {name!r} is in use by a task of {cell or 'other code'}. Choose another "
             f"name, end that task with '%loopnb cancel {name}', or add --replace to take the name over."
         )
-
-    def _keep_deadline(self, task: asyncio.Task[Any], timeout: float) -> None:
-        deadline = self._session.deadline(task, timeout)
-        deadline.__enter__()  # no block of code lasts as long as the task
-
-        def ended(task: asyncio.Task[Any]) -> None:
-            error = asyncio.CancelledError() if task.cancelled() else None
-            try:
-                deadline.__exit__(None, error, None)
-            except TimeoutError as late:
-                live_runs.pop(task, None)
-                self._show(late.with_traceback(None))
-            else:
-                self._report(task)
-
-        task.add_done_callback(ended)
 
     def _report(self, task: asyncio.Task[Any]) -> None:
         """Show the failure of a background task in its cell, as IPython would."""

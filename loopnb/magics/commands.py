@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from IPython.core.error import UsageError
 from IPython.core.magic import (
     Magics,
+    cell_magic,
     line_cell_magic,
     line_magic,
     magics_class,
@@ -85,6 +86,21 @@ class LoopMagics(Magics):
         """
         try:
             return self.runner.run_nested(line, cell, local_ns)
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
+
+    @cell_magic
+    @no_var_expand
+    def noloop(self, line: str, cell: str) -> Any:
+        """Run the cell where no loop is seen to run, as in a script.
+
+        For libraries that ask whether a loop runs, and refuse if one does. `asyncio.run()` and its kin nest
+        on the persistent loop as ever, and other tasks go on meanwhile. As in a script, there is no `await`
+        and no `asyncio.create_task()`. `with loopnb.noloop():` does the same for a block.
+        """
+        try:
+            return self.runner.run_without_loop(line, cell)
         except BaseException as error:
             error.__traceback__ = users_frames(error.__traceback__)
             raise

@@ -64,7 +64,7 @@ class FreshRuns:
         interrupts = Interrupts(loop, FreshTasks(main, self._cells))
         fresh = FreshLoop(loop, partial(_interruptible, interrupts))
         try:
-            with self._cells.attribute_to_cell(main), self._session.deadline(main, options.timeout):
+            with self._cells.attribute_to_cell(main):
                 fresh.run(main)
                 value = CapturedFatal.unwrap(main.result())
         except BaseException as error:
@@ -108,6 +108,10 @@ class FreshTasks:
     def is_cell_file(self, filename: str) -> bool:
         """Return True if *filename* stands for the source of a cell."""
         return self._cells.places.is_cell_file(filename)
+
+    def remember(self, _future: asyncio.Future[Any]) -> bool:
+        """Return False: the code of the cell has begun before there is such a loop."""
+        return False
 
     def interrupt_nested(self) -> bool:
         """Return False: nested runs of this loop are interrupted by cancelling the cell's task."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from IPython.core.error import UsageError
@@ -15,6 +16,7 @@ from loopnb.texts import error_text, repr_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from types import CodeType
 
 
@@ -60,8 +62,21 @@ class Source:
         return any(_is_coroutine_code(code) for code in self.codes)
 
     @runs_users_code
+    def run_now(self, global_ns: dict[str, Any], local_ns: dict[str, Any]) -> Any:
+        """Run code that awaits nothing, on the calling stack, and return its value."""
+        value = None
+        for code in self.codes:
+            value = eval(code, global_ns, local_ns)
+        return value if self.has_value else None
+
+    @runs_users_code
     async def run(
-        self, global_ns: dict[str, Any], local_ns: dict[str, Any], *, in_background: bool = False
+        self,
+        global_ns: dict[str, Any],
+        local_ns: dict[str, Any],
+        *,
+        deadline: Callable[[], AbstractContextManager[None]] = nullcontext,
+        in_background: bool = False,
     ) -> Any:
         """Run it and return its value. Errors have a traceback without this frame.
 
@@ -72,16 +87,18 @@ class Source:
         Args:
             global_ns: The global variables.
             local_ns: The local ones; in a notebook they are the same.
+            deadline: Called in the task that runs it. Ends the task in TimeoutError if it takes too long.
             in_background: Nobody waits for the value.
         """
         value = None
         try:
-            if self._function is not None:
-                value = await self._function(global_ns)
-            else:
-                value = await self._run_codes(global_ns, local_ns)
-            if self.is_expression and not self.does_await:
-                value = await _checked(value)
+            with deadline():
+                if self._function is not None:
+                    value = await self._function(global_ns)
+                else:
+                    value = await self._run_codes(global_ns, local_ns)
+                if self.is_expression and not self.does_await:
+                    value = await _checked(value)
         except BaseException as error:
             error.__traceback__ = users_frames(error.__traceback__)
             if isinstance(error, Exception | asyncio.CancelledError):

@@ -20,7 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from loopnb._cpython import eager_tasks
-from loopnb.frames import outwards
+from loopnb.frames import is_ours, outwards
 from loopnb.patching import Patch, copy_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ current_task: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = 
 #: The running loop of this thread, or None. Public under this name in the asyncio docs' index,
 #: and what `asyncio.run` itself asks.
 running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
+
+#: Sets it, as a loop does that begins or ends to run. Public under this name, for those who write a loop.
+set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
 #: Returns a frame of the calling thread: 0 is the caller's own. `sys._getframe`, which the docs call an
 #: implementation detail of CPython. A function around it would be one more frame to leave out.
@@ -230,6 +233,13 @@ def is_called_for_an_event() -> bool:
     return sys._getframe(2).f_code is _PROCESS_EVENTS_CODE
 
 
+def is_called_for_a_handle() -> bool:
+    """Return True if `Handle._run` has called the code that runs now, through frames of ours alone."""
+    others = (one for one in outwards(sys._getframe(1)) if not is_ours(one.f_code.co_filename))
+    caller = next(others, None)
+    return caller is not None and caller.f_code is HANDLE_RUN_CODE
+
+
 class Engine(Protocol):
     """What `turn` looks at between two passes."""
 
@@ -271,6 +281,14 @@ def ran_dry(error: BaseException) -> bool:
     return tb is not None and tb.tb_frame.f_code is RUN_ONCE_CODE
 
 
+def warns_if_destroyed(task: asyncio.Future[Any]) -> bool:
+    """Return True if asyncio will report *task* if it is destroyed while it is pending.
+
+    Private name: `Task._log_destroy_pending`.
+    """
+    return bool(task._log_destroy_pending)  # type: ignore[attr-defined]  # private
+
+
 def silence_destroyed_warning(task: asyncio.Future[Any]) -> None:
     """Spare *task* the report "was destroyed but it is pending", as `run_until_complete` does.
 
@@ -297,6 +315,14 @@ def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         sys.set_asyncgen_hooks(*hooks)
         if task is not None and asyncio.current_task(loop) is None:
             enter_task(loop, task)
+
+
+# -- what a task waits for -----------------------------------------------------------------------
+
+
+def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
+    """Return the future that *task* waits for, or None if the task is due to step (`Task._fut_waiter`)."""
+    return task._fut_waiter  # type: ignore[attr-defined,no-any-return]  # private
 
 
 # -- the cancel request that a task has noted ----------------------------------------------------

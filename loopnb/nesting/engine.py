@@ -61,7 +61,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb._cpython import live_tasks
-from loopnb.frames import is_ours, outwards, without_any_frames_of
+from loopnb.frames import call_at_bottom, is_ours, outwards, without_any_frames_of, without_loops_frames
 from loopnb.nesting import _cpython
 from loopnb.nesting._cpython import (
     MAY_BE_EAGER,
@@ -95,6 +95,8 @@ _switch = greenlet.switch  # called as a function: a bound method would be made 
 
 #: After a burst of nested runs this many idle drivers are kept for the next one.
 _IDLE_DRIVERS = 4
+#: What a driver runs first: code that walks a stack to its end expects the frame of a module there.
+_begin_driver = forbid_nesting("stacks are being switched")(call_at_bottom)
 #: At least this many frames between the user's code and `why_not_here` are ours, and need not be looked at.
 _OUR_FRAMES = 4
 
@@ -138,6 +140,7 @@ class Handoff:
         self._batch = object()
         self._first_pass = FirstPass(loop)
         self._released = ReleasedStates(self)
+        self._parked_time = self._released.parked_time
 
     # -- coming and going ---------------------------------------------------------------------
 
@@ -167,9 +170,20 @@ class Handoff:
 
     def _uninstall(self) -> None:
         self._patches.restore()
-        self._released.parked_time.restore()
+        self._parked_time.restore()
         if self._owner is None:
             self._drop_drivers()
+
+    def leave_closed_loop(self) -> None:
+        """Give back a loop that was closed, so that it is freed without a garbage collection.
+
+        The loop refers to the engine by what is patched, and the engine to itself by the parts it has given
+        itself to. It cannot be used again.
+        """
+        self.is_removed = True
+        self._uninstall()
+        self._patches = PatchSet()
+        del self._released
 
     def _drop_drivers(self) -> None:
         # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
@@ -193,8 +207,6 @@ class Handoff:
         """Raise NestingError if no stack can be parked here, before anything is begun that would wait."""
         if self.is_removed or self._is_closing or why_not_here(_OUR_FRAMES):
             raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
-
-    check_place = check_can_park  # its former name, until nobody calls it
 
     def wait(self, future: asyncio.Future[Any], owned: bool = True) -> Any:
         """Park the calling stack until *future* is done, let the loop go on meanwhile, and return the result.
@@ -388,7 +400,7 @@ class Handoff:
         while True:
             # The parent is this greenlet's own, since a driver must not refer to this one. The switch returns
             # when the next driver is needed.
-            Driver(self._drive, getcurrent().parent).switch(error)
+            Driver(_begin_driver, getcurrent().parent).switch(self._drive, error)
             error = None
 
     @forbid_nesting("stacks are being switched")
@@ -400,9 +412,12 @@ class Handoff:
         """
         is_due = error is None  # the first pass; before the others all go on who can
         batch = self._batch
+        # In a list that is emptied: this frame may be idle for long, and would keep an error's frames alive.
+        errors = [] if error is None else [error]
+        error = None
         while True:
             try:
-                self._drive_on(error, is_due)
+                self._drive_on(errors, is_due)
                 return
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
@@ -410,20 +425,20 @@ class Handoff:
                 if batch is not self._batch:  # raised while this stack was thrown away
                     self._owner_error = caught
                     return
-                error, is_due = caught, False
+                errors.append(caught)
+                is_due = False
                 if getcurrent() in self._idle:
                     self._idle.remove(getcurrent())
 
-    def _drive_on(self, error: BaseException | None, is_due: bool) -> None:
+    def _drive_on(self, errors: list[BaseException], is_due: bool) -> None:
         """Make passes, and before each let all go on who can. Returns when the driver is to retire.
 
         Args:
-            error: What came out of the pass before, or what a signal handler raised in here.
+            errors: What came out of the pass before, or what a signal handler raised in here. Emptied.
             is_due: Begin with a pass.
         """
-        if error is not None:
-            self._deliver_fatal(error)
-            error = None  # this frame may live long, and would keep the error and its frames alive
+        while errors:
+            self._deliver_fatal(errors.pop())
         while True:
             if not is_due and not self._settle():
                 return
@@ -446,6 +461,7 @@ class Handoff:
             self.handed_to = wait.stack
             return False
         stack = self._owner if wait is None else wait.stack
+        wait = None  # this frame may be idle for long, and would keep the wait and its task
         if stack is not None:  # None in the first pass, whose owner goes on by itself
             # Idle before the switch: whoever goes on may park at once, and needs a driver.
             self._idle.append(getcurrent())
@@ -464,8 +480,10 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be any error: a signal handler has raised it in select.
         """
-        # Raised again elsewhere, it would show the user how the engine got it there.
-        error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
+        # Raised again elsewhere, it would show the user how the engine got it there. Besides, the frame of
+        # the pass holds the handle and the task that ended in the error: who keeps the error would keep both.
+        tb = without_loops_frames(error.__traceback__)
+        error.__traceback__ = without_any_frames_of(tb, is_ours)
         if self.lot.take_fatal(error, self._foreground):
             return
         if self._owner is not None:
@@ -582,6 +600,19 @@ class Wait:
         """Resume the stack with *error*, whatever becomes of the future."""
         self._end_otherwise().error = error
         self.set_ready()
+
+    def fail(self, error: BaseException, foreground: Foreground) -> None:
+        """Make the wait end in *error*, which came out of a pass, when what is waited for has cleaned up.
+
+        As in a script, where `asyncio.run` cancels its main task and waits for it. A second such error ends
+        the wait at once.
+        """
+        is_cleaning_up = self.ending is not None and self.ending.error is not None
+        if is_cleaning_up or not self.is_owned or self.future.done():
+            self.end(error)
+        else:
+            self._end_otherwise().error = error
+            foreground.cancel(self.future)
 
     def _end_otherwise(self) -> _Outcome:
         if self.ending is None:
@@ -827,8 +858,8 @@ class ParkingLot:
         done = (wait.future for wait in self.waits if wait.future.done())
         if was_taken(error) or any(error_of(future) is error for future in done):
             is_taken = True
-        elif (cell := self.newest_foreground()) is not None:
-            cell.end(error)
+        elif foreground is not None and (cell := self.newest_foreground()) is not None:
+            cell.fail(error, foreground)
             is_taken = True
         else:
             is_taken = foreground is not None and foreground.take_fatal(error)

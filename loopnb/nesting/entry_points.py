@@ -4,6 +4,9 @@ Outside a running loop each of them is the stock function, in every thread. Insi
 loop is a nested run (`engine.py`), and a call for another loop sets the running one aside meanwhile
 (`other_loops.py`).
 
+What `asyncio.run_coroutine_threadsafe` returns waits by a nested run, too, if it is asked for its result in
+the thread of its own loop (`SubmittedFuture`).
+
 Each function here that stands in for a stock one cuts our frames off the traceback of what comes out of it;
 how, and why it works, is said on top of `stand_ins.py`. `patches.py` puts them in place.
 """
@@ -11,22 +14,26 @@ how, and why it works, is said on top of `stand_ins.py`. `patches.py` puts them 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import sys
 from contextlib import contextmanager
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import users_frames
-from loopnb.nesting import _cpython, closing, runners
+from loopnb.nesting import _cpython, closing, no_loop, runners
 from loopnb.nesting.loop_task import open_runners
 from loopnb.nesting.other_loops import aside, run_aside
-from loopnb.nesting.scope import attach_before_run, engine_for
+from loopnb.nesting.scope import attach_before_run, detach_closed, engine_for
+from loopnb.patching import copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
 
-# The methods that are patched, as they were at import.
+# What is patched, as it was at import.
+_stock_submit = copy_of(asyncio.run_coroutine_threadsafe)
 _stock_run_until_complete = _cpython.BaseEventLoop.run_until_complete
 _stock_runner_run = _cpython.Runner.run
 _stock_get_loop = _cpython.Runner.get_loop
@@ -46,6 +53,9 @@ def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) 
     """
     running = _cpython.running_loop()
     if running is None:
+        if no_loop.hidden_loop() is not None:
+            with no_loop.lifted():
+                return nested_or_stock_run(main, debug, options)
         return _cpython.stock_run(main, debug=debug, **options)
     if options.get("loop_factory") is not None:
         with aside(running, None):
@@ -67,7 +77,8 @@ def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> An
     Raises:
         NestingError: The loop cannot be entered again from here; `.reason` says why.
     """
-    return engine_for(loop, "a nested run").wait(task)
+    with no_loop.lifted():
+        return engine_for(loop, "a nested run").wait(task)
 
 
 #: Belongs to the process: it is about other threads' loops, which know of no session.
@@ -89,6 +100,79 @@ def submitting(is_meant: Callable[[], bool], submit: Callable[[Any], Any]) -> It
         _submitters.remove((is_meant, submit))
 
 
+# -- what was sent to the loop from its own thread -----------------------------------------------
+
+
+class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # made by `__class__`, see `submit`
+    """What `asyncio.run_coroutine_threadsafe` returns. In the thread of its loop it waits by a nested run.
+
+    The stock future would block the loop that has to bring the result: a deadlock. In other threads this is
+    the stock future.
+
+    Attributes:
+        loop: The loop on which the coroutine runs.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result, as `concurrent.futures.Future.result` does.
+
+        Raises:
+            TimeoutError: *timeout* seconds have passed. The coroutine goes on.
+            NestingError: No nested run can begin here; `.reason` says why.
+        """
+        try:
+            return super().result(self._time_left(timeout, "Future.result()"))
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the error, as `concurrent.futures.Future.exception` does. It raises what `result` does."""
+        try:
+            return super().exception(self._time_left(timeout, "Future.exception()"))
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
+
+    def _time_left(self, timeout: float | None, call: str) -> float | None:
+        """Return how long to block the thread: in the loop's own not at all, after a nested run.
+
+        An interrupted wait, and one whose task was cancelled, cancel the coroutine.
+        """
+        loop = self.loop
+        if self.done() or _cpython.running_loop() is not loop:
+            return timeout
+        engine = engine_for(loop, call)
+        waiter = loop.create_future()
+        finish = partial(_finish, waiter)
+        self.add_done_callback(lambda _future: loop.call_soon_threadsafe(finish))
+        timer = None if timeout is None else loop.call_later(timeout, finish)
+        try:
+            engine.wait(waiter)
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return 0
+
+
+def _finish(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def submit(coro: Any, loop: asyncio.AbstractEventLoop) -> concurrent.futures.Future[Any]:
+    """Do what `asyncio.run_coroutine_threadsafe` is asked for. Any thread. Does not block."""
+    future = _stock_submit(coro, loop)
+    future.__class__ = SubmittedFuture  # the stock function makes it, and is to go on doing so
+    future.loop = loop
+    return future  # type: ignore[no-any-return]  # the original is untyped
+
+
 # -- what stands in for methods of loops ---------------------------------------------------------
 
 
@@ -97,6 +181,9 @@ def run_until_complete(self: _cpython.BaseEventLoop, future: Any) -> Any:
     try:
         running = _cpython.running_loop()
         if running is None:
+            if no_loop.hidden_loop() is not None:
+                with no_loop.lifted():
+                    return run_until_complete(self, future)
             return _stock_run_until_complete(self, future)
         if running is self:
             return _nested_run_until_complete(self, future)
@@ -124,6 +211,10 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
 
 def run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
     """Wrap `run_forever` of asyncio's loops: the engine is to be there when the first pass begins."""
+    if no_loop.hidden_loop() is not None:
+        with no_loop.lifted():
+            run_forever(run_loop, self)
+            return
     if not self.is_running():
         attach_before_run(self)
         closing.end_with_thread(self)
@@ -135,6 +226,7 @@ def close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> No
     if not self.is_running() and not self.is_closed():
         closing.end_waits(self)
     close_loop()
+    detach_closed(self)
 
 
 # -- what stands in for methods of asyncio.Runner ------------------------------------------------
@@ -145,6 +237,9 @@ def runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = Non
     try:
         running = _cpython.running_loop()
         if running is None:
+            if no_loop.hidden_loop() is not None:
+                with no_loop.lifted():
+                    return runner_run(self, coro, context=context)
             return _stock_runner_run(self, coro, context=context)
         if _has_own_loop(self, running):
             with aside(running, _cpython.loop_of(self)):
@@ -173,6 +268,9 @@ def _nested_runner_run(
 
 def runner_lazy_init(self: asyncio.Runner) -> bool:
     """Do what `Runner._lazy_init` does. Return True if the runner was given the running loop."""
+    if no_loop.hidden_loop() is not None:
+        with no_loop.lifted():
+            return runner_lazy_init(self)
     running = _cpython.running_loop()
     if running is None or _cpython.is_closed(self) or _cpython.is_initialized(self):
         _cpython.stock_lazy_init(self)
@@ -200,6 +298,10 @@ def runner_get_loop(self: asyncio.Runner) -> asyncio.AbstractEventLoop:
 
 def runner_close(self: asyncio.Runner) -> None:
     """Stand in for `Runner.close`."""
+    if no_loop.hidden_loop() is not None:
+        with no_loop.lifted():
+            runner_close(self)
+            return
     running = _cpython.running_loop()
     if runners.is_nested(self):
         runners.close(self)

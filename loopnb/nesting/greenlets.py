@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from greenlet import GreenletExit, getcurrent, greenlet, settrace
 
     why_missing: str | None
@@ -40,4 +42,12 @@ class Driver(greenlet):  # type: ignore[misc]  # greenlet is untyped
     """A greenlet that turns a loop. Its class tells it from the stacks of users and libraries."""
 
 
-__all__ = ["Driver", "GreenletExit", "getcurrent", "greenlet", "settrace", "why_missing"]
+def current_context() -> Context | None:
+    """Return the Context in force, and not a copy. None without greenlet, or where none was ever entered."""
+    if why_missing is not None:
+        return None
+    context: Context | None = getcurrent().gr_context
+    return context
+
+
+__all__ = ["Driver", "GreenletExit", "current_context", "getcurrent", "greenlet", "settrace", "why_missing"]

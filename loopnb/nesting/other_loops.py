@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from loopnb.frames import users_place
-from loopnb.nesting import _cpython
+from loopnb.nesting import _cpython, no_loop
 from loopnb.nesting.scope import engine_for, engine_of, is_wanted
 from loopnb.patching import MethodWrapper
 
@@ -59,6 +59,9 @@ def aside(
 
 def run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any) -> Any:
     """Return `run_loop(*args)`, a method of *loop* that runs it. Another loop that runs here is set aside."""
+    if no_loop.hidden_loop() is not None:
+        with no_loop.lifted():
+            return run_aside(run_loop, loop, *args)
     running = _cpython.running_loop()
     if running is None or running is loop:
         return run_loop(*args)

@@ -1,13 +1,17 @@
 """Other packages that start nested runs, or want to change asyncio so that they can.
 
-`anyio.run()` refuses to run inside a running loop; here it nests. `uvloop.run()` runs a loop that cannot be
-nested on; here the running loop is set aside meanwhile. `nest_asyncio.apply()` and `nest_asyncio2.apply()`
-would swap Task and Future for slow ones in the whole process, and never swap them back; here they only ask
-for what is there already. `patches.py` has their functions do what is said here.
+`anyio.run()` refuses to run inside a running loop; here it nests, or runs trio while the running loop is set
+aside. `uvloop.run()` runs a loop that cannot be nested on; here, too, the running loop is set aside.
+`nest_asyncio.apply()` and `nest_asyncio2.apply()` would swap Task and Future for slow ones in the whole
+process, and never swap them back; here they only ask for what is there already. `patches.py` has their
+functions do what is said here.
 """
 
 from __future__ import annotations
 
+import sys
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import users_place
@@ -81,12 +85,26 @@ def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict[str, Any] | None) -> Any:
-    """Do what `anyio.run` is asked for: nested, if a loop runs in this thread."""
+    """Do what `anyio.run` is asked for: nested if a loop runs in this thread, or while that is set aside."""
     stock: Any = _stock[ANYIO]
-    if _cpython.running_loop() is None or backend != "asyncio":
+    running = _cpython.running_loop()
+    if running is None:
         return stock(func, *args, backend=backend, backend_options=options)
+    if backend != "asyncio":
+        with aside(running, None):
+            # In a copy of the Context, which trio makes anyway: ours may name the library of an outer run.
+            run = partial(stock, func, *args, backend=backend, backend_options=options)
+            return copy_context().run(_run_unnamed, run)
     # What `anyio.run` does after its refusal. It runs on `asyncio.Runner`, which nests.
     return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
+
+
+def _run_unnamed(run: Callable[[], Any]) -> Any:
+    """Return `run()`, after the Context has forgotten which library runs here. `anyio.run` would refuse."""
+    sniffio = sys.modules.get("sniffio")  # without it, anyio asks asyncio only
+    if sniffio is not None:
+        sniffio.current_async_library_cvar.set(None)
+    return run()
 
 
 def run_with_uvloop(main: Any, options: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-from loopnb.nesting import _cpython, entry_points, other_packages, runners, stand_ins
+from loopnb.nesting import _cpython, entry_points, no_loop, other_packages, runners, scope, stand_ins
 from loopnb.nesting.engine import once_for_each_event
 from loopnb.nesting.other_loops import wrapper_aside
 from loopnb.patching import CodePatch, ImportWatch, MethodWrapper, Patch, PatchSet, looking_like
@@ -68,6 +68,7 @@ _asyncios = PatchSet(
     CodePatch(
         _cpython.run, stand_ins.asyncio_run_311 if sys.version_info < (3, 12) else stand_ins.asyncio_run
     ),
+    CodePatch(asyncio.run_coroutine_threadsafe, stand_ins.run_coroutine_threadsafe),
     _replaced(_cpython.Runner, "run", entry_points.runner_run),
     _cpython.patch_lazy_init(looking_like(_cpython.stock_lazy_init, _runner_lazy_init)),
     _replaced(_cpython.Runner, "get_loop", entry_points.runner_get_loop),
@@ -75,6 +76,8 @@ _asyncios = PatchSet(
     _replaced(_cpython.BaseEventLoop, "run_until_complete", entry_points.run_until_complete),
     once_for_each_event(),
     MethodWrapper(_cpython.BaseEventLoop, "run_forever", entry_points.run_forever),
+    MethodWrapper(_cpython.BaseEventLoop, "is_running", no_loop.is_running),
+    MethodWrapper(_cpython.BaseEventLoop, "call_exception_handler", no_loop.call_exception_handler),
     *(MethodWrapper(kind, "close", entry_points.close) for kind in _cpython.loop_classes()),
 )
 
@@ -113,6 +116,36 @@ def _patch_anyio(module: ModuleType) -> None:
     _patch_code(module, module.run, stand_ins.anyio_run)
 
 
+def _patch_anyios_asyncio(module: ModuleType) -> None:
+    _patch_wait_all_tasks_blocked(module.AsyncIOBackend)
+    _patch_anyios_tests(module)
+
+
+def _patch_wait_all_tasks_blocked(backend: Any) -> None:
+    """Let `anyio.wait_all_tasks_blocked()` take a parked task for a blocked one.
+
+    It waits until every other task awaits something. A parked one awaits nothing, since its step goes on.
+    """
+    stock = vars(backend)["wait_all_tasks_blocked"].__func__
+
+    async def wait_all_tasks_blocked(cls: Any) -> None:
+        await cls.checkpoint()
+        this = asyncio.current_task()
+        # No event tells of it.
+        while not all(one is this or _is_blocked(one) for one in asyncio.all_tasks()):  # noqa: ASYNC110  see above
+            await asyncio.sleep(0.1)  # as long as anyio waits
+
+    replacement = classmethod(looking_like(stock, wait_all_tasks_blocked))
+    _patch(Patch(backend, "wait_all_tasks_blocked", replacement))
+
+
+def _is_blocked(task: asyncio.Task[Any]) -> bool:
+    engine = scope.engine_of(task.get_loop())
+    waited = [wait.future for wait in engine.waits if wait.task is task] if engine is not None else []
+    future = waited[0] if waited else _cpython.waited_future(task)
+    return future is not None and not future.done()
+
+
 def _patch_anyios_tests(module: ModuleType) -> None:
     """Let anyio's pytest plugin run async fixtures inside a running loop.
 
@@ -147,7 +180,7 @@ _watch = ImportWatch(
     {
         other_packages.UVLOOP: _patch_uvloop,
         other_packages.ANYIO: _patch_anyio,
-        "anyio._backends._asyncio": _patch_anyios_tests,
+        "anyio._backends._asyncio": _patch_anyios_asyncio,
         "nest_asyncio": _patch_patcher,
         "nest_asyncio2": _patch_patcher,
     }

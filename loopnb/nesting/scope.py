@@ -168,6 +168,14 @@ def attach_before_run(loop: asyncio.AbstractEventLoop) -> None:
             attach(loop).pin()
 
 
+def detach_closed(loop: asyncio.AbstractEventLoop) -> None:
+    """Take the engine off *loop*, which was closed and has no parked stack. The loop's thread."""
+    engine = engine_of(loop)
+    if engine is not None:
+        engine.leave_closed_loop()
+        _latest.pop(loop, None)
+
+
 def detach_unwanted() -> None:
     """Remove the engine from each loop where nobody wants it any more. Any thread; hold `changing`."""
     for loop in known_loops():

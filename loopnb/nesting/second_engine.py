@@ -168,6 +168,18 @@ EngineName = Literal["handoff", "nest-asyncio", "off"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
+#: What asyncio says when a loop is asked to run inside a running one.
+_REFUSALS = (
+    "cannot be called from a running event loop",
+    "This event loop is already running",
+    "Cannot run the event loop while another loop is running",
+)
+
+
+def _is_refusal(text: str) -> bool:
+    return any(refusal in text for refusal in _REFUSALS)
+
+
 class NestingChoice:
     """Which engine runs nested on a loop, why, and the change from one to another. The loop's thread.
 
@@ -262,6 +274,13 @@ class NestingChoice:
         self._order = "lifo" if lifo else "any"
         if self.name == "handoff":
             nesting.apply(who=self._who, order=self._order)
+
+    def explain(self, error: BaseException) -> str | None:
+        """Return a note on *error* if asyncio has refused a nested run because nesting is off. Any thread."""
+        if self.name != "off" or type(error) is not RuntimeError or not _is_refusal(str(error)):
+            return None
+        switch = "" if self.cannot else " '%loopnb nesting handoff' switches it on."
+        return f"Nesting is off: {self.reason}.{switch}"
 
     def notes(self) -> list[str]:
         """Return what else there is to know, as sentences. Any thread."""

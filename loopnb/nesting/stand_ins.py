@@ -41,6 +41,20 @@ def asyncio_run_311(main: Any, *, debug: Any = None) -> Any:
         raise
 
 
+def run_coroutine_threadsafe(coro: Any, loop: Any) -> Any:
+    """Stand in for `asyncio.run_coroutine_threadsafe`."""
+    try:
+        from loopnb import frames
+        from loopnb.nesting import entry_points
+
+        return entry_points.submit(coro, loop)
+    except BaseException as error:
+        from loopnb import frames
+
+        error.__traceback__ = frames.users_frames(error.__traceback__)
+        raise
+
+
 def anyio_run(func: Any, *args: Any, backend: Any = "asyncio", backend_options: Any = None) -> Any:
     """Stand in for `anyio.run`."""
     try:

@@ -1,4 +1,4 @@
-"""What interrupts need of asyncio under private names, one function for each.
+"""What interrupts and the end of a shell need of asyncio under private names, one function for each.
 
 Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. Call each in the loop's thread; none blocks.
 """
@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 from typing import Any
 
+from loopnb.nesting._cpython import waited_future
 from loopnb.tracking._cpython import frames_of, waited_by_wait_for
 
 
@@ -52,7 +53,7 @@ def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
     For what must not be cancelled, or never ends. The wake-up of a waiting task is a callback of the future
     that it waits for, bound to the task. Take it off there, and call it with another future.
 
-    Private names: `Task._fut_waiter`; `Future._callbacks`, pairs of callback and Context.
+    Private name: `Future._callbacks`, pairs of callback and Context.
 
     Args:
         task: A task that is not in a step.
@@ -61,7 +62,7 @@ def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
     Returns:
         False if the task waits for nothing, or for a future that does not tell its callbacks.
     """
-    waited: Any = task._fut_waiter  # type: ignore[attr-defined]  # private
+    waited: Any = waited_future(task)
     for callback, context in list(getattr(waited, "_callbacks", None) or ()):
         if getattr(callback, "__self__", None) is task:
             waited.remove_done_callback(callback)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from loopnb.nesting._cpython import waited_future
 from loopnb.shell._cpython import (
     end_gather,
     group_children,
@@ -12,7 +13,7 @@ from loopnb.shell._cpython import (
     shield_from_wait_for,
     wake_with,
 )
-from loopnb.tracking._cpython import gathered, waited_future
+from loopnb.tracking._cpython import gathered
 
 if TYPE_CHECKING:
     from collections.abc import Callable

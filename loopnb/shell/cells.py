@@ -43,12 +43,11 @@ class Cells:
 
     Attributes:
         places: Formats file and line for people.
-        after: What `call_after` was given, in order.
     """
 
     def __init__(self, shell: Any) -> None:
         self.places = Places(shell)
-        self.after: list[Callable[[], None]] = []
+        self._after: list[Callable[[], None]] = []
         self._shell = shell
         self._threads: dict[int | None, list[_Execution]] = {}
 
@@ -78,8 +77,8 @@ class Cells:
         Returns:
             What ends that. Call it once.
         """
-        self.after.append(fn)
-        return partial(self.after.remove, fn)
+        self._after.append(fn)
+        return partial(self._after.remove, fn)
 
     @property
     def executing(self) -> CellRef | None:
@@ -165,7 +164,7 @@ class Cells:
             self._call_after()
 
     def _call_after(self) -> None:
-        for fn in self.after:
+        for fn in self._after:
             try:
                 fn()
             except Exception:  # noqa: BLE001  it must not keep the others from being called

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from loopnb.frames import Owner, owner_of
 from loopnb.loop._cpython import call_of
 from loopnb.loop.shutdown import OrderlyEnd
+from loopnb.shell._cpython import group_children
 from loopnb.texts import error_text
 from loopnb.tracking import chains
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.holding import is_held
 
 if TYPE_CHECKING:
     import threading
@@ -29,6 +31,13 @@ class OtherLoops(Protocol):
         """Cancel what is parked there, wait *timeout* seconds at most, and name in *log* what goes on."""
 
 
+class Requests(Protocol):
+    """Knows the request that a kernel handles. The loop's thread."""
+
+    async def wait_answered(self, timeout: float) -> None:
+        """Wait until it was answered, *timeout* seconds at most."""
+
+
 class ShellsEnd:
     """Ends the cell that executes and the tasks of a session, and names what failed or stayed.
 
@@ -40,6 +49,7 @@ class ShellsEnd:
         error_notes: Explains errors.
         log: Writes a line where people look after the end.
         others: The loops of subshells; None where there are none.
+        requests: Those of the kernel; None in a terminal.
     """
 
     def __init__(
@@ -49,12 +59,14 @@ class ShellsEnd:
         error_notes: ErrorNotes,
         log: Callable[[str], None],
         others: OtherLoops | None = None,
+        requests: Requests | None = None,
     ) -> None:
         self._session = session
         self._interrupts = interrupts
         self._error_notes = error_notes
         self._log = log
         self._others = others
+        self._requests = requests
         self._said: set[int] = set()
         self._rest = OrderlyEnd(self)
 
@@ -62,11 +74,17 @@ class ShellsEnd:
         """End everything in order, and name in the log what could not end."""
         with self._interrupts.collect_fatal(self._say_fatal):
             self._end_bare_waits()
-            ends = [self._rest.wind_down()]
+            ends = [self._session.holds.release_all(self.grace()), self._rest.wind_down()]
             if self._others is not None:  # first: the tasks that are parked there are cancelled at once
                 ends.insert(0, self._others.end(self.grace(), self._log))
+            if self._requests is not None:
+                # The cell whose run has ended still has to resume, among all the stacks that are parked.
+                ends.append(self._requests.wait_answered(2 * self.grace()))
             await asyncio.gather(*ends)
         self._say_failures()
+        # What comes now may take for ever, such as a function of `atexit`. And the program that a kernel was
+        # embedded in goes on.
+        self.lower_shield()
 
     def check(self) -> None:
         """Name what nobody has ended or named before Python ends. Outside the loop, in its thread."""
@@ -111,9 +129,25 @@ class ShellsEnd:
         """Return the tasks that are to end, those of `await` cells included."""
         return [*self._session.tracker.live(), *self._interrupts.awaiting]
 
+    def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
+        """Return which of *tasks* have spawned another of them, or hold it in a TaskGroup; by that other."""
+        tracker = self._session.tracker
+        by_number: dict[int | None, asyncio.Task[Any]] = {tracker.number_of(one): one for one in tasks}
+        owners: dict[asyncio.Task[Any], set[asyncio.Task[Any]]] = {}
+        for task in tasks:
+            parent = by_number.get(tracker.origin_of(task).parent)
+            if parent is not None:
+                owners.setdefault(task, set()).add(parent)
+            for child in group_children(task):
+                owners.setdefault(child, set()).add(task)
+        return owners
+
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if an interrupt has cancelled *task*: a second cancel would cut its cleanup short."""
-        return self._interrupts.was_interrupted(task)
+        """Return True if *task* is ending already: a second cancel would cut its cleanup short.
+
+        An interrupt has cancelled it, or it holds something, which is being released.
+        """
+        return self._interrupts.was_interrupted(task) or is_held(task)
 
     def grace(self) -> float:
         """Return the seconds that tasks have to end in, `LoopNB.shutdown_grace`. Any thread."""

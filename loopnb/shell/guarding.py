@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from loopnb.errors import LoopWarning
 from loopnb.frames import NOBODYS, users_place
 from loopnb.loop.guard import LoopGuard
+from loopnb.texts import error_text
+from loopnb.tracking.background import is_background
 from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from loopnb.shell.all_tasks import AllTasks
     from loopnb.shell.cells import Cells
     from loopnb.shell.ending import ShellsEnd
+    from loopnb.shell.interrupts import Interrupts
 
 
 class Warnings:
@@ -62,17 +66,21 @@ class ShellHost(ABC):
         cells: Knows which cell executes.
         ends: Ends the tasks of the session.
         warnings: Shows warnings.
+        interrupts: Ends the cell that executes.
 
     Attributes:
         session: The session.
         cells: Knows which cell executes.
     """
 
-    def __init__(self, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings) -> None:
+    def __init__(
+        self, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings, interrupts: Interrupts
+    ) -> None:
         self.session = session
         self.cells = cells
         self._ends = ends
         self._warnings = warnings
+        self._interrupts = interrupts
 
     @abstractmethod
     def is_ending(self) -> bool:
@@ -125,7 +133,9 @@ class ShellHost(ABC):
         for one in chain:
             if self.cells.is_foreground(one):  # the cell's own task, or that of its `%%aloop`, which is a run
                 return None if self.cells.is_top_level(one) else one
-        return chain[-1]
+        users = [one for one in chain if not tracker.is_kernels_own(one)]
+        # None: the kernel itself calls the user's code, of a widget for instance.
+        return users[-1] if users else None
 
     def park(self, future: asyncio.Future[Any]) -> None:
         """Park the calling stack until *future* is done: a nested `run_forever()`."""
@@ -135,13 +145,49 @@ class ShellHost(ABC):
         engine = self.session.engine
         if engine is None:
             raise RuntimeError("This event loop is already running")
-        engine.check_place()
+        engine.check_can_park()
         engine.wait(future, owned=True)
 
     def is_background(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if a cell executes that has not spawned *task*."""
+        """Return True if no cell executes that has spawned *task*, or if it runs in the background."""
         cell = self.session.cell
-        return cell is not None and self.session.tracker.origin_of(task).cell != cell
+        return cell is None or is_background(task) or self.session.tracker.origin_of(task).cell != cell
+
+    def is_idle(self) -> bool:
+        """Return True if no cell executes."""
+        return self.session.cell is None
+
+    def is_callers_cell(self, run: asyncio.Task[Any] | None) -> bool:
+        """Return True if the caller, whose run has that main task, is part of the cell that executes."""
+        cell = self.session.cell
+        return cell is not None and current_cell.get() == cell and (run is None or not is_background(run))
+
+    def is_sigint_reset(self) -> bool:
+        """Return True if the shell itself sets Python's handler of SIGINT before the next cell."""
+        return False
+
+    def give_to_cell(self, error: BaseException) -> bool:
+        """Have the innermost nested run of the executing cell end in *error*, or what the cell awaits.
+
+        Returns:
+            False if the cell waits in nothing, or none executes.
+        """
+        if self.session.nesting.newest_reentrant() is not None:
+            raise error  # it comes out of the innermost run, which turns the loop
+        engine = self.session.engine if self.session.cell is not None else None
+        for wait in reversed(list(engine.waits) if engine is not None else []):
+            if wait.is_foreground or wait.task is None or not self.is_background(wait.task):
+                wait.end(error)
+                return True
+        return self._interrupts.take_fatal(error)
+
+    def report_handler(self, name: str, error: BaseException) -> None:
+        """Say that a handler of the signal *name*, which the current Context has set, raised *error*."""
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        self._ends.log(
+            f"a handler of {name}, set by {current_cell.get() or 'other code'}, raised "
+            f"{error_text(error)}, and no cell was there to get it:\n{trace}"
+        )
 
     def is_own_stop(self) -> bool:
         """Return True if the shell itself, and no code of the user's, stops the loop now."""
@@ -169,5 +215,6 @@ def guard_loop(host: ShellHost, hidden: AllTasks, parts: ExitStack) -> LoopGuard
     for patches in (guard.patches, hidden):
         patches.install()
         parts.callback(patches.restore)
-    host.cells.after += [guard.after_cell, host.after_cell]
+    for fn in (guard.after_cell, host.after_cell):
+        parts.callback(host.cells.call_after(fn))
     return guard

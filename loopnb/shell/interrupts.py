@@ -25,11 +25,10 @@ from IPython.core import compilerop
 from IPython.core.interactiveshell import InteractiveShell
 
 from loopnb.frames import is_our_callable, without_loops_frames
-from loopnb.nesting._cpython import ready_queue, running_loop
+from loopnb.nesting._cpython import ready_queue, running_loop, waited_future
 from loopnb.nesting.scope import engine_of
 from loopnb.shell._ipykernel import is_asking
 from loopnb.shell.cancelling import cancel_below, cancel_sparing, end_with
-from loopnb.tracking._cpython import waited_future
 from loopnb.tracking.background import is_background
 
 if TYPE_CHECKING:
@@ -61,6 +60,9 @@ class CellTasks(Protocol):
     def is_cell_file(self, filename: str) -> bool:
         """Return True if *filename* stands for the source of a cell."""
 
+    def remember(self, future: asyncio.Future[Any]) -> bool:
+        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
+
     def interrupt_nested(self) -> bool:
         """Interrupt the newest nested run of a cell. Return False if there is none."""
 
@@ -70,6 +72,9 @@ class Requests(Protocol):
 
     def is_handling(self, task: asyncio.Task[Any]) -> bool:
         """Return True if the kernel handles the latest request of its front end in *task*."""
+
+    def remember(self, future: asyncio.Future[Any]) -> bool:
+        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
 
 
 class ShellTasks:
@@ -108,6 +113,10 @@ class ShellTasks:
         """Return True if *filename* stands for the source of a cell."""
         return self._cells.places.is_cell_file(filename)
 
+    def remember(self, future: asyncio.Future[Any]) -> bool:
+        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
+        return self._requests is not None and self._requests.remember(future)
+
     def interrupt_nested(self) -> bool:
         """Interrupt the newest nested run of a cell. Return False if there is none."""
         engine = engine_of(self._loop)
@@ -131,7 +140,7 @@ class Interrupts:
         self._loop = loop
         self._tasks = tasks
         # One object for each place: the handler that stands is recognized by identity.
-        self._on_parked = self._handler(self._is_blocked, self.interrupt_nested)
+        self._on_parked = self._handler(self._is_blocked, self._ask, self.interrupt_nested)
         self._parked = 0
         self._saved: Any = None  # the handler that stood before the first stack was parked
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
@@ -206,7 +215,7 @@ class Interrupts:
         """
         self._asked_at = None
         self._awaiting.append(future)
-        saved = signal.signal(signal.SIGINT, self._handler(self._is_in_cell, self._cancel, future))
+        saved = signal.signal(signal.SIGINT, self._handler(self._is_in_cell, self._ask_to_cancel, future))
         try:
             yield
         finally:
@@ -274,13 +283,13 @@ class Interrupts:
     # -- the handlers -------------------------------------------------------------------------
 
     def _handler(
-        self, must_raise: Callable[[FrameType | None], bool], fn: Callable[..., object], *args: Any
+        self, must_raise: Callable[[FrameType | None], bool], ask: Callable[..., object], *args: Any
     ) -> Callable[[int, FrameType | None], None]:
-        """Return a handler that has the loop call *fn*, or raises where *must_raise* says so."""
+        """Return a handler that calls *ask*, or raises where *must_raise* says so."""
 
         def on_sigint(_signum: int, frame: FrameType | None) -> None:
             if not must_raise(frame):
-                self._ask(fn, *args)
+                ask(*args)
                 return
             try:
                 raise KeyboardInterrupt
@@ -324,6 +333,11 @@ class Interrupts:
                 return True
             frame = frame.f_back
         return False
+
+    def _ask_to_cancel(self, future: asyncio.Future[Any]) -> None:
+        # A cell whose code has not begun must not be cancelled: the kernel would not reply.
+        if not self._tasks.remember(future):
+            self._ask(self._cancel, future)
 
     def _ask(self, fn: Callable[..., object], *args: Any) -> None:
         if self._asked_at is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.holding import is_held
 from loopnb.views import names_of
 
 if TYPE_CHECKING:
@@ -64,18 +65,29 @@ class Reports:
         self._session.failures.stop()
 
     def failed(self, cell: CellRef | None, failures: list[EndedTask]) -> None:
-        """Name the tasks of *cell* that failed and that nobody awaited."""
+        """Name the tasks of *cell* that failed and that nobody awaited, or that were dropped."""
         failures = sorted(failures, key=lambda task: task.origin.number)
         for task in failures[:_NAMED]:
-            self._say(
-                cell,
-                f"Task {task.name!r} failed: {self._error_notes.line(task.error)}. Nobody has awaited it; "
-                f"'%loopnb where {task.origin.number}' shows the traceback.",
-            )
+            self._say(cell, self._line_of(task))
         if len(failures) > _NAMED:
             self._say(
                 cell, f"So did {len(failures) - _NAMED} more tasks; '%loopnb tasks --finished' lists them."
             )
+
+    def _line_of(self, task: EndedTask) -> str:
+        if task.state != "dropped":
+            return (
+                f"Task {task.name!r} failed: {self._error_notes.line(task.error)}. Nobody has awaited it; "
+                f"'%loopnb where {task.origin.number}' shows the traceback."
+            )
+        record = self._session.tracker.record_ended(task)
+        # The garbage collector destroys the coroutine first, which then no longer tells where it waited.
+        where = f"at {record.waits_at}" if record.waits_at else f"in {record.coro}()"
+        site = f", spawned at {record.spawn_site}," if record.spawn_site else ""
+        return (
+            f"Task {task.name!r}{site} was dropped while it waited {where}: nothing referred to it any more. "
+            "Keep it in a variable, or start it with loopnb.spawn()."
+        )
 
     def _begin(self, _info: object) -> None:
         self._here.cell = cell = current_cell.get()
@@ -116,6 +128,7 @@ class Reports:
             origin = tracker.origin_of(task)
             if (
                 origin.run is not None
+                and not is_held(task)
                 and origin.number not in self._reported
                 and tracker.is_left_over(origin)
             ):

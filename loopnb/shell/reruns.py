@@ -11,6 +11,7 @@ from loopnb.shell.rejecting import RejectedByInterrupt
 from loopnb.texts import say
 from loopnb.tracking.background import is_background
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.holding import end_task
 from loopnb.views import names_of
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Reruns:
         left = [task for task in tracker.live() if self._is_earlier_run(task, cell)]
         for task in left:
             if task not in self._cancelled:
-                task.cancel()
+                end_task(task)
         self._cancelled.update(left)
         return left
 

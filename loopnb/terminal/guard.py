@@ -49,9 +49,8 @@ class TerminalHost(ShellHost):
         warnings: Warnings,
         interrupts: Interrupts,
     ) -> None:
-        super().__init__(session, cells, ends, warnings)
+        super().__init__(session, cells, ends, warnings, interrupts)
         self._shell = shell
-        self._interrupts = interrupts
 
     def is_ending(self) -> bool:
         """Return False: the shell itself ends the loop, when nothing runs on it any more."""

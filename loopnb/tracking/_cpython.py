@@ -190,11 +190,6 @@ def finalize(task: Any) -> None:
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
 
 
-def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
-    """Return the future that *task* waits for, or None if the task is due to step (`Task._fut_waiter`)."""
-    return task._fut_waiter  # type: ignore[attr-defined,no-any-return]  # private
-
-
 def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
     """Return what a `gather()` waits for, or None if *future* is not one (`_GatheringFuture._children`)."""
     if isinstance(future, _GatheringFuture):

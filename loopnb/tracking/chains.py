@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb.frames import is_ours, is_users, outwards
+from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
 from loopnb.tracking import _cpython
@@ -99,7 +100,7 @@ def waits_for(task: asyncio.Task[Any], chain: Chain) -> str:
         return f"nested {chain.nested.get_name()}"
     if chain.nested is not None:
         return "a nested run"
-    future = _cpython.waited_future(task)
+    future = waited_future(task)
     if future is None:
         return ""
     if isinstance(future, asyncio.Task):
@@ -122,7 +123,7 @@ def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyn
         chain: Its chain, if that is known already.
     """
     frames, nested = chain_of(task) if chain is None else chain
-    waited = _cpython.waited_future(task)
+    waited = waited_future(task)
     found: list[Any] = []
     if waited is not None:
         found = list(_cpython.gathered(waited) or [waited])

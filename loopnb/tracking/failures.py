@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from loopnb._cpython import held_finished_tasks, live_tasks, unseen_error
+from loopnb.nesting._cpython import silence_destroyed_warning, warns_if_destroyed
 from loopnb.nesting.fatal import is_fatal, was_taken
 from loopnb.tracking import _cpython, tracked
 from loopnb.tracking.history import EndedTask
@@ -92,6 +93,8 @@ class Failures:
         """Leave failures to asyncio again, except for those that have been reported."""
         self._has_stopped = True
         tracked.on_failed.remove(self._dropped)
+        for watched in list(self._watched):  # their callback would keep us, and so the session
+            watched.remove_done_callback(self._ended)
         for task in self._held() if self._shown else ():
             if self._is_shown(task):
                 task.exception()  # retrieved: asyncio would report it where it is collected
@@ -130,11 +133,15 @@ class Failures:
                     self.seen(task.origin.number)
             elif self._has_failed(task) or self._has_ended_kernel(task):
                 held.append(EndedTask.of(task))
-        return [*self._unseen.values(), *self._due, *held]
+        due = [one for one in self._due if one.state != "dropped"]
+        return [*self._unseen.values(), *due, *held]
 
     def _dropped(self, task: TrackedTask) -> None:
         """Take a failed task from its finalizer. Any thread."""
         if task.get_loop() is not self._loop or self._is_ignored(task):
+            return
+        if not task.done():
+            self._drop_pending(task)
             return
         if self._is_shown(task):
             self._drop_shown(task)
@@ -142,13 +149,20 @@ class Failures:
         if not self._has_failed(task):
             if self._has_ended_kernel(task):
                 self._remember(EndedTask.of(task))
-            if task.done():  # asyncio itself reports one that is pending
-                task.exception()  # retrieved: it went to a cell, or ends the kernel
+            task.exception()  # retrieved: it went to a cell, or ends the kernel
             return
         self._due.append(EndedTask.of(task))
         task.exception()  # retrieved, so that asyncio does not report it as well
         with contextlib.suppress(RuntimeError):  # the loop is closed: the log will name it
             self._loop.call_soon_threadsafe(self._flush, context=self._context)
+
+    def _drop_pending(self, task: TrackedTask) -> None:
+        """Take over asyncio's report that *task* is destroyed though it has not ended."""
+        if warns_if_destroyed(task) and not self._loop.is_closed():
+            self._due.append(EndedTask.of(task))
+            silence_destroyed_warning(task)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                self._loop.call_soon_threadsafe(self._flush, context=self._context)
 
     def _drop_shown(self, task: TrackedTask) -> None:
         self._shown.discard(task.origin.number)
@@ -217,7 +231,8 @@ class Failures:
                 self._due.append(failure)
             else:
                 by_cell.setdefault(cell, []).append(failure)
-                self._remember(failure)
+                if failure.state != "dropped":  # the line that is shown now says all there is to see
+                    self._remember(failure)
         for cell, failures in by_cell.items():
             if self._report is not None:
                 self._report(cell, failures)

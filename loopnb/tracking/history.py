@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loopnb.frames import is_users
 from loopnb.nesting._cpython import error_of
 from loopnb.tracking import _cpython, tracked
 from loopnb.tracking.tracked import Origin
@@ -26,16 +27,23 @@ class EndedTask:
         name: Its name; "" if it ended well and nobody had ever given or asked for one.
         state: How it ended.
         error: What it failed with; its traceback holds the local variables of its frames.
+        waited_at: File and line at which a dropped task waited. None if its coroutine was destroyed first,
+            as the garbage collector does.
     """
 
     origin: Origin
     name: str
     state: TaskState
     error: BaseException | None = None
+    waited_at: tuple[str, int] | None = None
 
     @classmethod
     def of(cls, task: TrackedTask) -> EndedTask:
-        """Return how *task*, which is done, ended. Its error does not count as retrieved."""
+        """Return how *task* ended: it is done, or being destroyed. Its error does not count as retrieved."""
+        if not task.done():
+            frames = [one for one in _cpython.frames_of(task.get_coro()) if is_users(one.f_code)]
+            place = (frames[-1].f_code.co_filename, frames[-1].f_lineno) if frames else None
+            return cls(task.origin, task.get_name(), "dropped", waited_at=place)
         error = error_of(task)
         if task.cancelled():
             return cls(task.origin, task.get_name(), "cancelled")
@@ -74,8 +82,8 @@ class History:
         self._failed = deque(self._failed, maxlen=failed)
 
     def add_failed(self, task: TrackedTask) -> None:
-        """Keep a failed task that nobody refers to any more. Any thread; called by its finalizer."""
-        if task.done() and not task.cancelled():
+        """Keep a failed or pending task that nobody refers to any more. Its finalizer; any thread."""
+        if not task.cancelled():
             self._failed.append(EndedTask.of(task))
 
     def __iter__(self) -> Iterator[EndedTask]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from loopnb._cpython import held_finished_tasks, live_tasks
 from loopnb.errors import TaskNotFoundError
 from loopnb.frames import frame_outside
+from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import make_task
 from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
@@ -244,7 +245,8 @@ class Tracker:
     def record_ended(self, ended: EndedTask, now: float | None = None) -> TaskRecord:
         """Return how a task ended."""
         record = self._record(ended.origin, ended.name, now)
-        return replace(record, state=ended.state, error=error_text(ended.error))
+        place = "" if ended.waited_at is None else self.describe(*ended.waited_at, ended.origin.cell)
+        return replace(record, state=ended.state, error=error_text(ended.error), waits_at=place)
 
     def _record(self, origin: Origin, name: str, now: float | None) -> TaskRecord:
         number, spawned_at, cell, code, instruction, parent, _run, coro = origin
@@ -287,7 +289,7 @@ class Tracker:
     def _state_of(self, task: asyncio.Task[Any]) -> TaskState:
         if asyncio.current_task(self._loop) is task:
             return "running"
-        return "scheduled" if _cpython.waited_future(task) is None else "waiting"
+        return "scheduled" if waited_future(task) is None else "waiting"
 
     def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)

@@ -84,8 +84,10 @@ class LoopWidget(anywidget.AnyWidget):
         fault: Why the widget has stopped; None while it works.
     """
 
-    _esm = STATIC / "widget.js"
-    _css = STATIC / "widget.css"
+    # Not the paths: of those anywidget watches the files for changes, and for that it would keep every widget
+    # there ever was, closed or not, and so its session.
+    _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
+    _css = (STATIC / "widget.css").read_text(encoding="utf-8")
 
     snapshot = traitlets.Dict().tag(
         sync=True,

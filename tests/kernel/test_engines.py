@@ -22,6 +22,21 @@ def switched(kernel: KernelDriver) -> Iterator[KernelDriver]:
     kernel.run("%loopnb nesting handoff")
 
 
+@pytest.mark.parametrize("call", ["asyncio.run(f)", "asyncio.Runner().run(f)", "loop.run_until_complete(f)"])
+def test_an_error_says_that_nesting_is_off_and_what_switches_it_on(switched: KernelDriver, call: str) -> None:
+    switched.run("%loopnb nesting off")
+    refused = switched.execute(
+        f"""
+        import asyncio
+        loop, f = asyncio.get_running_loop(), asyncio.sleep(0)
+        {call}
+        """
+    )
+
+    assert refused.ename == "RuntimeError"
+    assert refused.traceback.rstrip().endswith("'%loopnb nesting handoff' switches it on.")
+
+
 def test_it_shows_the_engine_and_why(kernel: KernelDriver) -> None:
     cell = kernel.run("%loopnb nesting")
 

@@ -660,3 +660,97 @@ def test_a_background_cell_of_the_same_cell_lives_on(kernel: KernelDriver) -> No
     assert cell.wait(5).ename in {"CancelledError", "KeyboardInterrupt"}
     assert kernel.value("handle.done()") is False
     kernel.run("handle.cancel()")
+
+
+BEGINNINGS = {
+    "plain": "ran = True",
+    "await": "ran = True; await asyncio.sleep(0)",
+    "%%aloop": "%%aloop\nran = True",
+    "asyncio.run": "ran = True; asyncio.run(asyncio.sleep(0))",
+}
+
+
+@pytest.mark.parametrize("place", ["input transformer", "event"])
+@pytest.mark.parametrize("code", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_an_interrupt_before_the_first_statement_ends_the_cell(
+    kernel: KernelDriver, code: str, place: str
+) -> None:
+    kernel.run(
+        f"""
+        import signal
+        def interrupt_once(lines=None):
+            if lines is None or any('# the cell' in line for line in lines):
+                shell.input_transformers_cleanup[:] = transformers
+                if interrupt_once in shell.events.callbacks['pre_execute']:
+                    shell.events.unregister('pre_execute', interrupt_once)
+                signal.raise_signal(signal.SIGINT)
+            return lines
+        ran, shell = False, get_ipython()
+        transformers = list(shell.input_transformers_cleanup)
+        if {place == "event"}:
+            shell.events.register('pre_execute', interrupt_once)
+        else:
+            shell.input_transformers_cleanup.insert(0, interrupt_once)
+        """
+    )
+
+    result = kernel.execute(f"{code}\n# the cell")
+
+    assert result.ename == "KeyboardInterrupt"
+    assert "Error in callback" not in result.stdout + result.stderr
+    assert "loopnb" not in result.traceback
+    assert kernel.value("ran") is False
+    kernel.run(TICKS_GO_ON)
+
+
+def test_a_cells_code_finds_sigint_and_wakeup_descriptor_as_in_stock(kernel: KernelDriver) -> None:
+    # Else `trio` and `asyncio.Runner` would not guard themselves, or would warn.
+    kernel.run("import signal")
+
+    kernel.run("is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler")
+    kernel.run("descriptor = signal.set_wakeup_fd(-1)")
+
+    assert kernel.value("(is_default, descriptor)") == (True, -1)
+
+
+def test_a_signal_handler_of_the_loop_leaves_interrupts_alone_when_it_goes(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import signal, threading
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        loop.remove_signal_handler(signal.SIGUSR1)
+        """
+    )
+    # A thread takes the signal, so the main thread's call goes on: as if it came just before the call.
+    result = kernel.execute(
+        """
+        def interrupts():
+            time.sleep(0.1)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        threading.Thread(target=interrupts).start()
+        time.sleep(60)
+        """
+    )
+
+    assert result.ename == "KeyboardInterrupt"
+
+
+def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        from loopnb.session import Session
+        stock = Session.spawn
+        def spawn(self, coro, **options):
+            Session.spawn = stock
+            stock(self, coro, **options)
+            raise KeyboardInterrupt
+        Session.spawn = spawn
+        """
+    )
+
+    result = kernel.execute("%%time\n%%aloop -n orphan\nawait asyncio.sleep(60)")
+
+    assert "KeyboardInterrupt" in result.traceback + result.stdout + result.stderr
+    kernel.run("await asyncio.sleep(0.05)")
+    assert kernel.value("'orphan' in [task.name for task in loopnb.tasks()]") is False

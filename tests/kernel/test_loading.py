@@ -188,6 +188,55 @@ def test_loading_again_after_unloading_works(kernel: KernelDriver) -> None:
     assert kernel.value("__import__('asyncio').run(__import__('asyncio').sleep(0, 7))") == 7
 
 
+#: What a user leaves, or sees, in each session.
+KEPT = {
+    "a live task": "import asyncio; task = asyncio.create_task(asyncio.sleep(600), name='alive')",
+    "a background task": dedented(
+        """
+        %%aloop -b -n alive -o handle
+        import asyncio
+        await asyncio.sleep(600)
+        """
+    ),
+    "a parked task": dedented(
+        """
+        import asyncio
+        async def nests():
+            asyncio.run(asyncio.sleep(600))
+        task = asyncio.create_task(nests())
+        await asyncio.sleep(0.01)
+        """
+    ),
+    "an ended task in Out": "import asyncio; asyncio.create_task(asyncio.sleep(0))",
+    "a failed task in Out": "import asyncio; asyncio.create_task(asyncio.to_thread(int, 'no number'))",
+    "a list of tasks in Out": "import loopnb; loopnb.tasks()",
+    "a widget": "import loopnb; loopnb.show()",
+}
+
+
+@pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
+def test_a_session_is_freed_when_it_is_unloaded_whatever_lives_on(
+    fresh_kernel: KernelDriver, kept: str
+) -> None:
+    fresh_kernel.run(kept)
+    # Code of the session that has spawned these two runs in them.
+    expected = 2 if kept in (KEPT["a background task"], KEPT["a parked task"]) else 1
+    is_seen_by_each = "show()" in kept or "tasks()" in kept
+    for _ in range(20):
+        fresh_kernel.run("%reload_ext loopnb")
+        if is_seen_by_each:
+            fresh_kernel.run(kept)
+
+    fresh_kernel.run(
+        """
+        import gc
+        from loopnb.session import Session
+        gc.collect()
+        """
+    )
+    assert fresh_kernel.value("sum(type(one) is Session for one in gc.get_objects())") == expected
+
+
 def test_a_nested_run_works_in_the_very_cell_that_loads(unloaded_kernel: KernelDriver) -> None:
     cell = unloaded_kernel.run(
         """
@@ -232,6 +281,48 @@ def test_loading_on_another_loop_than_the_notebooks_is_refused(kernel: KernelDri
     assert "loopnb/" not in refused.traceback
     kernel.run("%load_ext loopnb")
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'works'))").result == "'works'"
+
+
+def test_loading_in_a_thread_is_refused(unloaded_kernel: KernelDriver) -> None:
+    refused = unloaded_kernel.execute(
+        """
+        import asyncio
+        from loopnb import load_ipython_extension
+        await asyncio.to_thread(load_ipython_extension, get_ipython())
+        """
+    )
+
+    assert refused.ename == "UnsupportedKernelError"
+    assert "in another thread" in refused.evalue
+
+
+def test_of_threads_that_load_at_once_one_does(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(
+        """
+        import asyncio, sys, threading
+        import loopnb.extension
+        sys.setswitchinterval(1e-6)
+        refused, shell, together = [], get_ipython(), threading.Barrier(5)
+        def load():
+            together.wait()
+            try:
+                loopnb.load_ipython_extension(shell)
+            except loopnb.errors.UnsupportedKernelError as error:
+                refused.append(error.reason)
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        load()
+        for thread in threads:
+            thread.join()
+        """
+    )
+
+    assert [reason for reason in stock_kernel.value("refused") if "in another thread" not in reason] == []
+    assert stock_kernel.value("len(asyncio.all_tasks()) < 100")
+    assert stock_kernel.run("asyncio.run(asyncio.sleep(0.01, 'works'))").result == "'works'"
+    stock_kernel.run("loopnb.unload_ipython_extension(shell)")
+    assert stock_kernel.execute("asyncio.run(asyncio.sleep(0))").ename == "RuntimeError"
 
 
 @needs_subshells

@@ -165,6 +165,21 @@ def test_run_forever_in_a_cell_lasts_until_stop(kernel: KernelDriver) -> None:
     assert cell.result == "'stopped'"
 
 
+def test_the_status_says_that_a_cell_waits_in_run_forever_and_what_ends_it(kernel: KernelDriver) -> None:
+    cell = kernel.run(
+        """
+        import asyncio, loopnb
+        loop, seen = asyncio.get_running_loop(), []
+        loop.call_later(0.01, lambda: (seen.append(loopnb.status()), loop.stop()))
+        loop.run_forever()
+        """
+    )
+    detail = kernel.value("seen[0].detail")
+
+    assert f"In[{cell.execution_count}], line 4 waits in run_forever()" in detail
+    assert "loop.stop()" in detail
+
+
 def test_an_interrupt_of_run_forever_ends_at_the_users_line(kernel: KernelDriver) -> None:
     cell = kernel.start(
         """

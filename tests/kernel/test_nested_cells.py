@@ -15,6 +15,7 @@ CALLS = {
     "run": "asyncio.run(f())",
     "runner": "asyncio.Runner().run(f())",
     "until complete": "asyncio.get_event_loop().run_until_complete(f())",
+    "submitted": "asyncio.run_coroutine_threadsafe(f(), asyncio.get_event_loop()).result()",
     "loopnb.run": "__import__('loopnb').run(f())",
 }
 PLACES = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -393,6 +394,132 @@ def test_a_failure_that_was_reported_and_then_awaited_is_not_named(fresh_kernel:
     assert "task 'awaited'" not in log
     assert "task 'unseen', spawned by In[4], failed and nobody awaited it: ZeroDivisionError" in log
     assert "never retrieved" not in log
+
+
+@pytest.mark.parametrize("end", ["shutdown", "exit"])
+def test_a_cell_that_nests_is_answered_however_many_stacks_are_parked(
+    fresh_kernel: KernelDriver, tmp_path: Path, end: str
+) -> None:
+    fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
+    fresh_kernel.run("stacks = [asyncio.create_task(nests(f'parked {n}')) for n in range(20)]")
+    cell = fresh_kernel.start(
+        ("loop.call_later(0.1, get_ipython().ask_exit)\n" if end == "exit" else "") + NESTS
+    )
+    cell.wait_output("waits")
+
+    if end == "shutdown":
+        fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
+    fresh_kernel.process.wait(20)
+
+    cell.wait()
+    assert (tmp_path / "cell").exists()
+    assert_quiet(fresh_kernel.log())
+
+
+def test_a_request_on_the_shell_channel_does_not_wait_for_itself(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run("%config LoopNB.shutdown_grace = 20")
+    fresh_kernel.run("import asyncio\ntask = asyncio.create_task(asyncio.sleep(60))")
+
+    fresh_kernel.wire.send("shell", "shutdown_request", {"restart": False})
+
+    fresh_kernel.process.wait(15)
+
+
+def test_a_loop_in_debug_mode_ends(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        """
+        import asyncio
+        asyncio.get_running_loop().set_debug(True)
+        task = asyncio.create_task(asyncio.sleep(60))
+        """
+    )
+
+    assert_quiet(fresh_kernel.shutdown(timeout=10))
+
+
+def test_a_signal_ends_a_kernel_that_has_ended_in_order_and_is_kept_from_exiting(
+    fresh_kernel: KernelDriver, tmp_path: Path
+) -> None:
+    fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
+    fresh_kernel.run(
+        """
+        import atexit
+        task = asyncio.create_task(writes_at_its_end("task"))
+        @atexit.register
+        def hangs():
+            writes("exiting")
+            time.sleep(60)
+        await asyncio.sleep(0.01)
+        """
+    )
+    fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
+    end = time.monotonic() + 20
+    while not (tmp_path / "exiting").exists():
+        assert time.monotonic() < end, fresh_kernel.log()
+        time.sleep(0.05)
+
+    fresh_kernel.process.send_signal(signal.SIGTERM)
+    status = fresh_kernel.process.wait(10)
+
+    assert status == -signal.SIGTERM
+    assert (tmp_path / "task").exists()
+
+
+HELPERS = """
+async def groups(group):
+    async with group:
+        for n in range(3):
+            group.create_task(writes_at_its_end(f"child {n}"))
+async def works(queue, name):
+    while await queue.get() is not None:
+        await asyncio.sleep(0.05)
+        writes(name)
+async def owns(name):
+    queue = asyncio.Queue()
+    worker = asyncio.create_task(works(queue, name))
+    try:
+        await asyncio.sleep(60)
+    finally:
+        queue.put_nowait("last item")
+        queue.put_nowait(None)
+        await worker
+owned = asyncio.TaskGroup()
+tasks = [asyncio.create_task(groups(owned)), asyncio.create_task(owns("item of a task"))]
+await asyncio.sleep(0.01)
+"""
+
+
+def test_the_end_of_a_task_may_use_what_it_has_spawned(fresh_kernel: KernelDriver, tmp_path: Path) -> None:
+    fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
+    fresh_kernel.run(HELPERS)
+    fresh_kernel.run("owned.create_task(writes_at_its_end('child of another cell'))")
+    fresh_kernel.run(
+        """
+        %%aloop -b
+        await owns("item of -b")
+        """
+    )
+    cell = fresh_kernel.start(
+        """
+        async with asyncio.TaskGroup() as of_cell:
+            of_cell.create_task(writes_at_its_end("child of the running cell"))
+            print('waits', flush=True)
+        """
+    )
+    cell.wait_output("waits")
+
+    log = fresh_kernel.shutdown()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "child 0",
+        "child 1",
+        "child 2",
+        "child of another cell",
+        "child of the running cell",
+        "item of -b",
+        "item of a task",
+    ]
+    assert_quiet(log)
 
 
 def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:

@@ -414,6 +414,46 @@ def test_a_timeout_of_a_background_cell_says_where_it_waited(kernel: KernelDrive
     assert "loopnb" not in late
 
 
+def test_a_background_cell_that_was_late_is_told_of_alike_everywhere(kernel: KernelDriver) -> None:
+    cell = kernel.start("%%aloop -b -n late -t 0.05 --out=handle\nawait asyncio.sleep(60)")
+    cell.wait().expect_ok()
+    cell.wait_late("TimeoutError")
+
+    assert kernel.execute("await handle").ename == "TimeoutError"
+    assert "raised: TimeoutError" in kernel.run("handle").result
+    found = kernel.value("[(t.state, t.error) for t in loopnb.tasks(finished=True) if t.name == 'late']")
+    assert [state for state, _error in found] == ["raised"]
+    assert found[0][1].startswith("TimeoutError: ")
+
+
+def test_a_cell_that_was_late_is_listed_as_it_was_shown(kernel: KernelDriver) -> None:
+    assert kernel.execute("%%aloop -n slow -t 0.05\nawait asyncio.sleep(9)").ename == "TimeoutError"
+
+    (found,) = kernel.value("[t.state for t in loopnb.tasks(finished=True) if t.name == 'slow'][-1:]")
+    assert found == "raised"
+
+
+def test_a_task_that_is_dropped_while_it_waits_is_told_of_in_its_cell(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        """
+        import asyncio, gc, loopnb
+        async def forever():
+            await asyncio.get_running_loop().create_future()
+        asyncio.create_task(forever(), name="lost"); loopnb.spawn(forever(), name="kept")
+        await asyncio.sleep(0)
+        """
+    )
+    number = cell.wait().expect_ok().execution_count
+    other = kernel.run("_ = gc.collect()")
+    line = cell.wait_late("loopnb.spawn()")
+
+    assert f"Task 'lost', spawned at In[{number}], line 4, was dropped while it waited in forever()" in line
+    assert "destroyed" not in line + other.stderr + kernel.log()
+    assert kernel.value("[t.state for t in loopnb.tasks(finished=True) if t.name == 'lost']") == ["dropped"]
+    assert kernel.value("[t.state for t in loopnb.tasks() if t.name == 'kept']") == ["waiting"]
+    kernel.run("%loopnb cancel kept")
+
+
 def test_a_task_that_is_not_there_is_told(kernel: KernelDriver) -> None:
     result = kernel.execute("%loopnb where nobody")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopnb.loop.deadline import Deadline
+from loopnb.loop.deadline import Deadline, OwnDeadline
 from tests.widget.front_end import FastLoop
 
 if TYPE_CHECKING:
@@ -80,3 +80,54 @@ def test_nothing_is_left_of_it_in_the_loop(loop: FastLoop) -> None:
     loop.run_until_complete(asyncio.sleep(1))
 
     assert loop.time() == began + 1
+
+
+def begin(loop: FastLoop, coro: Coroutine[Any, Any, Any], timeout: float) -> asyncio.Task[Any]:
+    """Run *coro* in a task that keeps its own deadline."""
+
+    async def own() -> Any:
+        with OwnDeadline(timeout, lambda task: f"busy in {task.get_name()}"):
+            return await coro
+
+    return loop.create_task(own(), name="mine")
+
+
+async def cleans_up() -> None:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(7)
+
+
+def test_a_task_with_a_deadline_of_its_own_ends_in_timeout_error(loop: FastLoop) -> None:
+    task = begin(loop, cleans_up(), 5.0)
+    with pytest.raises(TimeoutError, match="task 'mine' did not finish within 5 s; it was busy in mine"):
+        loop.run_until_complete(task)
+
+    assert not task.cancelled()
+    assert isinstance(task.exception(), TimeoutError)
+    assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("after", [2.0, 8.0], ids=["before it is late", "while it ends"])
+def test_a_task_that_is_late_and_was_cancelled_ends_cancelled(loop: FastLoop, after: float) -> None:
+    task = begin(loop, cleans_up(), 5.0)
+    loop.call_later(after, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+
+    assert task.cancelled()
+
+
+def test_a_task_that_suppresses_its_own_deadline_gives_its_value(loop: FastLoop) -> None:
+    async def stubborn() -> str:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "all the same"
+        return "never"
+
+    task = begin(loop, stubborn(), 5.0)
+
+    assert loop.run_until_complete(task) == "all the same"
+    assert task.cancelling() == 0

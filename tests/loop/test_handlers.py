@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopnb.loop.handlers import ExceptionHandlers, SignalHandlers
+from loopnb.loop.handlers import ExceptionHandlers
+from loopnb.loop.signals import Signals
+from tests.loop.notebook import Notebook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,9 +32,11 @@ class Handlers:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, kind: str) -> None:
         self._loop = loop
-        self._exceptions = ExceptionHandlers(loop) if kind == "exceptions" else None
-        self._signals = SignalHandlers(loop, lambda _task: False)
+        self._kind = kind
+        self._exceptions = ExceptionHandlers(loop)
+        self._notebook = Notebook()
         self._named: dict[str, Callable[..., None]] = {}
+        self.signals = Signals(loop, self._notebook)
         self.called: list[str] = []
 
     def begin_run(self) -> tuple[asyncio.Task[None], asyncio.Event]:
@@ -54,20 +58,22 @@ class Handlers:
 
     def set(self, name: str, task: asyncio.Task[None] | None) -> None:
         """Set the handler of that name, in the run of *task* or in a cell."""
-        if self._exceptions is not None:
 
-            def handler(_loop: Any, _context: Any) -> None:
-                self.called.append(name)
+        def handler(*_args: Any) -> None:
+            self.called.append(name)
 
+        self._notebook.run = task
+        if self._kind == "exceptions":
             self._exceptions.set(self._loop.set_exception_handler, handler, task)
+        elif self._kind == "signal.signal" or (self._kind == "both" and name > "a"):
+            signal.signal(signal.SIGUSR1, handler)
         else:
-            called = (self.called.append, name)
-            self._signals.add(self._loop.add_signal_handler, signal.SIGUSR1, called, called, task)
+            self._loop.add_signal_handler(signal.SIGUSR1, handler)
 
     def in_force(self) -> str:
         """Return the name of the handler that is called now; "none" if it is none of ours."""
         self.called.clear()
-        if self._exceptions is not None:
+        if self._kind == "exceptions":
             if self._loop.get_exception_handler() is None:
                 return "none"
             self._loop.call_exception_handler({"message": "a test"})
@@ -83,10 +89,21 @@ class Handlers:
             self._loop.run_until_complete(asyncio.sleep(0))
 
 
-@pytest.fixture(params=["exceptions", pytest.param("signals", marks=posix)])
-def handlers(loop: asyncio.AbstractEventLoop, request: pytest.FixtureRequest) -> Handlers:
-    """Set handlers of either kind on *loop*."""
-    return Handlers(loop, request.param)
+SIGNALS = [pytest.param(kind, marks=posix) for kind in ("add_signal_handler", "signal.signal", "both")]
+
+
+@pytest.fixture(params=["exceptions", *SIGNALS])
+def handlers(loop: asyncio.AbstractEventLoop, request: pytest.FixtureRequest) -> Iterator[Handlers]:
+    """Set handlers of each kind on *loop*."""
+    handlers = Handlers(loop, request.param)
+    if request.param == "exceptions":
+        yield handlers
+        return
+    before = signal.getsignal(signal.SIGUSR1)
+    handlers.signals.install()
+    yield handlers
+    handlers.signals.restore()
+    signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_runs_handler_goes_with_it(handlers: Handlers) -> None:
@@ -148,20 +165,3 @@ def test_two_runs_that_take_turns_leave_nothing(handlers: Handlers) -> None:
 
     handlers.end_run(other)
     assert handlers.in_force() == "none"
-
-
-@posix
-def test_pythons_own_handler_comes_back(loop: asyncio.AbstractEventLoop) -> None:
-    handlers = Handlers(loop, "signals")
-    run = handlers.begin_run()
-
-    def users(_signum: int, _frame: object) -> None: ...
-
-    before = signal.signal(signal.SIGUSR1, users)
-    try:
-        handlers.set("a", run[0])
-        assert signal.getsignal(signal.SIGUSR1) is not users
-        handlers.end_run(run)
-        assert signal.getsignal(signal.SIGUSR1) is users
-    finally:
-        signal.signal(signal.SIGUSR1, before)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import sys
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from greenlet import greenlet
 
 from loopnb.nesting.scope import engine_of
+from tests.nesting.foreground import WaitingUser
 
 
 def counted() -> Counter[str]:
@@ -111,3 +113,70 @@ def test_no_wake_up_of_one_wait_ends_the_next(ends: str) -> None:
         return [*outcomes, len(engine.waits)]
 
     assert asyncio.run(main()) == [True] * 10 + [0]
+
+
+async def runs() -> weakref.ref[Any]:
+    return weakref.ref(asyncio.get_running_loop())
+
+
+async def nests() -> weakref.ref[Any]:
+    return asyncio.run(runs())
+
+
+async def fails_below_a_nested_run() -> weakref.ref[Any]:
+    with contextlib.suppress(LookupError):
+        asyncio.run(fails())
+    return await runs()
+
+
+async def fails() -> None:
+    await asyncio.sleep(0)
+    raise LookupError
+
+
+@pytest.mark.parametrize("main", [runs, nests, fails_below_a_nested_run])
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_closed_loop_is_freed_without_a_collection(main: Any, debug: bool) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        loops = [asyncio.run(main(), debug=debug) for _ in range(3)]
+        alive = [loop() for loop in loops]
+    finally:
+        gc.enable()
+
+    assert alive == [None] * 3
+
+
+def test_a_loop_that_is_closed_has_the_stock_attributes_again() -> None:
+    loop = asyncio.new_event_loop()
+    before = set(vars(loop))
+    loop.run_until_complete(nests())
+    loop.close()
+
+    assert set(vars(loop)) == before
+    assert loop.get_task_factory() is None
+
+
+def test_an_idle_driver_keeps_no_error_that_it_has_delivered() -> None:
+    class Marked(KeyboardInterrupt):
+        pass
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise Marked
+
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        engine = engine_of(loop)
+        task = asyncio.current_task()
+        assert engine is not None
+        assert task is not None
+        engine.set_foreground(WaitingUser([task]))
+        for _ in range(3):
+            with contextlib.suppress(Marked):
+                loop.run_until_complete(fails())
+        await asyncio.sleep(0)
+        return counted()["Marked"]
+
+    assert asyncio.run(main()) == 0

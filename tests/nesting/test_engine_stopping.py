@@ -166,6 +166,43 @@ def test_a_fatal_exception_reaches_the_newest_waiting_cell() -> None:
     assert asyncio.run(main()) == "exit 3"
 
 
+@pytest.mark.parametrize(("exits", "cleaned_up"), [(1, ["begun", "ended"]), (2, ["begun"])])
+def test_what_a_cell_waits_for_cleans_up_before_a_fatal_exception_goes_on(
+    exits: int, cleaned_up: list[str]
+) -> None:
+    from loopnb.nesting.scope import engine_of
+
+    seen: list[str] = []
+
+    async def cleans_up() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            seen.append("begun")
+            if exits == 2:
+                asyncio.get_running_loop().call_soon(sys.exit, 4)
+            await asyncio.sleep(0.01)
+            seen.append("ended")
+
+    async def cell() -> list[str]:
+        with pytest.raises(SystemExit):
+            asyncio.run(cleans_up())
+        return list(seen)
+
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        await asyncio.sleep(0)
+        engine = engine_of(loop)
+        assert engine is not None
+        task = loop.create_task(cell())
+        engine.set_foreground(WaitingUser([task]))
+        loop.call_later(0.01, sys.exit, 3)
+        return await task
+
+    assert asyncio.run(main()) == cleaned_up
+
+
 def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
     from loopnb.nesting.scope import engine_of
 

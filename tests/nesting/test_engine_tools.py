@@ -10,6 +10,8 @@ import pstats
 import subprocess
 import sys
 import traceback
+import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,34 @@ def test_coverage_counts_each_line_before_in_and_after_a_nested_run(
     report = json.loads((tmp_path / "report.json").read_text())
 
     assert report["files"]["covered.py"]["missing_lines"] == []
+
+
+def bottom_of_stack() -> tuple[str, str]:
+    *_, (frame, _line) = traceback.walk_stack(sys._getframe())
+    return frame.f_code.co_name, frame.f_globals["__name__"]
+
+
+async def below_a_handle() -> Any:
+    found = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: found.set_result(bottom_of_stack()))
+    return await found
+
+
+async def nests_deep(depth: int) -> Any:
+    return asyncio.run(nests_deep(depth - 1)) if depth else bottom_of_stack()
+
+
+@pytest.mark.parametrize("make", [below_a_handle, *(partial(nests_deep, depth) for depth in (0, 1, 9))])
+def test_every_stack_stands_on_a_module_as_in_a_script(make: Any) -> None:
+    async def main() -> Any:
+        return await asyncio.create_task(make())
+
+    assert asyncio.run(main()) == ("<module>", "__main__")
+
+
+def test_a_warning_may_point_further_out_than_any_frame() -> None:
+    async def warns() -> None:
+        warnings.warn("mine", stacklevel=99)
+
+    with pytest.warns(UserWarning, match="mine"):
+        asyncio.run(warns())

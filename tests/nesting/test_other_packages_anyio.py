@@ -72,3 +72,29 @@ def test_imported_after_nesting_was_applied_it_nests_and_its_threads_let_the_pro
     ran = run_script(IMPORTED_LATER)
 
     assert (ran.stdout, ran.returncode) == ("(7, 7)\n", 0), ran.stderr
+
+
+@pytest.mark.timeout(20)
+def test_parked_tasks_count_as_blocked(run: Run) -> None:
+    async def main() -> Any:
+        def parks() -> Any:
+            return asyncio.run(anyio.wait_all_tasks_blocked())
+
+        async def nests() -> None:
+            asyncio.run(seven_times())
+
+        async def seven_times() -> None:
+            for _ in range(7):
+                await asyncio.sleep(0)
+            done.append(True)
+            await over.wait()
+
+        done: list[bool] = []
+        over = asyncio.Event()
+        other = asyncio.create_task(nests())
+        parks()
+        over.set()
+        await other
+        return done
+
+    assert run(main()) == [True]

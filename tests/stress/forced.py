@@ -10,7 +10,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
-from tests.kernel.wire import KernelDiedError, WaitTimedOutError
+from tests.kernel.wire import KernelDiedError
+from tests.processes import WaitTimedOutError
 from tests.stress import shim
 from tests.stress.cells import BY_NAME, PREPARATION, Kind
 from tests.stress.kernels import (

@@ -9,7 +9,8 @@ import time
 from textwrap import dedent, indent
 from typing import TYPE_CHECKING
 
-from tests.kernel.wire import KernelDiedError, WaitTimedOutError
+from tests.kernel.wire import KernelDiedError
+from tests.processes import WaitTimedOutError
 from tests.stress import choice
 from tests.stress.cells import FIVE, PREPARATION
 from tests.stress.kernels import Observer, Supply, fault_after_interrupt, last_line, start
@@ -93,19 +94,25 @@ def code(handler: Handler) -> str:
 def run(options: Options) -> Figures:
     """Try the combinations, each followed by five cells that are interrupted."""
     observer = Observer(Figures("handlers"))
-    with Supply(preparation=PREPARATION + _REACTIONS) as kernels:
+    with supply() as kernels:
         for handler in choice.handlers(options.seed, options.size(144, 10)):
             if options.wanted(handler):
-                observer.begin()
-                _try(kernels.get(), handler, observer)
+                try_one(kernels.get(), handler, observer)
     return observer.figures
+
+
+def supply() -> Supply:
+    """Return a supply of the kernels that `try_one` needs."""
+    return Supply(preparation=PREPARATION + _REACTIONS)
 
 
 _IDLE = "while the kernel idles"
 _LATER = "in a later cell"
 
 
-def _try(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
+def try_one(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
+    """Have a cell of *kernel* set *handler*, send it its signal, and interrupt five later cells."""
+    observer.begin()
     step = _IDLE if handler.place == "-b" else "in its cell"
     try:
         _set_and_signal(kernel, handler)

@@ -6,7 +6,8 @@ import time
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tests.kernel.wire import KernelDiedError, WaitTimedOutError
+from tests.kernel.wire import KernelDiedError
+from tests.processes import WaitTimedOutError
 from tests.stress import choice
 from tests.stress.choice import Since
 from tests.stress.kernels import (

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.kernel.driver import KernelDriver
-from tests.kernel.wire import KernelDiedError, WaitTimedOutError
+from tests.kernel.wire import KernelDiedError
+from tests.processes import WaitTimedOutError
 from tests.stress.cells import PREPARATION
 from tests.stress.report import Failure, Fault
 

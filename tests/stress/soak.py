@@ -5,7 +5,8 @@ from __future__ import annotations
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
-from tests.kernel.wire import KernelDiedError, WaitTimedOutError
+from tests.kernel.wire import KernelDiedError
+from tests.processes import WaitTimedOutError
 from tests.stress import choice
 from tests.stress.cells import KINDS, PREPARATION
 from tests.stress.kernels import (

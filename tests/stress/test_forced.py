@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from tests.kernel.driver import KernelDriver
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,3 +39,19 @@ def test_an_interrupt_ends_a_cell_that_is_held(
 
     assert was_held or scenario.change  # some cells change what SIGINT does less often than others
     assert fault is None
+
+
+@pytest.mark.parametrize(
+    ("code", "printed"),
+    [*zip(forced.EXITS.values(), (["finally"], ["finally", "after"]), strict=True)],
+    ids=forced.EXITS,
+)
+def test_a_callback_that_exits_lets_the_main_task_clean_up_first(
+    kernels: Callable[[], KernelDriver], code: str, printed: list[str]
+) -> None:
+    kernel = kernels()
+
+    cell = kernel.execute(code)
+
+    assert [word for word in cell.stdout.split() if word in ("finally", "after")] == printed
+    assert kernel.value("[task.name for task in loopnb.tasks()]") == []

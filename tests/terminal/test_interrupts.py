@@ -132,3 +132,23 @@ def test_ctrl_c_ends_the_wait_for_a_background_run_that_is_replaced(ticking: Ter
 
     assert "the new one was not started" in ticking.wait_prompt()
     assert ticking.value("end.set() or asyncio.run(asyncio.sleep(0.01, 'goes on'))") == "'goes on'"
+
+
+def test_ctrl_c_calls_no_handler_that_an_earlier_cell_has_added(ticking: Terminal) -> None:
+    ticking.run(
+        """
+        import asyncio, signal
+        def bye(): raise SystemExit('bye')
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, bye)
+        await asyncio.sleep(0)
+        """
+    )
+    ticking.start("await minute()")
+    ticking.wait_for("waiting\n")
+
+    ticking.interrupt()
+
+    assert "KeyboardInterrupt" in ticking.wait_prompt(5)
+    ticking.keys("1 / 0")
+    ticking.interrupt()
+    assert ticking.value("signal.getsignal(signal.SIGINT) is signal.default_int_handler") == "True"

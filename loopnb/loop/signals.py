@@ -1,0 +1,474 @@
+"""Signal handlers in a notebook: whose signal is it, when does a handler go, and where does its error go?
+
+The wish. A script has its signals for itself. Its handlers end with it, and what they raise ends it. In a
+notebook the process is the kernel's. Cells, runs and background tasks set handlers side by side, and an
+interrupt is meant for the cell that executes.
+
+What does not work. asyncio calls `loop._signal_handlers[SIGINT]` for each SIGINT, whatever handler stands. So
+an interrupt of a later cell calls the handler of an earlier one, and what that raises ends the kernel. A
+handler that was set with `signal.signal()` stays when its run has ended. It raises wherever the main thread
+is, and while the kernel idles that is the loop itself.
+
+What is done.
+
+*   The handlers of one signal are stacked, those of the loop and Python's own alike, see `handlers.py`. So
+    a handler goes with the run that has set it. What a cell itself sets stays.
+*   A handler of SIGINT is put in place only for the cell that executes, and goes with that cell at the
+    latest. One that a background task sets is never called: no interrupt is meant for it.
+*   The loop answers a signal only while Python's handler of it is the loop's own.
+*   What a handler raises goes to the innermost nested run that the cell waits in, or to the cell. If there is
+    none, it is reported and the kernel goes on. SystemExit and KeyboardInterrupt on SIGTERM end the kernel in
+    order. Code of the user's that a signal has interrupted gets the error itself, as anywhere.
+
+To know who has set a handler, and to keep what it raises out of the loop, `signal.signal` and
+`signal.getsignal` are patched. The handler in place is then one of ours (`_Contained`). Whoever asks gets the
+user's. Handlers of SIGINT are put in place as they are: their errors always have a cell to go to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+import threading
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import WeakSet
+
+from loopnb.frames import (
+    Owner,
+    is_loops,
+    is_our_callable,
+    is_ours,
+    outwards,
+    owner_of,
+    users_frames,
+    without_any_frames_of,
+)
+from loopnb.loop._cpython import signal_gate
+from loopnb.loop.handlers import Handler, Stack
+from loopnb.nesting._cpython import HANDLE_RUN_CODE, RUN_ONCE_CODE, running_loop
+from loopnb.nesting.fatal import is_fatal
+from loopnb.patching import MethodWrapper, Patch, PatchSet, looking_like
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+#: True in a handler of SIGTERM and in the tasks that it spawns.
+_on_sigterm: ContextVar[bool] = ContextVar("on_sigterm", default=False)
+
+
+def is_handling_sigterm() -> bool:
+    """Return True in a handler of SIGTERM, and in the tasks that it spawns. Any thread."""
+    return _on_sigterm.get()
+
+
+class SignalHost(Protocol):
+    """What signal handlers ask of the kernel or terminal. The loop's thread."""
+
+    def end(self) -> None:
+        """Begin to shut down, in order."""
+
+    def is_own_handler(self) -> bool:
+        """Return True if the host itself, and no code of the user's, sets a signal handler now."""
+
+    def run_of_caller(self) -> asyncio.Task[Any] | None:
+        """Return the main task of the run that the caller is part of; None in the cell itself."""
+
+    def is_callers_cell(self, run: asyncio.Task[Any] | None) -> bool:
+        """Return True if the caller is part of the cell that executes.
+
+        Args:
+            run: The main task of the caller's run.
+        """
+
+    def is_background(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if no cell executes that has spawned *task*, or if it runs in the background."""
+
+    def is_idle(self) -> bool:
+        """Return True if no cell executes."""
+
+    def is_sigint_reset(self) -> bool:
+        """Return True if the host itself sets Python's handler of SIGINT before the next cell."""
+
+    def give_to_cell(self, error: BaseException) -> bool:
+        """Have what the executing cell waits in end in *error*. Return False if it waits in nothing."""
+
+    def report_handler(self, name: str, error: BaseException) -> None:
+        """Say that a handler of the signal *name*, which the current Context has set, raised *error*."""
+
+
+# -- the handlers of one signal ------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _SignalHandler(Handler):
+    """A handler of a signal; `before` is Python's handler that stood there.
+
+    Attributes:
+        stands: Python's handler while this one is in force.
+    """
+
+    stands: Any
+
+
+@dataclass(eq=False)
+class _LoopsHandler(_SignalHandler):
+    """One that was added to the loop.
+
+    Attributes:
+        add: The loop's own method that adds it.
+        called: The function and arguments that the loop calls.
+        users: Those that the user has given.
+    """
+
+    add: Callable[..., None]
+    called: tuple[Any, ...]
+    users: tuple[Any, ...]
+
+
+class _OneSignal(Stack[_SignalHandler]):
+    """The handlers of one signal. The main thread.
+
+    Args:
+        loop: The loop.
+        sig: The signal.
+        python: Sets and reads Python's own handler.
+
+    Attributes:
+        is_removing: A handler is being taken off the loop, and not by the user.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sig: int, python: _Python) -> None:
+        super().__init__()
+        self._loop = loop
+        self._sig = sig
+        self._python = python
+        self._loops: Any = None  # what the loop puts in the place of Python's handler
+        self.is_removing = False
+
+    def is_loops(self) -> bool:
+        """Return True if Python's handler is the one that the loop puts there."""
+        return self._loops is not None and self._python.get(self._sig) is self._loops
+
+    def add(
+        self,
+        add: Callable[..., None],
+        called: tuple[Any, ...],
+        users: tuple[Any, ...],
+        task: asyncio.Task[Any] | None,
+    ) -> None:
+        """Add a handler to the loop, until *task* ends."""
+        before = self._python.get(self._sig)
+        add(self._sig, *called)
+        self._loops = self._python.get(self._sig)
+        self.push(_LoopsHandler(task, before, self._loops, add, called, users))
+
+    def forget(self) -> None:
+        """Forget all handlers, since the user has removed one from the loop. None comes back.
+
+        Only what an interrupt of a cell needs is put back: Python's own handler would end the loop.
+        """
+        handlers, self.handlers = self.handlers, []
+        if handlers and is_our_callable(handlers[0].before):
+            self._python.set(self._sig, handlers[0].before)
+
+    def end_of_cell(self, is_reset: bool) -> None:
+        """Take out what has to go with a cell: what was added to the loop, and what its runs have set.
+
+        Args:
+            is_reset: Python's own handler need not be put back. It would raise in the kernel's code, before
+                the cell's reply is sent. That of the loop does nothing.
+        """
+        for handler in reversed(self.handlers):
+            if handler.task is None and not isinstance(handler, _LoopsHandler):
+                continue
+            if is_reset and handler.before is signal.default_int_handler and self.is_loops():
+                handler.before = self._loops
+            self.take_out(handler)
+
+    def mend(self) -> None:
+        """Put back the loop's handler if another loop, which has ended, has taken it away."""
+        newest = self.handlers[-1] if self.handlers else None
+        if isinstance(newest, _LoopsHandler) and self._python.get(self._sig) is signal.SIG_DFL:
+            newest.add(self._sig, *newest.called)
+
+    def call_users(self) -> None:
+        """Have the loop and Python call what the user has given."""
+        for handler in self.handlers:
+            handler.before, handler.stands = shown(handler.before), shown(handler.stands)
+            if isinstance(handler, _LoopsHandler) and handler.called != handler.users:
+                handler.called = handler.users
+        present = self._python.get(self._sig)
+        loops = self._newest_of_loop()
+        if loops is not None and not self._loop.is_closed():
+            loops.add(self._sig, *loops.called)
+        if self._python.get(self._sig) is not shown(present):
+            self._python.set(self._sig, shown(present))
+
+    def _inherit(self, above: _SignalHandler, gone: _SignalHandler) -> None:
+        if above.before is gone.stands:
+            above.before = gone.before
+        self._take_off_loop(gone, self._python.get(self._sig))
+
+    def _put_back(self, gone: _SignalHandler) -> None:
+        present = self._python.get(self._sig)
+        # Something else may stand there: a cell has begun to wait since, or another package has set its own.
+        self._take_off_loop(gone, gone.before if present is gone.stands else present)
+
+    def _take_off_loop(self, gone: _SignalHandler, wanted: Any) -> None:
+        """Have the loop call the newest that is left, and Python *wanted*."""
+        if isinstance(gone, _LoopsHandler):
+            self.is_removing = True
+            try:
+                self._loop.remove_signal_handler(self._sig)
+            finally:
+                self.is_removing = False
+            below = self._newest_of_loop()
+            if below is not None:
+                below.add(self._sig, *below.called)
+        if self._python.get(self._sig) is not wanted and wanted is not None:
+            self._python.set(self._sig, wanted)
+
+    def _newest_of_loop(self) -> _LoopsHandler | None:
+        return next((one for one in reversed(self.handlers) if isinstance(one, _LoopsHandler)), None)
+
+
+# -- Python's own handlers -----------------------------------------------------------------------
+
+
+class _Python:
+    """Sets and reads Python's handlers as they are. The main thread."""
+
+    def __init__(self) -> None:
+        self.set: Callable[[int, Any], Any] = signal.signal
+        self.get: Callable[[int], Any] = signal.getsignal
+
+
+class _Contained:
+    """A handler of the user's for `signal.signal()`, whose errors do not reach the loop.
+
+    Args:
+        handler: The user's.
+        take: Given the frame that was interrupted and an error, returns True if it has taken the error.
+    """
+
+    def __init__(self, handler: Any, take: Callable[[FrameType | None, BaseException], bool]) -> None:
+        self.handler = handler
+        self._take = take
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        """Call the user's handler."""
+        try:
+            self.handler(signum, frame)
+        except BaseException as error:
+            if self._take(frame, error):
+                return
+            error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
+            raise
+
+
+def shown(handler: Any) -> Any:
+    """Return what the user has set, if *handler* is ours for it; else *handler*."""
+    return handler.handler if isinstance(handler, _Contained) else handler
+
+
+def _is_for_itself(frame: FrameType | None) -> bool:
+    """Return True if the function of *frame* was called by us, asyncio, the kernel or the shell."""
+    if frame is None or frame.f_back is None:
+        return True
+    filename = frame.f_back.f_code.co_filename
+    return is_loops(filename) or owner_of(filename) in {Owner.KERNEL, Owner.SHELL}
+
+
+def _can_raise(frame: FrameType | None, is_idle: bool) -> bool:
+    """Return True if an error raised in *frame* reaches the user's code before the loop's or the kernel's.
+
+    Args:
+        frame: Where a signal has interrupted the main thread.
+        is_idle: No cell executes, so the shell does not run code of the user's.
+    """
+    owners = set()
+    for one in outwards(frame):
+        if one.f_code in {HANDLE_RUN_CODE, RUN_ONCE_CODE}:
+            break
+        owners.add(owner_of(one.f_code.co_filename))
+    if Owner.USER in owners:
+        return True
+    if Owner.SHELL in owners:
+        return not is_idle
+    return Owner.LIBRARY in owners and Owner.KERNEL not in owners  # the kernel uses libraries, too
+
+
+# -- all signals ---------------------------------------------------------------------------------
+
+
+class Signals:
+    """The handlers of signals that user code sets while a loop is guarded. The main thread. `Revertible`.
+
+    Args:
+        loop: The persistent loop.
+        host: The kernel or terminal that it belongs to.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, host: SignalHost) -> None:
+        self._loop = loop
+        self._host = host
+        self._python = _Python()
+        self._signals: dict[int, _OneSignal] = {}
+        self._withheld: WeakSet[asyncio.Task[Any]] = WeakSet()
+        gate = signal_gate(loop, self._python.get)
+        self._patches = PatchSet(
+            MethodWrapper(type(loop), "add_signal_handler", self._add, loop),
+            MethodWrapper(type(loop), "remove_signal_handler", self._remove, loop),
+            Patch(signal, "signal", self._stand_in(self._python.set, self._set)),
+            Patch(signal, "getsignal", self._stand_in(self._python.get, self._get)),
+            *([gate] if gate is not None else []),
+        )
+
+    def install(self) -> None:
+        """Follow what handlers are set from now on."""
+        self._patches.install()
+
+    def restore(self) -> bool:
+        """Have loop and Python call what the user has given. Handlers of runs still go with them."""
+        for one in self._signals.values():
+            one.call_users()
+        return self._patches.restore()
+
+    def end_of_cell(self) -> None:
+        """Take out the handlers of SIGINT, and mend what another loop has taken away."""
+        for sig, one in self._signals.items():
+            if sig == signal.SIGINT:
+                one.end_of_cell(self._host.is_sigint_reset())
+            else:
+                one.mend()
+
+    def _of(self, sig: int) -> _OneSignal:
+        return self._signals.setdefault(sig, _OneSignal(self._loop, sig, self._python))
+
+    # -- those of the loop. The first argument of each is the loop's own method. ------------------
+
+    def _add(self, add: Callable[..., None], sig: int, callback: Any, *args: Any) -> None:
+        """Add a handler that goes with the caller's run; one that a cell itself adds stays."""
+        if self._host.is_own_handler():
+            add(sig, callback, *args)
+            return
+        run = self._host.run_of_caller()
+        if sig == signal.SIGINT and not self._host.is_callers_cell(run):
+            if run is not None:
+                self._withheld.add(run)
+            return
+        users = (callback, *args)
+        called: tuple[Any, ...] = (self._call, sig, run, *users)
+        if sig == signal.SIGTERM and _is_stop_of(self._loop, callback):
+            called = (self._host.end,)
+        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+            called = users  # which asyncio refuses
+        self._of(sig).add(add, called, users, run)
+
+    def _remove(self, remove: Callable[[int], bool], sig: int) -> bool:
+        """Remove a handler; none that it has replaced comes back."""
+        one = self._signals.get(sig)
+        if self._host.is_own_handler() or (one is not None and one.is_removing):
+            return remove(sig)
+        if sig == signal.SIGINT and self._withheld:
+            run = self._host.run_of_caller()
+            if run is not None and run in self._withheld:
+                self._withheld.discard(run)
+                return True
+        was_there = remove(sig)
+        if was_there and one is not None:
+            one.forget()
+        return was_there
+
+    def _is_loops(self, sig: int) -> bool:
+        return sig in self._signals and self._signals[sig].is_loops()
+
+    def _call(
+        self, sig: int, run: asyncio.Task[Any] | None, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Call what the user has added to the loop."""
+        if not self._is_loops(sig):
+            return  # taken out since the signal came
+        if sig == signal.SIGTERM:
+            _on_sigterm.set(True)
+        try:
+            callback(*args)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._settle(sig, run, error)
+
+    # -- Python's own -------------------------------------------------------------------------
+
+    def _stand_in(self, stock: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+        def stand_in(*args: Any, **options: Any) -> Any:
+            try:
+                return method(*args, **options)
+            except BaseException as error:
+                error.__traceback__ = users_frames(error.__traceback__)
+                raise
+
+        return looking_like(stock, stand_in)
+
+    def _get(self, signalnum: int) -> Any:
+        return shown(self._python.get(signalnum))
+
+    def _set(self, signalnum: Any, handler: Any) -> Any:
+        """Set a handler that goes with the caller's run; one that a cell itself sets stays."""
+        stand_in = cast("FrameType", inspect.currentframe()).f_back
+        if threading.current_thread() is not threading.main_thread() or _is_for_itself(stand_in):
+            return self._python.set(signalnum, handler)
+        run = self._host.run_of_caller()
+        is_valid = callable(handler) or handler in {signal.SIG_DFL, signal.SIG_IGN}
+        placed = handler
+        if signalnum == signal.SIGINT:
+            if is_valid and not self._host.is_callers_cell(run):
+                return self._get(signalnum)
+        elif callable(handler) and not isinstance(handler, signal.Handlers):
+            placed = self._contain(signalnum, run, handler)
+        before = self._python.set(signalnum, placed)
+        self._of(signalnum).push(_SignalHandler(run, before, placed))
+        return shown(before)
+
+    def _contain(self, sig: int, run: asyncio.Task[Any] | None, handler: Any) -> _Contained:
+        context = copy_context()
+
+        def take(frame: FrameType | None, error: BaseException) -> bool:
+            if running_loop() is not self._loop:
+                return False
+            is_idle = self._host.is_idle()
+            is_background = is_idle if run is None else self._host.is_background(run)
+            if _can_raise(frame, is_idle) and not (is_background and is_fatal(error)):
+                return False
+            # In a handle: here the loop, or the kernel, may be in the middle of anything.
+            self._loop.call_soon_threadsafe(self._settle, sig, run, error, context=context)
+            return True
+
+        return _Contained(handler, take)
+
+    # -- what handlers raise ------------------------------------------------------------------
+
+    def _settle(self, sig: int, run: asyncio.Task[Any] | None, error: BaseException) -> None:
+        """Hand what a handler has raised to the cell that waits. End the host, or report it, if none does."""
+        error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
+        is_background = run is not None and self._host.is_background(run)
+        if not is_background and self._host.give_to_cell(error):
+            return
+        if sig == signal.SIGTERM and is_fatal(error):
+            self._host.end()
+        else:
+            self._host.report_handler(_name(sig), error)
+
+
+def _name(sig: int) -> str:
+    try:
+        return signal.Signals(sig).name
+    except ValueError:
+        return f"signal {sig}"  # a real-time one
+
+
+def _is_stop_of(loop: asyncio.AbstractEventLoop, callback: object) -> bool:
+    # By name: a method of uvloop's loops that was bound before the guard came is another object.
+    return getattr(callback, "__self__", None) is loop and getattr(callback, "__name__", "") == "stop"

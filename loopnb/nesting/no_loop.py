@@ -1,0 +1,172 @@
+"""A stack that sees no running loop, as in a script: `with loopnb.noloop():`.
+
+The wish. Some libraries ask whether a loop runs, and refuse if one does. Their blocking calls would nest here
+all the same, if only they did not ask.
+
+What is done. While such a stack runs, the thread has no running loop, and the loop no current task. The view
+belongs to the stack and not to the thread: a blocking call nests, and to do so it first lifts the view
+(`lifted`). So what a parked stack leaves to the others is the loop as it is, and nothing else of the engine
+needs to know of views. When the stack goes on, its blocking call ends and puts the view back.
+
+A loop left running by a library's greenlet, as Playwright's sync API does, is what the next such stack of the
+thread sees: as the next line of a script would.
+
+What it cannot do. The stack must not be left in other ways. If its task awaits inside the block, that `await`
+ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task is not protected like that.
+
+Call everything in the thread of the loop. Nothing here blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from loopnb.nesting import _cpython
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+_AWAITED = (
+    "cannot await inside `with loopnb.noloop():`, where no loop runs. Await outside the block, or call "
+    "asyncio.run() in it"
+)
+
+
+class _Here(threading.local):
+    """What this thread sees."""
+
+    #: The view of the stack that runs now, if it sees no loop.
+    view: _View | None = None
+    #: Another loop that a library's greenlet has left running when the latest such stack ended.
+    left: asyncio.AbstractEventLoop | None = None
+
+
+# It belongs to the process: a script needs no session for it.
+_here = _Here()
+
+
+class _View:
+    """The loop and the task that one stack does not see.
+
+    Args:
+        loop: The running loop.
+
+    Attributes:
+        loop: The same.
+        has_awaited: The task has left its step inside the block.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.has_awaited = False
+        self.task = _cpython.current_task(loop)
+
+    # A signal handler may raise in any of these, and `show` can be called again.
+
+    def hide(self, instead: asyncio.AbstractEventLoop | None = None) -> None:
+        """Hide loop and task. The thread sees *instead*, if anything."""
+        _here.view = self if instead is None else None
+        if self.task is not None:
+            _cpython.leave_task(self.loop, self.task)
+        _cpython.set_running_loop(instead)
+
+    def show(self) -> None:
+        """Show them again. Does nothing a second time."""
+        _cpython.set_running_loop(self.loop)
+        if self.task is not None and not self.has_awaited and _cpython.current_task(self.loop) is None:
+            _cpython.enter_task(self.loop, self.task)
+        _here.view = None
+
+    def note_step_left(self) -> None:
+        """Note that the task awaits inside the block: others are to see the loop, and it gets an error."""
+        self.has_awaited = True
+        self.show()
+        if self.task is not None:
+            self.task.cancel()
+
+
+def hidden_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that runs in this thread and that the calling stack does not see, or None."""
+    view = _here.view
+    return None if view is None else view.loop
+
+
+def loop_here() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that runs in this thread, whether the calling stack sees it or not."""
+    return _cpython.running_loop() or hidden_loop()
+
+
+@contextmanager
+def lifted() -> Iterator[None]:
+    """Show the calling stack the loop while the block runs. Does nothing if it sees it already."""
+    view = _here.view
+    if view is None:
+        yield
+        return
+    try:
+        view.show()
+        yield
+    finally:
+        view.hide()
+
+
+class NoLoop:
+    """Hides the running loop from the calling stack while the block runs; see `loopnb.noloop`."""
+
+    def __init__(self) -> None:
+        self._view: _View | None = None
+
+    def __enter__(self) -> None:
+        running = _cpython.running_loop()
+        if running is None:
+            return
+        left, _here.left = _here.left, None
+        if left is not None and not left.is_running():
+            left = None
+        self._view = _View(running)
+        try:
+            self._view.hide(left)
+        except BaseException:
+            self._view.show()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        view, self._view = self._view, None
+        if view is None:
+            return
+        if view.has_awaited:
+            if isinstance(error, asyncio.CancelledError) and view.task is not None:
+                view.task.uncancel()
+                raise RuntimeError(_AWAITED).with_traceback(tb) from None
+            return
+        running = _cpython.running_loop()
+        try:
+            if running is not None and running is not view.loop and running.is_running():
+                _here.left = running
+        finally:
+            view.show()
+
+
+# -- what stands in for methods of loops ---------------------------------------------------------
+
+
+def is_running(stock: Callable[[], bool], self: asyncio.AbstractEventLoop) -> bool:
+    """Return True if the loop runs, for all the caller can see."""
+    return self is not hidden_loop() and stock()
+
+
+def call_exception_handler(
+    stock: Callable[[dict[str, Any]], None], self: asyncio.AbstractEventLoop, context: dict[str, Any]
+) -> None:
+    """Report an error; but a task that has awaited inside the block gets one itself."""
+    view = _here.view
+    if view is not None and view.loop is self and _cpython.is_called_for_a_handle():
+        view.note_step_left()
+    else:
+        stock(context)

@@ -1,0 +1,223 @@
+"""Interrupts that Python would lose below any handler: a helper thread sees to it that they arrive.
+
+Python's own signal handler, in C, only takes a note. The handler that `signal.signal` has set runs when the
+interpreter next reads its notes. So an interrupt can be lost in two ways.
+
+*   The signal comes after the interpreter has read its notes, and before it waits in a system call:
+    `epoll_wait`, `clock_nanosleep`, `sem_wait`. The call goes on, and the note is read when it has ended.
+*   The handler runs, and its KeyboardInterrupt is raised where nothing can be raised: in a weakref
+    callback, in `__del__`, in what `os.fork()` calls, where pyzmq frees a message. Python reports it
+    ("Exception ignored in") and goes on.
+
+What is done. Python announces each signal by a byte on a file descriptor (`signal.set_wakeup_fd`). A thread
+reads these bytes. After one for SIGINT it *nudges* the main thread a few times: it sends a signal that does
+nothing but end a system call. Then the interpreter reads its notes, runs the handler if that has not run,
+and begins the call again otherwise. So a nudge need not know whether the handler has run. SIGINT itself,
+sent again, would have to know: it might hit an `except KeyboardInterrupt` that cleans up.
+
+In the second way the handler has run in vain for certain: `sys.unraisablehook` is told so. Then the thread
+sends SIGINT again, as soon as that hook has returned.
+
+The descriptor belongs to one at a time. A loop with signal handlers puts in its own, and so does trio. That
+wakes *their* select, but nobody nudges meanwhile. When they take it out, ours is there again.
+`signal.set_wakeup_fd` is patched for that, and because trio warns of a descriptor that it finds.
+
+The nudge is SIGURG. Python and the system ignore it, debuggers pass it on, and Go's runtime uses it in the
+same way for the same reasons. If something else handles it, nothing is nudged.
+
+What it cannot do. A call in C code that begins it again by itself, without Python. Windows, whose calls no
+signal ends. A loop that keeps its own descriptor for as long as it runs, such as uvloop. A `time.sleep`
+while the persistent loop has a signal handler.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from loopnb.patching import Patch, looking_like
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Seconds from one nudge to the next. Usually the first does it; on a busy machine a call may begin later.
+_NUDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0)
+#: Seconds after which an interrupt is sent again: the hook that has asked for it must have returned.
+_AGAIN_AFTER_S = 0.005
+
+_NUDGE: int = getattr(signal, "SIGURG", 0)
+_HAS_NUDGES = _NUDGE != 0 and hasattr(signal, "pthread_kill")
+
+
+def _on_nudge(_signum: int, _frame: object) -> None:
+    """Do nothing: the system call has ended by now."""
+
+
+class Wakeups:
+    """Sees to it that an interrupt of a cell arrives. Started outside the main thread, it does nothing.
+
+    Args:
+        is_executing: Returns True if a cell executes in the main thread. Any thread.
+    """
+
+    def __init__(self, is_executing: Callable[[], bool]) -> None:
+        self._is_executing = is_executing
+        self._announcements: _Announcements | None = None
+        self._hook = Patch(sys, "unraisablehook", self._on_unraisable)
+        self._stock_hook: Callable[[Any], object] = sys.unraisablehook
+
+    def start(self) -> None:
+        """Begin to watch. Does nothing where signals cannot be watched."""
+        if not _HAS_NUDGES or threading.current_thread() is not threading.main_thread():
+            return
+        self._stock_hook = sys.unraisablehook
+        self._announcements = _Announcements()
+        self._announcements.start()
+        self._hook.install()
+
+    def stop(self) -> None:
+        """Give everything back. Blocks until the thread has ended, which takes no time."""
+        self._hook.restore()
+        if self._announcements is not None:
+            self._announcements.stop()
+            self._announcements = None
+
+    def _on_unraisable(self, unraisable: Any) -> None:
+        announcements = self._announcements
+        is_lost = (
+            announcements is not None
+            and threading.current_thread() is threading.main_thread()
+            and issubclass(unraisable.exc_type, KeyboardInterrupt)
+            and self._is_executing()
+        )
+        if is_lost and announcements is not None:
+            announcements.send_again(self._is_executing)
+        else:
+            self._stock_hook(unraisable)
+
+
+class _Announcements:
+    """Reads what Python announces, in a thread of its own, and nudges the main thread."""
+
+    def __init__(self) -> None:
+        self._main = threading.main_thread().ident or 0
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._again: Callable[[], bool] | None = None
+        self._stock = signal.set_wakeup_fd
+        self._patch = Patch(signal, "set_wakeup_fd", self._make_set_wakeup_fd())
+        self._thread = threading.Thread(target=self._watch, name="loopnb interrupts", daemon=True)
+
+    def start(self) -> None:
+        """Have signals announced to this object."""
+        if signal.getsignal(_NUDGE) is signal.SIG_DFL:
+            signal.signal(_NUDGE, _on_nudge)
+        self._patch.install()
+        before = self._set_own()
+        if before != -1 and _is_open(before):
+            self._stock(before)  # somebody else's: ours comes when that goes
+        self._thread.start()
+        _active.add(self)
+
+    def stop(self) -> None:
+        """Take everything back, and wait for the thread's end."""
+        _active.discard(self)
+        self._patch.restore()
+        self._leave()
+        if signal.getsignal(_NUDGE) is _on_nudge:
+            signal.signal(_NUDGE, signal.SIG_DFL)
+        self._writer.close()  # which ends the thread
+        self._thread.join()
+        self._reader.close()
+
+    def forget_after_fork(self) -> None:
+        """Leave signals alone in a child process, which has not got the thread."""
+        self._leave()
+        self._writer.close()
+        self._reader.close()
+
+    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+        """Send an interrupt that was lost again soon, if *is_wanted* returns True then. Any thread."""
+        self._again = is_wanted
+        with suppress(OSError):  # it is full, so the thread wakes anyway; or this is a forked process
+            self._writer.send(b"\0")
+
+    # -- the descriptor -----------------------------------------------------------------------
+
+    def _set_own(self) -> int:
+        return self._stock(self._writer.fileno(), warn_on_full_buffer=False)
+
+    def _leave(self) -> None:
+        own = self._writer.fileno()
+        present = self._stock(-1)
+        if present not in (-1, own) and _is_open(present):
+            self._stock(present)
+
+    def _make_set_wakeup_fd(self) -> Callable[..., int]:
+        """Return what stands in for `signal.set_wakeup_fd`: where that takes out one, it puts in ours."""
+
+        def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
+            own = self._writer.fileno()  # -1 when it is closed
+            if fd == -1 and own != -1:
+                before = self._set_own()
+            else:
+                before = self._stock(fd, warn_on_full_buffer=warn_on_full_buffer)
+            return -1 if before == own else before
+
+        return looking_like(self._stock, set_wakeup_fd)
+
+    # -- the thread ---------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        nudges: Iterator[float] = iter(())
+        wait_s: float | None = None
+        while True:
+            self._reader.settimeout(wait_s if self._again is None else _AGAIN_AFTER_S)
+            try:
+                signals = self._reader.recv(4096)
+            except TimeoutError:
+                if self._again is not None:
+                    is_wanted, self._again = self._again, None
+                    if is_wanted():
+                        signal.pthread_kill(self._main, signal.SIGINT)
+                else:
+                    self._nudge()
+                    wait_s = next(nudges, None)
+                continue
+            if not signals:
+                return
+            if signal.SIGINT in signals:
+                nudges = iter(_NUDGES_S)
+                wait_s = next(nudges)
+
+    def _nudge(self) -> None:
+        if signal.getsignal(_NUDGE) is _on_nudge:
+            signal.pthread_kill(self._main, _NUDGE)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+#: Those that watch now. It belongs to the process: what is called after a fork cannot be taken back.
+_active: WeakSet[_Announcements] = WeakSet()
+
+
+def _after_fork() -> None:
+    for one in list(_active):
+        _active.discard(one)
+        one.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

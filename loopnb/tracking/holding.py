@@ -1,0 +1,215 @@
+"""Async context managers that stay open across cells: `await loopnb.hold(cm)`.
+
+The wish. A client, a session or a task group is entered in one cell, used in others, and left in another
+one.
+
+What does not work. Each cell is a task of its own. Cancel scopes of anyio, `asyncio.timeout` and task
+groups must be left by the task that has entered them. Others are left with the Context of another cell, or
+not at all.
+
+What is done. A task for each of them enters it, waits inside, and leaves it. To release is to have that
+task go on, so that its block ends as if it had come to its end. That is also what the first `%loopnb
+cancel` does; the second one cancels. But where the context manager itself cancels the task, as a task group
+does when a child fails, the block gets the CancelledError, which it knows.
+
+Call everything in the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from loopnb.errors import NotHeldError
+from loopnb.frames import runs_users_code, users_frames
+from loopnb.nesting._cpython import error_of
+from loopnb.texts import error_text, say
+from loopnb.tracking.cells import current_cell
+
+if TYPE_CHECKING:
+    from loopnb.records import CellRef
+    from loopnb.tracking.failures import Failures
+
+
+class Held:
+    """One context manager and the task that is inside of it.
+
+    Args:
+        manager: The context manager.
+        name: The name that the user gave it, or None.
+        cell: The cell that holds it; None if no cell does.
+        loop: The loop.
+
+    Attributes:
+        manager, cell: As given.
+        name: The name of its task.
+        is_named: The user gave that name.
+        entered: The value that entering it has returned, or the error.
+        is_released: Its release was asked for.
+    """
+
+    def __init__(
+        self, manager: Any, name: str | None, cell: CellRef | None, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.manager = manager
+        self.cell = cell
+        self.is_named = name is not None
+        self.name = name if name is not None else f"held by {cell or 'other code'}"
+        self.entered: asyncio.Future[Any] = loop.create_future()
+        self.is_released = False
+        self._leave: asyncio.Future[None] = loop.create_future()
+
+    def release(self) -> None:
+        """Have its task leave it."""
+        self.is_released = True
+        if not self._leave.done():
+            self._leave.set_result(None)
+
+    @runs_users_code
+    async def run(self) -> None:
+        """Enter it, stay inside until it is released, and leave it."""
+        try:
+            async with self.manager as value:
+                if self.entered.done():  # whoever asked for it has been cancelled meanwhile
+                    return
+                self.entered.set_result(value)
+                await self._leave
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            if self.entered.done():
+                raise
+            if isinstance(error, asyncio.CancelledError):
+                self.entered.cancel()
+            else:
+                self.entered.set_exception(error)
+
+    def is_meant(self, wanted: object) -> bool:
+        """Return True if *wanted* is the value, the context manager or the name."""
+        if wanted is self.manager or (isinstance(wanted, str) and wanted == self.name):
+            return True
+        entered = self.entered
+        has_value = entered.done() and not entered.cancelled() and error_of(entered) is None
+        return has_value and wanted is not None and wanted is entered.result()
+
+    def is_replaced_by(self, other: Held) -> bool:
+        """Return True if *other* is of a later run of the same cell, or was given the same name."""
+        if self.is_named and other.is_named and self.name == other.name:
+            return True
+        mine, its = self.cell, other.cell
+        return (
+            mine is not None and its is not None and mine != its and mine.cell_id == its.cell_id is not None
+        )
+
+
+#: What is held, by task, the oldest first. It outlives a session, since the tasks outlive a reload.
+_held: dict[asyncio.Task[Any], Held] = {}
+#: The tasks whose end somebody awaits in `release`, and so gets their error.
+_awaited: set[asyncio.Task[Any]] = set()
+
+
+def is_held(task: asyncio.Task[Any]) -> bool:
+    """Return True if *task* holds a context manager."""
+    return task in _held
+
+
+def end_task(task: asyncio.Task[Any]) -> None:
+    """Cancel *task*. One that holds something releases it instead, unless it was asked to already."""
+    held = _held.get(task)
+    if held is None or held.is_released or not held.entered.done():
+        task.cancel()
+    else:
+        held.release()
+
+
+class Holds:
+    """Holds context managers for the cells of one session.
+
+    Args:
+        loop: The persistent loop.
+        failures: Told of what was reported here.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, failures: Failures) -> None:
+        self._loop = loop
+        self._failures = failures
+
+    async def hold(self, manager: Any, name: str | None) -> Any:
+        """Enter *manager* in a task of its own, and return what that has returned; see `loopnb.hold`."""
+        _check_manager(manager)
+        held = Held(manager, name, current_cell.get(), self._loop)
+        earlier = [task for task, other in _held.items() if other.is_replaced_by(held)]
+        for task in reversed(earlier):
+            end_task(task)
+            await asyncio.wait([task])  # a failure is said by `_ended`
+        coro: Any = held.run()
+        coro.__name__ = coro.__qualname__ = type(manager).__qualname__  # what lists show
+        task = self._loop.create_task(coro, name=held.name)
+        _held[task] = held
+        task.add_done_callback(self._ended)
+        try:
+            return await held.entered
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def release(self, wanted: object) -> None:
+        """Leave what is held under that name or value, and wait for it; see `loopnb.release`."""
+        found = [(task, held) for task, held in _held.items() if held.is_meant(wanted)]
+        if not found:
+            raise NotHeldError(wanted, [held.name for held in _held.values()])
+        task, held = found[-1]
+        held.release()
+        _awaited.add(task)
+        await asyncio.wait([task])
+        task.result()
+
+    async def release_all(self, grace: float) -> None:
+        """Leave all, the newest first. What has not been left within *grace* seconds is cancelled."""
+        try:
+            async with asyncio.timeout(grace):
+                for task, held in reversed(list(_held.items())):
+                    held.release()
+                    await asyncio.wait([task])
+        except TimeoutError:
+            for task in list(_held):
+                task.cancel()
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Say in its cell what became of something that was not released, or that could not be left."""
+        held = _held.pop(task)
+        is_awaited = task in _awaited
+        _awaited.discard(task)
+        if held.entered.cancelled() or error_of(held.entered) is not None:
+            return  # it was never entered, and whoever asked for it knows
+        error = None if task.cancelled() else error_of(task)
+        if is_awaited or (held.is_released and error is None):
+            return
+        if error is not None:
+            self._failures.remember(task)
+        what = f"what {held.cell or 'other code'} held as {held.name!r}"
+        number = getattr(getattr(task, "origin", None), "number", None)
+        shown = "" if error is None or number is None else f" '%loopnb where {number}' shows the traceback."
+        if held.is_released:
+            say(f"{what} could not be left in order: {error_text(error)}.{shown}")
+        else:
+            reason = error_text(error) or (
+                "it was cancelled" if task.cancelled() else "it has ended by itself"
+            )
+            say(f"{what} is gone: {reason}. To have it again, run its cell again.{shown}")
+
+
+def _check_manager(manager: object) -> None:
+    kind = type(manager)
+    if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
+        return
+    hint = ""
+    if hasattr(kind, "__enter__"):
+        hint = (
+            " A synchronous one needs no task of its own: call its __enter__(), or use contextlib.ExitStack."
+        )
+    elif callable(manager):
+        hint = " Call it, if it makes one."
+    raise TypeError(
+        "loopnb.hold() takes an async context manager, what `async with` takes, not "
+        f"{manager!r:.60} ({kind.__name__}).{hint}"
+    )

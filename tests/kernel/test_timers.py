@@ -1,0 +1,100 @@
+"""IPython's magics that measure code, with `await` in it, in a real kernel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.kernel.driver import KernelDriver
+
+DEFINITIONS = """
+import asyncio
+calls = []
+async def f(value=7):
+    calls.append(value)
+    await asyncio.sleep(0.001)
+    return value
+"""
+
+
+@pytest.mark.parametrize("cell", ["%time await f()", "%%time\nx = 1\nawait f()", "%%aloop\n%time await f()"])
+def test_time_measures_what_is_awaited_and_shows_its_value(kernel: KernelDriver, cell: str) -> None:
+    kernel.run(DEFINITIONS)
+    result = kernel.run(cell)
+
+    assert "Wall time:" in result.stdout
+    assert result.result == "7"
+    assert kernel.value("len(calls)") == 1
+
+
+def test_what_a_timed_cell_assigns_stays(kernel: KernelDriver) -> None:
+    kernel.run(DEFINITIONS)
+    kernel.run("%time x = await f(5)")
+    kernel.run("%%time\ny = await f(6)\nfor i in range(2):\n    z = await f(i)")
+
+    assert kernel.value("(x, y, z)") == (5, 6, 1)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%timeit -n 3 -r 2 await f()",
+        "%%timeit -n 3 -r 2 await f()\nawait f()\n",
+        "%%aloop\n%timeit -n3 -r2 await f()",
+    ],
+)
+def test_timeit_awaits_as_often_as_it_was_told(kernel: KernelDriver, cell: str) -> None:
+    kernel.run(DEFINITIONS)
+    result = kernel.run(cell)
+
+    assert "2 runs, 3 loops each" in result.stdout
+    assert kernel.value("len(calls)") in {6, 8}  # 8 with the set-up
+
+
+def test_prun_profiles_what_is_awaited(kernel: KernelDriver) -> None:
+    kernel.run(DEFINITIONS)
+    kernel.run("%prun -q -D profile.out await f()")
+
+    assert kernel.value("len(calls)") == 1
+
+
+def test_aloop_above_time_awaits(kernel: KernelDriver) -> None:
+    kernel.run(DEFINITIONS)
+    result = kernel.run("%%aloop -n timed\n%%time\nawait f()")
+
+    assert "Wall time:" in result.stdout
+    assert result.result == "7"
+
+
+def test_other_tasks_run_and_an_error_is_shown_as_ever(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import asyncio
+        ran = []
+        async def fails():
+            asyncio.get_running_loop().call_soon(ran.append, 1)
+            await asyncio.sleep(0.01)
+            raise LookupError("mine")
+        """
+    )
+    result = kernel.execute("%time await fails()")
+
+    assert "LookupError: mine" in result.traceback + result.stdout + result.stderr
+    assert kernel.value("ran") == [1]
+
+
+def test_an_interrupt_ends_it(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        """
+        import asyncio
+        print("waits", flush=True)
+        %time await asyncio.sleep(60)
+        """
+    )
+    cell.wait_output("waits")
+    kernel.interrupt()
+    cell.wait()
+
+    assert kernel.value("1 + 1") == 2

@@ -1,0 +1,7 @@
+"""The kernels of `tests/kernel`, for the tests of packages that are used in cells."""
+
+from __future__ import annotations
+
+from tests.kernel.conftest import fresh_kernel, kernel, module_kernel, stock_kernel
+
+__all__ = ["fresh_kernel", "kernel", "module_kernel", "stock_kernel"]
