@@ -1,8 +1,11 @@
-"""What loopnb uses of Python under private names, for `patching`. Checked on CPython 3.11.7 to 3.14.10."""
+"""What several folders use of Python under private names. Checked on CPython 3.11.7 to 3.14.10."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import gc
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -15,3 +18,59 @@ def is_being_imported(module: ModuleType) -> bool:
     import the module once more waits for its lock, and in the importing thread it returns what is half made.
     """
     return bool(getattr(module.__spec__, "_initializing", False))
+
+
+# -- tasks of a loop -----------------------------------------------------------------------------
+
+# The C function from 3.14 on, the Python one before. shell/ makes `asyncio.all_tasks` hide the kernel's
+# own tasks; up to 3.13 it does so inside that very function, so the sets are read here instead.
+_all_tasks: Any = getattr(asyncio.tasks, "_c_all_tasks", None) or asyncio.all_tasks
+#: asyncio's own weak set of tasks, which keeps finished ones too: `_all_tasks` on 3.11, `_scheduled_tasks` on
+#: 3.12 and 3.13. From 3.14 on, tasks made in C are in no set that Python code can read.
+_scheduled: Any = (
+    None
+    if sys.version_info >= (3, 14)
+    else getattr(asyncio.tasks, "_scheduled_tasks" if sys.version_info >= (3, 12) else "_all_tasks", None)
+)
+#: On 3.12 and 3.13, tasks in their first step on the stack of their creator. They are not in the other set.
+eager_tasks: Any = getattr(asyncio.tasks, "_eager_tasks", ())
+
+
+def live_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """Return every task of *loop* that is not done, the kernel's own too. The loop's thread."""
+    if _scheduled is None:
+        return list(_all_tasks(loop))
+    return [task for task in _tasks_in_sets() if task.get_loop() is loop and not task.done()]
+
+
+def held_finished_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    """Return the tasks of *loop* that are done and that somebody still refers to. The loop's thread.
+
+    From 3.14 on this looks at every object that the garbage collector knows, which takes about 15 ms. Weak
+    references of our own would be faster here, but they would make every spawn a tenth slower.
+    """
+    if _scheduled is None:
+        # Not isinstance(): it would ask each object for its `__class__`, which may be somebody's property.
+        kinds = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]  # private
+        tasks = [found for found in gc.get_objects() if issubclass(type(found), kinds)]
+    else:
+        tasks = _tasks_in_sets()
+    return [task for task in tasks if task.done() and task.get_loop() is loop]
+
+
+def _tasks_in_sets() -> list[asyncio.Task[Any]]:
+    while True:
+        try:
+            return [*_scheduled, *eager_tasks]
+        except RuntimeError:  # another thread has made a task meanwhile; `asyncio.all_tasks` tries again, too
+            continue
+
+
+def unseen_error(task: asyncio.Future[Any]) -> BaseException | None:
+    """Return the error of *task* if nobody has retrieved it (`Future._log_traceback`, `Future._exception`).
+
+    Unlike `exception()`, this does not count as retrieving it.
+    """
+    if task._log_traceback:
+        return task._exception
+    return None

@@ -22,7 +22,7 @@ from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
 from loopnb.magics.timers import Timers
-from loopnb.nesting import other_packages
+from loopnb.nesting import patches as nesting_patches
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
@@ -155,7 +155,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
-    cells.after.append(other_packages.catch_up)
+    parts.callback(cells.call_after(nesting_patches.catch_up))
     reruns = Reruns(shell, session)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))

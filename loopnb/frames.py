@@ -44,7 +44,8 @@ _PACKAGES = {
     **dict.fromkeys(("ipykernel", "jupyter_client", "tornado", "zmq"), Owner.KERNEL),
     **dict.fromkeys(("IPython", "prompt_toolkit"), Owner.SHELL),
 }
-#: Ours and asyncio's code calls the user's, and is called by it. `contextlib` enters our context managers.
+#: Files whose code calls the user's, and is called by it. `contextlib` is there since it enters our context
+#: managers.
 _LOOPS = (PACKAGE, os.path.dirname(asyncio.__file__) + os.sep, contextlib.__file__)
 #: The file of what `eval` and `exec` have compiled, if nobody gives another name.
 _TEXT = "<string>"
@@ -81,7 +82,7 @@ def is_loops(filename: str) -> bool:
     return filename.startswith(_LOOPS)
 
 
-#: Code of the coroutine functions that `runs_users_code` marks. It says something of code, not of a session.
+#: Code of the coroutine functions that `runs_users_code` marks. It belongs to the process, as they do.
 _runs_users_code: set[CodeType] = set()
 
 

@@ -19,7 +19,8 @@ change is still in place. If somebody has patched over it, it leaves theirs alon
 * `Patch` replaces an attribute of a module, a class or an instance.
 * `CodePatch` replaces the code inside a function. The function object stays, so all names for it follow.
 * `MethodWrapper` puts a function around a method of a class, for all instances or for one. Wrappers of one
-  method share a single patch and come off in any order.
+  method share a single patch and come off in any order. That takes several more calls each time, so a method
+  that is called often, and that only one part of loopnb replaces, is a `Patch` with `looking_like`.
 * `TaskFactoryPatch` replaces what can only be read and set through methods: a loop's task factory.
 * `PatchSet` installs several changes, or none of them.
 * `ImportWatch` calls a function for a module that is not imported yet.
@@ -184,7 +185,7 @@ class CodePatch(Patch):
 
     def __init__(self, function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
         super().__init__(function, "__code__", replacement.__code__)
-        self.original_function = _copy_of(function)
+        self.original_function = copy_of(function)
 
 
 class TaskFactoryPatch(Patch):
@@ -237,7 +238,7 @@ def _name_of(owner: Any, name: str) -> str:
     return f"{known or type(owner).__name__}.{name}"
 
 
-def _copy_of(function: Callable[..., Any]) -> FunctionType:
+def copy_of(function: Callable[..., Any]) -> FunctionType:
     """Return a function that keeps running the code that *function* has now."""
     copy = FunctionType(
         function.__code__,
@@ -314,7 +315,7 @@ class _WrappedMethod:
         self._stock = vars(owner).get(name)
         # `_stand_in` is what the class has while the method is wrapped. `_target` is what `Patch` is given.
         if _takes_only_self(self._stock):
-            self._call_stock: Any = _copy_of(self._stock)
+            self._call_stock: Any = copy_of(self._stock)
             self._stand_in: Any = self._stock
             self._target: tuple[Any, str, Any] = self._stock, "__code__", _code_calling(self, name)
         else:
@@ -414,6 +415,8 @@ def _owner_of(kind: type, name: str) -> type:
 
 #: Outlives all sessions, since methods that were bound while it was wrapped do.
 _wrapped: dict[tuple[type, str], _WrappedMethod] = {}
+#: Held while a wrapper is put on or taken off. It belongs to the process, as the methods do: nesting may be
+#: applied in one thread while a session begins in another.
 _changing = threading.Lock()
 
 

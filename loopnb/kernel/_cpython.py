@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import CodeType
+    import asyncio
 
 
 def is_wanted(lock: asyncio.Lock) -> bool:
     """Return True if somebody waits for *lock*, or has got it and not run yet (`Lock._waiters`)."""
     return bool(lock._waiters)
-
-
-def code_of_callbacks() -> CodeType:
-    """Return the code in which a loop runs each callback and each step of a task (`Handle._run`)."""
-    return asyncio.Handle._run.__code__

@@ -5,7 +5,6 @@ Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 from dataclasses import dataclass
@@ -13,9 +12,11 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import frame_outside
+from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
@@ -37,7 +38,7 @@ def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
     The kernel's loop does not run yet while extensions are loaded from a configuration file. In a
     terminal it is the loop that IPython awaits on, `get_asyncio_loop()`.
     """
-    running = asyncio._get_running_loop()
+    running = running_loop()
     if running is not None:
         return running
     if kernel_of(shell) is not None:
@@ -57,7 +58,7 @@ def runs_on_other_loop(shell: Any) -> bool:
     `IPython.core.async_helpers._asyncio_event_loop`, once IPython has made one. Without either, the
     running loop is the shell's.
     """
-    running = asyncio._get_running_loop()
+    running = running_loop()
     kernel = kernel_of(shell)
     if kernel is not None:
         own: Any = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)

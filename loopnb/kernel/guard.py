@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from loopnb.kernel._ipykernel import patch_aborting
 from loopnb.kernel.ending import KernelShutdown
 from loopnb.kernel.subshells import SubshellLoops
+from loopnb.shell.all_tasks import AllTasks
 from loopnb.shell.ending import ShellsEnd
 from loopnb.shell.guarding import ShellHost, Warnings, guard_loop
-from loopnb.tracking.all_tasks import AllTasks
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -25,9 +25,8 @@ from weakref import WeakSet, ref
 from IPython.core.interactiveshell import InteractiveShell
 
 from loopnb.frames import Owner, is_all_by, is_called_by
-from loopnb.kernel._cpython import code_of_callbacks
 from loopnb.kernel._ipykernel import is_answering, keep_for_end_of_message
-from loopnb.nesting._cpython import running_loop
+from loopnb.nesting._cpython import HANDLE_RUN_CODE, running_loop
 from loopnb.patching import Patch, PatchSet
 from loopnb.shell.rejecting import RejectedByInterrupt
 
@@ -172,7 +171,7 @@ class ReplyGuard:
     def _protect(self) -> None:
         # Counting cells in and out would be simpler. But IPython tells only of the end of a blank cell, and
         # only of the beginning of a comm's callback that fails.
-        if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=code_of_callbacks()):
+        if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=HANDLE_RUN_CODE):
             self._is_beginning = False
             _replace(signal.default_int_handler, self._handler)
 
@@ -185,7 +184,7 @@ class ReplyGuard:
             return
         # While another loop runs, the user's code is what runs it. Its frame need not be among the callers: a
         # nested run on that loop has a stack of its own.
-        if running_loop() is not self._loop or not is_all_by(frame, owners, until=code_of_callbacks()):
+        if running_loop() is not self._loop or not is_all_by(frame, owners, until=HANDLE_RUN_CODE):
             signal.default_int_handler(signum, frame)
 
 

@@ -21,12 +21,13 @@ from contextvars import Context
 from types import BuiltinMethodType, GetSetDescriptorType, MemberDescriptorType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from loopnb.frames import outwards
 from loopnb.nesting._cpython import current_policy
 from loopnb.patching import MethodWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import AsyncGeneratorType, FrameType
 
 
 def mend_default_executor(loop: Any) -> bool:
@@ -100,6 +101,15 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
+def open_generators(loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]] | None:
+    """Return the async generators begun on *loop* that have not ended (`BaseEventLoop._asyncgens`).
+
+    None where the loop keeps them elsewhere, as uvloop's does.
+    """
+    begun = getattr(loop, "_asyncgens", None)
+    return None if begun is None else [one for one in list(begun) if one.ag_frame is not None]
+
+
 def loop_set_here() -> asyncio.AbstractEventLoop | None:
     """Return the loop last given to `set_event_loop` in this thread (`_local._loop` of the policy)."""
     local = getattr(current_policy(), "_local", None)
@@ -157,9 +167,7 @@ def call_of(frame: FrameType | None) -> tuple[Callable[..., Any] | None, Context
     They come from `_WorkItem.run`: `fn` up to 3.13, `task` from 3.14 on. `asyncio.to_thread` submits
     `partial(context.run, fn)`. Both are None for other threads; the Context is None for other submissions.
     """
-    while frame is not None and frame.f_code is not _CALL:
-        frame = frame.f_back
-    item = frame.f_locals.get("self") if frame is not None else None
+    item = next((one.f_locals.get("self") for one in outwards(frame) if one.f_code is _CALL), None)
     fn = getattr(item, "fn", None) or (getattr(item, "task", None) or (None,))[0]
     run = getattr(fn, "func", None)
     context = getattr(run, "__self__", None)

@@ -47,20 +47,20 @@ class ClosedLoops:
     def __init__(self, place: Callable[[], str]) -> None:
         self._place = place
         self._closed_at: WeakKeyDictionary[asyncio.AbstractEventLoop, str] = WeakKeyDictionary()
-        self._layers = [MethodWrapper(asyncio.BaseEventLoop, "close", self._close)]
+        self._wrappers = [MethodWrapper(asyncio.BaseEventLoop, "close", self._close)]
         self._uvloop = ImportWatch({"uvloop": self._watch_uvloop})
 
     def start(self) -> None:
         """Remember from now on where loops are closed. The loop's thread."""
-        self._layers[0].install()
+        self._wrappers[0].install()
         self._uvloop.install()
 
     def stop(self) -> None:
         """Forget everything. The loop's thread."""
         self._uvloop.restore()
-        for layer in self._layers:
-            layer.restore()
-        del self._layers[1:]
+        for wrapper in self._wrappers:
+            wrapper.restore()
+        del self._wrappers[1:]
         self._closed_at.clear()
 
     def where(self, loop: asyncio.AbstractEventLoop) -> str:
@@ -130,8 +130,8 @@ class ClosedLoops:
         )
 
     def _watch_uvloop(self, module: ModuleType) -> None:
-        self._layers.append(MethodWrapper(module.Loop, "close", self._close))
-        self._layers[-1].install()
+        self._wrappers.append(MethodWrapper(module.Loop, "close", self._close))
+        self._wrappers[-1].install()
 
     def _close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         was_closed = loop.is_closed()

@@ -13,12 +13,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from loopnb.nesting._cpython import (
-    held_finished_tasks,
-    live_tasks,
-    silence_destroyed_warning,
-    unseen_error,
-)
+from loopnb._cpython import held_finished_tasks, live_tasks, unseen_error
+from loopnb.nesting._cpython import silence_destroyed_warning
 from loopnb.nesting.fatal import is_fatal
 from loopnb.texts import error_text, say
 
@@ -51,7 +47,6 @@ class FreshLoop:
         self._fatal: BaseException | None = None
         # The loop's own would do, but on Python 3.11 the wait for its threads cannot be given up.
         self._executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
-        self._loop.set_default_executor(self._executor)
 
     def run(self, task: asyncio.Task[Any]) -> None:
         """Turn the loop until *task* has ended. Blocks the thread.
@@ -59,14 +54,15 @@ class FreshLoop:
         Raises:
             KeyboardInterrupt, SystemExit: Raised in a step of another task, or in a callback.
         """
+        self._loop.set_default_executor(self._executor)
         with self._interruptible(task):
             self._loop.run_until_complete(self._end_of([task]))
 
     def close(self, grace: float) -> BaseException | None:
         """End the tasks, then async generators, then the executor; close the loop. Blocks the thread.
 
-        It waits for tasks and generators until they have ended or an interrupt comes, and then says what
-        has not ended. Threads cannot be cancelled, and nobody can get their results any more.
+        It waits until tasks and generators have ended, or until an interrupt. What has not ended by then is
+        named. Threads cannot be cancelled, so it waits for them no longer than *grace*.
 
         Args:
             grace: Seconds that the executor's threads have to end in.

@@ -24,8 +24,8 @@ from types import (
 )
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.loop._cpython import busy_threads, default_executor
-from loopnb.nesting._cpython import open_generators, silence_destroyed_warning
+from loopnb.loop._cpython import busy_threads, default_executor, open_generators
+from loopnb.nesting._cpython import silence_destroyed_warning
 from loopnb.texts import error_text, repr_text
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ class Aloop:
         self._interrupts = interrupts
         self._parser = parser
         self._background = Background(shell, session)
-        self._fresh = FreshRuns(shell, session, cells)
+        self._fresh = FreshRuns(session, cells, self._make_coro)
         self._await_cells = AwaitCells(shell)
 
     def start(self) -> None:
@@ -127,7 +127,7 @@ class Aloop:
     async def _awaited(self, request: Request) -> Any:
         try:
             if request.options.is_fresh:
-                return self._run_fresh(request)
+                return self._fresh.run(request)
             # In the Context of the cell, which waits: what it sets holds in later cells, as with `await`.
             is_shared = not request.options.is_background and self._session.nesting.name != "nest-asyncio"
             task = await self._start(request, current_context() if is_shared else None)
@@ -165,7 +165,7 @@ class Aloop:
             NestingError: Nesting is off, or impossible here.
         """
         request = self._read_line(line, local_ns) if body is None else self._read_cell(line, body)
-        value = self._run_fresh(request) if request.options.is_fresh else self._nested(request)
+        value = self._fresh.run(request) if request.options.is_fresh else self._nested(request)
         return self._finish(request, value)
 
     def run_without_loop(self, line: str, body: str) -> Any:
@@ -288,9 +288,6 @@ class Aloop:
         # What lists and reprs show: the cell, not the function of ours that runs it.
         coro.__name__ = coro.__qualname__ = str(request.cell or "%aloop")
         return coro
-
-    def _run_fresh(self, request: Request) -> Any:
-        return self._fresh.run(lambda: self._make_coro(request), request)
 
     def _store(self, request: Request, value: Any) -> None:
         if request.options.out is not None:

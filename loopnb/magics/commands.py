@@ -293,7 +293,7 @@ class TaskCommands:
         records = self._session.cancel_all(self._is_wanted(selection.cell))
         names = views.names_text(record.name for record in records)
         count = "1 task" if len(records) == 1 else f"{len(records)} tasks"
-        _print(f"Cancelled {count}: {names}." if records else "No task was cancelled: no live task is meant.")
+        _print(f"Cancelled {count}: {names}." if records else "No task was cancelled: no live task matches.")
 
     def _cancel_one(self, wanted: str) -> None:
         try:

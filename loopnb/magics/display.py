@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from loopnb import session
 
 if TYPE_CHECKING:
+    from loopnb.records import Snapshot
     from loopnb.session import Session
     from loopnb.widget.model import LoopWidget
 
@@ -34,8 +34,25 @@ def make_widget(of: Session) -> LoopWidget:
     from loopnb.widget.model import LoopWidget
     from loopnb.widget.protocol import MAX_ROWS
 
-    return LoopWidget(
-        snapshot=partial(of.snapshot, MAX_ROWS),
-        cancel=lambda number: f"cancelled {of.cancel_number(number).name}",
-        loop=of.loop,
-    )
+    return LoopWidget(SessionsTasks(of, MAX_ROWS), of.loop)
+
+
+class SessionsTasks:
+    """The tasks of a session, as a widget shows them: its `ShownTasks`. The loop's thread.
+
+    Args:
+        session: The session.
+        most: So many tasks are shown at most.
+    """
+
+    def __init__(self, session: Session, most: int) -> None:
+        self._session = session
+        self._most = most
+
+    def snapshot(self) -> Snapshot:
+        """Return the loop's state and its live tasks."""
+        return self._session.snapshot(self._most)
+
+    def cancel(self, number: int) -> str:
+        """Cancel the live task with this number, and say so."""
+        return f"cancelled {self._session.cancel_number(number).name}"

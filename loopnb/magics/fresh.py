@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import without_loops_frames
@@ -19,30 +20,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextlib import AbstractContextManager
 
-    from loopnb.magics.options import AloopOptions, Request
+    from loopnb.magics.options import Request
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
+
+    MakeCoro = Callable[[Request], Coroutine[Any, Any, Any]]
 
 
 class FreshRuns:
     """Runs cells on loops of their own, for one shell.
 
     Args:
-        shell: The shell.
-        session: Its session.
+        session: The session of the shell.
         cells: Knows which cell executes.
+        make_coro: Returns the coroutine of a cell that asks for something.
     """
 
-    def __init__(self, shell: Any, session: Session, cells: Cells) -> None:
-        self._shell = shell
+    def __init__(self, session: Session, cells: Cells, make_coro: MakeCoro) -> None:
         self._session = session
         self._cells = cells
+        self._make_coro = make_coro
 
-    def run(self, make_coro: Callable[[], Coroutine[Any, Any, Any]], request: Request) -> Any:
+    def run(self, request: Request) -> Any:
         """Run a cell on a new loop and return its value. Blocks the thread and the loop that runs in it.
 
         Args:
-            make_coro: Returns the coroutine of the cell.
             request: What the cell asks for.
 
         Raises:
@@ -51,15 +53,16 @@ class FreshRuns:
         """
         running = running_loop()
         if running is None:
-            return self._run(make_coro, request.options)
+            return self._run(request)
         with aside(running, None, (request.source.filename, 1)):
-            return self._run(make_coro, request.options)
+            return self._run(request)
 
-    def _run(self, make_coro: Callable[[], Coroutine[Any, Any, Any]], options: AloopOptions) -> Any:
+    def _run(self, request: Request) -> Any:
+        options = request.options
         loop = asyncio.new_event_loop()
-        main = make_task(loop, make_coro(), name=options.name)
+        main = make_task(loop, self._make_coro(request), name=options.name)
         interrupts = Interrupts(loop, FreshTasks(main, self._cells))
-        fresh = FreshLoop(loop, lambda future: _interruptible(interrupts, future))
+        fresh = FreshLoop(loop, partial(_interruptible, interrupts))
         try:
             with self._cells.attribute_to_cell(main):
                 fresh.run(main)

@@ -57,13 +57,12 @@ def apply_lazily(
 
     Any thread. It does not block.
     """
-    from loopnb.nesting import entry_points, other_packages, refusals, scope
+    from loopnb.nesting import patches, refusals, scope
 
     with scope.changing:
         scope.want(who, loop, lifo=order == "lifo")
         refusals.watch()
-        entry_points.patches.install()
-        other_packages.install()
+        patches.install()
 
 
 def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") -> None:
@@ -76,7 +75,7 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
     Any thread may call it; a loop that runs in another one is given back a moment later. It does
     not block.
     """
-    from loopnb.nesting import entry_points, other_packages, refusals, runners, scope
+    from loopnb.nesting import other_packages, patches, refusals, scope
 
     with scope.changing:
         scope.unwant(who, loop)
@@ -84,7 +83,5 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
             scope.unwant(other_packages.WHO, None)
         scope.detach_unwanted()
         if not scope.is_wanted():
-            other_packages.restore()
-            runners.forget_all()
-            entry_points.patches.restore()
+            patches.restore()
             refusals.unwatch()

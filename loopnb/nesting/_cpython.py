@@ -13,20 +13,21 @@ import asyncio.events
 import asyncio.runners
 import asyncio.selector_events
 import ctypes
-import gc
 import inspect
 import sys
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from loopnb.frames import is_ours
+from loopnb._cpython import eager_tasks
+from loopnb.frames import is_ours, outwards
+from loopnb.patching import Patch, copy_of
 
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from contextvars import Context
-    from types import AsyncGeneratorType, CodeType, FrameType, FunctionType
+    from types import CodeType, FrameType, FunctionType
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
 
@@ -63,6 +64,16 @@ _PROCESS_EVENTS_CODE: CodeType = (
 )
 #: Takes a handle whose file descriptor is ready, or whose signal has come, into the ready queue.
 stock_add_callback: Any = BaseEventLoop._add_callback  # type: ignore[attr-defined]  # private
+
+
+def patch_run_once(loop: asyncio.AbstractEventLoop, run_once: Callable[[], None]) -> Patch:
+    """Return the patch of *loop* that puts *run_once* in place of `stock_run_once`. Any thread."""
+    return Patch(loop, "_run_once", run_once)
+
+
+def patch_add_callback(add_callback: Callable[[Any, asyncio.Handle], None]) -> Patch:
+    """Return the patch of all loops that puts *add_callback* in place of `stock_add_callback`. Any thread."""
+    return Patch(BaseEventLoop, "_add_callback", add_callback)
 
 
 def why_not_drivable(loop: asyncio.AbstractEventLoop) -> str | None:
@@ -107,13 +118,8 @@ def is_nested_by_others(loop: asyncio.AbstractEventLoop) -> bool:
     """Return True if the caller is in a nested run of such a package: a pass of *loop* on top of another."""
     if reentrant_package() is None or running_loop() is not loop:
         return False
-    passes = 0
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_code.co_name == "_run_once" and frame.f_locals.get("self") is loop:
-            passes += 1
-        frame = frame.f_back
-    return passes > 1
+    frames = outwards(sys._getframe())
+    return sum(one.f_code.co_name == "_run_once" and one.f_locals.get("self") is loop for one in frames) > 1
 
 
 def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
@@ -214,12 +220,10 @@ def handle_on(stack: Any) -> asyncio.Handle | None:
     That is the variable `handle` in the frame of `BaseEventLoop._run_once`.
     """
     while stack is not None:
-        frame = stack.gr_frame
-        while frame is not None:
+        for frame in outwards(stack.gr_frame):
             if frame.f_code is RUN_ONCE_CODE:
                 found: asyncio.Handle | None = frame.f_locals.get("handle")
                 return found
-            frame = frame.f_back
         stack = stack.parent
     return None
 
@@ -231,10 +235,9 @@ def is_called_for_an_event() -> bool:
 
 def is_called_for_a_handle() -> bool:
     """Return True if `Handle._run` has called the code that runs now, through frames of ours alone."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame is not None and frame.f_code is HANDLE_RUN_CODE
+    others = (one for one in outwards(sys._getframe(1)) if not is_ours(one.f_code.co_filename))
+    caller = next(others, None)
+    return caller is not None and caller.f_code is HANDLE_RUN_CODE
 
 
 class Engine(Protocol):
@@ -292,15 +295,6 @@ def silence_destroyed_warning(task: asyncio.Future[Any]) -> None:
     Private name: `Task._log_destroy_pending`.
     """
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # private
-
-
-def open_generators(loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]] | None:
-    """Return the async generators begun on *loop* that have not ended (`BaseEventLoop._asyncgens`).
-
-    None where the loop keeps them elsewhere, as uvloop's does.
-    """
-    begun = getattr(loop, "_asyncgens", None)
-    return None if begun is None else [one for one in list(begun) if one.ag_frame is not None]
 
 
 @contextmanager
@@ -418,58 +412,14 @@ def _flag_bit() -> tuple[int, int] | None:
         coro.close()
 
 
-# -- tasks of a loop -----------------------------------------------------------------------------
-
-# The C function from 3.14 on, the Python one before. tracking/ makes `asyncio.all_tasks` hide the kernel's
-# own tasks; up to 3.13 it does so inside that very function, so the sets are read here instead.
-_all_tasks: Any = getattr(asyncio.tasks, "_c_all_tasks", None) or asyncio.all_tasks
-#: asyncio's own weak set of tasks, which keeps finished ones too: `_all_tasks` on 3.11, `_scheduled_tasks` on
-#: 3.12 and 3.13. From 3.14 on, tasks made in C are in no set that Python code can read.
-_scheduled: Any = (
-    None
-    if sys.version_info >= (3, 14)
-    else getattr(asyncio.tasks, "_scheduled_tasks" if sys.version_info >= (3, 12) else "_all_tasks", None)
-)
-#: On 3.12 and 3.13, tasks in their first step on the stack of their creator. They are not in the other set.
-_eager: Any = getattr(asyncio.tasks, "_eager_tasks", ())
-
-
-def live_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
-    """Return every task of *loop* that is not done, the kernel's own too. The loop's thread."""
-    if _scheduled is None:
-        return list(_all_tasks(loop))
-    return [task for task in _tasks_in_sets() if task.get_loop() is loop and not task.done()]
-
-
-def held_finished_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
-    """Return the tasks of *loop* that are done and that somebody still refers to. The loop's thread.
-
-    From 3.14 on this looks at every object that the garbage collector knows, which takes about 15 ms. Weak
-    references of our own would be faster here, but they would make every spawn a tenth slower.
-    """
-    if _scheduled is None:
-        # Not isinstance(): it would ask each object for its `__class__`, which may be somebody's property.
-        kinds = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]  # private
-        tasks = [found for found in gc.get_objects() if issubclass(type(found), kinds)]
-    else:
-        tasks = _tasks_in_sets()
-    return [task for task in tasks if task.done() and task.get_loop() is loop]
-
-
-def _tasks_in_sets() -> list[asyncio.Task[Any]]:
-    while True:
-        try:
-            return [*_scheduled, *_eager]
-        except RuntimeError:  # another thread has made a task meanwhile; `asyncio.all_tasks` tries again, too
-            continue
-
+# -- eager tasks ----------------------------------------------------------------------------------
 
 #: From 3.12 on, a task may take its first step on the stack of its creator (`asyncio.eager_task_factory`).
 MAY_BE_EAGER = sys.version_info >= (3, 12)
 
 
 def _is_in_first_step_312(task: asyncio.Task[Any]) -> bool:
-    return bool(_eager) and task in _eager
+    return bool(eager_tasks) and task in eager_tasks
 
 
 def _is_in_first_step_314(task: asyncio.Task[Any]) -> bool:
@@ -491,8 +441,14 @@ _State: Any = asyncio.runners._State  # type: ignore[attr-defined]  # private
 
 #: The stock functions, as they are looked up at import.
 run = cast("FunctionType", asyncio.runners.run)  # not `asyncio.run`: some packages replace that
+stock_run = copy_of(run)  # what `run` does while its code is not replaced
 Runner = asyncio.Runner
 stock_lazy_init: Any = Runner._lazy_init  # type: ignore[attr-defined]  # private
+
+
+def patch_lazy_init(lazy_init: Callable[[asyncio.Runner], None]) -> Patch:
+    """Return the patch of all runners that puts *lazy_init* in place of `stock_lazy_init`. Any thread."""
+    return Patch(Runner, "_lazy_init", lazy_init)
 
 
 def loop_classes() -> list[type[asyncio.AbstractEventLoop]]:
@@ -567,16 +523,6 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 def current_policy() -> object:
     """Return the event loop policy if one is set (`_event_loop_policy`). Makes none, and warns of nothing."""
     return getattr(asyncio.events, "_event_loop_policy", None)
-
-
-def unseen_error(task: asyncio.Future[Any]) -> BaseException | None:
-    """Return the error of *task* if nobody has retrieved it (`Future._log_traceback`, `Future._exception`).
-
-    Unlike `exception()`, this does not count as retrieving it.
-    """
-    if task._log_traceback:
-        return task._exception
-    return None
 
 
 def error_of(task: asyncio.Future[Any]) -> BaseException | None:

@@ -60,7 +60,8 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.frames import call_at_bottom, is_ours, without_any_frames_of, without_loops_frames
+from loopnb._cpython import live_tasks
+from loopnb.frames import call_at_bottom, is_ours, outwards, without_any_frames_of, without_loops_frames
 from loopnb.nesting import _cpython
 from loopnb.nesting._cpython import (
     MAY_BE_EAGER,
@@ -69,7 +70,6 @@ from loopnb.nesting._cpython import (
     error_of,
     has_cancel_flag,
     is_in_first_step,
-    live_tasks,
 )
 from loopnb.nesting.fatal import note_taken, was_taken
 from loopnb.nesting.greenlets import Driver, GreenletExit, getcurrent, greenlet
@@ -83,11 +83,12 @@ from loopnb.nesting.refusals import (
     why_not_here,
 )
 from loopnb.nesting.released import ReleasedState, ReleasedStates
-from loopnb.patching import Patch, PatchSet, TaskFactoryPatch, looking_like
+from loopnb.patching import PatchSet, TaskFactoryPatch, looking_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+
+    from loopnb.patching import Patch
 
 _log = logging.getLogger("loopnb")
 _switch = greenlet.switch  # called as a function: a bound method would be made anew for each switch
@@ -126,7 +127,9 @@ class Handoff:
         self._is_pinned = False
         self._is_closing = False
         self._stock_pass = _cpython.stock_run_once.__get__(loop)
-        self._patches = PatchSet(Patch(loop, "_run_once", self.run_once), TaskFactoryPatch(loop, make_task))
+        self._patches = PatchSet(
+            _cpython.patch_run_once(loop, self.run_once), TaskFactoryPatch(loop, make_task)
+        )
         self._thread_id: int | None = None
         self._owner: greenlet | None = None
         self._owner_error: BaseException | None = None
@@ -200,7 +203,7 @@ class Handoff:
 
     # -- the waiting side ---------------------------------------------------------------------
 
-    def check_place(self) -> None:
+    def check_can_park(self) -> None:
         """Raise NestingError if no stack can be parked here, before anything is begun that would wait."""
         if self.is_removed or self._is_closing or why_not_here(_OUR_FRAMES):
             raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
@@ -208,7 +211,7 @@ class Handoff:
     def wait(self, future: asyncio.Future[Any], owned: bool = True) -> Any:
         """Park the calling stack until *future* is done, let the loop go on meanwhile, and return the result.
 
-        The place must have been checked. Other tasks and callbacks run meanwhile; the caller's task does not.
+        Call `check_can_park` first. Other tasks and callbacks run meanwhile; the caller's task does not.
 
         Args:
             future: A future of this loop.
@@ -219,19 +222,20 @@ class Handoff:
             CancelledError: The calling task was cancelled.
             KeyboardInterrupt: The wait was interrupted, or it was chosen to receive one.
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
-            NestingError: No stack can be parked any more, since the place was checked.
+            NestingError: No stack can be parked any more, although that was checked.
             BaseException: *future* ended in it.
         """
         try:
-            # Again, although `check_place` asked: a task factory of the user's may have run since.
+            # Again, although `check_can_park` asked: a task factory of the user's may have run since.
             if self.is_removed or self._is_closing:
                 raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
-            wait = Wait(self.lot.ready, getcurrent(), future, _cpython.current_task(self.loop), owned)
-            foreground = self._foreground
-            if wait.task is None or foreground is None or not _is_awaited(foreground, wait.task):
+            task = _cpython.current_task(self.loop)
+            if task is None or self._foreground is None or not _is_awaited(self._foreground, task):
+                wait = Wait(self.lot.ready, getcurrent(), future, task, owned)
                 self._park(wait)
             else:
-                wait.is_foreground = True
+                foreground = self._foreground
+                wait = Wait(self.lot.ready, getcurrent(), future, task, owned, is_foreground=True)
                 # `stack_parked` may put in a SIGINT handler that raises no KeyboardInterrupt while the stack
                 # is parked. So it comes first, and its counterpart last: between the two, no interrupt can
                 # break the order of what `_park` does.
@@ -499,7 +503,11 @@ class Handoff:
         return True
 
     def set_foreground(self, foreground: Foreground) -> None:
-        """Ask *foreground*, from now on, which stacks a user is waiting for."""
+        """Ask *foreground*, from now on, which stacks a user is waiting for.
+
+        Not an argument of the constructor: an engine may be there before the session that knows the user, for
+        `loopnb.nesting.apply()`. A new engine in its place could not resume the stacks parked by the old one.
+        """
         self._foreground = foreground
 
     def note_set_aside(self) -> None:
@@ -511,8 +519,8 @@ class Handoff:
 # -- one wait ------------------------------------------------------------------------------------
 
 
-class _Ending:
-    """What a wait ends in, if not in the outcome of its future."""
+class _Outcome:
+    """What a wait ends in instead of the result of its future."""
 
     __slots__ = ("error", "is_cancelled", "is_finished", "is_interrupted", "message")
 
@@ -531,6 +539,7 @@ class Wait:
         future: What is waited for.
         task: The task whose step is parked, if it is one.
         owned: *future* was made for this wait, so an interrupt may cancel it.
+        is_foreground: A user is waiting for it.
 
     Attributes:
         stack: The stack; None as soon as it goes on.
@@ -554,14 +563,16 @@ class Wait:
         future: asyncio.Future[Any],
         task: asyncio.Task[Any] | None,
         owned: bool,
+        is_foreground: bool = False,
     ) -> None:
         self._ready = ready
         self.stack: greenlet | None = stack
         self.future = future
         self.task = task
         self.is_owned = owned
-        self.is_foreground = self.has_ended = False
-        self.ending: _Ending | None = None
+        self.is_foreground = is_foreground
+        self.has_ended = False
+        self.ending: _Outcome | None = None
         self._callback = self._retired = None
 
     def set_ready(self) -> None:
@@ -603,9 +614,9 @@ class Wait:
             self._end_otherwise().error = error
             foreground.cancel(self.future)
 
-    def _end_otherwise(self) -> _Ending:
+    def _end_otherwise(self) -> _Outcome:
         if self.ending is None:
-            self.ending = _Ending()
+            self.ending = _Outcome()
         return self.ending
 
     def stop(self) -> None:
@@ -836,10 +847,10 @@ class ParkingLot:
         return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
 
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
-        """Have the newest wait of a cell end in *error*, unless somebody's wait ends in it anyway.
+        """Have the newest wait of a cell end in *error*, unless a cell or a wait has it already.
 
-        Whoever awaits the task that raised it raises it once more, out of a later pass. By then the cell has
-        had it and has gone on, or another one runs.
+        The same error may come out of several passes: each task that awaits the one that raised it raises it
+        again. By then the cell that it ended is over.
 
         Returns:
             False if it has to go to the loop's owner.
@@ -857,7 +868,7 @@ class ParkingLot:
         return is_taken
 
     def end_with(self, error: BaseException, must_end: Callable[[Wait], bool]) -> bool:
-        """Have each wait that *must_end* end in *error*, also if it is due to end otherwise.
+        """End each wait for which *must_end* is true with *error*, even if it was about to go on.
 
         Returns:
             False if there was none.
@@ -964,11 +975,7 @@ def creators_of(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
     """
     if not is_in_first_step(task):
         return []
-    frame: FrameType | None = getattr(task.get_coro(), "cr_frame", None)
-    frames = set()
-    while frame is not None:
-        frames.add(frame)
-        frame = frame.f_back
+    frames = set(outwards(getattr(task.get_coro(), "cr_frame", None)))
     return [
         other
         for other in live_tasks(task.get_loop())
@@ -1051,8 +1058,7 @@ def once_for_each_event() -> Patch:
     still there, and would be handled once more (`BaseEventLoop._add_callback`). Transports are left alone: a
     protocol that nests may wait for what comes next.
     """
-    stand_in = looking_like(_cpython.stock_add_callback, _add_callback)
-    return Patch(_cpython.BaseEventLoop, "_add_callback", stand_in)
+    return _cpython.patch_add_callback(looking_like(_cpython.stock_add_callback, _add_callback))
 
 
 # -- what a user is waiting for ------------------------------------------------------------------
@@ -1084,7 +1090,7 @@ class Foreground(Protocol):
 
 
 def _is_awaited(foreground: Foreground, task: asyncio.Task[Any]) -> bool:
-    """Return True if a user is waiting for *task*, or for one in whose step it has its own first one."""
+    """Return True if a user is waiting for *task*, or for a task that has spawned it eagerly just now."""
     return foreground.is_awaited(task) or (
         MAY_BE_EAGER and any(map(foreground.is_awaited, creators_of(task)))
     )

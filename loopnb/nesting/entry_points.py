@@ -8,7 +8,7 @@ What `asyncio.run_coroutine_threadsafe` returns waits by a nested run, too, if i
 the thread of its own loop (`SubmittedFuture`).
 
 Each function here that stands in for a stock one cuts our frames off the traceback of what comes out of it;
-how, and why it works, is said on top of `stand_ins.py`.
+how, and why it works, is said on top of `stand_ins.py`. `patches.py` puts them in place.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import users_frames
-from loopnb.nesting import _cpython, closing, no_loop, other_packages, runners, stand_ins
-from loopnb.nesting.engine import once_for_each_event
+from loopnb.nesting import _cpython, closing, no_loop, runners
 from loopnb.nesting.loop_task import open_runners
 from loopnb.nesting.other_loops import aside, run_aside
 from loopnb.nesting.scope import attach_before_run, detach_closed, engine_for
-from loopnb.patching import CodePatch, MethodWrapper, Patch, PatchSet, looking_like
+from loopnb.patching import copy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
+
+# What is patched, as it was at import.
+_stock_submit = copy_of(asyncio.run_coroutine_threadsafe)
+_stock_run_until_complete = _cpython.BaseEventLoop.run_until_complete
+_stock_runner_run = _cpython.Runner.run
+_stock_get_loop = _cpython.Runner.get_loop
+_stock_close = _cpython.Runner.close
 
 
 # -- nested runs ---------------------------------------------------------------------------------
@@ -50,10 +56,10 @@ def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) 
         if no_loop.hidden_loop() is not None:
             with no_loop.lifted():
                 return nested_or_stock_run(main, debug, options)
-        return _run_patch.original_function(main, debug=debug, **options)
+        return _cpython.stock_run(main, debug=debug, **options)
     if options.get("loop_factory") is not None:
         with aside(running, None):
-            return _run_patch.original_function(main, debug=debug, **options)
+            return _cpython.stock_run(main, debug=debug, **options)
     for is_meant, submit in _submitters:
         if is_meant():
             return submit(_cpython.as_coroutine(main))
@@ -161,7 +167,7 @@ def _finish(waiter: asyncio.Future[None]) -> None:
 
 def submit(coro: Any, loop: asyncio.AbstractEventLoop) -> concurrent.futures.Future[Any]:
     """Do what `asyncio.run_coroutine_threadsafe` is asked for. Any thread. Does not block."""
-    future = _submit_patch.original_function(coro, loop)
+    future = _stock_submit(coro, loop)
     future.__class__ = SubmittedFuture  # the stock function makes it, and is to go on doing so
     future.loop = loop
     return future  # type: ignore[no-any-return]  # the original is untyped
@@ -170,13 +176,14 @@ def submit(coro: Any, loop: asyncio.AbstractEventLoop) -> concurrent.futures.Fut
 # -- what stands in for methods of loops ---------------------------------------------------------
 
 
-def _run_until_complete(self: _cpython.BaseEventLoop, future: Any) -> Any:
+def run_until_complete(self: _cpython.BaseEventLoop, future: Any) -> Any:
+    """Stand in for `run_until_complete` of asyncio's loops."""
     try:
         running = _cpython.running_loop()
         if running is None:
             if no_loop.hidden_loop() is not None:
                 with no_loop.lifted():
-                    return _run_until_complete(self, future)
+                    return run_until_complete(self, future)
             return _stock_run_until_complete(self, future)
         if running is self:
             return _nested_run_until_complete(self, future)
@@ -202,10 +209,11 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
     return engine.wait(future, is_new)
 
 
-def _run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
+def run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
+    """Wrap `run_forever` of asyncio's loops: the engine is to be there when the first pass begins."""
     if no_loop.hidden_loop() is not None:
         with no_loop.lifted():
-            _run_forever(run_loop, self)
+            run_forever(run_loop, self)
             return
     if not self.is_running():
         attach_before_run(self)
@@ -213,7 +221,8 @@ def _run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) 
     run_aside(run_loop, self)
 
 
-def _close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
+def close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
+    """Wrap `close` of asyncio's loops: what is parked there ends first."""
     if not self.is_running() and not self.is_closed():
         closing.end_waits(self)
     close_loop()
@@ -223,13 +232,14 @@ def _close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> N
 # -- what stands in for methods of asyncio.Runner ------------------------------------------------
 
 
-def _runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = None) -> Any:
+def runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = None) -> Any:
+    """Stand in for `Runner.run`."""
     try:
         running = _cpython.running_loop()
         if running is None:
             if no_loop.hidden_loop() is not None:
                 with no_loop.lifted():
-                    return _runner_run(self, coro, context=context)
+                    return runner_run(self, coro, context=context)
             return _stock_runner_run(self, coro, context=context)
         if _has_own_loop(self, running):
             with aside(running, _cpython.loop_of(self)):
@@ -256,20 +266,21 @@ def _nested_runner_run(
         return engine.wait(task)
 
 
-def _runner_lazy_init(self: asyncio.Runner) -> None:
+def runner_lazy_init(self: asyncio.Runner) -> bool:
+    """Do what `Runner._lazy_init` does. Return True if the runner was given the running loop."""
     if no_loop.hidden_loop() is not None:
         with no_loop.lifted():
-            _runner_lazy_init(self)
-            return
+            return runner_lazy_init(self)
     running = _cpython.running_loop()
     if running is None or _cpython.is_closed(self) or _cpython.is_initialized(self):
         _cpython.stock_lazy_init(self)
-    elif _has_own_loop(self, running):
+        return False
+    if _has_own_loop(self, running):
         with aside(running, None):
             _cpython.stock_lazy_init(self)
-    else:
-        other_packages.catch_up()  # it may be the runner of anyio's tests, whose plugin pytest has imported
-        runners.begin(self, running)
+        return False
+    runners.begin(self, running)
+    return True
 
 
 def _has_own_loop(runner: asyncio.Runner, running: asyncio.AbstractEventLoop) -> bool:
@@ -278,16 +289,18 @@ def _has_own_loop(runner: asyncio.Runner, running: asyncio.AbstractEventLoop) ->
     return _cpython.has_loop_factory(runner)
 
 
-def _runner_get_loop(self: asyncio.Runner) -> asyncio.AbstractEventLoop:
+def runner_get_loop(self: asyncio.Runner) -> asyncio.AbstractEventLoop:
+    """Stand in for `Runner.get_loop`."""
     loop = _stock_get_loop(self)
     runners.ask(self)
     return loop
 
 
-def _runner_close(self: asyncio.Runner) -> None:
+def runner_close(self: asyncio.Runner) -> None:
+    """Stand in for `Runner.close`."""
     if no_loop.hidden_loop() is not None:
         with no_loop.lifted():
-            _runner_close(self)
+            runner_close(self)
             return
     running = _cpython.running_loop()
     if runners.is_nested(self):
@@ -297,38 +310,3 @@ def _runner_close(self: asyncio.Runner) -> None:
             _stock_close(self)
     else:
         _stock_close(self)
-
-
-# -- the patches ---------------------------------------------------------------------------------
-
-_stock_run_until_complete = _cpython.BaseEventLoop.run_until_complete
-_stock_runner_run = _cpython.Runner.run
-_stock_get_loop = _cpython.Runner.get_loop
-_stock_close = _cpython.Runner.close
-
-_run_patch = CodePatch(
-    _cpython.run, stand_ins.asyncio_run_311 if sys.version_info < (3, 12) else stand_ins.asyncio_run
-)
-
-_submit_patch = CodePatch(asyncio.run_coroutine_threadsafe, stand_ins.run_coroutine_threadsafe)
-
-
-def _method_patch(kind: type, name: str, replacement: Callable[..., Any]) -> Patch:
-    return Patch(kind, name, looking_like(getattr(kind, name), replacement))
-
-
-#: The names of asyncio that are patched while anybody wants nested runs. They belong to the process.
-patches = PatchSet(
-    _run_patch,
-    _submit_patch,
-    _method_patch(_cpython.Runner, "run", _runner_run),
-    _method_patch(_cpython.Runner, "_lazy_init", _runner_lazy_init),
-    _method_patch(_cpython.Runner, "get_loop", _runner_get_loop),
-    _method_patch(_cpython.Runner, "close", _runner_close),
-    _method_patch(_cpython.BaseEventLoop, "run_until_complete", _run_until_complete),
-    once_for_each_event(),
-    MethodWrapper(_cpython.BaseEventLoop, "run_forever", _run_forever),
-    MethodWrapper(_cpython.BaseEventLoop, "is_running", no_loop.is_running),
-    MethodWrapper(_cpython.BaseEventLoop, "call_exception_handler", no_loop.call_exception_handler),
-    *(MethodWrapper(kind, "close", _close) for kind in _cpython.loop_classes()),
-)

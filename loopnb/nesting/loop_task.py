@@ -103,6 +103,11 @@ class LoopTask(asyncio.Task[Any]):
             super().set_name(value)
 
 
+def wait_of(task: asyncio.Task[Any]) -> Parked | None:
+    """Return the wait that *task* is parked in. None if it is not parked, or no task of ours."""
+    return getattr(task, "parked", None) if isinstance(task, LoopTask) else None
+
+
 # Both belong to no session: a runner may be open while loopnb is unloaded and loaded again.
 
 #: The tasks spawned below an `asyncio.Runner` that runs nested. Its `close()` ends them.

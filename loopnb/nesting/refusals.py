@@ -33,6 +33,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from loopnb.errors import NestingError
+from loopnb.frames import outwards
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, RUN_ONCE_CODE, frame_at, turn
 
 if TYPE_CHECKING:
@@ -94,12 +95,12 @@ def is_collecting() -> bool:
 
 # -- in asyncio's own code, and in ours ----------------------------------------------------------
 
-# Code that a handle calls is rarely further away from it. Deeper stacks are not looked through.
+# Code is rarely further away from the handle that has called it. Deeper stacks are not looked through.
 _DEEPEST = 64
 
-# The loop has begun a step of these, or a handle, from outside anything that is half done. Neither a signal
-# handler nor a finalizer nor a comparison is one. Looking on, through the whole stack, would take longer than
-# the switch does.
+# Flags of a coroutine. The search ends at the frame of one: signal handlers, finalizers and comparisons are
+# plain functions, and it was the loop that has called the coroutine. To search the whole stack would take
+# longer than the switch.
 _STEPPED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
@@ -122,8 +123,8 @@ _SELECTORS = {
     if inspect.isclass(kind) and issubclass(kind, selectors.BaseSelector)
     for code in _codes_of(kind, "register", "unregister", "modify")
 }
-#: Why no stack can be parked below a frame, by the id of its code. Hashing a code object would be slow, and
-#: these live as long as their modules.
+#: Why no stack can be parked below a frame, by the id of its code. Hashing a code object would be slow. It
+#: belongs to the process: the codes are those of functions of modules, ours and asyncio's.
 _FORBIDDEN = _TIMERS | _SELECTORS | {id(turn.__code__): "the loop is between two handles"}
 
 
@@ -176,11 +177,11 @@ def is_called_by_tk() -> bool:
     tkinter = sys.modules.get("tkinter")
     if tkinter is None:
         return False
-    frame: FrameType | None = frame_at(1)
-    while frame is not None and frame.f_code is not HANDLE_RUN_CODE:
+    for frame in outwards(frame_at(1)):
+        if frame.f_code is HANDLE_RUN_CODE:
+            return False
         if frame.f_globals is tkinter.__dict__:
             return True
-        frame = frame.f_back
     return False
 
 

@@ -12,9 +12,9 @@ A stack that is about to park is inside of things that only one stack can be ins
 *   if it is a library's greenlet, the driver that it has for its parent (`_OthersGreenlets`).
 
 A signal handler may raise anywhere in here. CPython looks for signals when a function begins, when a call
-ends and at a jump backwards. So none of these stands between a line that notes what is to be taken back and
-the call that makes the note true. `release` may be broken off anywhere and `reacquire` will mend it;
-`reacquire` may be broken off and called again.
+ends and at a jump backwards. So each line that notes what is to be taken back comes right before the call
+that releases it, with none of these in between. If `release` is broken off, `reacquire` takes back what was
+released by then. If `reacquire` is broken off, call it again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import contextlib
 import ctypes
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
 from loopnb.nesting import _cpython
@@ -216,7 +216,7 @@ class _ParkedTime:
         limit = self._loop.slow_callback_duration
         if not isinstance(limit, _LimitWithoutParkedTime):
             self._patch = Patch(
-                self._loop, "slow_callback_duration", _LimitWithoutParkedTime.of(limit, self._take)
+                self._loop, "slow_callback_duration", _LimitWithoutParkedTime(limit, self._take)
             )
             self._patch.install()
 
@@ -236,19 +236,22 @@ class _ParkedTime:
 
 
 class _LimitWithoutParkedTime(float):
-    """A `slow_callback_duration` in seconds. Parked time does not count towards it."""
+    """A `slow_callback_duration` in seconds. Parked time does not count towards it.
 
-    parked_time: Callable[[], float]
+    Args:
+        seconds: The number.
+        parked_time: Returns how long the handle that runs now was parked, in seconds.
+    """
 
-    @classmethod
-    def of(cls, seconds: float, parked_time: Callable[[], float]) -> _LimitWithoutParkedTime:
-        limit = cls(seconds)
-        limit.parked_time = parked_time
-        return limit
+    def __new__(cls, seconds: float, _parked_time: Callable[[], float]) -> Self:
+        return super().__new__(cls, seconds)
+
+    def __init__(self, _seconds: float, parked_time: Callable[[], float]) -> None:
+        self._parked_time = parked_time
 
     def __le__(self, taken: float) -> bool:
         # The loop asks `taken >= limit`. Python asks the right-hand side first if it is of a subclass.
-        return float(self) <= taken - self.parked_time()
+        return float(self) <= taken - self._parked_time()
 
 
 # -- greenlets of other people -------------------------------------------------------------------

@@ -80,7 +80,7 @@ debug_requests = DebugRequests()
 # -- one runner ----------------------------------------------------------------------------------
 
 
-class _Nested:
+class _OpenRunner:
     """What a runner has to put in order at its end.
 
     Args:
@@ -91,19 +91,23 @@ class _Nested:
         loop: The running loop.
         spawned: The tasks that are its own.
         handler_before: The loop's exception handler when the runner began.
-        end: Takes back its debug request, once. If the runner is dropped without `close`, that does it.
+        end: Takes back what `begin` has done, once. If the runner is dropped without `close`, that does it.
     """
 
     def __init__(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.spawned: WeakSet[asyncio.Task[Any]] = WeakSet()
         self.handler_before = loop.get_exception_handler()
-        request = object()
-        debug_requests.begin(request, loop, _cpython.debug_of(runner))
-        open_runners.append(request)
-        self.end = weakref.finalize(runner, _end, request, loop)
+        self._debug = _cpython.debug_of(runner)
+        self._request = object()
+        self.end = weakref.finalize(runner, _end, self._request, loop)
 
-    def remove_handler(self, later: list[_Nested]) -> None:
+    def begin(self) -> None:
+        """Ask for the runner's debug flag, and let spawns look whose they are. `end` takes both back."""
+        debug_requests.begin(self._request, self.loop, self._debug)
+        open_runners.append(self._request)
+
+    def remove_handler(self, later: list[_OpenRunner]) -> None:
         """Put back the exception handler from before. Runners may end in any order.
 
         Args:
@@ -115,17 +119,22 @@ class _Nested:
         if following is None or current is following.handler_before:
             self.loop.set_exception_handler(self.handler_before)
         if following is not None:
-            following.handler_before = self.handler_before
+            following.inherit_handler(self.handler_before)
+
+    def inherit_handler(self, handler: Any) -> None:
+        """Put back *handler* at the end: the runner that would have done so has ended."""
+        self.handler_before = handler
 
 
 def _end(request: object, loop: asyncio.AbstractEventLoop) -> None:
-    open_runners.remove(request)
+    if request in open_runners:
+        open_runners.remove(request)
     debug_requests.end(request, loop)
 
 
 #: The open ones, oldest first. A runner of the user's may outlive a session.
-_open: WeakKeyDictionary[asyncio.Runner, _Nested] = WeakKeyDictionary()
-#: The runner that code in this Context was last given the loop of.
+_open: WeakKeyDictionary[asyncio.Runner, _OpenRunner] = WeakKeyDictionary()
+#: The runner whose loop code in this Context was last given. Contexts and runners may outlive a session.
 _asked: ContextVar[weakref.ref[asyncio.Runner] | None] = ContextVar("asked", default=None)
 
 
@@ -136,7 +145,8 @@ def is_nested(runner: asyncio.Runner) -> bool:
 
 def begin(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
     """Give *runner* the running *loop*."""
-    _open[runner] = nested = _Nested(runner, loop)
+    _open[runner] = nested = _OpenRunner(runner, loop)
+    nested.begin()
     context = copy_context()
     context.run(runner_tasks.set, nested.spawned)
     _cpython.initialize(runner, loop, context)

@@ -118,7 +118,7 @@ def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
         if not is_wanted(loop):
             raise RuntimeError(f"{call} cannot be called from a running event loop")
         engine = attach(loop)
-    engine.check_place()
+    engine.check_can_park()
     return engine
 
 
@@ -158,9 +158,9 @@ def attach_and_pin(loop: asyncio.AbstractEventLoop) -> None:
 def attach_before_run(loop: asyncio.AbstractEventLoop) -> None:
     """Install the engine on *loop*, which is about to run, if nested runs are wanted there and possible.
 
-    Attached only in the first nested run, the engine would find itself in the middle of a pass that is not
-    its own, on the stack of the loop's owner. Until that wait ends, it would have to end it for whatever the
-    loop as a whole is told.
+    Otherwise the first nested run would install it, in the middle of a pass of the stock loop. The stack that
+    parks there is that of the loop's owner. A stop, or an error that ends the loop, would have to end that
+    wait, whatever it waits for.
     """
     if is_wanted(loop) and why_missing is None and not loop.is_closed():
         engine = engine_of(loop)

@@ -59,9 +59,11 @@ class ReentrantRun:
         self.future = future
         self._loop = loop
         self._was_ended = False
-        # A stop that is meant for a run further down has to wait until this one has ended.
         self._was_stopping = is_stopping(loop)
-        set_stopping(loop, False)
+
+    def begin(self) -> None:
+        """Have a stop that is meant for a run further down wait until this one has ended."""
+        set_stopping(self._loop, False)
 
     def end(self, _error: BaseException) -> None:
         """Stop the run after this pass. The package raises the stock error of a stop where the run waits."""
@@ -129,6 +131,7 @@ class Reentrant:
         loop: Any = self._loop
         counted = len(ready_queue(loop)) if running_loop() is loop else 0
         run = ReentrantRun(loop, future)
+        run.begin()
         self.runs.append(run)
         try:
             return type(loop).run_until_complete(loop, future)

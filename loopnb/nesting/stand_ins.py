@@ -1,8 +1,7 @@
 """Code that runs inside other packages' functions (`CodePatch`).
 
 Such code runs with the globals of the function it stands in for. So each function here imports what it needs
-when it is called, and uses nothing else of this module. That is also why they are apart: their imports lead
-upwards, to the modules that install them, and are no circle.
+when it is called, and uses nothing else of this module.
 
 `except ...: raise` does not put its own frame back into the traceback. So once the frames below it are cut
 off, an error looks as if it had come straight out of the user's coroutine. The imports come twice, since it

@@ -6,7 +6,10 @@ Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0.
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING
+
+from loopnb.frames import outwards
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -22,10 +25,4 @@ def is_asking(frame: FrameType | None) -> bool:
     """
     kernel = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
     code = getattr(getattr(kernel, "_input_request", None), "__code__", None)
-    for _ in range(_DEEPEST_INPUT):
-        if frame is None or code is None:
-            return False
-        if frame.f_code is code:
-            return True
-        frame = frame.f_back
-    return False
+    return code is not None and any(one.f_code is code for one in islice(outwards(frame), _DEEPEST_INPUT))

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import is_called_by, users_place
@@ -42,12 +43,11 @@ class Cells:
 
     Attributes:
         places: Formats file and line for people.
-        after: Called when a cell of the main thread has ended. What they raise is only logged.
     """
 
     def __init__(self, shell: Any) -> None:
         self.places = Places(shell)
-        self.after: list[Callable[[], None]] = []
+        self._after: list[Callable[[], None]] = []
         self._shell = shell
         self._threads: dict[int | None, list[_Execution]] = {}
 
@@ -70,6 +70,15 @@ class Cells:
         """
         if running_loop() is not None and asyncio.current_task() is not None and _stands_in_cell():
             self._push(None, CellRef(None, self._shell.execution_count - 1))
+
+    def call_after(self, fn: Callable[[], None]) -> Callable[[], None]:
+        """Call *fn* whenever a cell of the main thread has ended. What it raises is only logged.
+
+        Returns:
+            What ends that. Call it once.
+        """
+        self._after.append(fn)
+        return partial(self._after.remove, fn)
 
     @property
     def executing(self) -> CellRef | None:
@@ -155,7 +164,7 @@ class Cells:
             self._call_after()
 
     def _call_after(self) -> None:
-        for fn in self.after:
+        for fn in self._after:
             try:
                 fn()
             except Exception:  # noqa: BLE001  it must not keep the others from being called

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from loopnb.frames import Owner, owner_of
 from loopnb.loop._cpython import call_of
 from loopnb.loop.shutdown import OrderlyEnd
+from loopnb.shell._cpython import group_children
 from loopnb.texts import error_text
 from loopnb.tracking import chains
-from loopnb.tracking._cpython import group_children
 from loopnb.tracking.cells import current_cell
 from loopnb.tracking.holding import is_held
 

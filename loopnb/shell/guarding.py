@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from loopnb.loop.guard import Nested
     from loopnb.records import Describe
     from loopnb.session import Session
+    from loopnb.shell.all_tasks import AllTasks
     from loopnb.shell.cells import Cells
     from loopnb.shell.ending import ShellsEnd
     from loopnb.shell.interrupts import Interrupts
-    from loopnb.tracking.all_tasks import AllTasks
 
 
 class Warnings:
@@ -134,9 +134,8 @@ class ShellHost(ABC):
             if self.cells.is_foreground(one):  # the cell's own task, or that of its `%%aloop`, which is a run
                 return None if self.cells.is_top_level(one) else one
         users = [one for one in chain if not tracker.is_kernels_own(one)]
-        return (
-            users[-1] if users else None
-        )  # the kernel itself calls the user's code, of a widget for instance
+        # None: the kernel itself calls the user's code, of a widget for instance.
+        return users[-1] if users else None
 
     def park(self, future: asyncio.Future[Any]) -> None:
         """Park the calling stack until *future* is done: a nested `run_forever()`."""
@@ -146,7 +145,7 @@ class ShellHost(ABC):
         engine = self.session.engine
         if engine is None:
             raise RuntimeError("This event loop is already running")
-        engine.check_place()
+        engine.check_can_park()
         engine.wait(future, owned=True)
 
     def is_background(self, task: asyncio.Task[Any]) -> bool:
@@ -216,5 +215,6 @@ def guard_loop(host: ShellHost, hidden: AllTasks, parts: ExitStack) -> LoopGuard
     for patches in (guard.patches, hidden):
         patches.install()
         parts.callback(patches.restore)
-    host.cells.after += [guard.after_cell, host.after_cell]
+    for fn in (guard.after_cell, host.after_cell):
+        parts.callback(host.cells.call_after(fn))
     return guard

@@ -28,8 +28,8 @@ from loopnb.frames import is_our_callable, without_loops_frames
 from loopnb.nesting._cpython import ready_queue, running_loop, waited_future
 from loopnb.nesting.scope import engine_of
 from loopnb.shell._ipykernel import is_asking
+from loopnb.shell.cancelling import cancel_below, cancel_sparing, end_with
 from loopnb.tracking.background import is_background
-from loopnb.tracking.cancelling import cancel_below, cancel_sparing, end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

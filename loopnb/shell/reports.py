@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import ExitStack
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class Reports:
         self._session = session
         self._cells = cells
         self._error_notes = error_notes
+        self._hooks = ExitStack()
         self._reported: set[int] = set()  # numbers of tasks that `asyncio.run()` has left
         # The executing cell. Not `current_cell`: `post_run_cell` of an `await` cell comes in another Context.
         self._here = threading.local()
@@ -53,13 +55,13 @@ class Reports:
         self._session.failures.start(self.failed)
         self._shell.events.register("pre_run_cell", self._begin)
         self._shell.events.register("post_run_cell", self._end)
-        self._cells.after.append(self._after_cell)
+        self._hooks.callback(self._cells.call_after(self._after_cell))
 
     def stop(self) -> None:
         """Report no more."""
         self._shell.events.unregister("pre_run_cell", self._begin)
         self._shell.events.unregister("post_run_cell", self._end)
-        self._cells.after.remove(self._after_cell)
+        self._hooks.close()
         self._session.failures.stop()
 
     def failed(self, cell: CellRef | None, failures: list[EndedTask]) -> None:

@@ -1,18 +1,16 @@
 """What loopnb uses of IPython's terminal shell and of prompt_toolkit under private names.
 
-Checked on IPython 8.18.0 and 9.18.1, prompt_toolkit 3.0.53, and for asyncio CPython 3.11.7 to 3.14.
+Checked on IPython 8.18.0 and 9.18.1, and prompt_toolkit 3.0.53.
 """
 
 from __future__ import annotations
 
-import asyncio.base_events
 from typing import TYPE_CHECKING, Any
 
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
 
 def prompt_patches(shell: Any) -> list[Patch]:
@@ -51,14 +49,3 @@ def patch_exit(shell: Any, before: Callable[[], None]) -> Patch:
         stock()
 
     return Patch(shell, "_atexit_once", at_exit)
-
-
-def is_end_of_run(frame: FrameType | None) -> bool:
-    """Return True if *frame* is the callback by which `run_until_complete` stops its loop.
-
-    `asyncio.base_events._run_until_complete_cb`, since Python 3.5.
-    """
-    return frame is not None and frame.f_code is _END_OF_RUN
-
-
-_END_OF_RUN = asyncio.base_events._run_until_complete_cb.__code__  # type: ignore[attr-defined]  # private

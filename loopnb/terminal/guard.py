@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import frame_outside
 from loopnb.nesting._cpython import running_loop
+from loopnb.shell.all_tasks import AllTasks
 from loopnb.shell.ending import ShellsEnd
 from loopnb.shell.guarding import ShellHost, Warnings, guard_loop
-from loopnb.terminal._ipython import is_end_of_run
+from loopnb.terminal._cpython import is_end_of_run
 from loopnb.terminal.cells import TerminalCells
 from loopnb.terminal.ending import TerminalLoop
 from loopnb.texts import say
-from loopnb.tracking.all_tasks import AllTasks
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -6,13 +6,12 @@ Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import sys
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.frames import is_ours, without_any_frames_of
-from loopnb.nesting._cpython import current_task, waited_future
+from loopnb.nesting._cpython import current_task
 from loopnb.nesting.loop_task import open_runners, runner_tasks
 from loopnb.tracking.cells import current_cell
 
@@ -20,30 +19,46 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
-    from loopnb.tracking.tracked import Origin, Run, TrackedTask
-
-#: From 3.14 on, to find the finished tasks that something refers to means to look at every object there is.
+#: From 3.14 on, `held_finished_tasks` has to look at every object there is.
 FINISHED_ARE_SCANNED_FOR = sys.version_info >= (3, 14)
 
 stock_create_task: Any = asyncio.BaseEventLoop.create_task
 
-# -- spawning ------------------------------------------------------------
+# -- spawning ------------------------------------------------------------------------------------
+
+
+class Spawns(Protocol):
+    """What a spawn asks of whoever keeps account of tasks. The loop's thread."""
+
+    @property
+    def next_number(self) -> Callable[[], int]:
+        """Returns the number of the next task."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Returns monotonic seconds."""
+
+    @property
+    def has_spawned(self) -> list[bool] | bool:
+        """While this is true or not empty, nobody need hear of a spawn. The same object all the time."""
+
+    def number_of(self, task: asyncio.Task[Any]) -> int:
+        """Return the number of a task that was not made here."""
+
+    def note_spawn(self, coro: Any) -> None:
+        """Note a spawn that somebody need hear of: that of a task with this coroutine."""
 
 
 def make_factory(
-    task_class: type[TrackedTask],
+    task_class: Callable[..., Any],
+    spawns: Spawns,
     *,
-    next_number: Callable[[], int],
-    clock: Callable[[], float],
-    origin_of: Callable[[asyncio.Task[Any]], Origin],
-    has_spawned: list[bool] | bool,
-    note_spawn: Callable[[Any], None],
     hidden: set[int],
     sites: set[tuple[int, int]],
-    locate: Callable[[TrackedTask, FrameType, Run | None], None],
+    locate: Callable[[Any, FrameType, Any], None],
     factory: Callable[..., asyncio.Task[Any]] | None,
 ) -> Callable[..., asyncio.Task[Any]]:
-    """Return the function that makes tracked tasks; see `spawning.tracking_factory`.
+    """Return the function that makes tracked tasks.
 
     It is one function, since each call between Python functions costs 1.5 to 4 % of a stock spawn. So the
     private names are here inline: `BaseEventLoop._task_factory` (`get_task_factory()` is wrapped),
@@ -52,16 +67,15 @@ def make_factory(
 
     Args:
         task_class: `TrackedTask`.
-        next_number: As of `spawning.tracking_factory`, like the others that are not described.
-        clock: See there.
-        origin_of: See there.
-        has_spawned: See there.
-        note_spawn: See there.
+        spawns: Numbers the tasks.
         hidden: Identities of the namespaces whose frames are no spawn sites.
         sites: Known spawn sites behind one function of asyncio's: (id of the code, instruction).
-        locate: Notes the spawn site and the run of a task, given the frame that called `create_task`.
-        factory: See there.
+        locate: Notes the spawn site and the run of a task, given the frame that called `create_task` and the
+            run of the task that spawned it.
+        factory: As for `spawning.tracking_factory`.
     """
+    next_number, clock, has_spawned = spawns.next_number, spawns.clock, spawns.has_spawned
+    number_of, note_spawn = spawns.number_of, spawns.note_spawn
     look, get_cell, get_spawned = sys._getframe, current_cell.get, runner_tasks.get
     current, gather, runners, absent = current_task, asyncio.gather.__code__, open_runners, object()
     near, far, furthest = (2, 3, 4) if factory is None else (1, 2, 3)
@@ -69,12 +83,12 @@ def make_factory(
     latest_gathering: CodeType | None = None
     latest_instruction = 0
 
-    def make_tracked(loop: Any, coro: Any, *, name: Any = absent, **options: Any) -> asyncio.Task[Any]:
+    def make_tracked(loop: Any, coro: Any, *, name: Any = absent, **options: Any) -> Any:
         nonlocal latest_code, latest_instruction, latest_gathering
         try:
             if factory is not None and (loop._task_factory is not factory or loop._closed):
                 options |= {} if name is absent else {"name": name}
-                return stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # untyped
+                return stock_create_task(loop, coro, **options)
             # None is what `asyncio.create_task()` gives on 3.12 and 3.13.
             if (name is absent or name is None) and not options:
                 task = task_class(coro, loop=loop)
@@ -113,7 +127,7 @@ def make_factory(
             except AttributeError:
                 above = None  # not made here: an interrupt in there would show this error, too
             if above is None:
-                above, run = origin_of(parent).number, None
+                above, run = number_of(parent), None
         task.number = next_number()
         task.spawned_at = clock()
         task.cell = get_cell()
@@ -134,7 +148,7 @@ def make_factory(
     return make_tracked
 
 
-# -- finalizers ------------------------------------------------------------
+# -- finalizers ----------------------------------------------------------------------------------
 #
 # All that tracking costs at a task's end. A done-callback for each task would cost ten times as much.
 
@@ -171,7 +185,7 @@ def finalize(task: Any) -> None:
         return  # the spawn was interrupted, or refused
 
 
-# -- what a task waits for ------------------------------------------------------------
+# -- what a task waits for -----------------------------------------------------------------------
 
 _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defined]  # private
 
@@ -228,25 +242,6 @@ def awaited_in(frames: list[FrameType]) -> list[Any]:
     return []
 
 
-def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-    """Return the live children of each TaskGroup that *task* has entered and not left.
-
-    Private names: `TaskGroup._parent_task`, `_tasks`. A group that no variable of a frame refers to is not
-    seen before its end is awaited.
-    """
-    groups: list[Any] = []
-    for frame in frames_of(task.get_coro()):
-        # By type: `isinstance` would run code of proxies.
-        values = [one for one in list(frame.f_locals.values()) if issubclass(type(one), asyncio.TaskGroup)]
-        groups += [one for one in values if getattr(one, "_parent_task", None) is task and one not in groups]
-    return [child for group in groups for child in list(group._tasks)]
-
-
-def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
-    """Return what *task* awaits through `asyncio.wait_for`; see `waited_by_wait_for`."""
-    return waited_by_wait_for(list(frames_of(task.get_coro())))
-
-
 def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
     """Return what `asyncio.wait_for` awaits in the innermost of *frames*, through a future of its own.
 
@@ -256,42 +251,3 @@ def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
         found: asyncio.Future[Any] | None = frames[-1].f_locals.get("fut")
         return found
     return None
-
-
-def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
-    """Shield what *task* awaits through `asyncio.wait_for`, so that cancelling the task spares it.
-
-    Replaces the local variable `fut` of `wait_for`.
-    """
-    *_, frame = frames_of(task.get_coro())
-    frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])
-    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))  # as debuggers do
-
-
-def end_gather(gathering: asyncio.Future[Any]) -> None:
-    """Cancel a `gather()` itself. Its own `cancel` would cancel its children instead."""
-    asyncio.Future.cancel(gathering)
-
-
-def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
-    """End *task*'s await in *outcome*, and leave what it waits for as it is.
-
-    For what must not be cancelled, or never ends. The wake-up of a waiting task is a callback of the future
-    that it waits for, bound to the task. Take it off there, and call it with another future.
-
-    Private name: `Future._callbacks`, pairs of callback and Context.
-
-    Args:
-        task: A task that is not in a step.
-        outcome: A future that has failed or was cancelled. That is what comes out of the await.
-
-    Returns:
-        False if the task waits for nothing, or for a future that does not tell its callbacks.
-    """
-    waited: Any = waited_future(task)
-    for callback, context in list(getattr(waited, "_callbacks", None) or ()):
-        if getattr(callback, "__self__", None) is task:
-            waited.remove_done_callback(callback)
-            task.get_loop().call_soon(callback, outcome, context=context)
-            return True
-    return False

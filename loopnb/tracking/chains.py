@@ -9,23 +9,37 @@ from __future__ import annotations
 import asyncio
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb.frames import is_ours, is_users, outwards
 from loopnb.nesting._cpython import waited_future
+from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
 from loopnb.tracking import _cpython
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
-    from loopnb.tracking.tracker import Tracker
+    from loopnb.records import CellRef, TaskRecord
 
 #: `where_lines` follows so many of the tasks that one task awaits, and says that there are more.
 _WIDEST = 20
 #: It follows tasks that await tasks that await tasks so deep.
 _DEEPEST = 50
+
+
+class KnownTasks(Protocol):
+    """Knows the tasks of a loop."""
+
+    def record(self, task: asyncio.Task[Any]) -> TaskRecord:
+        """Return what *task* is doing, or how it ended."""
+
+    def number_of(self, task: asyncio.Task[Any]) -> int:
+        """Return the number of *task*."""
+
+    def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
+        """Return what to call the line of that instruction, which runs for *cell*."""
 
 
 class Chain(NamedTuple):
@@ -57,7 +71,7 @@ def is_parked(task: asyncio.Task[Any]) -> bool:
 
 def _wait_of(task: asyncio.Task[Any]) -> Any:
     """Return the nested run that *task* waits in; None if it is in none."""
-    wait: Any = getattr(task, "parked", None)
+    wait: Any = wait_of(task)
     engine = engine_of(task.get_loop())
     if wait is None and engine is not None:  # a task of another class does not know its wait
         wait = next((one for one in engine.waits if one.task is task), None)
@@ -120,21 +134,21 @@ def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyn
     return [*below, *sorted(live, key=asyncio.Task.get_name)]
 
 
-def where_lines(tracker: Tracker, task: asyncio.Task[Any]) -> Iterator[str]:
+def where_lines(known: KnownTasks, task: asyncio.Task[Any]) -> Iterator[str]:
     """Say where *task* waits, a line for each of its frames and for each task that it waits for."""
-    yield from _where_lines(tracker, task, "", set(), 0)
+    yield from _where_lines(known, task, "", set(), 0)
 
 
 def _where_lines(
-    tracker: Tracker, task: asyncio.Task[Any], indent: str, seen: set[int], depth: int
+    known: KnownTasks, task: asyncio.Task[Any], indent: str, seen: set[int], depth: int
 ) -> Iterator[str]:
-    record = tracker.record(task)
+    record = known.record(task)
     seen.add(record.number)
     chain = chain_of(task)
     for frame in chain.frames:
         if is_ours(frame.f_code.co_filename):
             continue
-        place = tracker.place(frame.f_code, frame.f_lasti, record.cell)
+        place = known.place(frame.f_code, frame.f_lasti, record.cell)
         name = frame.f_code.co_qualname
         yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
     if record.waits_for:
@@ -143,8 +157,8 @@ def _where_lines(
         if count == _WIDEST or depth == _DEEPEST:
             yield f"{indent}    and more tasks"
             return
-        number = tracker.number_of(one)
+        number = known.number_of(one)
         is_known = number in seen
         yield f"{indent}    task {number} {one.get_name()!r}{' (see above)' if is_known else ''}"
         if not is_known:
-            yield from _where_lines(tracker, one, indent + "    ", seen, depth + 1)
+            yield from _where_lines(known, one, indent + "    ", seen, depth + 1)

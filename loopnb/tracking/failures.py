@@ -30,13 +30,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from loopnb.nesting._cpython import (
-    held_finished_tasks,
-    live_tasks,
-    silence_destroyed_warning,
-    unseen_error,
-    warns_if_destroyed,
-)
+from loopnb._cpython import held_finished_tasks, live_tasks, unseen_error
+from loopnb.nesting._cpython import silence_destroyed_warning, warns_if_destroyed
 from loopnb.nesting.fatal import is_fatal, was_taken
 from loopnb.tracking import _cpython, tracked
 from loopnb.tracking.history import EndedTask

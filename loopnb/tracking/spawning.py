@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-    from loopnb.tracking.tracked import Origin
+    from loopnb.tracking._cpython import Spawns
 
     Factory = Callable[..., asyncio.Task[Any]]
 
@@ -35,39 +35,18 @@ _sites: set[tuple[int, int]] = set()
 _MOST_SITES = 4096
 
 
-def tracking_factory(
-    *,
-    next_number: Callable[[], int],
-    clock: Callable[[], float],
-    origin_of: Callable[[asyncio.Task[Any]], Origin],
-    has_spawned: list[bool] | bool,
-    note_spawn: Callable[[Any], None],
-    factory: Factory | None = None,
-) -> Factory:
+def tracking_factory(spawns: Spawns, factory: Factory | None = None) -> Factory:
     """Return a task factory whose tasks know their origin; see `make_factory`.
 
     Args:
-        next_number: Returns the number of the next task.
-        clock: Seconds, monotonic.
-        origin_of: Returns the origin of a task that was not made here.
-        has_spawned: While this is true or not empty, nobody need hear of a spawn.
-        note_spawn: Called with the coroutine of each task that is spawned otherwise.
+        spawns: Numbers the tasks.
         factory: None for a task factory. Or such a factory, made here: then the function returned can stand
             in for `BaseEventLoop.create_task` of loops that have it, which saves a call for each spawn.
             Where a loop has another factory, it does what the method does.
     """
     _hidden.update(loops_namespaces())
     make_tracked = make_factory(
-        TrackedTask,
-        next_number=next_number,
-        clock=clock,
-        origin_of=origin_of,
-        has_spawned=has_spawned,
-        note_spawn=note_spawn,
-        hidden=_hidden,
-        sites=_sites,
-        locate=_locate,
-        factory=factory,
+        TrackedTask, spawns, hidden=_hidden, sites=_sites, locate=_locate, factory=factory
     )
     return make_tracked if factory is None else functools.update_wrapper(make_tracked, stock_create_task)
 

@@ -9,9 +9,10 @@ from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from loopnb._cpython import held_finished_tasks, live_tasks
 from loopnb.errors import TaskNotFoundError
 from loopnb.frames import frame_outside
-from loopnb.nesting._cpython import held_finished_tasks, live_tasks, waited_future
+from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import make_task
 from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
@@ -48,6 +49,9 @@ class Tracker:
 
     Attributes:
         describe: Formats file and line for people.
+        clock: Seconds, monotonic.
+        next_number: Returns the number of the next task.
+        has_spawned: While this is true or not empty, `note_spawn` need not be called.
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
     """
@@ -64,26 +68,18 @@ class Tracker:
         self._loop = loop
         self.describe = describe
         self._is_kernels = is_kernels
-        self._clock = clock
-        ledger = ledger_of(loop)
+        self.clock = clock
+        self._ledger = ledger = ledger_of(loop)
         self.runs = ledger.runs
-        self._has_spawned = ledger.has_spawned
-        self._numbers = ledger.numbers
+        self.next_number: Callable[[], int] = ledger.numbers.__next__
+        self.has_spawned = ledger.has_spawned if _cpython.FINISHED_ARE_SCANNED_FOR else True
         self._untracked = ledger.untracked
-        make_factory = partial(
-            tracking_factory,
-            next_number=self._numbers.__next__,
-            clock=clock,
-            origin_of=self.origin_of,
-            has_spawned=ledger.has_spawned if _cpython.FINISHED_ARE_SCANNED_FOR else True,
-            note_spawn=self._note_spawn,
-        )
-        factory = make_factory()
+        factory = tracking_factory(self)
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
         self._users_factory = UsersFactory(loop, factory, self.adopt)
         self._create_task: Patch | None = None
         if can_stand_in(loop):
-            self._create_task = Patch(loop, "create_task", MethodType(make_factory(factory=factory), loop))
+            self._create_task = Patch(loop, "create_task", MethodType(tracking_factory(self, factory), loop))
 
     def install(self) -> None:
         """Track tasks from now on; those of a factory of the user's as far as that goes."""
@@ -100,8 +96,8 @@ class Tracker:
             return ()
         name = getattr(factory, "__qualname__", repr_text(factory, 60))
         return (
-            f"the loop's task factory is {name}: how its tasks end is not seen, and asyncio tells of "
-            "failures; loop.set_task_factory(None) takes it off",
+            f"the loop's task factory is {name}: its tasks are not in the history, and asyncio reports "
+            "their failures; loop.set_task_factory(None) removes it",
         )
 
     def remove(self) -> None:
@@ -124,7 +120,7 @@ class Tracker:
         if has_origin(task):
             return
         seen = self._untracked.get(task)  # eager, it has begun already
-        number = next(self._numbers) if seen is None else seen.number
+        number = self.next_number() if seen is None else seen.number
         frame = frame_outside()
         code, instruction, is_run, _depth = (None, 0, False, 0) if frame is None else site_of(frame)
         above = asyncio.current_task(self._loop)
@@ -134,7 +130,7 @@ class Tracker:
             run = Run(number, task, code, instruction)
         self._untracked[task] = Origin(
             number=number,
-            spawned_at=self._clock() if seen is None else seen.spawned_at,
+            spawned_at=self.clock() if seen is None else seen.spawned_at,
             cell=cells.current_cell.get(),
             code=code,
             instruction=instruction,
@@ -145,12 +141,11 @@ class Tracker:
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from. Of an untracked one it is known only when it was first seen."""
-        origin: Origin | None = getattr(task, "origin", None)
-        if origin is not None:
-            return origin
+        if has_origin(task):
+            return task.origin
         origin = self._untracked.get(task)
         if origin is None:
-            origin = Origin(next(self._numbers), self._clock(), None, None, 0, None, None, None)
+            origin = Origin(self.next_number(), self.clock(), None, None, 0, None, None, None)
             self._untracked[task] = origin
         # Kept there, the coroutine would keep what it awaits alive, and so the task and its loop.
         return origin._replace(coro=task.get_coro())
@@ -174,8 +169,14 @@ class Tracker:
         From Python 3.14 on this looks at every object of the process, which takes 15 ms and more.
         """
         held = [EndedTask.of(task) for task in held_finished_tasks(self._loop) if has_origin(task)]
-        ended = [one for one in (*held, *self.history) if not self._is_kernel_coro(one.origin.coro)]
-        return sorted(ended, key=lambda one: one.origin.number)
+        users = [task for task in [*held, *self.history] if not self._is_kernel_coro(task.origin.coro)]
+        return sorted(users, key=lambda task: task.origin.number)
+
+    def note_spawn(self, coro: object) -> None:
+        """Note that a task with this coroutine is being spawned, if it is the user's."""
+        # The kernel spawns a task for each message. Its failures are not looked for.
+        if not self._is_kernel_coro(coro):
+            self._ledger.has_spawned.append(True)
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
         """Return the live task with that number or name; of several with one name, the newest.
@@ -197,7 +198,7 @@ class Tracker:
 
     def records_of(self, tasks: Iterable[asyncio.Task[Any]]) -> tuple[TaskRecord, ...]:
         """Return what each of *tasks* is doing."""
-        now = self._clock()
+        now = self.clock()
         return tuple(self.record(task, now) for task in tasks)
 
     def record(self, task: asyncio.Task[Any], now: float | None = None) -> TaskRecord:
@@ -254,7 +255,7 @@ class Tracker:
             name=name,
             coro=getattr(coro, "__qualname__", "?"),
             state="scheduled",
-            age_s=(self._clock() if now is None else now) - spawned_at,
+            age_s=(self.clock() if now is None else now) - spawned_at,
             cell=cell,
             spawn_site=self.place(code, instruction, cell),
             waits_at="",
@@ -270,7 +271,7 @@ class Tracker:
 
     def is_left_over(self, origin: Origin) -> bool:
         """Return True if an `asyncio.run()` that is over has left this task behind."""
-        return origin.run is not None and origin.run.has_left(origin, self._clock())
+        return origin.run is not None and origin.run.has_left(origin, self.clock())
 
     def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* belongs to the kernel itself."""
@@ -289,11 +290,6 @@ class Tracker:
         if asyncio.current_task(self._loop) is task:
             return "running"
         return "scheduled" if waited_future(task) is None else "waiting"
-
-    def _note_spawn(self, coro: object) -> None:
-        # The kernel spawns a task for each message. Its failures are not looked for.
-        if not self._is_kernel_coro(coro):
-            self._has_spawned.append(True)
 
     def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)

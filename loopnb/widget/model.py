@@ -16,7 +16,7 @@ import threading
 import time
 from contextvars import Context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anywidget
 import traitlets
@@ -54,6 +54,20 @@ More often would be no good: each of these messages makes JupyterLab's status of
 log = logging.getLogger("loopnb")
 
 
+class ShownTasks(Protocol):
+    """The tasks that a widget shows. It calls this in the loop's thread."""
+
+    def snapshot(self) -> Snapshot:
+        """Take a snapshot."""
+
+    def cancel(self, number: int) -> str:
+        """Cancel the task with this number, and return one line that says so.
+
+        Raises:
+            LookupError: There is no such task. Its text is one line, too.
+        """
+
+
 class LoopWidget(anywidget.AnyWidget):
     """A live table of the loop's tasks: one model, shown in any number of views.
 
@@ -61,9 +75,7 @@ class LoopWidget(anywidget.AnyWidget):
     an error of its own stops it, and `fault` says why.
 
     Args:
-        snapshot: Takes a snapshot. Called in the loop's thread.
-        cancel: Cancels the task with this number and returns one line that says so. Raises a LookupError with
-            such a line if there is no such task. Called in the loop's thread.
+        tasks: The tasks that it shows.
         loop: The loop that is watched.
         clock: Monotonic, in seconds.
 
@@ -86,15 +98,14 @@ class LoopWidget(anywidget.AnyWidget):
 
     def __init__(
         self,
-        snapshot: Callable[[], Snapshot],
-        cancel: Callable[[int], str],
+        tasks: ShownTasks,
         loop: asyncio.AbstractEventLoop,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.fault: str | None = None
-        self._take_snapshot = snapshot
-        self._cancel_task = cancel
+        self._take_snapshot = tasks.snapshot
+        self._cancel_task = tasks.cancel
         self._loop = loop
         self._clock = clock
         self._thread = threading.get_ident()
@@ -102,7 +113,7 @@ class LoopWidget(anywidget.AnyWidget):
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._spoke_at = self._cost_s = 0.0
-        self._last = snapshot()
+        self._last = tasks.snapshot()
         self.state: State = protocol.encode(self._last, seq=0, clock_s=clock())
         super().__init__()
         route_as_sent(self.comm)

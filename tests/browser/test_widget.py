@@ -68,7 +68,7 @@ def cancel_button(widget: Locator, name: str) -> Locator:
 
 
 def is_dark(widget: Locator) -> bool:
-    """Say whether the text is brighter than what it stands on."""
+    """Return True if the text is brighter than its background."""
     ground, text = widget.evaluate(
         """panel => ["backgroundColor", "color"].map(name =>
             getComputedStyle(panel)[name].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))"""

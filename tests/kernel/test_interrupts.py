@@ -363,7 +363,7 @@ def test_an_interrupt_while_a_run_begins_shows_none_of_our_errors(stock_kernel: 
     result = stock_kernel.execute(
         """
         %load_ext loopnb
-        loopnb.session.current().tracker._clock = clock
+        loopnb.session.current().tracker.clock = clock
         asyncio.run(asyncio.sleep(60))
         """
     )

@@ -7,6 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import greenlet
 import pytest
 
 import loopnb
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Run = Any
-
-needs_loop_factory = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio.run has no loop_factory")
 
 
 async def value() -> int:
@@ -207,17 +206,18 @@ def test_another_loop_runs_as_it_does_in_a_script(run: Run) -> None:
     assert run(main()) == (7, [False, False], [True, True])
 
 
-@needs_loop_factory
-def test_a_loop_factory_makes_a_loop_beside(run: Run) -> None:
-    async def where() -> Any:
-        return asyncio.get_running_loop()
+if sys.version_info >= (3, 12):  # `asyncio.run` takes a `loop_factory`
 
-    async def main() -> Any:
-        with loopnb.noloop():
-            other = asyncio.run(where(), loop_factory=asyncio.new_event_loop)  # type: ignore[call-arg,unused-ignore]
-        return other is asyncio.get_running_loop(), sees()
+    def test_a_loop_factory_makes_a_loop_beside(run: Run) -> None:
+        async def where() -> Any:
+            return asyncio.get_running_loop()
 
-    assert run(main()) == (False, [True, True])
+        async def main() -> Any:
+            with loopnb.noloop():
+                other = asyncio.run(where(), loop_factory=asyncio.new_event_loop)
+            return other is asyncio.get_running_loop(), sees()
+
+        assert run(main()) == (False, [True, True])
 
 
 def test_blocks_nest_and_other_threads_see_their_own(run: Run) -> None:
@@ -242,8 +242,6 @@ def test_outside_a_loop_it_does_nothing() -> None:
 
 
 def test_a_loop_that_a_greenlet_has_left_running_is_seen_in_the_next_block() -> None:
-    greenlet = pytest.importorskip("greenlet")
-
     async def main() -> Any:
         other = asyncio.new_event_loop()
         seen: list[Any] = []

@@ -82,7 +82,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> FrontEnd:
 @pytest.fixture
 def widget(kernel: Kernel, page: FrontEnd, loop: FastLoop) -> Iterator[LoopWidget]:
     """The widget, displayed nowhere yet."""
-    widget = LoopWidget(kernel.snapshot, kernel.cancel, loop, clock=loop.time)
+    widget = LoopWidget(kernel, loop, clock=loop.time)
     page.state = widget.get_state()["snapshot"]
     yield widget
     widget.close()
@@ -394,13 +394,10 @@ def test_closing_stops_everything_and_may_be_repeated(
 
 
 def test_no_task_is_kept_alive(page: FrontEnd, loop: FastLoop) -> None:
-    def snapshot() -> Snapshot:
-        names = sorted(task.get_name() for task in asyncio.all_tasks(loop))
-        records = (
-            TaskRecord(number, name, "f", "waiting", 0.0, None, "", "", "")
-            for number, name in enumerate(names)
-        )
-        return Snapshot("epoch", 0.0, LoopState("Loop", "idle", "", 1, "handoff", 0, None), tuple(records))
+    class LiveTasks(Kernel):
+        def snapshot(self) -> Snapshot:
+            self.names = dict(enumerate(sorted(task.get_name() for task in asyncio.all_tasks(loop))))
+            return super().snapshot()
 
     async def main() -> weakref.ref[asyncio.Task[None]]:
         task = asyncio.create_task(asyncio.sleep(1), name="short")
@@ -409,7 +406,7 @@ def test_no_task_is_kept_alive(page: FrontEnd, loop: FastLoop) -> None:
         await task
         return weakref.ref(task)
 
-    shown = LoopWidget(snapshot, lambda _number: "", loop)
+    shown = LoopWidget(LiveTasks(loop), loop)
     task = loop.run_until_complete(main())
     gc.collect()
 

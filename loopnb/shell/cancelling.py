@@ -6,14 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from loopnb.nesting._cpython import waited_future
-from loopnb.tracking._cpython import (
+from loopnb.shell._cpython import (
     end_gather,
-    gathered,
     group_children,
     inside_wait_for,
     shield_from_wait_for,
     wake_with,
 )
+from loopnb.tracking._cpython import gathered
 
 if TYPE_CHECKING:
     from collections.abc import Callable

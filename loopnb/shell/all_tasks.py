@@ -63,6 +63,6 @@ _hiding: list[AllTasks] = []
 
 def _visible_tasks(loop: Any = None) -> Any:
     # Runs with the globals of asyncio.tasks.
-    from loopnb.tracking.all_tasks import _hiding
+    from loopnb.shell.all_tasks import _hiding
 
     return _hiding[-1].visible(loop)

@@ -1,0 +1,187 @@
+"""What nesting patches, in asyncio and in other packages, and what puts it all back.
+
+Functions that run a loop are reached through their code, so that those who imported them by name follow
+(`stand_ins.py`). This module is above what such code calls: only `loopnb.nesting` and the extension know it.
+
+If nest_asyncio or nest_asyncio2 was applied before, its `asyncio.run` and its loop methods are replaced by
+the stock ones while nesting is on. The swapped classes stay: there are tasks and futures of them already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any
+
+from loopnb.nesting import _cpython, entry_points, no_loop, other_packages, runners, scope, stand_ins
+from loopnb.nesting.engine import once_for_each_event
+from loopnb.nesting.other_loops import wrapper_aside
+from loopnb.patching import CodePatch, ImportWatch, MethodWrapper, Patch, PatchSet, looking_like
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from loopnb.patching import Revertible
+
+# All of this belongs to the process, as the patched names do.
+
+
+def install() -> None:
+    """Patch asyncio, and those packages now or when they are imported. Hold `scope.changing`."""
+    _asyncios.install()
+    _watch.install()
+    _undo_others()
+
+
+def restore() -> None:
+    """Leave asyncio and those packages, and what they had done, as they were. Hold `scope.changing`."""
+    _watch.restore()
+    for patch in [*_others, *reversed(_undone)]:
+        patch.restore()
+    _others.clear()
+    _undone.clear()
+    other_packages.forget()
+    runners.forget_all()
+    _asyncios.restore()
+
+
+def catch_up() -> None:
+    """Reach those packages that were imported behind our back. Any thread; does not block."""
+    _watch.catch_up()
+
+
+# -- asyncio -------------------------------------------------------------------------------------
+
+
+def _runner_lazy_init(self: asyncio.Runner) -> None:
+    if entry_points.runner_lazy_init(self):
+        catch_up()  # it may be the runner of anyio's tests, whose plugin pytest has imported
+
+
+def _replaced(kind: type, name: str, replacement: Callable[..., Any]) -> Patch:
+    return Patch(kind, name, looking_like(getattr(kind, name), replacement))
+
+
+#: The names of asyncio that are patched while anybody wants nested runs.
+_asyncios = PatchSet(
+    CodePatch(
+        _cpython.run, stand_ins.asyncio_run_311 if sys.version_info < (3, 12) else stand_ins.asyncio_run
+    ),
+    CodePatch(asyncio.run_coroutine_threadsafe, stand_ins.run_coroutine_threadsafe),
+    _replaced(_cpython.Runner, "run", entry_points.runner_run),
+    _cpython.patch_lazy_init(looking_like(_cpython.stock_lazy_init, _runner_lazy_init)),
+    _replaced(_cpython.Runner, "get_loop", entry_points.runner_get_loop),
+    _replaced(_cpython.Runner, "close", entry_points.runner_close),
+    _replaced(_cpython.BaseEventLoop, "run_until_complete", entry_points.run_until_complete),
+    once_for_each_event(),
+    MethodWrapper(_cpython.BaseEventLoop, "run_forever", entry_points.run_forever),
+    MethodWrapper(_cpython.BaseEventLoop, "is_running", no_loop.is_running),
+    MethodWrapper(_cpython.BaseEventLoop, "call_exception_handler", no_loop.call_exception_handler),
+    *(MethodWrapper(kind, "close", entry_points.close) for kind in _cpython.loop_classes()),
+)
+
+#: What nest_asyncio had changed before, and has now the stock value again.
+_undone: list[Patch] = []
+
+
+def _undo_others() -> None:
+    """Give asyncio the stock functions again that nest_asyncio has replaced, if it was applied before."""
+    running = _cpython.running_loop()
+    if _undone or _cpython.reentrant_package() is None:
+        return
+    if running is not None and _cpython.is_nested_by_others(running):
+        return  # taken away below a run of its own, it would hang there
+    _undone.append(Patch(asyncio, "run", _cpython.run))
+    for kind in _cpython.loop_classes():
+        _undone.extend(Patch(*changed) for changed in _cpython.reentrant_methods(kind))
+    for patch in _undone:
+        patch.install()
+
+
+# -- other packages ------------------------------------------------------------------------------
+
+#: What is patched in other packages, in that order.
+_others: list[Revertible] = []
+
+
+def _patch_uvloop(module: ModuleType) -> None:
+    """Let uvloop's loops run while another one is set aside, as asyncio's own do."""
+    _patch_code(module, module.run, stand_ins.uvloop_run)
+    for name in ("run_until_complete", "run_forever"):
+        _patch(wrapper_aside(module.Loop, name))
+
+
+def _patch_anyio(module: ModuleType) -> None:
+    _patch_code(module, module.run, stand_ins.anyio_run)
+
+
+def _patch_anyios_asyncio(module: ModuleType) -> None:
+    _patch_wait_all_tasks_blocked(module.AsyncIOBackend)
+    _patch_anyios_tests(module)
+
+
+def _patch_wait_all_tasks_blocked(backend: Any) -> None:
+    """Let `anyio.wait_all_tasks_blocked()` take a parked task for a blocked one.
+
+    It waits until every other task awaits something. A parked one awaits nothing, since its step goes on.
+    """
+    stock = vars(backend)["wait_all_tasks_blocked"].__func__
+
+    async def wait_all_tasks_blocked(cls: Any) -> None:
+        await cls.checkpoint()
+        this = asyncio.current_task()
+        # No event tells of it.
+        while not all(one is this or _is_blocked(one) for one in asyncio.all_tasks()):  # noqa: ASYNC110  see above
+            await asyncio.sleep(0.1)  # as long as anyio waits
+
+    replacement = classmethod(looking_like(stock, wait_all_tasks_blocked))
+    _patch(Patch(backend, "wait_all_tasks_blocked", replacement))
+
+
+def _is_blocked(task: asyncio.Task[Any]) -> bool:
+    engine = scope.engine_of(task.get_loop())
+    waited = [wait.future for wait in engine.waits if wait.task is task] if engine is not None else []
+    future = waited[0] if waited else _cpython.waited_future(task)
+    return future is not None and not future.done()
+
+
+def _patch_anyios_tests(module: ModuleType) -> None:
+    """Let anyio's pytest plugin run async fixtures inside a running loop.
+
+    It takes that for a test that asks for one of its own fixtures, and refuses.
+    """
+    if not hasattr(module.TestRunner, "is_running"):  # earlier versions do not ask
+        return
+    stock = module.TestRunner.is_running
+
+    def is_running(self: Any) -> bool:
+        return runners.is_inside() and bool(stock(self))
+
+    _patch(Patch(module.TestRunner, "is_running", is_running))
+
+
+def _patch_patcher(module: ModuleType) -> None:
+    _patch_code(module, module.apply, stand_ins.apply)
+
+
+def _patch_code(module: ModuleType, function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+    patch = CodePatch(function, replacement)
+    other_packages.note_stock(module.__name__, patch.original_function)
+    _patch(patch)
+
+
+def _patch(patch: Revertible) -> None:
+    patch.install()
+    _others.append(patch)
+
+
+_watch = ImportWatch(
+    {
+        other_packages.UVLOOP: _patch_uvloop,
+        other_packages.ANYIO: _patch_anyio,
+        "anyio._backends._asyncio": _patch_anyios_asyncio,
+        "nest_asyncio": _patch_patcher,
+        "nest_asyncio2": _patch_patcher,
+    }
+)

@@ -1,0 +1,71 @@
+"""What interrupts and the end of a shell need of asyncio under private names, one function for each.
+
+Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. Call each in the loop's thread; none blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from typing import Any
+
+from loopnb.nesting._cpython import waited_future
+from loopnb.tracking._cpython import frames_of, waited_by_wait_for
+
+
+def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
+    """Return the live children of each TaskGroup that *task* has entered and not left.
+
+    Private names: `TaskGroup._parent_task`, `_tasks`. A group that no variable of a frame refers to is not
+    seen before its end is awaited.
+    """
+    groups: list[Any] = []
+    for frame in frames_of(task.get_coro()):
+        # By type: `isinstance` would run code of proxies.
+        values = [one for one in list(frame.f_locals.values()) if issubclass(type(one), asyncio.TaskGroup)]
+        groups += [one for one in values if getattr(one, "_parent_task", None) is task and one not in groups]
+    return [child for group in groups for child in list(group._tasks)]
+
+
+def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
+    """Return what *task* awaits through `asyncio.wait_for`; see `waited_by_wait_for`."""
+    return waited_by_wait_for(list(frames_of(task.get_coro())))
+
+
+def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
+    """Shield what *task* awaits through `asyncio.wait_for`, so that cancelling the task spares it.
+
+    Replaces the local variable `fut` of `wait_for`.
+    """
+    *_, frame = frames_of(task.get_coro())
+    frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])
+    ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))  # as debuggers do
+
+
+def end_gather(gathering: asyncio.Future[Any]) -> None:
+    """Cancel a `gather()` itself. Its own `cancel` would cancel its children instead."""
+    asyncio.Future.cancel(gathering)
+
+
+def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
+    """End *task*'s await in *outcome*, and leave what it waits for as it is.
+
+    For what must not be cancelled, or never ends. The wake-up of a waiting task is a callback of the future
+    that it waits for, bound to the task. Take it off there, and call it with another future.
+
+    Private name: `Future._callbacks`, pairs of callback and Context.
+
+    Args:
+        task: A task that is not in a step.
+        outcome: A future that has failed or was cancelled. That is what comes out of the await.
+
+    Returns:
+        False if the task waits for nothing, or for a future that does not tell its callbacks.
+    """
+    waited: Any = waited_future(task)
+    for callback, context in list(getattr(waited, "_callbacks", None) or ()):
+        if getattr(callback, "__self__", None) is task:
+            waited.remove_done_callback(callback)
+            task.get_loop().call_soon(callback, outcome, context=context)
+            return True
+    return False
