@@ -134,7 +134,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     cells = Cells(shell)
     tracker = Tracker(loop, describe=cells.places, is_kernels=frames.is_kernels)
     replies = ReplyGuard(shell, loop) if kernel is not None else None
-    interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies))
+    wakeups = Wakeups(lambda: cells.executing is not None)
+    interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies, wakeups))
     session = Session(
         LoopOwner(loop, generation),
         tracker=tracker,
@@ -148,7 +149,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     closed = ClosedLoops(cells.places.here)
     error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
-    _start(parts, session, closed, error_notes, Wakeups(lambda: cells.executing is not None))
+    _start(parts, session, closed, error_notes, wakeups)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)

@@ -113,6 +113,9 @@ class FreshTasks:
         """Return False: the code of the cell has begun before there is such a loop."""
         return False
 
+    def send_again(self, _is_wanted: Callable[[], bool]) -> None:
+        """Do nothing: the task of the cell runs no code of IPython's."""
+
     def interrupt_nested(self) -> bool:
         """Return False: nested runs of this loop are interrupted by cancelling the cell's task."""
         return False

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from loopnb.shell.cells import Cells
+    from loopnb.shell.wakeups import Wakeups
     from loopnb.tracking.tracker import Tracker
 
 #: Seconds that the loop has to answer an interrupt in. After that some step counts as blocking it.
@@ -63,6 +64,9 @@ class CellTasks(Protocol):
     def remember(self, future: asyncio.Future[Any]) -> bool:
         """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
 
+    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then."""
+
     def interrupt_nested(self) -> bool:
         """Interrupt the newest nested run of a cell. Return False if there is none."""
 
@@ -85,15 +89,22 @@ class ShellTasks:
         cells: Knows which cell executes.
         tracker: Knows which cell has spawned a task.
         requests: Those of the kernel; None in a terminal.
+        wakeups: Sends interrupts again.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, cells: Cells, tracker: Tracker, requests: Requests | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        cells: Cells,
+        tracker: Tracker,
+        requests: Requests | None,
+        wakeups: Wakeups,
     ) -> None:
         self._loop = loop
         self._cells = cells
         self._tracker = tracker
         self._requests = requests
+        self._wakeups = wakeups
 
     def is_cells(self, task: asyncio.Task[Any]) -> bool:
         """Return True if a cell executes in *task*, or the kernel is about to execute one there."""
@@ -116,6 +127,10 @@ class ShellTasks:
     def remember(self, future: asyncio.Future[Any]) -> bool:
         """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
         return self._requests is not None and self._requests.remember(future)
+
+    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then."""
+        self._wakeups.send_again(is_wanted)
 
     def interrupt_nested(self) -> bool:
         """Interrupt the newest nested run of a cell. Return False if there is none."""
@@ -336,8 +351,14 @@ class Interrupts:
 
     def _ask_to_cancel(self, future: asyncio.Future[Any]) -> None:
         # A cell whose code has not begun must not be cancelled: the kernel would not reply.
-        if not self._tasks.remember(future):
-            self._ask(self._cancel, future)
+        if self._tasks.remember(future):
+            return
+        self._ask(self._cancel, future)
+        if running_loop() is self._loop and asyncio.current_task(self._loop) is future:
+            # IPython's code runs in the cell's task. If the statement that it is about to begin blocks, the
+            # loop cannot answer.
+            asked_at = self._asked_at
+            self._tasks.send_again(lambda: self._asked_at == asked_at is not None)
 
     def _ask(self, fn: Callable[..., object], *args: Any) -> None:
         if self._asked_at is None:

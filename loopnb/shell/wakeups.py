@@ -88,16 +88,20 @@ class Wakeups:
             self._announcements.stop()
             self._announcements = None
 
+    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. Any thread."""
+        if self._announcements is not None:
+            self._announcements.send_again(is_wanted)
+
     def _on_unraisable(self, unraisable: Any) -> None:
-        announcements = self._announcements
         is_lost = (
-            announcements is not None
+            self._announcements is not None
             and threading.current_thread() is threading.main_thread()
             and issubclass(unraisable.exc_type, KeyboardInterrupt)
             and self._is_executing()
         )
-        if is_lost and announcements is not None:
-            announcements.send_again(self._is_executing)
+        if is_lost:
+            self.send_again(self._is_executing)
         else:
             self._stock_hook(unraisable)
 

@@ -703,6 +703,28 @@ def test_an_interrupt_before_the_first_statement_ends_the_cell(
     kernel.run(TICKS_GO_ON)
 
 
+#: No code of a cell's, where an interrupt would be raised.
+INTERRUPTS_ONCE = dedented(
+    """
+    import signal
+    class InterruptsOnce:
+        def visit(self, tree):
+            get_ipython().ast_transformers.remove(self)
+            signal.raise_signal(signal.SIGINT)
+            return tree
+    """
+)
+
+
+def test_an_interrupt_just_before_a_statement_that_blocks_ends_an_await_cell(kernel: KernelDriver) -> None:
+    kernel.run(f"exec({INTERRUPTS_ONCE!r})\nget_ipython().ast_transformers.append(InterruptsOnce())")
+
+    result = kernel.execute("[time.sleep(0.1) for _ in range(600)]; await asyncio.sleep(0)")
+
+    assert result.ename == "KeyboardInterrupt"
+    assert kernel.value("1 + 1") == 2
+
+
 def test_a_cells_code_finds_sigint_and_wakeup_descriptor_as_in_stock(kernel: KernelDriver) -> None:
     # Else `trio` and `asyncio.Runner` would not guard themselves, or would warn.
     kernel.run("import signal")
