@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary, ref
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The futures that the calls wait for, by loop, the newest last. It outlives a session: a call that was
-#: parked before a reload of the extension is stopped after it.
+#: The futures that the calls wait for, by loop, the newest last. They outlive a session: a call that was
+#: parked before a reload of the extension can be stopped after it.
 _waited: WeakKeyDictionary[asyncio.AbstractEventLoop, list[asyncio.Future[Any]]] = WeakKeyDictionary()
 
 
@@ -23,13 +23,13 @@ class NestedForever:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, park: Callable[[asyncio.Future[Any]], None]) -> None:
-        self._loop = ref(loop)  # weak: objects of this class are values of a dictionary that is keyed by loop
+        self._loop = ref(loop)  # weak, since these objects are values of a dictionary that is keyed by loop
         self._park = park
         self._futures = _waited.setdefault(loop, [])
         self._stopped_in: ref[asyncio.Task[Any]] | None = None
 
     def run(self) -> None:
-        """Wait until it is stopped, while the loop goes on. Stopped beforehand, it lasts for one pass.
+        """Wait until `stop`, while the loop goes on. After `stop_next`, wait for one pass only.
 
         Raises:
             CancelledError: The calling task was cancelled.
@@ -48,7 +48,7 @@ class NestedForever:
         future.result()
 
     def stop(self, waited: object) -> bool:
-        """Stop the call that waits for *waited*. Return False if none does."""
+        """Stop the call that waits for *waited*. Return False if there is no such call."""
         for future in self._futures:
             if future is waited:
                 _finish(future)
@@ -62,11 +62,11 @@ class NestedForever:
             self._stopped_in = ref(task)
 
     def forget_stop(self) -> None:
-        """Let the next call last until it is stopped. The next cell may execute in the same task."""
+        """Take `stop_next` back. Needed between cells, since the next cell may execute in the same task."""
         self._stopped_in = None
 
     def stop_all(self) -> bool:
-        """Stop all of them. Return False if there is none."""
+        """Stop all calls. Return False if there is none."""
         for future in self._futures:
             _finish(future)
         return bool(self._futures)

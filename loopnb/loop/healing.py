@@ -1,4 +1,4 @@
-"""What a cell may have left damaged: found after the cell, mended, and said once."""
+"""Find what a cell has left damaged, repair it after the cell, and say so once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Healer:
         self._policy = current_policy()
 
     def mend(self) -> list[str]:
-        """Undo what user code has done to executor, signals and `set_event_loop()`.
+        """Undo what user code has done to the executor, to signal handlers and by `set_event_loop()`.
 
         Returns:
-            What the user should know of it, a sentence each.
+            What the user should know about it, each a sentence.
         """
         said = []
         if mend_default_executor(self._loop):
@@ -37,11 +37,11 @@ class Healer:
         return said
 
     def notes(self) -> tuple[str, ...]:
-        """Return what `%loopnb` should say: the policy, if it has been changed. Any thread."""
+        """Return a note for `%loopnb` if the event loop policy has been changed. Any thread."""
         policy = current_policy()
         if policy is self._policy:
             return ()
         kind = f"{type(policy).__module__}.{type(policy).__name__}"
         return (
-            f"the event loop policy has been set to {kind}: loops made from now on are its; this one stays",
+            f"the event loop policy has been set to {kind}: it makes new loops from now on; this loop stays",
         )

@@ -4,8 +4,8 @@ Outside a running loop each of them is the stock function, in every thread. Insi
 loop is a nested run (`engine.py`), and a call for another loop sets the running one aside meanwhile
 (`other_loops.py`).
 
-Each function here that stands in for a stock one cuts our frames off the traceback of what comes out of it;
-how, and why it works, is said on top of `stand_ins.py`.
+Each function here that stands in for a stock function cuts our frames off the tracebacks of its errors. The
+top of `stand_ins.py` says how, and why that works.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) -> Any:
-    """Do what `asyncio.run` is asked for, nested if a loop runs in this thread. Blocks the caller.
+    """Do what `asyncio.run` does, nested if a loop runs in this thread. Blocks the caller.
 
     Args:
         main: The coroutine; from 3.14 on, any awaitable.
-        debug: Debug mode while it runs; None leaves it as it is.
+        debug: Debug mode while *main* runs; None leaves the mode as it is.
         options: The other arguments of `asyncio.run` in this version of Python.
     """
     running = _cpython.running_loop()
@@ -66,7 +66,7 @@ def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> An
     return engine_for(loop, "a nested run").wait(task)
 
 
-#: Belongs to the process: it is about other threads' loops, which know of no session.
+#: Belongs to the process: loops of other threads, which these are about, know of no session.
 _submitters: list[tuple[Callable[[], bool], Callable[[Any], Any]]] = []
 
 
@@ -75,7 +75,7 @@ def submitting(is_meant: Callable[[], bool], submit: Callable[[Any], Any]) -> It
     """Have `asyncio.run` inside the loops of some threads go elsewhere while the block runs.
 
     Args:
-        is_meant: Returns True if the calling thread, whose own loop runs, is one of those.
+        is_meant: Returns True if the calling thread, whose own loop runs, is one of those threads.
         submit: Runs a coroutine elsewhere, waits for it and returns its result.
     """
     _submitters.append((is_meant, submit))
@@ -85,7 +85,7 @@ def submitting(is_meant: Callable[[], bool], submit: Callable[[Any], Any]) -> It
         _submitters.remove((is_meant, submit))
 
 
-# -- what stands in for methods of loops ---------------------------------------------------------
+# -- stand-ins for methods of loops ---------------------------------------------------------
 
 
 def _run_until_complete(self: _cpython.BaseEventLoop, future: Any) -> Any:
@@ -106,7 +106,7 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
     engine = engine_for(loop, "run_until_complete()")
     is_new = True
     if type(future) is CoroutineType and not open_runners:
-        future = loop.create_task(future)  # nearly always: what `ensure_future` makes of it, sooner
+        future = loop.create_task(future)  # the usual case: does what `ensure_future` does, but faster
     else:
         is_new = not asyncio.isfuture(future)
         if future is _cpython.current_task(loop):
@@ -130,7 +130,7 @@ def _close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> N
     close_loop()
 
 
-# -- what stands in for methods of asyncio.Runner ------------------------------------------------
+# -- stand-ins for methods of asyncio.Runner ------------------------------------------------
 
 
 def _runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = None) -> Any:
@@ -154,7 +154,7 @@ def _nested_runner_run(
     if sys.version_info < (3, 14):
         coro = _cpython.as_coroutine(coro)
         _stock_get_loop(runner)
-    else:  # the stock `run` looks at its argument later there, so a closed runner complains first
+    else:  # there the stock `run` looks at its argument later, so a closed runner raises first
         _stock_get_loop(runner)
         coro = _cpython.as_coroutine(coro)
     with runners.spawning(runner, context):
@@ -171,7 +171,7 @@ def _runner_lazy_init(self: asyncio.Runner) -> None:
         with aside(running, None):
             _cpython.stock_lazy_init(self)
     else:
-        other_packages.catch_up()  # it may be the runner of anyio's tests, whose plugin pytest has imported
+        other_packages.catch_up()  # for the runner of anyio's pytest plugin, whose import we did not see
         runners.begin(self, running)
 
 

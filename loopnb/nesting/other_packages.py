@@ -3,11 +3,12 @@
 `anyio.run()` refuses to run inside a running loop; here it nests. `uvloop.run()` runs a loop that cannot be
 nested on; here the running loop is set aside meanwhile. `nest_asyncio.apply()` and `nest_asyncio2.apply()`
 would swap Task and Future for slow ones in the whole process, and never swap them back; here they only ask
-for what is there already. All are reached through the code of the function, so that those who imported it by
-name follow (`stand_ins.py`).
+for what is there already. We replace the code of these functions, so that names imported earlier follow
+(`stand_ins.py`).
 
-If one of the latter was applied *before*, its `asyncio.run` and its loop methods are replaced by the stock
-ones while nesting is on. The swapped classes stay: there are tasks and futures of them already.
+If nest_asyncio or nest_asyncio2 was applied *before*, we replace its `asyncio.run` and its loop methods by
+the stock ones while nesting is on. The swapped classes stay, since tasks and futures of these classes exist
+already.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from loopnb.patching import Revertible
 
-#: In whose name nested runs are wanted where one of those packages has asked for them.
+#: The name under which nested runs are wanted if one of those packages has asked for them.
 WHO = "nest_asyncio"
 
 _PATCHERS = ("nest_asyncio", "nest_asyncio2")
@@ -36,11 +37,11 @@ _UVLOOP = "uvloop"
 
 # What is patched in other packages belongs to the process, as they do.
 
-#: By module, the patch of its function that runs or patches a loop.
+#: By module name, the patch of the module's function that runs or patches a loop.
 _patches: dict[str, CodePatch] = {}
-#: Of uvloop's loops, and of anyio's test runner.
+#: Patches of methods of uvloop's loops and of anyio's test runner.
 _methods: list[Revertible] = []
-#: What nest_asyncio had changed before, and has now the stock value again.
+#: Patches that give what nest_asyncio had changed its stock value again.
 _undone: list[Patch] = []
 #: The calls of `apply()` that did nothing, once each, in order.
 _applied: dict[Applied, None] = {}
@@ -55,7 +56,7 @@ class Applied(NamedTuple):
 
 
 def applied_by() -> tuple[Applied, ...]:
-    """Return who has called `apply()` of one of those packages while nesting was on. Any thread."""
+    """Return the calls of `apply()` of those packages while nesting was on. Any thread."""
     return tuple(_applied)
 
 
@@ -68,7 +69,7 @@ def applied_before() -> str | None:
 
 
 def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Do what `apply(loop)` of *package* is called for: have nested runs on that loop.
+    """Do what `apply(loop)` of *package* is for: allow nested runs on that loop.
 
     Raises:
         NestingError: The loop cannot be nested on; `.reason` says why.
@@ -76,23 +77,25 @@ def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
     _applied[Applied(package, *users_place())] = None
     target = loop or _cpython.running_loop()
     if target is not None and not scope.is_wanted(target):
-        # No more than that: the rest of `loopnb.nesting.apply` has been done, or nobody would have called us.
+        # The rest of `loopnb.nesting.apply` has been done already, or this function would not have been
+        # called.
         scope.attach_and_pin(target)
         with scope.changing:
             scope.want(WHO, target)
 
 
 def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict[str, Any] | None) -> Any:
-    """Do what `anyio.run` is asked for: nested, if a loop runs in this thread."""
+    """Do what `anyio.run` does, nested if a loop runs in this thread."""
     stock = _patches[_ANYIO].original_function
     if _cpython.running_loop() is None or backend != "asyncio":
         return stock(func, *args, backend=backend, backend_options=options)
-    # What `anyio.run` does after its refusal. It runs on `asyncio.Runner`, which nests.
+    # This is the rest of `anyio.run`, below its check for a running loop. It runs on `asyncio.Runner`, which
+    # nests.
     return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
 
 
 def run_with_uvloop(main: Any, options: dict[str, Any]) -> Any:
-    """Do what `uvloop.run` is asked for: on a loop of its own, the running one set aside."""
+    """Do what `uvloop.run` does, on a loop of its own, while the running loop is set aside."""
     stock = _patches[_UVLOOP].original_function
     running = _cpython.running_loop()
     if running is None:
@@ -105,13 +108,13 @@ def run_with_uvloop(main: Any, options: dict[str, Any]) -> Any:
 
 
 def install() -> None:
-    """Reach those packages, now or when they are imported. Hold `scope.changing`."""
+    """Patch those packages, now or when they are imported. Hold `scope.changing`."""
     _watch.install()
     running = _cpython.running_loop()
     if _undone or _cpython.reentrant_package() is None:
         return
     if running is not None and _cpython.is_nested_by_others(running):
-        return  # taken away below a run of its own, it would hang there
+        return  # without its patches, a run of that package that is under way would hang
     _undone.append(Patch(asyncio, "run", _cpython.run))
     for kind in _cpython.loop_classes():
         _undone.extend(Patch(*changed) for changed in _cpython.reentrant_methods(kind))
@@ -120,12 +123,12 @@ def install() -> None:
 
 
 def catch_up() -> None:
-    """Reach those packages that were imported behind our back."""
+    """Patch those packages whose import our finder did not see."""
     _watch.catch_up()
 
 
 def restore() -> None:
-    """Leave those packages, and what they had done, as they were. Hold `scope.changing`."""
+    """Put back those packages, and what they had changed, as they were. Hold `scope.changing`."""
     _watch.restore()
     for patch in [*_patches.values(), *_methods, *reversed(_undone)]:
         patch.restore()
@@ -136,7 +139,7 @@ def restore() -> None:
 
 
 def _patch_uvloop(module: ModuleType) -> None:
-    """Let uvloop's loops run while another one is set aside, as asyncio's own do."""
+    """Let uvloop's loops run inside another loop, which is set aside, as asyncio's own loops do."""
     _patch(module, module.run, stand_ins.uvloop_run)
     for name in ("run_until_complete", "run_forever"):
         wrapper = wrapper_aside(module.Loop, name)
@@ -151,7 +154,8 @@ def _patch_anyio(module: ModuleType) -> None:
 def _patch_anyios_tests(module: ModuleType) -> None:
     """Let anyio's pytest plugin run async fixtures inside a running loop.
 
-    It takes that for a test that asks for one of its own fixtures, and refuses.
+    The plugin takes a running loop as a sign that a test asks for one of the plugin's own fixtures, and
+    refuses.
     """
     if not hasattr(module.TestRunner, "is_running"):  # earlier versions do not ask
         return

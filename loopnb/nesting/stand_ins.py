@@ -1,12 +1,12 @@
 """Code that runs inside other packages' functions (`CodePatch`).
 
 Such code runs with the globals of the function it stands in for. So each function here imports what it needs
-when it is called, and uses nothing else of this module. That is also why they are apart: their imports lead
-upwards, to the modules that install them, and are no circle.
+when it is called, and uses nothing else of this module. They have a module of their own because their imports
+lead upwards, to the modules that install them. At import time there is no circle.
 
-`except ...: raise` does not put its own frame back into the traceback. So once the frames below it are cut
-off, an error looks as if it had come straight out of the user's coroutine. The imports come twice, since it
-may be the first one that was interrupted.
+`except ...: raise` does not put its own frame back into the traceback. So once we have cut our frames off, an
+error looks as if it had come straight out of the user's coroutine. `frames` is imported twice, since an
+interrupt may have ended the first import.
 """
 
 from __future__ import annotations

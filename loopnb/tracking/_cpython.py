@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from loopnb.tracking.tracked import Origin, Run, TrackedTask
 
-#: From 3.14 on, to find the finished tasks that something refers to means to look at every object there is.
+#: From 3.14 on, finding the finished tasks that something refers to takes a scan of every object.
 FINISHED_ARE_SCANNED_FOR = sys.version_info >= (3, 14)
 
 stock_create_task: Any = asyncio.BaseEventLoop.create_task
@@ -45,14 +45,14 @@ def make_factory(
 ) -> Callable[..., asyncio.Task[Any]]:
     """Return the function that makes tracked tasks; see `spawning.tracking_factory`.
 
-    It is one function, since each call between Python functions costs 1.5 to 4 % of a stock spawn. So the
-    private names are here inline: `BaseEventLoop._task_factory` (`get_task_factory()` is wrapped),
+    It is one function, since each call between Python functions costs 1.5 to 4 % of a stock spawn. So it uses
+    private names inline: `BaseEventLoop._task_factory` (`get_task_factory()` is wrapped),
     `BaseEventLoop._closed`, `sys._getframe`. It looks where the user's frame usually is: behind one function
     of asyncio's, or two for `gather()`.
 
     Args:
         task_class: `TrackedTask`.
-        next_number: As of `spawning.tracking_factory`, like the others that are not described.
+        next_number: See `spawning.tracking_factory`.
         clock: See there.
         origin_of: See there.
         has_spawned: See there.
@@ -75,14 +75,14 @@ def make_factory(
             if factory is not None and (loop._task_factory is not factory or loop._closed):
                 options |= {} if name is absent else {"name": name}
                 return stock_create_task(loop, coro, **options)  # type: ignore[no-any-return]  # untyped
-            # None is what `asyncio.create_task()` gives on 3.12 and 3.13.
+            # `asyncio.create_task()` passes None on 3.12 and 3.13.
             if (name is absent or name is None) and not options:
                 task = task_class(coro, loop=loop)
                 task.known_name = None
             else:
                 options |= {} if name is absent else {"name": name}
                 task = task_class(coro, loop=loop, **options)
-                task.get_name()  # it is known from now on; a task that has begun may have been asked already
+                task.get_name()  # sets `known_name`; a task that has begun may know it already
         except BaseException as error:
             error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
             raise
@@ -111,7 +111,7 @@ def make_factory(
                 above = parent.number
                 run = parent.run
             except AttributeError:
-                above = None  # not made here: an interrupt in there would show this error, too
+                above = None  # not made here; asked below, or an interrupt there would show this error
             if above is None:
                 above, run = origin_of(parent).number, None
         task.number = next_number()
@@ -136,17 +136,18 @@ def make_factory(
 
 # -- finalizers ------------------------------------------------------------
 #
-# All that tracking costs at a task's end. A done-callback for each task would cost ten times as much.
+# Finalizers are all that tracking costs at a task's end. A done-callback for each task would cost ten times
+# as much.
 
-#: What is left of each task that ended well: the fields of its `Origin`, its name, asyncio's own word for its
-#: state. Process-wide, since a finalizer knows of no session. `History` sets how many there may be.
+#: A tuple for each task that ended well: the fields of its `Origin`, its name, and asyncio's word for its
+#: state. Process-wide, since a finalizer knows of no session. `History` sets the maximum length.
 finished: deque[tuple[Any, ...]] = deque(maxlen=0)
 _keep = finished.append
 _stock_finalizer = asyncio.Task.__del__
 
 
 def keep_finished(count: int) -> None:
-    """Keep so many of the tasks that ended well or were cancelled; 0 keeps none."""
+    """Keep the last *count* tasks that returned or were cancelled; 0 keeps none."""
     global finished, _keep
     finished = deque(finished, maxlen=count)
     _keep = finished.append
@@ -155,8 +156,8 @@ def keep_finished(count: int) -> None:
 def finalize(task: Any) -> None:
     """Finalize a `TrackedTask`. Any thread.
 
-    Private names: `Future._exception`, `Future._state`. Stock's finalizer has something to do for
-    pending and failed tasks only.
+    Private names: `Future._exception`, `Future._state`. asyncio's own finalizer has something to do only for
+    pending and failed tasks.
     """
     try:
         if task._exception is None and (state := task._state) != "PENDING":
@@ -182,7 +183,7 @@ def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
 
 
 def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
-    """Return what a `gather()` waits for, or None if *future* is not one (`_GatheringFuture._children`)."""
+    """Return what a `gather()` waits for, or None if *future* is no gather (`_GatheringFuture._children`)."""
     if isinstance(future, _GatheringFuture):
         return future._children  # type: ignore[no-any-return]  # untyped, since private
     return None
@@ -222,8 +223,8 @@ _AWAITERS: dict[Any, str] = {
 def awaited_in(frames: list[FrameType]) -> list[Any]:
     """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the innermost of *frames*.
 
-    Private names: the variable `fs` of `asyncio.tasks._wait`; `TaskGroup._tasks`. Returns nothing where
-    a version has neither.
+    Private names: the variable `fs` of `asyncio.tasks._wait`; `TaskGroup._tasks`. Returns an empty list on
+    versions that have neither.
     """
     for frame in reversed(frames):
         name = _AWAITERS.get(frame.f_code)
@@ -234,7 +235,7 @@ def awaited_in(frames: list[FrameType]) -> list[Any]:
 
 
 def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-    """Return the live children of each TaskGroup that *task* has entered and not left.
+    """Return the live children of each TaskGroup that *task* is in.
 
     Private names: `TaskGroup._parent_task`, `_tasks`. A group that no variable of a frame refers to is not
     seen before its end is awaited.
@@ -279,19 +280,20 @@ def end_gather(gathering: asyncio.Future[Any]) -> None:
 
 
 def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
-    """End *task*'s await in *outcome*, and leave what it waits for as it is.
+    """End *task*'s await in *outcome*, and leave the future that it waits for as it is.
 
-    For what must not be cancelled, or never ends. The wake-up of a waiting task is a callback of the future
-    that it waits for, bound to the task. Take it off there, and call it with another future.
+    For a future that must not be cancelled, or that never ends. The wake-up of a waiting task is a
+    callback of the future that it waits for, bound to the task. We take that callback off, and call it with
+    another future.
 
     Private names: `Task._fut_waiter`; `Future._callbacks`, pairs of callback and Context.
 
     Args:
         task: A task that is not in a step.
-        outcome: A future that has failed or was cancelled. That is what comes out of the await.
+        outcome: A future that has failed or was cancelled. The await raises its error.
 
     Returns:
-        False if the task waits for nothing, or for a future that does not tell its callbacks.
+        False if the task waits for nothing, or for a future whose callbacks cannot be read.
     """
     waited: Any = task._fut_waiter  # type: ignore[attr-defined]  # private
     for callback, context in list(getattr(waited, "_callbacks", None) or ()):

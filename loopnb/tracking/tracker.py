@@ -100,8 +100,8 @@ class Tracker:
             return ()
         name = getattr(factory, "__qualname__", repr_text(factory, 60))
         return (
-            f"the loop's task factory is {name}: how its tasks end is not seen, and asyncio tells of "
-            "failures; loop.set_task_factory(None) takes it off",
+            f"the loop's task factory is {name}: loopnb does not see how its tasks end, and "
+            "asyncio reports their failures; loop.set_task_factory(None) removes it",
         )
 
     def remove(self) -> None:
