@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def is_being_imported(module: ModuleType) -> bool:
     """Return True while the module's own code runs, in whichever thread. Any thread; does not block.
 
-    `ModuleSpec._initializing`. False if there is no such attribute. `importlib` has no public way to ask: to
-    import the module once more waits for its lock, and in the importing thread it returns what is half made.
+    `ModuleSpec._initializing`. False if there is no such attribute. `importlib` has no public way to ask. To
+    import the module again would wait for its lock, or, in the importing thread, return a half-made module.
     """
     return bool(getattr(module.__spec__, "_initializing", False))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LoopWarning(UserWarning):
-    """Warns that loopnb ignored or mended something that was done to the notebook's loop."""
+    """Warns that loopnb ignored or repaired what code did to the notebook's loop."""
 
 
 class LoopnbError(Exception):

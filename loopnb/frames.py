@@ -1,8 +1,8 @@
-"""Whose code is this: the user's, a library's, the kernel's, ours? And where a traceback begins for the user.
+"""Tell whose code a frame runs, and where a traceback begins for the user.
 
-Every part that asks whose a frame is asks here, by the name of the file that its code was compiled from.
-The rules for folders are in `owner_of`. Hot paths may keep the answers by code or by namespace, but the
-answers come from here.
+Every part of loopnb asks this module who owns a frame: the user, a library, the kernel or loopnb. The file
+name of the frame's code decides. The rules for folders are in `owner_of`. Hot paths may cache the answers by
+code or by namespace.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def is_our_callable(fn: object) -> bool:
 
 
 def outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    """Yield *frame*, its caller, the caller of that, and so on."""
+    """Yield *frame* and its callers, outwards."""
     while frame is not None:
         yield frame
         frame = frame.f_back
@@ -132,7 +132,7 @@ def is_all_by(frame: FrameType | None, owners: Container[Owner], until: CodeType
 
 
 def frame_outside() -> FrameType | None:
-    """Return the innermost frame that is not this package's: who has called us."""
+    """Return the innermost frame that is not this package's: the code that called loopnb."""
     return next(
         (one for one in outwards(inspect.currentframe()) if not is_ours(one.f_code.co_filename)), None
     )
@@ -149,9 +149,9 @@ def users_place() -> tuple[str, int]:
 def loops_namespaces() -> set[int]:
     """Return the ids of the globals of every module of asyncio's and ours that is imported now.
 
-    To compare `id(frame.f_globals)` is several times faster than to compare file names.
+    Comparing `id(frame.f_globals)` is several times faster than comparing file names.
     """
-    # By type and by dictionary: to ask a lazy module for an attribute would run its code.
+    # By type and by dictionary, since reading an attribute of a lazy module would run its code.
     modules = [one for one in list(sys.modules.values()) if issubclass(type(one), ModuleType)]
     named = {id(vars(one)) for one in modules if is_loops(vars(one).get("__file__") or "")}
     return {*named, id(_BOTTOM)}
@@ -183,7 +183,7 @@ _MAY_RESUME = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GEN
 
 
 def without_any_frames_of(tb: TracebackType | None, is_hidden: Callable[[str], bool]) -> TracebackType | None:
-    """Return *tb* without every frame whose file *is_hidden*, wherever it stands."""
+    """Return *tb* without any frame whose file *is_hidden*."""
     kept: list[TracebackType] = []
     while tb is not None:
         if is_hidden(tb.tb_frame.f_code.co_filename):
@@ -207,12 +207,12 @@ def without_frames_of(tb: TracebackType | None, is_hidden: Callable[[str], bool]
 
 
 def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
-    """Return *tb* without the frames of asyncio and of this package that it begins with."""
+    """Return *tb* without its outermost frames of asyncio and of this package."""
     return without_frames_of(tb, is_loops)
 
 
 def users_frames(tb: TracebackType | None) -> TracebackType | None:
-    """Return *tb* without the frames of this package that it begins with.
+    """Return *tb* without its outermost frames of this package.
 
     An interrupt may be raised anywhere in our code, or in the standard library below it. Such a traceback
     holds no frame of the user's, and None is returned: the error then seems to come from where we were
@@ -227,9 +227,9 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
 
 
 def _clear(frame: FrameType) -> None:
-    # The frame of a signal handler that has raised refers to the frame that it interrupted. That may keep a
-    # stack alive that in turn keeps the error, and the garbage collector does not look into stacks. A
-    # coroutine's frame is left alone: it may resume, and to clear it would close the coroutine.
+    # The frame of a signal handler that has raised refers to the frame that it interrupted. The interrupted
+    # frame may keep a stack alive that in turn keeps the error, and the garbage collector does not look into
+    # stacks. We leave a coroutine's frame alone: it may resume, and clearing it would close the coroutine.
     if is_ours(frame.f_code.co_filename) and not frame.f_code.co_flags & _MAY_RESUME:
         with contextlib.suppress(RuntimeError):  # it is still executing
             frame.clear()

@@ -2,8 +2,8 @@
 
 The wish. loopnb changes asyncio, IPython, ipykernel and a few other packages while they run. After
 `%unload_ext loopnb` every object must be what it was before, and what somebody else has patched
-meanwhile must stay. Some changes have to reach code that was there first: `from asyncio import run`,
-or a `loop.stop` that somebody has kept.
+meanwhile must stay. Some changes have to reach names that were bound earlier: `from asyncio import run`, or a
+`loop.stop` that somebody has kept.
 
 What does not work. To assign an attribute and to assign the old value later fails in four ways:
 
@@ -14,7 +14,8 @@ What does not work. To assign an attribute and to assign the old value later fai
 * If somebody else patches the same name later, writing the old value back removes their patch.
 
 The solution. Every change has `install` and `restore` (`Revertible`). `restore` looks first whether the
-change is still in place. If somebody has patched over it, it leaves theirs alone and returns False.
+change is still in place. If somebody has patched over it, `restore` leaves their patch alone and returns
+False.
 
 * `Patch` replaces an attribute of a module, a class or an instance.
 * `CodePatch` replaces the code inside a function. The function object stays, so all names for it follow.
@@ -28,11 +29,11 @@ change is still in place. If somebody has patched over it, it leaves theirs alon
 
 What it cannot do:
 
-* Whoever has kept a replacement (a bound method taken while it was installed, say) keeps it after `restore`.
-  A replacement must therefore work when it is not installed any more.
+* Code that has kept a replacement (a bound method taken while it was installed, say) keeps it after
+  `restore`. So a replacement must work even when it is not installed any more.
 * `CodePatch` reaches Python functions only, and its code sees the globals of the function it stands in for.
-* If somebody has wrapped a replacement, `restore` cannot take it out of theirs. It returns False, and theirs
-  goes on calling it.
+* If somebody has wrapped a replacement, `restore` cannot take it out of their wrapper. It returns False, and
+  the wrapper goes on calling the replacement.
 * Only wrappers of methods are locked. Install and restore any other change in one thread at a time.
 """
 
@@ -70,7 +71,7 @@ class Revertible(Protocol):
         """Take the change back. Does nothing if it is not made.
 
         Returns:
-            False if that is impossible, since somebody else has changed the same thing meanwhile.
+            False if the change stays, since somebody else has changed the same thing meanwhile.
         """
 
 
@@ -97,7 +98,7 @@ class PatchSet:
             raise
 
     def restore(self) -> bool:
-        """Restore every change, the newest first. Returns False if any of them could not be."""
+        """Restore every change, the newest first. Returns False if any of them could not be restored."""
         restored = [patch.restore() for patch in reversed(self._patches)]
         return all(restored)
 
@@ -125,7 +126,7 @@ class Patch:
         return _name_of(self.owner, self.name)
 
     def install(self) -> None:
-        """Put the replacement in place. Does nothing if it was installed before and not restored."""
+        """Put the replacement in place. Does nothing if it is installed already."""
         if self.installed:
             return
         self._original = self._read()
@@ -136,8 +137,8 @@ class Patch:
         """Put the original back, provided the replacement is still ours.
 
         Returns:
-            False if somebody else has replaced the attribute since. Theirs is left alone: restoring would
-            silently undo it.
+            False if somebody else has replaced the attribute since. Their value stays: restoring would
+            silently undo their change.
         """
         if not self.installed:
             return True
@@ -202,7 +203,7 @@ class TaskFactoryPatch(Patch):
         self._over = over
 
     def install(self) -> None:
-        """Set the factory if the loop has none, or has *over*. `installed` tells if that was so."""
+        """Set the factory if the loop has none, or has *over*. `installed` tells whether it was set."""
         present = self._read()
         if present is None or present is self._over:
             super().install()
@@ -217,8 +218,8 @@ class TaskFactoryPatch(Patch):
 def looking_like(stock: Any, replacement: _F) -> _F:
     """Return *replacement* with the name, signature and help of *stock*, for which it stands in.
 
-    `__module__` is copied only if it is asyncio's. If it is nest_asyncio's, it tells us which functions that
-    package has put in (`reentrant_methods`), and ours must not be taken for one.
+    `__module__` is copied only if it is asyncio's. By nest_asyncio's we recognise the functions which that
+    package has put in (`reentrant_methods`), and must not take our own for one of them.
     """
     is_asyncios = str(getattr(stock, "__module__", "")).startswith("asyncio")
     copied = [name for name in functools.WRAPPER_ASSIGNMENTS if is_asyncios or name != "__module__"]
@@ -259,8 +260,9 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: only attributes of such classes can 
 class MethodWrapper:
     """A function around a method of a class we don't own; wrappers come off in any order. Any thread.
 
-    The method is patched where it is defined, so that a wrapper given for that class and one given for a
-    subclass meet. An error that passes through a wrapped method shows no frames of loopnb.
+    The method is patched in the class that defines it. So wrappers given for that class and wrappers given
+    for a subclass share one patch. Tracebacks of errors that pass through a wrapped method show no frames of
+    loopnb.
 
     For a single instance, setting an attribute of the instance would be simpler. But the table of attributes
     that CPython 3.11 to 3.13 share among the instances of a class has room for only two or three more than
@@ -270,9 +272,8 @@ class MethodWrapper:
     Args:
         kind: The class that has the method.
         name: The method.
-        around: Called instead of the method, with: a function that calls the rest (the next wrapper, at last
-            the method itself), the instance, and the arguments of the call. Without the instance if *only*
-            is given.
+        around: Called instead of the method, with a function that calls the next wrapper, or at last the
+            method itself; then the instance, unless *only* is given; then the arguments of the call.
         only: Wrap the method for this instance, which is not kept alive. None wraps it for all.
     """
 
@@ -284,7 +285,7 @@ class MethodWrapper:
         self._method: _WrappedMethod | None = None
 
     def install(self) -> None:
-        """Wrap the method, outside all wrappers that are there. Does nothing if it is installed."""
+        """Wrap the method, outside the wrappers that it has. Does nothing if this wrapper is installed."""
         with _changing:
             if self._method is None:
                 self._method = _wrapped_method(self._owner, self._name)
@@ -332,7 +333,7 @@ class _WrappedMethod:
         """Add the outermost wrapper, and patch the method if it is not patched now."""
         self._wrappers = (*self._wrappers, wrapper)
         if not self._patch.is_in_place():
-            # A new one: somebody may have patched over the old one, and put the stock method back.
+            # A new Patch: somebody may have patched over the old one, and put the stock method back since.
             self._patch = Patch(*self._target)
             self._patch.install()
 
@@ -343,7 +344,7 @@ class _WrappedMethod:
 
     def call(self, instance: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the wrappers around the method."""
-        if self._call_stock is None:  # inherited: looked up anew, for a base may be patched later
+        if self._call_stock is None:  # inherited: looked up for each call, since a base may be patched later
             call = getattr(super(self._owner, instance), self._name)
         else:
             call = functools.partial(self._call_stock, instance)
@@ -397,9 +398,9 @@ def _code_calling(wrapped: _WrappedMethod, name: str) -> CodeType:
 
 
 def _wrapped_method(owner: type, name: str) -> _WrappedMethod:
-    """Return the method with its wrappers. A new one if somebody has patched over the last one.
+    """Return the method with its wrappers; a new object if somebody has patched over the latest one.
 
-    Otherwise it is always the same one: whoever keeps a bound method calls the wrappers of today.
+    Otherwise it is always the same object, so that bound methods kept from earlier call the present wrappers.
     """
     found = _wrapped.get((owner, name))
     if found is None or not found.stands_for(vars(owner).get(name)):
@@ -413,7 +414,7 @@ def _owner_of(kind: type, name: str) -> type:
     return owner if owner.__flags__ & _HEAP_TYPE else kind
 
 
-#: Outlives all sessions, since methods that were bound while it was wrapped do.
+#: Outlives all sessions, since bound methods that somebody has kept do so, too.
 _wrapped: dict[tuple[type, str], _WrappedMethod] = {}
 #: Held while a wrapper is put on or taken off. It belongs to the process, as the methods do: nesting may be
 #: applied in one thread while a session begins in another.
@@ -426,15 +427,15 @@ _changing = threading.Lock()
 class ImportWatch:
     """Calls a function with each of some modules: now, or as soon as the module has been imported.
 
-    A finder in `sys.meta_path` that finds nothing itself. It asks the finders after it and patches the loader
-    that they return for a wanted module. `builtins.__import__` and the modules' `__spec__` stay as they are,
-    and importing any other module costs one dictionary lookup.
+    This is a finder in `sys.meta_path` that finds nothing itself. It asks the finders after it and patches
+    the loader that they return for a wanted module. `builtins.__import__` and the modules' `__spec__` stay as
+    they are, and the import of any other module costs one dictionary lookup.
 
     A finder that somebody puts before this one, as pytest does for plugins that it rewrites, may find a
     wanted module first. Hence `catch_up`.
 
     Args:
-        wanted: What to call with the module, by the module's full name.
+        wanted: Full name of a module -> the function to call with that module.
     """
 
     def __init__(self, wanted: Mapping[str, Callable[[ModuleType], None]]) -> None:
@@ -443,7 +444,7 @@ class ImportWatch:
         self._installed = False
 
     def install(self) -> None:
-        """Report what is imported already, and watch for the rest."""
+        """Report the modules that are imported already, and watch for the others."""
         if self._installed:
             return
         self._installed = True
@@ -501,7 +502,7 @@ class ImportWatch:
 
 
 class Difference:
-    """What a function of somebody else's changes in the attributes of some objects.
+    """The changes that somebody else's function makes to the attributes of some objects.
 
     Args:
         change: Makes the changes.
@@ -519,7 +520,7 @@ class Difference:
         self._seen: list[tuple[Any, dict[str, Any], dict[str, Any]]] = []  # owner, before, after
 
     def install(self) -> None:
-        """Call *change*, and note what it does. If it raises, what it has done is taken back."""
+        """Call *change*, and note what it does. If it raises, take back what it has done."""
         if self._seen:
             return
         before = [dict(vars(owner)) for owner in self._owners]
@@ -532,9 +533,9 @@ class Difference:
         self._note(before)
 
     def restore(self) -> bool:
-        """Put back what is still as *change* left it.
+        """Restore each attribute that is still as *change* left it.
 
-        An attribute that was added goes, whatever it holds by now: it may be a counter.
+        An attribute that *change* added goes in any case: it may be a counter, whose value has changed.
 
         Returns:
             False if something was changed since; `kept` names it.
@@ -547,7 +548,7 @@ class Difference:
                     _set(owner, name, old.get(name, _ABSENT))
                 elif name not in added:
                     self.kept.append(_name_of(owner, name))
-            # Instances may have got their own value of what was added to their class.
+            # An instance may have got a value of its own for an attribute that was added to its class.
             for name in added & (vars(owner).keys() - old.keys()):
                 delattr(owner, name)
         return not self.kept

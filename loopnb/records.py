@@ -29,10 +29,10 @@ class Describe(Protocol):
     """Formats a place for people."""
 
     def __call__(self, filename: str, line: int, cell: CellRef | None = None) -> str:
-        """Return how a person would call that line of that file.
+        """Return that line of that file as people write it.
 
-        Cells of the same text are one file. *cell*, the one whose code runs, tells them apart if it is
-        known.
+        Cells of the same text share one file name. Give *cell*, the execution whose code runs, to tell them
+        apart.
         """
 
 
@@ -42,7 +42,7 @@ class TaskRecord:
 
     Attributes:
         number: loopnb's own counter, never reused in a session.
-        name: Its name; "" if it has ended and nobody had ever given or asked for one.
+        name: Its name; "" if the task has ended and nobody ever set or read its name.
         coro: Qualified name of its coroutine.
         state: `running` (its step is executing now), `waiting` (for `waits_for`), `parked` (it waits in
             a nested run), `scheduled` (it will step in this pass). If it has ended: `returned`, `raised`,
@@ -54,7 +54,7 @@ class TaskRecord:
         waits_for: What it waits for, in words ("" if nothing is known).
         parent: Number of the task that spawned it.
         is_kernel: It belongs to the kernel itself and is hidden by default.
-        note: What else there is to say, such as which run has left it behind ("" if nothing).
+        note: Notes, such as which run has left the task behind ("" if there are none).
         error: What it failed with, in words ("" if it has not failed).
     """
 
@@ -74,7 +74,7 @@ class TaskRecord:
 
     @property
     def label(self) -> str:
-        """What to call it in a sentence: `task 5 'feed'`."""
+        """The task's name in a sentence: `task 5 'feed'`."""
         return f"task {self.number} {self.name!r}" if self.name else f"task {self.number}"
 
     @property
@@ -95,14 +95,14 @@ class LoopState:
 
     Attributes:
         kind: Class name of the loop.
-        condition: `running` (a cell is executing), `idle` (no cell is), `nested` (the cell
-            is parked in a nested run), `set aside` (another loop runs inside a cell), `closed`.
+        condition: `running` (a cell is executing), `idle` (no cell is executing), `nested` (the cell is
+            parked in a nested run), `set aside` (another loop runs inside a cell), `closed`.
         detail: More about the condition, such as who set the loop aside ("" if nothing).
         generation: Which of this session's loops it is. The first is 1.
         engine: `handoff`, `nest-asyncio` or `off`.
         parked: Number of stacks parked in nested runs.
         cell: The cell that is executing, if any.
-        notes: What else there is to say, a sentence each.
+        notes: Further notes, each a sentence.
     """
 
     kind: str
@@ -124,7 +124,7 @@ class Snapshot:
         taken_at: Wall-clock time, seconds since the Unix epoch.
         loop: The loop's state.
         tasks: The oldest of the live tasks, oldest first, without the kernel's own.
-        more: How many live tasks there are besides.
+        more: How many more live tasks there are.
     """
 
     epoch: str

@@ -1,4 +1,4 @@
-"""One shell's loopnb: starts and stops its parts in order, and answers for them."""
+"""The session of one shell: it starts and stops loopnb's parts in order, and answers for them."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: The sessions that are loaded, the newest last. `loopnb.run()` and its kin are given no shell to find
-#: theirs by.
+#: The sessions that are loaded, the newest last. `loopnb.run()` and its kin take no shell as an argument, so
+#: they use the newest session.
 _current: list[Session] = []
 
 
 def current(what: str = "status") -> Session:
-    """Return the session that is loaded. Any thread.
+    """Return the newest loaded session. Any thread.
 
     Args:
-        what: The function that needs it, for the error.
+        what: The public function that needs the session, for the error.
 
     Raises:
         NotLoadedError: No session is loaded.
@@ -72,7 +72,7 @@ class ExecutingCells(Protocol):
 
 
 class Widget(Protocol):
-    """What a session has to know of its widget, which it can display."""
+    """What a session needs from its widget."""
 
     fault: str | None
 
@@ -84,17 +84,17 @@ class Session:
     """The loop, its nesting and its tasks, for one shell.
 
     Args:
-        owner: Owns the persistent loop. The caller is in its thread.
+        owner: Owns the persistent loop. Make the session in the thread of that loop.
         tracker: Tracks the tasks of that loop.
         nesting: Chooses the engine of that loop.
-        healer: Mends what cells do to the loop's surroundings.
+        healer: Repairs what cells break around the loop.
         cells: Knows which cells execute.
-        settings: What the user has set.
+        settings: The user's settings.
         is_service_thread: Returns True if the calling thread is one of the kernel's own.
         make_widget: Makes the widget of this session when it is first shown.
 
     Attributes:
-        epoch: Names this session; a reload begins another one.
+        epoch: Unique name of this session. After a reload it is another.
         failures: Finds the failures that nobody has seen.
         holds: Holds context managers across cells.
         describe: Formats file and line for people.
@@ -140,7 +140,7 @@ class Session:
 
     @property
     def engine(self) -> Handoff | None:
-        """The nesting engine of the persistent loop, while there is one."""
+        """The nesting engine of the persistent loop; None if there is none."""
         return engine_of(self.loop)
 
     @property
@@ -150,7 +150,7 @@ class Session:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the status should say besides, a sentence each. Any thread."""
+        """Notes to show with the status, each a sentence. Any thread."""
         return (*self.healer.notes(), *self.tracker.notes())
 
     def start(self) -> None:
@@ -190,7 +190,7 @@ class Session:
 
     def switch_nesting(self, name: EngineName) -> list[str]:
         """Use another nesting engine; see `NestingChoice.switch`. The loop's thread."""
-        # The engine and the tracker each bring a task factory: they come off in reverse order.
+        # Engine and tracker each install a task factory. The tracker's is on top, so it comes off first.
         self.tracker.remove()
         try:
             return self.nesting.switch(name)
@@ -278,7 +278,7 @@ class Session:
             )
 
     def wait(self, task: asyncio.Task[T], timeout: float | None = None) -> T:
-        """Wait in a nested run for *task*, which was made for this wait, and return its result."""
+        """Wait in a nested run for *task* and return its result. A failed wait may cancel the task."""
         if self.owner.is_inside():
             return self._wait_inside(task, timeout)
         if not self.owner.is_home():
@@ -286,7 +286,7 @@ class Session:
         return self._wait_outside(task, timeout)
 
     def deadline(self, task: asyncio.Task[Any], timeout: float | None) -> Deadline:
-        """Return a deadline that cancels *task*, of any loop, and says where it was waiting."""
+        """Return a deadline that cancels *task*, on any loop, and says where the task was waiting."""
         return Deadline(task.get_loop(), task, timeout, self._where)
 
     def own_deadline(self, timeout: float | None) -> OwnDeadline:
@@ -317,7 +317,10 @@ class Session:
         return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), None), None)
 
     def _wait_from_thread(self, get_task: Callable[[], asyncio.Task[T]], timeout: float | None) -> T:
-        """Wait for a task got on the loop; a service thread of the kernel goes on with its messages."""
+        """Wait, in another thread than the loop's, for the task that *get_task* returns on the loop.
+
+        If the calling thread runs a loop itself, as the kernel's service threads do, that loop keeps turning.
+        """
 
         async def awaited() -> T:
             task = get_task()
@@ -346,7 +349,7 @@ class Session:
         """Return the loop's state and its live tasks. From another thread it waits for the loop to turn.
 
         Args:
-            most: So many tasks are looked at closely, which takes about 20 us each; None for all.
+            most: Describe at most this many tasks, at about 20 us each; None describes all.
         """
         return self.owner.call(self._snapshot, most)
 
@@ -356,7 +359,7 @@ class Session:
         return Snapshot(self.epoch, time.time(), self.loop_state(), shown, len(live) - len(shown))
 
     def loop_state(self) -> LoopState:
-        """Return the loop's state. Any thread; in the loop's own a deadlock is named, too."""
+        """Return the loop's state. Any thread, but only in the loop's own thread does it name a deadlock."""
         engine = self.engine
         condition, detail = self._condition()
         if engine is not None and engine.waits and not detail and self.owner.is_home():
@@ -385,13 +388,13 @@ class Session:
         return TaskList(records, self.tracker.runs.every_run_of)
 
     def cancel(self, wanted: str | int) -> TaskRecord:
-        """Cancel the live task of that name or number. Any thread.
+        """Cancel the live task with that name or number. Any thread.
 
         Returns:
             What the task was doing.
 
         Raises:
-            TaskNotFoundError: There is none.
+            TaskNotFoundError: No live task has that name or number.
         """
         return self.owner.call(self._cancel, wanted)
 
@@ -399,7 +402,7 @@ class Session:
         """Cancel the live tasks of some cells, but none that the caller is part of. Any thread.
 
         Args:
-            is_wanted: Given the cell that spawned a task, returns True if that task is meant.
+            is_wanted: Given the cell that spawned a task, returns True if that task is to be cancelled.
 
         Returns:
             What the tasks were doing.
@@ -435,7 +438,7 @@ class Session:
             ours |= above
 
     def cancel_number(self, number: int) -> TaskRecord:
-        """Cancel the live task of that number, whatever others are called. Any thread."""
+        """Cancel the live task with that number, even if another has it as its name. Any thread."""
         return self.owner.call(self._cancel, number)
 
     def _cancel(self, wanted: str | int) -> TaskRecord:

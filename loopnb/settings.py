@@ -100,8 +100,9 @@ class LoopNB(Configurable):
     def update_config(self, config: Any) -> None:
         """Set the values in *config*, as `%config` does.
 
-        IPython writes a value into the shell's own config before it is checked. If it is refused, put
-        the current value back there. Otherwise the next `%config` and every reload would fail on it.
+        IPython writes a value into the shell's own config before it is checked. If a value is refused, this
+        puts the current value back there. Otherwise the next `%config` and every reload would fail on the
+        refused value.
 
         Raises:
             TraitError: A value was refused.

@@ -1,4 +1,4 @@
-"""Lines for the user: how loopnb speaks, and how it names objects whose own texts may fail."""
+"""Write lines for the user, and describe objects whose own `str` or `repr` may fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def say(line: str) -> None:
 def error_text(error: BaseException | None) -> str:
     """Return *error* in one line, `ValueError: too long`. Empty for None.
 
-    The user's `__str__` may raise, or return a page. Neither reaches the caller.
+    The user's `__str__` may raise, or return a page. The caller sees neither.
     """
     if error is None:
         return ""

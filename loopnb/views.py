@@ -1,4 +1,4 @@
-"""What tasks and the loop look like as plain text and as static HTML. Everything here is pure."""
+"""Format tasks and the loop as plain text and static HTML. Everything here is pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef, LoopState, Snapshot
 
 COLUMNS = ("#", "name", "coroutine", "state", "age", "spawned by", "waits for")
-"""Columns of a table of tasks. The last one also says how a task ended, and what else there is to say."""
+"""Columns of a table of tasks. The last column also says how a task ended, and shows its notes."""
 NAME_WIDTH = 32
 """How many characters of a name a column shows."""
 NAMES = 8
@@ -51,7 +51,7 @@ def age_text(age_s: float) -> str:
 
 
 def condition_text(loop: LoopState) -> str:
-    """Return in one clause what the loop is doing."""
+    """Describe in one clause what the loop is doing."""
     if loop.condition == "set aside" and loop.detail:
         return _clean(loop.detail)
     cell = str(loop.cell) if loop.cell else "a cell"
@@ -141,7 +141,7 @@ def names_text(names: Iterable[str]) -> str:
 
 
 def names_of(tasks: Iterable[asyncio.Task[Any]]) -> str:
-    """Name live tasks in one line, as `names_text`."""
+    """Return the names of live tasks in one line, as `names_text` does."""
     return names_text(task.get_name() for task in tasks)
 
 
@@ -191,7 +191,7 @@ def _count(number: int, noun: str) -> str:
 
 
 class TaskList(list[TaskRecord]):
-    """Records of tasks, oldest first: what `loopnb.tasks()` returns. A notebook shows it as a table.
+    """The records that `loopnb.tasks()` returns, oldest first. A notebook shows the list as a table.
 
     Args:
         records: The records.

@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 
 def is_wanted(lock: asyncio.Lock) -> bool:
-    """Return True if somebody waits for *lock*, or has got it and not run yet (`Lock._waiters`)."""
+    """Return True if a task waits for *lock*, or was handed it and has not run yet (`Lock._waiters`)."""
     return bool(lock._waiters)

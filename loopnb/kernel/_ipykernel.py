@@ -1,4 +1,4 @@
-"""What loopnb uses of ipykernel, and of IPython in its loading, under private names.
+"""Private names of ipykernel, and those of IPython that loading uses.
 
 Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
 """
@@ -27,7 +27,7 @@ def kernel_of(shell: Any) -> Any | None:
 
 
 def kernel_version() -> str | None:
-    """Return the version of the ipykernel that is imported; None if none is."""
+    """Return the version of ipykernel; None if it is not imported."""
     module = sys.modules.get("ipykernel")
     return getattr(module, "__version__", None)
 
@@ -35,8 +35,8 @@ def kernel_version() -> str | None:
 def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
     """Return the loop that runs, or will run, the cells of *shell*.
 
-    The kernel's loop does not run yet while extensions are loaded from a configuration file. In a
-    terminal it is the loop that IPython awaits on, `get_asyncio_loop()`.
+    While extensions are loaded from a configuration file, the kernel's loop does not run yet. In a terminal
+    it is the loop that IPython awaits on, `get_asyncio_loop()`.
     """
     running = running_loop()
     if running is not None:
@@ -117,9 +117,9 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
 def patch_aborting(kernel: Any) -> Patch | None:
     """Return the patch that keeps a subshell whose cell fails from asking to have its queue aborted.
 
-    It is for the end of a kernel. The kernel then joins the threads of subshells, and holds the lock
-    meanwhile that `SubshellManager.set_subshell_aborting` needs: both would wait for ever (7.1.0 to
-    7.4.0). Returns None where there is no such method.
+    It is for the end of a kernel. The kernel then joins the threads of subshells, and meanwhile holds the
+    lock that `SubshellManager.set_subshell_aborting` needs: both would wait for ever (7.1.0 to 7.4.0).
+    Returns None where there is no such method.
     """
     manager = getattr(getattr(kernel, "shell_channel_thread", None), "_manager", None)
     if not hasattr(manager, "set_subshell_aborting"):
@@ -128,7 +128,7 @@ def patch_aborting(kernel: Any) -> Patch | None:
 
 
 def is_stopped_by_kernel() -> bool:
-    """Return True if the kernel calls the `stop()` of a loop now, by a callback of tornado's.
+    """Return True if the kernel itself is calling the `stop()` of a loop, from a tornado callback.
 
     `BaseThread.stop` schedules it: `IOLoop._run_callback` calls
     `tornado.platform.asyncio.BaseAsyncIOLoop.stop` (6.4 to 6.6).
@@ -235,7 +235,7 @@ def shell_parent(kernel: Any) -> tuple[Any, Any]:
 
 
 def publish_status(kernel: Any, status: str, *parent: Any) -> None:
-    """Tell front ends that the shell is busy or idle (`Kernel._publish_status`, all versions).
+    """Tell the front ends that the shell is busy or idle (`Kernel._publish_status`, all versions).
 
     Args:
         kernel: The kernel.

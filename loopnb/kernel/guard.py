@@ -1,4 +1,4 @@
-"""Guarding a kernel's loop, and the loops of its subshells."""
+"""Guard a kernel's loop, and the loops of its subshells."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class KernelHost(ShellHost):
-    """What a kernel answers the guard of its loop.
+    """Answers the questions of the loop's guard for a kernel.
 
     Args:
         shell: The kernel's shell.
@@ -46,7 +46,7 @@ class KernelHost(ShellHost):
         self._shell = shell
 
     def is_ending(self) -> bool:
-        """Return True if the kernel shuts down: `exit()`, a request of the front end, a signal."""
+        """Return True if the kernel is shutting down: `exit()`, a request of the front end, a signal."""
         return bool(self._shell.exit_now)
 
     def end(self) -> None:

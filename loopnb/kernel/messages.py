@@ -1,13 +1,13 @@
-"""Comm messages that come while a cell waits: handled at once, and answered for.
+"""Handle comm messages at once while a cell waits, and publish a status for each.
 
-The wish. A cell that awaits or nests may be waiting for a comm message, such as the click on a widget. It
-should get it.
+The wish. A cell that awaits or nests may be waiting for a comm message, such as a click on a widget. The
+message should arrive while the cell waits.
 
 What does not work. The kernel handles one message at a time, and keeps comm messages until the cell has
-ended. ipykernel 7.4 does not keep them, but it publishes no status for those that it handles at once. A
-widget's front end waits for the status of each message, and so it never sends another change.
+ended. ipykernel 7.4 handles some of them at once, but publishes no status for those. A widget's front end
+waits for the status of each message, and so it never sends another change.
 
-The solution. The function that takes messages off the channel is replaced. While a cell is busy it handles
+The solution. We replace the function that takes messages off the channel. While a cell is busy, ours handles
 comm messages in tasks of their own, and publishes a status for each. All other messages go the stock way.
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _COMM_TYPES = {"comm_open", "comm_msg", "comm_close"}
 
-#: The stock functions. They outlive the patches, since a message may be under way, in any thread.
+#: The stock functions. They outlive the patches, since any thread may still be handling a message.
 _stock: dict[str, Callable[..., Any]] = {}
 #: Keeps tasks alive, since asyncio holds them weakly. They outlive the patches, too.
 _handling: set[asyncio.Task[None]] = set()
@@ -44,7 +44,7 @@ def handle_comms_at_once(kernel: Any) -> PatchSet:
     """Return the patch that keeps comm messages from waiting for the end of a cell.
 
     The kernel has handed bound methods to its sockets, and assigning an attribute would not reach those. So
-    the code inside the function is replaced. In an unknown kernel nothing is.
+    the code inside the function is replaced. An unknown kernel is left as it is.
     """
     function = message_handler(kernel)
     if function is None:
@@ -59,7 +59,8 @@ def handle_comms_at_once(kernel: Any) -> PatchSet:
 
 
 async def _shell_main(self: Any, subshell_id: str | None, msg: Any) -> None:
-    # This code and that of the next function run with the globals of `ipykernel.kernelbase`.
+    # The patch puts the code of this function and the next into ipykernel's. There it runs with the globals
+    # of `ipykernel.kernelbase`, so it imports what it calls.
     from loopnb.kernel.messages import shell_main
 
     await shell_main(self, subshell_id, msg)
@@ -72,7 +73,7 @@ def _schedule_dispatch(self: Any, dispatch: Any, *args: Any) -> None:
 
 
 async def shell_main(kernel: Any, subshell_id: str | None, frames: Any) -> None:
-    """Handle a message to a shell of ipykernel 7: a comm's at once, others when it is their turn."""
+    """Handle a message to a shell of ipykernel 7: comm messages at once, others in their turn."""
     lock = shell_lock(kernel, subshell_id)
 
     def is_busy() -> bool:
@@ -87,7 +88,7 @@ async def shell_main(kernel: Any, subshell_id: str | None, frames: Any) -> None:
 
 
 def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
-    """Handle a message to ipykernel 6: a comm's at once, others when it is their turn."""
+    """Handle a message to ipykernel 6: comm messages at once, others in their turn."""
 
     def is_busy() -> bool:
         return is_queue_busy(kernel)
@@ -97,15 +98,15 @@ def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
     if message is None:
         _stock["schedule_dispatch"](kernel, dispatch, *args)
         return
-    # In an empty Context, where the newest cell counts. This Context is the socket's own, and a copy of that
-    # of the cell that used the socket last.
+    # In an empty Context, where the newest cell counts. The current Context belongs to the socket. It is a
+    # copy of the Context of the cell that used the socket last.
     task = asyncio.create_task(_handle(kernel, *message, is_busy), context=Context())
     _handling.add(task)
     task.add_done_callback(_handling.discard)
 
 
 def _read_comm_message(kernel: Any, frames: Any) -> tuple[Any, Any] | None:
-    """Return sender and message if it is a comm's. None for any other, and for one that cannot be read."""
+    """Return sender and message of a comm message. None for other messages and for unreadable ones."""
     try:
         idents, frames = kernel.session.feed_identities(frames, copy=False)
         header = kernel.session.deserialize(frames, content=False, copy=False)["header"]
@@ -119,8 +120,8 @@ def _read_comm_message(kernel: Any, frames: Any) -> tuple[Any, Any] | None:
 async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], bool]) -> None:
     """Do what `Kernel.dispatch_shell` does, but leave SIGINT to the cell that waits.
 
-    Runs in a Context of its own. For threads the kernel also keeps the newest request outside Contexts. That
-    one is set back to the cell's at once.
+    Runs in a Context of its own, so that the cell's keeps its parent request. For threads, the kernel also
+    keeps the newest request outside Contexts. We set that back to the cell's request at once.
     """
     cells_context = copy_context()
     cells_parent = shell_parent(kernel)

@@ -1,4 +1,6 @@
-"""Displays and errors of a task go to the cell that spawned it. In ipykernel 6 they go to the newest cell.
+"""Send displays and errors of a task to the cell that spawned it.
+
+Stock ipykernel 6 sends them to the newest cell.
 
 ipykernel 7 keeps the request that output belongs to in a ContextVar, which a task inherits from its cell.
 ipykernel 6 does so for standard output and standard error only.
@@ -16,9 +18,9 @@ from loopnb.patching import Patch, PatchSet
 
 
 def route_by_context(shell: Any) -> PatchSet:
-    """Return the patches that send what a task displays, and its error, to the cell that spawned it.
+    """Return the patches that send a task's displays and errors to the cell that spawned it.
 
-    They concern ipykernel 6 and nothing else. `parent_header` of the display hook, of the display publisher
+    In ipykernel 7 there is nothing to patch. `parent_header` of the display hook, of the display publisher
     and of the shell (what `with Output():` of ipywidgets captures) is a trait in 6.29.5 and 6.31.0, and a
     property from 7.0 on. The kernel's own record, for statuses and comms, is gone from 7.0 on.
     """
@@ -35,7 +37,7 @@ class _ByContext:
     """A value that each Context has for itself.
 
     Args:
-        newest: The value of the calling Context at first; nothing while the kernel starts.
+        newest: The value of the calling Context at first; empty while the kernel starts.
     """
 
     def __init__(self, newest: Any) -> None:
@@ -53,7 +55,10 @@ class _ByContext:
 
 
 class _ContextLocal:
-    """Stands in for a trait. The trait itself keeps the newest value, for when this is taken off."""
+    """Stands in for a trait.
+
+    The trait itself keeps the newest value, which holds again once this is taken off.
+    """
 
     def __init__(self, trait: TraitType[Any, Any], owner: Any) -> None:
         self._trait = trait

@@ -1,7 +1,7 @@
-"""Keeping the loops of a kernel's subshells turning, whatever a cell does to the one it runs on.
+"""Keep the loops of a kernel's subshells turning, whatever a cell does to the loop it runs on.
 
-JupyterLab runs the callbacks of widgets in a subshell. When the subshell's loop has been stopped, the
-subshell is gone, and whatever waits for its answer waits for ever.
+JupyterLab runs the callbacks of widgets in a subshell. When a subshell's loop has been stopped, the subshell
+is gone, and code that waits for its answer waits for ever.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from loopnb.patching import Patch
 
 
-#: Seconds between two looks at what is to end.
+#: Seconds between two looks at whether the subshells are done.
 _GLANCE = 0.01
-#: Seconds that a cell has to end in after its `run_forever()` was ended, before its loop stops.
+#: Seconds that a cell gets to end after its `run_forever()` was ended. Then its loop stops.
 _CELL_ENDS_WITHIN = 1.0
 
 
@@ -36,8 +36,8 @@ class SubshellLoops:
     Args:
         warn: Shows a warning at the user's line.
         tasks_of: Returns the tasks of a loop that are not done, the kernel's own included.
-        aborting: Keeps subshells from asking for what the kernel cannot answer while it ends; None if
-            this kernel needs no such patch.
+        aborting: The patch from `patch_aborting`, installed when the kernel ends; None if this kernel needs
+            none.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class SubshellLoops:
                 stop_loop()
         elif running_loop() is loop:
             self._stop_nested(loop)
-        else:  # called from another thread: nested runs can only be ended in their own
+        else:  # called from another thread: nested runs can be ended only in the loop's own thread
             loop.call_soon_threadsafe(self._stop_nested, loop)
 
     async def _stop_after_cell(self, stop_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
@@ -105,7 +105,7 @@ class SubshellLoops:
 
         Args:
             timeout: Seconds to wait at most.
-            log: Is given a line that names the subshells in which something goes on after that.
+            log: Called with a line that names the subshells in which code goes on after that.
         """
         parked = self._cancel_parked()
         deadline = asyncio.get_running_loop().time() + timeout
@@ -119,7 +119,7 @@ class SubshellLoops:
     def _cancel_parked(self) -> list[Subshell]:
         """Cancel what is parked on loops of subshells, and return these subshells."""
         if self._aborting is not None:
-            # Their cells fail now, some of them only while the kernel joins the threads.
+            # The subshells' cells fail now, some of them only while the kernel joins the threads.
             self._aborting.install()
         parked = [one for one in subshells() if _has_parked(one.loop)]
         for one in parked:

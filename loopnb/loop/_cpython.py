@@ -1,6 +1,6 @@
 """What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.14.10, and uvloop 0.23.0.
 
-Three stories: state of a loop that user code leaves damaged, what threads are busy with when Python ends, and
+Three stories: state of a loop that user code leaves damaged, threads that are busy when Python ends, and
 which loop an object belongs to.
 """
 
@@ -51,9 +51,9 @@ def mend_signal_handlers(loop: Any) -> None:
     """Have signals reach *loop* again if another loop has taken them over. The main thread.
 
     Python announces signals through one file descriptor for the whole process. Each of asyncio's loops sets
-    it to its own, and a loop that removes its last handler takes it away from all. Private names:
-    `_signal_handlers` and `_csock` of the loop, `unix_events._sighandler_noop`. Does nothing on Windows,
-    which has none of them.
+    it to the loop's own, and a loop that removes its last handler resets it for the whole process. Private
+    names: `_signal_handlers` and `_csock` of the loop, `unix_events._sighandler_noop`. Does nothing on
+    Windows, which has none of them.
     """
     handlers, noop = getattr(loop, "_signal_handlers", None), getattr(asyncio, "unix_events", None)
     if not handlers or noop is None or loop.is_closed():
@@ -62,7 +62,7 @@ def mend_signal_handlers(loop: Any) -> None:
     present = signal.set_wakeup_fd(own)
     if present == own:
         return
-    if _is_open(present):  # an open one that is not ours was set on purpose
+    if _is_open(present):  # an open descriptor that is not ours was set on purpose
         signal.set_wakeup_fd(present)
         return
     for sig in handlers:
@@ -116,7 +116,7 @@ def loop_set_here() -> asyncio.AbstractEventLoop | None:
     return getattr(local, "_loop", None)
 
 
-# -- what threads are busy with when Python ends -------------------------------------------------
+# -- threads that are busy when Python ends -------------------------------------------------------
 
 _IDLE = pools._worker.__code__
 _CALL = pools._WorkItem.run.__code__
@@ -148,8 +148,8 @@ def busy_threads(executor: Any | None) -> Iterator[tuple[threading.Thread, Frame
     """Yield the busy threads that Python will wait for when it ends, and the innermost frame of each.
 
     A thread of a pool is idle while its innermost frame is that of `concurrent.futures.thread._worker`. A
-    thread of *executor*, which has been shut down, is never idle: it is between two calls. Private names:
-    `sys._current_frames()`, `ThreadPoolExecutor._threads`.
+    thread of *executor*, which has been shut down, counts as busy even there: it is between two calls.
+    Private names: `sys._current_frames()`, `ThreadPoolExecutor._threads`.
     """
     own = getattr(executor, "_threads", ())
     frames = sys._current_frames()
@@ -162,7 +162,7 @@ def busy_threads(executor: Any | None) -> Iterator[tuple[threading.Thread, Frame
 
 
 def call_of(frame: FrameType | None) -> tuple[Callable[..., Any] | None, Context | None]:
-    """Return the function that a thread of a pool executes, and the Context that it executes it in.
+    """Return the function that a thread of a pool executes, and the Context of that call.
 
     They come from `_WorkItem.run`: `fn` up to 3.13, `task` from 3.14 on. `asyncio.to_thread` submits
     `partial(context.run, fn)`. Both are None for other threads; the Context is None for other submissions.
@@ -185,8 +185,8 @@ _ITEMS = 20
 def objects_in(frame: FrameType) -> Iterator[object]:
     """Yield what the code of *frame* works with: its variables, and some of their attributes and items.
 
-    Of global variables only those that the code names, since a notebook may have thousands. Of attributes
-    only those that the code names, and only if reading them runs no code of the user's.
+    Only global variables that the code names, since a notebook may have thousands. Only attributes that the
+    code names, and only if reading them runs no code of the user's.
     """
     code, variables = frame.f_code, frame.f_locals
     named = [frame.f_globals[name] for name in code.co_names if name in frame.f_globals]

@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 #: What asyncio and uvloop say when a closed loop is used.
 _CLOSED = "Event loop is closed"
-#: What they say when an object is used on another loop than its own, which may be open.
+#: What they say when an object is used on another loop than its own. Its own loop may be open.
 _OTHER_LOOP = (
     "attached to a different loop",  # a task awaits a future
     "is bound to a different event loop",  # a lock, an event, a queue
     "belongs to a different loop",  # ensure_future(), run_until_complete()
     "tied to different event loops",  # gather()
 )
-#: What a future of another loop says when it is awaited again. asyncio says it for other reasons, too.
+#: What a future of another loop says when it is awaited again. asyncio has other reasons for this error, too.
 _AGAIN = "await wasn't used with future"
-#: Frames of a traceback that are searched, the innermost first, and objects in each of them.
+#: How many frames of a traceback are searched, the innermost first, and how many objects in each frame.
 _FRAMES = 30
 _OBJECTS = 1000
-#: Places that are named if it is not known which loop the error is about.
+#: How many places are named if we cannot tell which loop the error is about.
 _PLACES = 3
 _BELONGS = "This object belongs to another event loop, "
 
 
 class ClosedLoops:
-    """Remembers where other loops were closed, and explains the errors of using one.
+    """Remembers where loops were closed, and explains errors of code that still uses a closed loop.
 
-    It has two limits. An error that a package raises in place of asyncio's, such as asyncpg's InterfaceError,
-    is not explained; asyncio's error, from which it was raised, is. And if no variable leads to the loop, the
-    note names all closed loops that still exist.
+    It has two limits. If a package raises an error of its own in place of asyncio's, such as asyncpg's
+    InterfaceError, only asyncio's error below it is explained. And if no variable leads to the loop, the note
+    names all closed loops that still exist.
 
     Args:
         place: Returns the line of the user's that is being executed, such as `In[3], line 4`.
@@ -68,7 +68,7 @@ class ClosedLoops:
         return self._closed_at.get(loop, "")
 
     def explain(self, error: BaseException) -> str | None:
-        """Return a note that says where the loop was closed that *error* is about. None for other errors.
+        """Return a note that says where the loop behind *error* was closed. None for other errors.
 
         Looks at *error* alone, not at its causes. Any thread. Does not block.
         """
@@ -80,7 +80,7 @@ class ClosedLoops:
             return None
         for note in getattr(error, "__notes__", ()):
             if note.startswith(_BELONGS):
-                return str(note)  # loops that were closed since do not concern it
+                return str(note)  # loops that were closed since then do not matter
         loops = self._loops_in_frames(error, may_be_open=is_about_other_loops)
         if loops is None:
             loops = [] if _AGAIN in text else self._last_first()
@@ -89,14 +89,16 @@ class ClosedLoops:
     def _loops_in_frames(
         self, error: BaseException, *, may_be_open: bool
     ) -> list[asyncio.AbstractEventLoop] | None:
-        """Return the closed loops that *error* may be about, the last closed first. None if no frame knows.
+        """Return the closed loops that *error* may be about, the last closed first.
+
+        None if no frame leads to a loop.
 
         The innermost frame that leads to such a loop decides.
 
         Args:
             error: The error.
             may_be_open: Objects of open loops cause this error, too. Then a frame that leads to an open loop
-                decides as well, and if it leads to no closed one, the list is empty.
+                decides as well, and if it leads to no closed loop, the list is empty.
         """
         for frame in _innermost_frames(error):
             owners: set[asyncio.AbstractEventLoop] = set()
@@ -108,7 +110,8 @@ class ClosedLoops:
             if not may_be_open:
                 owners |= variables
             elif not owners:
-                # Loops in variables come last: code that awaits on a loop may have that one in a variable.
+                # Loops in variables count only if no object leads to a loop: code that awaits on a loop may
+                # have that very loop in a variable.
                 owners = variables.intersection(self._closed_at)
             if owners:
                 closed = [loop for loop in self._last_first() if loop in owners]

@@ -15,8 +15,8 @@ class Deadline:
     """Cancel *task* after *timeout* seconds, and turn its CancelledError into TimeoutError.
 
     A context manager around whatever waits for the task, in the loop's thread. It does not wait itself: the
-    block ends when the task has cleaned up. `asyncio.timeout` would cancel the task that waits, and a nested
-    run outside of any task has none.
+    code in its block does, until the task has cleaned up. `asyncio.timeout` would cancel the task that waits,
+    and a nested run outside of any task has none.
 
     Args:
         loop: The loop of *task*.

@@ -42,13 +42,13 @@ class NestedForever:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, park: Callable[[asyncio.Future[Any]], None]) -> None:
-        self._loop = ref(loop)  # weak: objects of this class are values of a dictionary that is keyed by loop
+        self._loop = ref(loop)  # weak, since these objects are values of a dictionary that is keyed by loop
         self._park = park
         self._futures = _waited.setdefault(loop, {})
         self._stopped_in: ref[asyncio.Task[Any]] | None = None
 
     def run(self) -> None:
-        """Wait until it is stopped, while the loop goes on. Stopped beforehand, it lasts for one pass.
+        """Wait until `stop`, while the loop goes on. After `stop_next`, wait for one pass only.
 
         Raises:
             CancelledError: The calling task was cancelled.
@@ -81,7 +81,7 @@ class NestedForever:
             self._stopped_in = ref(task)
 
     def forget_stop(self) -> None:
-        """Let the next call last until it is stopped. The next cell may execute in the same task."""
+        """Take `stop_next` back. Needed between cells, since the next cell may execute in the same task."""
         self._stopped_in = None
 
     def stop_all(self) -> bool:

@@ -1,8 +1,8 @@
-"""A loop of its own for one run, closed in order afterwards.
+"""Run one task on a fresh event loop, and close that loop in order afterwards.
 
-`asyncio.Runner` does nearly this, with two faults. An interrupt does not end its wait for a task that
-swallows its cancellation, nor, up to Python 3.11, for a busy thread of the executor. And it does not name
-what it could not end.
+`asyncio.Runner` comes close, but has two faults. An interrupt does not end its wait for a task that swallows
+cancellation or, up to Python 3.11, for a busy executor thread. And it does not name the tasks and threads
+that it could not end.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-#: Seconds that idle executor threads need to end in.
+#: Seconds that idle executor threads get to end.
 _MOMENT = 0.1
 
 
 class FreshLoop:
     """A new event loop that runs one task to its end, in the caller's thread.
 
-    What does not end in order is named on standard error. No loop may run in that thread meanwhile: the
-    caller sets the running one aside first.
+    Tasks, generators and threads that do not end are named on standard error. No other loop may run in the
+    thread meanwhile: the caller sets the running loop aside first.
 
     Args:
-        loop: The loop, which belongs to this object from now on.
-        interruptible: Returns a context manager, in whose block an interrupt cancels the given future.
+        loop: The loop. This object owns it from now on, and closes it.
+        interruptible: Given a future, returns a context manager. Inside it, an interrupt cancels the future.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class FreshLoop:
         self._loop = loop
         self._interruptible = interruptible
         self._fatal: BaseException | None = None
-        # The loop's own would do, but on Python 3.11 the wait for its threads cannot be given up.
+        # Not the loop's default executor: on Python 3.11 an interrupt does not end asyncio's wait for its
+        # threads.
         self._executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
 
     def run(self, task: asyncio.Task[Any]) -> None:
@@ -65,7 +66,7 @@ class FreshLoop:
         named. Threads cannot be cancelled, so it waits for them no longer than *grace*.
 
         Args:
-            grace: Seconds that the executor's threads have to end in.
+            grace: Seconds that busy executor threads get to end.
 
         Returns:
             The KeyboardInterrupt or SystemExit that came meanwhile, or None.
@@ -80,7 +81,7 @@ class FreshLoop:
         return self._fatal
 
     def _end_tasks(self) -> None:
-        # Again and again, for a task that cleans up may spawn another.
+        # More than once, since a task that cleans up may spawn another.
         while self._fatal is None and (left := self._live()):
             for task in left:
                 task.cancel()
@@ -90,15 +91,16 @@ class FreshLoop:
             say(f"task {task.get_name()!r} of the fresh loop was cancelled and did not end.")
 
     def _live(self) -> list[asyncio.Task[Any]]:
-        # `all_tasks` leaves out what looks like the kernel's own, a client of another kernel for instance.
+        # Not `asyncio.all_tasks`: with loopnb it leaves out tasks that look like the kernel's own, and a
+        # client of another kernel looks like that.
         return live_tasks(self._loop)
 
     def _say_what_nobody_saw(self) -> None:
-        """Say which tasks failed unseen. asyncio would do so later, in whichever cell runs by then."""
+        """Report tasks that failed unseen. asyncio would do that later, in whichever cell runs by then."""
         for task in held_finished_tasks(self._loop):
             error = unseen_error(task)
             if error is not None and not is_fatal(error):
-                task.exception()  # seen now
+                task.exception()  # marks it as retrieved: asyncio need not report it again
                 say(
                     f"task {task.get_name()!r} of the fresh loop failed, and nobody awaited it: "
                     f"{error_text(error)}"
@@ -123,6 +125,7 @@ class FreshLoop:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits any more
                 self._loop.call_soon_threadsafe(set_ended)
 
+        # In a thread, because an interrupt cannot end the wait in `shutdown()`.
         threading.Thread(target=end, name="loopnb-fresh-executor", daemon=True).start()
         timer = self._loop.call_later(_MOMENT if self._fatal else max(grace, _MOMENT), ended.cancel)
         self._wait_for([ended])
@@ -144,13 +147,14 @@ class FreshLoop:
                     self._fatal = error
                     if isinstance(error, KeyboardInterrupt):
                         return
+        # Nothing but an interrupt cancels this future.
         if waiting.cancelled() and self._fatal is None:
             self._fatal = KeyboardInterrupt()
 
     def _end_of(self, futures: Iterable[asyncio.Future[Any]]) -> asyncio.Future[None]:
         """Return a future that is done when all *futures* are.
 
-        `asyncio.wait` would need a task to run in, and user code that lists tasks would see it.
+        Not `asyncio.wait`: it needs a task to run in, and user code that lists tasks would see that task.
         """
         pending = set(futures)
         ended = self._loop.create_future()

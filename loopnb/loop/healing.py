@@ -1,4 +1,4 @@
-"""What a cell may have left damaged: found after the cell, mended, and said once."""
+"""Find what a cell has left damaged, repair it after the cell, and say so once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Healer:
         self._policy = current_policy()
 
     def mend(self) -> list[str]:
-        """Undo what user code has done to executor, signals and `set_event_loop()`.
+        """Undo what user code has done to the executor, to signal handlers and by `set_event_loop()`.
 
         Returns:
-            What the user should know of it, a sentence each.
+            What the user should know about it, each a sentence.
         """
         said = []
         if mend_default_executor(self._loop):
@@ -37,7 +37,7 @@ class Healer:
         return said
 
     def notes(self) -> tuple[str, ...]:
-        """Return what `%loopnb` should say: the policy, if it has been changed. Any thread."""
+        """Return a note for `%loopnb` if the event loop policy has been changed. Any thread."""
         policy = current_policy()
         if policy is self._policy:
             return ()

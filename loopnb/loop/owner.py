@@ -19,7 +19,8 @@ class LoopOwner:
     """Knows the persistent loop and the thread that turns it.
 
     Args:
-        loop: The kernel's loop, or in a terminal the one IPython awaits on. The caller is in its thread.
+        loop: The kernel's loop, or in a terminal the loop that IPython awaits on. Make the object in the
+            loop's thread.
         generation: Which of this shell's loops it is. The first is 1.
     """
 
@@ -38,7 +39,7 @@ class LoopOwner:
         return loop_here() is self.loop
 
     def is_home(self) -> bool:
-        """Return True if the caller is in the thread that the loop belongs to, turning or not."""
+        """Return True if the caller is in the loop's own thread, whether the loop turns or not."""
         return threading.get_ident() == self._thread_id
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
@@ -70,9 +71,9 @@ class LoopOwner:
             answer.cancel()
 
     def end(self) -> None:
-        """Raise CancelledError in the threads that wait now or later: the loop turns no more.
+        """Raise CancelledError in the threads that wait for the loop, now or later: it will not turn again.
 
-        Python waits for its threads before it ends, and they would wait for ever.
+        Otherwise these threads would wait for ever, and Python, before it ends, for them.
         """
         self._has_ended = True
         for answer in list(self._owed):

@@ -1,4 +1,4 @@
-"""What `%aloop` and `%%aloop` do: run code on the persistent loop as a named task.
+"""Run code on the persistent loop as a named task, for `%aloop` and `%%aloop`.
 
 A plain `%%aloop` cell is awaited (`run_cell`). Everything else, `%aloop` in a line or `%%aloop` below another
 magic, is a nested run (`run_nested`). The two differ only in how they wait.
@@ -67,15 +67,15 @@ class Aloop:
         self._await_cells.start()
 
     def stop(self) -> None:
-        """Leave them to IPython."""
+        """Leave `%%aloop` cells to IPython."""
         self._shell.input_transformers_cleanup.remove(self.transform)
         self._await_cells.stop()
 
     def check(self, tree: ast.AST) -> None:
         """Refuse a cell with an `%aloop` whose expression does not compile.
 
-        Without `%aloop` the cell would not compile, either. Raised by the magic, the error would come
-        when half of the cell has run, and IPython would show its own frames with it.
+        Without `%aloop` the cell would not compile, either. If the magic raised the error, half of the cell
+        would have run by then, and IPython would show its own frames.
 
         Raises:
             RejectedSyntax: The expression does not compile.
@@ -106,7 +106,7 @@ class Aloop:
         self._compile(body, "".join(lines))
         return self._await_cells.rewrite(line, body).splitlines(keepends=True)
 
-    # IPython reads this. It leaves such a transformer out when it only asks whether a cell is complete.
+    # IPython reads this. It skips such a transformer when it only checks whether a cell is complete.
     transform.has_side_effects = True  # type: ignore[attr-defined]  # a function takes any attribute
 
     async def run_cell(self, line: str, body: str) -> None:
@@ -132,7 +132,7 @@ class Aloop:
             is_shared = not request.options.is_background and self._session.nesting.name != "nest-asyncio"
             task = await self._start(request, current_context() if is_shared else None)
             if request.options.is_background:
-                await asyncio.sleep(0)  # its first step: the handle shows where it waits
+                await asyncio.sleep(0)  # its first step, so that the handle shows where the task waits
                 return task
             with self._cells.attribute_to_cell(task):
                 return CapturedFatal.unwrap(await self._outcome_of(task))
@@ -153,12 +153,12 @@ class Aloop:
             raise
 
     def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
-        """Run the magic by a nested run, and return its value. Blocks the caller, not the loop.
+        """Run the magic in a nested run, and return its value. Blocks the caller, not the loop.
 
         Args:
-            line: What stands behind the magic's name.
+            line: The text behind the magic's name.
             body: The lines below it; None for `%aloop`.
-            local_ns: The variables of the function that a `%aloop` stands in.
+            local_ns: Local variables of the function around a `%aloop`.
 
         Raises:
             UsageError, KeyboardInterrupt, TimeoutError: As `run_cell`.
@@ -215,7 +215,7 @@ class Aloop:
             raise
 
     def _finish(self, request: Request, value: Any) -> Any:
-        """Store the value where the user wants it, and return what is to be displayed."""
+        """Store the value in the variable of `-o`, and return the value to display."""
         if not request.options.is_background:
             self._store(request, value)
         return None if request.is_quiet else value
@@ -258,7 +258,7 @@ class Aloop:
         return cell.execution_count if cell is not None else self._shell.execution_count
 
     def _can_spawn_here(self, request: Request) -> bool:
-        """Return True for a background run that replaces nothing: it begins without a nested run."""
+        """Return True for a background run that replaces nothing, which needs no nested run to begin."""
         if not request.options.is_background or not self._session.owner.is_inside():
             return False
         return not self._background.replaced_by(request)
@@ -285,7 +285,7 @@ class Aloop:
             deadline=partial(self._session.own_deadline, request.options.timeout),
             in_background=request.options.is_background,
         )
-        # What lists and reprs show: the cell, not the function of ours that runs it.
+        # Lists and reprs show this name: the cell, not our function that runs it.
         coro.__name__ = coro.__qualname__ = str(request.cell or "%aloop")
         return coro
 

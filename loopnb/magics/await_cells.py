@@ -1,10 +1,10 @@
-"""Plain `%%aloop` cells, rewritten as `await` cells.
+"""Rewrite plain `%%aloop` cells as `await` cells.
 
-An `await` cell needs no nested run, and the kernel handles widgets' messages while it waits. So a plain
-`%%aloop` cell is turned into one before IPython turns it into a call of the magic.
+An `await` cell needs no nested run, and the kernel handles widgets' messages while it waits. So we turn a
+plain `%%aloop` cell into an `await` cell before IPython turns it into a call of the magic.
 
-The magic's call is what `In[n]`, `%save` and `%macro` hold of any other magic, since they hold what IPython
-executes. They shall hold it of this one, too. `%history` and `_i` hold what the user typed.
+For any other cell magic, `In[n]`, `%save` and `%macro` hold the call of the magic, since they hold what
+IPython executes. They should do so for `%%aloop`, too. `%history` and `_i` hold what the user typed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 from loopnb.patching import Patch
 
-#: `__self__` is the `LoopMagics` of the shell, and `runner` its `Aloop`. The frame of this cell holds nothing
-#: of the user's, so the cell takes it out of the traceback; a bare `raise` does not put it back.
+#: `__self__` is the `LoopMagics` of the shell, and `runner` its `Aloop`. The frame of this cell holds no code
+#: of the user's, so the cell takes its own frame out of the traceback; a bare `raise` does not put it back.
 _AWAIT_CELL = """\
 try:
     await get_ipython().find_cell_magic("aloop").__self__.runner.run_cell({line!r}, {body!r})
@@ -24,7 +24,7 @@ except BaseException:
 """
 _MAGICS_CALL = "get_ipython().run_cell_magic('aloop', {line!r}, {body!r})\n"
 
-#: Rewritten cells that are remembered. IPython stores a cell right after it was rewritten.
+#: How many rewritten cells are remembered. IPython stores a cell right after we rewrite it.
 _KEPT = 100
 
 

@@ -1,4 +1,4 @@
-"""The tasks of `%%aloop -b`: what a new run replaces, how a failure is shown, what a handle says."""
+"""Start and end the tasks of `%%aloop -b`: what a new run replaces, how failures and handles are shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loopnb.session import Session
 
 
-#: Seconds of waiting for an earlier run until the cell says so.
+#: Seconds that a cell waits for an earlier run before it says so.
 _SILENT = 1.0
 
 
@@ -36,15 +36,16 @@ class Background:
     def __init__(self, shell: Any, session: Session) -> None:
         self._shell = shell
         self._session = session
-        # A second cancel would end their cleanup.
+        # Tasks that we have cancelled. A second cancel would end their cleanup.
         self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     async def end_replaced_runs(self, request: Request) -> None:
-        """Cancel what the new run replaces, its cell's earlier run above all, and wait for the cleanup.
+        """Cancel what the new run replaces, such as its cell's earlier run, and wait for the cleanup.
 
         Raises:
             UsageError: The name is in use by another cell, and `--replace` was not given.
-            CancelledError, KeyboardInterrupt: Interrupted while it waits. The earlier run goes on ending.
+            CancelledError, KeyboardInterrupt: Interrupted while it waits. The earlier run goes on cleaning
+                up.
         """
         # A cleanup may spawn a task of the same name.
         while ending := self.replaced_by(request):
@@ -128,7 +129,8 @@ class Background:
     def _show(self, error: BaseException) -> None:
         traceback = users_frames(error.__traceback__)
         try:
-            # Whatever group IPython is told to show, it shows the one that is being handled.
+            # IPython shows the exception group that is being handled, whichever it is told to show. So raise
+            # and handle this error.
             raise error
         except BaseException:  # noqa: BLE001  it is shown
             error.__traceback__ = traceback

@@ -43,7 +43,7 @@ class LoopMagics(Magics):
     """The magics of one session.
 
     Args:
-        shell: The shell they are registered in.
+        shell: The shell in which they are registered.
         session: Its session.
         aloop: Runs code for `%aloop` and `%%aloop`.
         error_notes: Explains errors.
@@ -195,12 +195,12 @@ class Selection:
 
 
 def select(command: str, rest: str, *known: str) -> Selection:
-    """Read what stands behind a command that is about tasks.
+    """Parse the arguments of a command that is about tasks.
 
     Args:
         command: The command, for errors.
-        rest: What stands behind it.
-        known: The flags that it knows. All commands know `--cell N`.
+        rest: The text behind the command.
+        known: The flags that the command knows. All commands know `--cell N`.
 
     Raises:
         UsageError: A flag is unknown, or `--cell` has no number.
@@ -257,7 +257,7 @@ class TaskCommands:
             ended = [task for task in ended if is_wanted(task.origin.cell)]
             count = len(live) + len(ended)
             limit = self._session.settings.rows_shown or count
-            # The last of those that ended, the first of those that live. No record is made for the rest.
+            # The newest ended tasks and the oldest live tasks. Make no records of the others.
             ended = ended[-limit:]
             records = [tracker.record_ended(task) for task in ended]
             records += tracker.records_of(live[: limit - len(ended)])
@@ -277,7 +277,7 @@ class TaskCommands:
         _print("\n".join(self._session.owner.call(self._explain, unquoted(rest))))
 
     def cancel(self, rest: str) -> None:
-        """Cancel one task, those of a cell, or all."""
+        """Cancel one task, all tasks of a cell, or all tasks."""
         selection = select("cancel", rest, "--all")
         is_about_many = bool(selection.flags) or selection.cell is not None
         if is_about_many and not selection.words:
@@ -304,7 +304,7 @@ class TaskCommands:
         _print(f"Cancelled task {record.number}, {name}, spawned by {record.cell or 'other code'}.")
 
     def _is_wanted(self, cell: int | None) -> Callable[[CellRef | None], bool]:
-        """Return a predicate that matches every run of the cell with the N of In[N]; all cells for None."""
+        """Return a predicate that matches every run of the cell In[*cell*]; for None, all cells."""
         return (lambda _cell: True) if cell is None else self._session.tracker.runs.every_run_of(cell)
 
     def _explain(self, wanted: str) -> list[str]:
@@ -337,7 +337,7 @@ class TaskCommands:
 
 
 def _traceback_text(shell: Any, error: BaseException) -> str:
-    """Return the traceback as IPython shows it, in Python's own form if a group is part of it."""
+    """Return the traceback as IPython shows it, or as Python does if an exception group is part of it."""
     one: BaseException | None = error
     while one is not None:
         if isinstance(one, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""Makes the widget of a session, and displays it."""
+"""Make the widget of a session, and display it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `%%aloop --fresh` does: run a cell on a loop of its own, while the persistent loop stands still."""
+"""Run a cell on a loop of its own, while the persistent loop stands still: `%%aloop --fresh`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class FreshRuns:
                 fresh.run(main)
                 value = CapturedFatal.unwrap(main.result())
         except BaseException as error:
-            # A thread that it waits for cannot be cancelled, and who interrupts does not want to wait.
+            # The cell's threads cannot be cancelled, and a user who interrupts does not want to wait for
+            # them.
             was_interrupted = isinstance(error, KeyboardInterrupt) or interrupts.was_interrupted(main)
             fresh.close(0 if was_interrupted else self._session.settings.shutdown_grace)
             if was_interrupted and isinstance(error, asyncio.CancelledError):
@@ -82,7 +83,7 @@ class FreshRuns:
 
 
 class FreshTasks:
-    """The `CellTasks` of a fresh loop: one task is the cell, and nobody else's run there.
+    """The `CellTasks` of a fresh loop: one task is the cell, and only its own tasks run there.
 
     Args:
         main: The task of the cell.

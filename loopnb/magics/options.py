@@ -1,4 +1,4 @@
-"""What the user asks of `%aloop` and `%%aloop`: leading options, and the raw rest of the line."""
+"""Parse the line of `%aloop` and `%%aloop`: leading options, and the raw rest."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Request:
     def is_quiet(self) -> bool:
         """True if a semicolon at the end hides what there is to display.
 
-        Behind the last expression of a background cell it concerns that cell's value, not the handle.
+        In a background cell the semicolon is about the value of the cell, and the handle is displayed.
         """
         is_background_cell = self.options.is_background and not self.source.is_expression
         return self.source.is_quiet and not is_background_cell
@@ -72,8 +72,8 @@ class Request:
 def split_line(line: str) -> tuple[list[str], str]:
     """Split *line* into leading options with their values, and the rest as it was typed.
 
-    From the first word on that is no option, the line is code, and no option parser may touch it: in
-    `f(lambda n: n -1)` the -1 is part of an expression, and so is the -n in `g("a  b", x) -n`.
+    From the first word that is no option, the line is code, and no option parser may touch it:
+    in `f(lambda n: n -1)` the -1 is part of an expression, and so is the -n in `g("a  b", x) -n`.
     """
     options: list[str] = []
     rest = line

@@ -1,4 +1,4 @@
-"""Code that a user typed behind `%aloop` or below `%%aloop`, compiled and run as IPython does a cell."""
+"""Compile and run the code behind `%aloop` or below `%%aloop`, as IPython does with a cell."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Source:
         codes: Code objects, run one after the other.
         text: The text that was compiled.
         filename: The name that tracebacks show for the text.
-        has_value: The value of the last code object is the value of all.
+        has_value: The value of the last code object is the value of the whole source.
         is_quiet: The last expression ends with a semicolon, so its value is not displayed.
-        is_expression: It is the expression of a `%aloop` line, which has to be awaited.
-        function: Called instead of running *codes*, for an expression that uses local variables of the
-            function it stands in. It takes the global variables.
+        is_expression: The source is the expression of a `%aloop` line, so its value has to be awaited.
+        function: Called with the global variables, instead of running *codes*. Needed for an expression that
+            uses local variables of the function around it.
 
     Attributes:
         codes, text, filename, has_value, is_quiet, is_expression: As given.
@@ -58,7 +58,7 @@ class Source:
 
     @property
     def does_await(self) -> bool:
-        """True if some of it awaits."""
+        """True if any of the code awaits."""
         return any(_is_coroutine_code(code) for code in self.codes)
 
     @runs_users_code
@@ -78,11 +78,12 @@ class Source:
         deadline: Callable[[], AbstractContextManager[None]] = nullcontext,
         in_background: bool = False,
     ) -> Any:
-        """Run it and return its value. Errors have a traceback without this frame.
+        """Run the source and return its value. Errors have a traceback without this frame.
 
-        SystemExit, KeyboardInterrupt and GeneratorExit must not leave a task: the first two end the loop,
-        and with the third the task counts as closed. They are returned as `CapturedFatal`, and the caller
-        that waits raises them. Nobody waits for a background cell: it raises a RuntimeError that names them.
+        SystemExit, KeyboardInterrupt and GeneratorExit must not leave a task: the first two would end the
+        loop, and after the third the task would count as closed. So they are returned as `CapturedFatal`, and
+        the caller that waits raises them. Nobody waits for a background cell, so it raises a RuntimeError
+        that names the exception.
 
         Args:
             global_ns: The global variables.
@@ -120,7 +121,7 @@ class Source:
 def compile_body(
     shell: Any, body: str, *, count: int, raw_cell: str | None = None, interactivity: str = "last_expr"
 ) -> Source:
-    """Compile the lines below `%%aloop`. Line numbers count the magic's own line.
+    """Compile the lines below `%%aloop`. Line 1 is the line of the magic itself.
 
     Args:
         shell: The shell, whose transformers and compiler flags apply.
@@ -150,7 +151,7 @@ def compile_body(
 
 
 def _compile_statement(shell: Any, node: ast.stmt, name: str, *, is_shown: bool) -> CodeType:
-    if is_shown:  # expressions in it go to `sys.displayhook`
+    if is_shown:  # "single" sends the values of expressions to `sys.displayhook`
         return _compile(shell, ast.Interactive([node]), name, "single")
     return _compile(shell, ast.Module([node], []), name, "exec")
 
@@ -177,8 +178,8 @@ def compile_expression(
         shell: The shell, whose compiler flags apply.
         expression: The expression.
         count: Execution count of the cell, for tracebacks.
-        line: The line of the cell that the expression stands in.
-        local_ns: The variables of the function that it stands in; None if it stands in none.
+        line: Line number of the expression in its cell.
+        local_ns: Local variables of the function around the expression; None if there is no function.
 
     Raises:
         SyntaxError: It is not an expression.
@@ -193,7 +194,7 @@ def compile_expression(
 
 
 def line_forms(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yield what stands behind each `%aloop` of a cell, and in which line."""
+    """Yield the text behind each `%aloop` of a cell, and its line number."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(
@@ -208,9 +209,9 @@ def _in_function(
 ) -> Callable[[dict[str, Any]], Awaitable[Any]]:
     """Make the expression the body of a function whose arguments are the local variables it names.
 
-    Two simpler ways have a fault each. In a copy of the global variables with the local ones merged in,
-    functions that the expression calls would change the original, and it would not see that. And lambdas and
-    comprehensions do not see the locals that `eval` is given.
+    Two simpler ways fail. In a copy of the globals with the locals merged in, the expression would not see
+    what the functions it calls do to the globals. And lambdas and comprehensions do not see the locals that
+    `eval` is given.
     """
     used = {node.id: local_ns[node.id] for node in ast.walk(tree) if _is_name_in(node, local_ns)}
     module = ast.parse(f"async def aloop({', '.join(used)}): return ...")
@@ -231,7 +232,7 @@ def _is_name_in(node: ast.AST, local_ns: Mapping[str, Any]) -> TypeGuard[ast.Nam
 
 
 def _checked(value: Any) -> Awaitable[Any]:
-    """Return *value*, that of an expression without `await`, if `%aloop` can await it.
+    """Return *value*, the result of an expression without `await`, if `%aloop` can await it.
 
     Raises:
         UsageError: It cannot be awaited.

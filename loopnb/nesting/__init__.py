@@ -3,8 +3,8 @@
     import loopnb.nesting
     loopnb.nesting.apply()
 
-`apply` and `remove` are promised; the rest of this folder may change. Importing it is cheap: what needs
-greenlet is imported by the functions, when they are called.
+`apply` and `remove` are promised; the rest of this folder may change. Importing it is cheap: the functions
+import what needs greenlet only when you call them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def apply(
     Args:
         loop: Nest on this loop only. None: on every loop of the process, also those to come.
         order: "any": waits end as soon as what they wait for is done. "lifo": the newest ends
-            first. Only for C++ code below the waits that insists on it (pybind11): an older wait
-            takes as long as the newer ones, and hangs where it must end before them.
-        who: In whose name; each name is taken back by itself.
+            first. Use it only if waits have C++ code below them that insists on that order (pybind11): an
+            older wait takes as long as the newer ones, and hangs if a newer wait depends on it.
+        who: In whose name. `remove` takes back one name and leaves the others.
 
     Raises:
         NestingError: *loop*, or the running loop, cannot be nested on; `.reason` says why.
@@ -53,7 +53,7 @@ def apply(
 def apply_lazily(
     loop: asyncio.AbstractEventLoop | None, *, order: Literal["any", "lifo"] = "any", who: str
 ) -> None:
-    """Do as `apply`, but raise nothing: on a loop that cannot be nested on, each blocking call says why.
+    """Do what `apply` does, but raise nothing: if the loop cannot be nested on, each blocking call says why.
 
     Any thread. It does not block.
     """
@@ -69,11 +69,11 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
     """Take `apply` back. New nested runs stop at once; parked ones still end in order.
 
     Args:
-        loop: What was given to `apply`. None takes back everything in that name.
+        loop: The loop that you gave to `apply`. None takes back everything in that name.
         who: In whose name it was applied.
 
-    Any thread may call it; a loop that runs in another one is given back a moment later. It does
-    not block.
+    Any thread may call it; a loop that runs in another thread is given back a moment later. It does not
+    block.
     """
     from loopnb.nesting import other_packages, patches, refusals, scope
 

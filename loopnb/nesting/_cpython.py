@@ -31,12 +31,13 @@ if TYPE_CHECKING:
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
 
-# The hooks that CPython documents for those who write their own Task:
+# The hooks that CPython documents for authors of a Task class:
 # https://docs.python.org/3/library/asyncio-extending.html
 enter_task = asyncio.tasks._enter_task
 leave_task = asyncio.tasks._leave_task
 
-#: The running task of a loop. In Python up to 3.11, where the dictionary behind it is faster.
+#: The running task of a loop. Up to 3.11 `asyncio.current_task` is written in Python, and the dictionary
+#: behind it is faster.
 current_task: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = (
     asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]  # private
     if sys.version_info < (3, 12)
@@ -56,13 +57,13 @@ frame_at: Callable[[int], FrameType] = sys._getframe
 
 #: One pass of the loop: select, move what is due to the ready queue, run as many handles as are there then.
 stock_run_once = BaseEventLoop._run_once  # type: ignore[attr-defined]  # private
-#: By these codes a frame on a stack is known.
+#: Code objects by which we recognise a frame on a stack.
 RUN_ONCE_CODE: CodeType = stock_run_once.__code__
 HANDLE_RUN_CODE: CodeType = asyncio.Handle._run.__code__
 _PROCESS_EVENTS_CODE: CodeType = (
     asyncio.selector_events.BaseSelectorEventLoop._process_events.__code__  # type: ignore[attr-defined]  # private
 )
-#: Takes a handle whose file descriptor is ready, or whose signal has come, into the ready queue.
+#: Puts a handle into the ready queue: its file descriptor is ready, or its signal has come.
 stock_add_callback: Any = BaseEventLoop._add_callback  # type: ignore[attr-defined]  # private
 
 
@@ -79,8 +80,8 @@ def patch_add_callback(add_callback: Callable[[Any, asyncio.Handle], None]) -> P
 def why_not_drivable(loop: asyncio.AbstractEventLoop) -> str | None:
     """Return why *loop* cannot be driven one pass at a time, or None if it can.
 
-    That needs the stock `BaseEventLoop._run_once` and a `run_forever` that calls it as
-    `self._run_once()`; both have been so since Python 3.4.
+    That needs the stock `BaseEventLoop._run_once`, and a `run_forever` that calls it as `self._run_once()`,
+    as it has since Python 3.4.
     """
     kind = type(loop)
     if is_nested_by_others(loop):
@@ -153,8 +154,8 @@ def ready_queue(loop: Any) -> deque[asyncio.Handle]:
 def pad_queue(loop: Any, length: int) -> None:
     """Fill the ready queue up to *length* handles (`BaseEventLoop._ready`), with cancelled ones.
 
-    A pass counts the handles first and then pops that many without asking. When others have run some of them
-    meanwhile, it would end in "pop from an empty deque".
+    A pass counts the handles first and then pops that many without asking. If other stacks have run some of
+    them meanwhile, it would end in "pop from an empty deque".
     """
     queue = loop._ready
     while len(queue) < length:
@@ -172,7 +173,7 @@ def is_stopping(loop: Any) -> bool:
 
 
 def set_stopping(loop: Any, is_stopping: bool) -> None:
-    """Have the run of *loop* end after this pass, as `loop.stop()` does, or take that back."""
+    """Set whether the run of *loop* ends after this pass, as after `loop.stop()`."""
     loop._stopping = is_stopping
 
 
@@ -184,14 +185,15 @@ def wake(loop: Any) -> None:
 def may_carry(loop: Any, future: asyncio.Future[Any], context: Context, most: int) -> bool:
     """Return True if the ready queue holds a done-callback of *future*, or any handle in *context*.
 
-    Also if it holds more than *most* handles: looking through them would take longer than a pass. Private
-    names: `BaseEventLoop._ready`, `Handle._args` (None once cancelled), `Handle._context`.
+    Also returns True if the queue holds more than *most* handles: looking through them would take longer than
+    a pass. Private names: `BaseEventLoop._ready`, `Handle._args` (None once cancelled), `Handle._context`.
     """
     queue = loop._ready
     if len(queue) > most:
         return True
     for index in range(len(queue)):
-        # By index: a finalizer or a signal handler may schedule something meanwhile.
+        # By index, since a finalizer or a signal handler may schedule something meanwhile, and iteration
+        # would fail.
         handle: Any = queue[index]
         arguments = handle._args
         if (arguments and arguments[0] is future) or handle._context is context:
@@ -200,7 +202,7 @@ def may_carry(loop: Any, future: asyncio.Future[Any], context: Context, most: in
 
 
 def current_handle(loop: Any) -> asyncio.Handle | None:
-    """Return the handle that runs, in debug mode only (`BaseEventLoop._current_handle`)."""
+    """Return the running handle; None outside debug mode (`BaseEventLoop._current_handle`)."""
     return loop._current_handle  # type: ignore[no-any-return]  # private attribute
 
 
@@ -215,7 +217,7 @@ def callback_of(handle: asyncio.Handle) -> Any:
 
 
 def handle_on(stack: Any) -> asyncio.Handle | None:
-    """Return the handle that runs on a parked greenlet, or on those it was started below.
+    """Return the handle that runs on a parked greenlet, or on one of its parents.
 
     That is the variable `handle` in the frame of `BaseEventLoop._run_once`.
     """
@@ -262,16 +264,16 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
             if ran_dry(error):
                 return
             raise
-        is_done = lot.is_newest_done  # not called as a method, which CPython 3.11 would look for each time
+        is_done = lot.is_newest_done  # a local: CPython 3.11 would look for a method each time
         if ready or is_done() or loop._stopping or unaware or engine.is_removed:
             return
 
 
 def ran_dry(error: BaseException) -> bool:
-    """Return True if *error* only means that other stacks ran the handles which this pass had counted.
+    """Return True if *error* means only that other stacks ran handles which this pass had counted.
 
-    In the pass itself, only `self._ready.popleft()` can raise an IndexError. Whether the queue is empty now
-    would prove nothing: another thread, a finalizer or a signal handler may have filled it since.
+    In the pass itself, only `self._ready.popleft()` can raise an IndexError. An empty queue would be no
+    proof: another thread, a finalizer or a signal handler may have filled it since.
     """
     if not isinstance(error, IndexError):
         return False
@@ -305,7 +307,7 @@ def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """
     task = asyncio.current_task(loop)
     hooks = sys.get_asyncgen_hooks()
-    try:  # already: an interrupt may come between any two lines
+    try:  # begins this early because an interrupt may come between any two lines
         if task is not None:
             leave_task(loop, task)
         asyncio._set_running_loop(None)
@@ -332,8 +334,8 @@ def waited_future(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
 # has to go, or the request would be delivered twice. CPython 3.13 clears it when `uncancel()` counts down to
 # zero, but that loses the count; 3.11 and 3.12 have no way at all.
 #
-# So the bit is searched for: a scratch task is cancelled, and its memory before and after is compared. Unless
-# exactly one bit fits, nothing is ever written.
+# So we search for the bit: we cancel a scratch task, and compare its memory before and after. Unless exactly
+# one bit fits, we never write anything.
 
 
 def has_cancel_flag(task: asyncio.Task[Any]) -> bool:
@@ -350,7 +352,7 @@ def clear_cancel_flag(task: asyncio.Task[Any]) -> bool:
     """Withdraw the request that `has_cancel_flag` sees. `cancelling()` keeps its count.
 
     Returns:
-        False if this interpreter has no way to do it. The next await will raise once more.
+        False if this interpreter has no way to do it. Then the next await raises CancelledError once more.
     """
     if not has_cancel_flag(task):
         return True
@@ -367,7 +369,7 @@ def clear_cancel_flag(task: asyncio.Task[Any]) -> bool:
 
 
 class _NoLoop:
-    """As much of a loop as a task that never runs asks for."""
+    """The methods of a loop that a task which never runs calls."""
 
     def get_debug(self) -> bool:
         return False
@@ -439,7 +441,7 @@ is_in_first_step: Callable[[asyncio.Task[Any]], bool] = (
 
 _State: Any = asyncio.runners._State  # type: ignore[attr-defined]  # private
 
-#: The stock functions, as they are looked up at import.
+#: The stock functions, looked up when this module is imported.
 run = cast("FunctionType", asyncio.runners.run)  # not `asyncio.run`: some packages replace that
 stock_run = copy_of(run)  # what `run` does while its code is not replaced
 Runner = asyncio.Runner
@@ -501,7 +503,7 @@ def finish(runner: Any) -> None:
 
 
 def as_coroutine(main: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
-    """Return the argument of `run` as a coroutine, or refuse it as this version of Python does.
+    """Return the argument of `run` as a coroutine. Raises what this version of Python raises if it is none.
 
     Raises:
         ValueError: It is no coroutine (up to 3.13).
@@ -521,7 +523,10 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 
 
 def current_policy() -> object:
-    """Return the event loop policy if one is set (`_event_loop_policy`). Makes none, and warns of nothing."""
+    """Return the event loop policy, or None (`_event_loop_policy`).
+
+    Unlike asyncio's getter, it makes none and gives no warning.
+    """
     return getattr(asyncio.events, "_event_loop_policy", None)
 
 

@@ -1,8 +1,8 @@
-"""The end of parked stacks whose loop runs no more.
+"""End parked stacks whose loop will not run again.
 
 A stack that is merely dropped is never unwound: its `finally` blocks do not run. So before a loop is closed,
-and before a thread or the interpreter ends, what is parked there is cancelled, and the loop turned until it
-has ended.
+and before a thread or the interpreter ends, we cancel the stacks that are parked there, and turn the loop
+until they have ended.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from loopnb.nesting._cpython import set_stopping
 if TYPE_CHECKING:
     from loopnb.nesting.engine import Handoff
 
-#: Seconds that cleanup may take before a wait is ended whatever it waits for.
+#: Seconds that cleanup may take. After that, waits end whether their futures are done or not.
 _GRACE = 2.0
-#: Seconds that it may take after that, at the interpreter's end.
+#: Seconds that cleanup may take after that, at the interpreter's end.
 _LAST_GRACE = 0.5
 
 
@@ -31,7 +31,9 @@ _LAST_GRACE = 0.5
 
 
 def end_waits(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is parked on *loop*, and run the loop until nothing is. The loop's thread; blocks it.
+    """Cancel what is parked on *loop*, and run the loop until nothing is parked.
+
+    The loop's thread; blocks it.
 
     Cleanup may take two seconds, and nothing can nest after that.
 
@@ -43,13 +45,13 @@ def end_waits(loop: asyncio.AbstractEventLoop) -> None:
         return
     with engine.closing():
         while engine.waits:
-            # Whoever has suppressed the cancellation cannot nest again, so this comes to an end.
+            # Code that has suppressed its cancellation cannot nest again, so this comes to an end.
             engine.lot.cancel_all()
             _run(loop, loop.create_task(asyncio.sleep(0)))
 
 
 def _cancel_waits(loop: asyncio.AbstractEventLoop) -> Handoff | None:
-    """Cancel the tasks that are parked on *loop*, and return its engine if some still are."""
+    """Cancel the tasks that are parked on *loop*. Return its engine if some stacks are parked even then."""
     engine = scope.engine_of(loop)
     if engine is None or not engine.waits:
         return None
@@ -67,8 +69,8 @@ async def _wait(tasks: list[asyncio.Task[Any]], timeout: float) -> None:
 
 
 def _run(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
-    """Run *loop* until *task* is done, also if a `stop()` that came too late is still queued there."""
-    # Not `loop.stop()`: a guard that stands before it would take this for a cell's call and ignore it.
+    """Run *loop* until *task* is done, even if a late `stop()` is still queued there."""
+    # Not `loop.stop()`: the guard that wraps it would take this for a call from a cell and ignore it.
     task.add_done_callback(lambda _task: set_stopping(loop, True))
     while not task.done():
         loop.run_forever()
@@ -85,7 +87,7 @@ def _end_all_waits() -> None:
 
 
 class _Ender:
-    """Ends what is parked on the loops of a thread when that thread ends: no other can.
+    """Ends what is parked on a thread's loops when that thread ends, since no other thread can.
 
     The thread's local storage holds it, so it is finalized in that thread, at its end.
     """
@@ -97,21 +99,24 @@ class _Ender:
         _ending.add(threading.get_ident())
         try:
             for loop in list(self.loops):
-                with contextlib.suppress(NestingError):  # it has moved on to another thread
+                with contextlib.suppress(NestingError):  # the loop has moved on to another thread
                     _end_waits_at_exit(loop)
         finally:
             _ending.discard(threading.get_ident())
 
 
-# They live as long as the threads. What is parked must be ended whether a session is there or not.
+# Both live as long as the threads: parked stacks must end whether there is a session or not.
 _here = threading.local()
-#: The threads whose ends are under way: their loops run once more, and must not be noted again.
+#: The threads that are ending: their loops run once more, and must not be noted again.
 _ending: set[int] = set()
 
 
 def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
-    """Have what is parked on *loop* end in order when the calling thread ends, the main one at exit."""
-    this = threading.get_ident()  # not `current_thread()`: the thread may have ended for that module
+    """End what is parked on *loop* in order when the calling thread ends.
+
+    The main thread's loops end at exit.
+    """
+    this = threading.get_ident()  # not `current_thread()`, for which the thread may have ended
     if this == threading.main_thread().ident or this in _ending:
         return
     if not hasattr(_here, "ender"):
@@ -120,7 +125,7 @@ def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end_waits_at_exit(loop: asyncio.AbstractEventLoop) -> None:
-    """Do as `end_waits` does, but leave what nests again parked: refused, it might go on for ever."""
+    """Do what `end_waits` does, but leave stacks that nest again parked: refused, they might try for ever."""
     if loop.is_running() or loop.is_closed():
         return
     engine = _cancel_waits(loop)

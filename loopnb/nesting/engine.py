@@ -10,9 +10,9 @@ earlier one hangs for ever. Its depth is bounded by the recursion limit, and wha
 
 The mechanism. Stacks live in greenlets. The one that turns the loop is the *driver*: it calls the
 loop's own one-pass method, over and over. When code below it asks for a nested run, its stack is
-*parked* where it stands, and another driver turns the loop on. When the awaited future is done,
-whoever drives then switches back to the parked stack, and is idle until the next one parks. No
-stack stands on another one, so waits end in any order, and nothing but the switch costs anything.
+*parked* where it stands, and another driver turns the loop on. When the awaited future is done, the driver of
+that moment switches back to the parked stack, and is idle until another stack parks. No stack stands on
+another one, so waits end in any order, and nothing but the switch costs anything.
 
     owner    run_forever()            waits in `_run_once` until stop; runs no handle itself
     driver A   pass: task 1 -> asyncio.run(x)   parked, resumed as soon as x is done
@@ -21,11 +21,11 @@ stack stands on another one, so waits end in any order, and nothing but the swit
 
 Six rules keep this true to what the stock loop does:
 
-*   A pass counts its handles first, then runs that many. If another driver ran some of them meanwhile,
-    the resumed pass runs dry: the IndexError says no more than that (`_cpython.turn`). The pass in
-    which the engine is installed has no driver to swallow it, so its queue is padded (`FirstPass`).
-*   The owner of `run_forever` never runs handles. Parked itself, it would keep stop, shutdown and
-    fatal exceptions waiting for a bystander.
+*   A pass counts its handles first, then runs that many. If another driver ran some of them meanwhile, the
+    resumed pass runs dry. Its IndexError means no more than that (`_cpython.turn`). The pass in which the
+    engine is installed has no driver to swallow that error, so its queue is padded (`FirstPass`).
+*   The owner of `run_forever` never runs handles. If it were parked itself, stop, shutdown and fatal
+    exceptions would have to wait for a bystander.
 *   Before the loop may block in select, every stack that can go on goes on (`_settle`).
 *   A parked stack releases its task and its Contexts, so that others may enter them, and takes them
     back when it is resumed (`released.py`).
@@ -34,17 +34,17 @@ Six rules keep this true to what the stock loop does:
 *   A pass selects while handles of an earlier one are still parked or queued. A reader or writer among
     them is not queued once more for the same event (`once_for_each_event`).
 
-One more keeps it whole. A signal handler or a finalizer may run between any two lines of this module,
-and raise there. So what is noted comes before what is done, what is undone can be undone twice, and no
-nested run begins in here (`forbid_nesting`). `tests/nesting/test_engine_interrupted.py` tries every point.
+One more rule keeps it whole. A signal handler or a finalizer may run between any two lines of this module,
+and raise there. So we note a change before we make it, every undoing can be done twice, and no nested run
+begins in here (`forbid_nesting`). `tests/nesting/test_engine_interrupted.py` tries every point.
 
 What it cannot do. A nested run inside another greenlet's C++ frames that keep a stack of their own
-(pybind11) must end last-in-first-out, and nothing can tell; below Tk it can be told, and is seen to.
-A loop that cannot be turned one pass at a time (uvloop) is refused. In some places no stack can be
-parked (`refusals.py`). A parked stack can be resumed by its own thread only.
+(pybind11) must end last-in-first-out, and we cannot detect such frames. We do detect Tk's, and keep that
+order below them. A loop that cannot be turned one pass at a time (uvloop) is refused. In some places no stack
+can be parked (`refusals.py`). A parked stack can be resumed by its own thread only.
 
 The parts, in the order in which they follow: the engine of a loop (`Handoff`), one wait (`Wait`), all waits
-of a loop (`ParkingLot`), and then what is special: tasks that do not tell us of a cancel, eager tasks, the
+of a loop (`ParkingLot`), and then the special cases: tasks that do not tell us of a cancel, eager tasks, the
 first pass, readers, and what a user is waiting for. Everything runs in the loop's thread.
 """
 
@@ -91,9 +91,9 @@ if TYPE_CHECKING:
     from loopnb.patching import Patch
 
 _log = logging.getLogger("loopnb")
-_switch = greenlet.switch  # called as a function: a bound method would be made anew for each switch
+_switch = greenlet.switch  # called as a function, since each `stack.switch` would make a bound method
 
-#: After a burst of nested runs this many idle drivers are kept for the next one.
+#: How many idle drivers are kept after a burst of nested runs, for the next burst.
 _IDLE_DRIVERS = 4
 #: What a driver runs first: code that walks a stack to its end expects the frame of a module there.
 _begin_driver = forbid_nesting("stacks are being switched")(call_at_bottom)
@@ -111,9 +111,9 @@ class Handoff:
         loop: The loop.
         lot: The waits, and what may end them.
         waits: The waits whose stacks are parked, oldest first.
-        is_removed: No stack is parked any more; the engine goes when the last one has been resumed.
+        is_removed: No further stack is parked; the engine goes when the last parked stack has been resumed.
         turning: The driver whose pass or handle runs now.
-        handed_to: The stack that the engine is switching to; None when it has got there.
+        handed_to: The stack that the engine is switching to; None once that stack runs.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -135,7 +135,7 @@ class Handoff:
         self._owner_error: BaseException | None = None
         self._spawner: greenlet | None = None
         self._idle: list[greenlet] = []
-        # Stands for the spawner and the drivers of today. When they are thrown away it is another object, and
+        # Stands for the present spawner and drivers. When we throw them away, we put a new object here. So
         # those that still run see that they are no longer wanted.
         self._batch = object()
         self._first_pass = FirstPass(loop)
@@ -186,8 +186,8 @@ class Handoff:
         del self._released
 
     def _drop_drivers(self) -> None:
-        # A suspended greenlet keeps what its frames refer to, us included. The cycle is cut here,
-        # by dropping references: `throw()` would land in the parent.
+        # A suspended greenlet keeps what its frames refer to, us included. Dropping our references cuts that
+        # cycle. `throw()` would not do: its exception would land in the parent.
         self._batch = object()
         self.turning = self.handed_to = self._spawner = None
         self._idle.clear()
@@ -215,12 +215,13 @@ class Handoff:
 
         Args:
             future: A future of this loop.
-            owned: It was made for this wait. So an interrupt may cancel it, and it is cancelled if the wait
-                fails.
+            owned: *future* was made for this wait. So an interrupt may cancel it, and it is cancelled if the
+                wait fails.
 
         Raises:
             CancelledError: The calling task was cancelled.
-            KeyboardInterrupt: The wait was interrupted, or it was chosen to receive one.
+            KeyboardInterrupt: The wait was interrupted, or chosen to receive an interrupt that came out of a
+                pass.
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
             NestingError: No stack can be parked any more, although that was checked.
             BaseException: *future* ended in it.
@@ -250,18 +251,18 @@ class Handoff:
             if owned and not future.done():
                 future.cancel()
             elif owned and not future.cancelled():
-                future.exception()  # retrieved: the caller gets what the wait raises instead
+                future.exception()  # marks it as retrieved: the caller gets what the wait raises instead
             raise
         return future.result()
 
     @forbid_nesting("stacks are being switched")
     def _park(self, wait: Wait) -> None:
         """Release task and Contexts, hand the loop to whoever goes on, and take everything back."""
-        # The driver whose handle runs on this stack; None in the first pass. It is kept here and not in the
-        # wait, as is all that only this function needs.
+        # The driver whose handle runs on this stack; None in the first pass. Kept here, not in the wait,
+        # since only this function needs it.
         driver, padding = self.turning, 0
         released = ReleasedState(self._released)
-        try:  # already: a signal handler may raise in any of these
+        try:  # begins this early because a signal handler may raise in any of these lines
             self.lot.begin(wait)
             if self._first_pass.is_under_way:
                 padding = self._first_pass.missing_handles(wait.stack)
@@ -271,26 +272,26 @@ class Handoff:
             try:
                 self._reacquire(wait, released, driver, padding)
             except BaseException:
-                self._reacquire(wait, released, driver, padding)  # a signal handler raised in there: the rest
+                self._reacquire(wait, released, driver, padding)  # a signal handler raised in there
                 raise
 
     def _reacquire(self, wait: Wait, released: ReleasedState, driver: greenlet | None, padding: int) -> None:
-        """Take back what the calling stack has released. Broken off, it can be done again."""
+        """Take back what the calling stack has released. If it is broken off, call it again."""
         released.reacquire()
-        self.turning = driver  # not always below: the handle may have switched to this stack
+        self.turning = driver  # not always our parent: the handle may have switched here
         self.lot.forget(wait)
         if padding:
             _cpython.pad_queue(self.loop, padding)
         if wait.task is None:
-            # A signal handler may have nested in select. That select still waits for what was the next event
-            # when it began, so it is made to return.
+            # A signal handler may have nested in select. That select still has the timeout with which it
+            # began, so make it return.
             _cpython.wake(self.loop)
         if self.is_removed and not self.waits:
             self._uninstall()
 
     def _next_stack(self) -> greenlet:
         """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
-        # First those who wait for nothing any more, then a driver that is there already, then a new one.
+        # First a stack whose wait is over, then an idle driver, then the spawner, which makes a new driver.
         if self.lot.ready and (wait := self.lot.next_ready()) is not None:
             return wait.stack
         if self._idle:
@@ -302,9 +303,9 @@ class Handoff:
     def _hand_to(self, stack: greenlet) -> None:
         """Switch to *stack*, and return when the calling stack is handed the loop again.
 
-        Something else may end *here*, because this stack is the parent of another: somebody else's greenlet
-        that was started here and is used elsewhere, or a driver that a signal handler kept from beginning.
-        Its value or error is forwarded to the driver that turns the loop, as if the two were one stack.
+        Another greenlet may end *here*, because this stack is its parent: somebody else's greenlet that was
+        started here and is used elsewhere, or a driver that a signal handler kept from beginning. We forward
+        its value or error to the driver that turns the loop, as if the two were one stack.
         """
         self.handed_to = stack
         go_on: Callable[[], Any] | None = None
@@ -312,7 +313,7 @@ class Handoff:
             try:
                 result = _switch(stack) if go_on is None else go_on()
             except GreenletExit:
-                raise  # this very stack was thrown away
+                raise  # this stack itself was thrown away
             except BaseException as error:
                 # Meant for this stack itself, or there is nobody to forward it to.
                 if not self.turning or getcurrent() in (self.handed_to, self.turning):
@@ -331,12 +332,12 @@ class Handoff:
     def run_once(self) -> None:
         """Stand in for the loop's own pass: have drivers make passes until stop or removal.
 
-        Called by `run_forever`, in what becomes the owner's stack. Raises the error that came out of a pass
-        if it is for nobody who waits.
+        Called by `run_forever`, in what becomes the owner's stack. Raises an error that came out of a pass,
+        unless it was for one of the waits.
         """
         self.check_thread()
         if self._first_pass.is_under_way:
-            # Those drivers were started deep below a handle; these start here.
+            # The drivers so far were started deep below a handle. New ones start from here.
             self._first_pass.end()
             self._drop_drivers()
         self._owner = getcurrent()
@@ -349,8 +350,8 @@ class Handoff:
             self._drop_drivers()
             if self.is_removed or not self._is_pinned:
                 self._uninstall()
-        # A call: a signal that came while the drivers were thrown away raises in there, and not when
-        # `run_forever` begins to clean up, which from 3.13 on would leave the loop set as running.
+        # In a function, so that a signal which came while the drivers were thrown away raises in there. If it
+        # raised when `run_forever` begins to clean up, the loop would stay set as running from 3.13 on.
         self._raise_owners()
 
     def _raise_owners(self) -> None:
@@ -362,8 +363,8 @@ class Handoff:
         """Make the calling thread the loop's.
 
         Raises:
-            NestingError: Stacks are parked in another thread, and only that one can resume them. Or the loop
-                is being turned already.
+            NestingError: Stacks are parked in another thread, and only that thread can resume them. Or the
+                loop is being turned already.
         """
         if self._owner is not None:
             raise passes_on_top(len(self.waits))
@@ -379,7 +380,8 @@ class Handoff:
     # keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
     #
     # A signal handler may raise at a jump backwards, which on 3.12 no `try` in the same function
-    # covers. So what has to catch it does not loop itself, but after an error.
+    # covers. So the function that catches it leaves the looping to the function it calls, and loops only
+    # after an error.
 
     def _spawn(self) -> None:
         """Start drivers at the depth of the stack that started this greenlet."""
@@ -390,7 +392,7 @@ class Handoff:
                 self._spawn_each(error)
             except GreenletExit:
                 raise
-            except BaseException as caught:  # noqa: BLE001  a signal handler's: the next driver delivers it
+            except BaseException as caught:  # noqa: BLE001  by a signal handler: the next driver delivers it
                 if batch is not self._batch:
                     self._owner_error = caught
                     return
@@ -408,9 +410,9 @@ class Handoff:
         """Turn the loop. Ends only by retiring into the stack that goes on in its place.
 
         Args:
-            error: What a signal handler has raised before the driver could begin, to be delivered first.
+            error: What a signal handler raised before the driver could begin. It is delivered first.
         """
-        is_due = error is None  # the first pass; before the others all go on who can
+        is_due = error is None  # the first pass; before each later pass, stacks that can go on do so
         batch = self._batch
         # In a list that is emptied: this frame may be idle for long, and would keep an error's frames alive.
         errors = [] if error is None else [error]
@@ -422,7 +424,7 @@ class Handoff:
             except GreenletExit:
                 raise  # this stack was thrown away: it turns nothing any more
             except BaseException as caught:  # noqa: BLE001  it is handed on, not swallowed
-                if batch is not self._batch:  # raised while this stack was thrown away
+                if batch is not self._batch:  # raised while this driver was thrown away
                     self._owner_error = caught
                     return
                 errors.append(caught)
@@ -447,38 +449,45 @@ class Handoff:
             _cpython.turn(self.loop, self._stock_pass, self)
 
     def _settle(self) -> bool:
-        """Let all go on who can. Returns False if the driver is to end, and so go on as its parent."""
+        """Resume every stack that can go on.
+
+        Returns False if the driver is to end, so that its parent goes on.
+        """
         wait = self.lot.next_after_pass()
         if wait is None:
-            # Nobody can go on. Then the driver turns the loop on, unless the owner is to have it back.
+            # No stack can go on. So the driver makes another pass, unless the owner is to have the loop back.
             must_leave = _cpython.is_stopping(self.loop) or (self.is_removed and not self.waits)
             if self._owner_error is None and not must_leave:
                 return True
             if self._end_taskless_waits():
-                return self._settle()  # now some can go on
+                return self._settle()  # now some stacks can go on
         elif len(self._idle) >= _IDLE_DRIVERS and wait.retire_driver(getcurrent()):
-            # Enough are idle. A greenlet ends into its parent, so the stack that goes on has been made that.
+            # Enough drivers are idle. A greenlet ends into its parent, so `retire_driver` has made the stack
+            # that goes on the parent.
             self.handed_to = wait.stack
             return False
         stack = self._owner if wait is None else wait.stack
         wait = None  # this frame may be idle for long, and would keep the wait and its task
         if stack is not None:  # None in the first pass, whose owner goes on by itself
-            # Idle before the switch: whoever goes on may park at once, and needs a driver.
+            # Idle before the switch: the stack that goes on may park at once, and then needs a driver.
             self._idle.append(getcurrent())
             self._hand_to(stack)
         return True
 
     def _end_taskless_waits(self) -> bool:
-        """At a stop, end the waits that no later run of the loop could resume. False if there are none."""
+        """At a stop, end the waits that no later run of the loop could resume.
+
+        Returns False if there are none.
+        """
         return _cpython.is_stopping(self.loop) and self.lot.end_all(
             Wait.stop, lambda wait: wait.task is None or self._first_pass.holds(wait.stack)
         )
 
     def _deliver_fatal(self, error: BaseException) -> None:
-        """Hand what came out of a pass to whoever it is for.
+        """Hand an error that came out of a pass to the stack it is for.
 
         That is the stack that waits for the task which raised it, else the newest waiting cell,
-        else the loop's owner. It may be any error: a signal handler has raised it in select.
+        else the loop's owner. It may be an error of any class: a signal handler may have raised it in select.
         """
         # Raised again elsewhere, it would show the user how the engine got it there. Besides, the frame of
         # the pass holds the handle and the task that ended in the error: who keeps the error would keep both.
@@ -534,10 +543,10 @@ class Wait:
     """A parked stack, the future it is parked for, and whatever may end it. The loop's thread.
 
     Args:
-        ready: The engine's queue of waits whose stacks can go on: the keys.
+        ready: The engine's queue: its keys are the waits whose stacks can go on.
         stack: The stack.
         future: What is waited for.
-        task: The task whose step is parked, if it is one.
+        task: The task whose step is parked; None if the stack is no task's.
         owned: *future* was made for this wait, so an interrupt may cancel it.
         is_foreground: A user is waiting for it.
 
@@ -545,7 +554,7 @@ class Wait:
         stack: The stack; None as soon as it goes on.
         is_foreground: A user is waiting for it.
         has_ended: The stack goes on, or is about to.
-        ending: What it ends in, if not in the outcome of the future.
+        ending: What the wait ends in, if not in the outcome of the future.
     """
 
     __slots__ = (
@@ -581,11 +590,11 @@ class Wait:
             self._ready.setdefault(self)
 
     def retire_driver(self, driver: greenlet) -> bool:
-        """Have the parked stack go on when *driver* returns, so that *driver* ends.
+        """Make the parked stack the parent of *driver*, so that it goes on when *driver* ends.
 
         Returns:
             False if that is impossible. Either the stack stands on *driver*. Or it is somebody else's
-            greenlet: others that were made on *driver* would switch to that greenlet once *driver* has ended.
+            greenlet: then other greenlets made on *driver* would switch to it once *driver* has ended.
         """
         if not isinstance(self.stack, Driver):
             return False
@@ -620,7 +629,7 @@ class Wait:
         return self.ending
 
     def stop(self) -> None:
-        """Resume the stack because the loop has stopped: with the outcome, if there is one already."""
+        """Resume the stack because the loop has stopped: with the future's outcome, if it has one already."""
         if self.future.done():
             self.set_ready()
         else:
@@ -629,15 +638,16 @@ class Wait:
     def cancel(self, message: Any) -> None:
         """Deliver a cancel request of the parked task: cancel what it waits for."""
         if not self.future.cancel(message):
-            # Done already, so the wait is about to end. With `await`, too, the request wins over the result.
+            # The future is done, so the wait is about to end. The request wins over the result, as with
+            # `await`.
             ending = self._end_otherwise()
             ending.is_cancelled, ending.message = True, message
 
     def interrupt(self, foreground: Foreground) -> None:
         """Make the wait end in KeyboardInterrupt.
 
-        The first time, what is waited for is cancelled. The second time, what has swallowed that is finished.
-        If it cannot be, and the third time, the wait alone ends.
+        The first interrupt cancels the awaited future. The second finishes the task that has swallowed the
+        cancellation. If that is impossible, or at the third interrupt, only the wait ends.
         """
         is_pending = self.is_owned and not self.future.done()
         ending = self._end_otherwise()
@@ -650,29 +660,30 @@ class Wait:
             self.end(KeyboardInterrupt())
 
     def arm(self, context: Context) -> None:
-        """Have a callback of the future, in *context*, make this wait ready: one pass after it is done."""
+        """Add a callback to the future that makes this wait ready, one pass after the future is done."""
         if self._callback is None:
-            # In C: a signal handler that raised in a function of ours would keep the stack from being woken.
+            # A C function: if a signal handler raised in a Python function here, the stack would never be
+            # woken.
             callback = partial(self._ready.setdefault, self)
             self.future.add_done_callback(callback, context=context)
             self._callback = callback
 
     def close(self) -> None:
-        """Withdraw every wake-up, and forget the stack: it goes on already."""
+        """Withdraw every wake-up, and forget the stack: it is running again."""
         self.has_ended = True
         if self._callback is not None:
             self.future.remove_done_callback(self._callback)
             self._callback = None
         stack = self.stack
         if self._retired is not None and stack is not None and stack.parent is not None:
-            # The driver that ended in this stack must forget it as well. Otherwise each driver that retires
-            # would keep the next one alive, and the spawner keeps the last.
+            # The driver that ended into this stack must forget the stack as well. Otherwise each driver that
+            # retires would keep the next one alive, and the spawner keeps the last.
             self._retired.parent = stack.parent
             self._retired = None
         self.stack = None
 
     def raise_ending(self) -> None:
-        """Raise what this wait is to end in. Returns if it is the future's outcome after all."""
+        """Raise what this wait is to end in. Returns if that is the future's outcome after all."""
         ending, self.ending = self.ending, None
         if ending is None:
             return
@@ -682,7 +693,7 @@ class Wait:
             raise KeyboardInterrupt
         if ending.is_cancelled:
             if not self.future.cancelled():
-                self.future.exception()  # retrieved, as by an `await` that is cancelled
+                self.future.exception()  # marks it as retrieved, as an `await` that is cancelled does
             message = ending.message
             raise asyncio.CancelledError(*(() if message is None else (message,)))
 
@@ -692,7 +703,7 @@ class Wait:
 
 #: How far into the ready queue a nested run looks for the user's callbacks before it takes the long way.
 _SHORT_QUEUE = 8
-#: Returns False. It is called after each pass, and no Python function is as fast.
+#: Returns False. It is called after each pass, and `bool` is faster than any Python function.
 _never: Callable[[], bool] = bool
 
 
@@ -710,11 +721,11 @@ class ParkingLot:
 
     Attributes:
         waits: All of them, oldest first.
-        ready: Those whose stacks can go on, first come, first served: the keys. One of them may have ended:
-            its callback came late.
-        newest: The newest, while it has no callback on its future.
-        is_newest_done: The `done` of its future.
-        unaware: Those whose tasks cannot tell us of a cancel.
+        ready: Its keys are the waits whose stacks can go on, first come, first served. A wait in it may have
+            ended already, if its callback came late.
+        newest: The newest wait, while it has no callback on its future.
+        is_newest_done: The `done` of the future of `newest`.
+        unaware: The waits whose tasks cannot tell us of a cancel.
         wake_context: The Context of all wake-ups. One serves all, since they neither park nor run user code.
     """
 
@@ -729,12 +740,13 @@ class ParkingLot:
         self._below_tk: dict[Wait, None] = {}
         self._loop = loop
         self._queue = _cpython.ready_queue(loop)
-        # The handles that parked stacks are part of: of each wait that `runs` has seen, and all of these.
+        # The handles that parked stacks are part of: one for each wait that `runs` has seen, and the set of
+        # them.
         self._handle_of: dict[Wait, asyncio.Handle | None] = {}
         self._parked_handles: set[asyncio.Handle | None] | None = None
 
     def set_order(self, *, lifo: bool) -> None:
-        """Let only the newest wait go on from now on, whether what older ones wait for is done or not.
+        """From now on, let only the newest wait go on, even if the futures of older waits are done.
 
         Waits below Tk are always held to that among themselves. The calls into Tcl share a C stack of their
         own, and returning to them in any other order would crash the process.
@@ -747,7 +759,8 @@ class ParkingLot:
         if "tkinter" in sys.modules and is_called_by_tk():
             self._below_tk[wait] = None
         if self.newest is not None:
-            # It is the newest no longer, so nobody will ask its future: that has to tell us.
+            # The driver asks only the future of the newest wait. This wait is not the newest any more, so its
+            # future has to tell us.
             self.newest.arm(self.wake_context)
             self.newest, self.is_newest_done = None, _never
         task = wait.task
@@ -756,7 +769,7 @@ class ParkingLot:
         elif task is not None:
             self.unaware.enrol(wait, task)
         if task is not None and has_cancel_flag(task):
-            _deliver_noted(wait, task)  # as with `await`: at once
+            _deliver_noted(wait, task)  # at once, as with `await`
         if MAY_BE_EAGER and task is not None and (creators := creators_of(task)):
             self.unaware.enrol_creators(wait, creators)
         is_done = wait.future.done
@@ -767,7 +780,10 @@ class ParkingLot:
             self.is_newest_done = is_done
 
     def forget(self, wait: Wait) -> None:
-        """Withdraw all that could wake *wait*. Otherwise the next, unrelated wait would end early."""
+        """Withdraw all that could wake *wait*.
+
+        A wake-up left behind would end the next, unrelated wait early.
+        """
         # Each line can be done again: a signal handler may break this off anywhere.
         wait.close()
         self.waits.pop(wait, None)
@@ -788,9 +804,12 @@ class ParkingLot:
     # -- who goes on --------------------------------------------------------------------------
 
     def next_after_pass(self) -> Wait | None:
-        """Return the wait whose stack goes on next. Asks the future that has no callback of ours, too."""
+        """Return the wait whose stack goes on next.
+
+        Also asks the newest future, which has no callback of ours.
+        """
         if self.unaware.seen and not self.ready:
-            # Not once for each of many that go on after one pass: that would be quadratic.
+            # Not while stacks are ready: once for each stack that goes on after one pass would be quadratic.
             self.unaware.poll()
         newest, is_done = self.newest, self.is_newest_done
         if newest is not None and is_done():
@@ -803,12 +822,15 @@ class ParkingLot:
             elif self.ready:
                 newest.set_ready()
             else:
-                return newest  # and is so until its stack goes on: see `forget`
+                return newest  # and it stays `newest` until its stack goes on: see `forget`
             self.newest, self.is_newest_done = None, _never
         return self.next_ready() if self.ready else None
 
     def next_ready(self) -> Wait | None:
-        """Return the wait whose stack goes on next. It stays in the queue until it does: see `forget`."""
+        """Return the wait whose stack goes on next.
+
+        It stays in the queue until its stack goes on: see `forget`.
+        """
         if self._is_lifo or self._below_tk or self.unaware.seen:
             return self._next_in_order()
         while (wait := next(iter(self.ready), None)) is not None and wait.has_ended:
@@ -816,7 +838,7 @@ class ParkingLot:
         return wait
 
     def _next_in_order(self) -> Wait | None:
-        """Do the same if only the newest of some waits may go on, or if one may have been cancelled."""
+        """Do what `next_ready` does where order matters, or where a wait may have been cancelled."""
         ordered = self._ordered()
         newest = next(reversed(ordered), None)
         free = (wait for wait in tuple(self.ready) if wait is newest or wait not in ordered)
@@ -826,14 +848,14 @@ class ParkingLot:
         return wait
 
     def _ordered(self) -> dict[Wait, None]:
-        """Return the waits of which only the newest may go on, oldest first."""
+        """Return the waits that have to go on newest first. They come oldest first."""
         return self.waits if self._is_lifo else self._below_tk
 
     def runs(self, handle: asyncio.Handle) -> bool:
         """Return True if a parked stack is part of *handle*."""
         for wait in reversed(self.waits):
             if wait in self._handle_of:
-                break  # and so are all before
+                break  # and so are all older waits
             self._handle_of[wait] = _cpython.handle_on(wait.stack)
             self._parked_handles = None
         if self._parked_handles is None:
@@ -853,7 +875,7 @@ class ParkingLot:
         again. By then the cell that it ended is over.
 
         Returns:
-            False if it has to go to the loop's owner.
+            False if the error has to go to the loop's owner.
         """
         done = (wait.future for wait in self.waits if wait.future.done())
         if was_taken(error) or any(error_of(future) is error for future in done):
@@ -887,12 +909,12 @@ class ParkingLot:
         """Call *end* on each wait that *must_end*, the newest first.
 
         Returns:
-            False if there was none, or all were due to end already.
+            False if there was none, or if all of them were about to end already.
         """
         ordered, is_held_up = self._ordered(), False
         ending: list[Wait] = []
         for wait in self.waits:
-            # An ordered wait can go on only after all that are newer.
+            # An ordered wait can go on only after all newer ordered waits.
             is_ordered = wait in ordered
             if must_end(wait) or (is_held_up and is_ordered):
                 is_held_up = is_held_up or is_ordered
@@ -909,11 +931,11 @@ class ParkingLot:
 class UnawareTasks:
     """The waits of tasks that were born before nesting, or under somebody else's task factory.
 
-    `LoopTask.cancel` knows that its task is parked. That of another class only leaves a note in the task.
-    So the notes of these few tasks are looked at after each pass.
+    `LoopTask.cancel` knows that its task is parked. The `cancel` of another class only leaves a note in the
+    task. So after each pass we look at the notes of these few tasks.
 
     Attributes:
-        seen: Those waits. Each has its tasks, with the count of cancel requests when last looked at.
+        seen: For each of those waits, its tasks and how many cancel requests each had when last looked at.
     """
 
     def __init__(self) -> None:
@@ -924,9 +946,9 @@ class UnawareTasks:
         self.seen.setdefault(wait, {})[task] = task.cancelling()
 
     def enrol_creators(self, wait: Wait, creators: list[asyncio.Task[Any]]) -> None:
-        """Watch *creators*, in whose steps an eager task is parked: a cancel of theirs ends *wait*, too.
+        """Watch *creators*, in whose steps an eager task is parked: cancelling a creator ends *wait*, too.
 
-        They need not await that task. So they keep the request, and get it where they next await.
+        A creator need not await that task. So it keeps the request, and gets it at its next await.
         """
         for creator in creators:
             self.enrol(wait, creator)
@@ -934,25 +956,26 @@ class UnawareTasks:
                 wait.cancel(cancel_message(creator))
 
     def forget(self, wait: Wait) -> None:
-        """Watch *wait* no more."""
+        """Stop watching *wait*."""
         self.seen.pop(wait, None)
 
     def poll(self) -> None:
-        """Deliver what has been noted since the last time."""
+        """Deliver the cancel requests that have been noted since the last call."""
         for wait in list(self.seen):
             self.look_at(wait)
 
     def look_at(self, wait: Wait) -> None:
-        """Deliver what has been noted for *wait*, if it is one of these."""
+        """Deliver the cancel requests that have been noted for *wait*, if it is watched."""
         tasks = self.seen.get(wait, {})
         for task, seen in tuple(tasks.items()):
             now = task.cancelling()
-            # If this interpreter cannot take a note back, it stays. Then only the count tells a new one.
+            # If this interpreter cannot clear a note, the note stays. Then only the count tells of a new
+            # request.
             if now != seen:
                 tasks[task] = now
             if task is not wait.task:
                 if now > seen:
-                    wait.cancel(cancel_message(task))  # and the note stays: it is a creator's
+                    wait.cancel(cancel_message(task))  # the note stays, for the creator's next await
             elif has_cancel_flag(task) and (now > seen or clear_cancel_flag(task)):
                 _deliver_noted(wait, task)
 
@@ -968,10 +991,10 @@ def _deliver_noted(wait: Wait, task: asyncio.Task[Any]) -> None:
 
 
 def creators_of(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-    """Return the tasks in whose steps the running *task* takes its own first one.
+    """Return the tasks in whose steps the running *task* takes its own first step.
 
-    An eager task (3.12 and later) takes its first step on the stack of its creator. So parking it parks them
-    all. Most tasks are not in such a step, and have none.
+    An eager task (3.12 and later) takes its first step on the stack of its creator. So parking it parks its
+    creators, too. Most tasks are not in such a step, and have no creators here.
     """
     if not is_in_first_step(task):
         return []
@@ -989,10 +1012,10 @@ def creators_of(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
 class FirstPass:
     """Keeps the pass that was under way at installation from popping an empty queue.
 
-    That pass has counted its handles and will pop as many, and nothing of ours would catch the IndexError.
-    While a stack of its own is parked, drivers run handles as well. So when that stack goes on, the queue is
-    padded with handles that do nothing. Padding it for every stack would be simpler, but it makes nested runs
-    quadratic.
+    That pass has counted its handles and will pop as many, and no code of ours would catch the IndexError.
+    While a stack of that pass is parked, drivers take handles from the same queue. So when the stack goes on,
+    we pad the queue with handles that do nothing. Padding it for every stack would be simpler, but would make
+    nested runs quadratic.
 
     Args:
         loop: The loop.
@@ -1007,19 +1030,19 @@ class FirstPass:
         self._length = 0
 
     def begin(self) -> None:
-        """Take the pass that runs now for that one."""
+        """Begin to protect the pass that runs now."""
         before = self._length if self.is_under_way else 0
-        # What it may still pop is in the queue now, with what was scheduled since it began. Counted anew for
-        # each stack, it would grow by the handles of the nested runs themselves.
+        # The pass pops no more handles than are in the queue now. Counted anew for each stack, the number
+        # would grow by the handles of the nested runs themselves.
         self._length = max(before, len(_cpython.ready_queue(self._loop)))
         self.is_under_way = True
 
     def end(self) -> None:
-        """Note that it has ended."""
+        """Note that the pass has ended."""
         self.is_under_way = False
 
     def holds(self, stack: greenlet | None) -> bool:
-        """Return True if *stack* belongs to that pass: neither it nor what it stands on is a driver."""
+        """Return True if *stack* belongs to that pass: neither it nor any of its parents is a driver."""
         if stack is None or not self.is_under_way:
             return False
         while stack is not None and not isinstance(stack, Driver):
@@ -1033,14 +1056,14 @@ class FirstPass:
 
 # -- readers and writers -------------------------------------------------------------------------
 
-#: These packages' callbacks have read from the socket before they call anybody, and may find nothing. Called
-#: again while one is parked, they go on.
+#: Callbacks of these packages read from the socket before they call user code, and cope with an empty socket.
+#: So they may be called again while a call of theirs is parked.
 _READ_FIRST = ("asyncio.", "tornado.", "zmq.")
 
 
 def _add_callback(self: Any, handle: asyncio.Handle) -> None:
     lot: Any = getattr(_cpython.owner_of_pass(self), "lot", None)
-    # Signals come here as well, and each of those counts.
+    # Handles of signals come here as well, and each of them has to run.
     if lot is None or not lot.waits or not _cpython.is_called_for_an_event():
         _cpython.stock_add_callback(self, handle)
         return
@@ -1053,10 +1076,10 @@ def _add_callback(self: Any, handle: asyncio.Handle) -> None:
 def once_for_each_event() -> Patch:
     """Return a patch that queues a reader or writer once for each event, and never while it runs.
 
-    The stock loop selects when all handles of a pass have returned. If one of them is parked, the next pass
-    selects while others of the same pass are still queued, or before the parked one has read. The event is
+    The stock loop selects when all handles of a pass have returned. If a handle is parked, the next pass
+    selects while others of the same pass are still queued, or before the parked handle has read. The event is
     still there, and would be handled once more (`BaseEventLoop._add_callback`). Transports are left alone: a
-    protocol that nests may wait for what comes next.
+    protocol that nests may wait for the data that comes next.
     """
     return _cpython.patch_add_callback(looking_like(_cpython.stock_add_callback, _add_callback))
 
@@ -1080,13 +1103,19 @@ class Foreground(Protocol):
         """Cancel what such a stack waits for: the first interrupt."""
 
     def finish(self, future: asyncio.Future[Any]) -> bool:
-        """End what has swallowed that: the second interrupt. Return False if it cannot be ended."""
+        """End the task that has swallowed the first interrupt: the second one.
+
+        Return False if it cannot be ended.
+        """
 
     def take_fatal(self, error: BaseException) -> bool:
-        """Take what came out of a pass, for a cell that awaits. Return False if no cell does."""
+        """Take a fatal error that came out of a pass, for a cell that awaits.
+
+        Return False if no cell awaits.
+        """
 
     def loop_set_aside(self) -> None:
-        """Note that the loop cannot do what it was asked to: another loop runs on top of it. May raise."""
+        """Note that the loop cannot carry out what was asked of it: another loop runs on top. May raise."""
 
 
 def _is_awaited(foreground: Foreground, task: asyncio.Task[Any]) -> bool:

@@ -44,11 +44,11 @@ _stock_close = _cpython.Runner.close
 
 
 def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) -> Any:
-    """Do what `asyncio.run` is asked for, nested if a loop runs in this thread. Blocks the caller.
+    """Do what `asyncio.run` does, nested if a loop runs in this thread. Blocks the caller.
 
     Args:
         main: The coroutine; from 3.14 on, any awaitable.
-        debug: Debug mode while it runs; None leaves it as it is.
+        debug: Debug mode while *main* runs; None leaves the mode as it is.
         options: The other arguments of `asyncio.run` in this version of Python.
     """
     running = _cpython.running_loop()
@@ -81,7 +81,7 @@ def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> An
         return engine_for(loop, "a nested run").wait(task)
 
 
-#: Belongs to the process: it is about other threads' loops, which know of no session.
+#: Belongs to the process: loops of other threads, which these are about, know of no session.
 _submitters: list[tuple[Callable[[], bool], Callable[[Any], Any]]] = []
 
 
@@ -90,7 +90,7 @@ def submitting(is_meant: Callable[[], bool], submit: Callable[[Any], Any]) -> It
     """Have `asyncio.run` inside the loops of some threads go elsewhere while the block runs.
 
     Args:
-        is_meant: Returns True if the calling thread, whose own loop runs, is one of those.
+        is_meant: Returns True if the calling thread, whose own loop runs, is one of those threads.
         submit: Runs a coroutine elsewhere, waits for it and returns its result.
     """
     _submitters.append((is_meant, submit))
@@ -198,7 +198,7 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
     engine = engine_for(loop, "run_until_complete()")
     is_new = True
     if type(future) is CoroutineType and not open_runners:
-        future = loop.create_task(future)  # nearly always: what `ensure_future` makes of it, sooner
+        future = loop.create_task(future)  # the usual case: does what `ensure_future` does, but faster
     else:
         is_new = not asyncio.isfuture(future)
         if future is _cpython.current_task(loop):
@@ -229,7 +229,7 @@ def close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> No
     detach_closed(self)
 
 
-# -- what stands in for methods of asyncio.Runner ------------------------------------------------
+# -- stand-ins for methods of asyncio.Runner ------------------------------------------------
 
 
 def runner_run(self: asyncio.Runner, coro: Any, *, context: Context | None = None) -> Any:
@@ -257,7 +257,7 @@ def _nested_runner_run(
     if sys.version_info < (3, 14):
         coro = _cpython.as_coroutine(coro)
         _stock_get_loop(runner)
-    else:  # the stock `run` looks at its argument later there, so a closed runner complains first
+    else:  # there the stock `run` looks at its argument later, so a closed runner raises first
         _stock_get_loop(runner)
         coro = _cpython.as_coroutine(coro)
     with runners.spawning(runner, context):

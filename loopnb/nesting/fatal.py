@@ -1,8 +1,8 @@
 """KeyboardInterrupt and SystemExit: errors that go through a loop and end it.
 
 Asyncio raises such an error out of a pass, once for each task that ends in it. So the same error comes out
-again for whoever awaits that task, and for a TaskGroup around it. An attribute of the error says whether a
-cell has had it before.
+again for each task that awaits that one, and for a TaskGroup around it. An attribute of the error says
+whether a cell has received it before.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def is_fatal(error: BaseException | None) -> bool:
 
 
 def was_taken(error: BaseException) -> bool:
-    """Return True if a cell has had *error*."""
+    """Return True if a cell has received *error*."""
     return bool(vars(error).get(_TAKEN))
 
 
 def note_taken(error: BaseException) -> None:
-    """Note that a cell has *error* now."""
+    """Note that a cell has received *error*."""
     vars(error)[_TAKEN] = True
 
 
@@ -55,8 +55,8 @@ class CapturedFatal:
 def capture_fatal(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
     """Return a coroutine that runs *coro* and captures its fatal errors. It has the name of *coro*.
 
-    For work that another thread has sent to this loop: its end is not the loop's. Unwrap what the coroutine
-    returns, see `CapturedFatal`.
+    For work that another thread has sent to this loop: its fatal errors must not end the loop. Unwrap what
+    the coroutine returns, see `CapturedFatal`.
     """
 
     @runs_users_code

@@ -1,6 +1,6 @@
-"""greenlet, or stand-ins with which the other modules can be imported where it is missing.
+"""greenlet, or stand-ins, so that the other modules can be imported where greenlet is missing.
 
-Then `scope.attach` refuses, and says `why_missing`; no stand-in is ever used.
+In that case `scope.attach` refuses and names `why_missing`, so no stand-in is ever used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ else:
         why_missing = str(error)
 
         class greenlet:
-            """Stands in for the class, which `Driver` inherits from."""
+            """Stands in for the class that `Driver` inherits from."""
 
             def switch(self) -> Any:
                 """Is never called."""

@@ -1,6 +1,6 @@
 """The task class of the engine: `cancel()` reaches a task while its stack is parked.
 
-Other packages' tasks work too, see `engine.UnawareTasks`; this class only makes it fast and exact.
+Tasks of other classes work too, see `engine.UnawareTasks`. This class only makes cancelling fast and exact.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LoopTask(asyncio.Task[Any]):
         parked: The wait in which this task is parked. Set by the engine; None or unset while it is not
             parked.
         delivered: How many cancel requests went to nested waits. The C task does not know of them.
-        live_repr: Returns its repr; unset, asyncio's is used. See `show_as`.
+        live_repr: Returns the repr of this task. While it is unset, asyncio's repr is used. See `show_as`.
     """
 
     __slots__ = ("delivered", "live_repr", "parked")
@@ -83,7 +83,7 @@ class LoopTask(asyncio.Task[Any]):
         """Return the frames, the newest last, as `asyncio.Task.get_stack` does.
 
         The coroutine of a parked task counts as executing, and the `f_back` of its frame leads outwards, to
-        the loop. A reader wants to know where it waits, so the frames further in are returned.
+        the loop. But a reader wants to know where the task waits, so we return the frames from there inwards.
         """
         stack = getattr(getattr(self, "parked", None), "stack", None)
         if stack is None:
@@ -98,7 +98,7 @@ class LoopTask(asyncio.Task[Any]):
         return frames[: None if limit is None else max(limit, 0)][::-1]
 
     def set_name(self, value: object) -> None:
-        """Name the task. CPython 3.13.0 passes None if no name was given; the default name stays then."""
+        """Name the task. CPython 3.13.0 passes None if no name was given; then the default name stays."""
         if value is not None:
             super().set_name(value)
 

@@ -1,8 +1,8 @@
-"""Another loop runs in a thread whose own loop is set aside meanwhile.
+"""Run another loop in a thread while the thread's own loop is set aside.
 
 Asyncio refuses to run a loop inside another one. For the running loop itself, a nested run is the answer. For
-*another* loop it is to pretend that the running one does not run: a library that makes a loop of its own and
-runs it then works as it does in a script. The loop set aside stands still until that has ended.
+*another* loop, we pretend that the running loop does not run: then a library that makes a loop of its own and
+runs it works as it does in a script. The loop set aside stands still until the other loop has ended.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-# It belongs to the process: a loop may be set aside by code that knows of no session, and for longer than one
-# lasts.
+# This belongs to the process: code that knows of no session may set a loop aside, and for longer than a
+# session lasts.
 #: By loop, the file and line of the call that has set it aside.
 _set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
 
@@ -41,8 +41,8 @@ def aside(
 
     Args:
         running: The running loop of this thread.
-        other: The loop that is about to run; None if it is not made yet.
-        place: File and line of the call that does so; None for where the caller is.
+        other: The loop that is about to run; None if it does not exist yet.
+        place: File and line of the call that sets it aside; None for the user's innermost line.
     """
     if other is not None and other.is_running():
         yield  # it runs elsewhere, or below us: the stock error says so
@@ -70,7 +70,7 @@ def run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *ar
 
 
 def wrapper_aside(kind: type, name: str) -> MethodWrapper:
-    """Return a wrapper by which a loop that cannot be nested on can run inside another one.
+    """Return a wrapper that lets a loop which cannot be nested on run inside another loop.
 
     If it is asked to run inside itself, the error says why that is impossible.
 

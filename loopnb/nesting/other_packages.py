@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-#: In whose name nested runs are wanted where one of those packages has asked for them.
+#: The name under which nested runs are wanted if one of those packages has asked for them.
 WHO = "nest_asyncio"
 
 #: The module of `anyio.run`.
@@ -46,7 +46,7 @@ class Applied(NamedTuple):
 
 
 def applied_by() -> tuple[Applied, ...]:
-    """Return who has called `apply()` of one of those packages while nesting was on. Any thread."""
+    """Return the calls of `apply()` of those packages while nesting was on. Any thread."""
     return tuple(_applied)
 
 
@@ -70,7 +70,7 @@ def forget() -> None:
 
 
 def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Do what `apply(loop)` of *package* is called for: have nested runs on that loop.
+    """Do what `apply(loop)` of *package* is for: allow nested runs on that loop.
 
     Raises:
         NestingError: The loop cannot be nested on; `.reason` says why.
@@ -78,7 +78,8 @@ def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
     _applied[Applied(package, *users_place())] = None
     target = loop or _cpython.running_loop()
     if target is not None and not scope.is_wanted(target):
-        # No more than that: the rest of `loopnb.nesting.apply` has been done, or nobody would have called us.
+        # The rest of `loopnb.nesting.apply` has been done already, or this function would not have been
+        # called.
         scope.attach_and_pin(target)
         with scope.changing:
             scope.want(WHO, target)

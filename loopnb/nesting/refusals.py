@@ -1,24 +1,25 @@
 """Where no stack can be parked, and why a nested run was refused.
 
-Apart from the engine, since it is about other people's code on the stack, and knows nothing of waits and
-drivers.
+This module is not part of the engine: it looks at other people's code on the stack, and knows nothing of
+waits and drivers.
 
 The wish. A nested run may begin anywhere, except where parking the stack would break something.
 
-There are two such places. A signal handler or a finalizer runs wherever Python happens to be: also in the
-middle of a change to the loop's timers or its selector, or between two lines of the loop's own pass. If the
-stack is parked there, other handles run and find the change half made. And a finalizer may run below the
-garbage collector. CPython keeps the heads of the collector's lists in the C stack frame of the collection;
-while that stack is parked, its memory belongs to other stacks, and garbage that dies meanwhile writes into
-it. CPython 3.11 to 3.14 crash.
+There are two such places. First, a signal handler or a finalizer runs wherever Python happens to be: even in
+the middle of a change to the loop's timers or its selector, or between two lines of the loop's own pass. If
+the stack is parked there, other handles run and find the change half made. Second, a finalizer may run below
+the garbage collector. CPython keeps the heads of the collector's lists in the C stack frame of the
+collection; while that stack is parked, its memory belongs to other stacks, and garbage that dies meanwhile
+writes into it. That crashes CPython 3.11 to 3.14.
 
-Both are recognised before anything has begun: the first by the code objects on the stack, from the caller
+Both are recognised before the nested run begins: the first by the code objects on the stack, from the caller
 outwards, the second by the collector's own callbacks.
 
 What it cannot do. It looks through 64 frames at most. If a finalizer spawns an eager task between two
-handles, the first step of that task is taken for a step that the loop has begun.
+handles, the first step of that task is mistaken for a step begun by the loop.
 
-Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. If a name is missing, that place is not recognised.
+Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. If Python lacks one of the names, the place that it
+marks is not recognised.
 """
 
 from __future__ import annotations
@@ -45,18 +46,18 @@ _F = TypeVar("_F", bound="Callable[..., object]")
 
 # -- below the garbage collector -----------------------------------------------------------------
 #
-# `gc.callbacks` are called with a phase, "start" or "stop", and a dictionary that no other phase has. The
-# callback has to be written in C. In a Python function Python would raise a pending KeyboardInterrupt, and
-# the collector would swallow it. So `setattr` is the callback: it sets the attribute that has the name of the
-# phase.
+# Python calls each of `gc.callbacks` with a phase, "start" or "stop", and a dictionary made for that phase.
+# The callbacks have to be C functions: in a Python function Python would raise a pending KeyboardInterrupt,
+# and the collector would swallow it. So each callback is `setattr` bound to an object: it sets the attribute
+# named "start" or "stop".
 #
-# One object remembers the latest phase in any thread: `stop` is a second name for its slot `start`. Another
-# one remembers the latest "start" in this thread. They hold the same dictionary only while this thread
+# `_latest` remembers the latest phase of any thread, because `stop` is a second name for its slot `start`.
+# `_here` remembers the latest "start" of this thread. Both hold the same dictionary only while this thread
 # collects.
 
 
 class _Latest:
-    """The dictionary of the latest phase, in whatever thread."""
+    """The dictionary of the latest phase in any thread."""
 
     __slots__ = ("start",)
     start: object
@@ -66,7 +67,7 @@ _Latest.stop = _Latest.start  # type: ignore[attr-defined,misc]  # another name 
 
 
 class _Here(threading.local):
-    """The dictionary of the latest phase "start" in this thread, and that of "stop"."""
+    """The dictionaries of the latest "start" and of the latest "stop" in this thread."""
 
     start: object = None
 
@@ -78,13 +79,13 @@ _callbacks = (partial(setattr, _latest), partial(setattr, _here))
 
 
 def watch() -> None:
-    """Hear of collections from now on. Does nothing if it does so already."""
+    """Watch the garbage collector from now on. Does nothing the second time."""
     if _callbacks[0] not in gc.callbacks:
         gc.callbacks.extend(_callbacks)
 
 
 def unwatch() -> None:
-    """Hear of them no more."""
+    """Stop watching the garbage collector."""
     gc.callbacks[:] = [callback for callback in gc.callbacks if callback not in _callbacks]
 
 
@@ -111,8 +112,8 @@ def _codes_of(owner: type, *names: str) -> Iterator[CodeType]:
             yield code
 
 
-# The timers are a heap, and `heapq` is written in C: comparing two timers is all the Python code in a change
-# to it.
+# The timers are a heap, and `heapq` is written in C: while the heap changes, the comparison of two timers is
+# the only Python code that runs.
 _TIMERS = {
     id(code): "the loop's timers are being changed"
     for code in _codes_of(asyncio.TimerHandle, "__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__hash__")
@@ -146,7 +147,7 @@ def why_not_here(depth: int = 0) -> str | None:
     """Return why no stack can be parked where this is called, or None if one can. Any thread.
 
     Args:
-        depth: How many frames, from the caller outwards, need not be looked at. Each costs time.
+        depth: How many frames to skip, from the caller outwards. Looking at a frame costs time.
     """
     if is_collecting():
         return "garbage is being collected"
@@ -159,7 +160,7 @@ def why_not_here(depth: int = 0) -> str | None:
         if code.co_flags & _STEPPED or code is HANDLE_RUN_CODE:
             return None
         if code is RUN_ONCE_CODE:
-            # Interrupted in select, the loop is whole. When the stack goes on, the engine wakes it.
+            # In select nothing is half done. When the stack resumes, the engine wakes the selector.
             is_selecting = called is not None and called.co_name == "select"
             return None if is_selecting else "the loop is between two handles"
         if id(code) in _FORBIDDEN:
@@ -172,7 +173,7 @@ def why_not_here(depth: int = 0) -> str | None:
 def is_called_by_tk() -> bool:
     """Return True if Tk has called the code that runs now, directly or not. Any thread.
 
-    Whatever Tk calls goes through a frame of `tkinter`; so does whatever calls Tk.
+    A callback from Tk runs below a frame of `tkinter`, and so does the call of Tk that it came out of.
     """
     tkinter = sys.modules.get("tkinter")
     if tkinter is None:
@@ -189,7 +190,7 @@ def is_called_by_tk() -> bool:
 
 
 def refusal(*, is_removed: bool, is_closing: bool) -> NestingError:
-    """Return the error of a nested run that cannot begin where this is called. Its `.reason` says why.
+    """Return the error for a nested run that cannot begin where this is called. Its `.reason` says why.
 
     Args:
         is_removed: The engine is being taken off its loop.
@@ -209,7 +210,7 @@ def refusal(*, is_removed: bool, is_closing: bool) -> NestingError:
 
 
 def passes_on_top(parked: int) -> NestingError:
-    """Return the error of a pass that was begun inside another one, as nest_asyncio does it.
+    """Return the error for a pass that was begun inside another pass, as nest_asyncio does.
 
     Args:
         parked: How many stacks are parked on the loop.
@@ -221,10 +222,10 @@ def passes_on_top(parked: int) -> NestingError:
 
 
 def parked_elsewhere(parked: int) -> NestingError:
-    """Return the error of a run in a thread other than the one in which stacks are parked.
+    """Return the error for a run in one thread while stacks of the loop are parked in another.
 
     Args:
-        parked: How many they are.
+        parked: How many stacks are parked there.
     """
     return NestingError(
         f"{parked} stacks of this loop are parked in another thread",
@@ -233,10 +234,10 @@ def parked_elsewhere(parked: int) -> NestingError:
 
 
 def beside_other_loop(*, is_home: bool) -> NestingError:
-    """Return the error of a run on the notebook's loop that was asked for inside another loop.
+    """Return the error for a run on the notebook's loop that was requested inside another loop.
 
     Args:
-        is_home: That other loop runs in the thread of the notebook's loop.
+        is_home: The other loop runs in the thread of the notebook's loop.
     """
     remedy = "Use `await` with a coroutine of this thread's loop"
     if is_home:

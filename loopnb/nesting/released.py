@@ -1,14 +1,14 @@
-"""What a stack releases while it is parked, so that others may use it, and takes back when it goes on.
+"""Release what a stack holds while it is parked, so that others may use it, and take it back afterwards.
 
-Apart from the engine, since it does not decide who waits for what. It knows one stack at a time, and the
-lower levels of Python: tasks, Contexts, the current handle, greenlets of other people.
+This module is not part of the engine, since it does not decide who waits for what. It knows one stack at a
+time, and the lower levels of Python: tasks, Contexts, the current handle, greenlets of other people.
 
-A stack that is about to park is inside of things that only one stack can be inside of at a time:
+A stack that is about to park holds things that only one stack can hold at a time:
 
-*   its task, which is the loop's current one: no other could be stepped;
-*   its `contextvars.Context`s: no handle that shares one could run. Also those of the greenlets below it, if
-    a library has started it in a greenlet of its own (`_ContextsBelow`);
-*   in debug mode, its handle, which the loop names in reports and whose time it takes (`_ParkedTime`);
+*   its task, which is the loop's current task: no other task could be stepped;
+*   its `contextvars.Context`s: no handle that shares one could run. If a library has started the stack in a
+    greenlet of its own, the Contexts of the greenlets below it, too (`_ContextsBelow`);
+*   in debug mode, its handle, which the loop times and names in reports (`_ParkedTime`);
 *   if it is a library's greenlet, the driver that it has for its parent (`_OthersGreenlets`).
 
 A signal handler may raise anywhere in here. CPython looks for signals when a function begins, when a call
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Turns(Protocol):
-    """What the engine tells of who turns the loop."""
+    """What the engine tells us about who turns the loop."""
 
     loop: asyncio.AbstractEventLoop
     turning: greenlet | None
@@ -83,7 +83,7 @@ class ReleasedState:
         self._parked_at: float
 
     def release(self, stack: greenlet, task: asyncio.Task[Any] | None) -> None:
-        """Release everything that *stack*, the calling one, holds: *task* is the one whose step it is."""
+        """Release everything that *stack*, the calling stack, holds. It runs a step of *task*, if of any."""
         loop = self._shared.loop
         handle = _cpython.current_handle(loop)
         if handle is not None:
@@ -121,8 +121,8 @@ class ReleasedState:
 
 # Public C API without a name in Python; checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
 _exit_context = ctypes.pythonapi.PyContext_Exit
-_exit_context.argtypes = [ctypes.c_void_p]  # takes the `id`, in two thirds of the time of py_object
-_exit_context.restype = None  # ctypes raises what the function has set, whatever it returns
+_exit_context.argtypes = [ctypes.c_void_p]  # takes the `id`: two thirds of the time that py_object takes
+_exit_context.restype = None  # ctypes raises the error that the function has set, whatever it returns
 _enter_context = ctypes.pythonapi.PyContext_Enter
 _enter_context.argtypes = [ctypes.c_void_p]
 _enter_context.restype = None
@@ -142,7 +142,7 @@ def _leave(this: greenlet, left: list[Context]) -> None:
 
 
 def _enter(left: list[Context]) -> None:
-    """Enter again what the calling stack has left, the outermost first, and remove it from the list."""
+    """Enter the Contexts in *left* again, the outermost first, and empty the list. On the same stack."""
     while left:
         context = left[-1]
         address = id(context)
@@ -153,8 +153,8 @@ def _enter(left: list[Context]) -> None:
 class _ContextsBelow:
     """The Contexts of the greenlets below the calling one. Others may enter them until `enter`.
 
-    Each greenlet has Contexts of its own. If a library starts one on a stack, the Contexts of that stack stay
-    entered, and have to be left as well.
+    Each greenlet has Contexts of its own. If a library starts a greenlet on a stack, the Contexts of that
+    stack stay entered, and have to be left as well.
     """
 
     __slots__ = ("_left",)
@@ -163,7 +163,7 @@ class _ContextsBelow:
         self._left: list[tuple[greenlet, list[Context]]] = []
 
     def leave(self) -> None:
-        """Leave them, except those below a driver: nothing but a pass of the loop is there."""
+        """Leave these Contexts, except below a driver: only a pass of the loop is there."""
         this = below = getcurrent()
         while not isinstance(below, Driver) and (below := below.parent) is not None:
             if below.gr_context is not None:
@@ -196,11 +196,12 @@ def _in_place_of(this: greenlet, below: greenlet) -> Iterator[None]:
 class _ParkedTime:
     """Keeps the debug mode's "Executing ... took N seconds" from counting time in which a handle was parked.
 
-    The loop takes that time in a local variable, out of reach, and compares it with its
-    `slow_callback_duration`. Here that number becomes one whose comparison subtracts the parked time first.
+    The loop keeps that time in a local variable, out of our reach, and compares it with its
+    `slow_callback_duration`. So we replace that number by one whose comparison subtracts the parked time
+    first.
 
     It would be simpler to raise the number until the pass ends. But then all handles that run meanwhile would
-    be spared as well, and the one that really blocked the loop would go unreported.
+    be spared as well, and a handle that really blocked the loop would go unreported.
 
     Args:
         loop: The loop.
@@ -212,7 +213,7 @@ class _ParkedTime:
         self._patch: Patch | None = None
 
     def watch(self) -> None:
-        """Subtract parked time from now on, whatever number of seconds the user has set."""
+        """Subtract parked time from now on, whichever limit the user has set."""
         limit = self._loop.slow_callback_duration
         if not isinstance(limit, _LimitWithoutParkedTime):
             self._patch = Patch(
@@ -225,7 +226,7 @@ class _ParkedTime:
         self._seconds[handle] = self._seconds.get(handle, 0.0) + seconds
 
     def restore(self) -> None:
-        """Subtract nothing any more."""
+        """Put the user's limit back."""
         if self._patch is not None:
             self._patch.restore()
             self._patch = None
@@ -257,13 +258,13 @@ class _LimitWithoutParkedTime(float):
 # -- greenlets of other people -------------------------------------------------------------------
 #
 # SQLAlchemy runs synchronous code in a greenlet and awaits in it. Such a greenlet awaits by a switch to its
-# parent: the stack on which it was made. Here that is a driver. If that driver is idle by now, it passes on
-# what it is given to the driver that turns the loop (`Handoff._hand_to`).
+# parent: the stack on which it was made. Here that is a driver. If that driver is idle by now, it forwards
+# what it receives to the driver that turns the loop (`Handoff._hand_to`).
 #
 # But if such a greenlet is parked in a nested run, its driver stands in the library's code and waits for it
-# there. A second one with the same parent would be taken for the first. So while any is parked, each one that
-# is switched to gets the driver that turns the loop then for its parent. That takes a trace function, which
-# makes every switch slower; hence only then.
+# there. A second greenlet with the same parent would be taken for the first. So while any such greenlet is
+# parked, each one that is switched to gets a new parent: the driver that turns the loop at that moment. That
+# takes a trace function, which makes every switch slower, so it is set only while one is parked.
 
 
 class _OthersGreenlets:
@@ -279,11 +280,11 @@ class _OthersGreenlets:
         self._before: Callable[[str, tuple[Any, Any]], object] | None = None
 
     def park(self, stack: greenlet) -> None:
-        """Note that *stack*, which is one of them, is about to park."""
+        """Note that *stack*, such a greenlet, is about to park."""
         if not self._parked:
             self._before = settrace(self._attach)
         self._parked.add(stack)
-        # It may have been switched to when there was no trace function yet.
+        # *stack* may have been switched to before there was a trace function.
         outermost: Any = stack
         while outermost is not None and not isinstance(outermost.parent, Driver):
             outermost = outermost.parent
@@ -298,21 +299,21 @@ class _OthersGreenlets:
 
     def _stop(self) -> None:
         if (present := settrace(self._before)) != self._attach:
-            settrace(present)  # somebody else's: set since, or just put back by us
+            settrace(present)  # it was somebody else's, so leave it as it was
 
     def _attach(self, event: str, stacks: tuple[Any, Any]) -> None:
         _origin, target = stacks
         if (
             target
-            is not self._engine.handed_to  # else the engine itself switches: it goes on where it parked
+            is not self._engine.handed_to  # else the engine itself resumes this stack, where it has parked
             and isinstance(target.parent, Driver)
             and not isinstance(target, Driver)
             and running_loop()
-            is self._engine.loop  # else it is another loop's, for which this one is set aside
+            is self._engine.loop  # else it belongs to another loop, for which this loop is set aside
         ):
             self._attach_to_turning(target)
         if not self._parked:
-            self._stop()  # somebody found this function set, and has put it back since
+            self._stop()  # somebody had saved this function as the trace function, and has put it back since
         if self._before is not None:
             self._before(event, stacks)
 

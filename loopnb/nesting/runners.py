@@ -1,11 +1,11 @@
-"""`asyncio.Runner` inside a running loop: it is given that loop, and ends what was begun in it.
+"""`asyncio.Runner` inside a running loop: we give it that loop, and end only what was begun in the runner.
 
-A stock runner ends everything by closing its loop. Here the loop stays, so a runner has to know what is its
-own:
+A stock runner ends everything by closing its loop. Here the loop stays, so we have to know what belongs to
+the runner:
 
 *   the tasks that are spawned in its `run()`;
-*   those that `run_until_complete()` spawns for whoever has asked the runner for its loop, as anyio's pytest
-    plugin does;
+*   the tasks that `run_until_complete()` spawns for code that has asked the runner for its loop, as anyio's
+    pytest plugin does;
 *   the debug flag;
 *   an exception handler that was set on the loop meanwhile.
 """
@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 
 class DebugRequests:
-    """Who wants which debug flag while it runs. The newest decides; when all have ended, it is as before.
+    """Requests for a loop's debug flag, one for each run.
+
+    The newest decides. When all have ended, the flag is as before.
 
     It would be simpler to save the flag when a run begins and to restore it when it ends. But nested runs do
     not end in the order in which they began, and the last to end would bring back another run's flag.
@@ -41,11 +43,11 @@ class DebugRequests:
     """
 
     def __init__(self) -> None:
-        # By loop: who asked for what, oldest first. The first entry is ours: the flag from before.
+        # By loop: who asked for which flag, oldest first. The first entry is ours: the flag from before.
         self._asked: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, bool]] = WeakKeyDictionary()
 
     def begin(self, who: object, loop: asyncio.AbstractEventLoop, debug: bool | None) -> None:
-        """Have *loop* in debug mode or not while *who* runs. None asks for nothing."""
+        """Ask for *loop* to be in debug mode, or not, while *who* runs. None asks for nothing."""
         if debug is None:
             return
         asked = self._asked.setdefault(loop, {self: loop.get_debug()})
@@ -72,8 +74,7 @@ class DebugRequests:
             self.end(who, loop)
 
 
-#: Belongs to the process: runs on a loop may overlap although they know nothing of each other, nor of a
-#: session.
+#: Belongs to the process: runs that overlap on a loop may know nothing of each other, nor of a session.
 debug_requests = DebugRequests()
 
 
@@ -89,7 +90,7 @@ class _OpenRunner:
 
     Attributes:
         loop: The running loop.
-        spawned: The tasks that are its own.
+        spawned: The tasks that belong to the runner.
         handler_before: The loop's exception handler when the runner began.
         end: Takes back what `begin` has done, once. If the runner is dropped without `close`, that does it.
     """
@@ -111,8 +112,8 @@ class _OpenRunner:
         """Put back the exception handler from before. Runners may end in any order.
 
         Args:
-            later: The open runners that began after this one. The next on the same loop may have found our
-                handler; it will put back the one from before us instead.
+            later: The open runners that began after this one. The next of them on the same loop may have
+                found our handler. Then it will put back the handler from before us instead.
         """
         current = self.loop.get_exception_handler()
         following = next((other for other in later if other.loop is self.loop), None)
@@ -180,30 +181,34 @@ def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[A
 
 
 def forget_all() -> None:
-    """Close all of them, but not their tasks. The stock `close`, which comes later, would end the loop's."""
+    """Mark all open runners closed, and leave their tasks alone.
+
+    Otherwise the stock `close`, which comes later, would end all tasks of the loop.
+    """
     for runner in list(_open):
         _open.pop(runner).end()
         _cpython.finish(runner)
 
 
-# -- whose a task is -----------------------------------------------------------------------------
+# -- which runner a task belongs to
+# -----------------------------------------------------------------------------
 
 
 def is_inside() -> bool:
-    """Return True if a runner has spawned the caller: it cannot run anything more in that runner."""
+    """Return True if a runner has spawned the caller, which cannot run anything more in that runner then."""
     return runner_tasks.get() is not None
 
 
 @contextmanager
 def spawning(runner: asyncio.Runner, context: Context | None) -> Iterator[None]:
-    """Count what is spawned in *context* as that of *runner* while the block runs."""
+    """Count tasks that are spawned in *context* as the runner's while the block runs."""
     nested = _open.get(runner)
-    if nested is None or context is None:  # its own Context is marked already
+    if nested is None or context is None:  # the runner's own Context is marked already
         yield
         return
     try:
         token = context.run(runner_tasks.set, nested.spawned)
-    except RuntimeError:  # the caller is inside that Context, and what it spawns is its own
+    except RuntimeError:  # the caller is inside that Context, and its tasks are not the runner's
         yield
         return
     try:
@@ -214,8 +219,8 @@ def spawning(runner: asyncio.Runner, context: Context | None) -> Iterator[None]:
 
 
 def own(runner: asyncio.Runner, task: asyncio.Task[Any]) -> None:
-    """Count *task*, which runs in *runner*, as its own, whatever the task factory."""
-    if runner in _open:  # else it was begun outside the loop, and ends what it began there
+    """Count *task*, which runs in *runner*, as the runner's, whatever the task factory is."""
+    if runner in _open:  # else the runner was begun outside a loop, and is a stock one
         _open[runner].spawned.add(task)
 
 
@@ -226,7 +231,10 @@ def ask(runner: asyncio.Runner) -> None:
 
 
 def ensure_future(awaitable: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
-    """Do what `asyncio.ensure_future` does, for the runner whose loop the caller has asked for, if any."""
+    """Do what `asyncio.ensure_future` does.
+
+    If the caller has asked a runner for this loop, the task is that runner's.
+    """
     reference = _asked.get()
     runner = reference() if reference is not None else None
     nested = _open.get(runner) if runner is not None else None

@@ -1,4 +1,4 @@
-"""On which loops nested runs are wanted, and the engine of each."""
+"""Who wants nested runs on which loops, and the engine of each loop."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from loopnb.nesting.greenlets import why_missing
 if TYPE_CHECKING:
     import asyncio
 
-# All of this belongs to the process, as the patched names of asyncio do. Sessions, scripts and other packages
-# want nested runs independently of each other, and some of them before a session begins or after it has
-# ended.
+# This state belongs to the process, as the patched names of asyncio do. Sessions, scripts and other packages
+# ask for nested runs independently of each other, even before a session begins or after it has ended.
 
-#: Hold it while patches are installed or restored. Installed twice, a patch would take itself for the
+#: Hold this lock while you install or restore patches. A patch installed twice would take itself for the
 #: original.
 changing = threading.RLock()
 #: Who wants nested runs on every loop, who wants them on some, and who wants them to end last-in-first-out.
 _wanted_everywhere: set[str] = set()
 _wanted_on: dict[str, WeakSet[asyncio.AbstractEventLoop]] = {}
 _wanted_lifo: set[str] = set()
-#: The engine that was last on a loop. If it is removed in the middle of a pass and wanted again, it must be
-#: the same one: its owner still waits for it to give the loop back.
+#: The latest engine of each loop. If an engine is removed in the middle of a pass and then wanted again, we
+#: have to install the same engine: the owner of the loop still waits for it to give the loop back.
 _latest: WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Handoff]] = WeakKeyDictionary()
 
 
@@ -36,9 +35,9 @@ _latest: WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Handoff]] = We
 
 
 def want(who: str, loop: asyncio.AbstractEventLoop | None, *, lifo: bool = False) -> None:
-    """Want nested runs on *loop*, or on every loop if that is None, in the name of *who*. Hold `changing`.
+    """Ask for nested runs on *loop*, or on every loop if it is None, in the name of *who*. Hold `changing`.
 
-    If anybody wants them to end last-in-first-out, they do so on all loops.
+    If anybody wants last-in-first-out, nested runs end in that order on all loops.
     """
     (_wanted_lifo.add if lifo else _wanted_lifo.discard)(who)
     _set_order()
@@ -49,7 +48,7 @@ def want(who: str, loop: asyncio.AbstractEventLoop | None, *, lifo: bool = False
 
 
 def unwant(who: str, loop: asyncio.AbstractEventLoop | None) -> None:
-    """Take back what *who* wanted, all of it if *loop* is None. Hold `changing`."""
+    """Take back what *who* asked for: on *loop*, or everywhere if it is None. Hold `changing`."""
     if loop is None:
         _wanted_everywhere.discard(who)
         _wanted_on.pop(who, None)
@@ -63,7 +62,7 @@ def unwant(who: str, loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def is_wanted(loop: asyncio.AbstractEventLoop | None = None) -> bool:
-    """Return True if anybody wants nested runs on *loop*, or anywhere if that is None. Any thread."""
+    """Return True if anybody wants nested runs on *loop*, or on any loop if it is None. Any thread."""
     if _wanted_everywhere or loop is None:
         return bool(_wanted_everywhere or _wanted_on)
     return any(loop in loops for loops in list(_wanted_on.values()))
@@ -97,20 +96,20 @@ def engine_of(loop: asyncio.AbstractEventLoop) -> Handoff | None:
 
 def known_loops() -> list[asyncio.AbstractEventLoop]:
     """Return the loops that have an engine now. Any thread."""
-    # Not by iterating: other threads' loops get theirs meanwhile.
+    # `keyrefs()` copies. Iteration would break when another thread attaches an engine meanwhile.
     loops = [reference() for reference in _latest.keyrefs()]
     return [loop for loop in loops if loop is not None and engine_of(loop) is not None]
 
 
 def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
-    """Return the engine for a nested run that can begin here, on the running *loop*.
+    """Return the engine of the running *loop*, after a check that a nested run can begin here.
 
     Args:
         loop: The running loop of this thread.
         call: What the user called, for the error.
 
     Raises:
-        RuntimeError: Nested runs are not wanted on this loop: the stock error.
+        RuntimeError: Nested runs are not wanted on this loop. This is asyncio's own error.
         NestingError: The loop cannot be driven one pass at a time, or no stack can be parked here.
     """
     engine = owner_of_pass(loop)
@@ -123,7 +122,7 @@ def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
 
 
 def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
-    """Return the engine of *loop*, installed on it now if it was not. The loop's thread.
+    """Return the engine of *loop*, installing it if needed. The loop's thread.
 
     Raises:
         NestingError: The loop cannot be driven one pass at a time.
@@ -146,7 +145,7 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
 
 
 def attach_and_pin(loop: asyncio.AbstractEventLoop) -> None:
-    """Install the engine on *loop* for good. If the loop runs in another thread, its next run does that.
+    """Install the engine on *loop* for good. If *loop* is running in another thread, its next run does that.
 
     Raises:
         NestingError: The loop cannot be driven one pass at a time.

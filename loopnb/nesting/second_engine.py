@@ -2,7 +2,7 @@
 
 nest-asyncio runs the loop *on top of* the waiting stack; `engine.py` says what that costs. It is used if
 greenlet cannot be imported, or if the user asks for it. The package's own `apply()` cannot be taken back.
-Here it can: what it changes is noted, attribute by attribute (`patching.Difference`).
+Here it can: we note each attribute that it changes (`patching.Difference`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def package_name() -> str:
 
 
 class ReentrantRun:
-    """A nested run. Only the newest can be stopped, since it stands on those before it. The loop's thread.
+    """A nested run. Only the newest can be stopped, since it stands on top of the others. The loop's thread.
 
     Args:
         loop: The loop.
@@ -66,12 +66,15 @@ class ReentrantRun:
         set_stopping(self._loop, False)
 
     def end(self, _error: BaseException) -> None:
-        """Stop the run after this pass. The package raises the stock error of a stop where the run waits."""
+        """Stop the run after this pass.
+
+        Where the run waits, the package raises the stock error of a stopped loop.
+        """
         self._was_ended = True
         set_stopping(self._loop, True)
 
     def leave(self) -> None:
-        """Pass a stop that was not meant for this run on to those further down. The package loses it."""
+        """Pass on a stop that was meant for a run further down. The package would lose it."""
         set_stopping(self._loop, self._was_stopping or (is_stopping(self._loop) and not self._was_ended))
 
 
@@ -93,7 +96,7 @@ class Reentrant:
         self._changes: Difference | None = None
         self._guard = PatchSet(
             Patch(loop, "run_until_complete", self._run_until_complete),
-            # The package's own method ends at no `stop()`, and goes past the wrappers that guard the loop.
+            # The package's own method ignores `stop()`, and bypasses the wrappers that guard the loop.
             Patch(loop, "run_forever", partial(_run_forever, loop)),
         )
 
@@ -113,8 +116,8 @@ class Reentrant:
         """Take back what the package changed.
 
         Returns:
-            The attributes that somebody has changed since, and so keep what they have. Tasks that
-            were made meanwhile are Python tasks until they end.
+            The attributes that stay as they are, because somebody has changed them since. Tasks that were
+            made meanwhile are Python tasks until they end.
         """
         self._guard.restore()
         changes, self._changes = self._changes, None
@@ -123,10 +126,10 @@ class Reentrant:
         return changes.kept
 
     def _run_until_complete(self, future: Any) -> Any:
-        """Run nested, and leave the pass that was under way as many handles as it has counted.
+        """Run nested, and leave the pass that is under way as many handles as it has counted.
 
-        That is a pass of the stock loop if the package was applied in it. With fewer handles it would end the
-        kernel, see `pad_queue`.
+        If the package was applied during a pass, that pass is the stock loop's. With fewer handles it would
+        end the kernel, see `pad_queue`.
         """
         loop: Any = self._loop
         counted = len(ready_queue(loop)) if running_loop() is loop else 0
@@ -181,7 +184,7 @@ def _is_refusal(text: str) -> bool:
 
 
 class NestingChoice:
-    """Which engine runs nested on a loop, why, and the change from one to another. The loop's thread.
+    """Chooses and switches the nesting engine of a loop, and knows why it was chosen. The loop's thread.
 
     Args:
         loop: The loop.
@@ -238,10 +241,10 @@ class NestingChoice:
         """Use engine *name* from now on.
 
         Returns:
-            What there is to say of the engine before, as sentences.
+            What the user should know about the previous engine, as sentences.
 
         Raises:
-            NestingError: It cannot be used here, or stacks are parked that only the present engine
+            NestingError: The engine cannot be used here, or stacks are parked that only the present engine
                 can resume.
         """
         if name == self.name:
@@ -270,7 +273,10 @@ class NestingChoice:
         return runs[-1] if runs else None
 
     def set_order(self, *, lifo: bool) -> None:
-        """Let the newest wait end first from now on, or each when it is done; see `loopnb.nesting.apply`."""
+        """From now on, let the newest wait end first, or each wait as soon as it is done.
+
+        See `loopnb.nesting.apply`.
+        """
         self._order = "lifo" if lifo else "any"
         if self.name == "handoff":
             nesting.apply(who=self._who, order=self._order)
@@ -283,7 +289,7 @@ class NestingChoice:
         return f"Nesting is off: {self.reason}.{switch}"
 
     def notes(self) -> list[str]:
-        """Return what else there is to know, as sentences. Any thread."""
+        """Return notes for the status, as sentences. Any thread."""
         said = [
             f"{call.package}.apply(), called in {call.filename}, line {call.line}, did nothing: nesting "
             "was on."

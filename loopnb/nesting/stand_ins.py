@@ -3,9 +3,9 @@
 Such code runs with the globals of the function it stands in for. So each function here imports what it needs
 when it is called, and uses nothing else of this module.
 
-`except ...: raise` does not put its own frame back into the traceback. So once the frames below it are cut
-off, an error looks as if it had come straight out of the user's coroutine. The imports come twice, since it
-may be the first one that was interrupted.
+`except ...: raise` does not put its own frame back into the traceback. So once we have cut our frames off, an
+error looks as if it had come straight out of the user's coroutine. `frames` is imported twice, since an
+interrupt may have ended the first import.
 """
 
 from __future__ import annotations

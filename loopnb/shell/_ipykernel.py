@@ -1,4 +1,4 @@
-"""What the shell's interrupts use of ipykernel under private names.
+"""Private names of ipykernel that interrupts use.
 
 Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0.
 """
@@ -14,7 +14,8 @@ from loopnb.frames import outwards
 if TYPE_CHECKING:
     from types import FrameType
 
-# How far below `Kernel._input_request` a signal may find the kernel: in `zmq.select`, or in its polling.
+# How many frames below `Kernel._input_request` a signal may find the kernel: in `zmq.select`, or in its
+# polling.
 _DEEPEST_INPUT = 8
 
 

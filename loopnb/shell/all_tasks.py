@@ -1,4 +1,4 @@
-"""Hiding the kernel's own tasks from `asyncio.all_tasks()`."""
+"""Hide the kernel's own tasks from `asyncio.all_tasks()`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class AllTasks:
-    """Hides some tasks from whoever calls `asyncio.all_tasks`. The loop's thread.
+    """Hides some tasks from callers of `asyncio.all_tasks`. The loop's thread.
 
-    Up to 3.13 `all_tasks` is a Python function. Its code is replaced, so that it also works under names that
-    were imported earlier. From 3.14 on it is written in C, and the attributes of the modules are replaced.
+    Up to 3.13 `all_tasks` is a Python function. We replace its code, so that names imported earlier follow.
+    From 3.14 on it is written in C, and we replace the attributes of the modules.
 
     Args:
         is_hidden: Returns True for a task to hide.

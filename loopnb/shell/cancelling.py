@@ -1,4 +1,4 @@
-"""Cancelling what a cell waits for, and no task of anybody else. The loop's thread."""
+"""Cancel what a cell waits for, and no task of another cell. The loop's thread."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     """Cancel *future*, but no foreign task that it waits for, however deep.
 
     `task.cancel()` cancels whatever the task awaits. For an interrupted cell that is too much: a background
-    task that the cell awaits must live on. Whatever awaits a foreign task is woken with CancelledError
-    instead.
+    task that the cell awaits must live on. Instead, we wake the task that awaits a foreign task with
+    CancelledError.
 
     The children of its TaskGroups are cancelled with it, no matter which cell spawned them.
 
-    Limits: tasks behind a `concurrent.futures.Future` are not seen, nor is a TaskGroup that no variable
-    names.
+    Limits: it sees no tasks behind a `concurrent.futures.Future`, and no TaskGroup that no variable refers
+    to.
 
     Args:
         future: The future or task to cancel.
@@ -47,7 +47,7 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
                 cancel_sparing(child, is_foreign)
         end_gather(future)
         return
-    assert isinstance(future, asyncio.Task)  # nothing else leads anywhere
+    assert isinstance(future, asyncio.Task)  # no other future leads to a foreign task
     waited = waited_future(future)
     if waited is not None and _is_spared(waited, is_foreign):
         end_with(future, None)
@@ -92,7 +92,7 @@ def _leads_to(future: asyncio.Future[Any], is_foreign: IsForeign, seen: set[obje
 
 
 def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:
-    """End the await that *task* is in with *error*, or with CancelledError if that is None.
+    """End the present await of *task* with *error*, or with CancelledError if *error* is None.
 
     Returns:
         False if the task is in no await that can be ended.

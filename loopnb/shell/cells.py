@@ -1,4 +1,4 @@
-"""Which cell executes now, in which task, and how a place in a cell is called."""
+"""Know which cell executes now and in which task, and name places in cells."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger("loopnb")
 
 
 class _Execution:
-    """A cell that has begun and not ended. Cells that a magic runs inside it stand above it."""
+    """A cell that has begun and not ended. Cells that a magic runs inside it come later in the list."""
 
     def __init__(self, info: object, cell: CellRef, task: asyncio.Task[Any] | None) -> None:
         self.info = info
@@ -35,8 +35,8 @@ class _Execution:
 class Cells:
     """Follows the cells of one shell by IPython's events, whose callbacks never raise.
 
-    Each thread has cells of its own: those of a subshell run in another one than the main thread. A
-    method that says nothing else asks about the calling thread.
+    Each thread has cells of its own, since cells of a subshell run in another thread. A method asks about the
+    calling thread unless it says otherwise.
 
     Args:
         shell: The shell.
@@ -57,7 +57,7 @@ class Cells:
         self._shell.events.register("post_run_cell", self._end)
 
     def stop(self) -> None:
-        """Forget the cells, and follow them no more."""
+        """Forget the cells, and stop following them."""
         self._shell.events.unregister("pre_run_cell", self._begin)
         self._shell.events.unregister("post_run_cell", self._end)
         self._threads.clear()
@@ -65,8 +65,8 @@ class Cells:
     def begin_loading_cell(self) -> None:
         """Count the cell that loads the extension as begun, if the caller is part of a cell.
 
-        IPython told of its beginning before we listened. A task that some cell has left running is not
-        part of one: nothing would tell of its end.
+        IPython announced that cell before we listened. A task that a cell has left running is not part of a
+        cell: IPython would never announce its end.
         """
         if running_loop() is not None and asyncio.current_task() is not None and _stands_in_cell():
             self._push(None, CellRef(None, self._shell.execution_count - 1))
@@ -92,7 +92,7 @@ class Cells:
         return task is not None and any(one.task is task or task in one.attributed for one in self._here())
 
     def is_top_level(self, task: asyncio.Task[Any] | None) -> bool:
-        """Return True if *task* is the very one in which IPython executes a cell."""
+        """Return True if *task* is itself the task in which IPython executes a cell."""
         return task is not None and any(one.task is task for one in self._here())
 
     @contextmanager
@@ -121,7 +121,7 @@ class Cells:
         return here[0].cell if here else None
 
     def typed(self, transformed: str) -> str:
-        """Return the executing cell's text as the front end sent it, if *transformed* is what became of it.
+        """Return the executing cell's text as the front end sent it, if *transformed* was made from it.
 
         IPython ends the text with a newline and strips the line of a magic. A cell's file name and a
         debugger's breakpoints go by what was sent.
@@ -141,7 +141,7 @@ class Cells:
     def _begin(self, info: Any) -> None:
         count = self._shell.execution_count - (1 if info.store_history else 0)
         outer = self.current()
-        # What a magic runs as a cell counts as part of the cell that the magic stands in.
+        # A cell that a magic runs counts as part of the cell with the magic.
         self._push(info, outer or CellRef(getattr(info, "cell_id", None), count))
         self.places.note(info.raw_cell, count)
 
@@ -154,7 +154,7 @@ class Cells:
         # ipykernel reports None for an async cell that was cancelled.
         info = getattr(result, "info", None)
         if info is not None and not (info.raw_cell or "").strip():
-            return  # IPython tells of the end of a blank cell, but not of its beginning
+            return  # IPython announces the end of a blank cell, but not its beginning
         here = self._here()
         while here:
             ended = here.pop()
@@ -167,7 +167,7 @@ class Cells:
         for fn in self._after:
             try:
                 fn()
-            except Exception:  # noqa: BLE001  it must not keep the others from being called
+            except Exception:  # noqa: BLE001  it must not keep the other functions from being called
                 _log.exception("looking after a cell failed")
 
 
@@ -182,15 +182,15 @@ def _stands_in_cell() -> bool:
     return is_called_by(InteractiveShell.run_cell_async.__code__)
 
 
-#: How many texts of cells keep the numbers of their executions.
+#: For how many texts of cells `Places` remembers the numbers of their executions.
 _KEPT = 1_000
 
 
 class Places:
     """A `Describe` that formats places for people: `In[4], line 2` in a cell, `app.py:12` elsewhere.
 
-    ipykernel gives cells of the same text one file name, and calls it by the newest of them. So the
-    numbers of all executions of a text are remembered here.
+    ipykernel gives cells of the same text one file name, and shows it with the number of the newest. So this
+    object remembers the numbers of all executions of a text.
 
     Args:
         shell: The shell.
@@ -204,14 +204,14 @@ class Places:
         """Note that *raw_cell* is executed as `In[count]`. Never raises."""
         try:
             filename = self._shell.compile.get_code_name(raw_cell, raw_cell, count)
-        except Exception:  # noqa: BLE001  another package's compiler: it names places then
+        except Exception:  # noqa: BLE001  another package's compiler; then that names places
             return
         self._counts[filename] = {*self._counts.pop(filename, ()), count}
         if len(self._counts) > _KEPT:
             del self._counts[next(iter(self._counts))]
 
     def __call__(self, filename: str, line: int, cell: CellRef | None = None) -> str:
-        """Return what to call that place."""
+        """Return the place as people write it."""
         if cell is not None and cell.execution_count in self._counts.get(filename, ()):
             return f"{cell}, line {line}"
         label = self._shell.compile.format_code_name(filename)
@@ -220,7 +220,7 @@ class Places:
         return f"{os.path.basename(filename)}:{line}"
 
     def here(self) -> str:
-        """Return what to call the user's innermost line in the code that runs now."""
+        """Return the user's innermost line in the code that runs now, as people write it."""
         return self(*users_place(), current_cell.get())
 
     def is_cell_file(self, filename: str) -> bool:

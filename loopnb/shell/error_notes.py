@@ -1,7 +1,7 @@
-"""Notes on errors, added when an error is shown. Until then an error costs nothing.
+"""Add notes to errors when they are shown. Until then an error costs nothing.
 
-`shell.showtraceback()` shows the errors of all cells, in a kernel and in a terminal, so that is what is
-patched. IPython's events come too late, after the error was shown. `set_custom_exc()` belongs to the user.
+We patch `shell.showtraceback()`, which shows the errors of all cells, in a kernel and in a terminal.
+IPython's events come too late, after the error was shown. `set_custom_exc()` belongs to the user.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     #: Returns a note on one error, or None. It is asked for the error's causes one by one.
     Explainer = Callable[[BaseException], str | None]
 
-#: Errors that are looked at: the one that is shown, its causes, and so on.
+#: How many errors are looked at: the error that is shown, its causes, and so on.
 _MOST = 50
 
 
@@ -37,11 +37,11 @@ class ErrorNotes:
         self._patch = Patch(shell, "showtraceback", self._adding_notes(shell.showtraceback))
 
     def start(self) -> None:
-        """Add notes to what cells show."""
+        """Add notes to the errors that cells show."""
         self._patch.install()
 
     def stop(self) -> None:
-        """Add no more notes."""
+        """Stop adding notes."""
         self._explainers = ()  # somebody may have kept our `showtraceback`
         self._patch.restore()
 

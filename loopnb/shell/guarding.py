@@ -1,4 +1,4 @@
-"""Guarding a shell's loop: what kernel and terminal answer the guard alike, and what both hook in."""
+"""Guard a shell's loop: the answers that kernel and terminal give the guard alike, and the hooks of both."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Warnings:
-    """Shows warnings at the user's line, each once for a line of a cell. Any thread.
+    """Shows warnings at the user's line, once for each line of a cell. Any thread.
 
     Args:
         describe: Formats file and line for people.
@@ -39,7 +39,7 @@ class Warnings:
         self._shown: set[tuple[str | None, str, int, str]] = set()
 
     def warn(self, text: str) -> None:
-        """Warn of what the user's innermost line does now."""
+        """Warn of what the user's innermost line is doing."""
         filename, line = users_place()
         if filename == NOBODYS:
             self.warn_once(text)
@@ -59,7 +59,7 @@ class Warnings:
 
 
 class ShellHost(ABC):
-    """What a shell answers the guard of its loop: a `Host`. The loop's thread.
+    """Answers the questions of the loop's guard for a shell: a `Host`. The loop's thread.
 
     Args:
         session: The session.
@@ -84,7 +84,7 @@ class ShellHost(ABC):
 
     @abstractmethod
     def is_ending(self) -> bool:
-        """Return True if the shell shuts down: code that stops or closes the loop now may do so."""
+        """Return True if the shell is shutting down, so that code may stop or close the loop."""
 
     @abstractmethod
     def end(self) -> None:
@@ -99,9 +99,9 @@ class ShellHost(ABC):
         self._warnings.warn(text)
 
     def innermost_run(self) -> Nested | None:
-        """Return the nested run that `loop.stop()` ends: the cell's; if no cell has any, the newest.
+        """Return the nested run that `loop.stop()` ends: the cell's newest, or the newest if no cell waits.
 
-        A run that a callback has begun belongs to no task. While it goes on, it is nested in the cell's.
+        A run that a callback has begun belongs to no task, and counts as nested in the cell's run.
         """
         if self.session.nesting.name == "nest-asyncio":
             return self.session.nesting.newest_reentrant()
@@ -116,8 +116,9 @@ class ShellHost(ABC):
     def run_of_caller(self) -> asyncio.Task[Any] | None:
         """Return the main task of the run that the caller is part of; None in the cell itself.
 
-        That is the main task of its `asyncio.run()`. Without one it is the outermost task that awaits the
-        running one, as `gather()` and `wait_for()` do. A callback is part of what `loop.stop()` ends there.
+        That is the main task of its `asyncio.run()`. Without `asyncio.run()` it is the outermost task that
+        awaits the running task, as `gather()` and `wait_for()` do. A callback is part of the run that
+        `loop.stop()` would end there.
         """
         owner, tracker = self.session.owner, self.session.tracker
         if not owner.is_home():
@@ -131,7 +132,7 @@ class ShellHost(ABC):
             return run.main
         chain = tracker.awaiting(task)
         for one in chain:
-            if self.cells.is_foreground(one):  # the cell's own task, or that of its `%%aloop`, which is a run
+            if self.cells.is_foreground(one):  # the cell's own task, or its `%%aloop`, which counts as a run
                 return None if self.cells.is_top_level(one) else one
         users = [one for one in chain if not tracker.is_kernels_own(one)]
         # None: the kernel itself calls the user's code, of a widget for instance.
@@ -198,7 +199,7 @@ class ShellHost(ABC):
         return False
 
     def after_cell(self) -> None:
-        """Mend what the cell that has ended may have left damaged, and warn of it."""
+        """Repair what the cell that has ended may have left damaged, and warn of it."""
         for sentence in self.session.healer.mend():
             self._warnings.warn_once(sentence)
 
@@ -209,7 +210,7 @@ def guard_loop(host: ShellHost, hidden: AllTasks, parts: ExitStack) -> LoopGuard
     Args:
         host: The kernel or terminal.
         hidden: Hides the shell's own tasks from user code.
-        parts: Takes all of it back when it is closed.
+        parts: Takes everything back when it is closed.
     """
     guard = LoopGuard(host.session.loop, host)
     for patches in (guard.patches, hidden):

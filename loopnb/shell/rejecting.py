@@ -1,8 +1,8 @@
 """Refuse a cell before any of it runs.
 
-IPython has one way for that. If an event callback raises, IPython prints the error and runs the cell all the
-same. If a magic raises, IPython shows its own frames. But an AST transformer may raise `InputRejected`, and
-IPython shows that as it shows a cell that does not compile.
+IPython has only one way to do that. If an event callback raises, IPython prints the error and still runs the
+cell. If a magic raises, IPython shows its own frames. But an AST transformer may raise `InputRejected`, which
+IPython shows like the error of a cell that does not compile.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Rejections:
         self._shell.ast_transformers.append(self)
 
     def stop(self) -> None:
-        """Check no more."""
+        """Stop checking cells."""
         self._shell.ast_transformers.remove(self)
 
     def visit(self, tree: ast.AST) -> ast.AST:

@@ -1,4 +1,4 @@
-"""What a cell's output says about its tasks: unseen failures, leftovers of `asyncio.run()`, slow cleanups."""
+"""Report a cell's tasks in its output: unseen failures, leftovers of `asyncio.run()`, slow cleanups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Failures of one cell that get a line each. The others share one line.
 _NAMED = 10
-#: Seconds that the tasks of an interrupted cell have to clean up in, before they are named.
+#: Seconds that the tasks of an interrupted cell get to clean up, before we name them.
 _ENDS_WITHIN = 0.1
 
 
@@ -51,14 +51,14 @@ class Reports:
         self._here = threading.local()
 
     def start(self) -> None:
-        """Report from now on. `Cells` has to be started before, to know a cell first."""
+        """Report from now on. Start `Cells` first, so that it sees each cell before this object does."""
         self._session.failures.start(self.failed)
         self._shell.events.register("pre_run_cell", self._begin)
         self._shell.events.register("post_run_cell", self._end)
         self._hooks.callback(self._cells.call_after(self._after_cell))
 
     def stop(self) -> None:
-        """Report no more."""
+        """Stop reporting."""
         self._shell.events.unregister("pre_run_cell", self._begin)
         self._shell.events.unregister("post_run_cell", self._end)
         self._hooks.close()

@@ -1,4 +1,4 @@
-"""The tasks that a cell has left running, ended when the cell is run again, if the user wants that."""
+"""End the tasks that a cell has left running when the cell is run again, if the user wants that."""
 
 from __future__ import annotations
 
@@ -35,16 +35,19 @@ class Reruns:
         self._shell = shell
         self._session = session
         self._newest: CellRef | None = None
-        self._begun: CellRef | None = None  # has begun, and IPython has not shown us its code yet
-        # A second cancel would end their cleanup.
+        self._begun: CellRef | None = None  # set until IPython shows us the code of the cell
+        # Tasks that we have cancelled. A second cancel would end their cleanup.
         self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     def start(self) -> None:
-        """Look at cells from the next one on. `Cells` has to be started before, to know a cell first."""
+        """Look at cells from the next one on.
+
+        Start `Cells` first, so that it sees each cell before this object does.
+        """
         self._shell.events.register("pre_run_cell", self._begin)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking at cells."""
         self._shell.events.unregister("pre_run_cell", self._begin)
 
     def check(self, _tree: ast.AST) -> None:
@@ -72,7 +75,7 @@ class Reruns:
 
     def _begin(self, _info: object) -> None:
         cell = current_cell.get()
-        # If they are equal, a magic of that cell runs another cell in it.
+        # If they are equal, a magic runs another cell inside the newest cell.
         self._begun, self._newest = (None if cell == self._newest else cell), cell
 
     def _cancel_left_of(self, cell: CellRef) -> list[asyncio.Task[Any]]:
@@ -88,7 +91,7 @@ class Reruns:
         spawned_by = self._session.tracker.origin_of(task).cell
         if spawned_by is None or spawned_by == cell or spawned_by.cell_id is None:
             return False
-        # Not a background task: a new run replaces that anyway, whatever the setting.
+        # Not a background task: the new run replaces that in any case.
         return spawned_by.cell_id == cell.cell_id and not is_background(task)
 
     def _wait_for(self, tasks: list[asyncio.Task[Any]]) -> None:

@@ -36,11 +36,11 @@ def prompt_patches(shell: Any) -> list[Patch]:
 
 
 def patch_exit(shell: Any, before: Callable[[], None]) -> Patch:
-    """Return the patch that calls *before* when *shell* ends, ahead of all that IPython does then.
+    """Return the patch that calls *before* when *shell* ends, before IPython does anything else.
 
     `InteractiveShell._atexit_once()`. IPython calls it at the end of the shell's main loop and once more
-    from `atexit`, and it deletes the user's names. A function registered with `atexit` would come after
-    that, and after Python has shut all executors.
+    from `atexit`, and it deletes the user's names. A function registered with `atexit` would be called after
+    that, and after Python has shut down all executors.
     """
     stock = shell._atexit_once
 

@@ -1,19 +1,19 @@
 """IPython in a terminal: cells and the prompt take turns on the persistent loop.
 
-The wish. What works in a notebook works here: a plain cell can call `create_task`, a client that one
-`asyncio.run` has made serves in the next, and tasks move while the prompt waits.
+The wish. What works in a notebook works here: a plain cell can call `create_task`, a client made in one
+`asyncio.run` works in the next, and tasks move while the prompt waits.
 
-What IPython does. The prompt has a loop of its own. `await` cells share another one, which stands still
-otherwise. In a plain cell no loop runs, so `asyncio.run` makes a third one and closes it.
+What IPython does. The prompt has a loop of its own. `await` cells share another loop, which stands still
+otherwise. In a plain cell no loop runs, so `asyncio.run` makes a third loop and closes it.
 
-What is done. A task of the persistent loop calls the shell's own `run_cell`, and the prompt is a task of
-that loop, too. A plain cell is one step of its task. An `await` cell is given to IPython's `loop_runner`,
-which is ours and waits for the cell's coroutine in a nested run.
+What we do. A task of the persistent loop calls the shell's own `run_cell`, and the prompt is a task of that
+loop, too. A plain cell is one step of its task. An `await` cell is given to IPython's `loop_runner`, which is
+ours and waits for the cell's coroutine in a nested run.
 
 What it cannot do. A prompt that is read with `input()` (`--simple-prompt`, no tty) blocks the loop, and
 the event loop of a GUI (`%gui qt`) takes the prompt back: tasks then move only while cells run. The cell
-that loads the extension goes on outside the loop. So does every plain cell while nesting is off, since
-its `asyncio.run` would fail inside.
+that loads the extension goes on outside the loop. While nesting is off, every plain cell runs outside the
+loop, since its `asyncio.run` would fail inside.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from loopnb.shell.interrupts import Interrupts
 
 #: The Context that all cells of a shell share, as they do without us: a variable or `numpy.seterr()` that
-#: one cell sets holds in the next. It outlives a session: it has to hold after a reload, too.
+#: one cell sets holds in the next. The dictionary outlives a session, since the variables have to hold after
+#: a reload, too.
 _contexts: WeakKeyDictionary[Any, Context] = WeakKeyDictionary()
 
 
@@ -46,7 +47,7 @@ class LoopEnds(Protocol):
     """Ends or replaces the loop of a terminal. The loop's thread, outside the loop."""
 
     def end(self) -> None:
-        """End the loop in order, with the shell: the user's names are still there."""
+        """End the loop in order when the shell ends, while the user's names are still there."""
 
     def replace(self) -> None:
         """Put the shell on a new loop, since this one has been closed."""
@@ -74,7 +75,7 @@ class TerminalCells:
         self._stock_runner: Any = None
 
     def start(self) -> None:
-        """Put them there, from the next cell and the next prompt on."""
+        """Put cells and prompt on the loop, from the next cell and the next prompt on."""
         self._patches.install()
         # No Patch: `loop_runner` is a trait, which does not lie in the shell's dictionary. Another
         # runner than asyncio's, such as trio's, is the user's choice and stays.
@@ -83,7 +84,7 @@ class TerminalCells:
             self._shell.loop_runner = self._runner
 
     def stop(self) -> None:
-        """Give them back."""
+        """Give cells and prompt back to IPython."""
         self._patches.restore()
         if self._shell.loop_runner is self._runner:
             self._shell.loop_runner = self._stock_runner
@@ -115,15 +116,15 @@ class TerminalCells:
         try:
             return loop.run_until_complete(task)
         except KeyboardInterrupt:
-            # It was raised in a step of another task, or before the cell began. The cell must end now,
-            # or it would go on behind the next prompt.
+            # The interrupt was raised in a step of another task, or before the cell began. The cell must end
+            # now, or it would go on behind the next prompt.
             if not task.done():
                 task.cancel()
                 loop.run_until_complete(asyncio.wait([task]))
             raise
 
     def _leave_context(self) -> None:
-        """Set what cells have set in the calling Context: later cells run there."""
+        """Copy the variables that cells have set into the calling Context, in which later cells run."""
         for variable, value in _contexts.pop(self._shell).items():
             if variable.get(_MISSING) is not value:
                 variable.set(value)
@@ -133,7 +134,7 @@ _MISSING: Any = object()
 
 
 class AwaitRunner:
-    """Runs `await` cells on the persistent loop; what IPython calls a `loop_runner`.
+    """Runs `await` cells on the persistent loop. IPython calls such an object a `loop_runner`.
 
     Args:
         shell: The shell.
@@ -150,7 +151,7 @@ class AwaitRunner:
         return "asyncio"  # `%autoawait` shows it
 
     def __call__(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Run *coro*, a cell, to its end. Blocks, also inside the loop: then by a nested run."""
+        """Run *coro*, a cell, to its end. Blocks; inside the loop, by a nested run."""
         loop = self._session.loop
         context = _contexts.get(self._shell) if running_loop() is loop else None
         task = loop.create_task(_run_interruptible(coro, self._interrupts), context=context)
@@ -168,8 +169,8 @@ def _interruptible(
 ) -> Generator[Any, Any, Any]:
     """Await *coro* in *task*, and turn the cancellation by an interrupt into KeyboardInterrupt.
 
-    It is raised where the cell waits. So IPython shows it with the user's line, and an
-    `except CancelledError` of the cell's does not catch it.
+    KeyboardInterrupt is raised where the cell waits. So IPython shows it with the user's line, and the
+    cell does not catch it by `except CancelledError`.
     """
     step: Callable[[Any], Any] = coro.send
     argument: Any = None

@@ -1,4 +1,4 @@
-"""The end of a terminal's loop: with its shell, or because somebody has closed it."""
+"""End a terminal's loop in order when its shell ends, or replace a loop that somebody has closed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Extension(Protocol):
     """Loads and unloads loopnb. The loop's thread."""
 
     def load(self, shell: Any, generation: int) -> None:
-        """Load it into *shell*, on a loop of that generation."""
+        """Load loopnb into *shell*, on a loop of that generation."""
 
     def unload(self, shell: Any) -> None:
         """Take back everything that loading did."""
@@ -30,7 +30,7 @@ class TerminalLoop:
     Args:
         shell: The shell.
         session: The session of that loop.
-        ends: Ends its tasks.
+        ends: Ends the tasks of the session.
         closed: Knows where a loop was closed.
         warnings: Shows warnings.
         extension: Loads and unloads loopnb.
@@ -55,7 +55,7 @@ class TerminalLoop:
     def end(self) -> None:
         """End tasks, async generators and executor, unload loopnb, and close the loop. Raises nothing."""
         loop = self._session.loop
-        # A shell that is embedded into somebody's running loop ends without it.
+        # A shell embedded into somebody's running loop does not own that loop, so it leaves the loop alone.
         is_ours = running_loop() is None and not loop.is_running() and not loop.is_closed()
         try:
             if is_ours:
@@ -77,7 +77,7 @@ class TerminalLoop:
         tasks = tracker.live()
         lost = [f"{one.name!r} of {one.cell or 'other code'}" for one in tracker.records_of(tasks)]
         for task in tasks:
-            silence_destroyed_warning(task)  # the warning below names it
+            silence_destroyed_warning(task)  # the warning below names the task
         where = self._closed.where(self._session.loop)
         self._extension.unload(self._shell)
         self._extension.load(self._shell, generation + 1)

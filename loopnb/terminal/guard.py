@@ -1,4 +1,4 @@
-"""Hooking loopnb into a shell without a kernel: its cells, the guard of its loop, its end."""
+"""Hook loopnb into a shell without a kernel: its cells, the guard of its loop, and its end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TerminalHost(ShellHost):
-    """What a terminal answers the guard of its loop.
+    """Answers the questions of the loop's guard for a terminal.
 
     Cells and the prompt are runs of their own, so the loop stops after each of them.
 
@@ -53,11 +53,11 @@ class TerminalHost(ShellHost):
         self._shell = shell
 
     def is_ending(self) -> bool:
-        """Return False: the shell itself ends the loop, when nothing runs on it any more."""
+        """Return False, since the shell itself ends the loop, when nothing runs on the loop any more."""
         return False
 
     def end(self) -> None:
-        """End the shell as `exit` does, also from behind a prompt that waits or a cell that awaits."""
+        """End the shell as `exit` does, even while the prompt waits or a cell awaits."""
         self._shell.ask_exit()
         if not self._interrupts.interrupt_nested():
             for task in self._interrupts.awaiting:
@@ -67,13 +67,13 @@ class TerminalHost(ShellHost):
             prompt.app.exit(result="")
 
     def is_own_stop(self) -> bool:
-        """Return True if a run of the loop ends: a cell's, or the prompt's."""
+        """Return True if the loop stops because the run of a cell or of the prompt has ended."""
         return is_end_of_run(frame_outside())
 
     def is_own_handler(self) -> bool:
-        """Return True if the prompt sets a signal handler: it takes that off itself."""
+        """Return True if the prompt sets a signal handler. The prompt removes that handler itself."""
         task = asyncio.current_task() if running_loop() is not None else None
-        # A cell's task counts as the kernel's own, too. But then a cell executes.
+        # The task of a cell counts as the kernel's own, too, so make sure that no cell executes.
         return task is not None and self.session.cell is None and self.session.tracker.is_kernels_own(task)
 
 
@@ -87,7 +87,7 @@ def hook_terminal(
     extension: Extension,
     parts: ExitStack,
 ) -> None:
-    """Put *shell* on the loop of *session*, and guard that, until *parts* is closed."""
+    """Put *shell* on the loop of *session*, and guard that loop, until *parts* is closed."""
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)
     ends = ShellsEnd(session, interrupts, error_notes, say)

@@ -60,8 +60,8 @@ def make_factory(
 ) -> Callable[..., asyncio.Task[Any]]:
     """Return the function that makes tracked tasks.
 
-    It is one function, since each call between Python functions costs 1.5 to 4 % of a stock spawn. So the
-    private names are here inline: `BaseEventLoop._task_factory` (`get_task_factory()` is wrapped),
+    It is one function, since each call between Python functions costs 1.5 to 4 % of a stock spawn. So it uses
+    private names inline: `BaseEventLoop._task_factory` (`get_task_factory()` is wrapped),
     `BaseEventLoop._closed`, `sys._getframe`. It looks where the user's frame usually is: behind one function
     of asyncio's, or two for `gather()`.
 
@@ -96,7 +96,7 @@ def make_factory(
             else:
                 options |= {} if name is absent else {"name": name}
                 task = task_class(coro, loop=loop, **options)
-                task.get_name()  # it is known from now on; a task that has begun may have been asked already
+                task.get_name()  # sets `known_name`; a task that has begun may know it already
         except BaseException as error:
             error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
             raise
@@ -125,7 +125,7 @@ def make_factory(
                 above = parent.number
                 run = parent.run
             except AttributeError:
-                above = None  # not made here: an interrupt in there would show this error, too
+                above = None  # not made here; asked below, or an interrupt there would show this error
             if above is None:
                 above, run = number_of(parent), None
         task.number = next_number()
@@ -150,17 +150,18 @@ def make_factory(
 
 # -- finalizers ----------------------------------------------------------------------------------
 #
-# All that tracking costs at a task's end. A done-callback for each task would cost ten times as much.
+# Finalizers are all that tracking costs at a task's end. A done-callback for each task would cost ten times
+# as much.
 
-#: What is left of each task that ended well: the fields of its `Origin`, its name, asyncio's own word for its
-#: state. Process-wide, since a finalizer knows of no session. `History` sets how many there may be.
+#: A tuple for each task that ended well: the fields of its `Origin`, its name, and asyncio's word for its
+#: state. Process-wide, since a finalizer knows of no session. `History` sets the maximum length.
 finished: deque[tuple[Any, ...]] = deque(maxlen=0)
 _keep = finished.append
 _stock_finalizer = asyncio.Task.__del__
 
 
 def keep_finished(count: int) -> None:
-    """Keep so many of the tasks that ended well or were cancelled; 0 keeps none."""
+    """Keep the last *count* tasks that returned or were cancelled; 0 keeps none."""
     global finished, _keep
     finished = deque(finished, maxlen=count)
     _keep = finished.append
@@ -169,8 +170,8 @@ def keep_finished(count: int) -> None:
 def finalize(task: Any) -> None:
     """Finalize a `TrackedTask`. Any thread.
 
-    Private names: `Future._exception`, `Future._state`. Stock's finalizer has something to do for
-    pending and failed tasks only.
+    Private names: `Future._exception`, `Future._state`. asyncio's own finalizer has something to do only for
+    pending and failed tasks.
     """
     try:
         if task._exception is None and (state := task._state) != "PENDING":
@@ -191,7 +192,7 @@ _GatheringFuture: Any = asyncio.tasks._GatheringFuture  # type: ignore[attr-defi
 
 
 def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
-    """Return what a `gather()` waits for, or None if *future* is not one (`_GatheringFuture._children`)."""
+    """Return what a `gather()` waits for, or None if *future* is no gather (`_GatheringFuture._children`)."""
     if isinstance(future, _GatheringFuture):
         return future._children  # type: ignore[no-any-return]  # untyped, since private
     return None
@@ -231,8 +232,8 @@ _AWAITERS: dict[Any, str] = {
 def awaited_in(frames: list[FrameType]) -> list[Any]:
     """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the innermost of *frames*.
 
-    Private names: the variable `fs` of `asyncio.tasks._wait`; `TaskGroup._tasks`. Returns nothing where
-    a version has neither.
+    Private names: the variable `fs` of `asyncio.tasks._wait`; `TaskGroup._tasks`. Returns an empty list on
+    versions that have neither.
     """
     for frame in reversed(frames):
         name = _AWAITERS.get(frame.f_code)

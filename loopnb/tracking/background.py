@@ -1,4 +1,4 @@
-"""Background runs: which live tasks are `%%aloop -b` cells, and which cell each belongs to."""
+"""Remember which live tasks are `%%aloop -b` cells, and which cell each belongs to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BackgroundRun:
     Attributes:
         cell: The execution that started it; None if no cell did.
         name: The name that the user gave it.
-        text: The source of its cell. An unnamed run of a cell without an id is known by it.
+        text: The source of its cell. It identifies an unnamed run of a cell without an id.
     """
 
     cell: CellRef | None

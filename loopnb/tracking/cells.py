@@ -1,4 +1,4 @@
-"""Cells, as tracking knows them: which one code runs for, and which executions were of the same cell."""
+"""Tell which cell code runs for, and which executions were runs of the same cell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: async cell runs in another Context, and the tasks of a cell stay its tasks after it has ended.
 current_cell: ContextVar[CellRef | None] = ContextVar("current_cell", default=None)
 
-#: How many executions `CellRuns` remembers. Each refers to the message that asked for it, code included.
+#: How many executions `CellRuns` remembers. Each keeps the message that requested it alive, code included.
 _KEPT = 1_000
 
 
@@ -41,7 +41,7 @@ class CellRuns:
 
         Args:
             cell: The execution.
-            context: A copy of its Context: what is printed in it goes to the cell.
+            context: A copy of its Context. What code prints in that Context goes to the cell.
         """
         self._contexts.setdefault(cell, context)
         if cell.cell_id is not None:

@@ -1,6 +1,6 @@
-"""Where a task waits, in words: its frames down to the innermost await, and the tasks that it awaits.
+"""Describe where a task waits: its frames down to the innermost await, and the tasks that it awaits.
 
-Everything here runs in the loop's thread and takes live tasks. It reads frames and runs no code of the
+Everything here runs in the loop's thread and takes live tasks. It only reads frames, and runs no code of the
 user's.
 """
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from loopnb.records import CellRef, TaskRecord
 
-#: `where_lines` follows so many of the tasks that one task awaits, and says that there are more.
+#: How many of the tasks that one task awaits `where_lines` follows. It says if there are more.
 _WIDEST = 20
-#: It follows tasks that await tasks that await tasks so deep.
+#: How deep `where_lines` follows tasks that await other tasks.
 _DEEPEST = 50
 
 
@@ -46,7 +46,7 @@ class Chain(NamedTuple):
     """The await chain of a task.
 
     Attributes:
-        frames: Outermost first. Of a parked task, the frames that the user wrote or installed.
+        frames: Outermost first. For a parked task, only the frames that the user wrote or installed.
         nested: What the task awaits in a nested run; None if it is not parked.
     """
 
@@ -116,11 +116,12 @@ def waits_for(task: asyncio.Task[Any], chain: Chain) -> str:
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:
     """Return the live tasks that *task* waits for.
 
-    In a nested run, in an await, across `gather()`, `wait()`, `wait_for()` and the end of a TaskGroup.
+    It looks at nested runs and awaits, and across `gather()`, `wait()`, `wait_for()` and the end of a
+    TaskGroup.
 
     Args:
         task: The task.
-        chain: Its chain, if that is known already.
+        chain: Its chain, if you have it already.
     """
     frames, nested = chain_of(task) if chain is None else chain
     waited = waited_future(task)

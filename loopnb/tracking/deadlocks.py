@@ -1,4 +1,4 @@
-"""Deadlocks of nested runs: a task holds a lock and waits in a nested run for a task that needs it."""
+"""Find deadlocks: a task holds a lock, and waits in a nested run for a task that needs the same lock."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 _ACQUIRERS = {asyncio.Lock.acquire.__code__, asyncio.Semaphore.acquire.__code__}
-#: How many tasks are looked at for one status. It must not take long where thousands are parked.
+#: How many tasks are looked at for one status. The status must not take long if thousands are parked.
 _MOST = 200
 
 
 def find(tracker: Tracker, parked: Iterable[asyncio.Task[Any]]) -> str:
-    """Name a lock that will never be released, the task that holds it and the one that needs it, else "".
+    """Describe a deadlock: the lock, the task that holds it and the task that needs it.
 
-    A lock does not know who holds it. The holder is recognized by the `async with` block that it is in,
-    if that names the lock by variables and attributes. A lock taken by a bare `await lock.acquire()` is
+    Returns "" if there is none.
+
+    A lock does not know who holds it. We recognise the holder by the `async with` block that it is in, if
+    that block names the lock by variables and attributes. A lock taken by a bare `await lock.acquire()` is
     not found. The loop's thread.
 
     Args:
@@ -47,7 +49,7 @@ def find(tracker: Tracker, parked: Iterable[asyncio.Task[Any]]) -> str:
 
 
 def _needed_by(task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
-    """Yield the tasks that *task* waits for, those that these wait for, and so on."""
+    """Yield the tasks that *task* waits for, directly or through other tasks."""
     seen = {task}
     queue = [task]
     while queue and len(seen) < _MOST:
@@ -66,7 +68,7 @@ def _wanted_lock(task: asyncio.Task[Any]) -> Any:
 
 
 def _holding(frames: list[FrameType], lock: Any) -> Iterator[tuple[str, int]]:
-    """Yield file and line of each `async with` block of *lock* that one of *frames* is in."""
+    """Yield file and line of each `async with` block in *frames* that holds *lock*."""
     for frame in frames:
         for expression in _entered(frame):
             if _value(expression, frame) is lock:

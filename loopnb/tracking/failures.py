@@ -7,19 +7,19 @@ What does not work: a done-callback on each task makes spawning 40 % slower.
 
 Instead, failed tasks are found in three ways.
 
-* Nothing refers to the task any more, so nobody can await it. Its finalizer tells us. It is reported at the
-  end of its cell.
+* Nothing refers to the task any more, so nobody can await it. Its finalizer tells us, and we report the
+  failure at the end of its cell.
 * Tasks that are still alive at the end of a cell get a done-callback. For a long task its cost is negligible.
 * A task that failed before the end of its cell, and that something refers to, is found by a look at all
-  finished tasks. Up to Python 3.13 asyncio's own weak set has them. From 3.14 on every object has to be
-  looked at, which takes 15 ms and more. So that waits until no cell executes, and is left out if the user's
-  code has spawned no task since the last look.
+  finished tasks. Up to Python 3.13 asyncio's own weak set has them. From 3.14 on we scan every object of the
+  process, which takes 15 ms or more. So the scan waits until no cell executes, and is skipped if the user's
+  code has spawned no task since the last scan.
 
-A later cell may still await a failed task that something refers to. So it is reported only when no cell has
+A later cell may still await a failed task that something refers to. So we report it only when no cell has
 executed for a while.
 
-Limit: a task that is spawned after its cell has ended, fails at once and is referred to is found after the
-next cell.
+Limit: if a task is spawned after its cell has ended, fails at once, and something refers to it, we find it
+only after the next cell.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Failures:
     Args:
         loop: The loop whose tasks are looked at.
         is_ignored: Returns True for a task whose failure is not the user's.
-        is_executing: Returns True if that cell executes; with None, if any does.
+        is_executing: Given a cell, returns True if it executes; given None, if any cell does.
         delay: Returns the seconds after a cell's end until a failed task that is referred to is reported.
     """
 
@@ -78,14 +78,14 @@ class Failures:
         ledger = ledger_of(loop)
         self._shown = ledger.shown
         self._has_spawned = ledger.has_spawned
-        self._watched: WeakSet[TrackedTask] = WeakSet()  # they have a done-callback of ours
+        self._watched: WeakSet[TrackedTask] = WeakSet()  # have our done-callback
         self._late: WeakSet[asyncio.Task[Any]] = WeakSet()  # failed after their cell had ended
         self._has_stopped = False
         self._timer: asyncio.TimerHandle | None = None
-        self._context = Context()  # an empty one: a timer or callback of ours must not pin a cell's
+        self._context = Context()  # empty: our timers and callbacks must not keep a cell's alive
 
     def start(self, report: Report) -> None:
-        """Look out for failures, and call *report* with those of one cell at a time."""
+        """Watch for failures. Call *report* once per cell, with the failures of that cell."""
         self._report = report
         tracked.on_failed.append(self._dropped)
 
@@ -97,22 +97,22 @@ class Failures:
             watched.remove_done_callback(self._ended)
         for task in self._held() if self._shown else ():
             if self._is_shown(task):
-                task.exception()  # retrieved: asyncio would report it where it is collected
+                task.exception()  # marks it as retrieved, or asyncio would report it, too
         if self._timer is not None:
             self._timer.cancel()
 
     def after_cell(self) -> None:
-        """Look at what the cell that has just ended left."""
+        """Look for failures of the cell that has just ended."""
         self._watch_live()
         self._flush()
-        # A timer that is not needed would be looked at in each pass of the loop.
+        # Start no timer without need, since each pass of the loop looks at it.
         if self._may_find_more() or any(map(self._is_to_report, self._found())):
             self._settle_later()
 
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it."""
         if self._dropped not in tracked.on_failed:
-            task.exception()  # retrieved: whoever looks out next would report it once more
+            task.exception()  # marks it as retrieved, or the next session would report it again
         elif has_origin(task):
             self._remember(EndedTask.of(task))
             self._shown.add(task.origin.number)
@@ -122,7 +122,7 @@ class Failures:
         self._unseen.pop(number, None)
 
     def unseen(self) -> list[EndedTask]:
-        """Return the failures that nobody has looked at, as far as one can know.
+        """Return the failures that nobody has looked at, as far as loopnb can know.
 
         From Python 3.14 on this looks at every object of the process, which takes 15 ms and more.
         """
@@ -152,7 +152,7 @@ class Failures:
             task.exception()  # retrieved: it went to a cell, or ends the kernel
             return
         self._due.append(EndedTask.of(task))
-        task.exception()  # retrieved, so that asyncio does not report it as well
+        task.exception()  # marks it as retrieved, so that asyncio does not report it as well
         with contextlib.suppress(RuntimeError):  # the loop is closed: the log will name it
             self._loop.call_soon_threadsafe(self._flush, context=self._context)
 
@@ -167,7 +167,7 @@ class Failures:
     def _drop_shown(self, task: TrackedTask) -> None:
         self._shown.discard(task.origin.number)
         if self._has_failed(task):
-            task.exception()  # retrieved: it was shown, and asyncio need not report it
+            task.exception()  # marks it as retrieved: it was shown, and asyncio need not report it
         else:
             self.seen(task.origin.number)
 
@@ -194,11 +194,11 @@ class Failures:
         """Report the failed tasks that something refers to."""
         self._timer = None
         if self._is_executing(None):
-            return  # the end of that cell comes back here
+            return  # the end of that cell starts the timer again
         found = self._found()
         if self._may_find_more():
             self._has_spawned.clear()
-            self._watch_live()  # they were spawned since, and no later look would find them
+            self._watch_live()  # tasks spawned since the last scan; no later one would find them
             found = list(self._held())
         for task in found:
             if self._is_to_report(task):
@@ -211,7 +211,7 @@ class Failures:
         return _cpython.FINISHED_ARE_SCANNED_FOR and bool(self._has_spawned)
 
     def _found(self) -> list[TrackedTask]:
-        """Return the finished tasks that something refers to, as far as they are found at no cost."""
+        """Return the finished tasks that something refers to, as far as no scan is needed to find them."""
         if _cpython.FINISHED_ARE_SCANNED_FOR:
             return [task for task in self._late if has_origin(task)]
         return list(self._held())
@@ -222,7 +222,7 @@ class Failures:
                 yield task
 
     def _flush(self) -> None:
-        """Report what is due, of those cells that have ended."""
+        """Report the failures that are due, for cells that have ended."""
         by_cell: dict[CellRef | None, list[EndedTask]] = {}
         for _ in range(len(self._due)):
             failure = self._due.popleft()
@@ -246,7 +246,8 @@ class Failures:
         return self._has_failed(task) and not self._is_ignored(task) and not self._is_shown(task)
 
     def _has_failed(self, task: asyncio.Task[Any]) -> bool:
-        # KeyboardInterrupt and SystemExit went through the loop: everybody has seen them.
+        # KeyboardInterrupt and SystemExit do not count: they went through the loop, so the user has seen
+        # them.
         error = unseen_error(task)
         return error is not None and not is_fatal(error)
 

@@ -1,6 +1,6 @@
-"""Making tracked tasks: a task factory whose tasks know where they came from.
+"""Make tracked tasks: a task factory whose tasks know where they came from.
 
-A factory of the user's goes on making its own tasks; `UsersFactory` notes where each of those comes from.
+The user's own task factory goes on making its tasks; `UsersFactory` notes the origin of each.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _log = logging.getLogger("loopnb")
 #: Namespaces of asyncio's modules and of ours, by identity: their frames are no spawn sites. Process-wide, as
 #: modules are.
 _hidden: set[int] = set()
-#: Calls of asyncio functions that spawn: (id of the code, instruction). There the user's frame is two frames
-#: further out than the loop's own method. To look at the frame between costs 10 % of a spawn, since Python
-#: has to make an object of it. Process-wide, as code is.
+#: Calls of asyncio functions that spawn: (id of the code, instruction). From there the user's frame is two
+#: frames further out than the loop's own method. Looking at the frame between them costs 10 % of a spawn,
+#: since Python has to make an object for it. Process-wide, as code is.
 _sites: set[tuple[int, int]] = set()
 _MOST_SITES = 4096
 
@@ -52,7 +52,7 @@ def tracking_factory(spawns: Spawns, factory: Factory | None = None) -> Factory:
 
 
 def can_stand_in(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return True if *loop* makes its tasks by the method that such a function can stand in for."""
+    """Return True if *loop* makes its tasks by the stock `create_task`, so that ours can stand in."""
     return getattr(type(loop), "create_task", None) is stock_create_task
 
 
@@ -60,7 +60,7 @@ def site_of(frame: FrameType) -> tuple[CodeType | None, int, bool, int]:
     """Return the innermost place, from *frame* outwards, that is neither asyncio's nor ours.
 
     Returns:
-        Its code, None if the loop has called and nobody's code has; the instruction there; whether it
+        Its code, or None if only the loop and our code are on the stack; the instruction there; whether it
         calls `asyncio.run()`; and how many frames further out it is.
     """
     hidden, run = _hidden, asyncio.run.__code__
@@ -76,13 +76,13 @@ def site_of(frame: FrameType) -> tuple[CodeType | None, int, bool, int]:
 
 
 def _locate(task: TrackedTask, frame: FrameType, run: Run | None) -> None:
-    """Note where *task* is being spawned, outside asyncio's code and ours, and in which run.
+    """Store the spawn site of *task*, outside asyncio's code and ours, and the run it belongs to.
 
     Args:
         task: The task.
-        frame: Of whoever called the loop's `create_task`.
-        run: The nested `asyncio.run()` that goes on there. If the frame calls `asyncio.run()` itself, *task*
-            is the main task of a new one.
+        frame: The frame that called the loop's `create_task`.
+        run: The nested `asyncio.run()` that is under way there. If the site calls `asyncio.run()` itself,
+            *task* is the main task of a new run.
     """
     code, instruction, is_run, depth = site_of(frame)
     task.code, task.instruction = code, instruction
@@ -99,16 +99,17 @@ def _locate(task: TrackedTask, frame: FrameType, run: Run | None) -> None:
 
 
 class UsersFactory:
-    """Lets the user's own task factory go on making tasks, and notes where each comes from.
+    """Lets the user's own task factory go on making tasks, and notes the origin of each.
 
     It wraps `set_task_factory()` and `get_task_factory()` of one loop. The loop's thread.
 
-    The user's tasks are not of our class, and asyncio's eager factory is a user's one, too. So their end is
-    not seen: they are not in the history, and asyncio itself reports failures that nobody looks at.
+    Tasks from such a factory are not of our class. So we do not see their end: they are not in the history,
+    and asyncio itself reports failures that nobody looks at. asyncio's eager factory counts as the user's,
+    too.
 
     Args:
         loop: The loop.
-        own: What makes its tasks while the user has no factory.
+        own: The factory that makes the loop's tasks while the user has none.
         adopt: Called with each task that the user's factory has made.
 
     Attributes:
@@ -130,7 +131,7 @@ class UsersFactory:
         )
 
     def install(self) -> None:
-        """Wrap the factory that is there, and those that are set from now on."""
+        """Wrap the user's present factory, and any that is set from now on."""
         present = self._loop.get_task_factory()
         self._was_there = present is not None and present is not self._own
         if self._was_there:
@@ -143,7 +144,7 @@ class UsersFactory:
         present = self._loop.get_task_factory()
         if self.users is not None and present is self._wrapper:
             self._loop.set_task_factory(self.users)
-        elif self._was_there and present is self._own:  # theirs has been taken off meanwhile
+        elif self._was_there and present is self._own:  # the user has taken their factory off meanwhile
             self._loop.set_task_factory(None)
         self.users = self._wrapper = None
         return True

@@ -23,12 +23,12 @@ _log = logging.getLogger("loopnb")
 
 
 class Run:
-    """One nested `asyncio.run()`, as all tasks that were spawned in it know it.
+    """One nested `asyncio.run()`. The tasks that were spawned in it share this object.
 
     Args:
         number: The number of its main task.
         main: That task.
-        code: The code of the frame that called it.
+        code: The code of the frame that called `asyncio.run()`.
         instruction: Where in that code.
     """
 
@@ -50,10 +50,10 @@ class Run:
     def has_left(self, origin: Origin, now: float) -> bool:
         """Return True if the run is over and has left the task of *origin* behind.
 
-        Tasks that a left task spawns after that are not the run's.
+        Tasks that a task left behind spawns after the end of the run do not count.
 
         Args:
-            origin: Where the task came from. It was spawned in this run.
+            origin: The origin of a task that was spawned in this run.
             now: Monotonic seconds.
         """
         if self.number == origin.number or self.main is not None:
@@ -91,16 +91,15 @@ _origin_fields = attrgetter(*Origin._fields)
 
 
 class TrackedTask(LoopTask):
-    """A task of a tracked loop. It knows where it came from, and its finalizer tells how it ended.
+    """A task of a tracked loop. It knows its origin, and its finalizer records how it ended.
 
     `spawning.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. The fields of its
     `Origin` are in slots of its own. A tuple of them would be one more object for the garbage collector:
     3 to 6 points of a spawn on 3.14.
 
     Attributes:
-        known_name: Its name, if anybody has given or asked for it; None otherwise. From Python 3.12 on the
-            default name is made when it is first asked for, and to ask at the end would take a tenth of
-            a spawn.
+        known_name: Its name, if anybody has set or read it; None otherwise. From Python 3.12 on asyncio makes
+            the default name when it is first read, and reading it at the end would take a tenth of a spawn.
     """
 
     __slots__ = (*Origin._fields, "known_name")
@@ -121,7 +120,7 @@ class TrackedTask(LoopTask):
         return Origin._make(_origin_fields(self))
 
     def relocate(self, code: CodeType) -> None:
-        """Say that the first line of *code* has spawned it."""
+        """Make the first line of *code* the spawn site of this task."""
         self.code, self.instruction = code, 0
 
     def get_name(self) -> str:
@@ -136,7 +135,10 @@ class TrackedTask(LoopTask):
             self.get_name()
 
     def end_badly(self) -> None:
-        """Tell observers of a failed task that nobody refers to. Called by the finalizer, in any thread."""
+        """Tell observers of this failed task, to which nothing refers any more.
+
+        Called by the finalizer, in any thread.
+        """
         for tell in on_failed:
             try:
                 if has_origin(self):
@@ -156,18 +158,18 @@ on_failed: list[Callable[[TrackedTask], object]] = []
 
 
 def has_origin(task: asyncio.Task[Any]) -> TypeGuard[TrackedTask]:
-    """Return True if it is known where *task* came from: not if its spawn was interrupted."""
+    """Return True if *task* knows its origin. False for other classes, and if its spawn was interrupted."""
     return isinstance(task, TrackedTask) and hasattr(task, "run")  # the last of its slots to be set
 
 
 class Ledger:
-    """What is noted of one loop's tasks and cells.
+    """Notes about the tasks and cells of one loop.
 
     Attributes:
         numbers: Gives each task its number.
         runs: The executions of cells.
-        untracked: Origins of tasks that no factory of ours has made. They get a number when they are first
-            seen.
+        untracked: Origins of tasks that our factories have not made. These tasks get a number when they are
+            first seen.
         shown: Numbers of tasks that something refers to and whose failure was reported.
         has_spawned: Not empty if a task of the user's may have been spawned since `failures` last looked.
     """
@@ -180,7 +182,7 @@ class Ledger:
         self.has_spawned: list[bool] = []
 
 
-# It outlives a session: after a reload no number may be given twice, and no failure be reported twice.
+# The ledgers outlive a session: after a reload no number may be given twice, and no failure reported twice.
 _ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ledger] = WeakKeyDictionary()
 
 

@@ -35,16 +35,16 @@ class Tracker:
     """Numbers every task of a loop and says what it is doing, or how it ended.
 
     A tracked task carries its origin itself, so nothing else needs to refer to it while it lives. Its
-    finalizer leaves a tuple in the history. A spawn and an end may take a quarter longer than stock
-    asyncio's, on 3.14 two fifths (`tests/benchmarks`); steps cost nothing. Records are made when they are
-    asked for.
+    finalizer leaves a tuple in the history. Spawning and ending a task may take a quarter longer than in
+    stock asyncio, on 3.14 two fifths longer (`tests/benchmarks`); steps cost nothing. Records are made only
+    on request.
 
     Every method runs in the loop's thread and does not block.
 
     Args:
         loop: The loop whose tasks are tracked.
         describe: Formats file and line for people.
-        is_kernels: Returns True if a coroutine with that code is the kernel's own.
+        is_kernels: Given a code object, returns True if a coroutine that runs it is the kernel's own.
         clock: Seconds, monotonic.
 
     Attributes:
@@ -82,7 +82,7 @@ class Tracker:
             self._create_task = Patch(loop, "create_task", MethodType(tracking_factory(self, factory), loop))
 
     def install(self) -> None:
-        """Track tasks from now on; those of a factory of the user's as far as that goes."""
+        """Track tasks from now on. How tasks of the user's own task factory end is not seen."""
         self.history.start()
         self._factory.install()
         if self._factory.installed and self._create_task is not None:
@@ -90,7 +90,7 @@ class Tracker:
         self._users_factory.install()
 
     def notes(self) -> tuple[str, ...]:
-        """Return what `%loopnb` should say: that the user has a task factory of their own. Any thread."""
+        """Return a note for `%loopnb` if the user has set a task factory of their own. Any thread."""
         factory = self._users_factory.users
         if factory is None:
             return ()
@@ -109,14 +109,14 @@ class Tracker:
         self._factory.restore()
 
     def relocate(self, task: asyncio.Task[Any], code: CodeType) -> None:
-        """Say that the first line of *code* has spawned *task*, not whoever called us for it."""
+        """Make the first line of *code* the spawn site of *task*, instead of the line that called loopnb."""
         if has_origin(task):
             task.relocate(code)
         elif (origin := self._untracked.get(task)) is not None:
             self._untracked[task] = origin._replace(code=code, instruction=0)
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Note where a task comes from that the user's task factory has just made."""
+        """Record the origin of a task that the user's task factory has just made."""
         if has_origin(task):
             return
         seen = self._untracked.get(task)  # eager, it has begun already
@@ -147,7 +147,7 @@ class Tracker:
         if origin is None:
             origin = Origin(self.next_number(), self.clock(), None, None, 0, None, None, None)
             self._untracked[task] = origin
-        # Kept there, the coroutine would keep what it awaits alive, and so the task and its loop.
+        # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop.
         return origin._replace(coro=task.get_coro())
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
@@ -158,13 +158,13 @@ class Tracker:
         """Return the live tasks of the loop, oldest first.
 
         Args:
-            kernels: Include the kernel's own.
+            kernels: Include the kernel's own tasks.
         """
         tasks = [task for task in live_tasks(self._loop) if kernels or not self.is_kernels_own(task)]
         return sorted(tasks, key=self.number_of)
 
     def ended(self) -> list[EndedTask]:
-        """Return the tasks that have ended and that are kept, or referred to, oldest first.
+        """Return ended tasks, oldest first: those in the history, and those that something still refers to.
 
         From Python 3.14 on this looks at every object of the process, which takes 15 ms and more.
         """
@@ -184,7 +184,7 @@ class Tracker:
         A name wins over a number, unless *wanted* is an int.
 
         Raises:
-            TaskNotFoundError: There is none.
+            TaskNotFoundError: No live task has that number or name.
         """
         tasks = self.live()
         found = _choose(wanted, [(self.number_of(task), task.get_name(), task) for task in tasks])
@@ -217,7 +217,7 @@ class Tracker:
         )
 
     def awaiting(self, task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
-        """Return *task*, the live task that awaits it, the one that awaits that, and so on.
+        """Return *task*, then the live task that awaits it, and so on outwards.
 
         Waits in nested runs do not count.
         """
@@ -233,7 +233,7 @@ class Tracker:
         return list(found)
 
     def parents_of(self, record: TaskRecord) -> list[str]:
-        """Name the task that spawned the one of *record*, the one that spawned that, and so on."""
+        """Describe the known ancestors of a task, beginning with the task that spawned it."""
         known = {self.number_of(task): self.record(task) for task in self.live()}
         known |= {one.origin.number: self.record_ended(one) for one in self.ended()}
         found = []
@@ -243,7 +243,7 @@ class Tracker:
         return found
 
     def record_ended(self, ended: EndedTask, now: float | None = None) -> TaskRecord:
-        """Return how a task ended."""
+        """Return the record of an ended task."""
         record = self._record(ended.origin, ended.name, now)
         place = "" if ended.waited_at is None else self.describe(*ended.waited_at, ended.origin.cell)
         return replace(record, state=ended.state, error=error_text(ended.error), waits_at=place)
@@ -264,7 +264,7 @@ class Tracker:
         )
 
     def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
-        """Return how a person would call the line of that instruction, which runs for *cell*, else ""."""
+        """Format file and line of an instruction of *code* for people. Returns "" if *code* is None."""
         if code is None:
             return ""
         return self.describe(code.co_filename, cells.line_of(code, instruction), cell)

@@ -8,12 +8,12 @@ from typing import Any
 def route_as_sent(comm: object) -> bool:
     """Have messages for *comm* handled by the subshell that the front end sent them to.
 
-    ipykernel 7.4 ignores the sender's choice. It takes the subshell that handled a message when this comm
-    last published something. Our comm publishes from the kernel's loop, so its messages would be handled in
-    the main thread: never while a cell blocks, and on some versions not while a cell awaits.
+    ipykernel 7.4 ignores the sender's choice. It uses the subshell in which this comm last published
+    something. Our comm publishes from the kernel's loop, so its messages would be handled in the main thread:
+    never while a cell blocks, and on some versions not while a cell awaits.
 
     Private name: `Comm._reply_subshell_for(data, default)`, in ipykernel 7.4.0 but not in 6.29 to 7.3. Where
-    it is missing nothing is done, and messages go where they are sent. It is replaced on this one object, and
+    that method is missing, messages go where they are sent anyway. We replace it on this one object, and
     other comms keep ipykernel's routing.
 
     Args:

@@ -1,11 +1,11 @@
 """The widget's model in the kernel. It takes samples while a view is visible, and answers the views.
 
-Views send custom messages only, and no trait updates, since ipykernel 7.4 can stop those for good. A handler
-may run on any thread, the main one or a subshell's. So it only posts the message to the loop, and the loop
-answers.
+Views send custom messages only, and no trait updates, since in ipykernel 7.4 trait updates can stop for good.
+A handler may run on any thread, the main one or a subshell's. So it only posts the message to the loop, and
+the loop answers.
 
-The one synced trait is never assigned. It is read from the last state when a front end asks for it, and what
-changes in between is sent as deltas.
+The one synced trait is never assigned. A front end that asks for it gets the last state, and deltas from then
+on.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ MAX_SHARE = 0.05
 BEAT_S = 2.0
 """A visible view hears from the kernel at least this often. After 6 s of silence it says that it is stale."""
 LEASE_S = 30.0
-"""A view counts as visible for this long after it last said so. It says so every 10 s.
+"""A view counts as visible for this long after its last message that says so. It sends one every 10 s.
 
-More often would be no good: each of these messages makes JupyterLab's status of the kernel flicker.
+Not more often, because each of these messages makes JupyterLab's kernel status flicker.
 """
 
 log = logging.getLogger("loopnb")
@@ -71,8 +71,8 @@ class ShownTasks(Protocol):
 class LoopWidget(anywidget.AnyWidget):
     """A live table of the loop's tasks: one model, shown in any number of views.
 
-    Make it, display it and close it in the loop's thread. It never blocks. After it was made it never raises:
-    an error of its own stops it, and `fault` says why.
+    Create, display and close it in the loop's thread. It never blocks. Once created, it never raises: an
+    error of its own stops it, and `fault` says why.
 
     Args:
         tasks: The tasks that it shows.
@@ -92,7 +92,7 @@ class LoopWidget(anywidget.AnyWidget):
     snapshot = traitlets.Dict().tag(
         sync=True,
         to_json=lambda _value, widget: widget.state,
-        # Views write only into their own copy. Nothing is ever taken from there.
+        # Views write only into their own copy, and the kernel takes nothing from it.
         from_json=lambda _value, widget: widget.snapshot,
     )
 
@@ -141,7 +141,7 @@ class LoopWidget(anywidget.AnyWidget):
     def _receive(self, _widget: object, content: object, _buffers: object) -> None:
         """Post a view's message to the loop. Any thread; does not block."""
         try:
-            # In an empty Context. In the handler's own, all that follows would go to one cell's output.
+            # In an empty Context. In the handler's Context, all that follows would go to one cell's output.
             self._loop.call_soon_threadsafe(self._guard, self._answer, content, context=Context())
         except RuntimeError as error:  # the loop is closed
             self._stop(error)

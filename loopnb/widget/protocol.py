@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from loopnb.records import LoopState, Snapshot, TaskRecord
 
 MAX_ROWS = 500
-"""Tasks that are sent, the oldest first. `Loop.tasks` counts them all. 500 rows are about 150 kB."""
+"""How many tasks are sent, the oldest first. `Loop.tasks` counts all of them. 500 rows are about 150 kB."""
 
 MAX_TEXT = 200
-"""Characters that are sent of a name or a place."""
+"""How many characters of a name or a place are sent."""
 
 
 class Row(TypedDict):
@@ -80,7 +80,7 @@ class Resync:
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """A view is visible, or is not any more. It repeats the former from time to time."""
+    """A view is visible, or not any more. A visible view repeats this message from time to time."""
 
     view: str
     visible: bool
@@ -133,7 +133,7 @@ def delta(before: State, after: State) -> dict[str, Any] | None:
 
 
 def beat(state: State) -> dict[str, Any]:
-    """Return the message that the loop turns, and *state* is still right."""
+    """Return the message which says that the loop turns and that *state* is still right."""
     return {
         "op": "beat",
         "epoch": state["epoch"],
@@ -149,7 +149,7 @@ def full(state: State) -> dict[str, Any]:
 
 
 def fault(text: str) -> dict[str, Any]:
-    """Return the message that the model has stopped. *text* says why."""
+    """Return the message which says that the model has stopped. *text* says why."""
     return {"op": "fault", "text": text}
 
 
