@@ -93,7 +93,7 @@ _origin_fields = attrgetter(*Origin._fields)
 class TrackedTask(LoopTask):
     """A task of a tracked loop. It knows its origin, and its finalizer records how it ended.
 
-    `spawning.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. The fields of its
+    `_cpython.make_factory.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. The fields of its
     `Origin` are in slots of its own. A tuple of them would be one more object for the garbage collector:
     3 to 6 points of a spawn on 3.14.
 
