@@ -93,9 +93,9 @@ _origin_fields = attrgetter(*Origin._fields)
 class TrackedTask(LoopTask):
     """A task of a tracked loop. It knows its origin, and its finalizer records how it ended.
 
-    `_cpython.make_factory.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. The fields of its
-    `Origin` are in slots of its own. A tuple of them would be one more object for the garbage collector:
-    3 to 6 points of a spawn on 3.14.
+    `_cpython.make_factory.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. The
+    fields of its `Origin` are in slots of its own. A tuple of them would be one more object for the garbage
+    collector: 3 to 6 points of a spawn on 3.14.
 
     Attributes:
         known_name: Its name, if anybody has set or read it; None otherwise. From Python 3.12 on asyncio makes
