@@ -94,16 +94,22 @@ class Wakeups:
             self._announcements.send_again(is_wanted)
 
     def _on_unraisable(self, unraisable: Any) -> None:
-        is_lost = (
+        if self._is_lost(unraisable):
+            # On a busy machine SIGINT may be sent again while this is still running: once more, then.
+            try:
+                self.send_again(self._is_executing)
+            except KeyboardInterrupt:
+                self.send_again(self._is_executing)
+        else:
+            self._stock_hook(unraisable)
+
+    def _is_lost(self, unraisable: Any) -> bool:
+        return (
             self._announcements is not None
             and threading.current_thread() is threading.main_thread()
             and issubclass(unraisable.exc_type, KeyboardInterrupt)
             and self._is_executing()
         )
-        if is_lost:
-            self.send_again(self._is_executing)
-        else:
-            self._stock_hook(unraisable)
 
 
 class _Announcements:
