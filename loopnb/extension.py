@@ -1,4 +1,4 @@
-"""Loading and unloading: makes the parts, each complete, and hooks them into shell and kernel."""
+"""Load and unload loopnb: make its parts, and hook them into shell and kernel."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from loopnb.shell.wakeups import Wakeups
 from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 
-#: Hold it while loopnb is loaded or unloaded: two threads may ask for it, and what is patched twice calls
-#: itself for ever.
+#: Held while loopnb is loaded or unloaded. Two threads may do so at once, and a function that is patched
+#: twice would call itself for ever.
 _changing = threading.RLock()
-#: What takes loopnb out of each shell again. `%unload_ext` calls `unload` with nothing but the shell.
+#: Shell -> what unloads loopnb from it. Kept here since `%unload_ext` passes only the shell to `unload`.
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
 
 
 class _Part(Protocol):
-    """What can be started, and stopped on unload."""
+    """A part that is started on load and stopped on unload."""
 
     def start(self) -> object: ...
 
@@ -56,11 +56,11 @@ class _Part(Protocol):
 def load(shell: Any, generation: int = 1) -> None:
     """Load loopnb into *shell*. Does nothing if it is loaded there already.
 
-    The loop's thread. It waits while another thread loads or unloads loopnb.
+    Call in the loop's thread. Blocks while another thread loads or unloads loopnb.
 
     Args:
         shell: The shell.
-        generation: Which of this shell's loops it is loaded on.
+        generation: Which of this shell's loops to load it on. The first is 1.
 
     Raises:
         UnsupportedKernelError: *shell* is no IPython shell, or its kernel cannot be hooked.
@@ -75,7 +75,7 @@ def load(shell: Any, generation: int = 1) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Take back everything that `load` did. The user's tasks go on. The loop's thread."""
+    """Undo everything that `load` did. The user's tasks go on. Call in the loop's thread."""
     with _changing:
         parts = _loaded.pop(shell, None)
         if parts is not None:
@@ -117,19 +117,19 @@ def _check_supported(shell: Any) -> None:
 
 
 class _Reload:
-    """Loads and unloads loopnb for the terminal, which does so at the end of its loop: an `Extension`."""
+    """The `Extension` by which the terminal reloads loopnb when its loop has ended."""
 
     def load(self, shell: Any, generation: int) -> None:
-        """Load it into *shell*, on a loop of that generation."""
+        """Load loopnb into *shell*, on the loop of that generation."""
         load(shell, generation)
 
     def unload(self, shell: Any) -> None:
-        """Take back everything that loading did."""
+        """Undo everything that loading did."""
         unload(shell)
 
 
 def _build(shell: Any, generation: int, parts: ExitStack) -> None:
-    """Make the parts in the order of their needs, and start each."""
+    """Make the parts, each after those that it needs, and start them."""
     loop, kernel = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell)
     cells = Cells(shell)
     tracker = Tracker(loop, describe=cells.places, is_kernels=frames.is_kernels)
@@ -160,7 +160,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     reruns = Reruns(shell, session)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
-    # `Cells` first: the others ask it which cell has begun.
+    # `Cells` before the parts that ask it which cell has begun.
     _start(
         parts, Timers(shell), aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections
     )
@@ -168,7 +168,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
 
 
 def _start(parts: ExitStack, *starting: _Part) -> None:
-    """Start parts, and have them stopped in reverse order."""
+    """Start the parts in order, and have *parts* stop them in reverse order."""
     for part in starting:
         part.start()
         parts.callback(part.stop)
@@ -177,9 +177,10 @@ def _start(parts: ExitStack, *starting: _Part) -> None:
 def _hook_kernel(
     shell: Any, session: Session, interrupts: Interrupts, replies: ReplyGuard, parts: ExitStack
 ) -> None:
-    """Route output to the cells of tasks, handle comm messages and interrupts meanwhile, guard replies.
+    """Hook into the kernel.
 
-    Also have all cells share one Context.
+    Route the output of tasks to their cells, handle interrupts and comm messages while a cell waits, guard
+    replies, and let all cells share one Context.
     """
     sigint = _ipykernel.patch_cancel_on_sigint(shell.kernel, interrupts.cancel_on_sigint)
     contexts = share_context(shell, session.nesting)
@@ -199,7 +200,7 @@ def _offer_settings(shell: Any, parts: ExitStack) -> LoopNB:
 
 
 def _register_magics(shell: Any, magics: LoopMagics, parts: ExitStack) -> None:
-    """Register the magics, and put back on unload what stood under their names before."""
+    """Register the magics, and restore on unload any others of the same names."""
     manager = shell.magics_manager
     tables = [(manager.registry, type(magics).__name__)]
     for kind in ("line", "cell"):
@@ -207,7 +208,7 @@ def _register_magics(shell: Any, magics: LoopMagics, parts: ExitStack) -> None:
     for table, name in tables:
         parts.callback(_put_back, table, name, table.get(name))
     shell.register_magics(magics)
-    # Every Magics object enters itself for `%config` when it is made.
+    # Every Magics object adds itself to `shell.configurables` when it is made.
     parts.callback(shell.configurables.remove, magics)
 
 

@@ -1,36 +1,36 @@
-"""Change other people's objects so that every change can be taken back.
+"""Change other people's objects so that every change can be undone.
 
 The wish. loopnb changes asyncio, IPython, ipykernel and a few other packages while they run. After
-`%unload_ext loopnb` every object must be what it was before, and what somebody else has patched
-meanwhile must stay. Some changes have to reach names that were bound earlier: `from asyncio import run`, or a
-`loop.stop` that somebody has kept.
+`%unload_ext loopnb` every object must be what it was before, and patches that others have made since must
+stay. Some changes have to reach names that were bound earlier: `from asyncio import run`, or a saved
+`loop.stop`.
 
-What does not work. To assign an attribute and to assign the old value later fails in four ways:
+What does not work. Assigning an attribute, and later assigning the old value back, fails in four ways:
 
-* An inherited attribute would be frozen on the subclass by writing it back. It has to be deleted.
-* Whoever imported the function by name, or kept a bound method, does not see the assignment.
+* Writing back an inherited attribute freezes it on the subclass. It has to be deleted instead.
+* Code that imported the function by name, or kept a bound method, does not see the assignment.
 * If A wraps a method and then B does, they have to come off in reverse order. Removing A first removes B
   with it, and removing B afterwards brings A back.
 * If somebody else patches the same name later, writing the old value back removes their patch.
 
-The solution. Every change has `install` and `restore` (`Revertible`). `restore` looks first whether the
+The solution. Every change has `install` and `restore` (`Revertible`). `restore` first checks that the
 change is still in place. If somebody has patched over it, `restore` leaves their patch alone and returns
 False.
 
 * `Patch` replaces an attribute of a module, a class or an instance.
 * `CodePatch` replaces the code inside a function. The function object stays, so all names for it follow.
 * `MethodWrapper` puts a function around a method of a class, for all instances or for one. Wrappers of one
-  method share a single patch and come off in any order. That takes several more calls each time, so a method
-  that is called often, and that only one part of loopnb replaces, is a `Patch` with `looking_like`.
+  method share a single patch and come off in any order. The price is several more calls each time. For a
+  method that is called often, and that only one part of loopnb replaces, use a `Patch` with `looking_like`.
 * `TaskFactoryPatch` replaces what can only be read and set through methods: a loop's task factory.
 * `PatchSet` installs several changes, or none of them.
-* `ImportWatch` calls a function for a module that is not imported yet.
-* `Difference` takes back what somebody else's code has changed.
+* `ImportWatch` calls a function with a module once that has been imported.
+* `Difference` undoes what somebody else's code has changed.
 
 What it cannot do:
 
 * Code that has kept a replacement (a bound method taken while it was installed, say) keeps it after
-  `restore`. So a replacement must work even when it is not installed any more.
+  `restore`. So a replacement must keep working after `restore`.
 * `CodePatch` reaches Python functions only, and its code sees the globals of the function it stands in for.
 * If somebody has wrapped a replacement, `restore` cannot take it out of their wrapper. It returns False, and
   the wrapper goes on calling the replacement.
@@ -62,16 +62,16 @@ _ABSENT: Final = object()
 
 
 class Revertible(Protocol):
-    """A change that can be taken back."""
+    """A change that can be undone."""
 
     def install(self) -> None:
-        """Make the change. Does nothing if it is made already."""
+        """Make the change. Does nothing if it has been made already."""
 
     def restore(self) -> bool:
-        """Take the change back. Does nothing if it is not made.
+        """Undo the change. Does nothing if it has not been made.
 
         Returns:
-            False if the change stays, since somebody else has changed the same thing meanwhile.
+            False if the change stays because somebody else has since changed the same thing.
         """
 
 
@@ -158,9 +158,9 @@ class Patch:
         # would freeze it on the subclass, and a later patch of the base would go unseen.
         if isinstance(self.owner, type | ModuleType):
             return vars(self.owner).get(self.name, _ABSENT)
-        # Not vars() for an instance: it makes Python 3.11 and 3.12 build the instance's dictionary, and every
-        # `self.attribute` in its methods is slower from then on. A task's step on a loop patched like that
-        # then takes 1.14x (3.11) and 1.22x (3.12) as long.
+        # Not vars() for an instance: it makes Python 3.11 and 3.12 build the instance's dictionary, which
+        # slows down every `self.attribute` in its methods from then on. For a loop, a task's step takes 1.14x
+        # as long on 3.11, and 1.22x on 3.12.
         inherited = getattr(type(self.owner), self.name, _ABSENT)
         found = getattr(self.owner, self.name, _ABSENT)
         return _ABSENT if getattr(found, "__func__", found) is inherited else found
@@ -190,7 +190,7 @@ class CodePatch(Patch):
 
 
 class TaskFactoryPatch(Patch):
-    """The task factory of a loop, unless somebody else has set one.
+    """Set the task factory of a loop, unless somebody else has set one.
 
     Args:
         loop: The loop. Call all methods in its thread.
@@ -218,8 +218,8 @@ class TaskFactoryPatch(Patch):
 def looking_like(stock: Any, replacement: _F) -> _F:
     """Return *replacement* with the name, signature and help of *stock*, for which it stands in.
 
-    `__module__` is copied only if it is asyncio's. By nest_asyncio's we recognise the functions which that
-    package has put in (`reentrant_methods`), and must not take our own for one of them.
+    `__module__` is copied only if it is asyncio's. `reentrant_methods` recognises nest_asyncio's functions by
+    their `__module__`, and must not mistake ours for one of them.
     """
     is_asyncios = str(getattr(stock, "__module__", "")).startswith("asyncio")
     copied = [name for name in functools.WRAPPER_ASSIGNMENTS if is_asyncios or name != "__module__"]
@@ -258,23 +258,23 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: only attributes of such classes can 
 
 
 class MethodWrapper:
-    """A function around a method of a class we don't own; wrappers come off in any order. Any thread.
+    """Wrap a method of a class we don't own; wrappers come off in any order. Any thread.
 
-    The method is patched in the class that defines it. So wrappers given for that class and wrappers given
-    for a subclass share one patch. Tracebacks of errors that pass through a wrapped method show no frames of
-    loopnb.
+    The method is patched in the class that defines it, so wrappers for that class and for its subclasses
+    share one patch. Tracebacks of errors that pass through a wrapped method show no frames of loopnb.
 
-    For a single instance, setting an attribute of the instance would be simpler. But the table of attributes
-    that CPython 3.11 to 3.13 share among the instances of a class has room for only two or three more than
-    an event loop has. With more, every attribute is looked up in a dictionary of the instance's own, and
-    each step of a task takes 1.08x as long.
+    For a single instance, setting an attribute of the instance would be simpler. But in CPython 3.11 to 3.13
+    the instances of a class share one table of attribute names, and an event loop leaves room for only two or
+    three more. With more, the instance looks up every attribute in a dictionary of its own, and each step of
+    a task takes 1.08x as long.
 
     Args:
         kind: The class that has the method.
         name: The method.
-        around: Called instead of the method, with a function that calls the next wrapper, or at last the
-            method itself; then the instance, unless *only* is given; then the arguments of the call.
-        only: Wrap the method for this instance, which is not kept alive. None wraps it for all.
+        around: Called instead of the method. Its first argument is a function that calls the next wrapper, or
+            in the end the method itself. Then come the instance, unless *only* is given, and the arguments
+            of the call.
+        only: Wrap the method for this instance, which is not kept alive. None wraps it for all instances.
     """
 
     def __init__(self, kind: type, name: str, around: Callable[..., Any], only: Any = None) -> None:
@@ -285,17 +285,17 @@ class MethodWrapper:
         self._method: _WrappedMethod | None = None
 
     def install(self) -> None:
-        """Wrap the method, outside the wrappers that it has. Does nothing if this wrapper is installed."""
+        """Wrap the method, outside any wrappers it has. Does nothing if this one is installed already."""
         with _changing:
             if self._method is None:
                 self._method = _wrapped_method(self._owner, self._name)
                 self._method.add(self)
 
     def restore(self) -> bool:
-        """Take this wrapper off. The last one to go puts the method back.
+        """Remove this wrapper. Removing the last one restores the method.
 
         Returns:
-            False if the method cannot be put back, since somebody else has patched it meanwhile.
+            False if the method cannot be restored because somebody else has patched it since.
         """
         with _changing:
             method, self._method = self._method, None
@@ -333,12 +333,12 @@ class _WrappedMethod:
         """Add the outermost wrapper, and patch the method if it is not patched now."""
         self._wrappers = (*self._wrappers, wrapper)
         if not self._patch.is_in_place():
-            # A new Patch: somebody may have patched over the old one, and put the stock method back since.
+            # A new Patch: somebody may have patched over the old one and then restored the stock method.
             self._patch = Patch(*self._target)
             self._patch.install()
 
     def discard(self, wrapper: MethodWrapper) -> bool:
-        """Remove *wrapper*, and the patch with the last one. Returns False if that is impossible."""
+        """Remove *wrapper*, and with the last one the patch. Returns False if the patch has to stay."""
         self._wrappers = tuple(other for other in self._wrappers if other is not wrapper)
         return bool(self._wrappers) or self._patch.restore()
 
@@ -398,9 +398,10 @@ def _code_calling(wrapped: _WrappedMethod, name: str) -> CodeType:
 
 
 def _wrapped_method(owner: type, name: str) -> _WrappedMethod:
-    """Return the method with its wrappers; a new object if somebody has patched over the latest one.
+    """Return the method with its wrappers.
 
-    Otherwise it is always the same object, so that bound methods kept from earlier call the present wrappers.
+    It is the same object each time, so that bound methods kept from earlier call the present wrappers. Only
+    if somebody has patched over the method, a new object is made.
     """
     found = _wrapped.get((owner, name))
     if found is None or not found.stands_for(vars(owner).get(name)):
@@ -414,10 +415,10 @@ def _owner_of(kind: type, name: str) -> type:
     return owner if owner.__flags__ & _HEAP_TYPE else kind
 
 
-#: Outlives all sessions, since bound methods that somebody has kept do so, too.
+#: Outlives all sessions, since a bound method that somebody has kept may outlive them, too.
 _wrapped: dict[tuple[type, str], _WrappedMethod] = {}
-#: Held while a wrapper is put on or taken off. It belongs to the process, as the methods do: nesting may be
-#: applied in one thread while a session begins in another.
+#: Held while a wrapper is installed or restored. Process-wide, as the methods are: nesting may be applied in
+#: one thread while a session begins in another.
 _changing = threading.Lock()
 
 
@@ -425,14 +426,14 @@ _changing = threading.Lock()
 
 
 class ImportWatch:
-    """Calls a function with each of some modules: now, or as soon as the module has been imported.
+    """Call a function with each wanted module: now, or once it has been imported.
 
     This is a finder in `sys.meta_path` that finds nothing itself. It asks the finders after it and patches
     the loader that they return for a wanted module. `builtins.__import__` and the modules' `__spec__` stay as
     they are, and the import of any other module costs one dictionary lookup.
 
-    A finder that somebody puts before this one, as pytest does for plugins that it rewrites, may find a
-    wanted module first. Hence `catch_up`.
+    A finder placed before this one may find a wanted module first; pytest's does, for plugins that it
+    rewrites. Call `catch_up` for such modules.
 
     Args:
         wanted: Full name of a module -> the function to call with that module.
@@ -460,7 +461,7 @@ class ImportWatch:
         return True
 
     def catch_up(self) -> None:
-        """Report, in this thread, the modules that were imported without being seen."""
+        """Report the modules whose import went unseen. Their functions are called in this thread."""
         for name in sorted(self._unreported) if self._installed else ():
             module = sys.modules.get(name)
             # A module whose import is under way is not complete. Its patched loader reports it.
@@ -502,15 +503,15 @@ class ImportWatch:
 
 
 class Difference:
-    """The changes that somebody else's function makes to the attributes of some objects.
+    """Undo the changes that somebody else's function makes to the attributes of some objects.
 
     Args:
         change: Makes the changes.
         owners: The modules, classes and instances that are compared before and after.
 
     Attributes:
-        kept: After `restore`, the names of attributes that somebody else has changed since and that were
-            left alone.
+        kept: After `restore`, the names of the attributes that were left alone because somebody else has
+            changed them since.
     """
 
     def __init__(self, change: Callable[[], object], owners: Iterable[Any]) -> None:
@@ -520,7 +521,7 @@ class Difference:
         self._seen: list[tuple[Any, dict[str, Any], dict[str, Any]]] = []  # owner, before, after
 
     def install(self) -> None:
-        """Call *change*, and note what it does. If it raises, take back what it has done."""
+        """Call *change*, and note what it changes. If it raises, undo its changes."""
         if self._seen:
             return
         before = [dict(vars(owner)) for owner in self._owners]
@@ -535,7 +536,7 @@ class Difference:
     def restore(self) -> bool:
         """Restore each attribute that is still as *change* left it.
 
-        An attribute that *change* added goes in any case: it may be a counter, whose value has changed.
+        An attribute that *change* added is removed even if its value has changed since: it may be a counter.
 
         Returns:
             False if something was changed since; `kept` names it.

@@ -1,19 +1,20 @@
-"""Context variables that a cell sets hold in the next cell, also if the cell awaits.
+"""Keep the context variables that a cell sets for the next cell, even if the cell awaits.
 
 The wish. `token = user.set(await ask())` in one cell; `user.get()` and `user.reset(token)` in a later one.
 
-What ipykernel does. Cells that await nothing run in one Context. A cell that awaits is made a task, which
-runs in a copy of that Context, and what it sets is lost (ipykernel #749).
+What ipykernel does. Cells that await nothing run in one Context. A cell that awaits becomes a task, which
+runs in a copy of that Context, so what it sets is lost (ipykernel #749).
 
-What is done. The task is made here, and runs in that very Context. The kernel hands it to
-`asyncio.ensure_future`, which takes a task as it is. To copy the variables back afterwards would do for
-their values, but not for tokens: those are good in one Context only.
+The solution. We create the task ourselves, in the shared Context. The kernel passes it to
+`asyncio.ensure_future`, which returns a task unchanged. Copying the variables back afterwards would keep
+their values, but not the tokens: a token is valid only in the Context in which it was made.
 
-The kernel sets its own variables (whose request is it?) before each cell, and we ours, so nothing old is
-seen. Messages that are handled while a cell waits have Contexts of their own (`messages.py`). Tasks that a
-cell spawns run in copies, as ever.
+Before each cell the kernel sets its own variables (the parent request), and we set ours, so no cell sees
+stale ones. Messages that are handled while a cell waits have Contexts of their own (`messages.py`). Tasks
+that a cell spawns run in copies, as always.
 
-Not with the nest-asyncio engine: below its nested runs no handle of a Context that is in use can run.
+This is off with the nest-asyncio engine. During its nested runs the calling Context stays entered, so no
+other handle can run in it.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def share_context(shell: Any, nesting: NestingChoice) -> Patch:
-    """Return the patch that has cells that await run in the Context of all others.
+    """Return the patch that runs `await` cells in the Context that all other cells share.
 
-    It stands in for `shell.run_cell_async`, which the kernel asks for the coroutine of each such cell.
+    It replaces `shell.run_cell_async`, from which the kernel gets the coroutine of each such cell.
     """
     stock = shell.run_cell_async
 

@@ -1,4 +1,4 @@
-"""The kernel's end: tasks end before its channels close, and what is left is named."""
+"""End tasks before the kernel closes its channels, and log what is left."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from loopnb.loop.guard import LoopGuard
     from loopnb.shell.ending import ShellsEnd
 
-#: Seconds in which the loop must have turned once, or else something blocks it.
+#: Seconds in which the loop must turn once. If it does not, it counts as blocked.
 _TURNS_WITHIN = 1.0
-#: Seconds that the control thread has to end in.
+#: Seconds that the control thread has to end.
 _CONTROL_ENDS_WITHIN = 2.0
 
 
 class KernelShutdown:
-    """Ends the tasks when a front end asks for the kernel's end, and names what is left when Python ends.
+    """End the tasks when a front end asks for a shutdown, and log what is left when Python ends.
 
     Args:
         kernel: The kernel.
         loop: Its loop.
         guard: The guard of that loop.
-        ends: Ends the tasks, and names what is left.
+        ends: Ends the tasks, and logs what is left.
         replies: Knows the request that the kernel handles.
     """
 
@@ -50,34 +50,35 @@ class KernelShutdown:
         self._was_requested = False
 
     def start(self) -> None:
-        """Do so from now on."""
+        """Take part in the shutdown from now on."""
         self._patch.install()
         atexit.register(self._at_exit)
 
     def stop(self) -> None:
-        """Leave the kernel's end to the kernel."""
+        """Leave the shutdown to the kernel again."""
         atexit.unregister(self._at_exit)
         self._patch.restore()
 
     async def _do_shutdown(self, restart: bool) -> Any:
-        """End the tasks while all channels still work, then do what the kernel does.
+        """End the tasks while all channels still work, then call the stock method.
 
-        ipykernel calls it in the control thread, on a request of a front end. A blocked loop can end
-        nothing. That is said, and the kernel ends all the same when the time is up.
+        ipykernel calls it in the control thread when a front end requests a shutdown. If the loop is blocked,
+        nothing can end. We log that, and the kernel ends all the same when the time is up.
         """
         self._was_requested = True
         if running_loop() is self._loop:
-            # An old client has sent the request on the shell channel. It must not wait for its own reply.
+            # An old client sent the request on the shell channel. The shutdown must not wait for its own
+            # reply.
             self._replies.forget_request()
         grace = self._ends.grace()
         ending = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._guard.wind_down(), self._loop))
         await asyncio.wait([ending], timeout=max(grace, _TURNS_WITHIN))
         if not self._guard.is_winding_down:
             self._ends.say_blocked()
-        # Nobody looks at its result: whatever it is, the kernel ends.
+        # The result is ignored: the kernel ends in any case.
         await asyncio.wait([ending], timeout=grace + _TURNS_WITHIN)
-        # In the loop's thread: the kernel's own code schedules the stop by a call that a loop in debug mode
-        # refuses in others. The answer is what ipykernel's own would be, should the loop be blocked.
+        # In the loop's thread: the stock method schedules the loop's stop by a call that a loop in debug mode
+        # refuses in other threads. If the loop is blocked, we give the answer that ipykernel would give.
         answering = asyncio.wrap_future(
             asyncio.run_coroutine_threadsafe(self._do_stock_shutdown(restart), self._loop)
         )
@@ -89,12 +90,12 @@ class KernelShutdown:
         return await answer if inspect.isawaitable(answer) else answer
 
     def _at_exit(self) -> None:
-        """Name what is left, and let go of the loop: other `atexit` functions may run and stop it."""
+        """Log what is left, and remove the guard: other `atexit` functions may run and stop the loop."""
         self._ends.check()
         self._guard.patches.restore()
         control = getattr(self._kernel, "control_thread", None)
         if self._was_requested and control is not None:
-            # The control thread ends by itself after a request. But ipykernel closes the sockets that
-            # the thread writes to without waiting for that, and then waits for the thread: for 10 s, or
-            # for ever (7.4; 1 in 10 on a busy machine).
+            # After a request the control thread ends by itself. But ipykernel does not wait for that before
+            # it closes the sockets that the thread writes to. It then waits for the thread: for 10 s, or for
+            # ever (7.4; 1 in 10 on a busy machine).
             control.join(_CONTROL_ENDS_WITHIN)

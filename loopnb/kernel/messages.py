@@ -8,7 +8,8 @@ ended. ipykernel 7.4 handles some of them at once, but publishes no status for t
 waits for the status of each message, and so it never sends another change.
 
 The solution. We replace the function that takes messages off the channel. While a cell is busy, ours handles
-comm messages in tasks of their own, and publishes a status for each. All other messages go the stock way.
+comm messages in tasks of their own, and publishes a status for each. All other messages go to the stock
+function.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ if TYPE_CHECKING:
 
 _COMM_TYPES = {"comm_open", "comm_msg", "comm_close"}
 
-#: The stock functions. They outlive the patches, since any thread may still be handling a message.
+#: The stock functions. They outlive the patches, since some thread may still be handling a message.
 _stock: dict[str, Callable[..., Any]] = {}
-#: Keeps tasks alive, since asyncio holds them weakly. They outlive the patches, too.
+#: Keeps these tasks alive, since asyncio refers to them only weakly. They outlive the patches, too.
 _handling: set[asyncio.Task[None]] = set()
 
 
 def handle_comms_at_once(kernel: Any) -> PatchSet:
     """Return the patch that keeps comm messages from waiting for the end of a cell.
 
-    The kernel has handed bound methods to its sockets, and assigning an attribute would not reach those. So
-    the code inside the function is replaced. An unknown kernel is left as it is.
+    The kernel's sockets hold bound methods, which assigning an attribute would not reach. So we replace the
+    code inside the function. An unknown kernel is left as it is.
     """
     function = message_handler(kernel)
     if function is None:
@@ -59,8 +60,8 @@ def handle_comms_at_once(kernel: Any) -> PatchSet:
 
 
 async def _shell_main(self: Any, subshell_id: str | None, msg: Any) -> None:
-    # The patch puts the code of this function and the next into ipykernel's. There it runs with the globals
-    # of `ipykernel.kernelbase`, so it imports what it calls.
+    # The patch puts the code of this function, or of the next, into ipykernel's. There it runs with the
+    # globals of `ipykernel.kernelbase`, so it imports what it calls.
     from loopnb.kernel.messages import shell_main
 
     await shell_main(self, subshell_id, msg)
@@ -98,8 +99,8 @@ def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
     if message is None:
         _stock["schedule_dispatch"](kernel, dispatch, *args)
         return
-    # In an empty Context, where the newest cell counts. The current Context belongs to the socket. It is a
-    # copy of the Context of the cell that used the socket last.
+    # An empty Context, so that the message counts as the newest cell's. The current Context is the socket's:
+    # a copy from whichever cell used the socket last.
     task = asyncio.create_task(_handle(kernel, *message, is_busy), context=Context())
     _handling.add(task)
     task.add_done_callback(_handling.discard)
@@ -120,8 +121,8 @@ def _read_comm_message(kernel: Any, frames: Any) -> tuple[Any, Any] | None:
 async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], bool]) -> None:
     """Do what `Kernel.dispatch_shell` does, but leave SIGINT to the cell that waits.
 
-    Runs in a Context of its own, so that the cell's keeps its parent request. For threads, the kernel also
-    keeps the newest request outside Contexts. We set that back to the cell's request at once.
+    Call it in a Context of its own, so that the cell's Context keeps the cell's parent request. The kernel
+    also keeps the newest request outside of Contexts, for threads. We reset that to the cell's at once.
     """
     cells_context = copy_context()
     cells_parent = shell_parent(kernel)

@@ -1,16 +1,17 @@
-"""Interrupts that come while ipykernel's own code handles a request, before the cell or after it.
+"""Keep interrupts out of ipykernel's own code, which runs before and after a cell.
 
-While a message is handled, stock ipykernel raises KeyboardInterrupt wherever Python is: its
-`pre_handler_hook` puts in Python's own handler, `default_int_handler`. Raised in the kernel's own code it
-costs the reply, and front ends wait for that for ever. Raised in the hook itself, or in a frame of the
-loop, it ends the kernel.
+The problem. While a message is handled, stock ipykernel raises KeyboardInterrupt wherever Python is: its
+`pre_handler_hook` installs Python's default handler, `default_int_handler`. In the kernel's own code the
+error prevents the reply, for which front ends wait for ever. In the hook itself, or in a frame of the loop,
+it ends the kernel.
 
-Here another handler stands in the beginning of a message and in its end. An interrupt in the beginning is
-remembered, and ends the cell before its first statement. One in the end is too late, and is forgotten.
-While a cell's code runs, Python's own handler stands, since `asyncio.Runner` and trio look for it.
+The solution. We install another handler at the beginning and at the end of a message. An interrupt at the
+beginning is remembered, and ends the cell before its first statement. One at the end is too late, and is
+forgotten. While a cell's code runs, Python's default handler is installed, since `asyncio.Runner` and trio
+look for it.
 
-Both stand only while a message is handled. While the kernel is idle, SIGINT is ignored, and so it is by the
-child processes that background tasks start then. A handler that stood all the time would have it end those.
+Both are installed only while a message is handled. While the kernel is idle, SIGINT is ignored. Child
+processes that background tasks start then inherit that, and so interrupts do not end them.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ if TYPE_CHECKING:
     import ast
     from types import FrameType
 
-#: Seconds between two looks at whether a request was answered.
+#: Seconds between two checks that a request has been answered.
 _GLANCE = 0.01
-#: Whose code handles a message before it calls anybody else's. IPython's begins a cell and ends it, too.
+#: Whose code runs before and after a cell while a message is handled. IPython's does so, too.
 _KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
 _KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
 _RUN_CELL = InteractiveShell.run_cell_async.__code__
 
 
 class ReplyGuard:
-    """Raises KeyboardInterrupt in what the kernel calls, but not in the kernel itself. The main thread.
+    """Raise KeyboardInterrupt in what the kernel calls, but not in the kernel itself. Main thread only.
 
     Args:
         shell: The shell of a kernel.
@@ -60,10 +61,10 @@ class ReplyGuard:
             Patch(shell.kernel, "set_parent", self._set_parent),
             Patch(shell.kernel, "pre_handler_hook", self._begin_message),
         )
-        self._handler = self._on_sigint  # each access makes another bound method, and we look for this one
+        self._handler = self._on_sigint  # kept, since each access makes a new object and we compare with `is`
         self._task: ref[asyncio.Task[Any]] | None = None
         self._is_beginning = False  # a cell is to be executed, and its code has not begun
-        self._is_remembered = False  # an interrupt has come meanwhile
+        self._is_remembered = False  # an interrupt came during the beginning
         self._begun: WeakSet[asyncio.Future[Any]] = WeakSet()  # tasks in which the code of a cell has begun
 
     def start(self) -> None:
@@ -73,7 +74,7 @@ class ReplyGuard:
         self._events.register("post_execute", self._end_cell)
 
     def stop(self) -> None:
-        """Leave interrupts to the kernel."""
+        """Leave interrupts to the kernel again."""
         self._events.unregister("pre_execute", self._begin_callback)
         self._events.unregister("post_execute", self._end_cell)
         self._patches.restore()
@@ -84,13 +85,13 @@ class ReplyGuard:
         return self._task is not None and self._task() is task
 
     def forget_request(self) -> None:
-        """Have nobody wait for the request that the kernel handles now."""
+        """Make `wait_answered` ignore the request that the kernel handles now."""
         self._task = None
 
     async def wait_answered(self, timeout: float) -> None:
-        """Wait until the request that the kernel handles now was answered, *timeout* seconds at most.
+        """Wait until the request that the kernel handles now is answered, but at most *timeout* seconds.
 
-        Not for requests that come after it. The loop's thread.
+        Does not wait for requests that come after it. Call in the loop's thread.
         """
         task = None if self._task is None else self._task()
         if task is None:
@@ -109,13 +110,13 @@ class ReplyGuard:
         return True
 
     def begin_code(self, _tree: ast.AST) -> None:
-        """Let a cell's code be interrupted from now on. It is a check of `Rejections`, the last one.
+        """Let a cell's code be interrupted from now on. Called by `Rejections` as its last check.
 
         Raises:
             RejectedByInterrupt: An interrupt has come already.
         """
         if not self._is_beginning or threading.current_thread() is not threading.main_thread():
-            return  # a cell that runs inside a cell, or in a subshell
+            return  # a cell inside a cell, or in a subshell
         if not is_called_by(_RUN_CELL):
             return  # `%%aloop` compiles its body while IPython transforms the cell
         try:
@@ -131,10 +132,11 @@ class ReplyGuard:
             raise RejectedByInterrupt
 
     def _set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
-        """Begin to guard a request for a cell: the kernel says that it is busy right after this."""
+        """Start guarding a request for a cell. Right after this, the kernel publishes that it is busy."""
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and channel == "shell" and _is_for_cell(parent):
-            # Only if the kernel is idle: while a cell waits, its request takes the place of a comm's message.
+            # Only if the kernel was idle. While a cell waits, `set_parent` also puts its request back after a
+            # comm.
             if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, self._handler):
                 self._is_remembered, self._is_beginning = False, True
             _replace(signal.SIG_IGN, self._handler)
@@ -143,7 +145,7 @@ class ReplyGuard:
     def _begin_message(self) -> None:
         present = signal.getsignal(signal.SIGINT)
         if present is self._handler:
-            present = signal.SIG_IGN  # which it has replaced
+            present = signal.SIG_IGN  # the handler that ours has replaced
         else:
             self._is_remembered, self._is_beginning = False, _is_for_cell(self._kernel.get_parent("shell"))
         if not keep_for_end_of_message(self._kernel, self._stock, present):
@@ -157,7 +159,7 @@ class ReplyGuard:
         self._task = None if task is None else ref(task)
 
     def _begin_callback(self) -> None:
-        """Let the callback of a comm be interrupted: before one there is the same event as before a cell."""
+        """Let the callback of a comm be interrupted. IPython fires the same event for it as for a cell."""
         if not is_called_by(_RUN_CELL):
             self._is_beginning = False
             _replace(self._handler, signal.default_int_handler)
@@ -165,25 +167,25 @@ class ReplyGuard:
     def _end_cell(self) -> None:
         try:
             self._protect()
-        except KeyboardInterrupt:  # too late to end the cell
+        except KeyboardInterrupt:  # too late: the cell has ended
             self._protect()
 
     def _protect(self) -> None:
-        # Counting cells in and out would be simpler. But IPython tells only of the end of a blank cell, and
-        # only of the beginning of a comm's callback that fails.
+        # Counting begun and ended cells would be simpler. But for a blank cell IPython fires only the event
+        # of its end, and for a comm's callback that fails only that of its beginning.
         if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=HANDLE_RUN_CODE):
             self._is_beginning = False
             _replace(signal.default_int_handler, self._handler)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        # IPython's code begins a cell. If a callback or a transformer of the user's hangs there, a second
-        # interrupt ends that.
+        # At the beginning, IPython's code counts as the kernel's. If a callback or transformer of the user's
+        # hangs there, a second interrupt ends it.
         owners = _KERNELS_OR_SHELLS if self._is_beginning else _KERNELS
         is_again, self._is_remembered = self._is_remembered, self._is_remembered or self._is_beginning
         if self._is_remembered and not is_again:
             return
-        # While another loop runs, the user's code is what runs it. Its frame need not be among the callers: a
-        # nested run on that loop has a stack of its own.
+        # If another loop runs, user code runs it, even if no frame of that is on this stack: a nested run on
+        # that loop has a stack of its own.
         if running_loop() is not self._loop or not is_all_by(frame, owners, until=HANDLE_RUN_CODE):
             signal.default_int_handler(signum, frame)
 

@@ -1,7 +1,7 @@
 """Keep the loops of a kernel's subshells turning, whatever a cell does to the loop it runs on.
 
-JupyterLab runs the callbacks of widgets in a subshell. When a subshell's loop has been stopped, the subshell
-is gone, and code that waits for its answer waits for ever.
+JupyterLab runs the callbacks of widgets in a subshell. Stopping a subshell's loop kills the
+subshell, and code that waits for its answer then waits for ever.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from loopnb.patching import Patch
 
 
-#: Seconds between two looks at whether the subshells are done.
+#: Seconds between two checks that the subshells are done.
 _GLANCE = 0.01
-#: Seconds that a cell gets to end after its `run_forever()` was ended. Then its loop stops.
+#: Seconds that a cell has to end after we have ended its `run_forever()`. Then its loop stops.
 _CELL_ENDS_WITHIN = 1.0
 
 
@@ -57,11 +57,11 @@ class SubshellLoops:
         )
 
     def start(self) -> None:
-        """Guard those loops from now on."""
+        """Guard the loops of subshells from now on."""
         self._patches.install()
 
     def stop(self) -> None:
-        """Let code stop and close those loops again."""
+        """Let code stop and close these loops again."""
         self._patches.restore()
         if self._aborting is not None:
             self._aborting.restore()
@@ -105,25 +105,25 @@ class SubshellLoops:
 
         Args:
             timeout: Seconds to wait at most.
-            log: Called with a line that names the subshells in which code goes on after that.
+            log: Called with a line that names the subshells that are still busy by then.
         """
         parked = self._cancel_parked()
         deadline = asyncio.get_running_loop().time() + timeout
-        while busy := [one for one in parked if one.is_busy() or _has_parked(one.loop)]:
+        while busy := [subshell for subshell in parked if subshell.is_busy() or _has_parked(subshell.loop)]:
             if asyncio.get_running_loop().time() > deadline:
-                names = ", ".join(one.name for one in busy)
+                names = ", ".join(subshell.name for subshell in busy)
                 log(f"what runs in {names} did not end within {timeout:.2g} s of being cancelled")
                 return
             await asyncio.sleep(_GLANCE)
 
     def _cancel_parked(self) -> list[Subshell]:
-        """Cancel what is parked on loops of subshells, and return these subshells."""
+        """Cancel what is parked on the loops of subshells. Return the subshells that had anything parked."""
         if self._aborting is not None:
-            # The subshells' cells fail now, some of them only while the kernel joins the threads.
+            # The cancelled cells fail from here on, some of them only while the kernel joins the threads.
             self._aborting.install()
-        parked = [one for one in subshells() if _has_parked(one.loop)]
-        for one in parked:
-            one.loop.call_soon_threadsafe(self._end_waits, one.loop, context=Context())
+        parked = [subshell for subshell in subshells() if _has_parked(subshell.loop)]
+        for subshell in parked:
+            subshell.loop.call_soon_threadsafe(self._end_waits, subshell.loop, context=Context())
         return parked
 
     def _end_waits(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,9 +1,9 @@
-"""Keeping the persistent loop open and turning, whatever a cell does to it.
+"""Keep the persistent loop open and turning, whatever a cell does to it.
 
-Scripts end with `loop.stop()` and `loop.close()`, and set handlers of their own. In a notebook the
-same lines would end the kernel, or leave the handlers to all later cells. Here `stop()` ends the
-innermost nested run, `close()` only warns, and a handler goes with the run that has set it. The
-kernel's own stop goes through, and once the kernel ends everybody's does.
+Scripts end with `loop.stop()` and `loop.close()`, and set handlers of their own. In a notebook the same lines
+would end the kernel, or leave the handlers to all later cells. Here `stop()` ends the innermost nested run,
+`close()` only warns, and a handler is removed when the run that set it ends. Only the kernel itself can stop
+the loop; once the kernel is ending, anybody can.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Nested(Protocol):
-    """A nested run, as much of it as the guard needs."""
+    """The part of a nested run that the guard needs."""
 
     future: Any
 
@@ -31,10 +31,10 @@ class Nested(Protocol):
 
 
 class Host(SignalHost, Protocol):
-    """What the guard may ask of the kernel or terminal whose loop it guards. The loop's thread."""
+    """What the guard needs from the kernel or terminal whose loop it guards. Called in the loop's thread."""
 
     def is_ending(self) -> bool:
-        """Return True if it shuts down: code that stops or closes the loop now may do so."""
+        """Return True if the host is shutting down: code may then stop and close the loop."""
 
     async def wind_down(self) -> None:
         """End the user's tasks in order. The loop stops after this."""
@@ -49,15 +49,15 @@ class Host(SignalHost, Protocol):
         """Park the calling stack until *future* is done."""
 
     def is_own_stop(self) -> bool:
-        """Return True if the host itself, and no code of the user's, calls `stop()` now."""
+        """Return True if `stop()` is being called by the host itself, not by user code."""
 
 
 class LoopGuard:
-    """Wraps the methods of the persistent loop that could end it. The loop's thread.
+    """Wrap the methods of the persistent loop that could end it. Call in the loop's thread.
 
     Args:
         loop: The persistent loop.
-        host: The kernel or terminal that it belongs to.
+        host: The kernel or terminal that the loop belongs to.
 
     Attributes:
         patches: The wrappers, to be installed and restored.
@@ -81,14 +81,14 @@ class LoopGuard:
     # The first argument of each wrapper is the loop's own method.
 
     def stop(self, stop_loop: Callable[[], None]) -> None:
-        """Stop what the caller can have meant: a nested run, else nothing; at the end, the loop."""
+        """End the innermost nested run, or warn if there is none. Stop the loop only at the host's end."""
         if self._host.is_own_stop():
             stop_loop()
             return
         if self._host.is_ending():
             self._stop_in_order(stop_loop)
             return
-        if is_handling_sigterm():  # it is meant for the host
+        if is_handling_sigterm():  # the handler means the kernel or terminal
             self._host.end()
             return
         run = self._host.innermost_run()
@@ -102,7 +102,7 @@ class LoopGuard:
             run.end(RuntimeError("Event loop stopped before Future completed."))
 
     def close(self, close_loop: Callable[[], None]) -> None:
-        """Warn that the loop stays open; close it once the host has stopped it."""
+        """Warn that the loop stays open. Close it only if the host has stopped it at its end."""
         if self._host.is_ending() and not self._loop.is_running():
             close_loop()
         else:
@@ -112,18 +112,18 @@ class LoopGuard:
             )
 
     def run_forever(self, run_loop: Callable[[], None]) -> None:
-        """Run the loop; inside it, wait until `stop()` is called. Tornado's own call fails there, as ever."""
+        """Run the loop, or wait for `stop()` if it is running. Tornado's own call then fails, as in stock."""
         if running_loop() is self._loop and not is_tornados_start():
             self._forever.run()
         else:
             run_loop()
 
     def set_exception_handler(self, set_handler: Callable[[Any], None], handler: Any) -> None:
-        """Set a handler that goes with the caller's run; one that a cell itself sets stays."""
+        """Set a handler until the caller's run ends. Outside of any run, the handler stays."""
         self._exceptions.set(set_handler, handler, self._host.run_of_caller())
 
     def after_cell(self) -> None:
-        """Forget what the cell that has ended was about to do, and take out its handlers of SIGINT."""
+        """Forget a pending `stop()` of the cell that has ended, and remove its handlers of SIGINT."""
         self._forever.forget_stop()
         self._signals.end_of_cell()
 
@@ -139,7 +139,7 @@ class LoopGuard:
 
     @property
     def is_winding_down(self) -> bool:
-        """Whether tasks have begun to end: the loop has turned since it was asked for. Any thread."""
+        """Whether `wind_down` has begun, which takes a turn of the loop. Any thread."""
         return self._winding_down is not None
 
     def _stop_in_order(self, stop_loop: Callable[[], None]) -> None:

@@ -1,11 +1,12 @@
-"""Handlers that code sets on the persistent loop go with the run that has set them.
+"""Remove the signal and exception handlers that a run has set on the persistent loop when the run ends.
 
-The wish. A script's handlers, of signals and of exceptions, end with its loop. In a notebook the loop
-stays, and they would get the signals and the errors of all later cells.
+The wish. In a script, signal and exception handlers end with the loop. A notebook's loop stays, and a
+leftover handler would receive the signals and errors of all later cells.
 
-What is done. The handlers for one thing are stacked. When a run ends, its handlers are taken out,
-wherever they stand: runs end in any order. If one was on top, the one below it is in force again. What a
-cell itself sets is part of no run. It stays, and what it has replaced never comes back.
+The solution. All handlers for the same signal form a stack, and so do the exception handlers. When a run
+ends, its handlers are removed, wherever they are in the stack: runs end in any order. If the top one is
+removed, the one below takes effect again. A handler that a cell sets outside of any run stays, and what it
+replaced never comes back.
 
 Signals need more than that: see `signals.py`.
 """
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Handler:
-    """A handler that was set.
+    """One handler on a stack.
 
     Attributes:
-        task: The main task of the run that has set it; None if a cell itself has.
-        before: What it has replaced.
+        task: The main task of the run that set it; None if a cell set it outside of any run.
+        before: The handler that it replaced.
     """
 
     task: asyncio.Task[Any] | None
@@ -38,7 +39,7 @@ H = TypeVar("H", bound=Handler)
 
 
 class Stack(Generic[H]):
-    """The handlers for one thing, the newest last. The loop's thread."""
+    """The handlers for one signal, or for exceptions; newest last. Call in the loop's thread."""
 
     def __init__(self) -> None:
         self.handlers: list[H] = []
@@ -51,18 +52,19 @@ class Stack(Generic[H]):
             return
         newest = self.handlers[-1] if self.handlers else None
         if newest is not None and newest.task is task and type(newest) is type(handler):
-            # One entry for all that a run sets in turn: it may set and restore one again and again.
+            # Handlers that a run sets in a row share one entry. A run that sets and restores a handler again
+            # and again would otherwise grow the stack for ever.
             handler.before = self.handlers.pop().before
-        elif all(one.task is not task for one in self.handlers):
+        elif all(other.task is not task for other in self.handlers):
             task.add_done_callback(self._end_of)
         self.handlers.append(handler)
 
     def _end_of(self, task: asyncio.Task[Any]) -> None:
-        for handler in [one for one in self.handlers if one.task is task]:
+        for handler in [handler for handler in self.handlers if handler.task is task]:
             self.take_out(handler)
 
     def take_out(self, handler: H) -> None:
-        """Take *handler* out of force, and have the one below it in force again if it was on top."""
+        """Remove *handler*. If it was on top, the one below takes effect again."""
         index = self.handlers.index(handler)
         del self.handlers[index]
         if index < len(self.handlers):
@@ -72,11 +74,11 @@ class Stack(Generic[H]):
 
     @abstractmethod
     def _inherit(self, above: H, gone: H) -> None:
-        """Have *above* put back what *gone* has replaced, since *gone* cannot do so itself any more."""
+        """Make *above* restore what *gone* replaced, since *gone* is no longer there to do it."""
 
     @abstractmethod
     def _put_back(self, gone: H) -> None:
-        """Put back what *gone*, which was on top, has replaced."""
+        """Restore what *gone* replaced. *gone* was on top."""
 
 
 @dataclass(eq=False)
@@ -86,7 +88,7 @@ class _ExceptionHandler(Handler):
 
 
 class ExceptionHandlers(Stack[_ExceptionHandler]):
-    """The exception handlers of one loop. Its thread.
+    """The exception handlers of one loop. Call in that loop's thread.
 
     Args:
         loop: The loop.
@@ -101,7 +103,7 @@ class ExceptionHandlers(Stack[_ExceptionHandler]):
 
         Args:
             set_handler: The loop's own method.
-            handler: What its caller has given.
+            handler: The handler that the user passed.
             task: The main task of the run that sets it. None sets it for good.
         """
         before = self._loop.get_exception_handler()

@@ -1,8 +1,8 @@
-"""Ending everything on the loop in order before the kernel ends, and naming what could not end.
+"""End everything on the loop in order before the kernel ends, and name what could not end.
 
-A Jupyter front end gives a kernel 5 s to end in after its request. It sends SIGTERM after half of
-them and SIGKILL at the end. So everything here takes at most twice the grace, and a SIGTERM meanwhile
-does not cut it short.
+After a shutdown request, a Jupyter front end gives the kernel 5 s. It sends SIGTERM after half of that time
+and SIGKILL at the end. So everything here takes at most twice the grace period, and is not cut short by a
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ if TYPE_CHECKING:
     Tasks = Iterable[asyncio.Task[Any]]
 
 
-#: Seconds between two looks at the threads.
+#: Seconds between two checks of the threads.
 _GLANCE = 0.02
-#: So many attributes and containers in a row lead from a client to what it will close itself.
+#: How many references we follow from a client to find the objects that it closes itself.
 _CLIENTS_REACH = 4
-#: So many lead from a coroutine to an async generator that it has entered by an AsyncExitStack.
+#: How many references we follow from a coroutine to find the async generators that it has entered by an
+#: AsyncExitStack.
 _TASKS_REACH = 8
 _SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)
-#: Types of what awaits a step of an async generator. Python has no other names for them.
+#: Type names of the awaitables that step an async generator. Python exports no such types.
 _STEPS = {"async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"}
-#: Items of a container that are looked at.
+#: How many items of a container we look at.
 _ITEMS = 1_000
-#: Nobody looks further from more objects than these, which takes some 50 ms.
+#: We stop following references once so many objects are found, which takes some 50 ms.
 _MOST = 100_000
 
 
@@ -57,13 +58,13 @@ class Ending(Protocol):
         """Return the tasks that are to end and have not ended yet."""
 
     def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
-        """Return which of *tasks* have spawned another of them, or hold it in a TaskGroup; by that other."""
+        """Map each of *tasks* to those others of them that spawned it, or whose TaskGroup it is in."""
 
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* was cancelled a moment ago: a second cancel would cut its cleanup short."""
 
     def grace(self) -> float:
-        """Return the seconds that the tasks have, and after them all the rest together. 0 does not wait."""
+        """Return the seconds that the tasks get, and then once more all the rest. 0 does not wait."""
 
     def describe(self, task: asyncio.Task[Any]) -> str:
         """Name *task* and its cell, and say where it waits."""
@@ -72,19 +73,19 @@ class Ending(Protocol):
         """Say what *thread*, whose innermost frame is *frame*, is busy with."""
 
     def place(self, frame: FrameType) -> str:
-        """Return what to call the line that *frame* is at."""
+        """Return the name to show for the line that *frame* is at."""
 
     def release(self) -> None:
         """Release the threads that wait for the loop."""
 
     def log(self, line: str) -> None:
-        """Write *line* where people look after the end. Any thread."""
+        """Write *line* to a log that people can read after the end. Any thread."""
 
 
 class OrderlyEnd:
-    """Ends the tasks, then async generators, clients and the default executor's threads. Once.
+    """End the tasks, then async generators, clients and the default executor's threads. Use it once.
 
-    The loop's thread. Nothing here raises for what the user's code does.
+    Call in the loop's thread. Errors in user code are logged, not raised.
 
     Args:
         ending: Knows what has to end.
@@ -92,14 +93,15 @@ class OrderlyEnd:
 
     def __init__(self, ending: Ending) -> None:
         self._ending = ending
-        # When each was cancelled, in the loop's time. Held: their failures are still to be said.
+        # Task -> when it was cancelled, in the loop's time. Keeps the tasks alive until their failures are
+        # logged.
         self._cancelled: dict[asyncio.Task[Any], float] = {}
         self._named: set[asyncio.Task[Any]] = set()
         self._closed: dict[int, AsyncGeneratorType[Any, Any]] = {}
         self._sigterm = SigtermShield()
 
     async def wind_down(self) -> None:
-        """End them all, in order and in time, and name in the log what could not end."""
+        """End everything, in order and in time. Log what could not end."""
         self._sigterm.raise_()
         loop = asyncio.get_running_loop()
         grace = self._ending.grace()
@@ -109,11 +111,11 @@ class OrderlyEnd:
         for end in (self._end_tasks, self._end_generators, self._close_clients, self._end_threads):
             try:
                 await end(max(0.0, deadline - loop.time()))
-            except Exception as error:  # noqa: BLE001  a user's object raised it: the others must end, too
+            except Exception as error:  # noqa: BLE001  from a user's object: the others must still end
                 self._ending.log(f"not all could be ended: {error_text(error)}")
 
     def check(self) -> None:
-        """Name the tasks that are left when Python ends and were not named before. Outside the loop."""
+        """Log the tasks that are left when Python ends, unless logged before. Call it outside the loop."""
         for task in self._ending.live():
             if task not in self._named:
                 self._name(task, "was still there when Python ended")
@@ -123,11 +125,12 @@ class OrderlyEnd:
         self._sigterm.lower()
 
     async def _end_tasks(self, timeout: float) -> None:
-        """Cancel the tasks. A second call cancels those that a `finally` has spawned meanwhile.
+        """Cancel the tasks. A second call cancels the tasks that a `finally` has spawned in the meantime.
 
-        Outermost first: the `finally` of a task may need the tasks that it has spawned, and a TaskGroup
-        cancels its children itself. All at once, they would be cancelled a second time, in their `finally`.
-        So what is below a task is cancelled when that has ended, or half of the time is over.
+        Outermost first: the `finally` of a task may need the tasks that it spawned, and a TaskGroup cancels
+        its children itself. If we cancelled all at once, the children would be cancelled a second time, in
+        their own `finally`. So a task is cancelled once its owners have ended, or when half of the time is
+        over.
         """
         loop = asyncio.get_running_loop()
         live = set(self._ending.live()) - self._cancelled.keys() - {asyncio.current_task()}
@@ -136,8 +139,8 @@ class OrderlyEnd:
         halfway, end = now + timeout / 2, now + timeout
         while live:
             is_halfway = now >= halfway
-            ready = {one for one in due if is_halfway or owners.get(one, set()).isdisjoint(live)}
-            ready = ready or (due if due == live else set())  # each has an owner: they own one another
+            ready = {task for task in due if is_halfway or owners.get(task, set()).isdisjoint(live)}
+            ready = ready or (due if due == live else set())  # each has an owner: a cycle
             self._cancel(ready, now)
             due -= ready
             if not due:
@@ -169,14 +172,14 @@ class OrderlyEnd:
             await self._end_each([("async generators", loop.shutdown_asyncgens())], timeout)
             return
         deadline = loop.time() + timeout
-        while generators := self._generators_to_close(loop):  # closed, one may leave what it has used
+        while generators := self._generators_to_close(loop):  # closing one may free those it used
             left = max(0.0, deadline - loop.time())
             await self._close_generators(_outermost(generators) or generators, left)
 
     def _idle_generators(self, loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
-        """Return the outermost async generators that no task uses: nobody else will end them.
+        """Return the outermost async generators that no task uses: nobody else will close them.
 
-        What a task has entered it will leave itself, in its own order. They are looked at before the tasks
+        A task closes the generators that it has entered itself, in its own order. Call this before the tasks
         are cancelled.
         """
         generators = self._generators_to_close(loop)
@@ -185,25 +188,27 @@ class OrderlyEnd:
         chains = [_awaiting_in(task.get_coro()) for task in self._ending.live()]
         if any(chain is None for chain in chains):
             return []
-        used = _reached_from([one for chain in chains for one in chain or ()], _TASKS_REACH)
+        used = _reached_from([awaited for chain in chains for awaited in chain or ()], _TASKS_REACH)
         if len(used) > _MOST:
             return []
-        return [one for one in _outermost(generators) if id(one) not in used and not one.ag_running]
+        return [gen for gen in _outermost(generators) if id(gen) not in used and not gen.ag_running]
 
     def _generators_to_close(self, loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
-        return [one for one in open_generators(loop) or () if id(one) not in self._closed]
+        return [gen for gen in open_generators(loop) or () if id(gen) not in self._closed]
 
     async def _close_generators(self, generators: list[AsyncGeneratorType[Any, Any]], timeout: float) -> None:
         endings: list[tuple[str, Awaitable[Any]]] = []
-        for one in generators:
-            where = f"at {self._ending.place(one.ag_frame)}" if one.ag_frame is not None else ""
-            self._closed[id(one)] = one
-            endings.append((f"async generator {one.__qualname__}() {where}", one.aclose()))
+        for gen in generators:
+            where = f"at {self._ending.place(gen.ag_frame)}" if gen.ag_frame is not None else ""
+            self._closed[id(gen)] = gen
+            endings.append((f"async generator {gen.__qualname__}() {where}", gen.aclose()))
         await self._end_each(endings, timeout)
 
     async def _close_clients(self, timeout: float) -> None:
         clients = open_clients(asyncio.get_running_loop())
-        await self._end_each([(f"open {repr_text(one, 100)}", closing) for one, closing in clients], timeout)
+        await self._end_each(
+            [(f"open {repr_text(client, 100)}", closing) for client, closing in clients], timeout
+        )
 
     async def _end_each(self, endings: list[tuple[str, Awaitable[Any]]], timeout: float) -> None:
         tasks = {asyncio.create_task(_awaiting(ending)): what for what, ending in endings}
@@ -218,10 +223,10 @@ class OrderlyEnd:
                 self._ending.log(f"{what} did not end in order: {error_text(error)}")
 
     async def _end_threads(self, timeout: float) -> None:
-        """Wait for threads as Python will do, and name those that are still busy.
+        """Wait for the threads that Python waits for at exit, and log those that are still busy.
 
-        `shutdown_default_executor()` would not do: on 3.11 it blocks the loop when its time is up, and it
-        knows of no other threads.
+        `shutdown_default_executor()` is not enough: on 3.11 it blocks the loop when its timeout is over, and
+        it knows no other threads.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
@@ -232,20 +237,20 @@ class OrderlyEnd:
         while loop.time() < deadline and any(busy_threads(executor)):  # noqa: ASYNC110  threads set no event when they end
             await asyncio.sleep(_GLANCE)
         for thread, frame in busy_threads(executor):
-            self.lower_shield()  # a Python that waits for a thread can only be ended by a signal
+            self.lower_shield()  # while Python waits for a thread, only a signal can end it
             self._ending.log(
                 f"{self._ending.describe_thread(thread, frame)}, and Python waits for it before it ends"
             )
 
 
 class SigtermShield:
-    """Has SIGTERM do nothing where it would end the process at once, while that ends in order."""
+    """Ignore SIGTERM while the process ends in order, instead of dying from it at once."""
 
     def raise_(self) -> None:
         """Do nothing on SIGTERM from now on, unless the user has a handler. The main thread."""
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            # Not SIG_IGN: programs that are started from here on would inherit that.
+            # Not SIG_IGN: child processes started from here on would inherit it.
             signal.signal(signal.SIGTERM, _do_nothing)
 
     def lower(self) -> None:
@@ -265,33 +270,36 @@ async def _awaiting(ending: Awaitable[Any]) -> None:
 def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[Any, Any, Any]]]:
     """Return the objects of *loop* that only `await` can close, with the coroutine that closes each.
 
-    The wish. A client that a notebook leaves open, such as an aiohttp session, is closed when the
-    kernel ends. Its finalizer cannot do it: the loop has gone by then, so all it can do is to complain
-    ("Unclosed client session").
+    The wish. A client that a notebook leaves open, such as an aiohttp session, is closed when the kernel
+    ends. Its finalizer cannot close it: by then the loop is gone, and all it can do is complain ("Unclosed
+    client session").
 
-    What is done. asyncio ends async generators before the loop stops, and so are these objects here:
-    whatever has a finalizer and a coroutine function for its `aclose()` or `close()`, and refers to the loop
-    or, if to no loop at all, to a thread that Python would wait for. No list of libraries is needed. What
-    such an object refers to is its own to close: a session closes its connector, and that its resolver.
+    The solution. Close such objects before the loop stops, as asyncio does with async generators. An object
+    counts as a client if it has a finalizer, if its `aclose()` or `close()` is a coroutine function, and if
+    it refers to the loop or, when it refers to no loop, to a thread that Python would wait for. No list of
+    libraries is needed. We skip the objects that another client refers to, since that one closes them: a
+    session closes its connector, and the connector its resolver.
 
-    What it cannot do. Objects without a finalizer are left alone: they do not complain. So are objects
-    that do not refer to the loop themselves.
+    What it cannot do. Objects without a finalizer are left alone: they do not complain. So are objects that
+    do not refer to the loop themselves.
 
-    It looks at every object that Python knows: some 0.2 s for each million of them.
+    It looks at every object that the garbage collector tracks: some 0.2 s per million.
     """
     closers: dict[type, Callable[[Any], Coroutine[Any, Any, Any]] | None] = {}
-    threads = {id(one) for one in threading.enumerate() if not one.daemon} - {id(threading.main_thread())}
+    threads = {id(item) for item in threading.enumerate() if not item.daemon} - {id(threading.main_thread())}
     found = []
-    for one in gc.get_objects():
-        kind = type(one)
+    for candidate in gc.get_objects():
+        kind = type(candidate)
         if kind not in closers:
             closers[kind] = _closer(kind)
-        if closers[kind] is not None and _is_on(loop, threads, [one, *_attributes(one)]):
-            found.append(one)
-    below = {id(one): _reached_from([one], _CLIENTS_REACH) for one in found}
-    held = {held for one in found for held in below[id(one)] & below.keys() if id(one) not in below[held]}
-    closing = [(one, closers[type(one)]) for one in found if id(one) not in held]
-    return [(one, close(one)) for one, close in closing if close is not None]
+        if closers[kind] is not None and _is_on(loop, threads, [candidate, *_attributes(candidate)]):
+            found.append(candidate)
+    below = {id(client): _reached_from([client], _CLIENTS_REACH) for client in found}
+    held = {
+        held for client in found for held in below[id(client)] & below.keys() if id(client) not in below[held]
+    }
+    closing = [(client, closers[type(client)]) for client in found if id(client) not in held]
+    return [(client, close(client)) for client, close in closing if close is not None]
 
 
 def _is_on(loop: asyncio.AbstractEventLoop, threads: set[int], values: list[Any]) -> bool:
@@ -300,9 +308,9 @@ def _is_on(loop: asyncio.AbstractEventLoop, threads: set[int], values: list[Any]
 
 
 def _awaiting_in(coro: Any) -> list[Any] | None:
-    """Return *coro*, what it awaits, what that awaits, and so on; None if that cannot be known.
+    """Return *coro*, what it awaits, what that awaits, and so on. None if that cannot be known.
 
-    The frame of a parked task counts as executing, and does not tell what it has entered.
+    It is unknown for a parked task: its frame counts as executing, and does not show what it has entered.
     """
     found = []
     while type(coro) in _SUSPENDED:
@@ -315,13 +323,13 @@ def _awaiting_in(coro: Any) -> list[Any] | None:
 
 def _outermost(generators: list[AsyncGeneratorType[Any, Any]]) -> list[AsyncGeneratorType[Any, Any]]:
     """Return those of *generators* that none of the others has entered."""
-    below = {id(one): _reached_from([one], _TASKS_REACH) for one in generators}
-    used = {id(one) for one in generators for other in below if other != id(one) and id(one) in below[other]}
-    return [one for one in generators if id(one) not in used]
+    below = {id(gen): _reached_from([gen], _TASKS_REACH) for gen in generators}
+    used = {id(gen) for gen in generators for other in below if other != id(gen) and id(gen) in below[other]}
+    return [gen for gen in generators if id(gen) not in used]
 
 
 def _reached_from(roots: list[Any], steps: int) -> set[int]:
-    """Return the ids of what *roots* refer to by so many attributes, variables or containers in a row."""
+    """Return the ids of the objects within *steps* references of *roots*."""
     level, reached = roots, set[int]()
     seen = set(map(id, roots))
     for _ in range(steps):
@@ -337,7 +345,7 @@ def _reached_from(roots: list[Any], steps: int) -> set[int]:
 def _values(holder: object) -> list[Any]:
     kind = type(holder)
     if kind in _SUSPENDED or kind in {MethodType, CellType} or kind.__name__ in _STEPS:
-        return gc.get_referents(holder)  # with what stands on the stack: `async with` keeps a method there
+        return gc.get_referents(holder)  # includes the value stack, on which `async with` keeps a method
     if kind is FunctionType:
         return list(holder.__closure__ or ())  # type: ignore[attr-defined]  # it is a function
     if kind is dict and "__builtins__" not in holder:  # type: ignore[operator]  # it is a dict, no namespace
@@ -346,12 +354,12 @@ def _values(holder: object) -> list[Any]:
         items: list[Any] = list(holder)  # type: ignore[call-overload]  # it is iterable
         return items[:_ITEMS]
     if issubclass(kind, dict | type | ModuleType | asyncio.AbstractEventLoop):
-        return []  # all things refer to each other there
+        return []  # through these, everything refers to everything
     return _attributes(holder)
 
 
 def _closer(kind: type) -> Callable[[Any], Coroutine[Any, Any, Any]] | None:
-    # Looked up statically: a look must not run the user's code.
+    # Looked up statically: getattr() might run user code.
     if _static(kind, "__del__") is None:
         return None
     methods = (_static(kind, name) for name in ("aclose", "close"))
@@ -362,8 +370,8 @@ def _static(kind: type, name: str) -> Any:
     return next((vars(owner)[name] for owner in kind.__mro__ if name in vars(owner)), None)
 
 
-def _attributes(one: object) -> list[Any]:
+def _attributes(holder: object) -> list[Any]:
     try:
-        return list(object.__getattribute__(one, "__dict__").values())
+        return list(object.__getattribute__(holder, "__dict__").values())
     except AttributeError:  # it has slots only
         return []

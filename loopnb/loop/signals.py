@@ -1,28 +1,29 @@
-"""Signal handlers in a notebook: whose signal is it, when does a handler go, and where does its error go?
+"""Signal handlers in a notebook: who gets a signal, when a handler is removed, and where its error goes.
 
-The wish. A script has its signals for itself. Its handlers end with it, and what they raise ends it. In a
+The wish. A script owns its signals: its handlers end with it, and an error in a handler ends the script. In a
 notebook the process is the kernel's. Cells, runs and background tasks set handlers side by side, and an
-interrupt is meant for the cell that executes.
+interrupt is meant for the executing cell.
 
-What does not work. asyncio calls `loop._signal_handlers[SIGINT]` for each SIGINT, whatever handler stands. So
-an interrupt of a later cell calls the handler of an earlier one, and what that raises ends the kernel. A
-handler that was set with `signal.signal()` stays when its run has ended. It raises wherever the main thread
-is, and while the kernel idles that is the loop itself.
+What does not work. asyncio calls `loop._signal_handlers[SIGINT]` for each SIGINT, whatever Python's own
+handler is. So interrupting a later cell calls the handler of an earlier one, and an error in that ends the
+kernel. A handler set with `signal.signal()` stays in place after its run has ended. It raises wherever the
+main thread is, and in an idle kernel that is in the loop itself.
 
-What is done.
+The solution.
 
-*   The handlers of one signal are stacked, those of the loop and Python's own alike, see `handlers.py`. So
-    a handler goes with the run that has set it. What a cell itself sets stays.
-*   A handler of SIGINT is put in place only for the cell that executes, and goes with that cell at the
+*   All handlers of one signal form a stack, whether added to the loop or set in Python (`handlers.py`). A
+    handler is removed when the run that set it ends. A handler that a cell sets outside of any run stays.
+*   A handler of SIGINT is installed only for the executing cell, and removed at the end of that cell at the
     latest. One that a background task sets is never called: no interrupt is meant for it.
 *   The loop answers a signal only while Python's handler of it is the loop's own.
-*   What a handler raises goes to the innermost nested run that the cell waits in, or to the cell. If there is
-    none, it is reported and the kernel goes on. SystemExit and KeyboardInterrupt on SIGTERM end the kernel in
-    order. Code of the user's that a signal has interrupted gets the error itself, as anywhere.
+*   An error in a handler goes to the innermost nested run that the cell waits in, or else to the cell. If no
+    cell executes, the error is reported and the kernel goes on. SystemExit and KeyboardInterrupt on SIGTERM
+    end the kernel in order. If a signal interrupts the user's own code, the error is raised there, as in a
+    script.
 
-To know who has set a handler, and to keep what it raises out of the loop, `signal.signal` and
-`signal.getsignal` are patched. The handler in place is then one of ours (`_Contained`). Whoever asks gets the
-user's. Handlers of SIGINT are put in place as they are: their errors always have a cell to go to.
+We patch `signal.signal` and `signal.getsignal`, to learn who sets a handler and to keep its errors out of the
+loop. What we install is then a handler of ours (`_Contained`), and `getsignal` still returns the user's.
+Handlers of SIGINT are installed unchanged: their errors always have a cell to go to.
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ def is_handling_sigterm() -> bool:
 
 
 class SignalHost(Protocol):
-    """What signal handlers ask of the kernel or terminal. The loop's thread."""
+    """What signal handlers need from the kernel or terminal. Called in the loop's thread."""
 
     def end(self) -> None:
         """Begin to shut down, in order."""
 
     def is_own_handler(self) -> bool:
-        """Return True if the host itself, and no code of the user's, sets a signal handler now."""
+        """Return True if the signal handler is being set by the host itself, not by user code."""
 
     def run_of_caller(self) -> asyncio.Task[Any] | None:
         """Return the main task of the run that the caller is part of; None in the cell itself."""
@@ -85,19 +86,19 @@ class SignalHost(Protocol):
         """
 
     def is_background(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if no cell executes that has spawned *task*, or if it runs in the background."""
+        """Return True unless *task* was spawned by an executing cell, as a foreground task."""
 
     def is_idle(self) -> bool:
         """Return True if no cell executes."""
 
     def is_sigint_reset(self) -> bool:
-        """Return True if the host itself sets Python's handler of SIGINT before the next cell."""
+        """Return True if the host sets Python's handler of SIGINT by itself before the next cell."""
 
     def give_to_cell(self, error: BaseException) -> bool:
-        """Have what the executing cell waits in end in *error*. Return False if it waits in nothing."""
+        """Raise *error* from what the executing cell waits for. Return False if no cell waits."""
 
     def report_handler(self, name: str, error: BaseException) -> None:
-        """Say that a handler of the signal *name*, which the current Context has set, raised *error*."""
+        """Report that a handler of signal *name*, set by code in the current Context, raised *error*."""
 
 
 # -- the handlers of one signal ------------------------------------------------------------------
@@ -105,10 +106,10 @@ class SignalHost(Protocol):
 
 @dataclass(eq=False)
 class _SignalHandler(Handler):
-    """A handler of a signal; `before` is Python's handler that stood there.
+    """A handler of a signal; `before` is the Python handler that it replaced.
 
     Attributes:
-        stands: Python's handler while this one is in force.
+        stands: The Python handler that is installed while this one is in effect.
     """
 
     stands: Any
@@ -116,12 +117,12 @@ class _SignalHandler(Handler):
 
 @dataclass(eq=False)
 class _LoopsHandler(_SignalHandler):
-    """One that was added to the loop.
+    """A handler that was added to the loop.
 
     Attributes:
         add: The loop's own method that adds it.
         called: The function and arguments that the loop calls.
-        users: Those that the user has given.
+        users: The function and arguments that the user passed.
     """
 
     add: Callable[..., None]
@@ -130,7 +131,7 @@ class _LoopsHandler(_SignalHandler):
 
 
 class _OneSignal(Stack[_SignalHandler]):
-    """The handlers of one signal. The main thread.
+    """The handlers of one signal. Call in the main thread.
 
     Args:
         loop: The loop.
@@ -138,7 +139,7 @@ class _OneSignal(Stack[_SignalHandler]):
         python: Sets and reads Python's own handler.
 
     Attributes:
-        is_removing: A handler is being taken off the loop, and not by the user.
+        is_removing: We are removing a handler from the loop; it is not the user who does.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sig: int, python: _Python) -> None:
@@ -146,11 +147,11 @@ class _OneSignal(Stack[_SignalHandler]):
         self._loop = loop
         self._sig = sig
         self._python = python
-        self._loops: Any = None  # what the loop puts in the place of Python's handler
+        self._loops: Any = None  # the Python handler that the loop installs
         self.is_removing = False
 
     def is_loops(self) -> bool:
-        """Return True if Python's handler is the one that the loop puts there."""
+        """Return True if the Python handler is the one that the loop installs."""
         return self._loops is not None and self._python.get(self._sig) is self._loops
 
     def add(
@@ -167,20 +168,22 @@ class _OneSignal(Stack[_SignalHandler]):
         self.push(_LoopsHandler(task, before, self._loops, add, called, users))
 
     def forget(self) -> None:
-        """Forget all handlers, since the user has removed one from the loop. None comes back.
+        """Forget all handlers, since the user has removed one from the loop. None of them comes back.
 
-        Only what an interrupt of a cell needs is put back: Python's own handler would end the loop.
+        Only a handler of ours is restored: interrupts of a cell need it, and Python's default would end the
+        loop.
         """
         handlers, self.handlers = self.handlers, []
         if handlers and is_our_callable(handlers[0].before):
             self._python.set(self._sig, handlers[0].before)
 
     def end_of_cell(self, is_reset: bool) -> None:
-        """Take out what has to go with a cell: what was added to the loop, and what its runs have set.
+        """Remove the handlers that end with a cell: those added to the loop, and those that its runs set.
 
         Args:
-            is_reset: Python's own handler need not be put back. It would raise in the kernel's code, before
-                the cell's reply is sent. That of the loop does nothing.
+            is_reset: The host sets Python's default handler itself later. If we did so now, an interrupt
+                would raise in the kernel's code, before the cell's reply is sent. The loop's handler, which
+                we leave in its place, does nothing.
         """
         for handler in reversed(self.handlers):
             if handler.task is None and not isinstance(handler, _LoopsHandler):
@@ -190,13 +193,13 @@ class _OneSignal(Stack[_SignalHandler]):
             self.take_out(handler)
 
     def mend(self) -> None:
-        """Put back the loop's handler if another loop, which has ended, has taken it away."""
+        """Reinstall the loop's handler if another loop has removed it when it ended."""
         newest = self.handlers[-1] if self.handlers else None
         if isinstance(newest, _LoopsHandler) and self._python.get(self._sig) is signal.SIG_DFL:
             newest.add(self._sig, *newest.called)
 
     def call_users(self) -> None:
-        """Have the loop and Python call what the user has given."""
+        """Make the loop and Python call the user's functions directly, without us in between."""
         for handler in self.handlers:
             handler.before, handler.stands = shown(handler.before), shown(handler.stands)
             if isinstance(handler, _LoopsHandler) and handler.called != handler.users:
@@ -215,11 +218,11 @@ class _OneSignal(Stack[_SignalHandler]):
 
     def _put_back(self, gone: _SignalHandler) -> None:
         present = self._python.get(self._sig)
-        # Something else may stand there: a cell has begun to wait since, or another package has set its own.
+        # Another handler may be installed: a cell has since begun to wait, or a package has set its own.
         self._take_off_loop(gone, gone.before if present is gone.stands else present)
 
     def _take_off_loop(self, gone: _SignalHandler, wanted: Any) -> None:
-        """Have the loop call the newest that is left, and Python *wanted*."""
+        """Make the loop call the newest of its remaining handlers, and *wanted* the Python handler."""
         if isinstance(gone, _LoopsHandler):
             self.is_removing = True
             try:
@@ -233,14 +236,14 @@ class _OneSignal(Stack[_SignalHandler]):
             self._python.set(self._sig, wanted)
 
     def _newest_of_loop(self) -> _LoopsHandler | None:
-        return next((one for one in reversed(self.handlers) if isinstance(one, _LoopsHandler)), None)
+        return next((item for item in reversed(self.handlers) if isinstance(item, _LoopsHandler)), None)
 
 
 # -- Python's own handlers -----------------------------------------------------------------------
 
 
 class _Python:
-    """Sets and reads Python's handlers as they are. The main thread."""
+    """Set and read Python's handlers without our patches. Call in the main thread."""
 
     def __init__(self) -> None:
         self.set: Callable[[int, Any], Any] = signal.signal
@@ -248,11 +251,11 @@ class _Python:
 
 
 class _Contained:
-    """A handler of the user's for `signal.signal()`, whose errors do not reach the loop.
+    """Wrap a handler passed to `signal.signal()`, so that its errors do not reach the loop.
 
     Args:
-        handler: The user's.
-        take: Given the frame that was interrupted and an error, returns True if it has taken the error.
+        handler: The user's handler.
+        take: Called with the interrupted frame and the error. Returns True if it has dealt with the error.
     """
 
     def __init__(self, handler: Any, take: Callable[[FrameType | None, BaseException], bool]) -> None:
@@ -271,7 +274,7 @@ class _Contained:
 
 
 def shown(handler: Any) -> Any:
-    """Return what the user has set, if *handler* is ours for it; else *handler*."""
+    """Return the user's handler if *handler* is our wrapper of it; else *handler*."""
     return handler.handler if isinstance(handler, _Contained) else handler
 
 
@@ -284,17 +287,17 @@ def _is_for_itself(frame: FrameType | None) -> bool:
 
 
 def _can_raise(frame: FrameType | None, is_idle: bool) -> bool:
-    """Return True if an error raised in *frame* reaches the user's code before the loop's or the kernel's.
+    """Return True if an error raised in *frame* passes through user code before it reaches loop or kernel.
 
     Args:
         frame: Where a signal has interrupted the main thread.
-        is_idle: No cell executes, so the shell does not run code of the user's.
+        is_idle: No cell executes, so the shell is not running user code.
     """
     owners = set()
-    for one in outwards(frame):
-        if one.f_code in {HANDLE_RUN_CODE, RUN_ONCE_CODE}:
+    for caller in outwards(frame):
+        if caller.f_code in {HANDLE_RUN_CODE, RUN_ONCE_CODE}:
             break
-        owners.add(owner_of(one.f_code.co_filename))
+        owners.add(owner_of(caller.f_code.co_filename))
     if Owner.USER in owners:
         return True
     if Owner.SHELL in owners:
@@ -306,11 +309,11 @@ def _can_raise(frame: FrameType | None, is_idle: bool) -> bool:
 
 
 class Signals:
-    """The handlers of signals that user code sets while a loop is guarded. The main thread. `Revertible`.
+    """The signal handlers that user code sets while a loop is guarded. Main thread only. A `Revertible`.
 
     Args:
         loop: The persistent loop.
-        host: The kernel or terminal that it belongs to.
+        host: The kernel or terminal that the loop belongs to.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, host: SignalHost) -> None:
@@ -329,30 +332,30 @@ class Signals:
         )
 
     def install(self) -> None:
-        """Follow what handlers are set from now on."""
+        """Keep track of the handlers that are set from now on."""
         self._patches.install()
 
     def restore(self) -> bool:
-        """Have loop and Python call what the user has given. Handlers of runs still go with them."""
-        for one in self._signals.values():
-            one.call_users()
+        """Make loop and Python call the user's functions directly. Handlers of runs still end with them."""
+        for handlers in self._signals.values():
+            handlers.call_users()
         return self._patches.restore()
 
     def end_of_cell(self) -> None:
-        """Take out the handlers of SIGINT, and mend what another loop has taken away."""
-        for sig, one in self._signals.items():
+        """Remove the handlers of SIGINT, and reinstall other handlers that another loop has removed."""
+        for sig, handlers in self._signals.items():
             if sig == signal.SIGINT:
-                one.end_of_cell(self._host.is_sigint_reset())
+                handlers.end_of_cell(self._host.is_sigint_reset())
             else:
-                one.mend()
+                handlers.mend()
 
     def _of(self, sig: int) -> _OneSignal:
         return self._signals.setdefault(sig, _OneSignal(self._loop, sig, self._python))
 
-    # -- those of the loop. The first argument of each is the loop's own method. ------------------
+    # -- handlers of the loop. The first argument of each method is the loop's own method ---------
 
     def _add(self, add: Callable[..., None], sig: int, callback: Any, *args: Any) -> None:
-        """Add a handler that goes with the caller's run; one that a cell itself adds stays."""
+        """Add a handler until the caller's run ends. Outside of any run, the handler stays."""
         if self._host.is_own_handler():
             add(sig, callback, *args)
             return
@@ -370,9 +373,9 @@ class Signals:
         self._of(sig).add(add, called, users, run)
 
     def _remove(self, remove: Callable[[int], bool], sig: int) -> bool:
-        """Remove a handler; none that it has replaced comes back."""
-        one = self._signals.get(sig)
-        if self._host.is_own_handler() or (one is not None and one.is_removing):
+        """Remove a handler. The handlers that it replaced do not come back."""
+        handlers = self._signals.get(sig)
+        if self._host.is_own_handler() or (handlers is not None and handlers.is_removing):
             return remove(sig)
         if sig == signal.SIGINT and self._withheld:
             run = self._host.run_of_caller()
@@ -380,8 +383,8 @@ class Signals:
                 self._withheld.discard(run)
                 return True
         was_there = remove(sig)
-        if was_there and one is not None:
-            one.forget()
+        if was_there and handlers is not None:
+            handlers.forget()
         return was_there
 
     def _is_loops(self, sig: int) -> bool:
@@ -390,9 +393,9 @@ class Signals:
     def _call(
         self, sig: int, run: asyncio.Task[Any] | None, callback: Callable[..., object], *args: Any
     ) -> None:
-        """Call what the user has added to the loop."""
+        """Call the function that the user added to the loop."""
         if not self._is_loops(sig):
-            return  # taken out since the signal came
+            return  # the handler was removed after the signal arrived
         if sig == signal.SIGTERM:
             _on_sigterm.set(True)
         try:
@@ -400,7 +403,7 @@ class Signals:
         except (KeyboardInterrupt, SystemExit) as error:
             self._settle(sig, run, error)
 
-    # -- Python's own -------------------------------------------------------------------------
+    # -- Python's own handlers ----------------------------------------------------------------
 
     def _stand_in(self, stock: Any, method: Callable[..., Any]) -> Callable[..., Any]:
         def stand_in(*args: Any, **options: Any) -> Any:
@@ -416,7 +419,7 @@ class Signals:
         return shown(self._python.get(signalnum))
 
     def _set(self, signalnum: Any, handler: Any) -> Any:
-        """Set a handler that goes with the caller's run; one that a cell itself sets stays."""
+        """Set a handler until the caller's run ends. Outside of any run, the handler stays."""
         stand_in = cast("FrameType", inspect.currentframe()).f_back
         if threading.current_thread() is not threading.main_thread() or _is_for_itself(stand_in):
             return self._python.set(signalnum, handler)
@@ -442,7 +445,7 @@ class Signals:
             is_background = is_idle if run is None else self._host.is_background(run)
             if _can_raise(frame, is_idle) and not (is_background and is_fatal(error)):
                 return False
-            # In a handle: here the loop, or the kernel, may be in the middle of anything.
+            # In a handle of its own: at this moment the loop or the kernel may be in the middle of anything.
             self._loop.call_soon_threadsafe(self._settle, sig, run, error, context=context)
             return True
 
@@ -451,7 +454,7 @@ class Signals:
     # -- what handlers raise ------------------------------------------------------------------
 
     def _settle(self, sig: int, run: asyncio.Task[Any] | None, error: BaseException) -> None:
-        """Hand what a handler has raised to the cell that waits. End the host, or report it, if none does."""
+        """Raise a handler's error in the cell that waits. If none waits, end the host or report the error."""
         error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
         is_background = run is not None and self._host.is_background(run)
         if not is_background and self._host.give_to_cell(error):
@@ -470,5 +473,5 @@ def _name(sig: int) -> str:
 
 
 def _is_stop_of(loop: asyncio.AbstractEventLoop, callback: object) -> bool:
-    # By name: a method of uvloop's loops that was bound before the guard came is another object.
+    # Compared by name: a method of a uvloop loop that was bound before we patched it is another object.
     return getattr(callback, "__self__", None) is loop and getattr(callback, "__name__", "") == "stop"

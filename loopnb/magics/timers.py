@@ -1,11 +1,11 @@
-"""`await` in `%time`, `%timeit` and `%prun`: IPython's own magics measure a nested run instead.
+"""Allow `await` in `%time`, `%timeit` and `%prun`, which then measure a nested run.
 
-IPython compiles what these magics are given as plain code, in which `await` is a syntax error. Here each
-`await x` becomes a call that waits for `x` in a nested run, and the rest is left to IPython: what is
-measured, how often, and what is printed. `async for` and `async with` stay errors there.
+IPython compiles the argument of these magics as plain code, in which `await` is a syntax error. We replace
+each `await x` by a call that waits for `x` in a nested run. What is measured, how often, and what is printed
+is left to IPython. `async for` and `async with` stay errors.
 
-Not the magics are changed but the calls of them in a cell, which IPython has made of the user's lines.
-IPython loads its magics late, and would put them over ours.
+IPython turns a line with a magic into a call such as `run_line_magic(...)`, and we change these calls.
+Replacing the magics themselves would not work: IPython loads its own late, and would overwrite ours.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 _MAGICS = {"time", "timeit", "prun"}
 _RUNNERS = {"run_line_magic": 2, "run_cell_magic": 3}
-#: What stands for `await` in the code that IPython compiles. No variable, which the user would see.
+#: Replaces `await` in the code that IPython compiles. An expression, since the user would see a variable.
 _WAIT = f"__import__({__name__!r}, fromlist=['wait']).wait"
 _WORD = re.compile(r"\S+")
-#: In these, `await` is what it was, or an error.
+#: `await` inside these is left alone.
 _OWN_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
 def wait(awaitable: Awaitable[Any]) -> Any:
-    """Return the result of *awaitable*, which a nested run waits for. Blocks the caller, not the loop.
+    """Wait for *awaitable* in a nested run, and return its result. Blocks the caller, not the loop.
 
     Raises:
-        NotLoadedError: No session is loaded any more.
-        NestingError: Nesting is off, or impossible here.
+        NotLoadedError: loopnb has been unloaded.
+        NestingError: Nested runs are switched off, or impossible here.
     """
     return session.current("run").run(_awaited(awaitable))
 
@@ -43,7 +43,7 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
 
 
 class Timers(ast.NodeTransformer):
-    """Lets `await` into IPython's magics that measure code, for one shell. An AST transformer.
+    """Allow `await` in the magics of one shell that measure code. An AST transformer.
 
     Args:
         shell: The shell.
@@ -53,21 +53,21 @@ class Timers(ast.NodeTransformer):
         self._shell = shell
 
     def start(self) -> None:
-        """Change the calls in cells from the next one on."""
+        """Change the calls, from the next cell on."""
         self._shell.ast_transformers.append(self)
 
     def stop(self) -> None:
-        """Leave them as they are."""
+        """Leave the calls as they are."""
         self._shell.ast_transformers.remove(self)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Change *node* if it is IPython's call of one of those magics."""
+        """Change *node* if it is a call of one of those magics."""
         self.generic_visit(node)
         count = _RUNNERS.get(getattr(node.func, "attr", ""))
-        texts = [one.value for one in node.args if isinstance(one, ast.Constant)]
+        texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
         if len(texts) == len(node.args) == count and texts[0] in _MAGICS:
             name, line, *cell = map(str, texts)
-            changed = [name, without_await_in_line(line), *(self._without_await(one) for one in cell)]
+            changed = [name, without_await_in_line(line), *(self._without_await(body) for body in cell)]
             node.args = [ast.copy_location(ast.Constant(text), node) for text in changed]
         return node
 
@@ -76,11 +76,11 @@ class Timers(ast.NodeTransformer):
 
 
 def without_await(code: str, transform: Callable[[str], str] = str) -> str:
-    """Return *code* with calls in place of its `await`s, or as it is if it has none.
+    """Return *code* with each `await` replaced by a call.
 
     Args:
         code: Python, perhaps with IPython's own syntax.
-        transform: Makes Python of that.
+        transform: Turns that into Python.
     """
     if "await" not in code:
         return code
@@ -91,11 +91,11 @@ def without_await(code: str, transform: Callable[[str], str] = str) -> str:
         except SyntaxError:
             continue
         return _replaced(source, list(_awaits_in(tree)))
-    return code  # IPython says what is wrong
+    return code  # IPython will report what is wrong
 
 
 def without_await_in_line(line: str) -> str:
-    """Return the *line* of a magic, options and a statement, with calls in place of the `await`s."""
+    """Return the *line* of a magic (options, then a statement) with each `await` replaced by a call."""
     if "await" not in line:
         return line
     for word in _WORD.finditer(line):
@@ -115,11 +115,12 @@ def _awaits_in(node: ast.AST) -> Iterator[ast.Await]:
 
 
 def _replaced(source: str, awaits: list[ast.Await]) -> str:
-    """Return *source* with `await x` replaced by a call, and everything else where it was."""
+    """Return *source* with each of *awaits* replaced by a call. All else stays in its line."""
     lines = [line.encode() for line in source.splitlines(keepends=True)]  # columns are counted in bytes
-    ends = [(one.end_lineno or 0, one.end_col_offset or 0, b"", b")") for one in awaits]
-    begins = [(one.lineno, one.col_offset, b"await", f"{_WAIT}(".encode()) for one in awaits]
-    # From the last to the first, so that the places of the others stay. An end comes before a begin there.
+    ends = [(node.end_lineno or 0, node.end_col_offset or 0, b"", b")") for node in awaits]
+    begins = [(node.lineno, node.col_offset, b"await", f"{_WAIT}(".encode()) for node in awaits]
+    # Last to first, so that the positions still to come stay valid. Where an end meets a begin, the end comes
+    # first.
     for number, column, old, new in sorted([*ends, *begins], reverse=True):
         text = lines[number - 1]
         lines[number - 1] = text[:column] + new + text[column + len(old) :]

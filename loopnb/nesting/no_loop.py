@@ -1,18 +1,18 @@
-"""A stack that sees no running loop, as in a script: `with loopnb.noloop():`.
+"""Hide the running loop from one stack, as if in a script: `with loopnb.noloop():`.
 
-The wish. Some libraries ask whether a loop runs, and refuse if one does. Their blocking calls would nest here
-all the same, if only they did not ask.
+The wish. Some libraries check for a running loop, and refuse to work if there is one. Their blocking calls
+would work here as nested runs, if only they did not check.
 
-What is done. While such a stack runs, the thread has no running loop, and the loop no current task. The view
-belongs to the stack and not to the thread: a blocking call nests, and to do so it first lifts the view
-(`lifted`). So what a parked stack leaves to the others is the loop as it is, and nothing else of the engine
-needs to know of views. When the stack goes on, its blocking call ends and puts the view back.
+The solution. While the stack runs inside the block, the thread has no running loop, and the loop no current
+task. This view belongs to the stack, not to the thread. A blocking call is a nested run, and lifts the view
+(`lifted`) before it parks the stack. So other stacks see the loop as it is, and the rest of the engine need
+not know of views. When the stack resumes, its blocking call ends and restores the view.
 
-A loop left running by a library's greenlet, as Playwright's sync API does, is what the next such stack of the
-thread sees: as the next line of a script would.
+A library's greenlet may leave a loop of its own running, as Playwright's sync API does. The next stack that
+hides the loop in this thread sees that loop, as the next line of a script would.
 
-What it cannot do. The stack must not be left in other ways. If its task awaits inside the block, that `await`
-ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task is not protected like that.
+What it cannot do. Only a nested run may suspend the stack. If its task awaits inside the block, that `await`
+ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task has no such protection.
 
 Call everything in the thread of the loop. Nothing here blocks.
 """
@@ -41,11 +41,11 @@ class _Here(threading.local):
 
     #: The view of the stack that runs now, if it sees no loop.
     view: _View | None = None
-    #: Another loop that a library's greenlet has left running when the latest such stack ended.
+    #: The loop that a library's greenlet had left running when the last such block ended.
     left: asyncio.AbstractEventLoop | None = None
 
 
-# It belongs to the process: a script needs no session for it.
+# Process-wide: a script needs no session for it.
 _here = _Here()
 
 
@@ -56,8 +56,8 @@ class _View:
         loop: The running loop.
 
     Attributes:
-        loop: The same.
-        has_awaited: The task has left its step inside the block.
+        loop: As given.
+        has_awaited: The task has awaited inside the block.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -65,10 +65,10 @@ class _View:
         self.has_awaited = False
         self.task = _cpython.current_task(loop)
 
-    # A signal handler may raise in any of these, and `show` can be called again.
+    # A signal handler may raise anywhere in these methods. `show` can then be called again.
 
     def hide(self, instead: asyncio.AbstractEventLoop | None = None) -> None:
-        """Hide loop and task. The thread sees *instead*, if anything."""
+        """Hide loop and task. If *instead* is given, the thread sees that loop as running."""
         _here.view = self if instead is None else None
         if self.task is not None:
             _cpython.leave_task(self.loop, self.task)
@@ -82,7 +82,7 @@ class _View:
         _here.view = None
 
     def note_step_left(self) -> None:
-        """Note that the task awaits inside the block: others are to see the loop, and it gets an error."""
+        """Note that the task awaits inside the block: show the loop to the others, and fail the await."""
         self.has_awaited = True
         self.show()
         if self.task is not None:
@@ -90,19 +90,19 @@ class _View:
 
 
 def hidden_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the loop that runs in this thread and that the calling stack does not see, or None."""
+    """Return the running loop of this thread if it is hidden from the calling stack, or None."""
     view = _here.view
     return None if view is None else view.loop
 
 
 def loop_here() -> asyncio.AbstractEventLoop | None:
-    """Return the loop that runs in this thread, whether the calling stack sees it or not."""
+    """Return the running loop of this thread, even if it is hidden from the calling stack."""
     return _cpython.running_loop() or hidden_loop()
 
 
 @contextmanager
 def lifted() -> Iterator[None]:
-    """Show the calling stack the loop while the block runs. Does nothing if it sees it already."""
+    """Show the loop to the calling stack while the block runs. Does nothing if it is not hidden."""
     view = _here.view
     if view is None:
         yield
@@ -153,18 +153,18 @@ class NoLoop:
             view.show()
 
 
-# -- what stands in for methods of loops ---------------------------------------------------------
+# -- replacements of methods of loops ------------------------------------------------------------
 
 
 def is_running(stock: Callable[[], bool], self: asyncio.AbstractEventLoop) -> bool:
-    """Return True if the loop runs, for all the caller can see."""
+    """Return True if the loop runs and is not hidden from the caller."""
     return self is not hidden_loop() and stock()
 
 
 def call_exception_handler(
     stock: Callable[[dict[str, Any]], None], self: asyncio.AbstractEventLoop, context: dict[str, Any]
 ) -> None:
-    """Report an error; but a task that has awaited inside the block gets one itself."""
+    """Report an error. If it comes from a task that awaited inside the block, fail that await instead."""
     view = _here.view
     if view is not None and view.loop is self and _cpython.is_called_for_a_handle():
         view.note_step_left()

@@ -1,8 +1,8 @@
 """Run another loop in a thread while the thread's own loop is set aside.
 
 Asyncio refuses to run a loop inside another one. For the running loop itself, a nested run is the answer. For
-*another* loop, we pretend that the running loop does not run: then a library that makes a loop of its own and
-runs it works as it does in a script. The loop set aside stands still until the other loop has ended.
+*another* loop, we pretend that the thread's own loop is not running. A library that creates and runs its own
+loop then works as it does in a script. The loop set aside makes no progress until the other one has ended.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-# This belongs to the process: code that knows of no session may set a loop aside, and for longer than a
-# session lasts.
-#: By loop, the file and line of the call that has set it aside.
+# Process-wide: a loop may be set aside without any session, and for longer than a session lasts.
+#: Loop -> file and line of the call that set it aside.
 _set_aside: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, int]] = WeakKeyDictionary()
 
 
 def set_aside_by(loop: asyncio.AbstractEventLoop) -> tuple[str, int] | None:
-    """Return file and line of the call that has set *loop* aside for another, or None. Any thread."""
+    """Return file and line of the call that set *loop* aside, or None. Any thread."""
     return _set_aside.get(loop)
 
 
@@ -37,15 +36,15 @@ def aside(
     other: asyncio.AbstractEventLoop | None,
     place: tuple[str, int] | None = None,
 ) -> Iterator[None]:
-    """Set the running loop aside while *other* runs in this thread, as it would without a kernel.
+    """Set the running loop aside while *other* runs in this thread.
 
     Args:
         running: The running loop of this thread.
         other: The loop that is about to run; None if it does not exist yet.
-        place: File and line of the call that sets it aside; None for the user's innermost line.
+        place: File and line of the call that sets *running* aside; None for the user's innermost line.
     """
     if other is not None and other.is_running():
-        yield  # it runs elsewhere, or below us: the stock error says so
+        yield  # in another thread or below us: asyncio's own error says so
         return
     _set_aside[running] = place or users_place()
     try:
@@ -58,7 +57,7 @@ def aside(
 
 
 def run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *args: Any) -> Any:
-    """Return `run_loop(*args)`, a method of *loop* that runs it. Another loop that runs here is set aside."""
+    """Call `run_loop(*args)`, a method that runs *loop*, with any other running loop set aside."""
     if no_loop.hidden_loop() is not None:
         with no_loop.lifted():
             return run_aside(run_loop, loop, *args)
@@ -70,18 +69,18 @@ def run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *ar
 
 
 def wrapper_aside(kind: type, name: str) -> MethodWrapper:
-    """Return a wrapper that lets a loop which cannot be nested on run inside another loop.
+    """Return a wrapper for a loop class without nested runs: its loops may run inside *other* loops.
 
-    If it is asked to run inside itself, the error says why that is impossible.
+    A loop that is asked to run inside itself raises an error that says why it cannot.
 
     Args:
-        kind: The class of such loops.
-        name: A method that runs them.
+        kind: The loop class.
+        name: Its method that runs the loop.
     """
 
     def run(run_loop: Callable[..., Any], self: asyncio.AbstractEventLoop, *args: Any) -> Any:
         if _cpython.running_loop() is self and is_wanted(self):
-            engine_for(self, f"{name}()")  # which raises
+            engine_for(self, f"{name}()")  # always raises, and says why
         return run_aside(run_loop, self, *args)
 
     return MethodWrapper(kind, name, run)

@@ -1,10 +1,11 @@
-"""What nesting patches, in asyncio and in other packages, and what puts it all back.
+"""Patch asyncio and other packages for nested runs, and restore them.
 
-Functions that run a loop are reached through their code, so that those who imported them by name follow
-(`stand_ins.py`). This module is above what such code calls: only `loopnb.nesting` and the extension know it.
+In functions that run a loop we replace the code, so that names imported earlier follow (`stand_ins.py`). That
+code must not import this module: only `loopnb.nesting` and the extension do.
 
-If nest_asyncio or nest_asyncio2 was applied before, its `asyncio.run` and its loop methods are replaced by
-the stock ones while nesting is on. The swapped classes stay: there are tasks and futures of them already.
+If nest_asyncio or nest_asyncio2 was applied before, the stock functions take the place of its `asyncio.run`
+and of its loop methods while nesting is on. The classes that it swapped stay: tasks and futures of them exist
+already.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
 
     from loopnb.patching import Revertible
 
-# All of this belongs to the process, as the patched names do.
+# All of this is process-wide, as the patched names are.
 
 
 def install() -> None:
-    """Patch asyncio, and those packages now or when they are imported. Hold `scope.changing`."""
+    """Patch asyncio now, and other packages now or once they are imported. Hold `scope.changing`."""
     _asyncios.install()
     _watch.install()
     _undo_others()
 
 
 def restore() -> None:
-    """Leave asyncio and those packages, and what they had done, as they were. Hold `scope.changing`."""
+    """Restore asyncio and the packages, and what nest_asyncio had patched. Hold `scope.changing`."""
     _watch.restore()
     for patch in [*_others, *reversed(_undone)]:
         patch.restore()
@@ -47,7 +48,7 @@ def restore() -> None:
 
 
 def catch_up() -> None:
-    """Reach those packages that were imported behind our back. Any thread; does not block."""
+    """Patch the packages whose import went unseen. Any thread; does not block."""
     _watch.catch_up()
 
 
@@ -81,17 +82,17 @@ _asyncios = PatchSet(
     *(MethodWrapper(kind, "close", entry_points.close) for kind in _cpython.loop_classes()),
 )
 
-#: What nest_asyncio had changed before, and has now the stock value again.
+#: What nest_asyncio had changed, and what has its stock value for now.
 _undone: list[Patch] = []
 
 
 def _undo_others() -> None:
-    """Give asyncio the stock functions again that nest_asyncio has replaced, if it was applied before."""
+    """If nest_asyncio was applied before, put asyncio's stock functions back in place of its own."""
     running = _cpython.running_loop()
     if _undone or _cpython.reentrant_package() is None:
         return
     if running is not None and _cpython.is_nested_by_others(running):
-        return  # taken away below a run of its own, it would hang there
+        return  # we are inside a run of nest_asyncio's, which would hang without its functions
     _undone.append(Patch(asyncio, "run", _cpython.run))
     for kind in _cpython.loop_classes():
         _undone.extend(Patch(*changed) for changed in _cpython.reentrant_methods(kind))
@@ -101,12 +102,12 @@ def _undo_others() -> None:
 
 # -- other packages ------------------------------------------------------------------------------
 
-#: What is patched in other packages, in that order.
+#: The patches in other packages, oldest first.
 _others: list[Revertible] = []
 
 
 def _patch_uvloop(module: ModuleType) -> None:
-    """Let uvloop's loops run while another one is set aside, as asyncio's own do."""
+    """Let uvloop's loops run while another loop is set aside, as asyncio's loops do."""
     _patch_code(module, module.run, stand_ins.uvloop_run)
     for name in ("run_until_complete", "run_forever"):
         _patch(wrapper_aside(module.Loop, name))
@@ -122,17 +123,16 @@ def _patch_anyios_asyncio(module: ModuleType) -> None:
 
 
 def _patch_wait_all_tasks_blocked(backend: Any) -> None:
-    """Let `anyio.wait_all_tasks_blocked()` take a parked task for a blocked one.
+    """Make `anyio.wait_all_tasks_blocked()` treat a parked task as blocked.
 
-    It waits until every other task awaits something. A parked one awaits nothing, since its step goes on.
+    It waits until every other task awaits something. A parked task awaits nothing: it is still in its step.
     """
     stock = vars(backend)["wait_all_tasks_blocked"].__func__
 
     async def wait_all_tasks_blocked(cls: Any) -> None:
         await cls.checkpoint()
         this = asyncio.current_task()
-        # No event tells of it.
-        while not all(one is this or _is_blocked(one) for one in asyncio.all_tasks()):  # noqa: ASYNC110  see above
+        while not all(task is this or _is_blocked(task) for task in asyncio.all_tasks()):  # noqa: ASYNC110  no event
             await asyncio.sleep(0.1)  # as long as anyio waits
 
     replacement = classmethod(looking_like(stock, wait_all_tasks_blocked))
@@ -149,7 +149,7 @@ def _is_blocked(task: asyncio.Task[Any]) -> bool:
 def _patch_anyios_tests(module: ModuleType) -> None:
     """Let anyio's pytest plugin run async fixtures inside a running loop.
 
-    It takes that for a test that asks for one of its own fixtures, and refuses.
+    It mistakes that for a test that requests a fixture from inside the runner, and refuses.
     """
     if not hasattr(module.TestRunner, "is_running"):  # earlier versions do not ask
         return

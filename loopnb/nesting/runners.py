@@ -1,4 +1,4 @@
-"""`asyncio.Runner` inside a running loop: we give it that loop, and end only what was begun in the runner.
+"""Use `asyncio.Runner` inside a running loop: give it that loop, and end only what was begun in the runner.
 
 A stock runner ends everything by closing its loop. Here the loop stays, so we have to know what belongs to
 the runner:
@@ -7,7 +7,7 @@ the runner:
 *   the tasks that `run_until_complete()` spawns for code that has asked the runner for its loop, as anyio's
     pytest plugin does;
 *   the debug flag;
-*   an exception handler that was set on the loop meanwhile.
+*   an exception handler that was set on the loop while the runner was open.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 class DebugRequests:
     """Requests for a loop's debug flag, one for each run.
 
-    The newest decides. When all have ended, the flag is as before.
+    The newest request wins. When all runs have ended, the flag is what it was before.
 
-    It would be simpler to save the flag when a run begins and to restore it when it ends. But nested runs do
-    not end in the order in which they began, and the last to end would bring back another run's flag.
+    Saving the flag when a run begins, and restoring it when the run ends, would be simpler. But nested runs
+    end in any order, and the last one to end might restore another run's flag.
 
     Call all methods in the loop's thread.
     """
 
     def __init__(self) -> None:
-        # By loop: who asked for which flag, oldest first. The first entry is ours: the flag from before.
+        # Loop -> who asked for which flag, oldest first. The first entry is ours, with the flag from before.
         self._asked: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, bool]] = WeakKeyDictionary()
 
     def begin(self, who: object, loop: asyncio.AbstractEventLoop, debug: bool | None) -> None:
-        """Ask for *loop* to be in debug mode, or not, while *who* runs. None asks for nothing."""
+        """Switch debug mode of *loop* on or off until *who* ends. None leaves it as it is."""
         if debug is None:
             return
         asked = self._asked.setdefault(loop, {self: loop.get_debug()})
@@ -55,7 +55,7 @@ class DebugRequests:
         loop.set_debug(debug)
 
     def end(self, who: object, loop: asyncio.AbstractEventLoop) -> None:
-        """Take back what *who* asked for, if anything."""
+        """Withdraw the request of *who*, if there is one."""
         asked = self._asked.get(loop, {})
         if asked.pop(who, None) is None:
             return
@@ -74,7 +74,7 @@ class DebugRequests:
             self.end(who, loop)
 
 
-#: Belongs to the process: runs that overlap on a loop may know nothing of each other, nor of a session.
+#: Process-wide: runs that overlap on a loop may know nothing of each other, or of a session.
 debug_requests = DebugRequests()
 
 
@@ -82,7 +82,7 @@ debug_requests = DebugRequests()
 
 
 class _OpenRunner:
-    """What a runner has to put in order at its end.
+    """What a runner has to clean up when it ends.
 
     Args:
         runner: The runner.
@@ -92,7 +92,7 @@ class _OpenRunner:
         loop: The running loop.
         spawned: The tasks that belong to the runner.
         handler_before: The loop's exception handler when the runner began.
-        end: Takes back what `begin` has done, once. If the runner is dropped without `close`, that does it.
+        end: Undoes `begin`, once. Runs by itself if the runner is dropped without `close`.
     """
 
     def __init__(self, runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
@@ -104,16 +104,16 @@ class _OpenRunner:
         self.end = weakref.finalize(runner, _end, self._request, loop)
 
     def begin(self) -> None:
-        """Ask for the runner's debug flag, and let spawns look whose they are. `end` takes both back."""
+        """Request the runner's debug flag, and have each spawn look up its runner. `end` undoes both."""
         debug_requests.begin(self._request, self.loop, self._debug)
         open_runners.append(self._request)
 
     def remove_handler(self, later: list[_OpenRunner]) -> None:
-        """Put back the exception handler from before. Runners may end in any order.
+        """Restore the exception handler from before the runner. Runners may end in any order.
 
         Args:
-            later: The open runners that began after this one. The next of them on the same loop may have
-                found our handler. Then it will put back the handler from before us instead.
+            later: The open runners that began after this one. The next of them on the same loop may be about
+                to restore a handler of ours. It is given the handler from before us instead.
         """
         current = self.loop.get_exception_handler()
         following = next((other for other in later if other.loop is self.loop), None)
@@ -123,7 +123,7 @@ class _OpenRunner:
             following.inherit_handler(self.handler_before)
 
     def inherit_handler(self, handler: Any) -> None:
-        """Put back *handler* at the end: the runner that would have done so has ended."""
+        """Restore *handler* at the end. The runner that should have done so ended earlier."""
         self.handler_before = handler
 
 
@@ -133,9 +133,9 @@ def _end(request: object, loop: asyncio.AbstractEventLoop) -> None:
     debug_requests.end(request, loop)
 
 
-#: The open ones, oldest first. A runner of the user's may outlive a session.
+#: The open runners, oldest first. Process-wide, since a user's runner may outlive a session.
 _open: WeakKeyDictionary[asyncio.Runner, _OpenRunner] = WeakKeyDictionary()
-#: The runner whose loop code in this Context was last given. Contexts and runners may outlive a session.
+#: The runner whose loop was last handed to code in this Context. Both may outlive a session.
 _asked: ContextVar[weakref.ref[asyncio.Runner] | None] = ContextVar("asked", default=None)
 
 
@@ -154,7 +154,7 @@ def begin(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop) -> None:
 
 
 def close(runner: asyncio.Runner) -> None:
-    """End what was begun in *runner*, and only that: the loop stays. Blocks the caller, nested."""
+    """End what was begun in *runner*, and leave the loop open. Blocks the caller in a nested run."""
     if _asked.get() == weakref.ref(runner):
         _asked.set(None)
     every = list(_open.values())
@@ -183,32 +183,31 @@ def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[A
 def forget_all() -> None:
     """Mark all open runners closed, and leave their tasks alone.
 
-    Otherwise the stock `close`, which comes later, would end all tasks of the loop.
+    Otherwise the stock `close`, if called later, would end all tasks of the loop.
     """
     for runner in list(_open):
         _open.pop(runner).end()
         _cpython.finish(runner)
 
 
-# -- which runner a task belongs to
-# -----------------------------------------------------------------------------
+# -- which runner a task belongs to --------------------------------------------------------------
 
 
 def is_inside() -> bool:
-    """Return True if a runner has spawned the caller, which cannot run anything more in that runner then."""
+    """Return True if the caller runs in a runner's task, and so cannot run anything else in that runner."""
     return runner_tasks.get() is not None
 
 
 @contextmanager
 def spawning(runner: asyncio.Runner, context: Context | None) -> Iterator[None]:
-    """Count tasks that are spawned in *context* as the runner's while the block runs."""
+    """While the block runs, count tasks that are spawned in *context* as the runner's."""
     nested = _open.get(runner)
     if nested is None or context is None:  # the runner's own Context is marked already
         yield
         return
     try:
         token = context.run(runner_tasks.set, nested.spawned)
-    except RuntimeError:  # the caller is inside that Context, and its tasks are not the runner's
+    except RuntimeError:  # the caller runs in that Context itself: its tasks are not the runner's
         yield
         return
     try:
@@ -219,7 +218,7 @@ def spawning(runner: asyncio.Runner, context: Context | None) -> Iterator[None]:
 
 
 def own(runner: asyncio.Runner, task: asyncio.Task[Any]) -> None:
-    """Count *task*, which runs in *runner*, as the runner's, whatever the task factory is."""
+    """Count *task* as one of *runner*'s, whichever task factory made it."""
     if runner in _open:  # else the runner was begun outside a loop, and is a stock one
         _open[runner].spawned.add(task)
 
@@ -233,7 +232,7 @@ def ask(runner: asyncio.Runner) -> None:
 def ensure_future(awaitable: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
     """Do what `asyncio.ensure_future` does.
 
-    If the caller has asked a runner for this loop, the task is that runner's.
+    If the caller got *loop* from a runner, the task belongs to that runner.
     """
     reference = _asked.get()
     runner = reference() if reference is not None else None

@@ -1,4 +1,4 @@
-"""Cancel what a cell waits for, and no task of another cell. The loop's thread."""
+"""Cancel what a cell waits for, but no task of another cell. Call in the loop's thread."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
-    """Cancel *future*, but no foreign task that it waits for, however deep.
+    """Cancel *future*, but none of the foreign tasks that it waits for, however indirectly.
 
     `task.cancel()` cancels whatever the task awaits. For an interrupted cell that is too much: a background
-    task that the cell awaits must live on. Instead, we wake the task that awaits a foreign task with
-    CancelledError.
+    task that the cell awaits must live on. Instead, a task that awaits a foreign task is woken
+    with CancelledError.
 
     The children of its TaskGroups are cancelled with it, no matter which cell spawned them.
 
-    Limits: it sees no tasks behind a `concurrent.futures.Future`, and no TaskGroup that no variable refers
+    What it cannot do: see tasks behind a `concurrent.futures.Future`, or a TaskGroup that no variable refers
     to.
 
     Args:
@@ -57,19 +57,19 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
         inner = inside_wait_for(future)
         if inner is not None and _is_spared(inner, is_foreign):
             shield_from_wait_for(future)
-        for one in (inner, *group_children(future)):
-            if one is not None and _leads_to(one, is_foreign, set()):
-                cancel_sparing(one, is_foreign)
+        for below in (inner, *group_children(future)):
+            if below is not None and _leads_to(below, is_foreign, set()):
+                cancel_sparing(below, is_foreign)
         future.cancel()
 
 
 def cancel_below(task: asyncio.Task[Any], is_foreign: IsForeign) -> None:
     """Cancel the tasks that *task* waits for and those of its TaskGroups, as `cancel_sparing` does."""
     waited = waited_future(task)
-    for one in (waited, inside_wait_for(task), *group_children(task)):
-        is_task = one is not None and (isinstance(one, asyncio.Task) or gathered(one) is not None)
-        if one is not None and is_task and not one.done() and not _is_spared(one, is_foreign):
-            cancel_sparing(one, is_foreign)
+    for below in (waited, inside_wait_for(task), *group_children(task)):
+        is_task = below is not None and (isinstance(below, asyncio.Task) or gathered(below) is not None)
+        if below is not None and is_task and not below.done() and not _is_spared(below, is_foreign):
+            cancel_sparing(below, is_foreign)
 
 
 def _is_spared(future: asyncio.Future[Any], is_foreign: IsForeign) -> bool:
@@ -86,16 +86,16 @@ def _leads_to(future: asyncio.Future[Any], is_foreign: IsForeign, seen: set[obje
     if isinstance(future, asyncio.Task) and not future.done():
         below = [waited_future(future), inside_wait_for(future)]
         children = group_children(future)
-    spared = [one for one in below if one is not None and not one.done() and _is_spared(one, is_foreign)]
-    further = [one for one in (*below, *children) if one is not None and not one.done()]
-    return bool(spared) or any(_leads_to(one, is_foreign, seen) for one in further)
+    spared = [fut for fut in below if fut is not None and not fut.done() and _is_spared(fut, is_foreign)]
+    further = [fut for fut in (*below, *children) if fut is not None and not fut.done()]
+    return bool(spared) or any(_leads_to(fut, is_foreign, seen) for fut in further)
 
 
 def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:
-    """End the present await of *task* with *error*, or with CancelledError if *error* is None.
+    """End the current await of *task* with *error*, or with CancelledError if *error* is None.
 
     Returns:
-        False if the task is in no await that can be ended.
+        False if the task has no await that can be ended.
     """
     outcome = task.get_loop().create_future()
     if error is None:

@@ -1,4 +1,4 @@
-"""The end of a shell: its cells and tasks end in order, and what could not end is named with its cell."""
+"""End the cells and tasks of a shell in order, and log what could not end, with its cell."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 
 
 class OtherLoops(Protocol):
-    """The loops beside the persistent one on which cells run: those of a kernel's subshells."""
+    """The other loops on which cells run: those of a kernel's subshells."""
 
     async def end(self, timeout: float, log: Callable[[str], None]) -> None:
-        """Cancel what is parked there, wait *timeout* seconds at most, and name in *log* what goes on."""
+        """Cancel what is parked there, wait at most *timeout* seconds, and *log* what is still busy."""
 
 
 class Requests(Protocol):
-    """Knows the request that a kernel handles. The loop's thread."""
+    """Knows which request the kernel is handling. Call in the loop's thread."""
 
     async def wait_answered(self, timeout: float) -> None:
-        """Wait until it was answered, *timeout* seconds at most."""
+        """Wait until that request has been answered, but at most *timeout* seconds."""
 
 
 class ShellsEnd:
-    """Ends the cell that executes and the tasks of a session, and names what failed or stayed.
+    """End the executing cell and the tasks of a session, and log what failed or did not end.
 
-    The loop's thread, unless said otherwise. It is what `OrderlyEnd` asks: an `Ending`.
+    Call in the loop's thread, unless said otherwise. It is the `Ending` that `OrderlyEnd` asks.
 
     Args:
         session: The session.
-        interrupts: Knows the cells that await, and collects what they raise at the end.
+        interrupts: Knows the `await` cells, and collects fatal errors at the end.
         error_notes: Explains errors.
-        log: Writes a line where people look after the end.
+        log: Writes a line to a log that people can read after the end.
         others: The loops of subshells; None where there are none.
-        requests: Those of the kernel; None in a terminal.
+        requests: The requests of the kernel; None in a terminal.
     """
 
     def __init__(
@@ -71,23 +71,24 @@ class ShellsEnd:
         self._rest = OrderlyEnd(self)
 
     async def wind_down(self) -> None:
-        """End everything in order, and name in the log what could not end."""
+        """End everything in order. Log what could not end."""
         with self._interrupts.collect_fatal(self._say_fatal):
             self._end_bare_waits()
             ends = [self._session.holds.release_all(self.grace()), self._rest.wind_down()]
-            if self._others is not None:  # first: the tasks that are parked there are cancelled at once
+            if self._others is not None:  # first, so that what is parked there is cancelled at once
                 ends.insert(0, self._others.end(self.grace(), self._log))
             if self._requests is not None:
-                # The cell whose run has ended still has to resume, among all the stacks that are parked.
+                # When its run has ended, the cell still has to wait for its turn to resume, and to be
+                # answered.
                 ends.append(self._requests.wait_answered(2 * self.grace()))
             await asyncio.gather(*ends)
         self._say_failures()
-        # What comes now may take for ever, such as a function of `atexit`. And the program that a kernel was
-        # embedded in goes on.
+        # From here on SIGTERM must work: an `atexit` function may take for ever, and a program that embeds
+        # the kernel goes on.
         self.lower_shield()
 
     def check(self) -> None:
-        """Name what nobody has ended or named before Python ends. Outside the loop, in its thread."""
+        """Log what is left when Python ends, unless logged before. In the loop's thread, outside the loop."""
         self._rest.check()
         self._say_failures()
 
@@ -96,12 +97,12 @@ class ShellsEnd:
         self._rest.lower_shield()
 
     def say_blocked(self) -> None:
-        """Say in the log that the loop does not turn, so that nothing can end. Any thread."""
+        """Log that something blocks the loop, so that nothing can end. Any thread."""
         by = self._session.cell or "something that is no cell"
         self._log(f"{by} blocks the loop: no task can end in order before it goes on")
 
     def _end_bare_waits(self) -> None:
-        """End the nested runs of cells that wait for a bare future: no task is there to be cancelled."""
+        """End nested runs of cells that wait for a bare future: there is no task to cancel."""
         engine, newest = self._session.engine, self._session.nesting.newest_reentrant()
         waits: list[Any] = [] if newest is None else [newest]
         waits += [wait for wait in engine.waits if wait.is_foreground] if engine is not None else []
@@ -110,7 +111,7 @@ class ShellsEnd:
                 wait.end(asyncio.CancelledError())
 
     def _say_fatal(self, error: BaseException) -> None:
-        # A task has answered its cancellation with `sys.exit()`, which would end all the others at once.
+        # A task that calls `sys.exit()` when cancelled would otherwise cut short the end of all the others.
         self._log(f"a task raised {error_text(error)} while it was ended; the others still end in order")
 
     def _say_failures(self) -> None:
@@ -130,9 +131,9 @@ class ShellsEnd:
         return [*self._session.tracker.live(), *self._interrupts.awaiting]
 
     def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
-        """Return which of *tasks* have spawned another of them, or hold it in a TaskGroup; by that other."""
+        """Map each of *tasks* to those others of them that spawned it, or whose TaskGroup it is in."""
         tracker = self._session.tracker
-        by_number: dict[int | None, asyncio.Task[Any]] = {tracker.number_of(one): one for one in tasks}
+        by_number: dict[int | None, asyncio.Task[Any]] = {tracker.number_of(task): task for task in tasks}
         owners: dict[asyncio.Task[Any], set[asyncio.Task[Any]]] = {}
         for task in tasks:
             parent = by_number.get(tracker.origin_of(task).parent)
@@ -143,14 +144,14 @@ class ShellsEnd:
         return owners
 
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if *task* is ending already: a second cancel would cut its cleanup short.
+        """Return True if *task* is ending already, so that a second cancel would cut its cleanup short.
 
-        An interrupt has cancelled it, or it holds something, which is being released.
+        Either an interrupt has cancelled it, or it holds a context manager, which is released elsewhere.
         """
         return self._interrupts.was_interrupted(task) or is_held(task)
 
     def grace(self) -> float:
-        """Return the seconds that tasks have to end in, `LoopNB.shutdown_grace`. Any thread."""
+        """Return how many seconds tasks have to end: `LoopNB.shutdown_grace`. Any thread."""
         return float(self._session.settings.shutdown_grace)
 
     def describe(self, task: asyncio.Task[Any]) -> str:
@@ -161,12 +162,12 @@ class ShellsEnd:
         return f"task {record.name!r}, spawned by {record.cell or 'other code'}, {record.doing}"
 
     def describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
-        """Say what *thread* is busy with, at which line of the user's, and for which cell."""
+        """Say what *thread* is busy with, at which line of user code, and for which cell."""
         called, context = call_of(frame)
         users = [
-            self.place(one)
-            for one in chains.stack_of(frame)
-            if owner_of(one.f_code.co_filename) in {Owner.USER, Owner.LIBRARY}
+            self.place(caller)
+            for caller in chains.stack_of(frame)
+            if owner_of(caller.f_code.co_filename) in {Owner.USER, Owner.LIBRARY}
         ]
         cell = context.get(current_cell) if context is not None else None
         name = getattr(called, "__qualname__", None)
@@ -179,7 +180,7 @@ class ShellsEnd:
         return " ".join(filter(None, parts))
 
     def place(self, frame: FrameType) -> str:
-        """Return what to call the line that *frame* is at."""
+        """Return the name to show for the line that *frame* is at."""
         return self._session.describe(frame.f_code.co_filename, frame.f_lineno)
 
     def release(self) -> None:
@@ -187,5 +188,5 @@ class ShellsEnd:
         self._session.owner.end()
 
     def log(self, line: str) -> None:
-        """Write *line* where people look after the end. Any thread."""
+        """Write *line* to a log that people can read after the end. Any thread."""
         self._log(line)

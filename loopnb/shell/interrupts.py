@@ -1,11 +1,11 @@
-"""What an interrupt of the kernel does while a cell waits.
+"""Handle an interrupt of the kernel while a cell waits.
 
-Stock ipykernel raises KeyboardInterrupt wherever the main thread is. While a cell's stack is parked,
-that is a frame of the loop itself, and the kernel would stop. Stock's handler for `await` cells does
-not wake the selector, so the interrupt takes effect only when the await ends (ipykernel #881).
+Stock ipykernel raises KeyboardInterrupt wherever the main thread is. While a cell's stack is parked, that is
+in a frame of the loop itself, and would end the kernel. The stock handler for `await` cells does not wake the
+selector, so an interrupt takes effect only when the await ends (ipykernel #881).
 
-Here the handler asks the loop, which cancels what the cell waits for. Where the loop cannot answer,
-because another loop or a blocking step has the thread, the handler raises KeyboardInterrupt itself.
+Our handler asks the loop to cancel what the cell waits for. If the loop cannot answer, because another loop
+or a blocking step occupies the thread, the handler raises KeyboardInterrupt itself.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from loopnb.shell.wakeups import Wakeups
     from loopnb.tracking.tracker import Tracker
 
-#: Seconds that the loop has to answer an interrupt in. After that some step counts as blocking it.
+#: Seconds that the loop has to answer an interrupt. After that it counts as blocked by some step.
 _BLOCKED_AFTER = 0.1
 
 _RUNNERS = (InteractiveShell.run_ast_nodes.__code__, InteractiveShell.run_code.__code__)
@@ -53,10 +53,10 @@ class CellTasks(Protocol):
         """Return True if a cell executes in *task*."""
 
     def is_foreign(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if *task* is not the executing cell's: it lives on."""
+        """Return True if *task* does not belong to the executing cell, and must live on."""
 
     def is_kernels(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if *task* is the kernel's own: an interrupt raised in it costs the cell its reply."""
+        """Return True if *task* is the kernel's own: an interrupt raised there loses the cell's reply."""
 
     def is_cell_file(self, filename: str) -> bool:
         """Return True if *filename* stands for the source of a cell."""
@@ -88,7 +88,7 @@ class ShellTasks:
         loop: The persistent loop.
         cells: Knows which cell executes.
         tracker: Knows which cell has spawned a task.
-        requests: Those of the kernel; None in a terminal.
+        requests: The requests of the kernel; None in a terminal.
         wakeups: Sends interrupts again.
     """
 
@@ -139,12 +139,12 @@ class ShellTasks:
 
 
 class Interrupts:
-    """Handles SIGINT while a cell waits: in a nested run, in an `await`, in `%%aloop`. A `Foreground`.
+    """Handle SIGINT while a cell waits: in a nested run, in an `await`, in `%%aloop`. A `Foreground`.
 
-    Nested waits end in any order, so nothing process-wide is saved before one and restored after it.
-    Instead one handler stands while any cell is parked, and the parked stacks are counted.
+    Nested waits end in any order, so each cannot save the handler of SIGINT and restore it. Instead, the
+    parked stacks are counted, and one handler is installed while there are any.
 
-    The loop's thread. Only the main thread gets signals: on a loop of another thread nothing happens.
+    Call in the loop's thread. If that is not the main thread, which alone gets signals, nothing happens.
 
     Args:
         loop: The persistent loop.
@@ -154,10 +154,10 @@ class Interrupts:
     def __init__(self, loop: asyncio.AbstractEventLoop, tasks: CellTasks) -> None:
         self._loop = loop
         self._tasks = tasks
-        # One object for each place: the handler that stands is recognized by identity.
+        # Made once: we recognize the installed handler by identity.
         self._on_parked = self._handler(self._is_blocked, self._ask, self.interrupt_nested)
         self._parked = 0
-        self._saved: Any = None  # the handler that stood before the first stack was parked
+        self._saved: Any = None  # the handler from before the first stack was parked
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
         self._finished: WeakSet[asyncio.Future[Any]] = WeakSet()  # KeyboardInterrupt was raised in them
         self._ending: set[asyncio.Task[Any]] = set()  # given a fatal error, and not stepped since
@@ -165,27 +165,27 @@ class Interrupts:
         self._asked_at: float | None = None  # when the loop was asked, until it has answered
         self._collect: Callable[[BaseException], None] | None = None
 
-    # -- nested runs: what the engine asks and tells ------------------------------------------
+    # -- nested runs: called by the engine ----------------------------------------------------
 
     def is_awaited(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if a cell executes in *task*: the user waits for it."""
+        """Return True if a cell executes in *task*, so that the user waits for it."""
         return self._tasks.is_cells(task)
 
     def stack_parked(self) -> None:
-        """Put the handler in place when the first stack of a cell is parked."""
+        """Count a parked stack of a cell. Install the handler for the first one."""
         if threading.current_thread() is not threading.main_thread():
             return
         if self._parked == 0 and not _is_users(signal.getsignal(signal.SIGINT)):
-            # `_asked_at` stays: what an `await` cell was asked before it parked is still to be answered.
+            # Keep `_asked_at`: the loop may yet have to answer an interrupt from before the cell parked.
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
         # Count only while our handler stands: the kernel's own may raise between any two lines.
         self._parked += 1
 
     def stack_resumed(self) -> None:
-        """Take the handler away when the last stack of a cell goes on.
+        """Count a resumed stack of a cell. Remove the handler after the last one.
 
         Raises:
-            KeyboardInterrupt: An interrupt came too late to end that stack's wait.
+            KeyboardInterrupt: An interrupt came too late to end the wait of that stack.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -202,16 +202,16 @@ class Interrupts:
         return self._tasks.interrupt_nested()
 
     def cancel(self, future: asyncio.Future[Any]) -> None:
-        """Cancel what a cell waits for, but no task of others that this awaits in turn."""
+        """Cancel what a cell waits for, but none of the foreign tasks that this waits for in turn."""
         cancel_sparing(future, self._tasks.is_foreign)
 
     def finish(self, future: asyncio.Future[Any]) -> bool:
-        """Raise KeyboardInterrupt where a task awaits. Return False if it is no task, or awaits nothing."""
+        """Raise KeyboardInterrupt from the await of a task. Return False if *future* is no waiting task."""
         self._finished.add(future)
         return isinstance(future, asyncio.Task) and end_with(future, KeyboardInterrupt())
 
     def loop_set_aside(self) -> None:
-        """Raise KeyboardInterrupt if the loop has yet to answer an interrupt: it cannot do so any more.
+        """Raise KeyboardInterrupt if the loop still had to answer an interrupt, which it now cannot.
 
         Raises:
             KeyboardInterrupt: An interrupt of an `await` cell came before the loop was set aside.
@@ -226,7 +226,7 @@ class Interrupts:
     def cancel_on_sigint(self, future: asyncio.Future[Any]) -> Iterator[None]:
         """Cancel *future*, an `await` cell's task, on SIGINT while the block runs.
 
-        It replaces a method of ipykernel's of the same meaning. Main thread only.
+        It replaces ipykernel's method of the same purpose. Main thread only.
         """
         self._asked_at = None
         self._awaiting.append(future)
@@ -240,7 +240,7 @@ class Interrupts:
     @property
     def awaiting(self) -> list[asyncio.Task[Any]]:
         """The tasks of the `await` cells that execute."""
-        return [one for one in self._awaiting if isinstance(one, asyncio.Task) and not one.done()]
+        return [task for task in self._awaiting if isinstance(task, asyncio.Task) and not task.done()]
 
     def was_interrupted(self, task: asyncio.Future[Any] | None) -> bool:
         """Return True if an interrupt has cancelled *task*."""
@@ -250,7 +250,7 @@ class Interrupts:
 
     @contextmanager
     def collect_fatal(self, take: Callable[[BaseException], None]) -> Iterator[None]:
-        """Hand what comes out of the loop's passes to *take* while the block runs, and end no cell by it."""
+        """While the block runs, pass fatal errors out of the loop to *take* instead of ending a cell."""
         self._collect = take
         try:
             yield
@@ -258,7 +258,7 @@ class Interrupts:
             self._collect = None
 
     def take_fatal(self, error: BaseException) -> bool:
-        """End the newest `await` cell with *error*, which came out of a pass of the loop.
+        """End the newest `await` cell with *error*, which escaped from a pass of the loop.
 
         Returns:
             False if no such cell executes.
@@ -275,24 +275,24 @@ class Interrupts:
     def _end_cell(self, task: asyncio.Task[Any], error: BaseException) -> bool:
         waited = waited_future(task)
         if waited is not None:
-            waited.add_done_callback(_retrieve)  # the cell leaves it, and nobody else looks at its error
+            waited.add_done_callback(_retrieve)  # once the cell has left it, nobody else retrieves its error
             if waited.done():
-                return True  # it has raised the error, which the cell is about to get anyway
-        is_ending = task in self._ending  # by an error just before
+                return True  # the error is its own, and the cell is about to get it anyway
+        is_ending = task in self._ending  # from an earlier error; not stepped since
         if not is_ending and end_with(task, error):
             self._ending.add(task)
             self._loop.call_soon(self._ending.discard, task, context=Context())
             if waited is not None and self._is_foreign_task(waited):
-                # Step the cell next. If it stands in the body of a TaskGroup, the group cancels it, and
-                # that would cancel the foreign task.
+                # Step the cell next. If it is in the body of a TaskGroup, the group would otherwise cancel
+                # it first, and with it the foreign task.
                 ready_queue(self._loop).rotate(2)
             is_ending = True
         if isinstance(error, KeyboardInterrupt):
-            self._asked_at = None  # the loop has answered by this
+            self._asked_at = None  # this is the loop's answer
             if not is_ending:  # it awaits nothing: its next step is due
                 self._interrupted.add(task)
                 is_ending = task.cancel()
-            cancel_below(task, self._tasks.is_foreign)  # what has not begun yet might block, too
+            cancel_below(task, self._tasks.is_foreign)  # a step that is still to come might block, too
         return is_ending
 
     # -- the handlers -------------------------------------------------------------------------
@@ -300,7 +300,7 @@ class Interrupts:
     def _handler(
         self, must_raise: Callable[[FrameType | None], bool], ask: Callable[..., object], *args: Any
     ) -> Callable[[int, FrameType | None], None]:
-        """Return a handler that calls *ask*, or raises where *must_raise* says so."""
+        """Return a handler that raises KeyboardInterrupt if *must_raise* says so, and else calls *ask*."""
 
         def on_sigint(_signum: int, frame: FrameType | None) -> None:
             if not must_raise(frame):
@@ -315,10 +315,10 @@ class Interrupts:
         return on_sigint
 
     def _is_in_cell(self, frame: FrameType | None) -> bool:
-        """Return True if KeyboardInterrupt is to be raised while an `await` cell executes.
+        """Return True if the handler must raise KeyboardInterrupt while an `await` cell executes.
 
-        It is raised in the cell's code and in whatever that has called, but not where IPython, in the
-        same task, shows a traceback.
+        It must in the cell's code and in whatever that calls, but not where IPython shows a traceback, which
+        it does in the same task.
         """
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
         return self._is_blocked(frame) or (
@@ -326,11 +326,11 @@ class Interrupts:
         )
 
     def _is_blocked(self, frame: FrameType | None) -> bool:
-        """Return True if KeyboardInterrupt is to be raised while a cell's stack is parked.
+        """Return True if the handler must raise KeyboardInterrupt while a cell's stack is parked.
 
-        It is raised while another loop runs in the cell, while a nested run asks for input, and when
-        the loop has not turned since the last interrupt because some step blocks it. Nowhere else: in
-        the loop's own frames, or the engine's while it parks a stack, it would end the kernel.
+        It must while another loop runs in the cell, while a nested run asks for input, and when a blocking
+        step has kept the loop from answering the last interrupt. Nowhere else: in a frame of the loop, or of
+        the engine while it parks a stack, it would end the kernel.
         """
         if running_loop() is not self._loop or is_asking(frame):
             return True
@@ -355,7 +355,7 @@ class Interrupts:
             return
         self._ask(self._cancel, future)
         if running_loop() is self._loop and asyncio.current_task(self._loop) is future:
-            # IPython's code runs in the cell's task. If the statement that it is about to begin blocks, the
+            # IPython is running its own code in the cell's task. If the cell's next statement blocks, the
             # loop cannot answer.
             asked_at = self._asked_at
             self._tasks.send_again(lambda: self._asked_at == asked_at is not None)
@@ -378,7 +378,7 @@ class Interrupts:
             self._interrupted.add(future)
             self.cancel(future)
             return
-        # The cell, or what it awaits, has swallowed the cancellation or cleans up for too long.
+        # A second interrupt: the cell, or what it awaits, swallowed the first or takes long to clean up.
         below = waited_future(future) if isinstance(future, asyncio.Task) else None
         if below is None or below in self._finished or self._is_foreign_task(below) or not self.finish(below):
             self.finish(future)
@@ -388,9 +388,10 @@ class Interrupts:
 
 
 def _is_between_statements(frame: FrameType | None) -> bool:
-    """Return True if IPython compiles or begins a statement of a cell: an error there is the cell's.
+    """Return True if IPython is compiling or starting a statement of a cell.
 
-    If the loop were only asked, it could not answer once that statement blocks.
+    An error raised there counts as the cell's. Asking the loop would not help: it cannot answer if that
+    statement blocks.
     """
     while frame is not None and frame.f_code.co_filename in _COMPILERS:
         frame = frame.f_back
@@ -403,5 +404,5 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
 
 
 def _is_users(handler: Any) -> bool:
-    """Return True if neither Python nor loopnb has installed *handler*, a handler of a signal."""
+    """Return True if *handler* is a signal handler that neither Python nor loopnb has installed."""
     return callable(handler) and handler is not signal.default_int_handler and not is_our_callable(handler)

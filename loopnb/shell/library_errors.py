@@ -1,27 +1,27 @@
-"""What to type when a library refuses because of how notebooks run code.
+"""Say what to type when a library refuses to work because of how notebooks run code.
 
-Such errors are not ours, and say nothing of notebooks. They are known by their words, or by the name of their
-class: no library is imported for it.
+Such errors are the library's, and do not mention notebooks. We recognize them by their message or by the name
+of their class, so no library has to be imported.
 """
 
 from __future__ import annotations
 
-#: In the messages of libraries that refuse where a loop runs: asgiref; openai-agents and others that repeat
-#: its words; Telethon; Playwright.
+#: Parts of the messages of libraries that refuse to work inside a running loop. In this order: asgiref;
+#: openai-agents, and others with the same words; Telethon; Playwright.
 _REFUSALS = (
     "cannot use AsyncToSync in the same thread",
     "cannot be called when an event loop is already running",
     'must use "async with" if the event loop is running',
     "Sync API inside the asyncio loop",
 )
-#: Django's error has a message of the caller's choice.
+#: Recognized by class, since the caller chooses the message of Django's error.
 _REFUSING_CLASSES = ("SynchronousOnlyOperation",)
-#: anyio's, of which there are two.
+#: Parts of the two messages of anyio for a cancel scope left in another task.
 _OTHER_TASK = ("exit cancel scope in a different task", "exit a cancel scope that isn't the current")
 
 
 def explain_library_error(error: BaseException) -> str | None:
-    """Return what to do about *error*, if it is one of those. Any thread."""
+    """Return what to do about *error*, or None if it is not such an error. Any thread."""
     message = str(error)
     if type(error).__name__ in _REFUSING_CLASSES or (
         isinstance(error, Exception) and any(words in message for words in _REFUSALS)

@@ -1,33 +1,33 @@
-"""Interrupts that Python would lose below any handler: a helper thread sees to it that they arrive.
+"""Deliver interrupts that Python itself would lose before or after it calls a handler.
 
-Python's own signal handler, in C, only takes a note. The handler that `signal.signal` has set runs when the
-interpreter next reads its notes. So an interrupt can be lost in two ways.
+The problem. Python's signal handler in C only sets a flag. The handler set with `signal.signal` runs when the
+interpreter next checks the flag. So an interrupt can be lost in two ways.
 
-*   The signal comes after the interpreter has read its notes, and before it waits in a system call:
-    `epoll_wait`, `clock_nanosleep`, `sem_wait`. The call goes on, and the note is read when it has ended.
-*   The handler runs, and its KeyboardInterrupt is raised where nothing can be raised: in a weakref
-    callback, in `__del__`, in what `os.fork()` calls, where pyzmq frees a message. Python reports it
+*   The signal arrives after the interpreter has checked the flag and before it enters a blocking system call:
+    `epoll_wait`, `clock_nanosleep`, `sem_wait`. The handler runs only when that call has ended.
+*   The handler runs, but its KeyboardInterrupt is raised where no error can propagate: in a weakref callback,
+    in `__del__`, in a function that `os.fork()` calls, where pyzmq frees a message. Python reports it
     ("Exception ignored in") and goes on.
 
-What is done. Python announces each signal by a byte on a file descriptor (`signal.set_wakeup_fd`). A thread
-reads these bytes. After one for SIGINT it *nudges* the main thread a few times: it sends a signal that does
-nothing but end a system call. Then the interpreter reads its notes, runs the handler if that has not run,
-and begins the call again otherwise. So a nudge need not know whether the handler has run. SIGINT itself,
-sent again, would have to know: it might hit an `except KeyboardInterrupt` that cleans up.
+The solution to the first. Python writes a byte to a file descriptor for each signal (`signal.set_wakeup_fd`).
+A thread reads these bytes. After a SIGINT it *nudges* the main thread a few times: it sends a signal whose
+only effect is to end a system call. The interpreter then checks its flag. It runs our handler if that is
+still due, and otherwise resumes the call. So a nudge does no harm if the handler has run already. Sending
+SIGINT a second time could: it might hit an `except KeyboardInterrupt` that is cleaning up.
 
-In the second way the handler has run in vain for certain: `sys.unraisablehook` is told so. Then the thread
-sends SIGINT again, as soon as that hook has returned.
+The solution to the second. `sys.unraisablehook` tells us that the KeyboardInterrupt was lost. The thread then
+sends SIGINT again, as soon as the hook has returned.
 
-The descriptor belongs to one at a time. A loop with signal handlers puts in its own, and so does trio. That
-wakes *their* select, but nobody nudges meanwhile. When they take it out, ours is there again.
-`signal.set_wakeup_fd` is patched for that, and because trio warns of a descriptor that it finds.
+There is only one such descriptor. A loop with signal handlers installs its own, and so does trio. Signals
+then wake *their* select, but nobody nudges. We patch `signal.set_wakeup_fd` to reinstall ours when they
+remove theirs, and to hide ours from trio, which warns if it finds one.
 
 The nudge is SIGURG. Python and the system ignore it, debuggers pass it on, and Go's runtime uses it in the
 same way for the same reasons. If something else handles it, nothing is nudged.
 
-What it cannot do. A call in C code that begins it again by itself, without Python. Windows, whose calls no
-signal ends. A loop that keeps its own descriptor for as long as it runs, such as uvloop. A `time.sleep`
-while the persistent loop has a signal handler.
+What it cannot do. End a call in C code that retries by itself, without Python. Work on Windows, where signals
+do not end system calls. Nudge while a loop keeps its own descriptor for as long as it runs, as uvloop does,
+or during a `time.sleep` while the persistent loop has a signal handler.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from loopnb.patching import Patch, looking_like
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Seconds from one nudge to the next. Usually the first does it; on a busy machine a call may begin later.
+#: Seconds before each nudge. Usually the first suffices; on a busy machine the call may begin later.
 _NUDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0)
-#: Seconds after which an interrupt is sent again: the hook that has asked for it must have returned.
+#: Seconds before an interrupt is sent again. By then the hook that asked for it must have returned.
 _AGAIN_AFTER_S = 0.005
 
 _NUDGE: int = getattr(signal, "SIGURG", 0)
@@ -60,7 +60,7 @@ def _on_nudge(_signum: int, _frame: object) -> None:
 
 
 class Wakeups:
-    """Sees to it that an interrupt of a cell arrives. Started outside the main thread, it does nothing.
+    """Make sure that an interrupt reaches its cell. If started outside the main thread, it does nothing.
 
     Args:
         is_executing: Returns True if a cell executes in the main thread. Any thread.
@@ -73,7 +73,7 @@ class Wakeups:
         self._stock_hook: Callable[[Any], object] = sys.unraisablehook
 
     def start(self) -> None:
-        """Begin to watch. Does nothing where signals cannot be watched."""
+        """Start watching. Does nothing where signals cannot be watched."""
         if not _HAS_NUDGES or threading.current_thread() is not threading.main_thread():
             return
         self._stock_hook = sys.unraisablehook
@@ -82,7 +82,7 @@ class Wakeups:
         self._hook.install()
 
     def stop(self) -> None:
-        """Give everything back. Blocks until the thread has ended, which takes no time."""
+        """Undo `start`. Blocks until the thread has ended, which it does at once."""
         self._hook.restore()
         if self._announcements is not None:
             self._announcements.stop()
@@ -113,7 +113,7 @@ class Wakeups:
 
 
 class _Announcements:
-    """Reads what Python announces, in a thread of its own, and nudges the main thread."""
+    """Read in a thread which signals Python announces, and nudge the main thread."""
 
     def __init__(self) -> None:
         self._main = threading.main_thread().ident or 0
@@ -125,18 +125,18 @@ class _Announcements:
         self._thread = threading.Thread(target=self._watch, name="loopnb interrupts", daemon=True)
 
     def start(self) -> None:
-        """Have signals announced to this object."""
+        """Make Python announce signals to this object."""
         if signal.getsignal(_NUDGE) is signal.SIG_DFL:
             signal.signal(_NUDGE, _on_nudge)
         self._patch.install()
         before = self._set_own()
         if before != -1 and _is_open(before):
-            self._stock(before)  # somebody else's: ours comes when that goes
+            self._stock(before)  # somebody else's: ours is installed when they remove it
         self._thread.start()
         _active.add(self)
 
     def stop(self) -> None:
-        """Take everything back, and wait for the thread's end."""
+        """Undo `start`, and wait for the thread to end."""
         _active.discard(self)
         self._patch.restore()
         self._leave()
@@ -147,15 +147,15 @@ class _Announcements:
         self._reader.close()
 
     def forget_after_fork(self) -> None:
-        """Leave signals alone in a child process, which has not got the thread."""
+        """Stop watching in a forked child process, where the thread does not exist."""
         self._leave()
         self._writer.close()
         self._reader.close()
 
     def send_again(self, is_wanted: Callable[[], bool]) -> None:
-        """Send an interrupt that was lost again soon, if *is_wanted* returns True then. Any thread."""
+        """Resend a lost interrupt in some milliseconds, if *is_wanted* returns True then. Any thread."""
         self._again = is_wanted
-        with suppress(OSError):  # it is full, so the thread wakes anyway; or this is a forked process
+        with suppress(OSError):  # the socket is full, so the thread wakes anyway; or we are in a forked child
             self._writer.send(b"\0")
 
     # -- the descriptor -----------------------------------------------------------------------
@@ -170,7 +170,7 @@ class _Announcements:
             self._stock(present)
 
     def _make_set_wakeup_fd(self) -> Callable[..., int]:
-        """Return what stands in for `signal.set_wakeup_fd`: where that takes out one, it puts in ours."""
+        """Return the replacement of `signal.set_wakeup_fd`. Where that would set -1, it sets ours."""
 
         def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
             own = self._writer.fileno()  # -1 when it is closed
@@ -219,14 +219,14 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
-#: Those that watch now. It belongs to the process: what is called after a fork cannot be taken back.
+#: The objects that are watching. Process-wide: a function registered with `os.register_at_fork` stays.
 _active: WeakSet[_Announcements] = WeakSet()
 
 
 def _after_fork() -> None:
-    for one in list(_active):
-        _active.discard(one)
-        one.forget_after_fork()
+    for announcements in list(_active):
+        _active.discard(announcements)
+        announcements.forget_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""What the terminal uses of asyncio under private names. Checked on CPython 3.11.7 to 3.14.10."""
+"""Private names of asyncio that the terminal needs. Checked on CPython 3.11.7 to 3.14.10."""
 
 from __future__ import annotations
 

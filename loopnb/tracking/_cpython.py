@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
-#: From 3.14 on, `held_finished_tasks` has to look at every object there is.
+#: From 3.14 on, `held_finished_tasks` has to look at every object of the process.
 FINISHED_ARE_SCANNED_FOR = sys.version_info >= (3, 14)
 
 stock_create_task: Any = asyncio.BaseEventLoop.create_task
@@ -28,7 +28,7 @@ stock_create_task: Any = asyncio.BaseEventLoop.create_task
 
 
 class Spawns(Protocol):
-    """What a spawn asks of whoever keeps account of tasks. The loop's thread."""
+    """What a spawn needs from the tracker. Called in the loop's thread."""
 
     @property
     def next_number(self) -> Callable[[], int]:
@@ -40,13 +40,13 @@ class Spawns(Protocol):
 
     @property
     def has_spawned(self) -> list[bool] | bool:
-        """While this is true or not empty, nobody need hear of a spawn. The same object all the time."""
+        """While this is true or not empty, spawns are not reported. Read once: never replace the object."""
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of a task that was not made here."""
 
     def note_spawn(self, coro: Any) -> None:
-        """Note a spawn that somebody need hear of: that of a task with this coroutine."""
+        """Note the spawn of a task with this coroutine. Called only while `has_spawned` is false or empty."""
 
 
 def make_factory(
@@ -60,15 +60,15 @@ def make_factory(
 ) -> Callable[..., asyncio.Task[Any]]:
     """Return the function that makes tracked tasks.
 
-    It is one function, since each call between Python functions costs 1.5 to 4 % of a stock spawn. So it uses
-    private names inline: `BaseEventLoop._task_factory` (`get_task_factory()` is wrapped),
-    `BaseEventLoop._closed`, `sys._getframe`. It looks where the user's frame usually is: behind one function
-    of asyncio's, or two for `gather()`.
+    Everything is inline, since each call of a Python function costs 1.5 to 4 % of a stock spawn. That
+    includes private names: `BaseEventLoop._task_factory` (`get_task_factory()` is wrapped),
+    `BaseEventLoop._closed`, `sys._getframe`. It expects the user's frame where it usually is: behind one
+    function of asyncio's, or behind two for `gather()`.
 
     Args:
         task_class: `TrackedTask`.
         spawns: Numbers the tasks.
-        hidden: Identities of the namespaces whose frames are no spawn sites.
+        hidden: `id()` of each namespace whose frames are no spawn sites.
         sites: Known spawn sites behind one function of asyncio's: (id of the code, instruction).
         locate: Notes the spawn site and the run of a task, given the frame that called `create_task` and the
             run of the task that spawned it.
@@ -125,7 +125,7 @@ def make_factory(
                 above = parent.number
                 run = parent.run
             except AttributeError:
-                above = None  # not made here; asked below, or an interrupt there would show this error
+                above = None  # not made here. Asked below: here, an interrupt would chain this error
             if above is None:
                 above, run = number_of(parent), None
         task.number = next_number()
@@ -154,7 +154,7 @@ def make_factory(
 # as much.
 
 #: A tuple for each task that ended well: the fields of its `Origin`, its name, and asyncio's word for its
-#: state. Process-wide, since a finalizer knows of no session. `History` sets the maximum length.
+#: state. Process-wide, since a finalizer knows no session. `History` sets the maximum length.
 finished: deque[tuple[Any, ...]] = deque(maxlen=0)
 _keep = finished.append
 _stock_finalizer = asyncio.Task.__del__
@@ -199,7 +199,7 @@ def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
 
 
 _WAIT_FOR = asyncio.wait_for.__code__
-#: A chain is cut at this length. Cycles are impossible, but generators may delegate very deep.
+#: A chain is cut at this length. Cycles are impossible, but generators may delegate deeply.
 _LONGEST = 1_000
 
 
@@ -217,7 +217,7 @@ def frames_of(awaitable: Any) -> Iterator[FrameType]:
             return
 
 
-#: Code of asyncio that awaits tasks through a future of its own, and the local variable that holds them.
+#: Code of asyncio that awaits tasks through a future of its own -> the local variable that holds them.
 _AWAITERS: dict[Any, str] = {
     code: name
     for fn, name in (
@@ -244,9 +244,10 @@ def awaited_in(frames: list[FrameType]) -> list[Any]:
 
 
 def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
-    """Return what `asyncio.wait_for` awaits in the innermost of *frames*, through a future of its own.
+    """Return what `asyncio.wait_for` waits for in the innermost of *frames*, or None.
 
-    Its local variable `fut`. On 3.11 only: later versions have no future of their own.
+    Needed on 3.11 only. There `wait_for` awaits a future of its own, and keeps the user's in its local
+    variable `fut`. Later versions await the user's itself.
     """
     if frames and frames[-1].f_code is _WAIT_FOR and "waiter" in frames[-1].f_locals:
         found: asyncio.Future[Any] | None = frames[-1].f_locals.get("fut")

@@ -1,16 +1,16 @@
-"""Async context managers that stay open across cells: `await loopnb.hold(cm)`.
+"""Keep async context managers open across cells: `await loopnb.hold(cm)`.
 
-The wish. A client, a session or a task group is entered in one cell, used in others, and left in another
-one.
+The wish. Enter a client, a session or a task group in one cell, use it in others, and leave it in yet
+another.
 
-What does not work. Each cell is a task of its own. Cancel scopes of anyio, `asyncio.timeout` and task
-groups must be left by the task that has entered them. Others are left with the Context of another cell, or
-not at all.
+What does not work. Calling `__aenter__` in one cell and `__aexit__` in another. Each cell is a task of its
+own, and anyio's cancel scopes, `asyncio.timeout` and task groups must be left by the task that entered them.
+Others would be left in the Context of another cell, or not at all.
 
-What is done. A task for each of them enters it, waits inside, and leaves it. To release is to have that
-task go on, so that its block ends as if it had come to its end. That is also what the first `%loopnb
-cancel` does; the second one cancels. But where the context manager itself cancels the task, as a task group
-does when a child fails, the block gets the CancelledError, which it knows.
+The solution. Each context manager gets a task that enters it, waits inside, and leaves it. Releasing it wakes
+that task, so that its block ends normally. The first `%loopnb cancel` does the same; the second one cancels.
+If the context manager itself cancels the task, as a task group does when a child fails, its block ends with
+that CancelledError, as it expects.
 
 Call everything in the loop's thread.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Held:
-    """One context manager and the task that is inside of it.
+    """A context manager that is held open in a task of its own.
 
     Args:
         manager: The context manager.
@@ -44,8 +44,8 @@ class Held:
         manager, cell: As given.
         name: The name of its task.
         is_named: The user gave that name.
-        entered: The value that entering it has returned, or the error.
-        is_released: Its release was asked for.
+        entered: What entering it returned or raised.
+        is_released: Its release has been requested.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Held:
         self._leave: asyncio.Future[None] = loop.create_future()
 
     def release(self) -> None:
-        """Have its task leave it."""
+        """Make the task leave the context manager."""
         self.is_released = True
         if not self._leave.done():
             self._leave.set_result(None)
 
     @runs_users_code
     async def run(self) -> None:
-        """Enter it, stay inside until it is released, and leave it."""
+        """Enter the context manager, stay inside until `release`, and leave it."""
         try:
             async with self.manager as value:
-                if self.entered.done():  # whoever asked for it has been cancelled meanwhile
+                if self.entered.done():  # cancelled: the cell that called hold() was, too
                     return
                 self.entered.set_result(value)
                 await self._leave
@@ -84,7 +84,7 @@ class Held:
                 self.entered.set_exception(error)
 
     def is_meant(self, wanted: object) -> bool:
-        """Return True if *wanted* is the value, the context manager or the name."""
+        """Return True if *wanted* is its value, its context manager or its name."""
         if wanted is self.manager or (isinstance(wanted, str) and wanted == self.name):
             return True
         entered = self.entered
@@ -92,7 +92,7 @@ class Held:
         return has_value and wanted is not None and wanted is entered.result()
 
     def is_replaced_by(self, other: Held) -> bool:
-        """Return True if *other* is of a later run of the same cell, or was given the same name."""
+        """Return True if *other* is from another run of the same cell, or was given the same name."""
         if self.is_named and other.is_named and self.name == other.name:
             return True
         mine, its = self.cell, other.cell
@@ -101,9 +101,9 @@ class Held:
         )
 
 
-#: What is held, by task, the oldest first. It outlives a session, since the tasks outlive a reload.
+#: Task -> what it holds, oldest first. Outlives a session, since the tasks outlive a reload.
 _held: dict[asyncio.Task[Any], Held] = {}
-#: The tasks whose end somebody awaits in `release`, and so gets their error.
+#: Tasks that somebody awaits in `release`. Their errors are raised there and need no report.
 _awaited: set[asyncio.Task[Any]] = set()
 
 
@@ -113,7 +113,7 @@ def is_held(task: asyncio.Task[Any]) -> bool:
 
 
 def end_task(task: asyncio.Task[Any]) -> None:
-    """Cancel *task*. One that holds something releases it instead, unless it was asked to already."""
+    """Cancel *task*. If it holds something, release that instead, unless its release was requested before."""
     held = _held.get(task)
     if held is None or held.is_released or not held.entered.done():
         task.cancel()
@@ -126,7 +126,7 @@ class Holds:
 
     Args:
         loop: The persistent loop.
-        failures: Told of what was reported here.
+        failures: Keeps the failures that are reported here.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, failures: Failures) -> None:
@@ -134,15 +134,15 @@ class Holds:
         self._failures = failures
 
     async def hold(self, manager: Any, name: str | None) -> Any:
-        """Enter *manager* in a task of its own, and return what that has returned; see `loopnb.hold`."""
+        """Enter *manager* in a task of its own, and return the value of entering it; see `loopnb.hold`."""
         _check_manager(manager)
         held = Held(manager, name, current_cell.get(), self._loop)
         earlier = [task for task, other in _held.items() if other.is_replaced_by(held)]
         for task in reversed(earlier):
             end_task(task)
-            await asyncio.wait([task])  # a failure is said by `_ended`
+            await asyncio.wait([task])  # `_ended` reports a failure
         coro: Any = held.run()
-        coro.__name__ = coro.__qualname__ = type(manager).__qualname__  # what lists show
+        coro.__name__ = coro.__qualname__ = type(manager).__qualname__  # shown in lists of tasks
         task = self._loop.create_task(coro, name=held.name)
         _held[task] = held
         task.add_done_callback(self._ended)
@@ -153,7 +153,7 @@ class Holds:
             raise
 
     async def release(self, wanted: object) -> None:
-        """Leave what is held under that name or value, and wait for it; see `loopnb.release`."""
+        """Release what is held under that name or value, and wait until it is left; see `loopnb.release`."""
         found = [(task, held) for task, held in _held.items() if held.is_meant(wanted)]
         if not found:
             raise NotHeldError(wanted, [held.name for held in _held.values()])
@@ -164,7 +164,7 @@ class Holds:
         task.result()
 
     async def release_all(self, grace: float) -> None:
-        """Leave all, the newest first. What has not been left within *grace* seconds is cancelled."""
+        """Release everything, newest first. Cancel what has not been left within *grace* seconds."""
         try:
             async with asyncio.timeout(grace):
                 for task, held in reversed(list(_held.items())):
@@ -175,12 +175,12 @@ class Holds:
                 task.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Say in its cell what became of something that was not released, or that could not be left."""
+        """Report in its cell if something ended without a release, or could not be left."""
         held = _held.pop(task)
         is_awaited = task in _awaited
         _awaited.discard(task)
         if held.entered.cancelled() or error_of(held.entered) is not None:
-            return  # it was never entered, and whoever asked for it knows
+            return  # it was never entered, and the caller of hold() got the error
         error = None if task.cancelled() else error_of(task)
         if is_awaited or (held.is_released and error is None):
             return

@@ -29,7 +29,7 @@ class Run:
         number: The number of its main task.
         main: That task.
         code: The code of the frame that called `asyncio.run()`.
-        instruction: Where in that code.
+        instruction: The offset of that call in the bytecode.
     """
 
     __slots__ = ("_main", "_over_since", "code", "instruction", "number")
@@ -50,7 +50,7 @@ class Run:
     def has_left(self, origin: Origin, now: float) -> bool:
         """Return True if the run is over and has left the task of *origin* behind.
 
-        Tasks that a task left behind spawns after the end of the run do not count.
+        Tasks that were spawned after the run had ended do not count, even if a task of the run spawned them.
 
         Args:
             origin: The origin of a task that was spawned in this run.
@@ -71,7 +71,7 @@ class Origin(NamedTuple):
         spawned_at: Monotonic seconds.
         cell: The cell whose code spawned it.
         code: The code that spawned it; None if that is not known.
-        instruction: Where in that code.
+        instruction: The offset of the spawn in its bytecode.
         parent: The number of the task that spawned it.
         run: The nested `asyncio.run()` it was spawned in.
         coro: Its coroutine.
@@ -93,13 +93,14 @@ _origin_fields = attrgetter(*Origin._fields)
 class TrackedTask(LoopTask):
     """A task of a tracked loop. It knows its origin, and its finalizer records how it ended.
 
-    `_cpython.make_factory.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. The
-    fields of its `Origin` are in slots of its own. A tuple of them would be one more object for the garbage
-    collector: 3 to 6 points of a spawn on 3.14.
+    `_cpython.make_factory.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. Each field
+    of its `Origin` has a slot. An `Origin` in a single slot would be one more object for the garbage
+    collector, and make a spawn 3 to 6 % slower on 3.14.
 
     Attributes:
-        known_name: Its name, if anybody has set or read it; None otherwise. From Python 3.12 on asyncio makes
-            the default name when it is first read, and reading it at the end would take a tenth of a spawn.
+        known_name: Its name, if anybody has set or read it; None otherwise. From Python 3.12 on, asyncio
+            makes the default name when it is first read. Reading it at the end of each task would cost a
+            tenth of a spawn.
     """
 
     __slots__ = (*Origin._fields, "known_name")
@@ -135,7 +136,7 @@ class TrackedTask(LoopTask):
             self.get_name()
 
     def end_badly(self) -> None:
-        """Tell observers of this failed task, to which nothing refers any more.
+        """Report this failed task, to which nothing refers any more, to the observers.
 
         Called by the finalizer, in any thread.
         """
@@ -153,7 +154,7 @@ class TrackedTask(LoopTask):
 LoopTask.__name__ = TrackedTask.__name__ = asyncio.Task.__name__
 
 #: Called with each failed task that nobody refers to any more, in whatever thread dropped it. Process-wide,
-#: since a finalizer knows of no session; every observer takes itself off when its session stops.
+#: since a finalizer knows no session. Each observer removes itself when its session stops.
 on_failed: list[Callable[[TrackedTask], object]] = []
 
 
@@ -168,10 +169,10 @@ class Ledger:
     Attributes:
         numbers: Gives each task its number.
         runs: The executions of cells.
-        untracked: Origins of tasks that our factories have not made. These tasks get a number when they are
+        untracked: Origins of tasks that our factories did not make. Such a task gets its number when it is
             first seen.
-        shown: Numbers of tasks that something refers to and whose failure was reported.
-        has_spawned: Not empty if a task of the user's may have been spawned since `failures` last looked.
+        shown: Numbers of tasks whose failure was reported while something still referred to them.
+        has_spawned: Not empty if the user may have spawned a task since `failures` last looked.
     """
 
     def __init__(self) -> None:
@@ -182,7 +183,7 @@ class Ledger:
         self.has_spawned: list[bool] = []
 
 
-# The ledgers outlive a session: after a reload no number may be given twice, and no failure reported twice.
+# The ledgers outlive a session: a reload must not give a number twice, or report a failure twice.
 _ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ledger] = WeakKeyDictionary()
 
 
