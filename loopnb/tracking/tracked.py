@@ -93,8 +93,8 @@ _origin_fields = attrgetter(*Origin._fields)
 class TrackedTask(LoopTask):
     """A task of a tracked loop. It knows its origin, and its finalizer records how it ended.
 
-    `_cpython.make_factory.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. Each field
-    of its `Origin` has a slot. An `Origin` in a single slot would be one more object for the garbage
+    `_cpython.make_factory.make_tracked` constructs it: an `__init__` would make a spawn 5 % slower. Each
+    field of its `Origin` has a slot. An `Origin` in a single slot would be one more object for the garbage
     collector, and make a spawn 3 to 6 % slower on 3.14.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""A tracked loop, and a notebook on one."""
+"""A tracked loop. Nothing here needs IPython: these tests run on every Python, without it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import pytest
 
 from loopnb.tracking import _cpython, failures, tracker
 from loopnb.tracking.tracker import Tracker
-from tests.shells import notebook, one_shell, shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-__all__ = ["notebook", "one_shell", "shell"]
 
 
 @pytest.fixture(params=["asyncio's set", "every object"])

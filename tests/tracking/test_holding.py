@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -58,7 +59,8 @@ def run(main: Callable[[Holds, Log], Coroutine[Any, Any, Any]]) -> Log:
         await holds.release_all(1)
         return log
 
-    return asyncio.run(with_holds())
+    # In a Context of its own: nobody's cell is current there.
+    return Context().run(asyncio.run, with_holds())
 
 
 def holders() -> list[asyncio.Task[Any]]:
