@@ -265,21 +265,30 @@ def test_below_frames_of_c(run: Run) -> None:
 
 
 def test_below_frames_of_c_they_end_in_any_order(run: Run) -> None:
-    ended: list[float] = []
-
-    def wait(delay: float) -> float:
-        asyncio.run(asyncio.sleep(delay))
-        ended.append(delay)
-        return delay
-
-    async def sorts(delay: float) -> None:
-        sorted([delay], key=wait)
+    ended: list[int] = []
 
     async def main() -> None:
-        await asyncio.gather(sorts(0.01), sorts(0.04), sorts(0.02))
+        events = [asyncio.Event() for _ in range(3)]
+
+        def wait(number: int) -> int:
+            asyncio.run(events[number].wait())
+            ended.append(number)
+            return number
+
+        async def sorts(number: int) -> None:
+            await asyncio.sleep(0)  # the first step of an eager task would park this function, too
+            sorted([number], key=wait)
+
+        async def ends() -> None:
+            for number in (0, 2, 1):
+                events[number].set()
+                while number not in ended:  # noqa: ASYNC110  it is a plain function that ends
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(sorts(0), sorts(1), sorts(2), ends())
 
     run(main())
-    assert ended == [0.01, 0.02, 0.04]
+    assert ended == [0, 2, 1]
 
 
 # -- each call in each place ---------------------------------------------------------------------

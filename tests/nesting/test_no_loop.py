@@ -85,6 +85,7 @@ def test_what_a_nested_run_calls_sees_the_loop(run: Run) -> None:
 
 def test_two_stacks_keep_their_views_apart(run: Run) -> None:
     async def hidden(first: asyncio.Event, then: asyncio.Event) -> list[list[bool]]:
+        await asyncio.sleep(0)  # the first step of an eager task would park its creator, too
         first.set()
         with loopnb.noloop():
             seen = [sees()]
@@ -93,6 +94,7 @@ def test_two_stacks_keep_their_views_apart(run: Run) -> None:
         return [*seen, sees()]
 
     async def open_(event: asyncio.Event) -> list[bool]:
+        await asyncio.sleep(0)
         asyncio.run(value())
         event.set()
         return sees()
@@ -109,18 +111,24 @@ def test_two_stacks_keep_their_views_apart(run: Run) -> None:
 
 
 def test_a_cancellation_reaches_the_block(run: Run) -> None:
+    async def begins() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
     async def waits() -> None:
+        await asyncio.sleep(0)  # the first step of an eager task would park its creator, too
         with loopnb.noloop():
-            asyncio.run(asyncio.sleep(9))
+            asyncio.run(begins())
 
     async def main() -> Any:
         task = asyncio.ensure_future(waits())
-        await asyncio.sleep(0)
+        await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         return sees()
 
+    begun = asyncio.Event()
     assert run(main()) == [True, True]
 
 
