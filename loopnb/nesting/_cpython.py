@@ -266,7 +266,7 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
             raise
         is_done = lot.is_newest_done  # a local: CPython 3.11 would look for a method each time
         if ready or is_done() or loop._stopping or unaware or engine.is_removed:
-            # It refers to a task, whose error may refer to this frame: from 3.13 on, frames keep their callers.
+            # It refers to a task, whose error may refer to this frame: on 3.13 frames keep their callers.
             del is_done
             return
 
