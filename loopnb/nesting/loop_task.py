@@ -103,6 +103,10 @@ class LoopTask(asyncio.Task[Any]):
             super().set_name(value)
 
 
+# Reprs begin with it, and tests of asyncio's and of others look for it.
+LoopTask.__name__ = asyncio.Task.__name__
+
+
 def wait_of(task: asyncio.Task[Any]) -> Parked | None:
     """Return the wait that *task* is parked in. None if it is not parked, or no task of ours."""
     return getattr(task, "parked", None) if isinstance(task, LoopTask) else None

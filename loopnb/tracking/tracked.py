@@ -151,7 +151,7 @@ class TrackedTask(LoopTask):
 
 
 # Reprs begin with this name. The tests of asyncio and of others look for it.
-LoopTask.__name__ = TrackedTask.__name__ = asyncio.Task.__name__
+TrackedTask.__name__ = asyncio.Task.__name__
 
 #: Called with each failed task that nobody refers to any more, in whatever thread dropped it. Process-wide,
 #: since a finalizer knows no session. Each observer removes itself when its session stops.
