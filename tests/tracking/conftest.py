@@ -33,6 +33,7 @@ def finished_among_all_objects(loop: asyncio.AbstractEventLoop) -> list[asyncio.
 @pytest.fixture
 def track(_known: None) -> Iterator[Callable[..., Any]]:
     """Run an async function on a tracked loop; it gets the tracker."""
+    gc.collect()  # tasks that earlier tests have left in cycles would end up in this one's history
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         tracker = Tracker(
