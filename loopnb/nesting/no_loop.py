@@ -20,10 +20,12 @@ Call everything in the thread of the loop. Nothing here blocks.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from loopnb.errors import NestingError
 from loopnb.nesting import _cpython
 
 if TYPE_CHECKING:
@@ -124,6 +126,13 @@ class NoLoop:
         running = _cpython.running_loop()
         if running is None:
             return
+        if sys.version_info >= (
+            3,
+            14,
+        ):  # asyncio keeps the current task elsewhere, and an await in here may hang
+            raise NestingError(
+                "it does not work on Python 3.14 yet", "Use Python 3.13.", doing="hide the loop"
+            )
         left, _here.left = _here.left, None
         if left is not None and not left.is_running():
             left = None
