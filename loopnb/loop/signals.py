@@ -368,7 +368,7 @@ class Signals:
         called: tuple[Any, ...] = (self._call, sig, run, *users)
         if sig == signal.SIGTERM and _is_stop_of(self._loop, callback):
             called = (self._host.end,)
-        if asyncio.iscoroutine(callback) or asyncio.iscoroutinefunction(callback):
+        if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
             called = users  # which asyncio refuses
         self._of(sig).add(add, called, users, run)
 

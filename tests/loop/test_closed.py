@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -92,20 +93,22 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
-@pytest.mark.parametrize("kind", ["Task", "_PyTask"])
-def test_the_loop_is_found_by_what_the_awaiting_code_holds(
-    loops: ClosedLoops, make: Any, kind: str, way: Any
-) -> None:
-    other = closed(lambda loop: loop)
-    left = closed(make)
-    _kept.append(other)
+if sys.version_info < (3, 14):  # there, all closed loops are named instead
 
-    note = loops.explain(run(way(left), kind))
+    @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+    @pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+    @pytest.mark.parametrize("kind", ["Task", "_PyTask"])
+    def test_the_loop_is_found_by_what_the_awaiting_code_holds(
+        loops: ClosedLoops, make: Any, kind: str, way: Any
+    ) -> None:
+        other = closed(lambda loop: loop)
+        left = closed(make)
+        _kept.append(other)
 
-    assert note is not None
-    assert "closed at In[2], line 1. The" in note
+        note = loops.explain(run(way(left), kind))
+
+        assert note is not None
+        assert "closed at In[2], line 1. The" in note
 
 
 def test_awaited_again_it_says_the_same(loops: ClosedLoops) -> None:
