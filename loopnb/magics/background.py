@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -121,7 +122,8 @@ class Background:
         context = copy_context()
         number = number_run(context)
         task = self._session.spawn(coro, name=request.options.name, context=context)
-        run = live_runs[task] = _run_of(request)
+        run = _run_of(request)
+        live_runs[task] = replace(run, number=number)
         if isinstance(task, LoopTask):
             task.show_as(self.tell)
         # A done-callback runs in the Context of this call, the cell's, and so its output goes to the cell.

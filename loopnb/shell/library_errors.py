@@ -20,6 +20,14 @@ _REFUSING_CLASSES = ("SynchronousOnlyOperation",)
 _OTHER_TASK = ("exit cancel scope in a different task", "exit a cancel scope that isn't the current")
 
 
+def is_of_other_task(error: BaseException) -> bool:
+    """Return True if *error* says that a block was left in another task than the one that entered it."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_of_other_task, error.exceptions))
+    # No subclass, whose `__str__` might raise.
+    return type(error) is RuntimeError and any(words in str(error) for words in _OTHER_TASK)
+
+
 def explain_library_error(error: BaseException) -> str | None:
     """Return what to do about *error*, or None if it is not such an error. Any thread."""
     message = str(error)
@@ -27,6 +35,6 @@ def explain_library_error(error: BaseException) -> str | None:
         isinstance(error, Exception) and any(words in message for words in _REFUSALS)
     ):
         return "It refuses because a loop runs: put %%noloop on top of the cell, or use loopnb.noloop()."
-    if isinstance(error, RuntimeError) and any(words in message for words in _OTHER_TASK):
+    if not isinstance(error, BaseExceptionGroup) and is_of_other_task(error):  # its members get the note
         return "Each cell is a task of its own. To keep it open across cells: await loopnb.hold(...)."
     return None

@@ -23,11 +23,13 @@ class BackgroundRun:
         cell: The execution that started it; None if no cell did.
         name: The name that the user gave it.
         text: The source of its cell. It identifies an unnamed run of a cell without an id.
+        number: What `CellRef.background` is in code that belongs to it; None of tasks that it has left.
     """
 
     cell: CellRef | None
     name: str | None
     text: str
+    number: int | None = None
 
     def is_earlier_run_of(self, other: BackgroundRun) -> bool:
         """Return True if both are runs of one cell. Two lines of the same execution replace nothing."""

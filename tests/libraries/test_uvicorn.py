@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cells import below
 from tests.kernel.conftest import task_names
+from tests.libraries.servers import can_be_taken, free_port
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
@@ -43,23 +43,6 @@ async def ask():
         try: return (await client.get(f"http://127.0.0.1:{{port}}/")).text.strip('"')
         except httpx.ConnectError: await asyncio.sleep(0.01)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    return port
-
-
-def can_be_taken(port: int) -> bool:
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @pytest.mark.parametrize("framework", ["fastapi", "starlette"])
