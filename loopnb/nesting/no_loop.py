@@ -9,7 +9,8 @@ task. This view belongs to the stack, not to the thread. A blocking call is a ne
 not know of views. When the stack resumes, its blocking call ends and restores the view.
 
 A library's greenlet may leave a loop of its own running, as Playwright's sync API does. The next stack that
-hides the loop in this thread sees that loop, as the next line of a script would.
+hides the loop in this thread sees that loop, as the next line of a script would. Code that hides no loop may
+use such a library, too. It would leave the thread with the wrong running loop (`mend_running_loop`).
 
 What it cannot do. Only a nested run may suspend the stack. If its task awaits inside the block, that `await`
 ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task has no such protection.
@@ -100,6 +101,20 @@ def hidden_loop() -> asyncio.AbstractEventLoop | None:
 def loop_here() -> asyncio.AbstractEventLoop | None:
     """Return the running loop of this thread, even if it is hidden from the calling stack."""
     return _cpython.running_loop() or hidden_loop()
+
+
+def mend_running_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Make *loop*, which runs in this thread, its running loop again. Return False if it is that already.
+
+    What a library has left running instead is kept for the next stack that hides the loop.
+    """
+    running = _cpython.running_loop()
+    if running is None or running is loop or not loop.is_running():
+        return False
+    if running.is_running():
+        _here.left = running
+    _cpython.set_running_loop(loop)
+    return True
 
 
 @contextmanager

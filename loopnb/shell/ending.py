@@ -138,15 +138,15 @@ class ShellsEnd:
         A background run also owns what the callbacks of its connections have spawned.
         """
         tracker = self._session.tracker
-        runs = {
+        runs: dict[int | None, asyncio.Task[Any]] = {
             run.number: task for task, run in live_runs.items() if run.number is not None and task in tasks
         }
         by_number: dict[int | None, asyncio.Task[Any]] = {tracker.number_of(task): task for task in tasks}
         owners: dict[asyncio.Task[Any], set[asyncio.Task[Any]]] = {}
         for task in tasks:
             origin = tracker.origin_of(task)
-            background = None if origin.cell is None else origin.cell.background
-            for owner in (by_number.get(origin.parent), runs.get(background)):
+            background = None if origin.cell is None else runs.get(origin.cell.background)
+            for owner in (by_number.get(origin.parent), background):
                 if owner is not None:
                     owners.setdefault(task, set()).add(owner)
             for child in group_children(task):

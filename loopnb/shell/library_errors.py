@@ -7,12 +7,13 @@ of their class, so no library has to be imported.
 from __future__ import annotations
 
 #: Parts of the messages of libraries that refuse to work inside a running loop. In this order: asgiref;
-#: openai-agents, and others with the same words; Telethon; Playwright.
+#: openai-agents, and others with the same words; Telethon; Playwright; pydantic-ai.
 _REFUSALS = (
     "cannot use AsyncToSync in the same thread",
     "cannot be called when an event loop is already running",
     'must use "async with" if the event loop is running',
     "Sync API inside the asyncio loop",
+    "synchronous streaming method from within an async context or a running event loop",
 )
 #: Recognized by class, since the caller chooses the message of Django's error.
 _REFUSING_CLASSES = ("SynchronousOnlyOperation",)

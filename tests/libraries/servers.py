@@ -1,8 +1,12 @@
-"""Servers and ports for the tests of clients and servers that cells use."""
+"""Servers, ports and a browser for the tests of packages that cells use."""
 
 from __future__ import annotations
 
+import shutil
 import socket
+
+#: As in `tests/browser/conftest.py`.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 #: A server of MCP as a script that talks on stdin and stdout. To import mcp itself takes it seconds.
 TOOLS = """
@@ -40,3 +44,8 @@ def can_be_taken(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def chromium() -> str | None:
+    """Return the path of an installed Chromium, or None for Playwright's own."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)

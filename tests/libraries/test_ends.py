@@ -1,4 +1,4 @@
-"""The end of a kernel in which a library's server, client or session is open: in order, without a complaint."""
+"""The end of a kernel in which a library has something open: in order, without a complaint."""
 
 from __future__ import annotations
 
