@@ -2,7 +2,8 @@
 
 A background run is to the notebook what a program is to a terminal. So the tasks that it has spawned and the
 servers that it has started end when it has ended, as they would with `asyncio.run()`. What should outlive it
-is spawned with `loopnb.spawn()`, held with `loopnb.hold()`, or a background run itself.
+is spawned with `loopnb.spawn()`, held with `loopnb.hold()`, or a background run itself; and with `--keep`, all
+that it leaves when it returns.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class Background:
         # A done-callback runs in the Context of this call, the cell's, and so its output goes to the cell.
         task.add_done_callback(self._report)
         if number is not None:
-            task.add_done_callback(partial(self._end_rest, number, run))
+            task.add_done_callback(partial(self._end_rest, number, run, request.options.keeps))
         return task
 
     def tell(self, task: asyncio.Task[Any]) -> str:
@@ -159,16 +160,19 @@ class Background:
             self._session.failures.remember(task)
             self._show(error)
 
-    def _end_rest(self, number: int, run: BackgroundRun, task: asyncio.Task[Any]) -> None:
-        """End what the run with that number has left behind. Say so if the run has come to its own end."""
+    def _end_rest(self, number: int, run: BackgroundRun, keeps: bool, task: asyncio.Task[Any]) -> None:
+        """End what the run with that number has left behind. Say so, or keep it, if the run has returned."""
+        has_returned = not task.cancelled() and error_of(task) is None
+        if has_returned and keeps:
+            return
         closed = self._servers.close_of(number)
         left = [other for other in self._session.tracker.live() if self._is_left_by(number, other)]
-        if (left or closed) and not task.cancelled() and error_of(task) is None:
+        if (left or closed) and has_returned:
             what = [f"its task{'s' * (len(left) > 1)} {views.names_of(left)}"] if left else []
             what += [f"its server on {address}" for address in closed]
             say(
                 f"background run {task.get_name()!r} has returned, and {' and '.join(what)} end with it. "
-                "loopnb.spawn() makes tasks that stay; a server stays if the cell goes on waiting."
+                "With --keep they stay; so do tasks of loopnb.spawn()."
             )
         for other in left:
             live_runs[other] = run  # so that the next run waits for it, too

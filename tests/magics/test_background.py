@@ -201,6 +201,19 @@ def test_a_run_that_returns_says_what_ends_with_it(
     assert f"127.0.0.1:{port} end with it" in said
 
 
+def test_a_run_that_returns_leaves_what_it_is_told_to_keep(notebook: Notebook) -> None:
+    notebook.run(
+        """
+        %%aloop -b --keep
+        task = asyncio.create_task(asyncio.Event().wait(), name="task")
+        await asyncio.sleep(0)
+        """
+    )
+    notebook.run("for _ in range(5): await asyncio.sleep(0)")
+
+    assert names() == ["task"]
+
+
 def test_a_background_run_begun_in_another_one_lives_on(notebook: Notebook) -> None:
     notebook.run(
         below(
