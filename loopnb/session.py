@@ -383,7 +383,7 @@ class Session:
     def _task_list(self, live: bool, finished: bool, kernels: bool) -> TaskList:
         records = list(self.tracker.records_of(self.tracker.live(kernels=kernels))) if live else []
         if finished:
-            records += [self.tracker.record_ended(one) for one in self.tracker.ended()]
+            records += [self.tracker.record_ended(ended) for ended in self.tracker.ended()]
             records.sort(key=lambda record: record.number)
         return TaskList(records, self.tracker.runs.every_run_of)
 

@@ -103,10 +103,10 @@ class ClosedLoops:
         for frame in _innermost_frames(error):
             owners: set[asyncio.AbstractEventLoop] = set()
             variables: set[asyncio.AbstractEventLoop] = set()
-            for one in islice(objects_in(frame), _OBJECTS):
-                loop = loop_of(one)
+            for value in islice(objects_in(frame), _OBJECTS):
+                loop = loop_of(value)
                 if loop is not None:
-                    (variables if loop is one else owners).add(loop)
+                    (variables if loop is value else owners).add(loop)
             if not may_be_open:
                 owners |= variables
             elif not owners:

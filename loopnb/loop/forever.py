@@ -29,7 +29,7 @@ def is_tornados_start() -> bool:
 
     Those who call it inside a running loop expect that to fail, and go on: panel's `serve()` for instance.
     """
-    callers = (one for one in outwards(inspect.currentframe()) if not is_loops(one.f_code.co_filename))
+    callers = (frame for frame in outwards(inspect.currentframe()) if not is_loops(frame.f_code.co_filename))
     return getattr(next(callers, None), "f_globals", {}).get("__name__") == "tornado.platform.asyncio"
 
 

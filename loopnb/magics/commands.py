@@ -338,14 +338,14 @@ class TaskCommands:
 
 def _traceback_text(shell: Any, error: BaseException) -> str:
     """Return the traceback as IPython shows it, or as Python does if an exception group is part of it."""
-    one: BaseException | None = error
-    while one is not None:
-        if isinstance(one, BaseExceptionGroup):
+    part: BaseException | None = error
+    while part is not None:
+        if isinstance(part, BaseExceptionGroup):
             return "".join(traceback.format_exception(error))
-        one = one.__context__
+        part = part.__context__
     formatter = shell.InteractiveTB
-    shown: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
-    return shown
+    text: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
+    return text
 
 
 def _expect_nothing(command: str, rest: str) -> None:

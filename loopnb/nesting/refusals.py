@@ -241,7 +241,7 @@ def beside_other_loop(*, is_home: bool) -> NestingError:
     """
     remedy = "Use `await` with a coroutine of this thread's loop"
     if is_home:
-        reason = "another loop runs here, and the notebook's stands still until that has ended"
+        reason = "another loop runs in this thread, and the notebook's loop waits until it ends"
         return NestingError(reason, f"{remedy}.")
     return NestingError(
         "this thread runs an event loop of its own",

@@ -89,11 +89,13 @@ class Cells:
 
     def is_foreground(self, task: asyncio.Task[Any] | None) -> bool:
         """Return True if a cell executes in *task*."""
-        return task is not None and any(one.task is task or task in one.attributed for one in self._here())
+        return task is not None and any(
+            execution.task is task or task in execution.attributed for execution in self._here()
+        )
 
     def is_top_level(self, task: asyncio.Task[Any] | None) -> bool:
         """Return True if *task* is itself the task in which IPython executes a cell."""
-        return task is not None and any(one.task is task for one in self._here())
+        return task is not None and any(execution.task is task for execution in self._here())
 
     @contextmanager
     def attribute_to_cell(self, task: asyncio.Task[Any]) -> Iterator[None]:
@@ -132,7 +134,7 @@ class Cells:
 
     def is_executing(self, cell: CellRef | None) -> bool:
         """Return True if *cell* executes, in any thread; for None, if any cell does. Any thread may ask."""
-        executing = [one.cell for here in list(self._threads.values()) for one in here]
+        executing = [execution.cell for here in list(self._threads.values()) for execution in here]
         return bool(executing) if cell is None else cell in executing
 
     def _here(self) -> list[_Execution]:

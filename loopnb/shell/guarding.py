@@ -131,10 +131,10 @@ class ShellHost(ABC):
         if run is not None and run.main is not None:
             return run.main
         chain = tracker.awaiting(task)
-        for one in chain:
-            if self.cells.is_foreground(one):  # the cell's own task, or its `%%aloop`, which counts as a run
-                return None if self.cells.is_top_level(one) else one
-        users = [one for one in chain if not tracker.is_kernels_own(one)]
+        for awaiter in chain:
+            if self.cells.is_foreground(awaiter):  # the cell's own task, or its `%%aloop`, which is a run
+                return None if self.cells.is_top_level(awaiter) else awaiter
+        users = [awaiter for awaiter in chain if not tracker.is_kernels_own(awaiter)]
         # None: the kernel itself calls the user's code, of a widget for instance.
         return users[-1] if users else None
 

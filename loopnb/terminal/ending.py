@@ -75,7 +75,7 @@ class TerminalLoop:
         """Load loopnb again, on a new loop: somebody got past the guard and closed this one."""
         tracker, generation = self._session.tracker, self._session.owner.generation
         tasks = tracker.live()
-        lost = [f"{one.name!r} of {one.cell or 'other code'}" for one in tracker.records_of(tasks)]
+        lost = [f"{task.name!r} of {task.cell or 'other code'}" for task in tracker.records_of(tasks)]
         for task in tasks:
             silence_destroyed_warning(task)  # the warning below names the task
         where = self._closed.where(self._session.loop)

@@ -133,7 +133,7 @@ class Failures:
                     self.seen(task.origin.number)
             elif self._has_failed(task) or self._has_ended_kernel(task):
                 held.append(EndedTask.of(task))
-        due = [one for one in self._due if one.state != "dropped"]
+        due = [failure for failure in self._due if failure.state != "dropped"]
         return [*self._unseen.values(), *due, *held]
 
     def _dropped(self, task: TrackedTask) -> None:
