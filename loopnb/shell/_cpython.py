@@ -37,7 +37,7 @@ def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
 def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
     """Shield what *task* awaits through `asyncio.wait_for`, so that cancelling the task spares it.
 
-    Replaces the local variable `fut` of `wait_for`.
+    Needed on 3.11 only, see `waited_by_wait_for`. Replaces the local variable `fut` of `wait_for`.
     """
     *_, frame = frames_of(task.get_coro())
     frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])

@@ -75,7 +75,7 @@ class Cells:
         """Call *fn* whenever a cell of the main thread has ended. What it raises is only logged.
 
         Returns:
-            What ends that. Call it once.
+            A function that takes this back. Call it once.
         """
         self._after.append(fn)
         return partial(self._after.remove, fn)
@@ -126,7 +126,7 @@ class Cells:
         """Return the executing cell's text as the front end sent it, if *transformed* was made from it.
 
         IPython ends the text with a newline and strips the line of a magic. A cell's file name and a
-        debugger's breakpoints go by what was sent.
+        debugger's breakpoints depend on the text as it was sent.
         """
         here = self._here()
         sent: str = getattr(here[-1].info, "raw_cell", None) or "" if here else ""

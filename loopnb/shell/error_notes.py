@@ -17,7 +17,7 @@ from loopnb.texts import error_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    #: Returns a note on one error, or None. It is asked for the error's causes one by one.
+    #: Given one error, returns a note on it, or None. It is called for each cause of an error separately.
     Explainer = Callable[[BaseException], str | None]
 
 #: How many errors are looked at: the error that is shown, its causes, and so on.
@@ -51,7 +51,7 @@ class ErrorNotes:
         An error that has its note already gets no second one. Any thread. Does not block, and raises nothing.
         """
         notes: list[str] = []
-        # An interrupt would end this half way, and the error would not be shown.
+        # An interrupt must not keep the error itself from being shown.
         with suppress(Exception, KeyboardInterrupt):
             for shown in _shown_with(error):
                 for explain in self._explainers:

@@ -70,7 +70,8 @@ class Reruns:
             still = names_of([task for task in left if not task.done()])
             raise RejectedByInterrupt(
                 "interrupted while tasks of the cell's earlier run were ending, so the cell was not run. "
-                f"They have been cancelled; still ending: {still or 'none'}. To wait on, run the cell again."
+                f"They have been cancelled; still ending: {still or 'none'}. "
+                "To go on waiting, run the cell again."
             ) from None
 
     def _begin(self, _info: object) -> None:
