@@ -105,9 +105,9 @@ async def hold(cm: AbstractAsyncContextManager[_T], name: str | None = None) -> 
     """Enter *cm*, an async context manager, and keep it open across cells; return what entering returned.
 
     A task of its own enters *cm*, stays inside and leaves it, as task groups and cancel scopes insist on.
-    It is listed as "held by In[3]". It ends by `loopnb.release()`, by `%loopnb cancel NAME`, when the cell is
-    run again and holds anew, or at the kernel's end, the newest first. What fails inside meanwhile is
-    reported in the cell. In synchronous code, use `loopnb.run(loopnb.hold(cm))`.
+    It is listed as "held by In[3]". It ends with `loopnb.release()`, with `%loopnb cancel NAME`, or when its
+    cell runs again and holds something new. At the kernel's end all of them end, the newest first. What fails
+    inside meanwhile is reported in the cell. In synchronous code, use `loopnb.run(loopnb.hold(cm))`.
 
     Args:
         cm: What you would give to `async with`.

@@ -121,7 +121,7 @@ def is_called_by(code: CodeType) -> bool:
 def is_all_by(frame: FrameType | None, owners: Container[Owner], until: CodeType) -> bool:
     """Return True if *frame* and its callers belong to *owners*, up to the frame that runs *until*.
 
-    Code that was compiled from a text in passing, as methods of namedtuples are, counts as its caller's.
+    Code compiled from a string without a file name, such as a method of a namedtuple, counts as its caller's.
     """
     for caller in outwards(frame):
         if caller.f_code is until:
@@ -164,8 +164,8 @@ def _bottom(fn: Callable[..., object], *args: object) -> None:
     fn(*args)
 
 
-#: Global variables of the frame at the bottom. Not those of the user's `__main__`: by their identity a frame
-#: is known to be no place of the user's.
+#: Global variables of the frame at the bottom. Not those of the user's `__main__`: by these, a frame is known
+#: to be ours (`loops_namespaces`).
 _BOTTOM: dict[str, object] = {"__name__": "__main__", "__builtins__": __builtins__}
 
 #: Calls a function from a frame that looks like that of a script: `<module>` of `__main__`.

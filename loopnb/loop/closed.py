@@ -91,9 +91,7 @@ class ClosedLoops:
     ) -> list[asyncio.AbstractEventLoop] | None:
         """Return the closed loops that *error* may be about, the last closed first.
 
-        None if no frame leads to a loop.
-
-        The innermost frame that leads to such a loop decides.
+        The innermost frame that leads to such a loop decides. None if no frame does.
 
         Args:
             error: The error.

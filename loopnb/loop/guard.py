@@ -112,7 +112,7 @@ class LoopGuard:
             )
 
     def run_forever(self, run_loop: Callable[[], None]) -> None:
-        """Run the loop, or wait for `stop()` if it is running. Tornado's own call then fails, as in stock."""
+        """Run the loop, or wait for `stop()` if it runs here. Tornado's own call fails, as without loopnb."""
         if running_loop() is self._loop and not is_tornados_start():
             self._forever.run()
         else:

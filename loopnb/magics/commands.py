@@ -78,7 +78,7 @@ class LoopMagics(Magics):
 
         With -b the cell runs in the background, and the next cell can run at once. Its output goes to the
         cell that started it. It shares its variables with all other cells, at any time. Running the cell
-        again first ends its earlier run.
+        again ends its earlier run first.
 
         With --fresh the cell runs on a loop of its own, and the persistent loop stands still meanwhile. At
         the end the tasks left on the fresh loop are cancelled and clean up. Then its async generators and

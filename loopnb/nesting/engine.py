@@ -177,8 +177,8 @@ class Handoff:
     def leave_closed_loop(self) -> None:
         """Give back a loop that was closed, so that it is freed without a garbage collection.
 
-        The loop refers to the engine by what is patched, and the engine to itself by the parts it has given
-        itself to. It cannot be used again.
+        The loop refers to the engine through its patches, and parts of the engine refer back to it. We cut
+        these cycles. The engine cannot be used again.
         """
         self.is_removed = True
         self._uninstall()
@@ -433,7 +433,7 @@ class Handoff:
                     self._idle.remove(getcurrent())
 
     def _drive_on(self, errors: list[BaseException], is_due: bool) -> None:
-        """Make passes, and before each let all go on who can. Returns when the driver is to retire.
+        """Make passes. Before each, resume every stack that can go on. Returns when the driver must retire.
 
         Args:
             errors: What came out of the pass before, or what a signal handler raised in here. Emptied.
@@ -1100,10 +1100,10 @@ class Foreground(Protocol):
         """Note that the stack of such a task goes on. May raise."""
 
     def cancel(self, future: asyncio.Future[Any]) -> None:
-        """Cancel what such a stack waits for: the first interrupt."""
+        """Cancel what such a stack waits for. Called for the first interrupt."""
 
     def finish(self, future: asyncio.Future[Any]) -> bool:
-        """End the task that has swallowed the first interrupt: the second one.
+        """End the task that has swallowed the first interrupt. Called for the second one.
 
         Return False if it cannot be ended.
         """

@@ -103,7 +103,7 @@ class LoopTask(asyncio.Task[Any]):
             super().set_name(value)
 
 
-# Reprs begin with it, and tests of asyncio's and of others look for it.
+# Reprs begin with this name. The tests of asyncio and of others look for it.
 LoopTask.__name__ = asyncio.Task.__name__
 
 

@@ -173,7 +173,7 @@ def why_not_here(depth: int = 0) -> str | None:
 def is_called_by_tk() -> bool:
     """Return True if Tk has called the code that runs now, directly or not. Any thread.
 
-    A callback from Tk runs below a frame of `tkinter`, and so does the call of Tk that it came out of.
+    Tk calls each callback through a function of `tkinter`, so its frame is further out on the stack.
     """
     tkinter = sys.modules.get("tkinter")
     if tkinter is None:

@@ -135,7 +135,7 @@ def _end(request: object, loop: asyncio.AbstractEventLoop) -> None:
 
 #: The open runners, oldest first. Process-wide, since a user's runner may outlive a session.
 _open: WeakKeyDictionary[asyncio.Runner, _OpenRunner] = WeakKeyDictionary()
-#: The runner whose loop was last handed to code in this Context. Both may outlive a session.
+#: The runner whose loop was last handed to code in this Context. It may outlive a session, too.
 _asked: ContextVar[weakref.ref[asyncio.Runner] | None] = ContextVar("asked", default=None)
 
 

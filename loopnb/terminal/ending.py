@@ -62,7 +62,7 @@ class TerminalLoop:
                 loop.run_until_complete(self._ends.wind_down())
                 self._ends.check()
         except KeyboardInterrupt:
-            say("interrupted; what was still ending is left as it is")
+            say("interrupted; tasks that have not ended are left as they are")
         except Exception as error:  # noqa: BLE001  IPython would take it for a crash of its own
             say(f"the loop did not end in order: {error!r}")
         finally:

@@ -125,7 +125,7 @@ def make_factory(
                 above = parent.number
                 run = parent.run
             except AttributeError:
-                above = None  # not made here. Asked below: here, an interrupt would chain this error
+                above = None  # not made here: asked below. An interrupt in this block would chain this error
             if above is None:
                 above, run = number_of(parent), None
         task.number = next_number()

@@ -39,7 +39,7 @@ class KnownTasks(Protocol):
         """Return the number of *task*."""
 
     def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
-        """Return what to call the line of that instruction, which runs for *cell*."""
+        """Return how to show the line of that instruction of *code*. The code runs for *cell*."""
 
 
 class Chain(NamedTuple):

@@ -51,7 +51,7 @@ class Tracker:
         describe: Formats file and line for people.
         clock: Seconds, monotonic.
         next_number: Returns the number of the next task.
-        has_spawned: While this is true or not empty, `note_spawn` need not be called.
+        has_spawned: True, or a list. While the list is empty, each spawn has to call `note_spawn`.
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
     """
@@ -82,7 +82,7 @@ class Tracker:
             self._create_task = Patch(loop, "create_task", MethodType(tracking_factory(self, factory), loop))
 
     def install(self) -> None:
-        """Track tasks from now on. How tasks of the user's own task factory end is not seen."""
+        """Track tasks from now on. We do not see how tasks of the user's own task factory end."""
         self.history.start()
         self._factory.install()
         if self._factory.installed and self._create_task is not None:
@@ -140,7 +140,7 @@ class Tracker:
         )
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
-        """Return where *task* came from. Of an untracked one it is known only when it was first seen."""
+        """Return where *task* came from. If nothing noted that, it counts as spawned when first seen."""
         if has_origin(task):
             return task.origin
         origin = self._untracked.get(task)
