@@ -143,7 +143,7 @@ class Aloop:
             raise
 
     async def _outcome_of(self, task: asyncio.Task[Any]) -> Any:
-        """Await *task*. If a callback's SystemExit ends the cell, the task cleans up first, as in a script."""
+        """Await *task*. If a callback's SystemExit ends the cell, it cleans up first, as in a script."""
         try:
             return await task
         except SystemExit:
