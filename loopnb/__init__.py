@@ -86,7 +86,7 @@ def noloop() -> NoLoop:
 
     For libraries that ask whether a loop runs, and refuse if one does: Django's ORM, asgiref's
     `async_to_sync`, `Runner.run_sync` of openai-agents. `asyncio.run()`, `asyncio.Runner` and
-    `run_until_complete()` nest inside as ever, and the loop goes on meanwhile::
+    `run_until_complete()` nest inside as usual, and the loop goes on meanwhile::
 
       with loopnb.noloop():
           result = Runner.run_sync(agent, "hello")

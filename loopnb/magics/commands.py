@@ -96,7 +96,7 @@ class LoopMagics(Magics):
         """Run the cell where no loop is seen to run, as in a script.
 
         For libraries that ask whether a loop runs, and refuse if one does. `asyncio.run()` and its kin nest
-        on the persistent loop as ever, and other tasks go on meanwhile. As in a script, there is no `await`
+        on the persistent loop as usual, and other tasks go on meanwhile. As in a script, there is no `await`
         and no `asyncio.create_task()`. `with loopnb.noloop():` does the same for a block.
         """
         try:
@@ -350,7 +350,7 @@ def _traceback_text(shell: Any, error: BaseException) -> str:
 
 def _expect_nothing(command: str, rest: str) -> None:
     if rest:
-        raise UsageError(f"%loopnb {command}: takes nothing more, and got {rest!r}. See '%loopnb?'.")
+        raise UsageError(f"%loopnb {command}: does not take {rest!r}. See '%loopnb?'.")
 
 
 def _print(text: str) -> None:

@@ -237,7 +237,7 @@ class Handoff:
             else:
                 foreground = self._foreground
                 wait = Wait(self.lot.ready, getcurrent(), future, task, owned, is_foreground=True)
-                # `stack_parked` may put in a SIGINT handler that raises no KeyboardInterrupt while the stack
+                # `stack_parked` may install a SIGINT handler that raises no KeyboardInterrupt while the stack
                 # is parked. So it comes first, and its counterpart last: between the two, no interrupt can
                 # break the order of what `_park` does.
                 foreground.stack_parked()
@@ -498,7 +498,9 @@ class Handoff:
         if self._owner is not None:
             self._owner_error = error
         elif not self.lot.end_with(error, lambda wait: self._first_pass.holds(wait.stack)):
-            _log.error("an error of the event loop had nobody to go to", exc_info=error)
+            _log.error(
+                "an error came out of the event loop, and nothing waits that could receive it", exc_info=error
+            )
 
     def interrupt(self) -> bool:
         """Interrupt the newest wait of a cell, see `Wait.interrupt`. Call it in a handle.

@@ -216,8 +216,8 @@ def passes_on_top(parked: int) -> NestingError:
         parked: How many stacks are parked on the loop.
     """
     return NestingError(
-        f"loopnb has not left this loop yet, and nothing can run on top of it; stacks still parked: {parked}",
-        "Let their nested runs end, or cancel them. loopnb.nesting.apply() nests beside them.",
+        f"loopnb still turns this loop, and nothing can run on top of it; stacks still parked: {parked}",
+        "Let their nested runs end, or cancel them. loopnb.nesting.apply() allows nested runs again.",
     )
 
 

@@ -315,7 +315,7 @@ class NestingChoice:
         except (ImportError, ValueError) as error:
             raise NestingError(
                 f"{reentrant.package} cannot be used: {error}",
-                "'%loopnb nesting handoff' goes back.",
+                "'%loopnb nesting handoff' switches back.",
                 doing="switch to nest-asyncio",
             ) from error
         self._reentrant = reentrant
