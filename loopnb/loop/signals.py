@@ -236,7 +236,9 @@ class _OneSignal(Stack[_SignalHandler]):
             self._python.set(self._sig, wanted)
 
     def _newest_of_loop(self) -> _LoopsHandler | None:
-        return next((item for item in reversed(self.handlers) if isinstance(item, _LoopsHandler)), None)
+        return next(
+            (handler for handler in reversed(self.handlers) if isinstance(handler, _LoopsHandler)), None
+        )
 
 
 # -- Python's own handlers -----------------------------------------------------------------------
