@@ -199,7 +199,7 @@ def show() -> None:
 
 @_errors_end_at_the_caller
 def load_ipython_extension(shell: Any) -> None:
-    """Load loopnb into *shell*. `%load_ext loopnb` calls this. It prints nothing.
+    """Load loopnb into *shell*. `%load_ext loopnb` calls this, in the loop's thread. It prints nothing.
 
     Raises:
         UnsupportedKernelError: There is no IPython shell, or loopnb cannot work in it.
@@ -211,7 +211,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 @_errors_end_at_the_caller
 def unload_ipython_extension(shell: Any) -> None:
-    """Unload loopnb from *shell*. `%unload_ext loopnb` calls this. The user's tasks go on.
+    """Unload loopnb from *shell*. `%unload_ext loopnb` calls this, in the loop's thread. Tasks go on.
 
     Raises:
         UnsupportedKernelError: The caller runs on a loop of its own, where you could not load it again.

@@ -1,6 +1,7 @@
 """Private names of ipykernel, and those of IPython that loading uses.
 
-Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
+Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1. Unless it says otherwise, call a function in
+the thread of the shell that it is about; none blocks.
 """
 
 from __future__ import annotations

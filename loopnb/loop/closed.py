@@ -64,7 +64,7 @@ class ClosedLoops:
         self._closed_at.clear()
 
     def where(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Return where *loop* was closed. Empty if C code closed it, or if it was closed before `start`."""
+        """Return where *loop* was closed. Empty if C code closed it, or before `start`. Any thread."""
         return self._closed_at.get(loop, "")
 
     def explain(self, error: BaseException) -> str | None:

@@ -20,7 +20,7 @@ _waited: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[asyncio.Future[Any], 
 
 
 def place_of(future: asyncio.Future[Any]) -> tuple[str, int] | None:
-    """Return file and line of the `run_forever()` that waits for *future*; None if none does."""
+    """Return file and line of the `run_forever()` that waits for *future*; None if none does. Any thread."""
     return _waited.get(future.get_loop(), {}).get(future)
 
 

@@ -39,7 +39,7 @@ _MAGIC = "%%aloop"
 
 
 class Aloop:
-    """Runs cells and expressions for one shell.
+    """Runs cells and expressions for one shell. IPython calls it in the thread of the cell.
 
     Args:
         shell: The shell.

@@ -229,7 +229,7 @@ _LISTED = "'%loopnb tasks' lists them."
 
 
 class TaskCommands:
-    """Lists, explains and cancels tasks.
+    """Lists, explains and cancels tasks. In another thread than the loop's, it blocks until the loop turns.
 
     Args:
         shell: The shell; it formats tracebacks.

@@ -32,6 +32,8 @@ _OWN_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 def wait(awaitable: Awaitable[Any]) -> Any:
     """Wait for *awaitable* in a nested run, and return its result. Blocks the caller, not the loop.
 
+    Any thread may call it, as `loopnb.run`.
+
     Raises:
         NotLoadedError: loopnb has been unloaded.
         NestingError: Nested runs are switched off, or impossible here.

@@ -1,6 +1,8 @@
 """The task class of the engine: `cancel()` reaches a task while its stack is parked.
 
 Tasks of other classes work too, see `engine.UnawareTasks`. This class only makes cancelling fast and exact.
+
+Call everything in the loop's thread. Nothing here blocks.
 """
 
 from __future__ import annotations

@@ -79,13 +79,13 @@ _callbacks = (partial(setattr, _latest), partial(setattr, _here))
 
 
 def watch() -> None:
-    """Watch the garbage collector from now on. Does nothing the second time."""
+    """Watch the garbage collector from now on. Does nothing the second time. Any thread."""
     if _callbacks[0] not in gc.callbacks:
         gc.callbacks.extend(_callbacks)
 
 
 def unwatch() -> None:
-    """Stop watching the garbage collector."""
+    """Stop watching the garbage collector. Any thread."""
     gc.callbacks[:] = [callback for callback in gc.callbacks if callback not in _callbacks]
 
 

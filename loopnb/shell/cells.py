@@ -192,7 +192,7 @@ class Places:
     """A `Describe` that formats places for people: `In[4], line 2` in a cell, `app.py:12` elsewhere.
 
     ipykernel gives cells of the same text one file name, and shows it with the number of the newest. So this
-    object remembers the numbers of all executions of a text.
+    object remembers the numbers of all executions of a text. Any thread may ask.
 
     Args:
         shell: The shell.

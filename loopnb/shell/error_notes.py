@@ -25,7 +25,7 @@ _MOST = 50
 
 
 class ErrorNotes:
-    """Adds notes to errors when they are shown.
+    """Adds notes to errors when they are shown, in whichever thread that is.
 
     Args:
         shell: The shell, which shows the errors of cells.

@@ -53,7 +53,8 @@ class Reruns:
     def check(self, _tree: ast.AST) -> None:
         """End the tasks of the cell's earlier runs. Called when its code has compiled, right before it runs.
 
-        Blocks the cell, not the loop, until they have ended or `LoopNB.rerun_grace` seconds have passed.
+        Called in the cell's thread. Blocks the cell, not the loop, until they have ended or
+        `LoopNB.rerun_grace` seconds have passed.
 
         Raises:
             RejectedByInterrupt: An interrupt has ended the wait. The cell does not run.

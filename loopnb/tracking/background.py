@@ -40,5 +40,5 @@ live_runs: dict[asyncio.Task[Any], BackgroundRun] = {}
 
 
 def is_background(task: asyncio.Task[Any]) -> bool:
-    """Return True if *task* is a live `%%aloop -b` cell."""
+    """Return True if *task* is a live `%%aloop -b` cell. Any thread."""
     return task in live_runs

@@ -188,5 +188,5 @@ _ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ledger] = WeakKeyDictiona
 
 
 def ledger_of(loop: asyncio.AbstractEventLoop) -> Ledger:
-    """Return the ledger of *loop*; a new one at the first call."""
+    """Return the ledger of *loop*; a new one at the first call. The loop's thread."""
     return _ledgers.setdefault(loop, Ledger())
