@@ -27,7 +27,7 @@ def place_of(future: asyncio.Future[Any]) -> tuple[str, int] | None:
 def is_tornados_start() -> bool:
     """Return True if `tornado.ioloop.IOLoop.start()` has called the loop's method that calls this function.
 
-    Those who call it inside a running loop expect that to fail, and go on: panel's `serve()` for instance.
+    Code that calls it inside a running loop expects it to fail, and goes on. Panel's `serve()` does so.
     """
     callers = (frame for frame in outwards(inspect.currentframe()) if not is_loops(frame.f_code.co_filename))
     return getattr(next(callers, None), "f_globals", {}).get("__name__") == "tornado.platform.asyncio"
