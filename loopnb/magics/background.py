@@ -2,8 +2,8 @@
 
 A background run is to the notebook what a program is to a terminal. So the tasks that it has spawned and the
 servers that it has started end when it has ended, as they would with `asyncio.run()`. What should outlive it
-is spawned with `loopnb.spawn()`, held with `loopnb.hold()`, or a background run itself; and with `--keep`, all
-that it leaves when it returns.
+is spawned with `loopnb.spawn()`, held with `loopnb.hold()`, or a background run itself. With `--keep`, all
+that it leaves when it returns stays.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class Background:
         _ended, left = await asyncio.wait(tasks, timeout=_SILENT)
         if left:
             say(
-                "waiting for the earlier run, which has been cancelled and cleans up: "
-                f"{', '.join(map(self.tell, left))}. Interrupt to wait no longer."
+                "waiting for the earlier run, which has been cancelled and is cleaning up: "
+                f"{', '.join(map(self.tell, left))}. Interrupt the cell to stop waiting."
             )
             await asyncio.wait(left)
 

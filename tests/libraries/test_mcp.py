@@ -56,4 +56,4 @@ def test_one_that_is_not_held_fails_to_be_left_and_its_error_names_hold(kernel: 
     left = kernel.execute("await stack.aclose()")
 
     assert "Attempted to exit cancel scope in a different task" in left.evalue
-    assert "To keep it open across cells: await loopnb.hold(...)" in left.traceback
+    assert "use `await loopnb.hold(...)`" in left.traceback

@@ -25,7 +25,7 @@ from django.contrib.contenttypes.models import ContentType
 
 def assert_names_noloop(refused: CellResult, error: str) -> None:
     assert refused.ename == error
-    assert "put %%noloop on top of the cell" in refused.traceback
+    assert "Put %%noloop on top of the cell" in refused.traceback
 
 
 def test_djangos_orm(kernel: KernelDriver) -> None:
