@@ -182,8 +182,9 @@ class Failures:
         for task in live_tasks(self._loop):
             if has_origin(task) and task not in self._watched:
                 self._watched.add(task)
-                if (place := waiting_place(task)) is not None:
-                    self._places[task.number] = place
+                with contextlib.suppress(Exception):  # of the user's awaitables
+                    if (place := waiting_place(task)) is not None:
+                        self._places[task.number] = place
                 task.add_done_callback(self._ended, context=self._context)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
