@@ -176,21 +176,25 @@ def test_stress() -> Outcome:
     return Outcome("stress", ran.returncode == 0, time.monotonic() - began, repeat, left_out)
 
 
-def test_in_sid() -> Outcome:
-    """Run the engine's tests on the newest Python in a Debian sid.
+def test_in_sid(version: tuple[int, int]) -> Outcome:
+    """Run the engine's tests on one of the Pythons in a Debian sid.
+
+    Args:
+        version: One of `sid.VERSIONS`.
 
     Raises:
         sid.NoSidError: No Debian sid can be made here.
     """
     folder = BUILD / "sid"
     sid.make(folder)
-    python = pythons.ask(sid.enter(folder, ROOT, sid.PYTHON))
+    command = sid.command_of(version)
+    python = pythons.ask(sid.enter(folder, ROOT, command))
     if python is None:
-        raise sid.NoSidError(f"{sid.PYTHON} does not start in it")
+        raise sid.NoSidError(f"{command} does not start in it")
     name = f"{python.version} (Debian sid)"
     packages = BUILD / f"{python.version}-sid"
     packages_there = f"/loopnb/{packages.relative_to(ROOT).as_posix()}"
-    inside = "cd /loopnb && PYTHONPATH=$0 PYTHONDONTWRITEBYTECODE=1 exec " + sid.PYTHON + ' "$@"'
+    inside = "cd /loopnb && PYTHONPATH=$0 PYTHONDONTWRITEBYTECODE=1 exec " + command + ' "$@"'
     try:
         packages_for(python, packages)
     except NotReadyError as error:
@@ -208,12 +212,14 @@ def main() -> int:
     found = pythons.find() if "pythons" in parts else []
     outcomes = [test_here(python) for python in found]
     not_run = []
-    newest = pythons.SUPPORTED[-1]
-    if "pythons" in parts and not any(python.minor == newest for python in found):
+    installed = {python.minor for python in found}
+    for version in sid.VERSIONS if "pythons" in parts else []:
+        if version in installed:
+            continue
         try:
-            outcomes.append(test_in_sid())
+            outcomes.append(test_in_sid(version))
         except sid.NoSidError as error:
-            not_run.append(f"{newest[0]}.{newest[1]}: none is installed, and Debian sid is no way: {error}")
+            not_run.append(f"{version[0]}.{version[1]}: none is installed, and Debian sid is no way: {error}")
     own = pythons.ask([sys.executable])
     if "kernels" not in parts:
         pass
