@@ -1,8 +1,8 @@
 """Private names of asyncio that nesting needs, one function for each.
 
 Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. A docstring names other versions only where
-they differ. Unless it says otherwise, call a function in the thread of the loop or task that it is given; none
-blocks.
+they differ. Unless it says otherwise, call a function in the thread of the loop or task that it is given;
+none blocks.
 """
 
 from __future__ import annotations
