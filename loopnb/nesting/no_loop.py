@@ -121,9 +121,13 @@ def mend_running_loop(loop: asyncio.AbstractEventLoop) -> bool:
     running = _cpython.running_loop()
     if running is None or running is loop or not loop.is_running():
         return False
-    if running.is_running():
-        _here.left = running
+    task = _cpython.empty_task_slot(running)
     _cpython.set_running_loop(loop)
+    if task is not None and task.get_loop() is loop:  # from Python 3.14 on, a thread has one current task
+        _cpython.fill_task_slot(loop, task)
+        task = None
+    if running.is_running():
+        _here.left = _Left(running, task)
     return True
 
 
