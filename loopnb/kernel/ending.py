@@ -29,6 +29,8 @@ _EXIT_ENDS_WITHIN = 1.0
 class KernelShutdown:
     """End the tasks when a front end asks for a shutdown, and log what is left when Python ends.
 
+    Call `start` and `stop` in the main thread.
+
     Args:
         kernel: The kernel.
         loop: Its loop.

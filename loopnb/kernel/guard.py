@@ -103,7 +103,7 @@ def guard_kernel(
     replies: ReplyGuard,
     parts: ExitStack,
 ) -> None:
-    """Guard the loop of *shell*'s kernel until *parts* is closed."""
+    """Guard the loop of *shell*'s kernel until *parts* is closed. Call it in the loop's thread."""
     kernel = shell.kernel
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)

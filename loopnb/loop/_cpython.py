@@ -107,7 +107,9 @@ def open_generators(loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[
     None where the loop keeps them elsewhere, as uvloop's does.
     """
     begun = getattr(loop, "_asyncgens", None)
-    return None if begun is None else [one for one in list(begun) if one.ag_frame is not None]
+    return (
+        None if begun is None else [generator for generator in list(begun) if generator.ag_frame is not None]
+    )
 
 
 def loop_set_here() -> asyncio.AbstractEventLoop | None:
@@ -167,7 +169,7 @@ def call_of(frame: FrameType | None) -> tuple[Callable[..., Any] | None, Context
     They come from `_WorkItem.run`: `fn` up to 3.13, `task` from 3.14 on. `asyncio.to_thread` submits
     `partial(context.run, fn)`. Both are None for other threads; the Context is None for other submissions.
     """
-    item = next((one.f_locals.get("self") for one in outwards(frame) if one.f_code is _CALL), None)
+    item = next((caller.f_locals.get("self") for caller in outwards(frame) if caller.f_code is _CALL), None)
     fn = getattr(item, "fn", None) or (getattr(item, "task", None) or (None,))[0]
     run = getattr(fn, "func", None)
     context = getattr(run, "__self__", None)

@@ -120,7 +120,10 @@ def is_nested_by_others(loop: asyncio.AbstractEventLoop) -> bool:
     if reentrant_package() is None or running_loop() is not loop:
         return False
     frames = outwards(sys._getframe())
-    return sum(one.f_code.co_name == "_run_once" and one.f_locals.get("self") is loop for one in frames) > 1
+    return (
+        sum(frame.f_code.co_name == "_run_once" and frame.f_locals.get("self") is loop for frame in frames)
+        > 1
+    )
 
 
 def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
@@ -237,7 +240,7 @@ def is_called_for_an_event() -> bool:
 
 def is_called_for_a_handle() -> bool:
     """Return True if `Handle._run` has called the code that runs now, through frames of ours alone."""
-    others = (one for one in outwards(sys._getframe(1)) if not is_ours(one.f_code.co_filename))
+    others = (frame for frame in outwards(sys._getframe(1)) if not is_ours(frame.f_code.co_filename))
     caller = next(others, None)
     return caller is not None and caller.f_code is HANDLE_RUN_CODE
 

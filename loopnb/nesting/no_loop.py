@@ -8,8 +8,8 @@ task. This view belongs to the stack, not to the thread. A blocking call is a ne
 (`lifted`) before it parks the stack. So other stacks see the loop as it is, and the rest of the engine need
 not know of views. When the stack resumes, its blocking call ends and restores the view.
 
-A library's greenlet may leave a loop of its own running, as Playwright's sync API does. The next stack that
-hides the loop in this thread sees that loop, as the next line of a script would.
+A library may leave a loop of its own running in a greenlet, as Playwright's sync API does. In the next such
+block of this thread, the library's loop is seen to run, as it is in the next line of a script.
 
 What it cannot do. Only a nested run may suspend the stack. If its task awaits inside the block, that `await`
 ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task has no such protection.
@@ -43,7 +43,7 @@ class _Here(threading.local):
 
     #: The view of the stack that runs now, if it sees no loop.
     view: _View | None = None
-    #: The loop that a library's greenlet had left running when the last such block ended.
+    #: The loop that a library had left running in a greenlet when the last block ended.
     left: asyncio.AbstractEventLoop | None = None
 
 

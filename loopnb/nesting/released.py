@@ -83,7 +83,7 @@ class ReleasedState:
         self._parked_at: float
 
     def release(self, stack: greenlet, task: asyncio.Task[Any] | None) -> None:
-        """Release everything that *stack*, the calling stack, holds. It runs a step of *task*, if of any."""
+        """Release all that *stack*, the calling stack, holds. It runs a step of *task*, if not None."""
         loop = self._shared.loop
         handle = _cpython.current_handle(loop)
         if handle is not None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class TerminalHost(ShellHost):
     """Answers the questions of the loop's guard for a terminal.
 
-    Cells and the prompt are runs of their own, so the loop stops after each of them.
+    Cells and the prompt are runs of their own, so the loop stops after each of them. The loop's thread.
 
     Args:
         shell: The shell.
@@ -87,7 +87,7 @@ def hook_terminal(
     extension: Extension,
     parts: ExitStack,
 ) -> None:
-    """Put *shell* on the loop of *session*, and guard that loop, until *parts* is closed."""
+    """Put *shell* on the loop of *session* and guard it until *parts* is closed. The loop's thread."""
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)
     ends = ShellsEnd(session, interrupts, error_notes, say)

@@ -589,7 +589,7 @@ def test_a_stop_in_a_cell_spares_another_cells_run_forever(kernel: KernelDriver)
     bare = kernel.run("loop.stop()")
 
     assert nested.evalue == "Event loop stopped before Future completed."
-    assert "nothing of this cell runs nested" in bare.stderr
+    assert "this cell has no nested run" in bare.stderr
     assert kernel.value("serving.done()") is False
     kernel.run("serving.cancel()")
 

@@ -346,7 +346,7 @@ def test_a_task_that_exits_when_it_is_cancelled_keeps_the_others_from_nothing(
     log = fresh_kernel.shutdown()
 
     assert (tmp_path / "other").exists(), log
-    assert "a task raised SystemExit: 0 while it was ended" in log
+    assert "a task raised SystemExit: 0 while it was being ended" in log
     assert_quiet(log)
 
 

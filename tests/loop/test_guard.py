@@ -198,7 +198,8 @@ def test_a_programs_stop_ends_the_host(loop: asyncio.AbstractEventLoop, host: Ho
     run(loop, host, host.was_told.wait())
 
     assert host.told == ["end"]
-    assert host.run.ended == host.warned == []
+    assert host.warned == []
+    assert host.run.ended == []
 
 
 def test_whoever_asks_to_wind_down_waits_for_the_same_end(
