@@ -14,13 +14,13 @@ The solution.
 *   All handlers of one signal form a stack, whether added to the loop or set in Python (`handlers.py`). A
     handler is removed when the run that set it ends. A handler that a cell sets outside of any run stays.
 *   A handler of SIGINT is installed only for the executing cell, and removed at the end of that cell at the
-    latest. If a background task adds one to the loop, it is never called: no interrupt is meant for that task.
+    latest. If a background task adds one to the loop, it is never called: no interrupt is meant for it.
 *   The loop answers a signal only while Python's handler of it is the loop's own.
 *   While a cell waits, we handle SIGINT. To other code our handler looks like Python's own, for which trio
     and `asyncio.Runner` look before they set theirs. When they set Python's own again, ours comes back. So
     other event loops guard themselves, and are interrupted in their own way.
-*   An interrupt concerns a background task only if its step blocks the loop. So if it sets a handler of SIGINT
-    in Python, that is installed for the present step only, and only over ours.
+*   An interrupt concerns a background task only if its step blocks the loop. So if it sets a handler
+    of SIGINT in Python, that is installed for the present step only, and only over ours.
 *   An error in a handler goes to the innermost nested run that the cell waits in, or else to the cell. If no
     cell executes, the error is reported and the kernel goes on. SystemExit and KeyboardInterrupt on SIGTERM
     end the kernel in order. If a signal interrupts the user's own code, the error is raised there, as in a
