@@ -51,8 +51,7 @@ class KernelHost(ShellHost):
         warnings: Warnings,
         interrupts: Interrupts,
     ) -> None:
-        super().__init__(session, cells, ends, warnings, interrupts)
-        self._shell = shell
+        super().__init__(shell, session, cells, ends, warnings, interrupts)
         self._is_embedded = _is_embedded()
         self.exit_watch = ExitWatch(ends)
 

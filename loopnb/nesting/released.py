@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from contextlib import contextmanager
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
@@ -88,7 +87,7 @@ class ReleasedState:
         handle = _cpython.current_handle(loop)
         if handle is not None:
             self._shared.parked_time.watch()
-            self._parked_at = monotonic()
+            self._parked_at = loop.time()
             self._handle = handle
             _cpython.set_current_handle(loop, None)
         if task is not None:
@@ -113,7 +112,7 @@ class ReleasedState:
             _cpython.enter_task(self._shared.loop, task)
         if self._handle is not None:
             _cpython.set_current_handle(self._shared.loop, self._handle)
-            self._shared.parked_time.add(self._handle, monotonic() - self._parked_at)
+            self._shared.parked_time.add(self._handle, self._shared.loop.time() - self._parked_at)
             self._handle = None
 
 

@@ -62,6 +62,7 @@ class ShellHost(ABC):
     """Answers the questions of the loop's guard for a shell: a `Host`. The loop's thread.
 
     Args:
+        shell: The shell.
         session: The session.
         cells: Knows which cell executes.
         ends: Ends the tasks of the session.
@@ -74,8 +75,15 @@ class ShellHost(ABC):
     """
 
     def __init__(
-        self, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings, interrupts: Interrupts
+        self,
+        shell: Any,
+        session: Session,
+        cells: Cells,
+        ends: ShellsEnd,
+        warnings: Warnings,
+        interrupts: Interrupts,
     ) -> None:
+        self._shell = shell
         self.session = session
         self.cells = cells
         self._ends = ends
