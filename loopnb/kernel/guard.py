@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loopnb.kernel._ipykernel import patch_aborting
 from loopnb.kernel.ending import KernelShutdown
 from loopnb.kernel.subshells import SubshellLoops
 from loopnb.shell.all_tasks import AllTasks
@@ -71,10 +70,10 @@ def guard_kernel(
     kernel = shell.kernel
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)
-    subshells = SubshellLoops(warnings.warn, hidden.every, patch_aborting(kernel))
+    subshells = SubshellLoops(kernel, warnings.warn, hidden.every)
     ends = ShellsEnd(session, interrupts, error_notes, kernel.log.warning, subshells, replies)
     guard = guard_loop(KernelHost(shell, session, cells, ends, warnings, interrupts), hidden, parts)
-    shutdown = KernelShutdown(kernel, session.loop, guard, ends, replies)
+    shutdown = KernelShutdown(kernel, session.loop, guard, ends, replies, subshells)
     for part in (subshells, shutdown):
         part.start()
         parts.callback(part.stop)

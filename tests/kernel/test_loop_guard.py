@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cells import dedented
+from tests.kernel.driver import END_WITHIN_S
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
@@ -694,7 +695,7 @@ def test_another_loop_that_is_closed_takes_no_signals_away(fresh_kernel: KernelD
     )
     os.kill(fresh_kernel.process.pid, signal.SIGTERM)
 
-    assert fresh_kernel.process.wait(10) == 0
+    assert fresh_kernel.process.wait(END_WITHIN_S) == 0
 
 
 def test_unloading_leaves_the_loop_the_users_handlers(fresh_kernel: KernelDriver) -> None:
