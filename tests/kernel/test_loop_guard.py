@@ -711,3 +711,35 @@ def test_unloading_leaves_the_loop_the_users_handlers(fresh_kernel: KernelDriver
     handle = fresh_kernel.value("repr(loop._signal_handlers[signal.SIGTERM])")
 
     assert handle == "<Handle print('theirs')>"
+
+
+def test_a_cell_can_be_interrupted_after_another_tried_to_close_the_loop(kernel: KernelDriver) -> None:
+    # The loop stayed open, but lost its engine where nesting had been switched on after the guard. The next
+    # engine knew nothing of cells: an interrupt of a nested run raised in the loop, and ended the kernel.
+    kernel.run(
+        """
+        %loopnb nesting off
+        %loopnb nesting handoff
+        """
+    )
+    kernel.run(
+        """
+        import asyncio, warnings
+        with warnings.catch_warnings(action='ignore'):
+            asyncio.get_running_loop().close()
+        """
+    )
+    kernel.run("asyncio.run(asyncio.sleep(0))")
+    cell = kernel.start(
+        """
+        async def waits():
+            print("waits", flush=True)
+            await asyncio.sleep(60)
+        asyncio.run(waits())
+        """
+    )
+    cell.wait_output("waits")
+    kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.run("asyncio.run(asyncio.sleep(0, 'goes on'))").result == "'goes on'"
