@@ -1,7 +1,8 @@
 """Run the tests on everything older that loopnb supports (`make test-all`). The last lines sum up.
 
 The tests that need no IPython and CPython's own asyncio tests run on every CPython that is found. The tests
-in real kernels run on the older versions of ipykernel. A sample of the stress takes a minute.
+in real kernels run on the older versions of ipykernel. A sample of the stress takes a minute, and all
+combinations of signal handlers take some more.
 
 Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels` and `stress`.
 """
@@ -164,16 +165,16 @@ def test_kernel(python: pythons.Python, version: str) -> Outcome:
     return run_pytest(name, [str(executable)], ["tests/kernel"], str(ROOT), env)
 
 
-def test_stress() -> Outcome:
-    """Run a sample of the stress; its report says how to repeat it."""
-    print("\n== stress", flush=True)
+def test_stress(name: str, *arguments: str) -> Outcome:
+    """Run the stress with *arguments*; its report says how to repeat it."""
+    print(f"\n== {name}", flush=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "tests.stress", "--quick"]
+    command = [sys.executable, "-m", "tests.stress", *arguments]
     ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(ran.stdout, flush=True)
     left_out = [line for line in ran.stdout.splitlines() if line.startswith("LEFT OUT")]
     repeat = ran.stdout.strip().rsplit("\n", maxsplit=1)[-1]
-    return Outcome("stress", ran.returncode == 0, time.monotonic() - began, repeat, left_out)
+    return Outcome(name, ran.returncode == 0, time.monotonic() - began, repeat, left_out)
 
 
 def test_in_sid() -> Outcome:
@@ -222,7 +223,8 @@ def main() -> int:
     else:
         outcomes += [test_kernel(own, version) for version in KERNELS]
     if "stress" in parts:
-        outcomes.append(test_stress())
+        outcomes.append(test_stress("stress, a sample", "--quick"))
+        outcomes.append(test_stress("stress, all signal handlers", "handlers"))
     return steps.sum_up(outcomes, not_run)
 
 
