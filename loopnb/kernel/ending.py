@@ -25,6 +25,8 @@ _CONTROL_ENDS_WITHIN = 2.0
 class KernelShutdown:
     """End the tasks when a front end asks for a shutdown, and log what is left when Python ends.
 
+    Call `start` and `stop` in the main thread.
+
     Args:
         kernel: The kernel.
         loop: Its loop.

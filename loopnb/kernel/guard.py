@@ -21,28 +21,7 @@ if TYPE_CHECKING:
 
 
 class KernelHost(ShellHost):
-    """Answers the questions of the loop's guard for a kernel.
-
-    Args:
-        shell: The kernel's shell.
-        session: The session.
-        cells: Knows which cell executes.
-        ends: Ends the tasks of the session.
-        warnings: Shows warnings.
-        interrupts: Ends the cell that executes.
-    """
-
-    def __init__(
-        self,
-        shell: Any,
-        session: Session,
-        cells: Cells,
-        ends: ShellsEnd,
-        warnings: Warnings,
-        interrupts: Interrupts,
-    ) -> None:
-        super().__init__(session, cells, ends, warnings, interrupts)
-        self._shell = shell
+    """Answers the questions of the loop's guard for a kernel."""
 
     def is_ending(self) -> bool:
         """Return True if the kernel is shutting down: `exit()`, a request of the front end, a signal."""
@@ -66,7 +45,7 @@ def guard_kernel(
     replies: ReplyGuard,
     parts: ExitStack,
 ) -> None:
-    """Guard the loop of *shell*'s kernel until *parts* is closed."""
+    """Guard the loop of *shell*'s kernel until *parts* is closed. Call it in the loop's thread."""
     kernel = shell.kernel
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)

@@ -95,8 +95,8 @@ class LoopGuard:
         if run is None:
             self._forever.stop_next()
             self._host.warn(
-                "loop.stop() was ignored: this is the notebook's loop, and nothing of this cell runs nested "
-                "on it. A notebook need not stop its loop."
+                "loop.stop() was ignored: this is the notebook's loop, and this cell has no nested run that "
+                "it could end. A notebook need not stop its loop."
             )
         elif not self._forever.stop(run.future):
             run.end(RuntimeError("Event loop stopped before Future completed."))
@@ -112,7 +112,7 @@ class LoopGuard:
             )
 
     def run_forever(self, run_loop: Callable[[], None]) -> None:
-        """Run the loop, or wait for `stop()` if it is running. Tornado's own call then fails, as in stock."""
+        """Run the loop, or wait for `stop()` if it runs here. Tornado's own call fails, as without loopnb."""
         if running_loop() is self._loop and not is_tornados_start():
             self._forever.run()
         else:

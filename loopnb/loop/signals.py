@@ -14,7 +14,7 @@ The solution.
 *   All handlers of one signal form a stack, whether added to the loop or set in Python (`handlers.py`). A
     handler is removed when the run that set it ends. A handler that a cell sets outside of any run stays.
 *   A handler of SIGINT is installed only for the executing cell, and removed at the end of that cell at the
-    latest. One that a background task sets is never called: no interrupt is meant for it.
+    latest. If a background task sets one, it is never called: no interrupt is meant for that task.
 *   The loop answers a signal only while Python's handler of it is the loop's own.
 *   An error in a handler goes to the innermost nested run that the cell waits in, or else to the cell. If no
     cell executes, the error is reported and the kernel goes on. SystemExit and KeyboardInterrupt on SIGTERM
@@ -139,7 +139,7 @@ class _OneSignal(Stack[_SignalHandler]):
         python: Sets and reads Python's own handler.
 
     Attributes:
-        is_removing: We are removing a handler from the loop; it is not the user who does.
+        is_removing: True while we, and not the user, remove a handler from the loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sig: int, python: _Python) -> None:
@@ -222,7 +222,7 @@ class _OneSignal(Stack[_SignalHandler]):
         self._take_off_loop(gone, gone.before if present is gone.stands else present)
 
     def _take_off_loop(self, gone: _SignalHandler, wanted: Any) -> None:
-        """Make the loop call the newest of its remaining handlers, and *wanted* the Python handler."""
+        """Take *gone* off the loop if it is there, and put the next newest on. Set *wanted* in Python."""
         if isinstance(gone, _LoopsHandler):
             self.is_removing = True
             try:
@@ -236,7 +236,9 @@ class _OneSignal(Stack[_SignalHandler]):
             self._python.set(self._sig, wanted)
 
     def _newest_of_loop(self) -> _LoopsHandler | None:
-        return next((item for item in reversed(self.handlers) if isinstance(item, _LoopsHandler)), None)
+        return next(
+            (handler for handler in reversed(self.handlers) if isinstance(handler, _LoopsHandler)), None
+        )
 
 
 # -- Python's own handlers -----------------------------------------------------------------------

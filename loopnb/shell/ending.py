@@ -98,8 +98,8 @@ class ShellsEnd:
 
     def say_blocked(self) -> None:
         """Log that something blocks the loop, so that nothing can end. Any thread."""
-        by = self._session.cell or "something that is no cell"
-        self._log(f"{by} blocks the loop: no task can end in order before it goes on")
+        by = self._session.cell or "other code"
+        self._log(f"{by} blocks the loop: no task can end in order until it returns")
 
     def _end_bare_waits(self) -> None:
         """End nested runs of cells that wait for a bare future: there is no task to cancel."""
@@ -112,7 +112,9 @@ class ShellsEnd:
 
     def _say_fatal(self, error: BaseException) -> None:
         # A task that calls `sys.exit()` when cancelled would otherwise cut short the end of all the others.
-        self._log(f"a task raised {error_text(error)} while it was ended; the others still end in order")
+        self._log(
+            f"a task raised {error_text(error)} while it was being ended; the others still end in order"
+        )
 
     def _say_failures(self) -> None:
         for failure in self._session.failures.unseen():
