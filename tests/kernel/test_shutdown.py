@@ -480,6 +480,32 @@ def test_a_signal_ends_a_kernel_that_has_ended_in_order_and_is_kept_from_exiting
     assert (tmp_path / "task").exists()
 
 
+@pytest.mark.parametrize(
+    ("code", "where"),
+    [
+        ("_ = atexit.register(time.sleep, 60)", "is in C"),
+        (
+            """
+            def hangs():
+                time.sleep(60)
+            _ = atexit.register(hangs)
+            """,
+            "is at In[3], line 2",
+        ),
+    ],
+    ids=["in C", "in Python"],
+)
+def test_an_atexit_function_that_keeps_python_from_ending_is_named(
+    fresh_kernel: KernelDriver, code: str, where: str
+) -> None:
+    fresh_kernel.run("import atexit, time")
+    fresh_kernel.run(code)
+    fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
+
+    said = f"a function registered with atexit {where}"
+    fresh_kernel.wire.wait_for(lambda: said in fresh_kernel.log() or None, 20, f"{said!r} in the log")
+
+
 HELPERS = """
 async def groups(group):
     async with group:
