@@ -2,7 +2,8 @@
 
 The tests that need no IPython and CPython's own asyncio tests run on every CPython that is found. The tests
 in real kernels run on the older versions of ipykernel. Some tests run here because they need packages that
-take minutes to install. A sample of the stress takes a minute.
+take minutes to install. A sample of the stress takes a minute, and all combinations of signal handlers take
+some more.
 
 Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels`, `libraries` and `stress`.
 """
@@ -177,16 +178,16 @@ def test_libraries(python: pythons.Python) -> Outcome:
     return run_pytest(name, [str(executable)], ["-m", "slow", "tests/libraries"], str(ROOT), dict(os.environ))
 
 
-def test_stress() -> Outcome:
-    """Run a sample of the stress; its report says how to repeat it."""
-    print("\n== stress", flush=True)
+def test_stress(name: str, *arguments: str) -> Outcome:
+    """Run the stress with *arguments*; its report says how to repeat it."""
+    print(f"\n== {name}", flush=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "tests.stress", "--quick"]
+    command = [sys.executable, "-m", "tests.stress", *arguments]
     ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(ran.stdout, flush=True)
     left_out = [line for line in ran.stdout.splitlines() if line.startswith("LEFT OUT")]
     repeat = ran.stdout.strip().rsplit("\n", maxsplit=1)[-1]
-    return Outcome("stress", ran.returncode == 0, time.monotonic() - began, repeat, left_out)
+    return Outcome(name, ran.returncode == 0, time.monotonic() - began, repeat, left_out)
 
 
 def test_in_sid(version: tuple[int, int]) -> Outcome:
@@ -241,7 +242,8 @@ def main() -> int:
         outcomes += [test_kernel(own, version) for version in KERNELS if "kernels" in parts]
         outcomes += [test_libraries(own)] if "libraries" in parts else []
     if "stress" in parts:
-        outcomes.append(test_stress())
+        outcomes.append(test_stress("stress, a sample", "--quick"))
+        outcomes.append(test_stress("stress, all signal handlers", "handlers"))
     return steps.sum_up(outcomes, not_run)
 
 
