@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from loopnb import session
+from loopnb.frames import users_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -38,7 +39,11 @@ def wait(awaitable: Awaitable[Any]) -> Any:
         NotLoadedError: loopnb has been unloaded.
         NestingError: Nested runs are switched off, or impossible here.
     """
-    return session.current("run").run(_awaited(awaitable))
+    try:
+        return session.current("run").run(_awaited(awaitable))
+    except BaseException as error:
+        error.__traceback__ = users_frames(error.__traceback__)
+        raise
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

@@ -115,3 +115,13 @@ def test_an_interrupt_ends_it(kernel: KernelDriver) -> None:
     cell.wait()
 
     assert kernel.value("1 + 1") == 2
+
+
+@pytest.mark.parametrize("cell", ["%time await fails()", below("%%timeit -n 1", "await fails()")])
+def test_a_traceback_shows_the_users_frames_alone(kernel: KernelDriver, cell: str) -> None:
+    kernel.run("async def fails(): 1 / 0")
+    reply = kernel.execute(cell)
+
+    assert reply.ename == "ZeroDivisionError"
+    assert "session.py" not in reply.traceback
+    assert "timers.py" not in reply.traceback
