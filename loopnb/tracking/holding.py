@@ -211,8 +211,8 @@ async def _left_by(task: asyncio.Task[Any]) -> None:
     _ended, left = await asyncio.wait([task], timeout=_SILENT)
     if left:
         say(
-            f"waiting for what was held as {task.get_name()!r}: it has been released, and is still being left. (A "
-            "task group waits for its tasks.) Interrupt the cell to stop waiting; run it again to cancel that."
+            f"waiting for what was held as {task.get_name()!r}, which is still being left. (A task group "
+            "waits for its tasks.) Interrupt the cell to stop waiting; then run it again to cancel them."
         )
         await asyncio.wait(left)
 
