@@ -101,6 +101,12 @@ def _check_supported(shell: Any) -> None:
             "there is no IPython shell here",
             "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
         )
+    foreign = _ipykernel.foreign_kernel(shell)
+    if foreign is not None:
+        raise UnsupportedKernelError(
+            f"the kernel is a {foreign}, and loopnb knows those of ipykernel only",
+            "Choose the kernel 'Python 3 (ipykernel)' for this notebook.",
+        )
     check_loop(shell, "loaded")
     running = running_loop()
     if running is not None and is_nested_by_others(running):

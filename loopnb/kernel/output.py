@@ -3,55 +3,45 @@
 Stock ipykernel 6 sends them to the newest cell.
 
 ipykernel 7 keeps the request that output belongs to in a ContextVar, which a task inherits from its cell.
-ipykernel 6 does so for standard output and standard error only.
+ipykernel 6.29 and later do so for standard output and standard error only, and before it does so for nothing
+(`streams.py`).
 """
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitType
 
-from loopnb.kernel._ipykernel import patch_parents
+from loopnb.kernel._ipykernel import patch_parents, single_buffer_streams
+from loopnb.kernel.by_context import ByContext
+from loopnb.kernel.streams import StreamsByContext
 from loopnb.patching import Patch, PatchSet
+
+if TYPE_CHECKING:
+    from loopnb.patching import Revertible
 
 
 def route_by_context(shell: Any) -> PatchSet:
     """Return the patches that send a task's displays and errors to the cell that spawned it.
 
     In ipykernel 7 there is nothing to patch. `parent_header` of the display hook, of the display publisher
-    and of the shell (what `with Output():` of ipywidgets captures) is a trait in 6.29.5 and 6.31.0, and a
+    and of the shell (what `with Output():` of ipywidgets captures) is a trait in 6.17.1 to 6.31.0, and a
     property from 7.0 on. The kernel's own record, for statuses and comms, is gone from 7.0 on.
     """
-    patches = [
+    patches: list[Revertible] = [
         Patch(type(owner), "parent_header", _ContextLocal(trait, owner))
         for owner in (shell.displayhook, shell.display_pub, shell)
         if isinstance(trait := getattr(type(owner), "parent_header", None), TraitType)
     ]
     record = patch_parents(shell.kernel, _ShellParentByContext)
-    return PatchSet(*patches, *([record] if record is not None else []))
-
-
-class _ByContext:
-    """A value that each Context has for itself.
-
-    Args:
-        newest: The value of the calling Context at first; empty while the kernel starts.
-    """
-
-    def __init__(self, newest: Any) -> None:
-        self._here: ContextVar[Any] = ContextVar("parent")
-        if newest:
-            self._here.set(newest)
-
-    def get(self, newest: Any) -> Any:
-        """Return the calling Context's value. Where none was set, as in threads, return *newest*."""
-        return self._here.get(newest)
-
-    def set(self, value: Any) -> None:
-        """Set the calling Context's value."""
-        self._here.set(value)
+    if record is not None:
+        patches.append(record)
+    kind = single_buffer_streams()
+    if kind is not None:
+        patches.append(StreamsByContext(kind, [one for one in (sys.stdout, sys.stderr) if isinstance(one, kind)]))
+    return PatchSet(*patches)
 
 
 class _ContextLocal:
@@ -62,7 +52,7 @@ class _ContextLocal:
 
     def __init__(self, trait: TraitType[Any, Any], owner: Any) -> None:
         self._trait = trait
-        self._value = _ByContext(trait.__get__(owner, type(owner)))
+        self._value = ByContext(trait.__get__(owner, type(owner)))
 
     def __get__(self, owner: Any, cls: type | None = None) -> Any:
         return self if owner is None else self._value.get(self._trait.__get__(owner, type(owner)))
@@ -78,7 +68,7 @@ class _ShellParentByContext(dict[str, Any]):
     def __init__(self, newest: dict[str, Any]) -> None:
         super().__init__(newest)
         self._newest = newest
-        self._value = _ByContext(newest.get("shell"))
+        self._value = ByContext(newest.get("shell"))
 
     def get(self, channel: str, default: Any = None) -> Any:
         newest = self._newest.get(channel, default)

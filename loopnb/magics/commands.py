@@ -344,7 +344,9 @@ def _traceback_text(shell: Any, error: BaseException) -> str:
             return "".join(traceback.format_exception(error))
         one = one.__context__
     formatter = shell.InteractiveTB
-    shown: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
+    # By default IPython 8 leaves out the first frame, which in an error of a cell is IPython's own.
+    lines = formatter.structured_traceback(type(error), error, error.__traceback__, tb_offset=0)
+    shown: str = formatter.stb2text(lines)
     return shown
 
 
