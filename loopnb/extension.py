@@ -35,6 +35,7 @@ from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
 from loopnb.shell.wakeups import Wakeups
+from loopnb.terminal._ipython import is_too_old
 from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 
@@ -106,6 +107,11 @@ def _check_supported(shell: Any) -> None:
         raise UnsupportedKernelError(
             f"the kernel is a {foreign}, and loopnb knows those of ipykernel only",
             "Choose the kernel 'Python 3 (ipykernel)' for this notebook.",
+        )
+    if _ipykernel.kernel_of(shell) is None and is_too_old(shell):
+        raise UnsupportedKernelError(
+            "the terminal of this IPython has no loop that cells and prompt could share",
+            "Run 'pip install -U ipython' and restart IPython.",
         )
     check_loop(shell, "loaded")
     running = running_loop()

@@ -261,8 +261,8 @@ def publish_status(kernel: Any, status: str, *parent: Any) -> None:
 def single_buffer_streams() -> type | None:
     """Return the class of the kernel's standard output if its streams have one buffer each (before 6.29).
 
-    `ipykernel.iostream.OutStream`. From 6.29 on its `parent_header` is a property, and it has a buffer for each
-    request.
+    `ipykernel.iostream.OutStream`. From 6.29 on its `parent_header` is a property, and it has a buffer for
+    each request.
     """
     kind: Any = getattr(sys.modules.get("ipykernel.iostream"), "OutStream", None)
     if kind is None or hasattr(kind, "parent_header") or not hasattr(kind, "_flush_buffer"):
@@ -272,7 +272,7 @@ def single_buffer_streams() -> type | None:
 
 
 def buffer_lock(stream: Any) -> AbstractContextManager[Any]:
-    """Return the lock of a stream's buffer, which the same thread may take twice (`OutStream._buffer_lock`)."""
+    """Return the lock of a stream's buffer, an RLock (`OutStream._buffer_lock`)."""
     lock: AbstractContextManager[Any] = stream._buffer_lock
     return lock
 

@@ -10,12 +10,12 @@ ipykernel 6.29 and later do so for standard output and standard error only, and 
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitType
 
 from loopnb.kernel._ipykernel import patch_parents, single_buffer_streams
-from loopnb.kernel.by_context import ByContext
 from loopnb.kernel.streams import StreamsByContext
 from loopnb.patching import Patch, PatchSet
 
@@ -40,8 +40,30 @@ def route_by_context(shell: Any) -> PatchSet:
         patches.append(record)
     kind = single_buffer_streams()
     if kind is not None:
-        patches.append(StreamsByContext(kind, [one for one in (sys.stdout, sys.stderr) if isinstance(one, kind)]))
+        streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, kind)]
+        patches.append(StreamsByContext(kind, streams))
     return PatchSet(*patches)
+
+
+class _ByContext:
+    """A value that each Context has for itself.
+
+    Args:
+        newest: The value of the calling Context at first; empty while the kernel starts.
+    """
+
+    def __init__(self, newest: Any) -> None:
+        self._here: ContextVar[Any] = ContextVar("parent")
+        if newest:
+            self._here.set(newest)
+
+    def get(self, newest: Any) -> Any:
+        """Return the calling Context's value. Where none was set, as in threads, return *newest*."""
+        return self._here.get(newest)
+
+    def set(self, value: Any) -> None:
+        """Set the calling Context's value."""
+        self._here.set(value)
 
 
 class _ContextLocal:
@@ -52,7 +74,7 @@ class _ContextLocal:
 
     def __init__(self, trait: TraitType[Any, Any], owner: Any) -> None:
         self._trait = trait
-        self._value = ByContext(trait.__get__(owner, type(owner)))
+        self._value = _ByContext(trait.__get__(owner, type(owner)))
 
     def __get__(self, owner: Any, cls: type | None = None) -> Any:
         return self if owner is None else self._value.get(self._trait.__get__(owner, type(owner)))
@@ -68,7 +90,7 @@ class _ShellParentByContext(dict[str, Any]):
     def __init__(self, newest: dict[str, Any]) -> None:
         super().__init__(newest)
         self._newest = newest
-        self._value = ByContext(newest.get("shell"))
+        self._value = _ByContext(newest.get("shell"))
 
     def get(self, channel: str, default: Any = None) -> Any:
         newest = self._newest.get(channel, default)

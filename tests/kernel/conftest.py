@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from ipykernel._version import version_info
+from IPython.core.compilerop import CachingCompiler
 
 from tests.kernel.driver import KernelDriver
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 # What a kernel says at its end when something was left behind.
 COMPLAINTS = ("was destroyed but it is pending", "Traceback (most recent call last)", "ResourceWarning")
+
+# IPython before 8.7 names the file of a cell in a traceback, not its number.
+names_cells = hasattr(CachingCompiler, "format_code_name")
 
 needs_subshells = pytest.mark.skipif(version_info < (7,), reason="ipykernel 6 has no subshells")
 
