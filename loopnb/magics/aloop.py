@@ -63,8 +63,8 @@ class Aloop:
 
     def start(self) -> None:
         """Rewrite plain `%%aloop` cells before IPython's magic machinery sees them."""
-        self._shell.input_transformers_cleanup.append(self.transform)
         self._await_cells.start()
+        self._shell.input_transformers_cleanup.append(self.transform)
 
     def stop(self) -> None:
         """Leave `%%aloop` cells to IPython."""
