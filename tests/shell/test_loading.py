@@ -84,14 +84,17 @@ def test_a_load_that_fails_at_any_patch_leaves_nothing_patched(
         before = hooks_of(shell)
         for fail_at in itertools.count(1):
             patches.count, patches.fail_at = 0, fail_at
+            failed = ""
             try:
                 extension.load(shell)
             except ZeroDivisionError as error:
-                assert patches.installed == set(), error
-                assert hooks_of(shell) == before, error
+                failed = str(error)
             else:
                 patches.fail_at = 0
                 extension.unload(shell)
+            assert patches.installed == set(), failed
+            assert hooks_of(shell) == before, failed
+            if not failed:
                 assert fail_at > 20
                 return
 
@@ -109,8 +112,5 @@ def test_a_kernel_that_is_not_ipykernels_is_refused_by_name(
     with pytest.raises(UnsupportedKernelError) as caught:
         in_loop(lambda: extension.load(shell))
 
-    assert (
-        caught.value.reason
-        == "the kernel is a types.SimpleNamespace, and loopnb knows those of ipykernel only"
-    )
+    assert caught.value.reason.startswith("the kernel is a types.SimpleNamespace")
     assert patches.count == 0
