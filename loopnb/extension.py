@@ -105,8 +105,8 @@ def _check_supported(shell: Any) -> None:
     foreign = _ipykernel.foreign_kernel(shell)
     if foreign is not None:
         raise UnsupportedKernelError(
-            f"the kernel is a {foreign}, and loopnb knows those of ipykernel only",
-            "Choose the kernel 'Python 3 (ipykernel)' for this notebook.",
+            f"the kernel is none of ipykernel's, but of the class {foreign}",
+            "Choose the kernel 'Python 3 (ipykernel)'; or call loopnb.nesting.apply(), which needs no kernel.",
         )
     if _ipykernel.kernel_of(shell) is None and is_too_old(shell):
         raise UnsupportedKernelError(
