@@ -106,7 +106,7 @@ def _check_supported(shell: Any) -> None:
     if foreign is not None:
         raise UnsupportedKernelError(
             f"the kernel is none of ipykernel's, but of the class {foreign}",
-            "Choose the kernel 'Python 3 (ipykernel)'; or call loopnb.nesting.apply(), which needs no kernel.",
+            "Choose the kernel 'Python 3 (ipykernel)', or call loopnb.nesting.apply(), which needs none.",
         )
     if _ipykernel.kernel_of(shell) is None and is_too_old(shell):
         raise UnsupportedKernelError(

@@ -45,7 +45,7 @@ __all__ = [
 START_TIMEOUT_S = 45.0
 
 # Before 6.29.5 ipykernel goes on aborting for one pass of its loop after the reply that tells of an error. It
-# then answers "aborted" to a request that comes too soon, with and without loopnb: such a request is sent again.
+# answers "aborted" to a request that comes too soon, with and without loopnb: we send that again.
 ABORTS_LATE = version_info < (6, 29, 5)
 
 # An ipykernel that has said it will end sometimes hangs: 7.4.0 in about one case in three, when its control
