@@ -48,7 +48,7 @@ def same(one, other):
 # What IPython and the kernel change from cell to cell, or the loop from pass to pass.
 MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle",
          "loop._asyncgens", "shell._last", "shell.last_", "shell._parent_header", "shell._trait_values",
-         "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
+         "compiler.flags", "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
 if hasattr(get_ipython(), "kernel"):
     MOVES += ("kernel._shell_context", "kernel.saved_sigint", "kernel._parent", "kernel._new_threads_parent",
               "kernel._trait_values")

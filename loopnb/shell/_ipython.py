@@ -6,8 +6,13 @@ Checked on IPython 7.34.0, 8.14.0, 8.30.0, 8.37.0 and 9.18.1.
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from loopnb.patching import Patch, PatchSet, looking_like
+
+#: By compiler: the number of the newest cell with each file name, where IPython does not keep it. It outlives a
+#: reload of loopnb, since the tasks do.
+_numbers: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 
 
 def counts_at_start(shell: Any) -> bool:
@@ -17,6 +22,40 @@ def counts_at_start(shell: Any) -> bool:
     the cell. `DisplayHook.prompt_count` is that of the cell in all versions, so the difference tells.
     """
     return bool(shell.displayhook.prompt_count == shell.execution_count - 1)
+
+
+def patch_notes(shell: Any) -> PatchSet:
+    """Return the patches that make *shell* show the notes of errors (PEP 678).
+
+    IPython shows them itself from 8.8 on. Before, `VerboseTB.format_exception` returns the last lines for an
+    error, of which IPython takes the first entry, and `ListTB._format_exception_only` does so for the modes
+    Plain and Minimal and for syntax errors. Where there is neither, nothing is patched.
+    """
+    formatters = [getattr(shell, name, None) for name in ("InteractiveTB", "SyntaxTB")]
+    names = ("format_exception", "_format_exception_only")
+    found = [(owner, name) for owner in formatters for name in names if hasattr(owner, name)]
+    if not found or _shows_notes(*found[0]):
+        return PatchSet()
+    return PatchSet(*(Patch(owner, name, _with_notes(getattr(owner, name))) for owner, name in found))
+
+
+def _shows_notes(owner: Any, name: str) -> bool:
+    error = ValueError()
+    error.add_note("a note")
+    return "a note" in "".join(getattr(owner, name)(ValueError, error))
+
+
+def _with_notes(stock: Any) -> Any:
+    def format_exception(etype: Any, error: Any) -> list[str]:
+        lines: list[str] = stock(etype, error)
+        notes = getattr(error, "__notes__", None)
+        if lines and isinstance(notes, list):
+            text = lines[-1].removesuffix("\n")
+            end = lines[-1][len(text) :]
+            lines[-1] = "\n".join([text, *map(str, notes)]) + end
+        return lines
+
+    return looking_like(stock, format_exception)
 
 
 class CellFiles:
@@ -35,7 +74,7 @@ class CellFiles:
 
     def __init__(self, shell: Any) -> None:
         self._compiler = shell.compile
-        self._numbers: dict[str, int] = {}
+        self._numbers = _numbers.setdefault(self._compiler, {})
         is_told = hasattr(self._compiler, "format_code_name") or hasattr(self._compiler, "_filename_map")
         self.patches = PatchSet() if is_told else PatchSet(Patch(self._compiler, "cache", self._noting()))
 
