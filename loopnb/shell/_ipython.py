@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 
 from loopnb.patching import Patch, PatchSet, looking_like
 
-#: By compiler: the number of the newest cell with each file name, where IPython does not keep it. It outlives a
-#: reload of loopnb, since the tasks do.
+#: By compiler: the number of the newest cell with each file name, where IPython does not keep it. It outlives
+#: a reload of loopnb, since the tasks do.
 _numbers: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 
 
@@ -74,8 +74,8 @@ class CellFiles:
 
     def __init__(self, shell: Any) -> None:
         self._compiler = shell.compile
-        self._numbers = _numbers.setdefault(self._compiler, {})
         is_told = hasattr(self._compiler, "format_code_name") or hasattr(self._compiler, "_filename_map")
+        self._numbers = {} if is_told else _numbers.setdefault(self._compiler, {})
         self.patches = PatchSet() if is_told else PatchSet(Patch(self._compiler, "cache", self._noting()))
 
     def label(self, filename: str) -> str | None:

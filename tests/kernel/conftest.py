@@ -26,8 +26,8 @@ COMPLAINTS = ("was destroyed but it is pending", "Traceback (most recent call la
 # IPython before 8.7 names the file of a cell in a traceback, not its number.
 names_cells = hasattr(CachingCompiler, "format_code_name")
 
-# IPython before 8.31 shows every error below `%time` itself, SystemExit and KeyboardInterrupt too, and the cell
-# ends well.
+# IPython before 8.31 shows every error below `%time` itself, SystemExit and KeyboardInterrupt too, and the
+# cell ends well.
 _time_shows_all = re.search(r"except:\s+self\.shell\.showtraceback", inspect.getsource(ExecutionMagics.time))
 
 # ipykernel before 6.29 sends what a task prints to the newest cell.

@@ -54,6 +54,13 @@ class FakeShell:
         return SimpleNamespace(prompt_count=self.execution_count - self.counts_at_start)
 
 
+class OldCompiler:
+    """Names cells as IPython 7 does, and does not tell which names are theirs."""
+
+    def cache(self, _text: str, _number: int = 0, _raw: str | None = None) -> str:
+        return "<code>"
+
+
 @pytest.fixture
 def shell() -> FakeShell:
     return FakeShell()
@@ -97,14 +104,14 @@ def test_a_cell_has_the_number_of_its_prompt(counts_at_start: bool) -> None:
 @pytest.mark.parametrize("version", ["7.34", "8.0", "8.7"])
 def test_a_place_in_a_cell_is_named_by_its_number_whatever_the_version(version: str) -> None:
     shell = FakeShell()
-    compiler = SimpleNamespace(cache=lambda _text, _number=0, _raw=None: "<code>")
+    compiler: Any = OldCompiler()
     if version == "8.0":
         compiler = SimpleNamespace(_filename_map={"<code>": 3})
     elif version == "8.7":
         compiler = SimpleNamespace(
             format_code_name=lambda name: ("Cell", "In[3]") if name == "<code>" else None
         )
-    stock = vars(compiler).copy()
+    before = vars(compiler).copy()
     shell.compile = compiler
     cells = Cells(shell)
     cells.start()
@@ -116,7 +123,7 @@ def test_a_place_in_a_cell_is_named_by_its_number_whatever_the_version(version: 
     assert cells.places.is_cell_file("<code>")
     assert not cells.places.is_cell_file("/src/app.py")
     cells.stop()
-    assert vars(compiler) == stock
+    assert vars(compiler) == before
 
 
 def test_a_cell_that_a_magic_runs_is_part_of_the_magics(shell: FakeShell, cells: Cells) -> None:
