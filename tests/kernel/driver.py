@@ -266,6 +266,8 @@ class KernelDriver:
         result = self.start(code, cell_id=cell_id, subshell_id=subshell_id).wait(timeout)
         while ABORTS_LATE and result.status == "aborted":
             result = self.start(code, cell_id=cell_id, subshell_id=subshell_id).wait(timeout)
+        if ABORTS_LATE and result.status == "error":
+            self.value("0")  # the next cell may be started by `start`, which sends it once
         return result
 
     def run(self, code: str, *, timeout: float = DEFAULT_TIMEOUT_S, cell_id: str | None = None) -> CellResult:
