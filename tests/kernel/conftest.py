@@ -11,6 +11,7 @@ import pytest
 from ipykernel._version import version_info
 from ipykernel.iostream import OutStream
 from IPython.core.compilerop import CachingCompiler
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magics.execution import ExecutionMagics
 
 from tests.kernel.driver import KernelDriver
@@ -25,6 +26,9 @@ COMPLAINTS = ("was destroyed but it is pending", "Traceback (most recent call la
 
 # IPython before 8.7 names the file of a cell in a traceback, not its number.
 names_cells = hasattr(CachingCompiler, "format_code_name")
+
+# IPython before 8.15 shows an exception group alone, without the errors inside it.
+shows_groups = "exceptiongroup" in inspect.getsource(InteractiveShell).lower()
 
 # IPython before 8.31 shows every error below `%time` itself, SystemExit and KeyboardInterrupt too, and the
 # cell ends well.
