@@ -27,7 +27,7 @@ def counts_at_start(shell: Any) -> bool:
 def patch_notes(shell: Any) -> PatchSet:
     """Return the patches that make *shell* show the notes of errors (PEP 678).
 
-    IPython shows them itself from 8.8 on. Before, `VerboseTB.format_exception` returns the last lines for an
+    IPython shows them itself from 8.14 on. Before, `VerboseTB.format_exception` returns the last lines for an
     error, of which IPython takes the first entry, and `ListTB._format_exception_only` does so for the modes
     Plain and Minimal and for syntax errors. Where there is neither, nothing is patched.
     """

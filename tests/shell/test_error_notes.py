@@ -93,7 +93,7 @@ def test_the_shell_shows_the_error_being_handled_or_the_one_it_is_given(
 
 
 class OldFormatter:
-    """Formats the end of a traceback as IPython does before 8.8: without notes."""
+    """Formats the end of a traceback as IPython does before 8.14: without notes."""
 
     def format_exception(self, etype: type, error: BaseException) -> list[str]:
         return [f"{etype.__name__}: {error}"]
