@@ -51,7 +51,8 @@ class Host:
             subprocess.CalledProcessError: pip cannot install loopnb there at all.
         """
         pip = [*PIP, "--python", str(executable)]
-        listed = json.loads(_output_of([*pip, "list", "--format", "json"]))
+        aloud = [word for word in pip if word != "--quiet"]  # quiet, it lists nothing
+        listed = json.loads(_output_of([*aloud, "list", "--format", "json"]))
         before = {_normal(package["name"]): package["version"] for package in listed}
         report = json.loads(_output_of([*pip, "install", "--dry-run", "--report", "-", f"{ROOT}[kernel]"]))
         after = {_normal(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}

@@ -24,7 +24,7 @@ False.
   method that is called often, and that only one part of loopnb replaces, use a `Patch` with `looking_like`.
 * `TaskFactoryPatch` replaces what can only be read and set through methods: a loop's task factory.
 * `PatchSet` installs several changes, or none of them.
-* `ImportWatch` calls a function with a module once that has been imported.
+* `ImportWatch` calls a function with a module, once the module has been imported.
 * `Difference` undoes what somebody else's code has changed.
 
 What it cannot do:

@@ -1,12 +1,14 @@
 """Private names of ipykernel, and those of IPython that loading uses.
 
-Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
+Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1. Unless it says otherwise, call a function in
+the thread of the shell that it is about; none blocks.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -116,11 +118,45 @@ class Subshell:
 def subshells() -> list[Subshell]:
     """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
     found = []
-    for thread in threading.enumerate():
-        loop, lock = _loop_of(thread), getattr(thread, "asyncio_lock", None)
-        if _is_kernels(thread) and loop is not None and lock is not None:
-            found.append(Subshell(thread.name, loop, lock.locked))
+    for thread in _subshell_threads():
+        loop = _loop_of(thread)
+        if loop is not None:
+            found.append(Subshell(thread.name, loop, thread.asyncio_lock.locked))
     return found
+
+
+def _subshell_threads() -> list[Any]:
+    # The shell channel's thread has such a lock, too, and never uses it.
+    return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
+
+
+def join_subshells(timeout: float) -> None:
+    """Stop the threads of subshells, which must be idle, and join them for at most *timeout* seconds in all.
+
+    Call in the shell channel's thread, as `SubshellManager.close` does (7.1.0 to 7.4.0): at their end they
+    close sockets of that thread. But `close` holds a lock meanwhile. A thread that still has a message to
+    handle waits for that, and both would wait for ever.
+    """
+    deadline = time.monotonic() + timeout
+    threads = [item for item in _subshell_threads() if item is not threading.current_thread()]
+    for thread in threads:
+        thread.stop()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def is_shell_channels(kernel: Any, loop: asyncio.AbstractEventLoop) -> bool:
+    """Return True if *loop* is that of the shell channel's thread (`Kernel.shell_channel_thread`, 7)."""
+    channel = getattr(kernel, "shell_channel_thread", None)
+    return channel is not None and _loop_of(channel) is loop
+
+
+def end_shell_channel(kernel: Any, timeout: float) -> None:
+    """End the shell channel's thread, and wait for that at most *timeout* seconds. The main thread."""
+    channel = getattr(kernel, "shell_channel_thread", None)
+    if channel is not None and channel.is_alive():
+        channel.stop()
+        channel.join(timeout)
 
 
 def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
@@ -128,16 +164,24 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
 
 
 def patch_aborting(kernel: Any) -> Patch | None:
-    """Return the patch that keeps a subshell whose cell fails from asking to have its queue aborted.
+    """Return the patch that has a subshell abort its queue by itself when its cell fails.
 
-    It is for the end of a kernel. The kernel then joins the threads of subshells, and meanwhile holds the
-    lock that `SubshellManager.set_subshell_aborting` needs: both would wait for ever (7.1.0 to 7.4.0).
-    Returns None where there is no such method.
+    It is for the end of a kernel. `Kernel._abort_queues` (7.1.0 to 7.4.0) takes a lock of the shell channel's
+    thread, and has that thread send the subshell a message. But at the end that thread holds the lock while
+    it joins the subshells, and both would wait for ever. Returns None where there are no subshells.
     """
-    manager = getattr(getattr(kernel, "shell_channel_thread", None), "_manager", None)
-    if not hasattr(manager, "set_subshell_aborting"):
+    if getattr(kernel, "shell_channel_thread", None) is None or not hasattr(kernel, "_abort_queues"):
         return None
-    return Patch(manager, "set_subshell_aborting", lambda _subshell_id, _aborting: None)
+    stock = kernel._abort_queues
+
+    def abort_queues(subshell_id: str | None = None) -> None:
+        thread: Any = threading.current_thread()
+        if subshell_id is None or not hasattr(thread, "aborting"):
+            stock(subshell_id)
+        else:
+            thread.aborting = True  # for good, since this is its end
+
+    return Patch(kernel, "_abort_queues", abort_queues)
 
 
 def is_stopped_by_kernel() -> bool:
@@ -169,10 +213,10 @@ def patch_cancel_on_sigint(
 
 
 def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: Any) -> bool:
-    """Have `Kernel.post_handler_hook` put back *handler* of SIGINT, as its `pre_handler_hook` does.
+    """Store *handler*, so that `Kernel.post_handler_hook` restores it as the handler of SIGINT.
 
-    The stock hook puts in `default_int_handler`, and keeps in `saved_sigint_handler` what the other hook puts
-    back (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more.
+    The stock `pre_handler_hook` stores the handler in `saved_sigint_handler`, too, and installs
+    `default_int_handler` (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more.
 
     Args:
         kernel: The kernel.
@@ -190,7 +234,7 @@ def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: A
 
 
 def is_called_by_kernel(kernel: Any) -> bool:
-    """Return True if the kernel's `do_execute` has called the function that asks: it makes a task of a cell.
+    """Return True if the kernel's `do_execute`, which makes a task of a cell, has called the asking function.
 
     `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if it has another name, or is not the direct caller.
     """

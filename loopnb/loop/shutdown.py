@@ -63,8 +63,11 @@ class Ending(Protocol):
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* was cancelled a moment ago: a second cancel would cut its cleanup short."""
 
+    def is_of_other_task(self, error: BaseException) -> bool:
+        """Return True if *error* says that a block was left in another task than the one that entered it."""
+
     def grace(self) -> float:
-        """Return the seconds that the tasks get, and then once more all the rest. 0 does not wait."""
+        """Return how many seconds the tasks get to end. All the rest then gets as many. 0 does not wait."""
 
     def describe(self, task: asyncio.Task[Any]) -> str:
         """Name *task* and its cell, and say where it waits."""
@@ -112,7 +115,7 @@ class OrderlyEnd:
             try:
                 await end(max(0.0, deadline - loop.time()))
             except Exception as error:  # noqa: BLE001  from a user's object: the others must still end
-                self._ending.log(f"not all could be ended: {error_text(error)}")
+                self._ending.log(f"something could not be ended in order: {error_text(error)}")
 
     def check(self) -> None:
         """Log the tasks that are left when Python ends, unless logged before. Call it outside the loop."""
@@ -220,6 +223,9 @@ class OrderlyEnd:
             self._ending.log(f"{tasks[task]} did not end within {timeout:.2g} s")
         for task, what in tasks.items():
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                # The task that has entered it is gone. It has cleaned up before it says so.
+                if self._ending.is_of_other_task(error):
+                    continue
                 self._ending.log(f"{what} did not end in order: {error_text(error)}")
 
     async def _end_threads(self, timeout: float) -> None:

@@ -34,7 +34,7 @@ from loopnb._cpython import held_finished_tasks, live_tasks, unseen_error
 from loopnb.nesting._cpython import silence_destroyed_warning, warns_if_destroyed
 from loopnb.nesting.fatal import is_fatal, was_taken
 from loopnb.tracking import _cpython, tracked
-from loopnb.tracking.history import EndedTask
+from loopnb.tracking.history import EndedTask, waiting_place
 from loopnb.tracking.tracked import has_origin, ledger_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class Failures:
         loop: The loop whose tasks are looked at.
         is_ignored: Returns True for a task whose failure is not the user's.
         is_executing: Given a cell, returns True if it executes; given None, if any cell does.
-        delay: Returns the seconds after a cell's end until a failed task that is referred to is reported.
+        delay: Returns how many seconds after the end of a cell to report its failed tasks, if something
+            refers to them.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Failures:
         ledger = ledger_of(loop)
         self._shown = ledger.shown
         self._has_spawned = ledger.has_spawned
+        self._places = ledger.places
         self._watched: WeakSet[TrackedTask] = WeakSet()  # have our done-callback
         self._late: WeakSet[asyncio.Task[Any]] = WeakSet()  # failed after their cell had ended
         self._has_stopped = False
@@ -95,6 +97,7 @@ class Failures:
         tracked.on_failed.remove(self._dropped)
         for watched in list(self._watched):  # their callback would keep us, and so the session
             watched.remove_done_callback(self._ended)
+        self._places.clear()
         for task in self._held() if self._shown else ():
             if self._is_shown(task):
                 task.exception()  # marks it as retrieved, or asyncio would report it, too
@@ -133,7 +136,7 @@ class Failures:
                     self.seen(task.origin.number)
             elif self._has_failed(task) or self._has_ended_kernel(task):
                 held.append(EndedTask.of(task))
-        due = [one for one in self._due if one.state != "dropped"]
+        due = [failure for failure in self._due if failure.state != "dropped"]
         return [*self._unseen.values(), *due, *held]
 
     def _dropped(self, task: TrackedTask) -> None:
@@ -160,6 +163,7 @@ class Failures:
         """Take over asyncio's report that *task* is destroyed though it has not ended."""
         if warns_if_destroyed(task) and not self._loop.is_closed():
             self._due.append(EndedTask.of(task))
+            self._places.pop(task.number, None)
             silence_destroyed_warning(task)
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 self._loop.call_soon_threadsafe(self._flush, context=self._context)
@@ -178,9 +182,14 @@ class Failures:
         for task in live_tasks(self._loop):
             if has_origin(task) and task not in self._watched:
                 self._watched.add(task)
+                with contextlib.suppress(Exception):  # of the user's awaitables
+                    if (place := waiting_place(task)) is not None:
+                        self._places[task.number] = place
                 task.add_done_callback(self._ended, context=self._context)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        if has_origin(task):
+            self._places.pop(task.number, None)
         if not self._has_stopped and self._has_failed(task):
             self._late.add(task)
             self._settle_later()
@@ -198,7 +207,7 @@ class Failures:
         found = self._found()
         if self._may_find_more():
             self._has_spawned.clear()
-            self._watch_live()  # tasks spawned since the last scan; no later one would find them
+            self._watch_live()  # tasks spawned since the last scan: perhaps no later scan looks for them
             found = list(self._held())
         for task in found:
             if self._is_to_report(task):
@@ -211,7 +220,7 @@ class Failures:
         return _cpython.FINISHED_ARE_SCANNED_FOR and bool(self._has_spawned)
 
     def _found(self) -> list[TrackedTask]:
-        """Return the finished tasks that something refers to, as far as no scan is needed to find them."""
+        """Return the finished tasks that something refers to and that can be found without a scan."""
         if _cpython.FINISHED_ARE_SCANNED_FOR:
             return [task for task in self._late if has_origin(task)]
         return list(self._held())

@@ -140,12 +140,12 @@ class TrackedTask(LoopTask):
 
         Called by the finalizer, in any thread.
         """
-        for tell in on_failed:
+        for observe in on_failed:
             try:
                 if has_origin(self):
-                    tell(self)
+                    observe(self)
             except Exception:  # noqa: BLE001  an observer in a finalizer must not raise
-                _log.exception("keeping a failed task failed")
+                _log.exception("an observer of failed tasks raised")
 
     __del__ = finalize
 
@@ -173,6 +173,7 @@ class Ledger:
             first seen.
         shown: Numbers of tasks whose failure was reported while something still referred to them.
         has_spawned: Not empty if the user may have spawned a task since `failures` last looked.
+        places: Where live tasks were waiting when their cell ended, by number: file and line.
     """
 
     def __init__(self) -> None:
@@ -181,6 +182,7 @@ class Ledger:
         self.untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
         self.shown: set[int] = set()
         self.has_spawned: list[bool] = []
+        self.places: dict[int, tuple[str, int]] = {}
 
 
 # The ledgers outlive a session: a reload must not give a number twice, or report a failure twice.
@@ -188,5 +190,5 @@ _ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ledger] = WeakKeyDictiona
 
 
 def ledger_of(loop: asyncio.AbstractEventLoop) -> Ledger:
-    """Return the ledger of *loop*; a new one at the first call."""
+    """Return the ledger of *loop*; a new one at the first call. The loop's thread."""
     return _ledgers.setdefault(loop, Ledger())

@@ -77,7 +77,7 @@ def test_a_debugger_steps_over_a_nested_run_and_sees_the_variables_of_one(kernel
         """,
     )
     cell = kernel.start(code, allow_stdin=True)
-    # From Python 3.13 on it stops at the line of `set_trace` itself.
+    # From 3.13 on, `set_trace()` stops in its own line.
     steps = ["next"] * (2 if sys.version_info >= (3, 13) else 1)
     for line in ("p 'z is', z", *steps, "p 'got is', got", "continue"):
         cell.answer(line)
