@@ -91,6 +91,12 @@ class Cells:
         """Return True if a cell executes in *task*."""
         return task is not None and any(one.task is task or task in one.attributed for one in self._here())
 
+    def cell_in(self, task: asyncio.Task[Any]) -> CellRef | None:
+        """Return the cell of the main thread that executes in *task*. Any thread may ask."""
+        here = list(self._threads.get(threading.main_thread().ident, ()))
+        found = (one.cell for one in here if one.task is task or task in tuple(one.attributed))
+        return next(found, None)
+
     def is_top_level(self, task: asyncio.Task[Any] | None) -> bool:
         """Return True if *task* is itself the task in which IPython executes a cell."""
         return task is not None and any(one.task is task for one in self._here())
