@@ -67,7 +67,7 @@ class WatchCommands:
 
 def status_line(block: Block) -> str:
     """Return the line of the status about the newest block."""
-    return f"{'blocked':<8}{texts.status_line(block, time.time())}"
+    return f"{'block':<8}{texts.status_line(block, time.time())}"
 
 
 def _expect(command: str, rest: str, *known: str) -> None:

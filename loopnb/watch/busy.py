@@ -9,7 +9,6 @@ from loopnb.records import Busy, BusyRow, Shares
 from loopnb.watch.judging import who_runs
 
 if TYPE_CHECKING:
-    from loopnb.records import CellRef
     from loopnb.watch.looking import Look
 
 #: Seconds that count as recent, in slices of this many seconds.
@@ -62,13 +61,13 @@ class BusyTable:
         self._cells: dict[str, float] = {}
         self._coroutines: dict[str, float] = {}
 
-    def add(self, look: Look, seconds: float, executing: CellRef | None) -> None:
+    def add(self, look: Look, seconds: float) -> None:
         """Add a look that stands for so many seconds."""
         self._seconds += seconds
         self._looks += 1
         if look.state not in {"step", "kernel"}:
             return
-        who = who_runs(look, executing)
+        who = who_runs(look)
         coro = look.task.coro if look.task is not None and who.by == "task" else who.name
         cell = who.cell if who.cell is not None else ("the kernel" if who.by == "kernel" else "no cell")
         _add(self._tasks, who.name, seconds)

@@ -7,7 +7,7 @@ import linecache
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from loopnb.frames import Owner, is_ours, owner_of
 from loopnb.records import Block, Kept
@@ -142,17 +142,13 @@ class Who(NamedTuple):
     task: int | None
 
 
-def who_runs(look: Look, executing: CellRef | None) -> Who:
-    """Return who runs the step of *look*.
-
-    Args:
-        look: The look.
-        executing: The cell that executes in the main thread.
-    """
+def who_runs(look: Look) -> Who:
+    """Return who runs the step of *look*."""
     task = look.task
     cell = task.cell_in_it if task is not None else None
-    if cell is not None or (executing is not None and runs_cell(look.frames)):
-        cell = cell or executing
+    if cell is None and runs_cell(look.frames):
+        cell = look.executing
+    if cell is not None:
         return Who("cell", str(cell), cell, None)
     if task is not None and not task.is_kernel:
         label = f"task {task.number} {task.name!r}" if task.number is not None else f"task {task.name!r}"
@@ -257,20 +253,11 @@ def callee(call: str) -> str:
     return f"{ast.unparse(parsed.func)}()" if isinstance(parsed, ast.Call) else call
 
 
-class ExecutingCell(Protocol):
-    """Knows which cell executes."""
-
-    @property
-    def executing(self) -> CellRef | None:
-        """The outermost cell that executes in the main thread. Any thread."""
-
-
 class Judge:
     """Makes blocks of steps.
 
     Args:
         describe: Formats file and line for people. Any thread.
-        cells: Knows the cell that executes in the main thread. Any thread.
         wall_clock: Seconds since the Unix epoch.
         clock: Seconds, monotonic.
     """
@@ -278,12 +265,10 @@ class Judge:
     def __init__(
         self,
         describe: Describe,
-        cells: ExecutingCell,
         wall_clock: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._describe = describe
-        self._cells = cells
         self._wall_clock = wall_clock
         self._clock = clock
 
@@ -300,7 +285,7 @@ class Judge:
         groups = step.groups.values()
         group = _longest(list(groups))
         frames = group.look.frames
-        who = who_runs(group.look, self._cells.executing)
+        who = who_runs(group.look)
         users = users_frame(frames)
         call = source_of(users) if users is not None else ""
         innermost = source_of(frames[-1]) if frames and frames[-1] is not users else call
@@ -326,9 +311,18 @@ class Judge:
             kept=Kept(step.kept.ready, step.kept.timers, step.kept.tasks, messages),
         )
 
-    def unseen(self, number: int, began: float, lasted_s: float, garbage_s: float) -> Block:
-        """Return a block of which nothing could be seen: C code held the GIL all the time."""
-        cell = self._cells.executing
+    def unseen(
+        self, number: int, began: float, lasted_s: float, garbage_s: float, cell: CellRef | None
+    ) -> Block:
+        """Return a block of which nothing could be seen: C code held the GIL all the time.
+
+        Args:
+            number: The block's number.
+            began: Monotonic time when it began.
+            lasted_s: Seconds that it lasted.
+            garbage_s: Seconds of them that the garbage collector took.
+            cell: The cell that executes.
+        """
         return Block(
             number=number,
             began_at=self._wall_clock() - (self._clock() - began),

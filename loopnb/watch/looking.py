@@ -94,6 +94,7 @@ class Look(NamedTuple):
         pass_began: The loop's time when this pass began to run handles; 0 if unknown.
         task: The task that steps, if any.
         frames: The frames of the step, outermost first.
+        executing: The cell that executes in the main thread.
     """
 
     state: State
@@ -101,10 +102,15 @@ class Look(NamedTuple):
     pass_began: float = 0.0
     task: TaskFacts | None = None
     frames: tuple[Frame, ...] = ()
+    executing: CellRef | None = None
 
 
-class Tasks(Protocol):
-    """Knows tasks. Any thread may ask."""
+class Known(Protocol):
+    """Knows tasks and cells. Any thread may ask."""
+
+    @property
+    def executing(self) -> CellRef | None:
+        """The outermost cell that executes in the main thread."""
 
     def facts_of(self, task: asyncio.Task[Any]) -> TaskFacts:
         """Return what *task* is."""
@@ -120,13 +126,13 @@ class Lookout:
     Args:
         loop: The loop.
         thread_id: The thread that turns it.
-        tasks: Knows its tasks.
+        known: Knows its tasks, and cells.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, thread_id: int, tasks: Tasks) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread_id: int, known: Known) -> None:
         self._loop = loop
         self._thread_id = thread_id
-        self._tasks = tasks
+        self._known = known
 
     def look(self) -> Look:
         """Return what the loop's thread is doing."""
@@ -163,10 +169,10 @@ class Lookout:
             return NOTHING
         if any(asks_user(frame) for frame in frames):
             return _ELSEWHERE
-        facts = self._tasks.facts_of(task) if task is not None else None
+        facts = self._known.facts_of(task) if task is not None else None
         key = (handle, began, facts.number if facts is not None else None)
         state: State = "step" if _is_users(facts, frames) else "kernel"
-        return Look(state, key, began, facts, frames)
+        return Look(state, key, began, facts, frames, self._known.executing)
 
 
 def asks_user(frame: Frame) -> bool:

@@ -75,7 +75,7 @@ class Watch:
         self._messages = messages
         self._thread_id = threading.get_ident()
         self._lookout = Lookout(loop, self._thread_id, self)
-        self._judge = Judge(tracker.describe, cells)
+        self._judge = Judge(tracker.describe)
         self._garbage = GarbageWatch()
         self._watchdog: Watchdog | None = None
         self._blocked_after = 0.0
@@ -205,7 +205,7 @@ class Watch:
         if self._watchdog is not None:
             self._watchdog.is_watching = bool(self._watchers)
 
-    # -- for the watchdog: see `Host` and `Tasks` --------------------------------------------------
+    # -- for the watchdog: see `Host` and `Known` --------------------------------------------------
 
     def is_busy(self) -> bool:
         """Return True if code of the user's executes, or may any time. The loop's thread."""
@@ -219,6 +219,11 @@ class Watch:
     def has_messages(self) -> bool:
         """Return True if messages of the front end wait. The loop's thread."""
         return self._messages is not None and self._messages.has_messages()
+
+    @property
+    def executing(self) -> CellRef | None:
+        """The outermost cell that executes in the main thread."""
+        return self._cells.executing
 
     def facts_of(self, task: asyncio.Task[Any]) -> TaskFacts:
         """Return what *task* is."""
@@ -242,7 +247,8 @@ class Watch:
         """Keep a block of which nothing was seen, if it was one. The watchdog's thread."""
         if self._is_block(until - began):
             garbage_s = self._garbage.seconds_between(began, until)
-            self._keep(self._judge.unseen(next(self._numbers), began, until - began, garbage_s))
+            number, cell = next(self._numbers), self._cells.executing
+            self._keep(self._judge.unseen(number, began, until - began, garbage_s, cell))
 
     def answered(self, late_s: float, now: float) -> None:
         """Count how late a marker was. The watchdog's thread."""
@@ -253,7 +259,7 @@ class Watch:
         self._shares.add(look, seconds, now)
         busy = self._busy
         if busy is not None and self._watchers:
-            busy.add(look, seconds, self._cells.executing)
+            busy.add(look, seconds)
 
     def _is_block(self, seconds: float) -> bool:
         return 0 < self._blocked_after <= seconds

@@ -124,15 +124,15 @@ class Watchdog:
         self._cpu = _cpython.cpu_clock(thread_id)
         self._context = Context()  # an empty one: a copy of a cell's would keep its request alive
         # Not an Event: a signal handler of the user's may raise in its `set`, which is written in Python, and
-        # leave its lock locked. What comes out of this queue is True for the end, False to wake up.
-        self._commands: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        # leave its lock locked. What comes out of this queue says when this thread was to wake up.
+        self._commands: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="loopnb watchdog", daemon=True)
         # Debuggers leave such threads alone; ipykernel marks its own in the same way.
         vars(self._thread).update(pydev_do_not_trace=True, is_pydev_daemon_thread=True)
         self._is_ended = False
         self._is_needed = False
         self._answer_at: float | None = None
-        self._last_answer = 0.0
+        self._last_answer = clock()  # nothing before counts
         self._has_messages = False
         self._looked_at = self._posted_at = 0.0
         self._was_woken = False
@@ -149,7 +149,7 @@ class Watchdog:
         """End the thread, and wait for that: a millisecond or so. Any thread but that one."""
         _active.discard(self)
         self._is_ended = True
-        self._commands.put(True)
+        self._commands.put(self._clock())
         self._thread.join(_JOIN_S)
 
     def forget_after_fork(self) -> None:
@@ -162,7 +162,7 @@ class Watchdog:
         if not self._is_ended:
             self._is_needed = True
             if self._commands.empty():
-                self._commands.put(False)
+                self._commands.put(self._clock())
 
     # -- the loop's thread ------------------------------------------------------------------------
 
@@ -307,14 +307,14 @@ class Watchdog:
         Returns:
             For how many seconds longer this thread did not get the GIL.
         """
-        began = self._clock()
+        due = self._clock() + (seconds or 0.0)
         self._cpu_before = self._cpu_now()
-        self._overslept_s, self._was_woken = 0.0, False
+        self._was_woken = True
         try:
-            self._commands.get(timeout=seconds)
-            self._was_woken = True
+            due = self._commands.get(timeout=seconds)
         except queue.Empty:
-            self._overslept_s = max(0.0, self._clock() - began - (seconds or 0.0))
+            self._was_woken = False
+        self._overslept_s = max(0.0, self._clock() - due)
         return self._overslept_s
 
 
