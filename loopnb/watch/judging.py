@@ -153,9 +153,9 @@ def who_runs(look: Look) -> Who:
     if task is not None and not task.is_kernel:
         label = f"task {task.number} {task.name!r}" if task.number is not None else f"task {task.name!r}"
         return Who("task", label, task.cell, task.number)
-    outermost = next((frame for frame in look.frames if _is_foreign(frame)), None)
+    outermost = next(filter(is_users_frame, look.frames), None) or next(filter(_is_foreign, look.frames), None)
     if outermost is not None:
-        return Who("callback", f"callback {outermost.function.replace('.<locals>', '')}()", None, None)
+        return Who("callback", f"callback {_function(outermost) or outermost.function}()", None, None)
     return Who("kernel", "the kernel", None, None)
 
 
@@ -302,7 +302,7 @@ class Judge:
             how=how_blocked(group, garbage_s, innermost),
             place=self._place(users, who.cell),
             function=_function(users),
-            coroutine=_coroutine(frames, users),
+            coroutine=_coroutine(frames),
             call=call,
             below="" if not frames or frames[-1] is users else self._named(frames[-1], None),
             stack=tuple(self._named(frame, who.cell) for frame in frames if not is_ours(frame.filename)),
@@ -371,9 +371,11 @@ def _function(frame: Frame | None) -> str:
     return frame.function.replace(".<locals>", "")
 
 
-def _coroutine(frames: Sequence[Frame], users: Frame | None) -> str:
-    """Return the innermost coroutine function on the stack, not counting the user's cell itself."""
+def _coroutine(frames: Sequence[Frame]) -> str:
+    """Return the innermost coroutine function on the stack; "" if there is none but the cell itself."""
     for frame in reversed(frames):
+        if runs_cell((frame,)):
+            return ""
         if frame.is_coroutine and _is_foreign(frame):
-            return "" if frame.function.startswith("<") else frame.function.replace(".<locals>", "")
+            return _function(frame)
     return ""

@@ -218,7 +218,7 @@ class Watchdog:
             return
         look, now = self._lookout.look(), self._clock()
         cpu, cpu_s = self._cpu_now(), None
-        if cpu is not None and self._cpu_before is not None:
+        if cpu is not None and self._cpu_before is not None and not self._was_woken:
             cpu_s = cpu - self._cpu_before
         if look.state in {"step", "kernel"}:
             self._see(look, now - held_s, now, cpu_s, held_s)
@@ -244,8 +244,7 @@ class Watchdog:
             if self.step is not None and count % _KEPT_EVERY == 0:
                 self.step.kept = _cpython.kept_waiting(self._loop, now)
             if self.is_watching:
-                self._host.looked(look, now - max(self._looked_at, posted), now)
-                self._looked_at = now
+                self._count(look, now)
             before, count = now, count + 1
             waited_s = self._wait(LATE_S)
         answer = self._answer_at
@@ -294,9 +293,18 @@ class Watchdog:
         with _short_interval():
             self._wait(random.uniform(*_BEFORE_S))
             look = self._lookout.look()
-        now = self._clock()
-        self._host.looked(look, min(now - self._looked_at, 2 * INTERVAL_S), now)
-        self._looked_at = now
+        self._count(look, self._clock())
+
+    def _count(self, look: Look, now: float) -> None:
+        """Tell the host of a look, and for how long it stands.
+
+        That is the time since the last look. But if it came late since the machine was busy, that says nothing
+        about who keeps the loop busy. So it is no longer than the pass has lasted, or than looks are apart.
+        """
+        passed_s, self._looked_at = now - self._looked_at, now
+        apart_s = _WATCH_S if self.is_watching else INTERVAL_S
+        lasted_s = now - look.pass_began if look.pass_began else apart_s
+        self._host.looked(look, min(passed_s, max(lasted_s, apart_s)), now)
 
     def _cpu_now(self) -> float | None:
         return None if self._cpu is None else self._cpu()

@@ -55,9 +55,10 @@ class Watched:
         try:
             return self.runner.run(main)
         finally:
+            fault = self.watch.fault
             self.watch.stop()
             self.tracker.remove()
-            assert self.watch.fault is None
+            assert fault is None
 
     def is_seen(self) -> bool:
         """Return True if a block is seen now. Any thread. Fails if none is for too long."""
@@ -80,9 +81,9 @@ def _describe(filename: str, line: int, cell: CellRef | None = None) -> str:
     return f"{filename.rpartition('/')[2]}:{line}"
 
 
-async def until(is_true: Callable[[], bool]) -> None:
+async def until(is_true: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
     """Wait on the loop until *is_true* returns True."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         while not is_true():  # noqa: ASYNC110  the watchdog sets no event
             await asyncio.sleep(0.01)
 
