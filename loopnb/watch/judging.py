@@ -153,7 +153,9 @@ def who_runs(look: Look) -> Who:
     if task is not None and not task.is_kernel:
         label = f"task {task.number} {task.name!r}" if task.number is not None else f"task {task.name!r}"
         return Who("task", label, task.cell, task.number)
-    outermost = next(filter(is_users_frame, look.frames), None) or next(filter(_is_foreign, look.frames), None)
+    outermost = next(filter(is_users_frame, look.frames), None) or next(
+        filter(_is_foreign, look.frames), None
+    )
     if outermost is not None:
         return Who("callback", f"callback {_function(outermost) or outermost.function}()", None, None)
     return Who("kernel", "the kernel", None, None)

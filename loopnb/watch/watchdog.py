@@ -132,7 +132,7 @@ class Watchdog:
         self._is_ended = False
         self._is_needed = False
         self._answer_at: float | None = None
-        self._last_answer = clock()  # nothing before counts
+        self._not_before = clock()  # no step counts from earlier
         self._has_messages = False
         self._looked_at = self._posted_at = 0.0
         self._was_woken = False
@@ -204,7 +204,7 @@ class Watchdog:
             return
         self._await_answer(posted)
         if self._answer_at is not None:
-            self._last_answer = self._answer_at
+            self._not_before = self._answer_at
         self._rest(posted + INTERVAL_S)
 
     def _look_after_standstill(self) -> None:
@@ -239,8 +239,10 @@ class Watchdog:
             if look.state in {"step", "kernel"}:
                 self._see(look, before, now, cpu_s, waited_s)
             else:
-                was_elsewhere = was_elsewhere or look.state == "elsewhere"
                 self._end_step(before)
+                if look.state == "elsewhere":
+                    was_elsewhere = True
+                    self._not_before = now  # the pass may go on, and has not blocked the loop until now
             if self.step is not None and count % _KEPT_EVERY == 0:
                 self.step.kept = _cpython.kept_waiting(self._loop, now)
             if self.is_watching:
@@ -263,7 +265,7 @@ class Watchdog:
             was_none = self.step is None
             self._end_step(before)
             began = before
-            if was_none and look.pass_began >= self._last_answer:
+            if was_none and look.pass_began >= self._not_before:
                 began = min(look.pass_began, now)
             self.step = Step(look.step, began, now)
             if cpu_s is not None and seconds > 0:

@@ -115,18 +115,19 @@ def test_a_question_to_the_user_is_none(kernel: KernelDriver, code: str) -> None
         f"""
         import threading
         def say():
-            time.sleep(0.5)
-            print("five times as long as a block", flush=True)
+            time.sleep(1.5)
+            print("this long", flush=True)
         threading.Thread(target=say).start()
         {code}
         """,
         allow_stdin=True,
     )
-    cell.wait_output("five times")
+    cell.wait_output("this long")
     cell.answer("continue")
     cell.wait().expect_ok()
 
-    assert kernel.value("[str(block) for block in current().watch.blocks()]") == []
+    # On a busy machine, importing the debugger takes longer than a block, too.
+    assert kernel.value("[str(block) for block in current().watch.blocks() if block.lasted_s > 1]") == []
 
 
 def test_a_message_that_waits_is_noted(kernel: KernelDriver) -> None:

@@ -168,7 +168,7 @@ def test_a_lock_of_another_thread(watched: Watched) -> None:
     lock = threading.Lock()
     lock.acquire()
     thread = when_seen(watched, lock.release)
-    block = block_in_task(watched, lambda: lock.acquire())  # noqa: PLW0108  the call is the subject
+    block = block_in_task(watched, lambda: lock.acquire())
     thread.join()
 
     assert (block.how, block.call) == ("lock", "lock.acquire()")
@@ -195,11 +195,11 @@ def test_what_another_thread_provides(watched: Watched, kind: str) -> None:
     if kind == "queue":
         items: queue.Queue[int] = queue.Queue()
         thread = when_seen(watched, lambda: items.put(1))
-        block = block_in_task(watched, lambda: items.get())  # noqa: PLW0108  the call is the subject
+        block = block_in_task(watched, lambda: items.get())
     else:
         future: ThreadFuture[int] = ThreadFuture()
         thread = when_seen(watched, lambda: future.set_result(1))
-        block = block_in_task(watched, lambda: future.result())  # noqa: PLW0108  the call is the subject
+        block = block_in_task(watched, lambda: future.result())
     thread.join()
 
     assert block.how == "lock"
@@ -331,9 +331,10 @@ def test_blocks_are_added_up_by_place(watched: Watched) -> None:
         watched.block_until_seen()
 
     async def main() -> None:
-        for count in (1, 2):
-            watched.loop.call_soon(hog)
-            await until(lambda count=count: len(watched.watch.blocks()) == count and not watched.is_seen())
+        watched.loop.call_soon(hog)
+        await until(lambda: len(watched.watch.blocks()) == 1 and not watched.is_seen())
+        watched.loop.call_soon(hog)
+        await until(lambda: len(watched.watch.blocks()) == 2 and not watched.is_seen())
 
     watched.run(main())
     (total,) = watched.watch.totals()
@@ -398,17 +399,19 @@ def test_a_loop_that_is_stopped_is_not_blocked(watched: Watched) -> None:
 
 
 def test_a_debugger_that_asks_is_none(watched: Watched) -> None:
-    import pdb  # noqa: T100  it is the subject
+    import pdb
 
-    class Typed(io.StringIO):
+    class Typed:
         """A user who takes five times as long as a block."""
 
-        def readline(self, _size: Any = -1) -> str:
+        def readline(self) -> str:
             time.sleep(5 * BLOCKED_AFTER)
             return "continue\n"
 
+    stdin: Any = Typed()
+
     async def main() -> None:
-        pdb.Pdb(stdin=Typed(), stdout=io.StringIO(), nosigint=True, readrc=False).set_trace()
+        pdb.Pdb(stdin=stdin, stdout=io.StringIO(), nosigint=True, readrc=False).set_trace()
         await markers(watched, 1)
 
     trace = sys.gettrace()
@@ -433,3 +436,19 @@ def test_on_uvloop_it_works_too() -> None:
         block = block_in_task(watched, watched.block_until_seen)
 
     assert block.how == "sleep"
+
+
+def test_a_step_counts_from_the_end_of_what_was_no_block(watched: Watched) -> None:
+    """The pass goes on behind a debugger, and it began before."""
+    other = asyncio.new_event_loop()
+
+    async def main() -> Block:
+        with aside(watched.loop, other):
+            other.run_until_complete(asyncio.sleep(10 * BLOCKED_AFTER))
+        watched.block_until_seen()
+        return await watched.last_block()
+
+    block = watched.run(main())
+    other.close()
+
+    assert block.lasted_s < 9 * BLOCKED_AFTER

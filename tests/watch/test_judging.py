@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from loopnb.records import CellRef
-from loopnb.watch.judging import GIL_HELD_S, Group, Judge, Step, callee, how_blocked, source_of, waits_in, who_runs
+from loopnb.watch.judging import (
+    GIL_HELD_S,
+    Group,
+    Judge,
+    Step,
+    callee,
+    how_blocked,
+    source_of,
+    waits_in,
+    who_runs,
+)
 from loopnb.watch.looking import Frame, Look, TaskFacts, asks_user
 
 if TYPE_CHECKING:

@@ -43,10 +43,13 @@ def test_0_seconds_end_the_thread_and_more_start_it_again(watched: Watched) -> N
 
 
 def test_a_change_of_the_threshold_holds_from_then_on(watched: Watched) -> None:
+    def block() -> None:
+        time.sleep(2 * BLOCKED_AFTER)
+
     async def main() -> None:
         watched.watch.set_blocked_after(1_000.0)
         before = watched.watch.pace().total.count
-        time.sleep(2 * BLOCKED_AFTER)
+        block()
         await until(lambda: watched.watch.pace().total.count >= before + 2)
         assert watched.watch.blocks() == []
         watched.watch.set_blocked_after(BLOCKED_AFTER)
