@@ -7,9 +7,12 @@ built on asyncio's own, as uvloop's is not, a function returns what its docstrin
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 import time
+from functools import partial
 from itertools import islice
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import Owner, owner_of
@@ -96,9 +99,17 @@ def kept_waiting(loop: Any, now: float) -> Kept:
                 looked_at += (2 * index + 1, 2 * index + 2)
     except (AttributeError, RuntimeError, IndexError):  # another kind of loop; or the queue has just changed
         return Kept()
-    owners = (getattr(callback_of(handle), "__self__", None) for handle in handles)
-    tasks = [owner for owner in owners if isinstance(owner, asyncio.Task)]
-    return Kept(len(handles), overdue, tuple(task.get_name() for task in tasks[:_NAMES]))
+    tasks = list(islice(filter(None, map(_task_of, handles)), _NAMES))
+    return Kept(len(handles), overdue, tuple(task.get_name() for task in tasks))
+
+
+def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
+    """Return the task that *handle* steps, or None. Runs no code of the user's."""
+    callback = callback_of(handle)
+    if type(callback).__module__ not in {"builtins", "_asyncio"}:
+        return None  # asking it for an attribute might run a `__getattr__`
+    owner = getattr(callback, "__self__", None)
+    return owner if issubclass(type(owner), asyncio.Task) else None
 
 
 def has_handlers(loop: Any) -> bool:
@@ -120,14 +131,23 @@ def has_handlers(loop: Any) -> bool:
 
 
 def _has(handles: Iterable[Any], owners: set[Owner]) -> bool:
-    for handle in handles:
-        callback = handle._callback
-        while (inner := getattr(callback, "func", None)) is not None:  # a partial
-            callback = inner
-        code = getattr(callback, "__code__", None)
-        if code is not None and not handle._cancelled and owner_of(code.co_filename) in owners:
-            return True
-    return False
+    return any(not handle._cancelled and _owner_of_callback(handle._callback) in owners for handle in handles)
+
+
+def _owner_of_callback(callback: Any) -> Owner | None:
+    """Return who has written *callback*; None for C code. Runs no code of the user's."""
+    while True:
+        kind = type(callback)
+        if kind is partial:
+            callback = callback.func
+        elif kind is MethodType:
+            callback = callback.__func__
+        elif kind is FunctionType:
+            return owner_of(callback.__code__.co_filename)
+        elif type(method := inspect.getattr_static(kind, "__call__", None)) is FunctionType:
+            callback = method
+        else:
+            return None
 
 
 def selector_of(loop: Any) -> Any:

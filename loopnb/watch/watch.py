@@ -93,9 +93,9 @@ class Watch:
     def set_blocked_after(self, seconds: float) -> None:
         """Note steps that last longer as blocks, from now on; 0 ends the thread. The loop's thread."""
         self._blocked_after = seconds
-        if seconds == 0:
+        if seconds == 0 or self.fault is not None:
             self._end()
-        elif self._watchdog is None:
+        if seconds > 0 and self._watchdog is None:
             self._garbage.start()
             self._watchdog = Watchdog(self._loop, self._lookout, self._thread_id, self)
             self._watchdog.is_watching = bool(self._watchers)

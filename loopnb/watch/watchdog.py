@@ -261,18 +261,19 @@ class Watchdog:
     def _see(self, look: Look, before: float, now: float, cpu_s: float | None, waited_s: float) -> None:
         """Add a look to the step that it found, or begin with another one."""
         seconds = now - before
-        if self.step is None or self.step.key != look.step:
-            was_none = self.step is None
+        step = self.step
+        if step is None or step.key != look.step:
             self._end_step(before)
             began = before
-            if was_none and look.pass_began >= self._not_before:
+            if step is None and look.pass_began >= self._not_before:
                 began = min(look.pass_began, now)
-            self.step = Step(look.step, began, now)
+            step = Step(look.step, began, now)
             if cpu_s is not None and seconds > 0:
                 cpu_s *= (now - began) / seconds  # the CPU time before the marker was posted is not known
             seconds = now - began
-        self.step.until = now
-        self.step.add(look, seconds, cpu_s, waited_s)
+        step.until = now
+        step.add(look, seconds, cpu_s, waited_s)
+        self.step = step  # not before it holds a look: other threads may ask
 
     def _end_step(self, ended: float) -> None:
         step, self.step = self.step, None
@@ -300,7 +301,7 @@ class Watchdog:
     def _count(self, look: Look, now: float) -> None:
         """Tell the host of a look, and for how long it stands.
 
-        That is the time since the last look. But if it came late since the machine was busy, that says nothing
+        That is the time since the last look. But if it came late as the machine was busy, that says nothing
         about who keeps the loop busy. So it is no longer than the pass has lasted, or than looks are apart.
         """
         passed_s, self._looked_at = now - self._looked_at, now

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from loopnb.watch._cpython import has_handlers
 from loopnb.watch.watchdog import INTERVAL_S
 from tests.processes import run_script
 from tests.watch.conftest import BLOCKED_AFTER, Watched, until
@@ -222,3 +223,33 @@ def test_a_thread_in_a_greenlet_of_the_users_is_looked_at_too(watched: Watched) 
     block = watched.run(main())
 
     assert (block.by, block.how) == ("task", "sleep")
+
+
+class Mischief:
+    """A callable of the user's, each attribute of which is another."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return self
+
+
+def test_it_runs_no_code_of_the_users(watched: Watched) -> None:
+    mischief = Mischief()
+
+    async def main() -> None:
+        later = watched.loop.call_later(1_000, mischief)
+        assert has_handlers(watched.loop)
+        watched.loop.call_soon(watched.block_until_seen)
+        watched.loop.call_soon(mischief)
+        await watched.last_block()
+        later.cancel()
+
+    watched.run(main())
+
+    assert mischief.asked == []
