@@ -22,9 +22,10 @@ from loopnb.nesting.engine import Handoff
 from loopnb.nesting.other_loops import aside
 from loopnb.records import CellRef
 from loopnb.watch.texts import block_text, remedy
-from tests.watch.conftest import BLOCKED_AFTER, Watched, line_of, until
+from tests.watch.conftest import BLOCKED_AFTER, line_of, until
 
 if TYPE_CHECKING:
+    from tests.watch.conftest import Watched
     from collections.abc import Callable
 
     from loopnb.records import Block
@@ -112,30 +113,6 @@ def test_a_socket(watched: Watched) -> None:
         thread.join()
 
     assert (block.how, block.call) == ("socket", "ours.recv(1)")
-
-
-def test_a_library_that_waits_for_a_socket_is_named_by_the_users_call(watched: Watched) -> None:
-    requests = pytest.importorskip("requests")
-    server = socket.create_server(("127.0.0.1", 0))
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-
-    def serve() -> None:
-        connection, _address = server.accept()
-        with connection:
-            connection.recv(4096)
-            watched.block_until_seen()
-            connection.sendall(answer)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    url = f"http://127.0.0.1:{server.getsockname()[1]}/"
-    with server:
-        block = block_in_task(watched, lambda: requests.get(url, timeout=20))
-        thread.join()
-
-    assert block.how == "socket"
-    assert block.call == "requests.get(url, timeout=20)"
-    assert "socket.py" in block.below
 
 
 def test_a_file(watched: Watched) -> None:
@@ -427,15 +404,6 @@ def test_with_nesting_off_and_debug_mode_it_works_too(watched: Watched) -> None:
 
     assert block_in_task(watched, watched.block_until_seen).how == "sleep"
     watched.loop.set_debug(False)
-
-
-def test_on_uvloop_it_works_too() -> None:
-    uvloop = pytest.importorskip("uvloop")
-    watched = Watched(uvloop.new_event_loop)
-    with watched.runner:
-        block = block_in_task(watched, watched.block_until_seen)
-
-    assert block.how == "sleep"
 
 
 def test_a_step_counts_from_the_end_of_what_was_no_block(watched: Watched) -> None:
