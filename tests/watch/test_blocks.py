@@ -25,10 +25,10 @@ from loopnb.watch.texts import block_text, remedy
 from tests.watch.conftest import BLOCKED_AFTER, line_of, until
 
 if TYPE_CHECKING:
-    from tests.watch.conftest import Watched
     from collections.abc import Callable
 
     from loopnb.records import Block
+    from tests.watch.conftest import Watched
 
 CELL = CellRef("cell-a", 7)
 
