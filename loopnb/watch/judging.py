@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import linecache
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,12 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from loopnb.frames import Owner, is_ours, owner_of
 from loopnb.records import Block, Kept
 from loopnb.watch.looking import is_users_frame, runs_cell
+from loopnb.watch.sources import source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from loopnb.records import BlockedBy, BlockedHow, CellRef, Describe
-    from loopnb.watch.looking import Frame, Look
+    from loopnb.watch.looking import Look
+    from loopnb.watch.sources import Frame
 
 #: A thread that uses less than this share of a CPU waits; one that uses more computes. A starved one still
 #: gets more, on any machine on which a notebook is of use.
@@ -214,45 +214,6 @@ def waits_in(frames: Sequence[Frame], call: str) -> BlockedHow:
         or (_BY_CALL.get(frames[-1].function.rpartition(".")[2]) if frames else None)
         or "call"
     )
-
-
-def source_of(frame: Frame) -> str:
-    """Return the source of what runs in *frame*, in one line; "" if unknown. May read a file."""
-    line = linecache.getline(frame.filename, frame.line).strip()
-    if frame.span is None:
-        return _shortened(line)
-    first, last, start, end = frame.span
-    rows = [linecache.getline(frame.filename, number) for number in range(first, min(last, first + 20) + 1)]
-    if not any(rows):
-        return ""
-    # Columns count bytes of UTF-8.
-    if last == first:
-        text = rows[0].encode()[start:end].decode(errors="replace")
-    else:
-        text = "".join((rows[0].encode()[start:].decode(errors="replace"), *rows[1:-1]))
-        text += rows[-1].encode()[:end].decode(errors="replace")
-    text = " ".join(text.split())
-    if line.startswith(("with ", "async with ")) and not text.startswith("with "):
-        return _shortened(line.rstrip(":"))
-    return _shortened(text)
-
-
-_LONGEST = 80
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def callee(call: str) -> str:
-    """Return what a call calls: `time.sleep()` for `time.sleep(5)`. Other text comes back as it is."""
-    try:
-        parsed = ast.parse(call, mode="eval").body
-    except (SyntaxError, ValueError):
-        return call
-    if isinstance(parsed, ast.Await):
-        parsed = parsed.value
-    return f"{ast.unparse(parsed.func)}()" if isinstance(parsed, ast.Call) else call
 
 
 class Judge:

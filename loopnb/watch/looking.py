@@ -14,6 +14,7 @@ from loopnb.frames import Owner, outwards, owner_of
 from loopnb.nesting._cpython import current_task, owner_of_pass
 from loopnb.nesting.other_loops import set_aside_by
 from loopnb.watch import _cpython
+from loopnb.watch.sources import Frame, callee, source_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,6 +35,7 @@ _ASKS_USER = (
     ("/getpass.py", "unix_getpass"),
     ("pydevd.py", "do_wait_suspend"),
     ("pydevd.py", "_do_wait_suspend"),
+    ("IPython/terminal/interactiveshell.py", "prompt_for_code"),  # of `embed()`
 )
 #: The function of IPython that runs the code of a cell.
 _RUN_CODE = ("interactiveshell.py", "run_code")
@@ -61,26 +63,6 @@ class TaskFacts(NamedTuple):
     cell: CellRef | None
     is_kernel: bool
     cell_in_it: CellRef | None
-
-
-class Frame(NamedTuple):
-    """One frame of a stack, without the frame.
-
-    Attributes:
-        filename: The file name of its code.
-        function: The qualified name of its function.
-        line: The line that runs.
-        instruction: The byte offset of the instruction that runs.
-        is_coroutine: It belongs to a coroutine or an async generator.
-        span: First and last line, first and last column of what runs. Known of the user's innermost frame.
-    """
-
-    filename: str
-    function: str
-    line: int
-    instruction: int
-    is_coroutine: bool = False
-    span: tuple[int, int, int, int] | None = None
 
 
 class Look(NamedTuple):
@@ -138,9 +120,12 @@ class Lookout:
         """Return what the loop's thread is doing."""
         if not self._loop.is_running() or set_aside_by(self._loop) is not None:
             return _ELSEWHERE
-        return self._look(_cpython.frame_of(self._thread_id))
+        look, may_ask = self._look(_cpython.frame_of(self._thread_id))
+        # It may read a file, so it comes when no frame is held any more.
+        return _ELSEWHERE if may_ask and _calls_input(look.frames[-1]) else look
 
-    def _look(self, innermost: FrameType | None) -> Look:
+    def _look(self, innermost: FrameType | None) -> tuple[Look, bool]:
+        """Look at the stack that ends in *innermost*. Return also whether that may call `input`."""
         task = current_task(self._loop)
         first = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
         is_asyncios = owner_of_pass(self._loop) is not None
@@ -154,31 +139,38 @@ class Lookout:
             if frame is first and not is_asyncios:
                 break
         if turner is None and is_asyncios and task is None and len(stack) < _DEEPEST:
-            return _ELSEWHERE  # the loop counts as running, but nobody turns it: it has not begun, or stops
+            # The loop counts as running, but nobody turns it: it has not begun, or stops.
+            return _ELSEWHERE, False
         handle, began = 0, 0.0
         if turner is not None:
             loop, handle, began = _cpython.pass_facts(turner)
             if loop is not self._loop:
-                return _ELSEWHERE
+                return _ELSEWHERE, False
             if not stack or not _cpython.is_handle(stack.pop()):
-                return NOTHING
+                return NOTHING, False
         frames = _frames_of(stack)
         if turner is None and task is None:
             frames = _inside_kernel(frames)
         if not frames:
-            return NOTHING
+            return NOTHING, False
         if any(asks_user(frame) for frame in frames):
-            return _ELSEWHERE
+            return _ELSEWHERE, False
         facts = self._known.facts_of(task) if task is not None else None
         key = (handle, began, facts.number if facts is not None else None)
         state: State = "step" if _is_users(facts, frames) else "kernel"
-        return Look(state, key, began, facts, frames, self._known.executing)
+        may_ask = "input" in stack[0].f_code.co_names
+        return Look(state, key, began, facts, frames, self._known.executing), may_ask
 
 
 def asks_user(frame: Frame) -> bool:
     """Return True if *frame* waits for the user to type something."""
     filename, function = frame.filename.replace("\\", "/"), frame.function.rpartition(".")[2]
     return any(function == name and filename.endswith(end) for end, name in _ASKS_USER)
+
+
+def _calls_input(frame: Frame) -> bool:
+    """Return True if *frame* calls the built-in `input`, which has no frame. May read a file."""
+    return callee(source_of(frame)) == "input()"
 
 
 def runs_cell(frames: tuple[Frame, ...]) -> bool:

@@ -6,7 +6,7 @@ import datetime
 from typing import TYPE_CHECKING
 
 from loopnb.views import seconds_text
-from loopnb.watch.judging import callee
+from loopnb.watch.sources import callee
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -61,20 +61,27 @@ class Watched:
             assert fault is None
 
     def is_seen(self) -> bool:
-        """Return True if a block is seen now. Any thread. Fails if none is for too long."""
+        """Return True if a block is seen now. Any thread."""
+        assert self.watch.fault is None
         return self.watch.current() is not None
 
     def block_until_seen(self) -> None:
         """Block the calling thread until the watchdog sees it."""
         deadline = time.monotonic() + PATIENCE_S
         while not self.is_seen():
+            assert self.watch.fault is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
     async def last_block(self) -> Block:
         """Return the last block, when it is over."""
-        await until(lambda: bool(self.watch.blocks()) and self.watch.blocks()[-1].is_over)
+        await until(self._is_over)
         return self.watch.blocks()[-1]
+
+    def _is_over(self) -> bool:
+        assert self.watch.fault is None
+        blocks = self.watch.blocks()
+        return bool(blocks) and blocks[-1].is_over
 
 
 def _describe(filename: str, line: int, cell: CellRef | None = None) -> str:

@@ -11,7 +11,8 @@ import pytest
 
 from loopnb.records import CellRef, Shares
 from loopnb.watch.busy import BusyTable, RecentShares
-from loopnb.watch.looking import Frame, Look, TaskFacts
+from loopnb.watch.looking import Look, TaskFacts
+from loopnb.watch.sources import Frame
 from tests.watch.conftest import until
 
 if TYPE_CHECKING:

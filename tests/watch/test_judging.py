@@ -14,13 +14,12 @@ from loopnb.watch.judging import (
     Group,
     Judge,
     Step,
-    callee,
     how_blocked,
-    source_of,
     waits_in,
     who_runs,
 )
-from loopnb.watch.looking import Frame, Look, TaskFacts, asks_user
+from loopnb.watch.looking import Look, TaskFacts, asks_user
+from loopnb.watch.sources import Frame, callee, source_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
