@@ -117,26 +117,26 @@ def test_engine(python: pythons.Python, name: str, command: list[str], root: str
     parts += ["tests/cpython"] if python.has_asyncio_tests else []
     # Slow tests take minutes, and they wait for other processes: faulthandler's stacks would show nothing.
     slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]
-    outcome = run_pytest(name, command, [*slow, *parts], root, dict(os.environ))
-    outcome.detail += "" if python.has_asyncio_tests else "; this Python has no asyncio tests of its own"
-    return outcome
+    note = "" if python.has_asyncio_tests else "; this Python has no asyncio tests of its own"
+    return run_pytest(name, command, [*slow, *parts], root, dict(os.environ), note)
 
 
 def run_pytest(
-    name: str, command: list[str], arguments: list[str], root: str, env: dict[str, str]
+    name: str, command: list[str], arguments: list[str], root: str, env: dict[str, str], note: str = ""
 ) -> Outcome:
-    """Run pytest with *command*, which sees the repository at *root*."""
+    """Run pytest with *command*, which sees the repository at *root*. *note* follows the numbers of tests."""
+    began = time.monotonic()
     print(f"\n== {name}", flush=True)
     report = BUILD / "report.xml"
     report.unlink(missing_ok=True)
     report_there = f"{root}/{report.relative_to(ROOT).as_posix()}"
     options = ["-p", "no:cacheprovider", "-q", f"--junit-xml={report_there}", *arguments, *sys.argv[1:]]
-    outcome, _ = steps.run(name, [*command, "-m", "pytest", *options], env=env)
+    ran = subprocess.run([*command, "-m", "pytest", *options], cwd=ROOT, env=env, check=False)
     found = steps.read_reports(report)
-    outcome.detail = found.counts
     reasons = Counter(reason for _, reason in found.skipped)
-    outcome.left_out = [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
-    return outcome
+    left_out = [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
+    took_s = time.monotonic() - began
+    return Outcome(name, ran.returncode == 0, took_s, found.counts + note, left_out)
 
 
 def test_here(python: pythons.Python) -> Outcome:
@@ -176,21 +176,25 @@ def test_stress() -> Outcome:
     return Outcome("stress", ran.returncode == 0, time.monotonic() - began, repeat, left_out)
 
 
-def test_in_sid() -> Outcome:
-    """Run the engine's tests on the newest Python in a Debian sid.
+def test_in_sid(version: tuple[int, int]) -> Outcome:
+    """Run the engine's tests on one of the Pythons in a Debian sid.
+
+    Args:
+        version: One of `sid.VERSIONS`.
 
     Raises:
         sid.NoSidError: No Debian sid can be made here.
     """
     folder = BUILD / "sid"
     sid.make(folder)
-    python = pythons.ask(sid.enter(folder, ROOT, sid.PYTHON))
+    command = sid.command_of(version)
+    python = pythons.ask(sid.enter(folder, ROOT, command))
     if python is None:
-        raise sid.NoSidError(f"{sid.PYTHON} does not start in it")
+        raise sid.NoSidError(f"{command} does not start in it")
     name = f"{python.version} (Debian sid)"
     packages = BUILD / f"{python.version}-sid"
     packages_there = f"/loopnb/{packages.relative_to(ROOT).as_posix()}"
-    inside = "cd /loopnb && PYTHONPATH=$0 PYTHONDONTWRITEBYTECODE=1 exec " + sid.PYTHON + ' "$@"'
+    inside = "cd /loopnb && PYTHONPATH=$0 PYTHONDONTWRITEBYTECODE=1 exec " + command + ' "$@"'
     try:
         packages_for(python, packages)
     except NotReadyError as error:
@@ -208,12 +212,14 @@ def main() -> int:
     found = pythons.find() if "pythons" in parts else []
     outcomes = [test_here(python) for python in found]
     not_run = []
-    newest = pythons.SUPPORTED[-1]
-    if "pythons" in parts and not any(python.minor == newest for python in found):
+    installed = {python.minor for python in found}
+    for version in sid.VERSIONS if "pythons" in parts else []:
+        if version in installed:
+            continue
         try:
-            outcomes.append(test_in_sid())
+            outcomes.append(test_in_sid(version))
         except sid.NoSidError as error:
-            not_run.append(f"{newest[0]}.{newest[1]}: none is installed, and Debian sid is no way: {error}")
+            not_run.append(f"{version[0]}.{version[1]}: none is installed, and Debian sid is no way: {error}")
     own = pythons.ask([sys.executable])
     if "kernels" not in parts:
         pass

@@ -86,7 +86,7 @@ def noloop() -> NoLoop:
 
     For libraries that ask whether a loop runs, and refuse if one does: Django's ORM, asgiref's
     `async_to_sync`, `Runner.run_sync` of openai-agents. `asyncio.run()`, `asyncio.Runner` and
-    `run_until_complete()` nest inside as ever, and the loop goes on meanwhile::
+    `run_until_complete()` nest inside as usual, and the loop goes on meanwhile::
 
       with loopnb.noloop():
           result = Runner.run_sync(agent, "hello")
@@ -105,9 +105,9 @@ async def hold(cm: AbstractAsyncContextManager[_T], name: str | None = None) -> 
     """Enter *cm*, an async context manager, and keep it open across cells; return what entering returned.
 
     A task of its own enters *cm*, stays inside and leaves it, as task groups and cancel scopes insist on.
-    It is listed as "held by In[3]". It ends by `loopnb.release()`, by `%loopnb cancel NAME`, when the cell is
-    run again and holds anew, or at the kernel's end, the newest first. What fails inside meanwhile is
-    reported in the cell. In synchronous code, use `loopnb.run(loopnb.hold(cm))`.
+    It is listed as "held by In[3]". It ends with `loopnb.release()`, with `%loopnb cancel NAME`, or when its
+    cell runs again and holds something new. At the kernel's end all of them end, the newest first. What fails
+    inside meanwhile is reported in the cell. In synchronous code, use `loopnb.run(loopnb.hold(cm))`.
 
     Args:
         cm: What you would give to `async with`.
@@ -199,7 +199,7 @@ def show() -> None:
 
 @_errors_end_at_the_caller
 def load_ipython_extension(shell: Any) -> None:
-    """Load loopnb into *shell*. `%load_ext loopnb` calls this. It prints nothing.
+    """Load loopnb into *shell*. `%load_ext loopnb` calls this, in the loop's thread. It prints nothing.
 
     Raises:
         UnsupportedKernelError: There is no IPython shell, or loopnb cannot work in it.
@@ -211,7 +211,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 @_errors_end_at_the_caller
 def unload_ipython_extension(shell: Any) -> None:
-    """Unload loopnb from *shell*. `%unload_ext loopnb` calls this. The user's tasks go on.
+    """Unload loopnb from *shell*. `%unload_ext loopnb` calls this, in the loop's thread. Tasks go on.
 
     Raises:
         UnsupportedKernelError: The caller runs on a loop of its own, where you could not load it again.

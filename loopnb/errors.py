@@ -1,4 +1,4 @@
-"""The errors that loopnb raises. Each is also the builtin error that existing code catches.
+"""The errors that loopnb raises. Each is also a builtin error, which existing code may catch.
 
 LoopnbError
 ├── NestingError            a blocking call could not run inside the running loop
@@ -49,7 +49,7 @@ class NotLoadedError(LoopnbError, RuntimeError):
 
 
 class NotHeldError(LoopnbError, LookupError):
-    """Raised when `loopnb.release()` is given what is not held, or no longer.
+    """Raised when `loopnb.release()` is given something that is not held, or no longer held.
 
     Attributes:
         wanted: What it was given.

@@ -89,7 +89,7 @@ def check_loop(shell: Any, what: str) -> None:
         command = "load_ext" if what == "loaded" else "unload_ext"
         raise UnsupportedKernelError(
             "the code that asks for it runs in another thread than the notebook's loop, or on another loop",
-            f"Run '%{command} loopnb' in a plain cell: not below %%aloop --fresh, in a subshell or thread.",
+            f"Run '%{command} loopnb' in a plain cell, not below %%aloop --fresh, in a subshell or a thread.",
             doing=what,
         )
 

@@ -121,12 +121,12 @@ def is_called_by(code: CodeType) -> bool:
 def is_all_by(frame: FrameType | None, owners: Container[Owner], until: CodeType) -> bool:
     """Return True if *frame* and its callers belong to *owners*, up to the frame that runs *until*.
 
-    Code that was compiled from a text in passing, as methods of namedtuples are, counts as its caller's.
+    Code compiled from a string without a file name, such as a method of a namedtuple, counts as its caller's.
     """
-    for one in outwards(frame):
-        if one.f_code is until:
+    for caller in outwards(frame):
+        if caller.f_code is until:
             return True
-        if one.f_code.co_filename != _TEXT and owner_of(one.f_code.co_filename) not in owners:
+        if caller.f_code.co_filename != _TEXT and owner_of(caller.f_code.co_filename) not in owners:
             return False
     return True
 
@@ -134,7 +134,7 @@ def is_all_by(frame: FrameType | None, owners: Container[Owner], until: CodeType
 def frame_outside() -> FrameType | None:
     """Return the innermost frame that is not this package's: the code that called loopnb."""
     return next(
-        (one for one in outwards(inspect.currentframe()) if not is_ours(one.f_code.co_filename)), None
+        (frame for frame in outwards(inspect.currentframe()) if not is_ours(frame.f_code.co_filename)), None
     )
 
 
@@ -152,8 +152,8 @@ def loops_namespaces() -> set[int]:
     Comparing `id(frame.f_globals)` is several times faster than comparing file names.
     """
     # By type and by dictionary, since reading an attribute of a lazy module would run its code.
-    modules = [one for one in list(sys.modules.values()) if issubclass(type(one), ModuleType)]
-    named = {id(vars(one)) for one in modules if is_loops(vars(one).get("__file__") or "")}
+    modules = [item for item in list(sys.modules.values()) if issubclass(type(item), ModuleType)]
+    named = {id(vars(module)) for module in modules if is_loops(vars(module).get("__file__") or "")}
     return {*named, id(_BOTTOM)}
 
 
@@ -164,8 +164,8 @@ def _bottom(fn: Callable[..., object], *args: object) -> None:
     fn(*args)
 
 
-#: Global variables of the frame at the bottom. Not those of the user's `__main__`: by their identity a frame
-#: is known to be no place of the user's.
+#: Global variables of the frame at the bottom. Not those of the user's `__main__`: by these, a frame is known
+#: to be ours (`loops_namespaces`).
 _BOTTOM: dict[str, object] = {"__name__": "__main__", "__builtins__": __builtins__}
 
 #: Calls a function from a frame that looks like that of a script: `<module>` of `__main__`.
@@ -228,8 +228,9 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
 
 def _clear(frame: FrameType) -> None:
     # The frame of a signal handler that has raised refers to the frame that it interrupted. The interrupted
-    # frame may keep a stack alive that in turn keeps the error, and the garbage collector does not look into
-    # stacks. We leave a coroutine's frame alone: it may resume, and clearing it would close the coroutine.
+    # frame may keep a stack alive that in turn keeps the error, and the garbage collector looks into stacks
+    # only from 3.15 on. We leave a coroutine's frame alone: it may resume, and clearing it would close the
+    # coroutine.
     if is_ours(frame.f_code.co_filename) and not frame.f_code.co_flags & _MAY_RESUME:
         with contextlib.suppress(RuntimeError):  # it is still executing
             frame.clear()

@@ -25,7 +25,7 @@ False.
 * `TaskFactoryPatch` replaces what can only be read and set through methods: a loop's task factory.
 * `ListEntry` adds an entry to a list, such as `gc.callbacks`.
 * `PatchSet` installs several changes, or none of them.
-* `ImportWatch` calls a function with a module once that has been imported.
+* `ImportWatch` calls a function with a module, once the module has been imported.
 * `Difference` undoes what somebody else's code has changed.
 
 What it cannot do:

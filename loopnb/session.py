@@ -271,7 +271,7 @@ class Session:
         return self.loop.create_task(coro, **options)
 
     async def hold(self, manager: Any, name: str | None) -> Any:
-        """Enter *manager* in a task of its own, and return what that has returned; see `loopnb.hold`."""
+        """Enter *manager* in a task of its own, and return the value of entering it; see `loopnb.hold`."""
         self._check_holding()
         return await self.holds.hold(manager, name)
 
@@ -283,7 +283,7 @@ class Session:
     def _check_holding(self) -> None:
         if not self.owner.is_inside():
             raise NestingError(
-                "this code runs on a loop of its own, and things are held on the notebook's",
+                "loopnb.hold() works on the notebook's loop, and this code runs on another",
                 "Call loopnb.run(loopnb.hold(...)) in synchronous code, or use a plain cell.",
                 doing="hold or release anything here",
             )
@@ -301,7 +301,7 @@ class Session:
         return Deadline(task.get_loop(), task, timeout, self._where)
 
     def own_deadline(self, timeout: float | None) -> OwnDeadline:
-        """Return a deadline of the running task, of any loop, in which that itself ends in TimeoutError."""
+        """Return a deadline for the running task, on any loop. The task itself ends in TimeoutError."""
         return OwnDeadline(timeout, self._where)
 
     def _wait_inside(self, task: asyncio.Task[T], timeout: float | None) -> T:
@@ -395,7 +395,7 @@ class Session:
     def _task_list(self, live: bool, finished: bool, kernels: bool) -> TaskList:
         records = list(self.tracker.records_of(self.tracker.live(kernels=kernels))) if live else []
         if finished:
-            records += [self.tracker.record_ended(one) for one in self.tracker.ended()]
+            records += [self.tracker.record_ended(ended) for ended in self.tracker.ended()]
             records.sort(key=lambda record: record.number)
         return TaskList(records, self.tracker.runs.every_run_of)
 

@@ -53,9 +53,9 @@ class LoopNB(Configurable):
     report_after = Float(
         0.5,
         help="""
-        Seconds to wait after a cell has ended before reporting those of its failed tasks that
-        something still refers to. A later cell may still await them, so loopnb reports none while a
-        cell executes. Failed tasks that nothing refers to are reported at the end of their cell.
+        Seconds from the end of a cell until its failed tasks are reported, if something still refers
+        to them. A later cell may still await such a task, so loopnb reports none while a cell
+        executes. Failed tasks that nothing refers to are reported at the end of their cell.
 
         Default 0.5. 0 reports as soon as no cell executes.
         """,
@@ -99,9 +99,9 @@ class LoopNB(Configurable):
     shutdown_grace = Float(
         2.0,
         help="""
-        Seconds to wait for tasks to end when the kernel is shut down or restarted. Then as many
-        seconds again for async generators, clients and executor threads together. The log names
-        what has not ended by then. At the end of a cell with `%%aloop --fresh`, the threads of its
+        Seconds that tasks have to end when the kernel is shut down or restarted. After that, async
+        generators, clients and executor threads have as many seconds again, all together. The log
+        names what has not ended by then. At the end of a cell with `%%aloop --fresh`, the threads of its
         executor have as many seconds, too.
 
         Default 2.0. 0 does not wait. Jupyter kills a kernel 5 s after asking it to end.

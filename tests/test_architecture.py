@@ -109,7 +109,7 @@ def test_private_names_are_not_reached_by_string(path: Path) -> None:
 
 def imported_by(path: Path) -> set[str]:
     """Name the modules of the package that a module imports: in functions, and for type checkers, too."""
-    known = {dotted(one) for one in MODULES}
+    known = {dotted(module) for module in MODULES}
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -140,8 +140,6 @@ CELL_TESTS = sorted(path for name in ("kernel", "terminal", "browser") for path 
 # Modules with cells whose lines are in one string, each with the reason.
 CELLS_IN_ONE_STRING = {
     # To be rewritten. Delete each with its last such cell.
-    "tests/kernel/test_interrupts.py",
-    "tests/kernel/test_shutdown.py",
     "tests/kernel/test_subshells.py",
 }
 
@@ -150,7 +148,9 @@ def strings_of_cells(node: ast.AST) -> Iterator[ast.expr]:
     """Yield the strings that a driver is called with, and those that begin with a cell magic."""
     match node:
         case ast.Call(func=ast.Attribute(attr="run" | "start" | "execute" | "value"), args=[code, *_]):
-            yield from (one for one in ast.walk(code) if isinstance(one, ast.Constant | ast.JoinedStr))
+            yield from (
+                string for string in ast.walk(code) if isinstance(string, ast.Constant | ast.JoinedStr)
+            )
         case ast.Constant(value=str(text)) if text.startswith("%%"):
             yield node
         case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]) if text.startswith("%%"):
@@ -178,6 +178,13 @@ def test_a_cell_of_several_lines_is_dedented_text(path: Path) -> None:
     }
 
     assert bool(found) == (name_of(path) in CELLS_IN_ONE_STRING), sorted(found)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_variable_is_called_one(path: Path) -> None:
+    names = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)]
+
+    assert [node.lineno for node in names if node.id == "one"] == []
 
 
 def test_ruff_lets_the_same_modules_reach_private_names() -> None:

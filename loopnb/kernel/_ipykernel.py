@@ -1,6 +1,7 @@
 """Private names of ipykernel, and those of IPython that loading uses.
 
-Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1.
+Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1. Unless it says otherwise, call a function in
+the thread of the shell that it is about; none blocks.
 """
 
 from __future__ import annotations
@@ -156,10 +157,10 @@ def patch_cancel_on_sigint(
 
 
 def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: Any) -> bool:
-    """Have `Kernel.post_handler_hook` put back *handler* of SIGINT, as its `pre_handler_hook` does.
+    """Store *handler*, so that `Kernel.post_handler_hook` restores it as the handler of SIGINT.
 
-    The stock hook puts in `default_int_handler`, and keeps in `saved_sigint_handler` what the other hook puts
-    back (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more.
+    The stock `pre_handler_hook` stores the handler in `saved_sigint_handler`, too, and installs
+    `default_int_handler` (6.31.0, 7.3.0 and 7.4.0). A kernel of another class may do more.
 
     Args:
         kernel: The kernel.
@@ -177,7 +178,7 @@ def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: A
 
 
 def is_called_by_kernel(kernel: Any) -> bool:
-    """Return True if the kernel's `do_execute` has called the function that asks: it makes a task of a cell.
+    """Return True if the kernel's `do_execute`, which makes a task of a cell, has called the asking function.
 
     `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if it has another name, or is not the direct caller.
     """

@@ -1,12 +1,15 @@
-"""End tasks before the kernel closes its channels, and log what is left."""
+"""End tasks before the kernel closes its channels, log what is left, and what keeps Python from ending."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import inspect
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
+from loopnb.kernel._cpython import main_frame
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 
@@ -19,10 +22,14 @@ if TYPE_CHECKING:
 _TURNS_WITHIN = 1.0
 #: Seconds that the control thread has to end.
 _CONTROL_ENDS_WITHIN = 2.0
+#: Seconds that functions registered with `atexit` may take before we say so.
+_EXIT_ENDS_WITHIN = 1.0
 
 
 class KernelShutdown:
     """End the tasks when a front end asks for a shutdown, and log what is left when Python ends.
+
+    Call `start` and `stop` in the main thread.
 
     Args:
         kernel: The kernel.
@@ -99,3 +106,30 @@ class KernelShutdown:
             # it closes the sockets that the thread writes to. It then waits for the thread: for 10 s, or for
             # ever (7.4; 1 in 10 on a busy machine).
             control.join(_CONTROL_ENDS_WITHIN)
+
+
+class ExitWatch:
+    """Log what keeps Python from ending although everything on the loop has ended.
+
+    Args:
+        ends: Writes the log.
+    """
+
+    def __init__(self, ends: ShellsEnd) -> None:
+        self._ends = ends
+
+    def begin(self) -> None:
+        """Watch all functions that are registered with `atexit` by now. The newest runs first."""
+        self.cancel()
+        atexit.register(self._start)
+
+    def cancel(self) -> None:
+        """Watch no more."""
+        atexit.unregister(self._start)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._watch, name="loopnb exit", daemon=True).start()
+
+    def _watch(self) -> None:
+        time.sleep(_EXIT_ENDS_WITHIN)  # Python usually ends before this does, and the thread with it
+        self._ends.say_not_ended(main_frame())

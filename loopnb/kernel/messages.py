@@ -9,7 +9,7 @@ waits for the status of each message, and so it never sends another change.
 
 The solution. We replace the function that takes messages off the channel. While a cell is busy, ours handles
 comm messages in tasks of their own, and publishes a status for each. All other messages go to the stock
-function.
+function. It runs in the thread of the shell that the message is for, and does not block it.
 """
 
 from __future__ import annotations

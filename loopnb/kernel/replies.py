@@ -10,8 +10,8 @@ beginning is remembered, and ends the cell before its first statement. One at th
 forgotten. While a cell's code runs, Python's default handler is installed, since `asyncio.Runner` and trio
 look for it.
 
-Both are installed only while a message is handled. While the kernel is idle, SIGINT is ignored. Child
-processes that background tasks start then inherit that, and so interrupts do not end them.
+These handlers are installed only while a message is handled. While the kernel is idle, SIGINT is ignored.
+Child processes that background tasks start then inherit that, and so interrupts do not end them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two checks that a request has been answered.
 _GLANCE = 0.01
-#: Whose code runs before and after a cell while a message is handled. IPython's does so, too.
+#: Whose code runs before and after a cell while a message is handled, without IPython's and with it.
 _KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
 _KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
 _RUN_CELL = InteractiveShell.run_cell_async.__code__

@@ -91,8 +91,8 @@ class SubshellLoops:
         if wait is None:
             self._of(loop).stop_next()
             self._warn(
-                "loop.stop() was ignored: this is the loop of a kernel subshell, and nothing runs nested on "
-                "it. A notebook need not stop its loops."
+                "loop.stop() was ignored: this is the loop of a kernel subshell, and it has no nested run to "
+                "end. A notebook need not stop its loops."
             )
         elif not self._of(loop).stop(wait.future):
             wait.end(RuntimeError("Event loop stopped before Future completed."))

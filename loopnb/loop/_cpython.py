@@ -1,4 +1,4 @@
-"""What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.14.10, and uvloop 0.23.0.
+"""What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.15.2, and uvloop 0.23.0.
 
 Three stories: state of a loop that user code leaves damaged, threads that are busy when Python ends, and
 which loop an object belongs to.
@@ -62,7 +62,7 @@ def mend_signal_handlers(loop: Any) -> None:
     present = signal.set_wakeup_fd(own)
     if present == own:
         return
-    if _is_open(present):  # an open descriptor that is not ours was set on purpose
+    if is_open_descriptor(present):  # an open descriptor that is not ours was set on purpose
         signal.set_wakeup_fd(present)
         return
     for sig in handlers:
@@ -93,7 +93,8 @@ def signal_gate(loop: Any, get: Callable[[int], Any]) -> MethodWrapper | None:
     return MethodWrapper(type(loop), "_handle_signal", answer, loop)
 
 
-def _is_open(descriptor: int) -> bool:
+def is_open_descriptor(descriptor: int) -> bool:
+    """Return True if *descriptor* is an open file of this process."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -107,7 +108,9 @@ def open_generators(loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[
     None where the loop keeps them elsewhere, as uvloop's does.
     """
     begun = getattr(loop, "_asyncgens", None)
-    return None if begun is None else [one for one in list(begun) if one.ag_frame is not None]
+    return (
+        None if begun is None else [generator for generator in list(begun) if generator.ag_frame is not None]
+    )
 
 
 def loop_set_here() -> asyncio.AbstractEventLoop | None:
@@ -167,7 +170,7 @@ def call_of(frame: FrameType | None) -> tuple[Callable[..., Any] | None, Context
     They come from `_WorkItem.run`: `fn` up to 3.13, `task` from 3.14 on. `asyncio.to_thread` submits
     `partial(context.run, fn)`. Both are None for other threads; the Context is None for other submissions.
     """
-    item = next((one.f_locals.get("self") for one in outwards(frame) if one.f_code is _CALL), None)
+    item = next((caller.f_locals.get("self") for caller in outwards(frame) if caller.f_code is _CALL), None)
     fn = getattr(item, "fn", None) or (getattr(item, "task", None) or (None,))[0]
     run = getattr(fn, "func", None)
     context = getattr(run, "__self__", None)

@@ -64,7 +64,7 @@ class ClosedLoops:
         self._closed_at.clear()
 
     def where(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Return where *loop* was closed. Empty if C code closed it, or if it was closed before `start`."""
+        """Return where *loop* was closed. Empty if C code closed it, or before `start`. Any thread."""
         return self._closed_at.get(loop, "")
 
     def explain(self, error: BaseException) -> str | None:
@@ -91,9 +91,7 @@ class ClosedLoops:
     ) -> list[asyncio.AbstractEventLoop] | None:
         """Return the closed loops that *error* may be about, the last closed first.
 
-        None if no frame leads to a loop.
-
-        The innermost frame that leads to such a loop decides.
+        The innermost frame that leads to such a loop decides. None if no frame does.
 
         Args:
             error: The error.
@@ -103,10 +101,10 @@ class ClosedLoops:
         for frame in _innermost_frames(error):
             owners: set[asyncio.AbstractEventLoop] = set()
             variables: set[asyncio.AbstractEventLoop] = set()
-            for one in islice(objects_in(frame), _OBJECTS):
-                loop = loop_of(one)
+            for value in islice(objects_in(frame), _OBJECTS):
+                loop = loop_of(value)
                 if loop is not None:
-                    (variables if loop is one else owners).add(loop)
+                    (variables if loop is value else owners).add(loop)
             if not may_be_open:
                 owners |= variables
             elif not owners:

@@ -20,16 +20,16 @@ _waited: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[asyncio.Future[Any], 
 
 
 def place_of(future: asyncio.Future[Any]) -> tuple[str, int] | None:
-    """Return file and line of the `run_forever()` that waits for *future*; None if none does."""
+    """Return file and line of the `run_forever()` that waits for *future*; None if none does. Any thread."""
     return _waited.get(future.get_loop(), {}).get(future)
 
 
 def is_tornados_start() -> bool:
     """Return True if `tornado.ioloop.IOLoop.start()` has called the loop's method that calls this function.
 
-    Those who call it inside a running loop expect that to fail, and go on: panel's `serve()` for instance.
+    Code that calls it inside a running loop expects it to fail, and goes on. Panel's `serve()` does so.
     """
-    callers = (one for one in outwards(inspect.currentframe()) if not is_loops(one.f_code.co_filename))
+    callers = (frame for frame in outwards(inspect.currentframe()) if not is_loops(frame.f_code.co_filename))
     return getattr(next(callers, None), "f_globals", {}).get("__name__") == "tornado.platform.asyncio"
 
 

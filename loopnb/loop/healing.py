@@ -42,4 +42,4 @@ class Healer:
         if policy is self._policy:
             return ()
         kind = f"{type(policy).__module__}.{type(policy).__name__}"
-        return (f"the event loop policy has been set to {kind}: new loops come from it; this one stays",)
+        return (f"the event loop policy has been set to {kind}: new loops come from it, and this one stays",)

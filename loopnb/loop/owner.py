@@ -73,7 +73,7 @@ class LoopOwner:
     def end(self) -> None:
         """Raise CancelledError in the threads that wait for the loop, now or later: it will not turn again.
 
-        Otherwise these threads would wait for ever, and Python, before it ends, for them.
+        Otherwise these threads would wait for ever, and Python would wait for them when it ends.
         """
         self._has_ended = True
         for answer in list(self._owed):

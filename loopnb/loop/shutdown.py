@@ -64,7 +64,7 @@ class Ending(Protocol):
         """Return True if *task* was cancelled a moment ago: a second cancel would cut its cleanup short."""
 
     def grace(self) -> float:
-        """Return the seconds that the tasks get, and then once more all the rest. 0 does not wait."""
+        """Return how many seconds the tasks get to end. All the rest then gets as many. 0 does not wait."""
 
     def describe(self, task: asyncio.Task[Any]) -> str:
         """Name *task* and its cell, and say where it waits."""
@@ -112,7 +112,7 @@ class OrderlyEnd:
             try:
                 await end(max(0.0, deadline - loop.time()))
             except Exception as error:  # noqa: BLE001  from a user's object: the others must still end
-                self._ending.log(f"not all could be ended: {error_text(error)}")
+                self._ending.log(f"something could not be ended in order: {error_text(error)}")
 
     def check(self) -> None:
         """Log the tasks that are left when Python ends, unless logged before. Call it outside the loop."""

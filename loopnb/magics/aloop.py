@@ -39,7 +39,7 @@ _MAGIC = "%%aloop"
 
 
 class Aloop:
-    """Runs cells and expressions for one shell.
+    """Runs cells and expressions for one shell. IPython calls it in the thread of the cell.
 
     Args:
         shell: The shell.
@@ -143,7 +143,7 @@ class Aloop:
             raise
 
     async def _outcome_of(self, task: asyncio.Task[Any]) -> Any:
-        """Await *task*. If a callback's SystemExit ends the cell, let it clean up first, as in a script."""
+        """Await *task*. If a callback's SystemExit ends the cell, it cleans up first, as in a script."""
         try:
             return await task
         except SystemExit:
@@ -172,7 +172,7 @@ class Aloop:
         """Run *body* where no loop is seen to run, and return its value: `%%noloop`.
 
         Args:
-            line: What stands behind the magic's name: nothing.
+            line: The text behind the magic's name. It must be blank.
             body: The lines below it.
 
         Raises:
@@ -201,7 +201,7 @@ class Aloop:
             return CapturedFatal.unwrap(self._session.wait(task))
 
     def _nested_here(self, request: Request) -> Any:
-        """Spawn a task and wait for it, and leave none whatever an interrupt breaks off."""
+        """Spawn a task and wait for it. Leave no task behind, wherever an interrupt breaks this off."""
         coro = self._make_coro(request)
         try:
             task = self._spawn(request, coro=coro)

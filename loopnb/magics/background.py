@@ -86,8 +86,8 @@ class Background:
         _ended, left = await asyncio.wait(tasks, timeout=_SILENT)
         if left:
             say(
-                "waiting for the earlier run, which has been cancelled and cleans up: "
-                f"{', '.join(map(self.tell, left))}. Interrupt to wait no longer."
+                "waiting for the earlier run, which has been cancelled and is cleaning up: "
+                f"{', '.join(map(self.tell, left))}. Interrupt the cell to stop waiting."
             )
             await asyncio.wait(left)
 

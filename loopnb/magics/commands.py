@@ -80,7 +80,7 @@ class LoopMagics(Magics):
 
         With -b the cell runs in the background, and the next cell can run at once. Its output goes to the
         cell that started it. It shares its variables with all other cells, at any time. Running the cell
-        again first ends its earlier run.
+        again ends its earlier run first.
 
         With --fresh the cell runs on a loop of its own, and the persistent loop stands still meanwhile. At
         the end the tasks left on the fresh loop are cancelled and clean up. Then its async generators and
@@ -98,7 +98,7 @@ class LoopMagics(Magics):
         """Run the cell where no loop is seen to run, as in a script.
 
         For libraries that ask whether a loop runs, and refuse if one does. `asyncio.run()` and its kin nest
-        on the persistent loop as ever, and other tasks go on meanwhile. As in a script, there is no `await`
+        on the persistent loop as usual, and other tasks go on meanwhile. As in a script, there is no `await`
         and no `asyncio.create_task()`. `with loopnb.noloop():` does the same for a block.
         """
         try:
@@ -240,7 +240,7 @@ _LISTED = "'%loopnb tasks' lists them."
 
 
 class TaskCommands:
-    """Lists, explains and cancels tasks.
+    """Lists, explains and cancels tasks. In another thread than the loop's, it blocks until the loop turns.
 
     Args:
         shell: The shell; it formats tracebacks.
@@ -350,19 +350,19 @@ class TaskCommands:
 
 def _traceback_text(shell: Any, error: BaseException) -> str:
     """Return the traceback as IPython shows it, or as Python does if an exception group is part of it."""
-    one: BaseException | None = error
-    while one is not None:
-        if isinstance(one, BaseExceptionGroup):
+    part: BaseException | None = error
+    while part is not None:
+        if isinstance(part, BaseExceptionGroup):
             return "".join(traceback.format_exception(error))
-        one = one.__context__
+        part = part.__context__
     formatter = shell.InteractiveTB
-    shown: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
-    return shown
+    text: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
+    return text
 
 
 def _expect_nothing(command: str, rest: str) -> None:
     if rest:
-        raise UsageError(f"%loopnb {command}: takes nothing more, and got {rest!r}. See '%loopnb?'.")
+        raise UsageError(f"%loopnb {command}: does not take {rest!r}. See '%loopnb?'.")
 
 
 def _print(text: str) -> None:

@@ -42,7 +42,7 @@ class SessionsTasks:
 
     Args:
         session: The session.
-        most: So many tasks are shown at most.
+        most: How many tasks are shown at most.
     """
 
     def __init__(self, session: Session, most: int) -> None:

@@ -33,7 +33,7 @@ class FreshRuns:
     Args:
         session: The session of the shell.
         cells: Knows which cell executes.
-        make_coro: Returns the coroutine of a cell that asks for something.
+        make_coro: Given what a cell asks for, returns the coroutine that runs it.
     """
 
     def __init__(self, session: Session, cells: Cells, make_coro: MakeCoro) -> None:

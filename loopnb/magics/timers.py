@@ -1,8 +1,8 @@
 """Allow `await` in `%time`, `%timeit` and `%prun`, which then measure a nested run.
 
 IPython compiles the argument of these magics as plain code, in which `await` is a syntax error. We replace
-each `await x` by a call that waits for `x` in a nested run. What is measured, how often, and what is printed
-is left to IPython. `async for` and `async with` stay errors.
+each `await x` by a call that waits for `x` in a nested run. IPython still decides what is measured, how
+often, and what is printed. `async for` and `async with` stay errors.
 
 IPython turns a line with a magic into a call such as `run_line_magic(...)`, and we change these calls.
 Replacing the magics themselves would not work: IPython loads its own late, and would overwrite ours.
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 _MAGICS = {"time", "timeit", "prun"}
+#: IPython's functions that run a magic -> how many arguments they take.
 _RUNNERS = {"run_line_magic": 2, "run_cell_magic": 3}
-#: Replaces `await` in the code that IPython compiles. An expression, since the user would see a variable.
+#: Replaces `await` in the code that IPython compiles. Not a variable, which the user would see among theirs.
 _WAIT = f"__import__({__name__!r}, fromlist=['wait']).wait"
 _WORD = re.compile(r"\S+")
 #: `await` inside these is left alone.
@@ -30,6 +31,8 @@ _OWN_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 def wait(awaitable: Awaitable[Any]) -> Any:
     """Wait for *awaitable* in a nested run, and return its result. Blocks the caller, not the loop.
+
+    Any thread may call it, as `loopnb.run`.
 
     Raises:
         NotLoadedError: loopnb has been unloaded.

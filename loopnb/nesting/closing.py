@@ -33,9 +33,7 @@ _LAST_GRACE = 0.5
 def end_waits(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is parked on *loop*, and run the loop until nothing is parked.
 
-    The loop's thread; blocks it.
-
-    Cleanup may take two seconds, and nothing can nest after that.
+    Call it in the loop's thread, which it blocks. Cleanup may take two seconds. After that, nothing can nest.
 
     Raises:
         NestingError: The stacks are parked in another thread.
@@ -125,7 +123,7 @@ def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end_waits_at_exit(loop: asyncio.AbstractEventLoop) -> None:
-    """Do what `end_waits` does, but leave stacks that nest again parked: refused, they might try for ever."""
+    """Do what `end_waits` does, but let stacks nest again and stay parked. Refused, they might try on."""
     if loop.is_running() or loop.is_closed():
         return
     engine = _cancel_waits(loop)

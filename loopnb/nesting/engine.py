@@ -177,8 +177,8 @@ class Handoff:
     def leave_closed_loop(self) -> None:
         """Give back a loop that was closed, so that it is freed without a garbage collection.
 
-        The loop refers to the engine by what is patched, and the engine to itself by the parts it has given
-        itself to. It cannot be used again.
+        The loop refers to the engine through its patches, and parts of the engine refer back to it. We cut
+        these cycles. The engine cannot be used again.
         """
         self.is_removed = True
         self._uninstall()
@@ -237,7 +237,7 @@ class Handoff:
             else:
                 foreground = self._foreground
                 wait = Wait(self.lot.ready, getcurrent(), future, task, owned, is_foreground=True)
-                # `stack_parked` may put in a SIGINT handler that raises no KeyboardInterrupt while the stack
+                # `stack_parked` may install a SIGINT handler that raises no KeyboardInterrupt while the stack
                 # is parked. So it comes first, and its counterpart last: between the two, no interrupt can
                 # break the order of what `_park` does.
                 foreground.stack_parked()
@@ -376,8 +376,10 @@ class Handoff:
         self._thread_id = thread_id
         self._drop_drivers()
 
-    # What a suspended greenlet's frames refer to is invisible to the garbage collector. So a driver
-    # keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
+    # Up to 3.14, what a suspended greenlet's frames refer to is invisible to the garbage collector. So a
+    # driver keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
+    # From 3.15 on, the collector sees those frames. A stack that stays parked while its loop is stopped is
+    # not lost: it is in the step of a task, and the C function of that step holds the task, out of sight.
     #
     # A signal handler may raise at a jump backwards, which on 3.12 no `try` in the same function
     # covers. So the function that catches it leaves the looping to the function it calls, and loops only
@@ -433,7 +435,7 @@ class Handoff:
                     self._idle.remove(getcurrent())
 
     def _drive_on(self, errors: list[BaseException], is_due: bool) -> None:
-        """Make passes, and before each let all go on who can. Returns when the driver is to retire.
+        """Make passes. Before each, resume every stack that can go on. Returns when the driver must retire.
 
         Args:
             errors: What came out of the pass before, or what a signal handler raised in here. Emptied.
@@ -498,7 +500,9 @@ class Handoff:
         if self._owner is not None:
             self._owner_error = error
         elif not self.lot.end_with(error, lambda wait: self._first_pass.holds(wait.stack)):
-            _log.error("an error of the event loop had nobody to go to", exc_info=error)
+            _log.error(
+                "an error came out of the event loop, and nothing waits that could receive it", exc_info=error
+            )
 
     def interrupt(self) -> bool:
         """Interrupt the newest wait of a cell, see `Wait.interrupt`. Call it in a handle.
@@ -1100,10 +1104,10 @@ class Foreground(Protocol):
         """Note that the stack of such a task goes on. May raise."""
 
     def cancel(self, future: asyncio.Future[Any]) -> None:
-        """Cancel what such a stack waits for: the first interrupt."""
+        """Cancel what such a stack waits for. Called for the first interrupt."""
 
     def finish(self, future: asyncio.Future[Any]) -> bool:
-        """End the task that has swallowed the first interrupt: the second one.
+        """End the task that has swallowed the first interrupt. Called for the second one.
 
         Return False if it cannot be ended.
         """

@@ -87,7 +87,7 @@ _submitters: list[tuple[Callable[[], bool], Callable[[Any], Any]]] = []
 
 @contextmanager
 def submitting(is_meant: Callable[[], bool], submit: Callable[[Any], Any]) -> Iterator[None]:
-    """Have `asyncio.run` inside the loops of some threads go elsewhere while the block runs.
+    """While the block runs, have `asyncio.run` in some threads' running loops send its coroutine elsewhere.
 
     Args:
         is_meant: Returns True if the calling thread, whose own loop runs, is one of those threads.
@@ -137,9 +137,10 @@ class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # m
             raise
 
     def _time_left(self, timeout: float | None, call: str) -> float | None:
-        """Return how long to block the thread: in the loop's own not at all, after a nested run.
+        """Return for how many seconds the thread may block.
 
-        An interrupted wait, and one whose task was cancelled, cancel the coroutine.
+        In the loop's own thread, wait in a nested run first, and return 0. If that wait is interrupted, or
+        the task that waits is cancelled, the coroutine is cancelled.
         """
         loop = self.loop
         if self.done() or _cpython.running_loop() is not loop:
@@ -168,7 +169,7 @@ def _finish(waiter: asyncio.Future[None]) -> None:
 def submit(coro: Any, loop: asyncio.AbstractEventLoop) -> concurrent.futures.Future[Any]:
     """Do what `asyncio.run_coroutine_threadsafe` is asked for. Any thread. Does not block."""
     future = _stock_submit(coro, loop)
-    future.__class__ = SubmittedFuture  # the stock function makes it, and is to go on doing so
+    future.__class__ = SubmittedFuture  # the stock function makes the future, and must go on doing so
     future.loop = loop
     return future  # type: ignore[no-any-return]  # the original is untyped
 
@@ -210,7 +211,7 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
 
 
 def run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
-    """Wrap `run_forever` of asyncio's loops: the engine is to be there when the first pass begins."""
+    """Wrap `run_forever` of asyncio's loops, so that the engine is there when the first pass begins."""
     if no_loop.hidden_loop() is not None:
         with no_loop.lifted():
             run_forever(run_loop, self)

@@ -3,6 +3,8 @@
 Asyncio raises such an error out of a pass, once for each task that ends in it. So the same error comes out
 again for each task that awaits that one, and for a TaskGroup around it. An attribute of the error says
 whether a cell has received it before.
+
+Any thread may call these functions. None blocks.
 """
 
 from __future__ import annotations

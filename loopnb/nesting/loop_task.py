@@ -1,6 +1,8 @@
 """The task class of the engine: `cancel()` reaches a task while its stack is parked.
 
 Tasks of other classes work too, see `engine.UnawareTasks`. This class only makes cancelling fast and exact.
+
+Call everything in the loop's thread. Nothing here blocks.
 """
 
 from __future__ import annotations
@@ -103,7 +105,7 @@ class LoopTask(asyncio.Task[Any]):
             super().set_name(value)
 
 
-# Reprs begin with it, and tests of asyncio's and of others look for it.
+# Reprs begin with this name. The tests of asyncio and of others look for it.
 LoopTask.__name__ = asyncio.Task.__name__
 
 

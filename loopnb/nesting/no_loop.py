@@ -8,8 +8,8 @@ task. This view belongs to the stack, not to the thread. A blocking call is a ne
 (`lifted`) before it parks the stack. So other stacks see the loop as it is, and the rest of the engine need
 not know of views. When the stack resumes, its blocking call ends and restores the view.
 
-A library's greenlet may leave a loop of its own running, as Playwright's sync API does. The next stack that
-hides the loop in this thread sees that loop, as the next line of a script would.
+A library may leave a loop of its own running in a greenlet, as Playwright's sync API does. In the next such
+block of this thread, the library's loop is seen to run, as it is in the next line of a script.
 
 What it cannot do. Only a nested run may suspend the stack. If its task awaits inside the block, that `await`
 ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task has no such protection.
@@ -20,12 +20,10 @@ Call everything in the thread of the loop. Nothing here blocks.
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopnb.errors import NestingError
 from loopnb.nesting import _cpython
 
 if TYPE_CHECKING:
@@ -38,13 +36,20 @@ _AWAITED = (
 )
 
 
+class _Left(NamedTuple):
+    """A loop that a library's greenlet has left running, and the task whose step that greenlet is in."""
+
+    loop: asyncio.AbstractEventLoop
+    task: asyncio.Task[Any] | None
+
+
 class _Here(threading.local):
     """What this thread sees."""
 
     #: The view of the stack that runs now, if it sees no loop.
     view: _View | None = None
-    #: The loop that a library's greenlet had left running when the last such block ended.
-    left: asyncio.AbstractEventLoop | None = None
+    #: What a library had left running in a greenlet when the last block ended.
+    left: _Left | None = None
 
 
 # Process-wide: a script needs no session for it.
@@ -69,15 +74,20 @@ class _View:
 
     # A signal handler may raise anywhere in these methods. `show` can then be called again.
 
-    def hide(self, instead: asyncio.AbstractEventLoop | None = None) -> None:
-        """Hide loop and task. If *instead* is given, the thread sees that loop as running."""
-        _here.view = self if instead is None else None
+    def hide(self, left: _Left | None = None) -> None:
+        """Hide loop and task. If *left* is given, the thread sees that loop as running."""
+        _here.view = self if left is None else None
         if self.task is not None:
             _cpython.leave_task(self.loop, self.task)
-        _cpython.set_running_loop(instead)
+        _cpython.set_running_loop(None if left is None else left.loop)
+        if left is not None:
+            _cpython.fill_task_slot(left.loop, left.task)
 
     def show(self) -> None:
         """Show them again. Does nothing a second time."""
+        running = _cpython.running_loop()
+        if running is not None and running is not self.loop:
+            _cpython.empty_task_slot(running)
         _cpython.set_running_loop(self.loop)
         if self.task is not None and not self.has_awaited and _cpython.current_task(self.loop) is None:
             _cpython.enter_task(self.loop, self.task)
@@ -126,15 +136,8 @@ class NoLoop:
         running = _cpython.running_loop()
         if running is None:
             return
-        if sys.version_info >= (
-            3,
-            14,
-        ):  # asyncio keeps the current task elsewhere, and an await in here may hang
-            raise NestingError(
-                "it does not work on Python 3.14 yet", "Use Python 3.13.", doing="hide the loop"
-            )
         left, _here.left = _here.left, None
-        if left is not None and not left.is_running():
+        if left is not None and not left.loop.is_running():
             left = None
         self._view = _View(running)
         try:
@@ -157,7 +160,7 @@ class NoLoop:
         running = _cpython.running_loop()
         try:
             if running is not None and running is not view.loop and running.is_running():
-                _here.left = running
+                _here.left = _Left(running, _cpython.empty_task_slot(running))
         finally:
             view.show()
 

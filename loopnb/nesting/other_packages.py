@@ -86,14 +86,15 @@ def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
 
 
 def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict[str, Any] | None) -> Any:
-    """Do what `anyio.run` is asked for: nested if a loop runs in this thread, or while that is set aside."""
+    """Do what `anyio.run` is asked for. If a loop runs here, asyncio nests on it, and trio sets it aside."""
     stock: Any = _stock[ANYIO]
     running = _cpython.running_loop()
     if running is None:
         return stock(func, *args, backend=backend, backend_options=options)
     if backend != "asyncio":
         with aside(running, None):
-            # In a copy of the Context, which trio makes anyway: ours may name the library of an outer run.
+            # In a copy of the calling Context, which may name the library of an outer run. trio makes a copy,
+            # too.
             run = partial(stock, func, *args, backend=backend, backend_options=options)
             return copy_context().run(_run_unnamed, run)
     # What `anyio.run` does after its refusal. It runs on `asyncio.Runner`, which nests.

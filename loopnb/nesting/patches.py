@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 
 def install() -> None:
-    """Patch asyncio now, and other packages now or once they are imported. Hold `scope.changing`."""
+    """Patch asyncio now, and other packages once they are imported. Any thread; hold `scope.changing`."""
     _asyncios.install()
     _watch.install()
     _undo_others()
 
 
 def restore() -> None:
-    """Restore asyncio and the packages, and what nest_asyncio had patched. Hold `scope.changing`."""
+    """Restore what `install` has patched, and nest_asyncio's functions. Any thread; hold `scope.changing`."""
     _watch.restore()
     for patch in [*_others, *reversed(_undone)]:
         patch.restore()

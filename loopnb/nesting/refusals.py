@@ -18,8 +18,8 @@ outwards, the second by the collector's own callbacks.
 What it cannot do. It looks through 64 frames at most. If a finalizer spawns an eager task between two
 handles, the first step of that task is mistaken for a step begun by the loop.
 
-Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. If Python lacks one of the names, the place that it
-marks is not recognised.
+Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. If Python lacks one of the names, the place
+that it marks is not recognised.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ _callbacks = (partial(setattr, _latest), partial(setattr, _here))
 
 
 def watch() -> None:
-    """Watch the garbage collector from now on. Does nothing the second time."""
+    """Watch the garbage collector from now on. Does nothing the second time. Any thread."""
     if _callbacks[0] not in gc.callbacks:
         gc.callbacks.extend(_callbacks)
 
 
 def unwatch() -> None:
-    """Stop watching the garbage collector."""
+    """Stop watching the garbage collector. Any thread."""
     gc.callbacks[:] = [callback for callback in gc.callbacks if callback not in _callbacks]
 
 
@@ -173,7 +173,7 @@ def why_not_here(depth: int = 0) -> str | None:
 def is_called_by_tk() -> bool:
     """Return True if Tk has called the code that runs now, directly or not. Any thread.
 
-    A callback from Tk runs below a frame of `tkinter`, and so does the call of Tk that it came out of.
+    Tk calls each callback through a function of `tkinter`, so its frame is further out on the stack.
     """
     tkinter = sys.modules.get("tkinter")
     if tkinter is None:
@@ -216,8 +216,8 @@ def passes_on_top(parked: int) -> NestingError:
         parked: How many stacks are parked on the loop.
     """
     return NestingError(
-        f"loopnb has not left this loop yet, and nothing can run on top of it; stacks still parked: {parked}",
-        "Let their nested runs end, or cancel them. loopnb.nesting.apply() nests beside them.",
+        f"loopnb still turns this loop, and nothing can run on top of it; stacks still parked: {parked}",
+        "Let their nested runs end, or cancel them. loopnb.nesting.apply() allows nested runs again.",
     )
 
 
@@ -241,7 +241,7 @@ def beside_other_loop(*, is_home: bool) -> NestingError:
     """
     remedy = "Use `await` with a coroutine of this thread's loop"
     if is_home:
-        reason = "another loop runs here, and the notebook's stands still until that has ended"
+        reason = "another loop runs in this thread, and the notebook's loop waits until it ends"
         return NestingError(reason, f"{remedy}.")
     return NestingError(
         "this thread runs an event loop of its own",

@@ -8,6 +8,8 @@ the runner:
     pytest plugin does;
 *   the debug flag;
 *   an exception handler that was set on the loop while the runner was open.
+
+Call everything but `forget_all` in the thread of the loop. Only `close` blocks.
 """
 
 from __future__ import annotations
@@ -135,7 +137,7 @@ def _end(request: object, loop: asyncio.AbstractEventLoop) -> None:
 
 #: The open runners, oldest first. Process-wide, since a user's runner may outlive a session.
 _open: WeakKeyDictionary[asyncio.Runner, _OpenRunner] = WeakKeyDictionary()
-#: The runner whose loop was last handed to code in this Context. Both may outlive a session.
+#: The runner whose loop was last handed to code in this Context. It may outlive a session, too.
 _asked: ContextVar[weakref.ref[asyncio.Runner] | None] = ContextVar("asked", default=None)
 
 
@@ -183,7 +185,8 @@ def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[A
 def forget_all() -> None:
     """Mark all open runners closed, and leave their tasks alone.
 
-    Otherwise the stock `close`, if called later, would end all tasks of the loop.
+    Otherwise the stock `close`, if called later, would end all tasks of the loop. Any thread; hold
+    `scope.changing`.
     """
     for runner in list(_open):
         _open.pop(runner).end()

@@ -134,7 +134,6 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
     if why_missing is not None:
         reason = f"greenlet cannot be imported ({why_missing})"
     if reason is not None:
-        # A portal, which runs such a loop's nested work on a loop of another thread, would go here.
         raise NestingError(reason, "Use `await` here, or asyncio's own event loop.")
     latest = _latest.get(loop)
     engine = (latest and latest()) or Handoff(loop)

@@ -62,7 +62,7 @@ class ReentrantRun:
         self._was_stopping = is_stopping(loop)
 
     def begin(self) -> None:
-        """Have a stop that is meant for a run further down wait until this one has ended."""
+        """Postpone a stop that is meant for a run further down until this run has ended."""
         set_stopping(self._loop, False)
 
     def end(self, _error: BaseException) -> None:
@@ -231,7 +231,7 @@ class NestingChoice:
             package, self._reentrant = self._reentrant.package, None
             if names:
                 kept = [
-                    f"{package} had changed {', '.join(names)}; somebody has changed it since, so it stays."
+                    f"{package} had changed {', '.join(names)}. Other code has changed it since, so it stays."
                 ]
         nesting.remove(who=self._who)
         self.name = "off"
@@ -315,7 +315,7 @@ class NestingChoice:
         except (ImportError, ValueError) as error:
             raise NestingError(
                 f"{reentrant.package} cannot be used: {error}",
-                "'%loopnb nesting handoff' goes back.",
+                "'%loopnb nesting handoff' switches back.",
                 doing="switch to nest-asyncio",
             ) from error
         self._reentrant = reentrant

@@ -16,14 +16,16 @@ from loopnb.tracking._cpython import frames_of, waited_by_wait_for
 def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
     """Return the live children of each TaskGroup that *task* has entered and not left.
 
-    Private names: `TaskGroup._parent_task`, `_tasks`. A group that no variable of a frame refers to is not
-    seen before its end is awaited.
+    Private names: `TaskGroup._parent_task`, `_tasks`. A group that no variable of a frame refers to is seen
+    only once its `async with` block waits for the children: `__aexit__` has it as `self`.
     """
     groups: list[Any] = []
     for frame in frames_of(task.get_coro()):
         # By type: `isinstance` would run code of proxies.
-        values = [one for one in list(frame.f_locals.values()) if issubclass(type(one), asyncio.TaskGroup)]
-        groups += [one for one in values if getattr(one, "_parent_task", None) is task and one not in groups]
+        for value in list(frame.f_locals.values()):
+            is_group = issubclass(type(value), asyncio.TaskGroup)
+            if is_group and getattr(value, "_parent_task", None) is task and value not in groups:
+                groups.append(value)
     return [child for group in groups for child in list(group._tasks)]
 
 
@@ -35,7 +37,7 @@ def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
 def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
     """Shield what *task* awaits through `asyncio.wait_for`, so that cancelling the task spares it.
 
-    Replaces the local variable `fut` of `wait_for`.
+    Needed on 3.11 only, see `waited_by_wait_for`. Replaces the local variable `fut` of `wait_for`.
     """
     *_, frame = frames_of(task.get_coro())
     frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])
@@ -48,19 +50,19 @@ def end_gather(gathering: asyncio.Future[Any]) -> None:
 
 
 def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
-    """End *task*'s await in *outcome*, and leave what it waits for as it is.
+    """End the current await of *task* with *outcome*. The future that it awaits stays as it is.
 
-    For what must not be cancelled, or never ends. The wake-up of a waiting task is a callback of the future
-    that it waits for, bound to the task. Take it off there, and call it with another future.
+    Use it if that future must not be cancelled, or never ends. A waiting task is woken by a done-callback of
+    the future, a method bound to the task. We remove this callback, and call it with *outcome* instead.
 
     Private name: `Future._callbacks`, pairs of callback and Context.
 
     Args:
         task: A task that is not in a step.
-        outcome: A future that has failed or was cancelled. That is what comes out of the await.
+        outcome: A future that has failed or was cancelled. The await raises its error.
 
     Returns:
-        False if the task waits for nothing, or for a future that does not tell its callbacks.
+        False if the task awaits nothing, or a future that does not show its callbacks.
     """
     waited: Any = waited_future(task)
     for callback, context in list(getattr(waited, "_callbacks", None) or ()):

@@ -26,4 +26,6 @@ def is_asking(frame: FrameType | None) -> bool:
     """
     kernel = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
     code = getattr(getattr(kernel, "_input_request", None), "__code__", None)
-    return code is not None and any(one.f_code is code for one in islice(outwards(frame), _DEEPEST_INPUT))
+    return code is not None and any(
+        caller.f_code is code for caller in islice(outwards(frame), _DEEPEST_INPUT)
+    )

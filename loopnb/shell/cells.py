@@ -75,7 +75,7 @@ class Cells:
         """Call *fn* whenever a cell of the main thread has ended. What it raises is only logged.
 
         Returns:
-            What ends that. Call it once.
+            A function that takes this back. Call it once.
         """
         self._after.append(fn)
         return partial(self._after.remove, fn)
@@ -89,7 +89,9 @@ class Cells:
 
     def is_foreground(self, task: asyncio.Task[Any] | None) -> bool:
         """Return True if a cell executes in *task*."""
-        return task is not None and any(one.task is task or task in one.attributed for one in self._here())
+        return task is not None and any(
+            execution.task is task or task in execution.attributed for execution in self._here()
+        )
 
     def cell_in(self, task: asyncio.Task[Any]) -> CellRef | None:
         """Return the cell of the main thread that executes in *task*. Any thread may ask."""
@@ -99,7 +101,7 @@ class Cells:
 
     def is_top_level(self, task: asyncio.Task[Any] | None) -> bool:
         """Return True if *task* is itself the task in which IPython executes a cell."""
-        return task is not None and any(one.task is task for one in self._here())
+        return task is not None and any(execution.task is task for execution in self._here())
 
     @contextmanager
     def attribute_to_cell(self, task: asyncio.Task[Any]) -> Iterator[None]:
@@ -130,7 +132,7 @@ class Cells:
         """Return the executing cell's text as the front end sent it, if *transformed* was made from it.
 
         IPython ends the text with a newline and strips the line of a magic. A cell's file name and a
-        debugger's breakpoints go by what was sent.
+        debugger's breakpoints depend on the text as it was sent.
         """
         here = self._here()
         sent: str = getattr(here[-1].info, "raw_cell", None) or "" if here else ""
@@ -138,7 +140,7 @@ class Cells:
 
     def is_executing(self, cell: CellRef | None) -> bool:
         """Return True if *cell* executes, in any thread; for None, if any cell does. Any thread may ask."""
-        executing = [one.cell for here in list(self._threads.values()) for one in here]
+        executing = [execution.cell for here in list(self._threads.values()) for execution in here]
         return bool(executing) if cell is None else cell in executing
 
     def _here(self) -> list[_Execution]:
@@ -196,7 +198,7 @@ class Places:
     """A `Describe` that formats places for people: `In[4], line 2` in a cell, `app.py:12` elsewhere.
 
     ipykernel gives cells of the same text one file name, and shows it with the number of the newest. So this
-    object remembers the numbers of all executions of a text.
+    object remembers the numbers of all executions of a text. Any thread may ask.
 
     Args:
         shell: The shell.

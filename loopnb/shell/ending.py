@@ -72,6 +72,7 @@ class ShellsEnd:
 
     async def wind_down(self) -> None:
         """End everything in order. Log what could not end."""
+        self._rest = OrderlyEnd(self)  # anew, since a program may start its kernel again after this
         with self._interrupts.collect_fatal(self._say_fatal):
             self._end_bare_waits()
             ends = [self._session.holds.release_all(self.grace()), self._rest.wind_down()]
@@ -98,8 +99,8 @@ class ShellsEnd:
 
     def say_blocked(self) -> None:
         """Log that something blocks the loop, so that nothing can end. Any thread."""
-        by = self._session.cell or "something that is no cell"
-        self._log(f"{by} blocks the loop: no task can end in order before it goes on")
+        by = self._session.cell or "other code"
+        self._log(f"{by} blocks the loop: no task can end in order until it returns")
 
     def _end_bare_waits(self) -> None:
         """End nested runs of cells that wait for a bare future: there is no task to cancel."""
@@ -112,7 +113,9 @@ class ShellsEnd:
 
     def _say_fatal(self, error: BaseException) -> None:
         # A task that calls `sys.exit()` when cancelled would otherwise cut short the end of all the others.
-        self._log(f"a task raised {error_text(error)} while it was ended; the others still end in order")
+        self._log(
+            f"a task raised {error_text(error)} while it was being ended; the others still end in order"
+        )
 
     def _say_failures(self) -> None:
         for failure in self._session.failures.unseen():
@@ -164,11 +167,7 @@ class ShellsEnd:
     def describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
         """Say what *thread* is busy with, at which line of user code, and for which cell."""
         called, context = call_of(frame)
-        users = [
-            self.place(caller)
-            for caller in chains.stack_of(frame)
-            if owner_of(caller.f_code.co_filename) in {Owner.USER, Owner.LIBRARY}
-        ]
+        users = self._users_places(frame)
         cell = context.get(current_cell) if context is not None else None
         name = getattr(called, "__qualname__", None)
         parts = [
@@ -178,6 +177,24 @@ class ShellsEnd:
             f"for {cell}" if cell is not None else "",
         ]
         return " ".join(filter(None, parts))
+
+    def say_not_ended(self, frame: FrameType | None) -> None:
+        """Log what keeps Python from ending while functions registered with `atexit` run. Any thread.
+
+        Args:
+            frame: The innermost frame of the main thread; None if that runs a function in C.
+        """
+        users = self._users_places(frame) if frame is not None else []
+        where = f"is at {users[0]}" if users else "is in C"
+        self._log(f"all tasks have ended, but Python has not: a function registered with atexit {where}")
+
+    def _users_places(self, frame: FrameType) -> list[str]:
+        """Return the lines of the user's and of libraries, outermost first, that have led to *frame*."""
+        return [
+            self.place(caller)
+            for caller in chains.stack_of(frame)
+            if owner_of(caller.f_code.co_filename) in {Owner.USER, Owner.LIBRARY}
+        ]
 
     def place(self, frame: FrameType) -> str:
         """Return the name to show for the line that *frame* is at."""

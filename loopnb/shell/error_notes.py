@@ -17,7 +17,7 @@ from loopnb.texts import error_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    #: Returns a note on one error, or None. It is asked for the error's causes one by one.
+    #: Given one error, returns a note on it, or None. It is called for each cause of an error separately.
     Explainer = Callable[[BaseException], str | None]
 
 #: How many errors are looked at: the error that is shown, its causes, and so on.
@@ -25,7 +25,7 @@ _MOST = 50
 
 
 class ErrorNotes:
-    """Adds notes to errors when they are shown.
+    """Adds notes to errors when they are shown, in whichever thread that is.
 
     Args:
         shell: The shell, which shows the errors of cells.
@@ -51,16 +51,16 @@ class ErrorNotes:
         An error that has its note already gets no second one. Any thread. Does not block, and raises nothing.
         """
         notes: list[str] = []
-        # An interrupt would end this half way, and the error would not be shown.
+        # An interrupt must not keep the error itself from being shown.
         with suppress(Exception, KeyboardInterrupt):
-            for one in _shown_with(error):
+            for shown in _shown_with(error):
                 for explain in self._explainers:
                     with suppress(Exception):  # the user's code: an error's `__str__`, for instance
-                        note = explain(one)
+                        note = explain(shown)
                         if note is not None:
                             notes.append(note)
-                            if note not in getattr(one, "__notes__", ()):
-                                one.add_note(note)
+                            if note not in getattr(shown, "__notes__", ()):
+                                shown.add_note(note)
         return list(dict.fromkeys(notes))
 
     def line(self, error: BaseException | None) -> str:
@@ -80,14 +80,14 @@ def _shown_with(error: BaseException | None) -> Iterator[BaseException]:
     waiting = deque([error])
     seen: set[int] = set()
     while waiting and len(seen) < _MOST:
-        one = waiting.popleft()
-        if one is None or id(one) in seen:
+        shown = waiting.popleft()
+        if shown is None or id(shown) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        if isinstance(one, BaseExceptionGroup):
-            waiting.extend(one.exceptions)
-        if one.__cause__ is not None:
-            waiting.append(one.__cause__)
-        elif not one.__suppress_context__:
-            waiting.append(one.__context__)
+        seen.add(id(shown))
+        yield shown
+        if isinstance(shown, BaseExceptionGroup):
+            waiting.extend(shown.exceptions)
+        if shown.__cause__ is not None:
+            waiting.append(shown.__cause__)
+        elif not shown.__suppress_context__:
+            waiting.append(shown.__context__)

@@ -62,6 +62,7 @@ class ShellHost(ABC):
     """Answers the questions of the loop's guard for a shell: a `Host`. The loop's thread.
 
     Args:
+        shell: The shell.
         session: The session.
         cells: Knows which cell executes.
         ends: Ends the tasks of the session.
@@ -74,8 +75,15 @@ class ShellHost(ABC):
     """
 
     def __init__(
-        self, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings, interrupts: Interrupts
+        self,
+        shell: Any,
+        session: Session,
+        cells: Cells,
+        ends: ShellsEnd,
+        warnings: Warnings,
+        interrupts: Interrupts,
     ) -> None:
+        self._shell = shell
         self.session = session
         self.cells = cells
         self._ends = ends
@@ -101,7 +109,8 @@ class ShellHost(ABC):
     def innermost_run(self) -> Nested | None:
         """Return the nested run that `loop.stop()` ends: the cell's newest, or the newest if no cell waits.
 
-        A run that a callback has begun belongs to no task, and counts as nested in the cell's run.
+        A run that a callback has begun belongs to no task, and counts as nested in the cell's run. Returns
+        None if the caller is a cell that waits in no nested run.
         """
         if self.session.nesting.name == "nest-asyncio":
             return self.session.nesting.newest_reentrant()
@@ -131,10 +140,10 @@ class ShellHost(ABC):
         if run is not None and run.main is not None:
             return run.main
         chain = tracker.awaiting(task)
-        for one in chain:
-            if self.cells.is_foreground(one):  # the cell's own task, or its `%%aloop`, which counts as a run
-                return None if self.cells.is_top_level(one) else one
-        users = [one for one in chain if not tracker.is_kernels_own(one)]
+        for awaiter in chain:
+            if self.cells.is_foreground(awaiter):  # the cell's own task, or its `%%aloop`, which is a run
+                return None if self.cells.is_top_level(awaiter) else awaiter
+        users = [awaiter for awaiter in chain if not tracker.is_kernels_own(awaiter)]
         # None: the kernel itself calls the user's code, of a widget for instance.
         return users[-1] if users else None
 
@@ -168,10 +177,10 @@ class ShellHost(ABC):
         return False
 
     def give_to_cell(self, error: BaseException) -> bool:
-        """Have the innermost nested run of the executing cell end in *error*, or what the cell awaits.
+        """End the innermost nested run of the executing cell with *error*. If there is none, end its await.
 
         Returns:
-            False if the cell waits in nothing, or none executes.
+            False if no cell executes, or if it waits for nothing.
         """
         if self.session.nesting.newest_reentrant() is not None:
             raise error  # it comes out of the innermost run, which turns the loop
@@ -187,12 +196,20 @@ class ShellHost(ABC):
         trace = "".join(traceback.format_exception(error)).rstrip()
         self._ends.log(
             f"a handler of {name}, set by {current_cell.get() or 'other code'}, raised "
-            f"{error_text(error)}, and no cell was there to get it:\n{trace}"
+            f"{error_text(error)}, and no cell was waiting that could get it:\n{trace}"
         )
 
     def is_own_stop(self) -> bool:
         """Return True if the shell itself, and no code of the user's, stops the loop now."""
         return False
+
+    def is_programs_stop(self) -> bool:
+        """Return True if a program that the shell is embedded in stops the loop now. Any thread."""
+        return False
+
+    def begin_again(self) -> None:
+        """Mend what the orderly end has shut down. Nobody needs to know of it."""
+        self.session.healer.mend()
 
     def is_own_handler(self) -> bool:
         """Return True if the shell itself, and no code of the user's, sets a signal handler now."""

@@ -26,7 +26,13 @@ def explain_library_error(error: BaseException) -> str | None:
     if type(error).__name__ in _REFUSING_CLASSES or (
         isinstance(error, Exception) and any(words in message for words in _REFUSALS)
     ):
-        return "It refuses because a loop runs: put %%noloop on top of the cell, or use loopnb.noloop()."
+        return (
+            "This library refuses to work while a loop runs. Put %%noloop on top of the cell, "
+            "or use loopnb.noloop()."
+        )
     if isinstance(error, RuntimeError) and any(words in message for words in _OTHER_TASK):
-        return "Each cell is a task of its own. To keep it open across cells: await loopnb.hold(...)."
+        return (
+            "Each cell is a task of its own. To keep a context manager open across cells, "
+            "use `await loopnb.hold(...)`."
+        )
     return None

@@ -31,7 +31,7 @@ _ENDS_WITHIN = 0.1
 
 
 class Reports:
-    """Writes into the output of a cell what became of the tasks that it spawned.
+    """Writes into the output of a cell what became of the tasks that it spawned. The loop's thread.
 
     Args:
         shell: The shell.

@@ -53,7 +53,8 @@ class Reruns:
     def check(self, _tree: ast.AST) -> None:
         """End the tasks of the cell's earlier runs. Called when its code has compiled, right before it runs.
 
-        Blocks the cell, not the loop, until they have ended or `LoopNB.rerun_grace` seconds have passed.
+        Called in the cell's thread. Blocks the cell, not the loop, until they have ended or
+        `LoopNB.rerun_grace` seconds have passed.
 
         Raises:
             RejectedByInterrupt: An interrupt has ended the wait. The cell does not run.
@@ -70,7 +71,8 @@ class Reruns:
             still = names_of([task for task in left if not task.done()])
             raise RejectedByInterrupt(
                 "interrupted while tasks of the cell's earlier run were ending, so the cell was not run. "
-                f"They have been cancelled; still ending: {still or 'none'}. To wait on, run the cell again."
+                f"They have been cancelled; still ending: {still or 'none'}. "
+                "To go on waiting, run the cell again."
             ) from None
 
     def _begin(self, _info: object) -> None:

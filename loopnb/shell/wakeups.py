@@ -18,9 +18,9 @@ SIGINT a second time could: it might hit an `except KeyboardInterrupt` that is c
 The solution to the second. `sys.unraisablehook` tells us that the KeyboardInterrupt was lost. The thread then
 sends SIGINT again, as soon as the hook has returned.
 
-There is only one such descriptor. A loop with signal handlers installs its own, and so does trio. Signals
-then wake *their* select, but nobody nudges. We patch `signal.set_wakeup_fd` to reinstall ours when they
-remove theirs, and to hide ours from trio, which warns if it finds one.
+A process has only one wake-up descriptor. A loop with signal handlers installs its own, and so does trio.
+Signals then wake *their* select, but nobody nudges. We patch `signal.set_wakeup_fd` to reinstall ours when
+they remove theirs, and to hide ours from trio, which warns if it finds one.
 
 The nudge is SIGURG. Python and the system ignore it, debuggers pass it on, and Go's runtime uses it in the
 same way for the same reasons. If something else handles it, nothing is nudged.
@@ -41,12 +41,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from loopnb.loop._cpython import is_open_descriptor
 from loopnb.patching import Patch, looking_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Seconds before each nudge. Usually the first suffices; on a busy machine the call may begin later.
+#: Seconds before each nudge. The first usually suffices. On a busy machine the system call may begin later.
 _NUDGES_S = (0.01, 0.03, 0.1, 0.3, 1.0)
 #: Seconds before an interrupt is sent again. By then the hook that asked for it must have returned.
 _AGAIN_AFTER_S = 0.005
@@ -95,7 +96,8 @@ class Wakeups:
 
     def _on_unraisable(self, unraisable: Any) -> None:
         if self._is_lost(unraisable):
-            # On a busy machine SIGINT may be sent again while this is still running: once more, then.
+            # On a busy machine the new SIGINT may come while this still runs, and is lost as well. So ask
+            # once more.
             try:
                 self.send_again(self._is_executing)
             except KeyboardInterrupt:
@@ -113,7 +115,7 @@ class Wakeups:
 
 
 class _Announcements:
-    """Read in a thread which signals Python announces, and nudge the main thread."""
+    """Read, in a thread, the signals that Python announces, and nudge the main thread after a SIGINT."""
 
     def __init__(self) -> None:
         self._main = threading.main_thread().ident or 0
@@ -125,18 +127,18 @@ class _Announcements:
         self._thread = threading.Thread(target=self._watch, name="loopnb interrupts", daemon=True)
 
     def start(self) -> None:
-        """Make Python announce signals to this object."""
+        """Make Python announce signals to this object. The main thread."""
         if signal.getsignal(_NUDGE) is signal.SIG_DFL:
             signal.signal(_NUDGE, _on_nudge)
         self._patch.install()
         before = self._set_own()
-        if before != -1 and _is_open(before):
+        if before != -1 and is_open_descriptor(before):
             self._stock(before)  # somebody else's: ours is installed when they remove it
         self._thread.start()
         _active.add(self)
 
     def stop(self) -> None:
-        """Undo `start`, and wait for the thread to end."""
+        """Undo `start`, and block until the thread has ended. The main thread."""
         _active.discard(self)
         self._patch.restore()
         self._leave()
@@ -166,7 +168,7 @@ class _Announcements:
     def _leave(self) -> None:
         own = self._writer.fileno()
         present = self._stock(-1)
-        if present not in (-1, own) and _is_open(present):
+        if present not in (-1, own) and is_open_descriptor(present):
             self._stock(present)
 
     def _make_set_wakeup_fd(self) -> Callable[..., int]:
@@ -209,14 +211,6 @@ class _Announcements:
     def _nudge(self) -> None:
         if signal.getsignal(_NUDGE) is _on_nudge:
             signal.pthread_kill(self._main, _NUDGE)
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 #: The objects that are watching. Process-wide: a function registered with `os.register_at_fork` stays.

@@ -54,7 +54,7 @@ class LoopEnds(Protocol):
 
 
 class TerminalCells:
-    """Puts the cells and the prompt of a shell without a kernel on the persistent loop.
+    """Puts the cells and the prompt of a shell without a kernel on the persistent loop. The main thread.
 
     Args:
         shell: The shell.

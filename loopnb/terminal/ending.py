@@ -62,7 +62,7 @@ class TerminalLoop:
                 loop.run_until_complete(self._ends.wind_down())
                 self._ends.check()
         except KeyboardInterrupt:
-            say("interrupted; what was still ending is left as it is")
+            say("interrupted; tasks that have not ended are left as they are")
         except Exception as error:  # noqa: BLE001  IPython would take it for a crash of its own
             say(f"the loop did not end in order: {error!r}")
         finally:
@@ -75,7 +75,7 @@ class TerminalLoop:
         """Load loopnb again, on a new loop: somebody got past the guard and closed this one."""
         tracker, generation = self._session.tracker, self._session.owner.generation
         tasks = tracker.live()
-        lost = [f"{one.name!r} of {one.cell or 'other code'}" for one in tracker.records_of(tasks)]
+        lost = [f"{task.name!r} of {task.cell or 'other code'}" for task in tracker.records_of(tasks)]
         for task in tasks:
             silence_destroyed_warning(task)  # the warning below names the task
         where = self._closed.where(self._session.loop)

@@ -29,28 +29,8 @@ if TYPE_CHECKING:
 class TerminalHost(ShellHost):
     """Answers the questions of the loop's guard for a terminal.
 
-    Cells and the prompt are runs of their own, so the loop stops after each of them.
-
-    Args:
-        shell: The shell.
-        session: The session.
-        cells: Knows which cell executes.
-        ends: Ends the tasks of the session.
-        warnings: Shows warnings.
-        interrupts: Ends the cell that executes.
+    Cells and the prompt are runs of their own, so the loop stops after each of them. The loop's thread.
     """
-
-    def __init__(
-        self,
-        shell: Any,
-        session: Session,
-        cells: Cells,
-        ends: ShellsEnd,
-        warnings: Warnings,
-        interrupts: Interrupts,
-    ) -> None:
-        super().__init__(session, cells, ends, warnings, interrupts)
-        self._shell = shell
 
     def is_ending(self) -> bool:
         """Return False, since the shell itself ends the loop, when nothing runs on the loop any more."""
@@ -87,7 +67,7 @@ def hook_terminal(
     extension: Extension,
     parts: ExitStack,
 ) -> None:
-    """Put *shell* on the loop of *session*, and guard that loop, until *parts* is closed."""
+    """Put *shell* on the loop of *session* and guard it until *parts* is closed. The loop's thread."""
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)
     ends = ShellsEnd(session, interrupts, error_notes, say)

@@ -1,6 +1,7 @@
 """Private names of asyncio's tasks and of CPython, one function per name.
 
-Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2.
+Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. Unless it says otherwise, call a function in
+the loop's thread; none blocks.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def make_factory(
                 above = parent.number
                 run = parent.run
             except AttributeError:
-                above = None  # not made here. Asked below: here, an interrupt would chain this error
+                above = None  # not made here: asked below. An interrupt in this block would chain this error
             if above is None:
                 above, run = number_of(parent), None
         task.number = next_number()

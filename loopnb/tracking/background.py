@@ -26,7 +26,7 @@ class BackgroundRun:
     text: str
 
     def is_earlier_run_of(self, other: BackgroundRun) -> bool:
-        """Return True if both are runs of one cell. Two lines of the same execution replace nothing."""
+        """Return True if both are runs of one cell. Runs that one execution began do not count."""
         if self.cell is not None and self.cell == other.cell:
             return False
         ids = [run.cell.cell_id if run.cell is not None else None for run in (self, other)]
@@ -40,5 +40,5 @@ live_runs: dict[asyncio.Task[Any], BackgroundRun] = {}
 
 
 def is_background(task: asyncio.Task[Any]) -> bool:
-    """Return True if *task* is a live `%%aloop -b` cell."""
+    """Return True if *task* is a live `%%aloop -b` cell. Any thread."""
     return task in live_runs

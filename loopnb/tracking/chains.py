@@ -39,7 +39,7 @@ class KnownTasks(Protocol):
         """Return the number of *task*."""
 
     def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
-        """Return what to call the line of that instruction, which runs for *cell*."""
+        """Return how to show the line of that instruction of *code*. The code runs for *cell*."""
 
 
 class Chain(NamedTuple):
@@ -74,7 +74,7 @@ def _wait_of(task: asyncio.Task[Any]) -> Any:
     wait: Any = wait_of(task)
     engine = engine_of(task.get_loop())
     if wait is None and engine is not None:  # a task of another class does not know its wait
-        wait = next((one for one in engine.waits if one.task is task), None)
+        wait = next((nested for nested in engine.waits if nested.task is task), None)
     return wait
 
 
@@ -130,7 +130,7 @@ def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyn
         found = list(_cpython.gathered(waited) or [waited])
     found += _cpython.awaited_in(frames)
     found.append(_cpython.waited_by_wait_for(frames))
-    live = {one for one in found if isinstance(one, asyncio.Task) and not one.done()}
+    live = {future for future in found if isinstance(future, asyncio.Task) and not future.done()}
     below = [nested] if isinstance(nested, asyncio.Task) else []
     return [*below, *sorted(live, key=asyncio.Task.get_name)]
 
@@ -154,12 +154,12 @@ def _where_lines(
         yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
     if record.waits_for:
         yield f"{indent}  waits for {record.waits_for}"
-    for count, one in enumerate(awaited_by(task, chain)):
+    for count, awaited in enumerate(awaited_by(task, chain)):
         if count == _WIDEST or depth == _DEEPEST:
             yield f"{indent}    and more tasks"
             return
-        number = known.number_of(one)
+        number = known.number_of(awaited)
         is_known = number in seen
-        yield f"{indent}    task {number} {one.get_name()!r}{' (see above)' if is_known else ''}"
+        yield f"{indent}    task {number} {awaited.get_name()!r}{' (see above)' if is_known else ''}"
         if not is_known:
-            yield from _where_lines(known, one, indent + "    ", seen, depth + 1)
+            yield from _where_lines(known, awaited, indent + "    ", seen, depth + 1)

@@ -53,11 +53,11 @@ def _needed_by(task: asyncio.Task[Any]) -> Iterator[asyncio.Task[Any]]:
     seen = {task}
     queue = [task]
     while queue and len(seen) < _MOST:
-        for one in awaited_by(queue.pop()):
-            if one not in seen:
-                seen.add(one)
-                queue.append(one)
-                yield one
+        for awaited in awaited_by(queue.pop()):
+            if awaited not in seen:
+                seen.add(awaited)
+                queue.append(awaited)
+                yield awaited
 
 
 def _wanted_lock(task: asyncio.Task[Any]) -> Any:

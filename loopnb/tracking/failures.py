@@ -57,7 +57,8 @@ class Failures:
         loop: The loop whose tasks are looked at.
         is_ignored: Returns True for a task whose failure is not the user's.
         is_executing: Given a cell, returns True if it executes; given None, if any cell does.
-        delay: Returns the seconds after a cell's end until a failed task that is referred to is reported.
+        delay: Returns how many seconds after the end of a cell to report its failed tasks, if something
+            refers to them.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Failures:
                     self.seen(task.origin.number)
             elif self._has_failed(task) or self._has_ended_kernel(task):
                 held.append(EndedTask.of(task))
-        due = [one for one in self._due if one.state != "dropped"]
+        due = [failure for failure in self._due if failure.state != "dropped"]
         return [*self._unseen.values(), *due, *held]
 
     def _dropped(self, task: TrackedTask) -> None:
@@ -198,7 +199,7 @@ class Failures:
         found = self._found()
         if self._may_find_more():
             self._has_spawned.clear()
-            self._watch_live()  # tasks spawned since the last scan; no later one would find them
+            self._watch_live()  # tasks spawned since the last scan: perhaps no later scan looks for them
             found = list(self._held())
         for task in found:
             if self._is_to_report(task):
@@ -211,7 +212,7 @@ class Failures:
         return _cpython.FINISHED_ARE_SCANNED_FOR and bool(self._has_spawned)
 
     def _found(self) -> list[TrackedTask]:
-        """Return the finished tasks that something refers to, as far as no scan is needed to find them."""
+        """Return the finished tasks that something refers to and that can be found without a scan."""
         if _cpython.FINISHED_ARE_SCANNED_FOR:
             return [task for task in self._late if has_origin(task)]
         return list(self._held())

@@ -5,7 +5,7 @@ another.
 
 What does not work. Calling `__aenter__` in one cell and `__aexit__` in another. Each cell is a task of its
 own, and anyio's cancel scopes, `asyncio.timeout` and task groups must be left by the task that entered them.
-Others would be left in the Context of another cell, or not at all.
+Other context managers would be left in the Context of another cell, or not at all.
 
 The solution. Each context manager gets a task that enters it, waits inside, and leaves it. Releasing it wakes
 that task, so that its block ends normally. The first `%loopnb cancel` does the same; the second one cancels.
@@ -70,7 +70,7 @@ class Held:
         """Enter the context manager, stay inside until `release`, and leave it."""
         try:
             async with self.manager as value:
-                if self.entered.done():  # cancelled: the cell that called hold() was, too
+                if self.entered.done():  # cancelled, as was the cell that called hold()
                     return
                 self.entered.set_result(value)
                 await self._leave
@@ -208,7 +208,7 @@ def _check_manager(manager: object) -> None:
             " A synchronous one needs no task of its own: call its __enter__(), or use contextlib.ExitStack."
         )
     elif callable(manager):
-        hint = " Call it, if it makes one."
+        hint = " If it is a function that returns one, call it."
     raise TypeError(
         "loopnb.hold() takes an async context manager, what `async with` takes, not "
         f"{manager!r:.60} ({kind.__name__}).{hint}"

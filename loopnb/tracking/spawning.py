@@ -40,9 +40,9 @@ def tracking_factory(spawns: Spawns, factory: Factory | None = None) -> Factory:
 
     Args:
         spawns: Numbers the tasks.
-        factory: None for a task factory. Or such a factory, made here: then the function returned can stand
-            in for `BaseEventLoop.create_task` of loops that have it, which saves a call for each spawn.
-            Where a loop has another factory, it does what the method does.
+        factory: None returns a task factory. Given such a factory, this returns a stand-in for
+            `BaseEventLoop.create_task`, which saves a call for each spawn. On a loop that has another
+            factory, the stand-in does what the stock method does.
     """
     _hidden.update(loops_namespaces())
     make_tracked = make_factory(

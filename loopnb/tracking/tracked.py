@@ -140,12 +140,12 @@ class TrackedTask(LoopTask):
 
         Called by the finalizer, in any thread.
         """
-        for tell in on_failed:
+        for observe in on_failed:
             try:
                 if has_origin(self):
-                    tell(self)
+                    observe(self)
             except Exception:  # noqa: BLE001  an observer in a finalizer must not raise
-                _log.exception("keeping a failed task failed")
+                _log.exception("an observer of failed tasks raised")
 
     __del__ = finalize
 
@@ -188,5 +188,5 @@ _ledgers: WeakKeyDictionary[asyncio.AbstractEventLoop, Ledger] = WeakKeyDictiona
 
 
 def ledger_of(loop: asyncio.AbstractEventLoop) -> Ledger:
-    """Return the ledger of *loop*; a new one at the first call."""
+    """Return the ledger of *loop*; a new one at the first call. The loop's thread."""
     return _ledgers.setdefault(loop, Ledger())

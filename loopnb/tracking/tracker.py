@@ -52,7 +52,7 @@ class Tracker:
         describe: Formats file and line for people.
         clock: Seconds, monotonic.
         next_number: Returns the number of the next task.
-        has_spawned: While this is true or not empty, `note_spawn` need not be called.
+        has_spawned: True, or a list. While the list is empty, each spawn has to call `note_spawn`.
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
         blocked: For how long each task has blocked the loop.
@@ -86,7 +86,7 @@ class Tracker:
             self._create_task = Patch(loop, "create_task", MethodType(tracking_factory(self, factory), loop))
 
     def install(self) -> None:
-        """Track tasks from now on. How tasks of the user's own task factory end is not seen."""
+        """Track tasks from now on. We do not see how tasks of the user's own task factory end."""
         self.history.start()
         self._factory.install()
         if self._factory.installed and self._create_task is not None:
@@ -144,7 +144,7 @@ class Tracker:
         )
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
-        """Return where *task* came from. Of an untracked one it is known only when it was first seen."""
+        """Return where *task* came from. If nothing noted that, it counts as spawned when first seen."""
         if has_origin(task):
             return task.origin
         origin = self._untracked.get(task)
@@ -211,7 +211,7 @@ class Tracker:
 
     def find_ended(self, wanted: str | int) -> EndedTask | None:
         """Return the ended task with that number or name; of several with one name, the newest."""
-        return _choose(wanted, [(one.origin.number, one.name, one) for one in self.ended()])
+        return _choose(wanted, [(ended.origin.number, ended.name, ended) for ended in self.ended()])
 
     def records_of(self, tasks: Iterable[asyncio.Task[Any]]) -> tuple[TaskRecord, ...]:
         """Return what each of *tasks* is doing."""
@@ -239,11 +239,11 @@ class Tracker:
         Waits in nested runs do not count.
         """
         awaiter: dict[asyncio.Task[Any], asyncio.Task[Any]] = {}
-        for one in self.live(kernels=True):
-            chain = chains.chain_of(one)
+        for awaiting in self.live(kernels=True):
+            chain = chains.chain_of(awaiting)
             if chain.nested is None:
-                for below in chains.awaited_by(one, chain):
-                    awaiter.setdefault(below, one)
+                for below in chains.awaited_by(awaiting, chain):
+                    awaiter.setdefault(below, awaiting)
         found = {task: None}
         while (above := awaiter.get(next(reversed(found)))) is not None and above not in found:
             found[above] = None
@@ -252,7 +252,7 @@ class Tracker:
     def parents_of(self, record: TaskRecord) -> list[str]:
         """Describe the known ancestors of a task, beginning with the task that spawned it."""
         known = {self.number_of(task): self.record(task) for task in self.live()}
-        known |= {one.origin.number: self.record_ended(one) for one in self.ended()}
+        known |= {ended.origin.number: self.record_ended(ended) for ended in self.ended()}
         found = []
         while record.parent in known:
             record = known.pop(record.parent)
@@ -315,9 +315,9 @@ class Tracker:
 
 
 def _choose(wanted: str | int, candidates: list[tuple[int, str, T]]) -> T | None:
-    named = [one for _number, name, one in candidates if name == wanted]
+    named = [item for _number, name, item in candidates if name == wanted]
     text = str(wanted).strip().lstrip("#")
     number = int(text) if text.isdecimal() else None
-    numbered = [one for own, _name, one in candidates if own == number]
+    numbered = [item for own, _name, item in candidates if own == number]
     found = numbered + named
     return found[-1] if found else None

@@ -84,8 +84,8 @@ class LoopWidget(anywidget.AnyWidget):
         fault: Why the widget has stopped; None while it works.
     """
 
-    # Not the paths: of those anywidget watches the files for changes, and for that it would keep every widget
-    # there ever was, closed or not, and so its session.
+    # The texts, not the paths. Given a path, anywidget watches the file for changes, and for that it keeps
+    # every widget alive, closed or not, and with it the session.
     _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
     _css = (STATIC / "widget.css").read_text(encoding="utf-8")
 

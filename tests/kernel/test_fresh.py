@@ -131,7 +131,7 @@ def test_inside_it_the_persistent_loop_cannot_be_waited_for(kernel: KernelDriver
 
     assert (
         kernel.value("value")
-        == "another loop runs here, and the notebook's stands still until that has ended"
+        == "another loop runs in this thread, and the notebook's loop waits until it ends"
     )
 
 

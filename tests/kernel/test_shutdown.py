@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 
 from notebooks.run import ThisPythonsKernel
-from tests.cells import dedented
+from tests.cells import below, dedented, filled
 from tests.kernel.conftest import assert_quiet
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ WRITTEN = [
     "task 1",
     "thread",
 ]
-ON_SIGTERM = "loop.add_signal_handler(signal.SIGTERM, loop.stop)\n"
+ON_SIGTERM = "loop.add_signal_handler(signal.SIGTERM, loop.stop)"
 AWAITS = dedented(
     """
     print('waits', flush=True)
@@ -125,28 +125,28 @@ ENDS: dict[str, tuple[str, Callable[[KernelDriver], Any]]] = {
     "restart while a cell awaits": (AWAITS, lambda kernel: kernel.restart()),
     "exit in a cell": ("", lambda kernel: kernel.start("exit()")),
     "exit in a task while a cell nests": (
-        f"loop.call_later(0.1, get_ipython().ask_exit)\n{RUNS_FOREVER}",
+        below("loop.call_later(0.1, get_ipython().ask_exit)", RUNS_FOREVER),
         lambda kernel: None,
     ),
     "SIGTERM while a cell awaits": (
-        ON_SIGTERM + AWAITS,
+        below(ON_SIGTERM, AWAITS),
         lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
     ),
     "SIGTERM in a cell": (
         "",
-        lambda kernel: kernel.start(f"{ON_SIGTERM}os.kill(os.getpid(), signal.SIGTERM)"),
+        lambda kernel: kernel.start(below(ON_SIGTERM, "os.kill(os.getpid(), signal.SIGTERM)")),
     ),
     "SIGTERM, with a stop() later on": (
-        dedented(
+        filled(
             """
             async def ends():
                 await asyncio.sleep(0.01)
                 loop.stop()
             loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(ends()))
-            """
-        )
-        + "\n"
-        + AWAITS,
+            {}
+            """,
+            AWAITS,
+        ),
         lambda kernel: os.kill(kernel.process.pid, signal.SIGTERM),
     ),
 }
@@ -288,10 +288,20 @@ def test_nobody_who_swallows_every_error_keeps_the_kernel(fresh_kernel: KernelDr
 
 
 def test_the_log_says_where_the_loop_was_closed_that_a_failure_is_about(fresh_kernel: KernelDriver) -> None:
-    closing = fresh_kernel.run("import asyncio\nloop = asyncio.new_event_loop()\nloop.close()")
+    closing = fresh_kernel.run(
+        """
+        import asyncio
+        loop = asyncio.new_event_loop()
+        loop.close()
+        """
+    )
     fresh_kernel.run(
-        "async def uses(): loop.call_soon(print)\n"
-        "task = asyncio.create_task(uses(), name='uses')\nawait asyncio.wait([task])\nNone"
+        """
+        async def uses(): loop.call_soon(print)
+        task = asyncio.create_task(uses(), name='uses')
+        await asyncio.wait([task])
+        None
+        """
     )
 
     (line,) = [line for line in fresh_kernel.shutdown().splitlines() if "task 'uses'" in line]
@@ -346,7 +356,7 @@ def test_a_task_that_exits_when_it_is_cancelled_keeps_the_others_from_nothing(
     log = fresh_kernel.shutdown()
 
     assert (tmp_path / "other").exists(), log
-    assert "a task raised SystemExit: 0 while it was ended" in log
+    assert "a task raised SystemExit: 0 while it was being ended" in log
     assert_quiet(log)
 
 
@@ -402,9 +412,8 @@ def test_a_cell_that_nests_is_answered_however_many_stacks_are_parked(
 ) -> None:
     fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)))
     fresh_kernel.run("stacks = [asyncio.create_task(nests(f'parked {n}')) for n in range(20)]")
-    cell = fresh_kernel.start(
-        ("loop.call_later(0.1, get_ipython().ask_exit)\n" if end == "exit" else "") + NESTS
-    )
+    first = "loop.call_later(0.1, get_ipython().ask_exit)" if end == "exit" else ""
+    cell = fresh_kernel.start(below(first, NESTS))
     cell.wait_output("waits")
 
     if end == "shutdown":
@@ -418,7 +427,12 @@ def test_a_cell_that_nests_is_answered_however_many_stacks_are_parked(
 
 def test_a_request_on_the_shell_channel_does_not_wait_for_itself(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run("%config LoopNB.shutdown_grace = 20")
-    fresh_kernel.run("import asyncio\ntask = asyncio.create_task(asyncio.sleep(60))")
+    fresh_kernel.run(
+        """
+        import asyncio
+        task = asyncio.create_task(asyncio.sleep(60))
+        """
+    )
 
     fresh_kernel.wire.send("shell", "shutdown_request", {"restart": False})
 
@@ -463,6 +477,32 @@ def test_a_signal_ends_a_kernel_that_has_ended_in_order_and_is_kept_from_exiting
 
     assert status == -signal.SIGTERM
     assert (tmp_path / "task").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "where"),
+    [
+        ("_ = atexit.register(time.sleep, 60)", "is in C"),
+        (
+            """
+            def hangs():
+                time.sleep(60)
+            _ = atexit.register(hangs)
+            """,
+            "is at In[3], line 2",
+        ),
+    ],
+    ids=["in C", "in Python"],
+)
+def test_an_atexit_function_that_keeps_python_from_ending_is_named(
+    fresh_kernel: KernelDriver, code: str, where: str
+) -> None:
+    fresh_kernel.run("import atexit, time")
+    fresh_kernel.run(code)
+    fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
+
+    said = f"a function registered with atexit {where}"
+    fresh_kernel.wire.wait_for(lambda: said in fresh_kernel.log() or None, 20, f"{said!r} in the log")
 
 
 HELPERS = """
@@ -522,6 +562,15 @@ def test_the_end_of_a_task_may_use_what_it_has_spawned(fresh_kernel: KernelDrive
     assert_quiet(log)
 
 
+FEED = dedented(
+    """
+    %%aloop -b -n feed
+    import asyncio
+    await asyncio.sleep(60)
+    """
+)
+
+
 def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:
     cell = dedented(
         """
@@ -531,18 +580,11 @@ def test_a_restarted_kernel_starts_clean(fresh_kernel: KernelDriver) -> None:
     )
     fresh_kernel.run(cell, cell_id="a")
     fresh_kernel.run(cell, cell_id="a")
-    fresh_kernel.run("%%aloop -b -n feed\nawait asyncio.sleep(60)", cell_id="b")
+    fresh_kernel.run(FEED, cell_id="b")
 
     fresh_kernel.restart()
     fresh_kernel.run("%load_ext loopnb")
-    fresh_kernel.run(
-        """
-        %%aloop -b -n feed
-        import asyncio
-        await asyncio.sleep(60)
-        """,
-        cell_id="b",
-    )
+    fresh_kernel.run(FEED, cell_id="b")
     fresh_kernel.run(cell, cell_id="a")
 
     assert fresh_kernel.value("[(task.name, task.note) for task in loopnb.tasks()]") == [

@@ -51,11 +51,15 @@ def test_a_stop_ends_the_run_that_is_nested_there(kernel: KernelDriver, subshell
 
 
 def test_run_forever_lasts_until_stop_wherever_that_comes_from(kernel: KernelDriver, subshell: str) -> None:
-    forever = "there = asyncio.get_running_loop(); there.call_later({}); there.run_forever(); 'stopped'"
+    forever = """
+        there = asyncio.get_running_loop(); there.call_later({})
+        print('waits', flush=True)
+        there.run_forever(); 'stopped'
+        """
     cell = kernel.execute(forever.format("0.05, there.stop"), subshell_id=subshell)
     assert cell.result == "'stopped'"
 
-    waits = kernel.start("print('waits', flush=True)\n" + forever.format("60, print"), subshell_id=subshell)
+    waits = kernel.start(forever.format("60, print"), subshell_id=subshell)
     waits.wait_output("waits")
     # No value: ipykernel mixes those up that cells of two threads have at the same time.
     kernel.run("handle = there.call_soon_threadsafe(there.stop)")

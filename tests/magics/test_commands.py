@@ -24,9 +24,9 @@ NOTHING = cast("Any", None)
     ("line", "says"),
     [
         ("nonsense", "nonsense"),
-        ("status more", "takes nothing more"),
-        ("show more", "takes nothing more"),
-        ("tasks more", "takes nothing more"),
+        ("status more", "does not take 'more'"),
+        ("show more", "does not take 'more'"),
+        ("tasks more", "does not take 'more'"),
         ("cancel", "which task"),
         ("cancel --all ticker", "which task"),
         ("cancel --cell=x", "takes the N of In[N]"),

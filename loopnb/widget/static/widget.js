@@ -22,7 +22,7 @@
 const LEASE_EVERY_MS = 10_000;
 /** The kernel speaks every 2 s while a view is visible; longer silence than this is stale. */
 const STALE_AFTER_MS = 6_000;
-/** A cancel without an answer for this long is queued in a busy kernel. */
+/** A cancel that has no answer after this long waits in the queue of a busy kernel. */
 const QUEUED_AFTER_MS = 3_000;
 /** A task that lives on for this long after its cancel may be cancelled again. */
 const AGAIN_AFTER_MS = 2_000;
@@ -41,7 +41,7 @@ const COLUMNS = ["#", "Task", "State", "Age", "Spawned by", "Waits for", "Action
  */
 export function apply(state, delta) {
 	if (delta.epoch !== state.epoch) return null;
-	// The state was read in the kernel just before this delta was sent: it is in there already.
+	// This state was read in the kernel after the delta, and contains it already.
 	if (delta.seq <= state.seq) return state;
 	if (delta.base !== state.seq) return null;
 	let tasks = { ...state.tasks, ...delta.tasks };
@@ -84,7 +84,7 @@ export function conditionText(loop) {
 }
 
 /**
- * Say whether what is shown is true now, and if not, since when.
+ * Describe whether what is shown is still true, and if not, of what time it is.
  *
  * @param {{isGone: boolean, fault: string, heard: boolean, silent_ms: number, taken_at: number}} facts
  * @returns {{kind: "live" | "waiting" | "stale" | "gone", text: string}}
@@ -295,8 +295,9 @@ class View {
 	/**
 	 * Keep plain keys from the notebook's shortcuts (X cuts the cell); Ctrl+S and the like go through.
 	 *
-	 * Lumino listens on the document, before any handler of ours inside it. It looks for this attribute
-	 * upwards from the focused element, and its shortcuts match that element itself: it must bear it.
+	 * Lumino listens on the document, so it gets a key before any handler of ours below that. It walks
+	 * outwards from the focused element until a shortcut matches or an element has this attribute. A
+	 * shortcut may match the focused element itself, so we set the attribute there.
 	 *
 	 * @param {KeyboardEvent} event
 	 */
@@ -319,7 +320,7 @@ class View {
 		this.panel.remove();
 	}
 
-	/** Begin or end being visible: the timers run, and the kernel samples, only in between. */
+	/** Note whether the view is visible. Only meanwhile do the timers run, and does the kernel sample. */
 	look() {
 		let isVisible = this.isOnScreen && !document.hidden;
 		if (isVisible === this.isVisible) return;
@@ -338,7 +339,7 @@ class View {
 		this.send({ op: "visible", view: this.id, visible: this.isVisible });
 	}
 
-	/** The comm went away or came back; which of the two, only an answer can tell. */
+	/** The comm was lost or has come back. Only an answer of the kernel tells which. */
 	lose() {
 		this.isGone = true;
 		this.renew();
@@ -368,7 +369,8 @@ class View {
 		this.heardAt = performance.now();
 		this.taken_at = taken_at;
 		let offset_s = clock_s - this.heardAt / 1000;
-		// Messages that were under way for longer say less; only a change of clocks is believed at once.
+		// A message that was long under way makes the offset too small. So keep the largest offset, unless
+		// a clock was changed by more than a second.
 		let old = this.offset_s ?? -Infinity;
 		if (offset_s > old || old - offset_s > 1) this.offset_s = offset_s;
 		this.schedule();
@@ -425,7 +427,7 @@ class View {
 			let row = this.rows.get(task.number);
 			if (!row) this.rows.set(task.number, (row = new TaskRow(task.number, (it) => this.cancel(it))));
 			row.update(task);
-			// A row that stands where it should is not touched: moving it would take the focus away.
+			// A row in its right place is not touched: moving it would take the focus away.
 			if (row.element === next) next = next.nextElementSibling;
 			else this.body.insertBefore(row.element, next);
 		}
@@ -433,7 +435,7 @@ class View {
 
 	/** @param {TaskRow} row */
 	drop(row) {
-		// Somebody who works with the keyboard goes on from the next button; a mouse is taken nowhere.
+		// A user at the keyboard goes on from the next button. With a mouse, the focus is left alone.
 		let hadFocus = row.button.matches(":focus-visible");
 		let neighbour = row.element.nextElementSibling ?? row.element.previousElementSibling;
 		row.element.remove();
@@ -443,7 +445,7 @@ class View {
 		(button ?? this.panel).focus({ preventScroll: true });
 	}
 
-	/** Let the ages go on, as long as what is shown is known to be true. */
+	/** Update the ages, as long as what is shown is known to be true. */
 	tick() {
 		let now = performance.now();
 		let { isGone, fault, taken_at } = this;
