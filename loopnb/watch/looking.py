@@ -7,6 +7,7 @@ after 5 ms. So nothing of the user's loses its last reference in the watchdog's 
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -37,6 +38,8 @@ _ASKS_USER = (
     ("pydevd.py", "_do_wait_suspend"),
     ("IPython/terminal/interactiveshell.py", "prompt_for_code"),  # of `embed()`
 )
+#: What runs the loop of a GUI, for a toolkit whose windows do not live on the kernel's loop.
+_GUI_LOOPS = os.path.join("ipykernel", "eventloops.py")
 #: The function of IPython that runs the code of a cell.
 _RUN_CODE = ("interactiveshell.py", "run_code")
 _NOT_USERS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL, Owner.SHELL})
@@ -71,7 +74,7 @@ class Look(NamedTuple):
     Attributes:
         state: `step` (code of the user's or a library's runs), `kernel` (a handler of the kernel's runs),
             `select` (the loop waits, or is between two steps), `elsewhere` (the loop is stopped or set
-            aside, another loop runs, or somebody is asked for input).
+            aside, another loop or a GUI's runs, or somebody is asked for input).
         step: Identifies the step; looks at one step have the same.
         pass_began: The loop's time when this pass began to run handles; 0 if unknown.
         task: The task that steps, if any.
@@ -158,6 +161,8 @@ class Lookout:
         facts = self._known.facts_of(task) if task is not None else None
         key = (handle, began, facts.number if facts is not None else None)
         state: State = "step" if _is_users(facts, frames) else "kernel"
+        if state == "kernel" and any(frame.filename.endswith(_GUI_LOOPS) for frame in frames):
+            return _ELSEWHERE, False
         may_ask = "input" in stack[0].f_code.co_names
         return Look(state, key, began, facts, frames, self._known.executing), may_ask
 
