@@ -43,10 +43,13 @@ __all__ = [
 
 START_TIMEOUT_S = 45.0
 
-# An ipykernel that has said it will end sometimes hangs: 7.4.0 in about one case in three, when its control
-# thread flushes a stream whose iopub thread has gone (10 s), and now and then for ever. Jupyter's own kernel
-# manager kills it after 5 s; so do we. The setting shortens the first kind.
-_END_GRACE_S = 5.0
+#: Seconds that a kernel has to end after it has agreed to.
+#:
+#: An ipykernel that has agreed to sometimes hangs: 7.4.0 in about one case in three, when its control thread
+#: flushes a stream whose iopub thread has gone (10 s), and now and then for ever. The setting below shortens
+#: the first kind. Jupyter's own kernel manager kills it after 5 s. We wait longer: an end in order takes up
+#: to 5 s, and on a busy machine several times as long.
+END_WITHIN_S = 30.0
 _SHORT_FLUSH = [
     f"--IPKernelApp.exec_lines=__import__('sys').{name}.flush_timeout = 2" for name in ("stdout", "stderr")
 ]
@@ -223,7 +226,7 @@ class KernelDriver:
         self.was_killed = False
         try:
             request.wait_reply(timeout)
-            self.process.wait(_END_GRACE_S)
+            self.process.wait(END_WITHIN_S)
         except subprocess.TimeoutExpired:
             self.was_killed = True
         finally:
