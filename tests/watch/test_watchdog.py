@@ -113,10 +113,12 @@ def test_it_is_awake_while_the_users_code_may_be_called(
     async def main() -> None:
         if kind == "timer":
             handle = watched.loop.call_later(1_000, lambda: None)
+            watched.watch.wake()  # as a cell does
             await until(lambda: len(posted) == 4)
             handle.cancel()
         else:
             server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+            watched.watch.wake()
             await until(lambda: len(posted) == 4)
             server.close()
 
