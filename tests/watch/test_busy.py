@@ -160,3 +160,17 @@ def test_passes_are_counted_while_somebody_watches(watched: Watched) -> None:
         assert dict(vars(selector)) == before
 
     watched.run(main())
+
+
+def test_stopping_while_somebody_watches_leaves_no_trace(watched: Watched) -> None:
+    selector = watched.loop._selector  # type: ignore[attr-defined]  # what is patched
+    before = dict(vars(selector))
+
+    async def main() -> None:
+        watched.watch.watch_busy("a")
+        assert dict(vars(selector)) != before
+
+    watched.run(main())
+
+    assert dict(vars(selector)) == before
+    assert not watched.watch.is_busy_watched
