@@ -146,7 +146,7 @@ class Watch:
         """Return the block that lasts now, as long as it is so far; None if there is none."""
         watchdog = self._watchdog
         step = watchdog.step if watchdog is not None else None
-        # A block that was seen is kept, too, so only what the last look has found counts: the step may be over.
+        # Only what the last look has found counts: the step may be over, and a block that was seen is kept.
         if step is None or not self._is_block(step.lasted_s):
             return None
         step = step.so_far(time.monotonic())
