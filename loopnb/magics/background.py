@@ -119,7 +119,7 @@ class Background:
             await asyncio.wait(left)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], request: Request) -> asyncio.Task[Any]:
-        """Spawn the task of a background run. At its end, show a failure in its cell, and end what it left."""
+        """Spawn the task of a background run. At its end, show a failure in its cell and end what is left."""
         context = copy_context()
         number = number_run(context)
         task = self._session.spawn(coro, name=request.options.name, context=context)
