@@ -124,7 +124,7 @@ class ExitWatch:
         self._ends = ends
 
     def begin(self) -> None:
-        """Watch all functions that are registered with `atexit` by now. Python calls the newest first: ours."""
+        """Watch the functions registered with `atexit` by now. Python calls the newest, ours, first."""
         self.cancel()
         atexit.register(self._start)
 
