@@ -54,7 +54,7 @@ from loopnb.frames import (
 )
 from loopnb.loop._cpython import signal_gate
 from loopnb.loop.handlers import Handler, Stack
-from loopnb.nesting._cpython import HANDLE_RUN_CODE, RUN_ONCE_CODE, running_loop
+from loopnb.nesting._cpython import HANDLE_RUN_CODE, RUN_FOREVER_CODE, RUN_ONCE_CODE, running_loop
 from loopnb.nesting.fatal import is_fatal
 from loopnb.patching import MethodWrapper, Patch, PatchSet, looking_like
 
@@ -310,7 +310,9 @@ def _can_raise(frame: FrameType | None, is_idle: bool) -> bool:
     """
     owners = set()
     for caller in outwards(frame):
-        if caller.f_code in {HANDLE_RUN_CODE, RUN_ONCE_CODE}:
+        # The last of them is there between two passes. Behind it stands the program that runs the loop, which
+        # an error must not end.
+        if caller.f_code in {HANDLE_RUN_CODE, RUN_ONCE_CODE, RUN_FOREVER_CODE}:
             break
         owners.add(owner_of(caller.f_code.co_filename))
     if Owner.USER in owners:

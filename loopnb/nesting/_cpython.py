@@ -63,6 +63,7 @@ stock_run_once = BaseEventLoop._run_once  # type: ignore[attr-defined]  # privat
 #: Code objects by which we recognise a frame on a stack.
 RUN_ONCE_CODE: CodeType = stock_run_once.__code__
 HANDLE_RUN_CODE: CodeType = asyncio.Handle._run.__code__
+RUN_FOREVER_CODE: CodeType = BaseEventLoop.run_forever.__code__
 _PROCESS_EVENTS_CODE: CodeType = (
     asyncio.selector_events.BaseSelectorEventLoop._process_events.__code__  # type: ignore[attr-defined]  # private
 )

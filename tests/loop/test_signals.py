@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import _signal  # it has the `getsignal` that we do not patch
 import asyncio
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from loopnb.frames import outwards
 from loopnb.loop.signals import Signals
 from tests.loop.notebook import Notebook
 
@@ -325,14 +327,34 @@ def test_what_pythons_own_handler_raises_in_select_does_not_end_the_loop(
     came = asyncio.Event()
     notebook.on_heard = came.set
     signal.signal(signal.SIGALRM, Called(error))
+    # So the loop has Python write a byte to its socket for each signal. Otherwise a signal that comes just
+    # before the system call in select does not end it.
+    loop.add_signal_handler(signal.SIGUSR1, Called())
 
     async def waits() -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        # From the loop itself: the signal must not come in this step, whose code would get the error.
+        loop.call_soon(signal.setitimer, signal.ITIMER_REAL, 0.01)
         await asyncio.wait_for(came.wait(), 10)
 
     loop.run_until_complete(waits())
 
     assert notebook.heard == [f"cell: {error!r}" if is_waiting else f"SIGALRM: {error!r}"]
+
+
+def test_what_pythons_own_handler_raises_between_two_passes_does_not_end_the_loop(
+    loop: asyncio.AbstractEventLoop, notebook: Notebook, signals: Signals
+) -> None:
+    signal.signal(signal.SIGALRM, Called(SystemExit("x")))
+    in_place: Any = _signal.getsignal(signal.SIGALRM)
+
+    async def is_called_as_if_between() -> None:
+        outside = next(frame for frame in outwards(sys._getframe()) if frame.f_code.co_name == "run_forever")
+        in_place(signal.SIGALRM, outside)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(is_called_as_if_between())
+
+    assert notebook.heard == ["SIGALRM: SystemExit('x')"]
 
 
 def test_the_code_that_a_signal_interrupts_gets_what_the_handler_raises(
