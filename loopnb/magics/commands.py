@@ -342,7 +342,8 @@ class TaskCommands:
             *(f"    in {parent}" for parent in self._session.tracker.parents_of(record)),
         ]
         blocked = views.blocked_text(record.blocked_s)
-        return [*lines, *(f"  {note}" for note in (blocked, record.note) if note)]
+        waited = f"waited at {record.waits_at}" if record.state == "dropped" and record.waits_at else ""
+        return [*lines, *(f"  {note}" for note in (waited, blocked, record.note) if note)]
 
     def _end_of(self, ended: EndedTask) -> list[str]:
         if ended.error is None:

@@ -460,6 +460,7 @@ def test_a_task_that_is_dropped_while_it_waits_is_told_of_in_its_cell(kernel: Ke
     assert "destroyed" not in line + other.stderr + kernel.log()
     assert kernel.value("[t.state for t in loopnb.tasks(finished=True) if t.name == 'lost']") == ["dropped"]
     assert kernel.value("[t.state for t in loopnb.tasks() if t.name == 'kept']") == ["waiting"]
+    assert f"  waited at In[{number}], line 3\n" in kernel.run("%loopnb where lost").stdout
     kernel.run("%loopnb cancel kept")
 
 
