@@ -129,7 +129,7 @@ class Session:
             is_executing=cells.is_executing,
             delay=self._report_delay,
         )
-        self.holds = Holds(owner.loop, self.failures)
+        self.holds = Holds(owner.loop, self.failures, tracker.runs)
         self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget

@@ -89,10 +89,10 @@ class Reports:
             "Keep it in a variable, or start it with loopnb.spawn()."
         )
 
-    def _begin(self, _info: object) -> None:
+    def _begin(self, info: Any) -> None:
         self._here.cell = cell = current_cell.get()
         if cell is not None:
-            self._session.tracker.runs.begin(cell, copy_context())
+            self._session.tracker.runs.begin(cell, copy_context(), info.raw_cell or "")
 
     def _end(self, result: Any) -> None:
         if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt):

@@ -35,26 +35,40 @@ class CellRuns:
     def __init__(self) -> None:
         self._contexts: dict[CellRef, Context] = {}
         self._latest: dict[str, CellRef] = {}
+        self._texts: dict[CellRef, str] = {}  # of cells without an id
 
-    def begin(self, cell: CellRef, context: Context) -> None:
+    def begin(self, cell: CellRef, context: Context, text: str = "") -> None:
         """Remember that *cell* begins.
 
         Args:
             cell: The execution.
             context: A copy of its Context. What code prints in that Context goes to the cell.
+            text: Its source. It identifies a cell without an id.
         """
         self._contexts.setdefault(cell, context)
         if cell.cell_id is not None:
             self._latest[cell.cell_id] = cell
+        elif text:
+            self._texts.setdefault(cell, text)
         if len(self._contexts) > _KEPT:
             oldest = next(iter(self._contexts))
             del self._contexts[oldest]
+            self._texts.pop(oldest, None)
             if oldest.cell_id is not None and self._latest.get(oldest.cell_id) == oldest:
                 del self._latest[oldest.cell_id]
 
     def context_of(self, cell: CellRef | None) -> Context | None:
         """Return the Context of that execution, or None if it is not known."""
         return self._contexts.get(cell) if cell is not None else None
+
+    def are_of_one_cell(self, run: CellRef | None, other: CellRef | None) -> bool:
+        """Return True if these are two executions of one cell. Without ids, that is one of the same text."""
+        if run is None or other is None or run == other:
+            return False
+        if run.cell_id is not None or other.cell_id is not None:
+            return run.cell_id == other.cell_id
+        text = self._texts.get(run)
+        return text is not None and text == self._texts.get(other)
 
     def is_outdated(self, cell: CellRef | None) -> bool:
         """Return True if the cell has been run again since that execution."""

@@ -29,6 +29,7 @@ from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
     from loopnb.records import CellRef
+    from loopnb.tracking.cells import CellRuns
     from loopnb.tracking.failures import Failures
 
 #: Seconds for which a cell waits in silence for what its earlier run held.
@@ -99,14 +100,9 @@ class Held:
             return all(map(is_, value, wanted))
         return wanted is value
 
-    def is_replaced_by(self, other: Held) -> bool:
-        """Return True if *other* is from another run of the same cell, or was given the same name."""
-        if self.is_named and other.is_named and self.name == other.name:
-            return True
-        mine, its = self.cell, other.cell
-        return (
-            mine is not None and its is not None and mine != its and mine.cell_id == its.cell_id is not None
-        )
+    def has_name_of(self, other: Held) -> bool:
+        """Return True if the user gave both of them the same name."""
+        return self.is_named and other.is_named and self.name == other.name
 
 
 #: Task -> what it holds, oldest first. Outlives a session, since the tasks outlive a reload.
@@ -135,17 +131,23 @@ class Holds:
     Args:
         loop: The persistent loop.
         failures: Keeps the failures that are reported here.
+        runs: Knows which executions are of one cell.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, failures: Failures) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, failures: Failures, runs: CellRuns) -> None:
         self._loop = loop
         self._failures = failures
+        self._runs = runs
 
     async def hold(self, manager: Any, name: str | None) -> Any:
         """Enter *manager* in a task of its own, and return the value of entering it; see `loopnb.hold`."""
         _check_manager(manager)
         held = Held(manager, name, current_cell.get(), self._loop)
-        earlier = [task for task, other in _held.items() if other.is_replaced_by(held)]
+        earlier = [
+            task
+            for task, other in _held.items()
+            if held.has_name_of(other) or self._runs.are_of_one_cell(held.cell, other.cell)
+        ]
         for task in reversed(earlier):
             end_task(task)
             await _left_by(task)  # `_ended` reports a failure

@@ -39,9 +39,10 @@ def test_entered_in_one_cell_and_left_in_another(kernel: KernelDriver) -> None:
     assert kernel.value("said") == ["+a", "-a"]
 
 
-def test_run_again_a_cell_releases_what_it_held(kernel: KernelDriver) -> None:
+@pytest.mark.parametrize("cell_id", ["again", ""], ids=["with id", "without id"])
+def test_run_again_a_cell_releases_what_it_held(kernel: KernelDriver, cell_id: str) -> None:
     for _ in range(2):
-        kernel.run("await loopnb.hold(opened('a'))", cell_id="again")
+        kernel.run("await loopnb.hold(opened('a'))", cell_id=cell_id)
 
     assert kernel.value("said") == ["+a", "-a", "+a"]
     kernel.run("loopnb.run(loopnb.release('a'))")

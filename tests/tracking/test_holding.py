@@ -12,7 +12,7 @@ import pytest
 
 from loopnb.errors import NotHeldError
 from loopnb.records import CellRef
-from loopnb.tracking.cells import current_cell
+from loopnb.tracking.cells import CellRuns, current_cell
 from loopnb.tracking.holding import Holds, end_task, is_held
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Log:
 def run(main: Callable[[Holds, Log], Coroutine[Any, Any, Any]]) -> Log:
     async def with_holds() -> Log:
         log = Log()
-        holds = Holds(asyncio.get_running_loop(), Remembered())  # type: ignore[arg-type]  # a stand-in
+        holds = Holds(asyncio.get_running_loop(), Remembered(), CellRuns())  # type: ignore[arg-type]  # a stand-in
         await main(holds, log)
         await holds.release_all(1)
         return log
