@@ -186,7 +186,8 @@ class Aloop:
         """
         if line.strip():
             raise UsageError(f"%%noloop: takes no options, and got {line.strip()!r}. The code goes below it.")
-        source = self._compile(body, f"%%noloop{line}\n{body}", in_background=False)
+        # The traceback of an error begins with line 1 of the cell, which calls the magic.
+        source = self._compile(body, f"%%noloop{line}\n{body}", heading="# %%noloop")
         if source.does_await:
             raise UsageError(
                 "%%noloop: the cell awaits, and below %%noloop no loop runs. Call asyncio.run() instead, or "
@@ -236,10 +237,7 @@ class Aloop:
             )
         source = self._compile(body, f"{_MAGIC}{line}\n{body}", in_background=options.is_background)
         if options.is_background and not source.does_await:
-            raise UsageError(
-                "%%aloop -b: the cell never awaits, so it would block the loop instead of running in "
-                "the background. Run blocking code in a thread: await asyncio.to_thread(fn)."
-            )
+            raise UsageError(_no_await("await" in body))
         return Request(options, source, current_cell.get())
 
     def _read_line(self, line: str, local_ns: Mapping[str, Any] | None) -> Request:
@@ -252,11 +250,16 @@ class Aloop:
         source = compile_expression(self._shell, expression, count=self._count(), local_ns=local_ns)
         return Request(options, source, current_cell.get())
 
-    def _compile(self, body: str, raw_cell: str, *, in_background: bool = False) -> Source:
+    def _compile(self, body: str, raw_cell: str, *, in_background: bool = False, heading: str = "") -> Source:
         interactivity = "last_expr" if in_background else self._shell.ast_node_interactivity
         raw_cell = self._cells.typed(raw_cell)
         return compile_body(
-            self._shell, body, count=self._count(), raw_cell=raw_cell, interactivity=interactivity
+            self._shell,
+            body,
+            count=self._count(),
+            raw_cell=raw_cell,
+            interactivity=interactivity,
+            heading=heading,
         )
 
     def _count(self) -> int:
@@ -300,6 +303,24 @@ class Aloop:
     def _store(self, request: Request, value: Any) -> None:
         if request.options.out is not None:
             self._shell.user_ns[request.options.out] = value
+
+
+def _no_await(has_word: bool) -> str:
+    """Return why a cell that does not await cannot run in the background.
+
+    Args:
+        has_word: It has the word `await` somewhere: in a function, or below another magic.
+    """
+    if has_word:
+        return (
+            "%%aloop -b: the cell itself does not await, and only what it awaits can run in the background. "
+            "An `await` in a function or below another magic, such as %%time, does not count. Leave that "
+            "magic out, or await the function."
+        )
+    return (
+        "%%aloop -b: the cell never awaits, so it would block the loop instead of running in "
+        "the background. Run blocking code in a thread: await asyncio.to_thread(fn)."
+    )
 
 
 def _is_aloop(line: str) -> bool:

@@ -120,7 +120,13 @@ class Source:
 
 
 def compile_body(
-    shell: Any, body: str, *, count: int, raw_cell: str | None = None, interactivity: str = "last_expr"
+    shell: Any,
+    body: str,
+    *,
+    count: int,
+    raw_cell: str | None = None,
+    interactivity: str = "last_expr",
+    heading: str = "",
 ) -> Source:
     """Compile the lines below `%%aloop`. Line 1 is the line of the magic itself.
 
@@ -130,12 +136,13 @@ def compile_body(
         count: Execution count of the cell, for tracebacks.
         raw_cell: The whole cell as typed, so that a debugger finds its breakpoints.
         interactivity: Which values are displayed, a value of `InteractiveShell.ast_node_interactivity`.
+        heading: What tracebacks show as line 1: a comment, or nothing.
 
     Raises:
         SyntaxError: The lines do not compile.
     """
     blank = len(body) - len(body.lstrip("\n"))
-    text = "\n" * (1 + blank) + shell.transform_cell(body)
+    text = heading + "\n" * (1 + blank) + shell.transform_cell(body)
     name = shell.compile.cache(text, count, raw_code=raw_cell or text)
     tree = shell.transform_ast(shell.compile.ast_parse(text, filename=name))
     statements = tree.body

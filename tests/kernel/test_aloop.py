@@ -206,6 +206,20 @@ def test_a_background_cell_that_never_awaits_is_refused(kernel: KernelDriver) ->
     assert "asyncio.to_thread" in result.evalue
 
 
+def test_a_background_cell_whose_await_is_a_magics_is_refused(kernel: KernelDriver) -> None:
+    result = kernel.execute(
+        """
+        %%aloop -b
+        %%time
+        await asyncio.sleep(0)
+        """
+    )
+
+    assert result.ename == "UsageError"
+    assert "never awaits" not in result.evalue
+    assert "Leave that magic out" in result.evalue
+
+
 def test_a_timeout_says_where_the_task_was_waiting(kernel: KernelDriver) -> None:
     result = kernel.execute(
         """

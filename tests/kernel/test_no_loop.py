@@ -211,3 +211,17 @@ def test_an_error_shows_the_users_frames_alone(kernel: KernelDriver) -> None:
     assert reply.ename == "ZeroDivisionError"
     assert "source.py" not in text
     assert "no_loop.py" not in text
+
+
+def test_the_traceback_of_an_error_begins_with_the_magic(kernel: KernelDriver) -> None:
+    reply = kernel.execute(
+        """
+        %%noloop
+        x = 1
+        1 / x.imag
+        """
+    )
+
+    assert reply.ename == "ZeroDivisionError"
+    assert "# %%noloop" in reply.traceback
+    assert reply.traceback.count("1 / x.imag") == 2
