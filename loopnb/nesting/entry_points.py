@@ -5,7 +5,8 @@ loop is a nested run (`engine.py`), and a call for another loop sets the running
 (`other_loops.py`).
 
 What `asyncio.run_coroutine_threadsafe` returns waits by a nested run, too, if it is asked for its result in
-the thread of its own loop (`SubmittedFuture`).
+the thread of its own loop (`SubmittedFuture`). That function is patched while a notebook's session is loaded,
+even if nesting is off there: waiting would be a deadlock, so an error says what to do instead.
 
 Each function here that stands in for a stock one cuts our frames off the traceback of what comes out of it;
 how, and why it works, is said on top of `stand_ins.py`. `patches.py` puts them in place.
@@ -25,7 +26,15 @@ from loopnb.frames import users_frames
 from loopnb.nesting import _cpython, closing, no_loop, runners
 from loopnb.nesting.loop_task import open_runners
 from loopnb.nesting.other_loops import aside, run_aside
-from loopnb.nesting.scope import attach_before_run, detach_closed, engine_for
+from loopnb.nesting.refusals import result_needs_loop
+from loopnb.nesting.scope import (
+    attach_before_run,
+    detach_closed,
+    engine_for,
+    engine_of,
+    is_wanted,
+    reentrant_loops,
+)
 from loopnb.patching import copy_of
 
 if TYPE_CHECKING:
@@ -150,19 +159,33 @@ class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # m
 
     def _wait_nested(self, timeout: float | None, call: str) -> None:
         loop = self.loop
-        engine = engine_for(loop, call)
+        wait = _how_to_wait(loop, call)
         waiter = loop.create_future()
         finish = partial(_finish, waiter)
         self.add_done_callback(lambda _future: loop.call_soon_threadsafe(finish))
         timer = None if timeout is None else loop.call_later(timeout, finish)
         try:
-            engine.wait(waiter)
+            wait(waiter)
         except BaseException:
             self.cancel()
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+def _how_to_wait(loop: asyncio.AbstractEventLoop, call: str) -> Callable[[asyncio.Future[None]], object]:
+    """Return what waits for a future in a nested run on *loop*, the running one.
+
+    Raises:
+        NestingError: No nested run can begin here.
+    """
+    if loop in reentrant_loops:
+        return loop.run_until_complete
+    engine = engine_of(loop)
+    if (engine is None or engine.is_removed) and not is_wanted(loop):
+        raise result_needs_loop()
+    return engine_for(loop, call).wait
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

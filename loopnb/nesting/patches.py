@@ -1,7 +1,7 @@
 """Patch asyncio and other packages for nested runs, and restore them.
 
 In functions that run a loop we replace the code, so that names imported earlier follow (`stand_ins.py`). That
-code must not import this module: only `loopnb.nesting` and the extension do.
+code must not import this module: only `loopnb.nesting`, the choice of an engine and the extension do.
 
 If nest_asyncio or nest_asyncio2 was applied before, the stock functions take the place of its `asyncio.run`
 and of its loop methods while nesting is on. The classes that it swapped stay: tasks and futures of them exist
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 def install() -> None:
     """Patch asyncio now, and other packages once they are imported. Any thread; hold `scope.changing`."""
     _asyncios.install()
+    _submit.install()
     _watch.install()
     _undo_others()
 
@@ -45,6 +46,26 @@ def restore() -> None:
     other_packages.forget()
     runners.forget_all()
     _asyncios.restore()
+    if not _guarding:
+        _submit.restore()
+
+
+def guard_submitted(who: str) -> None:
+    """Refuse to wait for a result that cannot come, also while nesting is off, until `unguard_submitted`.
+
+    Any thread may call it, in the name of *who*. It does not block.
+    """
+    with scope.changing:
+        _guarding.add(who)
+        _submit.install()
+
+
+def unguard_submitted(who: str) -> None:
+    """Take `guard_submitted` back. Any thread; does not block."""
+    with scope.changing:
+        _guarding.discard(who)
+        if not _guarding and not scope.is_wanted():
+            _submit.restore()
 
 
 def catch_up() -> None:
@@ -69,7 +90,6 @@ _asyncios = PatchSet(
     CodePatch(
         _cpython.run, stand_ins.asyncio_run_311 if sys.version_info < (3, 12) else stand_ins.asyncio_run
     ),
-    CodePatch(asyncio.run_coroutine_threadsafe, stand_ins.run_coroutine_threadsafe),
     _replaced(_cpython.Runner, "run", entry_points.runner_run),
     _cpython.patch_lazy_init(looking_like(_cpython.stock_lazy_init, _runner_lazy_init)),
     _replaced(_cpython.Runner, "get_loop", entry_points.runner_get_loop),
@@ -81,6 +101,10 @@ _asyncios = PatchSet(
     MethodWrapper(_cpython.BaseEventLoop, "call_exception_handler", no_loop.call_exception_handler),
     *(MethodWrapper(kind, "close", entry_points.close) for kind in _cpython.loop_classes()),
 )
+
+#: Patched while anybody wants nested runs, and while anybody is in `_guarding`.
+_submit = CodePatch(asyncio.run_coroutine_threadsafe, stand_ins.run_coroutine_threadsafe)
+_guarding: set[str] = set()
 
 #: What nest_asyncio had changed, and what has its stock value for now.
 _undone: list[Patch] = []

@@ -29,6 +29,8 @@ _wanted_lifo: set[str] = set()
 #: The latest engine of each loop. If an engine is removed in the middle of a pass and then wanted again, we
 #: have to install the same engine: the owner of the loop still waits for it to give the loop back.
 _latest: WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Handoff]] = WeakKeyDictionary()
+#: Loops that nest-asyncio runs, on top of the waiting stack. Its engine in `second_engine.py` notes them.
+reentrant_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
 # -- who wants nested runs -----------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from loopnb import nesting
 from loopnb.errors import NestingError
-from loopnb.nesting import other_packages
+from loopnb.nesting import other_packages, patches
 from loopnb.nesting._cpython import (
     current_policy,
     is_stopping,
@@ -26,7 +26,7 @@ from loopnb.nesting._cpython import (
     set_stopping,
 )
 from loopnb.nesting.greenlets import why_missing
-from loopnb.nesting.scope import engine_of
+from loopnb.nesting.scope import engine_of, reentrant_loops
 from loopnb.patching import Difference, Patch, PatchSet
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Reentrant:
         self._changes = Difference(partial(package.apply, self._loop), _owners(package, self._loop))
         self._changes.install()
         self._guard.install()
+        reentrant_loops.add(self._loop)
 
     def remove(self) -> list[str]:
         """Take back what the package changed.
@@ -119,6 +120,7 @@ class Reentrant:
             The attributes that stay as they are, because somebody has changed them since. Tasks that were
             made meanwhile are Python tasks until they end.
         """
+        reentrant_loops.discard(self._loop)
         self._guard.restore()
         changes, self._changes = self._changes, None
         if changes is None or changes.restore():
@@ -209,6 +211,7 @@ class NestingChoice:
 
     def start(self) -> None:
         """Choose the best engine that this loop and this interpreter allow. Raises nothing."""
+        patches.guard_submitted(self._who)
         try:
             self._use_handoff()
             self.reason = "it is the default"
@@ -225,6 +228,11 @@ class NestingChoice:
         Returns:
             What could not be taken back, as sentences.
         """
+        kept = self._switch_off()
+        patches.unguard_submitted(self._who)
+        return kept
+
+    def _switch_off(self) -> list[str]:
         kept: list[str] = []
         if self._reentrant is not None:
             names = self._reentrant.remove()
@@ -257,7 +265,7 @@ class NestingChoice:
                 "Let them end, or cancel them ('%loopnb tasks' lists them as parked), and try again.",
                 doing="switch to nest-asyncio",
             )
-        said = self.stop()
+        said = self._switch_off()
         if name == "handoff":
             self._use_handoff()
         elif name == "nest-asyncio":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import dedented
+from tests.cells import below, dedented
 from tests.fingerprint import FINGERPRINT
 
 if TYPE_CHECKING:
@@ -45,6 +45,33 @@ def test_an_error_says_that_nesting_is_off_and_what_switches_it_on(switched: Ker
 
     assert refused.ename == "RuntimeError"
     assert refused.traceback.rstrip().endswith("'%loopnb nesting handoff' switches it on.")
+
+
+SUBMITS = dedented(
+    """
+    import asyncio
+    async def seven(): return await asyncio.sleep(0.01, 7)
+    future = asyncio.run_coroutine_threadsafe(seven(), asyncio.get_event_loop())
+    future.result()
+    """
+)
+
+
+def test_without_nesting_a_result_that_cannot_come_is_refused(switched: KernelDriver) -> None:
+    switched.run("%loopnb nesting off")
+    refused = switched.execute(SUBMITS)
+
+    assert refused.ename == "NestingError"
+    assert "await asyncio.wrap_future(future)" in refused.evalue
+    assert "%loopnb nesting handoff" in refused.evalue
+    assert switched.run("await asyncio.wrap_future(future)").result == "7"
+
+
+def test_nest_asyncio_brings_the_result_of_what_was_submitted(switched: KernelDriver) -> None:
+    switched.run("%loopnb nesting nest-asyncio")
+
+    assert switched.run(SUBMITS).result == "7"
+    assert switched.run(below("%%aloop", SUBMITS)).result == "7"
 
 
 def test_it_shows_the_engine_and_why(kernel: KernelDriver) -> None:

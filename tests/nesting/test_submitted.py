@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from loopnb import nesting
+from loopnb.errors import NestingError
+from loopnb.nesting import patches
+
 if TYPE_CHECKING:
     import concurrent.futures
 
@@ -120,3 +124,34 @@ def test_what_is_no_coroutine_is_refused_as_ever() -> None:
             submit(7)
 
     asyncio.run(main())
+
+
+@pytest.mark.timeout(20)
+def test_without_nesting_a_wait_is_refused_and_the_coroutine_goes_on() -> None:
+    async def main() -> Any:
+        future = submit(seven())
+        for ask in (future.result, future.exception):
+            with pytest.raises(NestingError, match="wrap_future"):
+                ask(5)
+        return await asyncio.wrap_future(future)
+
+    nesting.remove()
+    patches.guard_submitted("test")
+    try:
+        assert asyncio.run(main()) == 7
+    finally:
+        patches.unguard_submitted("test")
+
+
+def test_the_function_stays_patched_until_both_nesting_and_guard_have_gone() -> None:
+    submits, patched = asyncio.run_coroutine_threadsafe, asyncio.run_coroutine_threadsafe.__code__
+    patches.guard_submitted("test")
+    nesting.remove()
+    assert submits.__code__ is patched
+    nesting.apply()
+    patches.unguard_submitted("test")
+    assert submits.__code__ is patched
+
+    nesting.remove()
+
+    assert submits.__code__ is not patched
