@@ -237,7 +237,7 @@ class Aloop:
             )
         source = self._compile(body, f"{_MAGIC}{line}\n{body}", in_background=options.is_background)
         if options.is_background and not source.does_await:
-            raise UsageError(_no_await("await" in body))
+            raise UsageError(_no_await("await" in body or "async" in body))
         return Request(options, source, current_cell.get())
 
     def _read_line(self, line: str, local_ns: Mapping[str, Any] | None) -> Request:
@@ -309,7 +309,7 @@ def _no_await(has_word: bool) -> str:
     """Return why a cell that does not await cannot run in the background.
 
     Args:
-        has_word: It has the word `await` somewhere: in a function, or below another magic.
+        has_word: It has the word `await` or `async` somewhere: in a function, or below another magic.
     """
     if has_word:
         return (

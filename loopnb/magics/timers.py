@@ -1,8 +1,9 @@
 """Allow `await` in `%time`, `%timeit` and `%prun`, which then measure a nested run.
 
 IPython compiles the argument of these magics as plain code, in which `await` is a syntax error. We replace
-each `await x` by a call that waits for `x` in a nested run. IPython still decides what is measured, how
-often, and what is printed. `async for` and `async with` stay errors.
+each `await x` by a call that waits for `x` in a nested run. A statement with `async for` or `async with`
+becomes a call that compiles its text and waits for it, with the names of the code around it. IPython still
+decides what is measured, how often, and what is printed.
 
 IPython turns a line with a magic into a call such as `run_line_magic(...)`, and we change these calls.
 Replacing the magics themselves would not work: IPython loads its own late, and would overwrite ours.
@@ -11,8 +12,10 @@ Replacing the magics themselves would not work: IPython loads its own late, and 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
 
 from loopnb import session
 from loopnb.frames import users_frames
@@ -20,14 +23,17 @@ from loopnb.nesting.greenlets import current_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from types import CodeType, FrameType
 
 _MAGICS = {"time", "timeit", "prun"}
 #: IPython's functions that run a magic -> how many arguments they take.
 _RUNNERS = {"run_line_magic": 2, "run_cell_magic": 3}
 #: Replaces `await` in the code that IPython compiles. Not a variable, which the user would see among theirs.
 _WAIT = f"__import__({__name__!r}, fromlist=['wait']).wait"
+#: Replaces a statement with `async for` or `async with`, in the same way.
+_RUN = f"__import__({__name__!r}, fromlist=['run_text']).run_text"
 _WORD = re.compile(r"\S+")
-#: `await` inside these is left alone.
+#: `await` and its like inside these are left alone.
 _OWN_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -48,6 +54,37 @@ def wait(awaitable: Awaitable[Any]) -> Any:
     except BaseException as error:
         error.__traceback__ = users_frames(error.__traceback__)
         raise
+
+
+def run_text(text: str, line: int, mode: str) -> Any:
+    """Run *text* for the calling code, with its names, in a nested run. Return its value in mode "eval".
+
+    Args:
+        text: A statement, or several, with `async for`, `async with` or `await` at the top level.
+        line: The number of its first line, for tracebacks.
+        mode: "exec" or "eval", as `compile` takes it.
+
+    Raises:
+        NotLoadedError, NestingError: As `wait`.
+    """
+    caller: Any = cast("FrameType", inspect.currentframe()).f_back
+    try:
+        return wait(eval(_compiled(text, line, mode), caller.f_globals, caller.f_locals))
+    except BaseException as error:
+        error.__traceback__ = users_frames(error.__traceback__)
+        raise
+
+
+@lru_cache(maxsize=100)  # `%timeit` runs it often, and must not measure the compiler
+def _compiled(text: str, line: int, mode: str) -> CodeType:
+    code: CodeType = compile(
+        "\n" * (line - 1) + text,
+        f"<timed {mode}>",  # as IPython calls it
+        mode,
+        flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+        dont_inherit=True,
+    )
+    return code
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:
@@ -79,22 +116,29 @@ class Timers(ast.NodeTransformer):
         texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
         if len(texts) == len(node.args) == count and texts[0] in _MAGICS:
             name, line, *cell = map(str, texts)
-            changed = [name, without_await_in_line(line), *(self._without_await(body) for body in cell)]
+            # `%timeit` puts the cell into a function. What a text of its own assigns does not reach that.
+            is_one = name == "timeit"
+            changed = [
+                name,
+                without_await_in_line(line),
+                *(self._without_await(body, is_one) for body in cell),
+            ]
             node.args = [ast.copy_location(ast.Constant(text), node) for text in changed]
         return node
 
-    def _without_await(self, cell: str) -> str:
-        return without_await(cell, self._shell.transform_cell)
+    def _without_await(self, cell: str, is_one: bool) -> str:
+        return without_await(cell, self._shell.transform_cell, is_one=is_one)
 
 
-def without_await(code: str, transform: Callable[[str], str] = str) -> str:
-    """Return *code* with each `await` replaced by a call.
+def without_await(code: str, transform: Callable[[str], str] = str, *, is_one: bool = False) -> str:
+    """Return *code* with calls for each `await` and each statement with `async for` or `async with`.
 
     Args:
         code: Python, perhaps with IPython's own syntax.
         transform: Turns that into Python.
+        is_one: If a statement has `async for` or `async with`, replace all statements by one call.
     """
-    if "await" not in code:
+    if not _is_async(code):
         return code
     for make in (str, transform):
         try:
@@ -102,16 +146,27 @@ def without_await(code: str, transform: Callable[[str], str] = str) -> str:
             tree = ast.parse(source)
         except SyntaxError:
             continue
-        return _replaced(source, list(_awaits_in(tree)))
+        texts = [[statement] for statement in tree.body if _needs_text(statement)]
+        if texts and is_one:
+            texts = [tree.body]
+        replaced = [statement for text in texts for statement in text]
+        awaits = [
+            node for statement in tree.body if statement not in replaced for node in _awaits_in(statement)
+        ]
+        return _replaced(source, awaits, texts)
     return code  # IPython will report what is wrong
 
 
 def without_await_in_line(line: str) -> str:
     """Return the *line* of a magic (options, then a statement) with each `await` replaced by a call."""
-    if "await" not in line:
+    if not _is_async(line):
         return line
+    before = ""
     for word in _WORD.finditer(line):
         statement = line[word.start() :]
+        option, before = before, word.group()
+        if option.startswith("-") and before.isdigit():  # its value; `10 [...]` would be an expression
+            continue
         replaced = without_await(statement)
         if replaced != statement:
             return line[: word.start()] + replaced
@@ -119,21 +174,51 @@ def without_await_in_line(line: str) -> str:
 
 
 def _awaits_in(node: ast.AST) -> Iterator[ast.Await]:
+    if isinstance(node, _OWN_SCOPES):
+        return
     if isinstance(node, ast.Await):
         yield node
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, _OWN_SCOPES):
-            yield from _awaits_in(child)
+        yield from _awaits_in(child)
 
 
-def _replaced(source: str, awaits: list[ast.Await]) -> str:
-    """Return *source* with each of *awaits* replaced by a call. All else stays in its line."""
+def _is_async(code: str) -> bool:
+    return "await" in code or "async" in code
+
+
+def _needs_text(node: ast.AST) -> bool:
+    """Return True if *node* iterates or enters something asynchronously, not only in a function in it."""
+    if isinstance(node, _OWN_SCOPES):
+        return False
+    if isinstance(node, ast.AsyncFor | ast.AsyncWith) or (
+        isinstance(node, ast.comprehension) and node.is_async
+    ):
+        return True
+    return any(map(_needs_text, ast.iter_child_nodes(node)))
+
+
+def _replaced(source: str, awaits: list[ast.Await], texts: list[list[ast.stmt]]) -> str:
+    """Return *source* with each of *awaits* and of *texts* replaced by a call. All else stays in its line."""
     lines = [line.encode() for line in source.splitlines(keepends=True)]  # columns are counted in bytes
-    ends = [(node.end_lineno or 0, node.end_col_offset or 0, b"", b")") for node in awaits]
-    begins = [(node.lineno, node.col_offset, b"await", f"{_WAIT}(".encode()) for node in awaits]
+    edits = [_call_of(source, text) for text in texts]
+    for node in awaits:
+        end = (node.end_lineno or 0, node.end_col_offset or 0)
+        edits.append((*end, *end, b")"))
+        edits.append((node.lineno, node.col_offset, node.lineno, node.col_offset + 5, f"{_WAIT}(".encode()))
     # Last to first, so that the positions still to come stay valid. Where an end meets a begin, the end comes
     # first.
-    for number, column, old, new in sorted([*ends, *begins], reverse=True):
-        text = lines[number - 1]
-        lines[number - 1] = text[:column] + new + text[column + len(old) :]
+    for first, column, last, end_column, new in sorted(edits, reverse=True):
+        line = lines[first - 1][:column] + new + lines[last - 1][end_column:]
+        lines[first - 1 : last] = [line, *[b"\n"] * (last - first)]
     return b"".join(lines).decode()
+
+
+def _call_of(source: str, statements: list[ast.stmt]) -> tuple[int, int, int, int, bytes]:
+    """Return where *statements*, which follow each other, begin and end, and the call that replaces them."""
+    first, last = statements[0], statements[-1]
+    place = (first.lineno, first.col_offset, last.end_lineno or 0, last.end_col_offset or 0)
+    lines = [line.encode() for line in source.splitlines(keepends=True)][first.lineno - 1 : last.end_lineno]
+    lines[-1] = lines[-1][: last.end_col_offset]
+    lines[0] = lines[0][first.col_offset :]
+    mode = "eval" if len(statements) == 1 and isinstance(first, ast.Expr) else "exec"
+    return (*place, f"{_RUN}({b''.join(lines).decode()!r}, {first.lineno}, {mode!r})".encode())

@@ -213,8 +213,8 @@ def result_needs_loop() -> NestingError:
     """Return the error for a result that the loop has to bring, asked for in its thread without nesting."""
     return NestingError(
         "nesting is off here, and this thread's loop has to go on to bring that result",
-        "Use `await asyncio.wrap_future(future)`. Or switch nesting on: '%loopnb nesting handoff' does that in "
-        "a notebook, loopnb.nesting.apply() in a script.",
+        "Use `await asyncio.wrap_future(future)`. Or switch nesting on: '%loopnb nesting handoff' does that "
+        "in a notebook, loopnb.nesting.apply() in a script.",
     )
 
 

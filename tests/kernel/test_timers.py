@@ -64,6 +64,72 @@ def test_timeit_awaits_as_often_as_it_was_told(kernel: KernelDriver, cell: str) 
     assert kernel.value("len(calls)") in {6, 8}  # 8 with the set-up
 
 
+ASYNC = """
+import asyncio
+from contextlib import asynccontextmanager
+entered = []
+@asynccontextmanager
+async def opened(value):
+    entered.append(value)
+    await asyncio.sleep(0.001)
+    yield value
+async def counts():
+    for i in range(3):
+        await asyncio.sleep(0)
+        yield i
+"""
+
+
+def test_async_with_and_async_for_are_measured_and_their_names_stay(kernel: KernelDriver) -> None:
+    kernel.run(ASYNC)
+    result = kernel.run(
+        """
+        %%time
+        total = 0
+        async with opened(7) as value:
+            async for i in counts():
+                total += i
+        (value, total, [i async for i in counts()])
+        """
+    )
+
+    assert "Wall time:" in result.stdout
+    assert result.result == "(7, 3, [0, 1, 2])"
+    assert kernel.value("(value, total)") == (7, 3)
+
+
+def test_an_error_in_async_with_shows_the_users_frames_alone(kernel: KernelDriver) -> None:
+    kernel.run(ASYNC)
+    reply = kernel.execute(
+        """
+        %%time
+        async with opened(7):
+            1 / 0
+        """
+    )
+
+    assert reply.ename == "ZeroDivisionError"
+    assert "timers.py" not in reply.traceback
+    assert "session.py" not in reply.traceback
+
+
+@pytest.mark.parametrize("magic", ["%%timeit -n 3 -r 2", "%%prun -q"])
+def test_other_magics_take_async_with(kernel: KernelDriver, magic: str) -> None:
+    kernel.run(ASYNC)
+    kernel.run(
+        below(
+            magic,
+            """
+            async with opened(1) as x:
+                y = x + 1
+            entered.append(y)
+            """,
+        )
+    )
+
+    assert kernel.value("set(entered)") == {1, 2}
+
+
 def test_prun_profiles_what_is_awaited(kernel: KernelDriver) -> None:
     kernel.run(DEFINITIONS)
     kernel.run("%prun -q -D profile.out await f()")

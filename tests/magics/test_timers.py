@@ -12,6 +12,7 @@ from loopnb.magics.timers import without_await, without_await_in_line
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give what stands for `await` a short name."""
     monkeypatch.setattr(timers, "_WAIT", "_loopnb_wait")
+    monkeypatch.setattr(timers, "_RUN", "_loopnb_run")
 
 
 @pytest.mark.parametrize(
@@ -31,10 +32,40 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
         ("async def f():\n    await g()\n", "async def f():\n    await g()\n"),
         ("'await f()'", "'await f()'"),
         ("await f(", "await f("),
+        (
+            "async with f() as x:\n    y = await x\nz\n",
+            "_loopnb_run('async with f() as x:\\n    y = await x', 1, 'exec')\n\nz\n",
+        ),
+        (
+            "if x:\n    async for y in z: pass\n",
+            "_loopnb_run('if x:\\n    async for y in z: pass', 1, 'exec')\n\n",
+        ),
+        (
+            "'ä'; [x async for x in y]; await z",
+            "'ä'; _loopnb_run('[x async for x in y]', 1, 'eval'); _loopnb_wait( z)",
+        ),
+        (
+            "x = await f(); y = [x async for x in y]  # z",
+            "x = _loopnb_wait( f()); _loopnb_run('y = [x async for x in y]', 1, 'exec')  # z",
+        ),
+        ("async def f():\n    async with g(): pass\n", "async def f():\n    async with g(): pass\n"),
     ],
 )
 def test_each_await_becomes_a_call(code: str, plain: str) -> None:
     assert without_await(code) == plain
+
+
+def test_a_function_is_given_the_statements_as_one() -> None:
+    code = "x = 1\nasync with f(): await g()\nx\n"
+
+    assert without_await(code, is_one=True) == f"_loopnb_run({code.rstrip()!r}, 1, 'exec')\n\n\n"
+
+
+def test_the_value_of_an_option_is_no_statement() -> None:
+    assert (
+        without_await_in_line("-n 10 [x async for x in y]")
+        == "-n 10 _loopnb_run('[x async for x in y]', 1, 'eval')"
+    )
 
 
 @pytest.mark.parametrize("options", ["", "-n 10 ", "-n10 -r 3 ", "-q -o ", "-l 5 -s cumulative "])
