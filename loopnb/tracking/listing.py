@@ -356,7 +356,7 @@ class Listing:
             wait = wait_ref()
             if wait is None or wait.has_ended or wait.future.done():
                 outdated.add(number)
-        outdated.update(filter(None, map(self._number_if_live, tracked.woken)))
+        outdated.update(self._origins.origin_of(task).number for task in tracked.woken)
         for run_ref in list(self._runs):
             run = run_ref()
             if run is None or run.main is None:
@@ -417,7 +417,7 @@ class Listing:
     def _glance(self, number: int, task: object, old: TaskRecord | None) -> TaskRecord | None:
         """Look at a task that waits for a plain future, as most do, and note what its record depends on.
 
-        It makes the record that `look_at` would make, in a fourth of the time: everything is inline, and
+        It makes the record that `look_at` would make, in a fourth of the time. Everything is inline, and
         what many tasks have in common is looked up by its `Shape`. It returns None for other tasks.
         """
         if type(task) is not TrackedTask:
@@ -464,8 +464,8 @@ class Listing:
             name = task.known_name = _stock_name(task)
         spawn_site, waits_at, waits_for, is_kernel, note, _cell = shape
         return _make_record(TaskRecord, (
-            number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at, waits_for,
-            task.parent, is_kernel, note, "", waiting_since,
+            number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
+            waits_for, task.parent, is_kernel, note, "", waiting_since,
         ))  # fmt: skip
 
     def _learn(self, number: int, task: TrackedTask) -> TaskRecord:
