@@ -445,19 +445,10 @@ class Listing:
         shape = path.shapes.get((instruction, id(cell), id(site), site_at))
         if shape is None:
             return self._learn(number, task)
-        if run is not None and run.number != number:
-            numbers = self._runs.get(ref(run))
-            if numbers is None:
-                return None
-            numbers.add(number)
+        if run is not None and run.number != number and not self._note_run(number, run):
+            return None
         future_ref = ref(future)
-        waiting_since: float | None = self._now
-        if old is not None:
-            if old.waiting_since is not None and self._waits.get(number) is future_ref:
-                waiting_since = old.waiting_since
-            self._parked.pop(number, None)
-            self._unsettled.discard(number)
-            self._naming.discard(number)
+        waiting_since = self._now if old is None else self._settle(number, old, future_ref)
         self._waits[number] = future_ref
         name = task.known_name
         if name is None:
@@ -467,6 +458,22 @@ class Listing:
             number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
             waits_for, task.parent, is_kernel, note, "", waiting_since,
         ))  # fmt: skip
+
+    def _note_run(self, number: int, run: Run) -> bool:
+        """Note that the record changes when *run* ends. Returns False if that run is not known to go on."""
+        numbers = self._runs.get(ref(run))
+        if numbers is None:
+            return False
+        numbers.add(number)
+        return True
+
+    def _settle(self, number: int, old: TaskRecord, future_ref: ref[asyncio.Future[Any]]) -> float:
+        """Note that the task waits for nothing but that future. Returns since when it does."""
+        is_same = self._waits.get(number) is future_ref
+        self._parked.pop(number, None)
+        self._unsettled.discard(number)
+        self._naming.discard(number)
+        return self._now if old.waiting_since is None or not is_same else old.waiting_since
 
     def _learn(self, number: int, task: TrackedTask) -> TaskRecord:
         """Look at a task, and remember its texts for those like it, if they are shared."""
