@@ -8,44 +8,59 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import browser
 import display
 import servers
 import steps
-from steps import ROOT
-
-if TYPE_CHECKING:
-    from steps import Outcome
+from steps import ROOT, Outcome
 
 BIN = Path(sys.executable).parent
 REPORTS = ROOT / "build"
 
-#: These run at the same time as all others. The two halves take about equally long, and both mostly wait:
-#: for pages, prompts and kernels.
-BESIDE = ["tests/browser", "tests/terminal", "tests/nesting"]
+#: Each share is a pytest of its own, and all run at the same time: tests mostly wait, for kernels, pages and
+#: prompts. The shares take about equally long. What no share names is in the first.
+NAMED_SHARES = [
+    [
+        "tests/terminal",
+        "tests/kernel/test_interrupts.py",
+        "tests/kernel/test_loading.py",
+        "tests/kernel/test_pytest_in_cells.py",
+        "tests/kernel/test_shutdown.py",
+        "tests/kernel/test_signals.py",
+    ],
+    ["tests/browser", "tests/nesting"],
+]
+SHARES = [[f"--ignore={path}" for share in NAMED_SHARES for path in share], *NAMED_SHARES]
 
 # mypy runs for the oldest and the newest Python, because loopnb branches on the version.
 LINTERS = {
     "ruff check": ["ruff", "check"],
     "ruff format": ["ruff", "format", "--check"],
     "mypy, Python 3.11": ["mypy", "--strict", "--python-version", "3.11"],
-    "mypy, Python 3.14": ["mypy", "--strict", "--python-version", "3.14"],
+    "mypy, Python 3.15": ["mypy", "--strict", "--python-version", "3.15"],
     "import-linter": ["lint-imports"],
 }
 
 
 def lint(name: str, command: list[str]) -> Outcome:
     """Run one linter. Print what it says only if it complains."""
+    began = time.monotonic()
     tool, *arguments = command
-    outcome, said = steps.run(
-        name, [BIN / tool, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ran = subprocess.run(
+        [BIN / tool, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
+    outcome = Outcome(name, ran.returncode == 0, time.monotonic() - began)
     print(f"{outcome}  {name}", flush=True)
     if not outcome.passed:
-        print(said, flush=True)
+        print(ran.stdout, flush=True)
     return outcome
 
 
@@ -56,37 +71,42 @@ def run_tests(chromium: str | None, arguments: list[str]) -> Outcome:
     print(f"Missing for tests of GUI toolkits: {display.ensure() or 'nothing'}", flush=True)
     print(f"Missing servers: {', '.join(servers.ensure()) or 'none'}", flush=True)
     REPORTS.mkdir(exist_ok=True)
-    report, report_beside = REPORTS / "tests.xml", REPORTS / "tests-beside.xml"
-    for path in (report, report_beside):
-        path.unlink(missing_ok=True)
-    if chromium is None:
-        arguments = ["--ignore=tests/browser", *arguments]
-    if arguments:
-        outcome, _ = steps.run("pytest", _pytest(report, *arguments))
-        found = steps.read_reports(report)
+    for report in REPORTS.glob("tests*.xml"):
+        report.unlink()
+    if not arguments:
+        # Tests that are named run even where they are to be ignored, so leave out the name, too.
+        shares = [[name for name in share if chromium or name != "tests/browser"] for share in SHARES]
     else:
-        outcome = _run_two_halves(report, report_beside)
-        found = steps.read_reports(report, report_beside)
-    outcome.took_s = time.monotonic() - began
-    outcome.detail = found.counts
-    outcome.left_out = [f"{test}: {reason}" for test, reason in found.skipped]
-    return outcome
+        shares = [arguments if chromium else ["--ignore=tests/browser", *arguments]]
+    reports = [REPORTS / f"tests-{number}.xml" for number in range(1, len(shares) + 1)]
+    passed = run_shares(
+        [[f"--junit-xml={report}", *share] for report, share in zip(reports, shares, strict=True)]
+    )
+    found = steps.read_reports(*reports)
+    skipped = [f"{test}: {reason}" for test, reason in found.skipped]
+    return Outcome("pytest", passed, time.monotonic() - began, found.counts, skipped)
 
 
-def _pytest(report: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", f"--junit-xml={report}", *arguments]
+def run_shares(shares: list[list[str]]) -> bool:
+    """Run a pytest for each share, all at the same time. Return True if all passed.
 
-
-def _run_two_halves(report: Path, report_beside: Path) -> Outcome:
-    """Run two pytests at the same time. Print the output of the second when the first has ended."""
-    with tempfile.TemporaryFile("w+") as output:
-        command = _pytest(report_beside, *BESIDE)
-        beside = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
-        outcome, _ = steps.run("pytest", _pytest(report, *(f"--ignore={path}" for path in BESIDE)))
-        outcome.passed &= beside.wait() == 0
-        output.seek(0)
-        print(output.read(), flush=True)
-    return outcome
+    The output of the first is printed as it comes, and that of the others when all have ended.
+    """
+    # Each kernel imports all modules of ours. If their bytecode is not kept, it compiles them as well.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    with ExitStack() as stack:
+        outputs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in shares[1:]]
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-m", "pytest", *share], cwd=ROOT, env=env, stdout=output, stderr=output
+            )
+            for share, output in zip(shares, [None, *outputs], strict=True)
+        ]
+        passed = [pytest.wait() == 0 for pytest in running]
+        for output in outputs:
+            output.seek(0)
+            print(output.read(), flush=True)
+    return all(passed)
 
 
 def main() -> int:

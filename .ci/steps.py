@@ -1,14 +1,12 @@
-"""What `make test` and `make test-all` share: running a step, how it ended, and the lines that sum up."""
+"""What `make test` and `make test-all` share: how a step ended, and the lines that sum up."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import time
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
     """How one step ended.
 
@@ -32,23 +30,10 @@ class Outcome:
     passed: bool
     took_s: float = 0.0
     detail: str = ""
-    left_out: list[str] = field(default_factory=list)
+    left_out: Sequence[str] = ()
 
     def __str__(self) -> str:
         return "ok    " if self.passed else "FAILED"
-
-
-def run(name: str, command: Sequence[str | Path], **options: Any) -> tuple[Outcome, str]:
-    """Run *command* from the root of the repository. Return the outcome, and the output if it was captured.
-
-    Args:
-        name: What the summary calls this step.
-        command: The program and its arguments.
-        options: Passed to `subprocess.run`.
-    """
-    began = time.monotonic()
-    ran = subprocess.run(command, cwd=ROOT, text=True, check=False, **options)
-    return Outcome(name, ran.returncode == 0, time.monotonic() - began), ran.stdout or ""
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,6 @@ CELL_TESTS = sorted(path for name in ("kernel", "terminal", "browser") for path 
 # Modules with cells whose lines are in one string, each with the reason.
 CELLS_IN_ONE_STRING = {
     # To be rewritten. Delete each with its last such cell.
-    "tests/kernel/test_interrupts.py",
-    "tests/kernel/test_shutdown.py",
     "tests/kernel/test_subshells.py",
 }
 

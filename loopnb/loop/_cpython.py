@@ -1,4 +1,4 @@
-"""What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.14.10, and uvloop 0.23.0.
+"""What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.15.2, and uvloop 0.23.0.
 
 Three stories: state of a loop that user code leaves damaged, threads that are busy when Python ends, and
 which loop an object belongs to.
@@ -62,7 +62,7 @@ def mend_signal_handlers(loop: Any) -> None:
     present = signal.set_wakeup_fd(own)
     if present == own:
         return
-    if _is_open(present):  # an open descriptor that is not ours was set on purpose
+    if is_open_descriptor(present):  # an open descriptor that is not ours was set on purpose
         signal.set_wakeup_fd(present)
         return
     for sig in handlers:
@@ -93,7 +93,8 @@ def signal_gate(loop: Any, get: Callable[[int], Any]) -> MethodWrapper | None:
     return MethodWrapper(type(loop), "_handle_signal", answer, loop)
 
 
-def _is_open(descriptor: int) -> bool:
+def is_open_descriptor(descriptor: int) -> bool:
+    """Return True if *descriptor* is an open file of this process."""
     try:
         os.fstat(descriptor)
     except OSError:

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from contextlib import contextmanager
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
@@ -88,7 +87,7 @@ class ReleasedState:
         handle = _cpython.current_handle(loop)
         if handle is not None:
             self._shared.parked_time.watch()
-            self._parked_at = monotonic()
+            self._parked_at = loop.time()
             self._handle = handle
             _cpython.set_current_handle(loop, None)
         if task is not None:
@@ -113,13 +112,13 @@ class ReleasedState:
             _cpython.enter_task(self._shared.loop, task)
         if self._handle is not None:
             _cpython.set_current_handle(self._shared.loop, self._handle)
-            self._shared.parked_time.add(self._handle, monotonic() - self._parked_at)
+            self._shared.parked_time.add(self._handle, self._shared.loop.time() - self._parked_at)
             self._handle = None
 
 
 # -- Contexts ------------------------------------------------------------------------------------
 
-# Public C API without a name in Python; checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
+# Public C API without a name in Python; checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2.
 _exit_context = ctypes.pythonapi.PyContext_Exit
 _exit_context.argtypes = [ctypes.c_void_p]  # takes the `id`: two thirds of the time that py_object takes
 _exit_context.restype = None  # ctypes raises the error that the function has set, whatever it returns

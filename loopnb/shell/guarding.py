@@ -62,6 +62,7 @@ class ShellHost(ABC):
     """Answers the questions of the loop's guard for a shell: a `Host`. The loop's thread.
 
     Args:
+        shell: The shell.
         session: The session.
         cells: Knows which cell executes.
         ends: Ends the tasks of the session.
@@ -74,8 +75,15 @@ class ShellHost(ABC):
     """
 
     def __init__(
-        self, session: Session, cells: Cells, ends: ShellsEnd, warnings: Warnings, interrupts: Interrupts
+        self,
+        shell: Any,
+        session: Session,
+        cells: Cells,
+        ends: ShellsEnd,
+        warnings: Warnings,
+        interrupts: Interrupts,
     ) -> None:
+        self._shell = shell
         self.session = session
         self.cells = cells
         self._ends = ends
@@ -194,6 +202,14 @@ class ShellHost(ABC):
     def is_own_stop(self) -> bool:
         """Return True if the shell itself, and no code of the user's, stops the loop now."""
         return False
+
+    def is_programs_stop(self) -> bool:
+        """Return True if a program that the shell is embedded in stops the loop now. Any thread."""
+        return False
+
+    def begin_again(self) -> None:
+        """Mend what the orderly end has shut down. Nobody needs to know of it."""
+        self.session.healer.mend()
 
     def is_own_handler(self) -> bool:
         """Return True if the shell itself, and no code of the user's, sets a signal handler now."""

@@ -41,6 +41,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from loopnb.loop._cpython import is_open_descriptor
 from loopnb.patching import Patch, looking_like
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class _Announcements:
             signal.signal(_NUDGE, _on_nudge)
         self._patch.install()
         before = self._set_own()
-        if before != -1 and _is_open(before):
+        if before != -1 and is_open_descriptor(before):
             self._stock(before)  # somebody else's: ours is installed when they remove it
         self._thread.start()
         _active.add(self)
@@ -167,7 +168,7 @@ class _Announcements:
     def _leave(self) -> None:
         own = self._writer.fileno()
         present = self._stock(-1)
-        if present not in (-1, own) and _is_open(present):
+        if present not in (-1, own) and is_open_descriptor(present):
             self._stock(present)
 
     def _make_set_wakeup_fd(self) -> Callable[..., int]:
@@ -210,14 +211,6 @@ class _Announcements:
     def _nudge(self) -> None:
         if signal.getsignal(_NUDGE) is _on_nudge:
             signal.pthread_kill(self._main, _NUDGE)
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 #: The objects that are watching. Process-wide: a function registered with `os.register_at_fork` stays.

@@ -30,27 +30,7 @@ class TerminalHost(ShellHost):
     """Answers the questions of the loop's guard for a terminal.
 
     Cells and the prompt are runs of their own, so the loop stops after each of them. The loop's thread.
-
-    Args:
-        shell: The shell.
-        session: The session.
-        cells: Knows which cell executes.
-        ends: Ends the tasks of the session.
-        warnings: Shows warnings.
-        interrupts: Ends the cell that executes.
     """
-
-    def __init__(
-        self,
-        shell: Any,
-        session: Session,
-        cells: Cells,
-        ends: ShellsEnd,
-        warnings: Warnings,
-        interrupts: Interrupts,
-    ) -> None:
-        super().__init__(session, cells, ends, warnings, interrupts)
-        self._shell = shell
 
     def is_ending(self) -> bool:
         """Return False, since the shell itself ends the loop, when nothing runs on the loop any more."""

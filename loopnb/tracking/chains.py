@@ -16,7 +16,7 @@ from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
 from loopnb.tracking import _cpython
-from loopnb.tracking.suspended import Words, code_of, frame_of, links_of
+from loopnb.tracking.suspended import Words, code_of, frame_of, instruction_of, links_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
         code = code_of(link)
         known = codes.of(code)
         if known.is_users:
-            place = codes.place(code, codes.instruction_of(link), cell)
+            place = codes.place(code, instruction_of(link), cell)
             # A cell's own lines are in `<module>` or the like: the place says as much.
             return place if known.name.startswith("<") else f"{known.name} {place}"
     return ""

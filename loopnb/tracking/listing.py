@@ -39,7 +39,7 @@ from loopnb._cpython import refs_of_tasks
 from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.records import TaskDelta, TaskRecord
 from loopnb.tracking import chains, tracked
-from loopnb.tracking.suspended import FutureIterator, Shape, instruction_within
+from loopnb.tracking.suspended import FutureIterator, Shape, instruction_of, instruction_within
 from loopnb.tracking.tracked import TrackedTask, has_origin
 
 if TYPE_CHECKING:
@@ -483,7 +483,7 @@ class Listing:
         is_plain = all(type(link) is CoroutineType for link in links)
         if look.words.is_shared and is_plain and type(links[-1].cr_await) is FutureIterator:
             path = self._codes.add_path(links)
-            instruction = -1 if path.several is None else self._codes.instruction_of(links[path.several])
+            instruction = -1 if path.several is None else instruction_of(links[path.several])
             site = task.code
             if site is not None:
                 self._codes.of(site)

@@ -76,13 +76,10 @@ def is_dark(widget: Locator) -> bool:
     return bool(ground < text)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_quickstart_shows_its_ticker_and_cancels_it(
-    open_notebook: OpenNotebook, theme: Theme, tmp_path: Path
-) -> None:
+def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: OpenNotebook) -> None:
     cells = [cell.source for cell in nbformat.read(QUICKSTART, 4).cells if cell.cell_type == "code"]
     shown = next(index for index, source in enumerate(cells) if "loopnb.show()" in source)
-    lab = open_notebook(QUICKSTART, theme)
+    lab = open_notebook(QUICKSTART)
     lab.run_all(*range(shown + 1))
     widget = lab.widget(shown)
 
@@ -91,8 +88,6 @@ def test_the_quickstart_shows_its_ticker_and_cancels_it(
     expect(ticker.locator(".loopnb-spawned")).to_have_text(re.compile(r"In\[\d+\]"))
     expect(widget.locator(".loopnb-live")).to_have_text("live")
     expect(widget.locator(".loopnb-condition")).to_have_text("idle")
-    assert is_dark(widget) == (theme == "dark")
-    widget.screenshot(path=tmp_path / f"{theme}.png")
 
     cancel_button(widget, "ticker").click()
     expect(ticker).to_have_count(0)
@@ -261,6 +256,7 @@ def test_the_picture_for_the_readme(open_notebook: OpenNotebook, theme: Theme, t
     expect(widget.locator(".loopnb-condition")).to_contain_text("waits in a nested run")
     expect(rows(widget).filter(has_text="parked")).to_have_count(2)
     expect(widget.locator(".loopnb-live")).to_have_text("live")
+    assert is_dark(widget) == (theme == "dark")
     path = Path(PICTURE) if PICTURE else tmp_path / "picture.png"
     widget.hover()
     lab.page.mouse.move(0, 0)

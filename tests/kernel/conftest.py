@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,10 +32,50 @@ def task_names(kernel: KernelDriver) -> list[str]:
     return names
 
 
+class KernelsAhead:
+    """Starts each kernel while the test before runs: a kernel imports for long, and a test mostly waits.
+
+    Args:
+        tmp_path_factory: Makes their folders.
+    """
+
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        self._tmp_path_factory = tmp_path_factory
+        self._next: KernelDriver | None = None
+
+    @contextmanager
+    def take(self) -> Iterator[KernelDriver]:
+        """Lend a kernel of the default kind, without the extension, and end it afterwards."""
+        kernel, self._next = self._next or self._begin(), None
+        kernel.wait_ready()
+        try:
+            self._next = self._begin()
+            yield kernel
+        finally:
+            kernel.kill(keep_reading=False)
+
+    def close(self) -> None:
+        """End the kernel that nobody has taken."""
+        if self._next is not None:
+            self._next.kill(keep_reading=False)
+
+    def _begin(self) -> KernelDriver:
+        kernel = KernelDriver(self._tmp_path_factory.mktemp("kernel"))
+        kernel.begin()
+        return kernel
+
+
+@pytest.fixture(scope="session")
+def kernels_ahead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelsAhead]:
+    """Start kernels before they are needed."""
+    with closing(KernelsAhead(tmp_path_factory)) as kernels:
+        yield kernels
+
+
 @pytest.fixture
-def stock_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
+def stock_kernel(kernels_ahead: KernelsAhead) -> Iterator[KernelDriver]:
     """Start a kernel of its own for one test, without the extension."""
-    with KernelDriver(tmp_path_factory.mktemp("kernel")) as kernel:
+    with kernels_ahead.take() as kernel:
         yield kernel
 
 
@@ -47,14 +87,14 @@ def fresh_kernel(stock_kernel: KernelDriver) -> KernelDriver:
 
 
 @pytest.fixture(scope="module")
-def module_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], KernelDriver]]:
+def module_kernel(kernels_ahead: KernelsAhead) -> Iterator[Callable[[], KernelDriver]]:
     """Keep a kernel for the tests of a module; it is started again when a test has ended it."""
     running: list[KernelDriver] = []
     with ExitStack() as stack:
 
         def get() -> KernelDriver:
             if not (running and running[-1].is_alive()):
-                kernel = stack.enter_context(KernelDriver(tmp_path_factory.mktemp("kernel")))
+                kernel = stack.enter_context(kernels_ahead.take())
                 kernel.run("%load_ext loopnb")
                 running.append(kernel)
             return running[-1]

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.conftest import needs_subshells
-from tests.kernel.driver import KernelDiedError, KernelDriver
+from tests.kernel.driver import KernelDiedError
 from tests.processes import WaitTimedOutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.kernel.conftest import KernelsAhead
+    from tests.kernel.driver import KernelDriver
+
 
 @pytest.fixture(scope="module")
-def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
+def stock(kernels_ahead: KernelsAhead) -> Iterator[KernelDriver]:
     """Share one kernel without the extension."""
-    with KernelDriver(tmp_path_factory.mktemp("kernel")) as kernel:
+    with kernels_ahead.take() as kernel:
         yield kernel
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cells import dedented, filled
+from tests.cells import below, dedented, filled
 from tests.kernel.conftest import needs_subshells
 from tests.kernel.driver import KernelDriver
 from tests.kernel.requests import Cell, Request
@@ -179,8 +179,8 @@ SWALLOWS = dedented(
 STUBBORN = {
     "await": "await swallow({})",
     "await a task": "await asyncio.create_task(swallow({}), name='stays')",
-    "%%aloop": "%%aloop -n stays\nawait swallow({})",
-    "%%aloop below %%time": "%%time\n%aloop -n stays swallow({})",
+    "%%aloop": below("%%aloop -n stays", "await swallow({})"),
+    "%%aloop below %%time": below("%%time", "%aloop -n stays swallow({})"),
     "asyncio.run": "asyncio.run(named(swallow({})))",
     "loopnb.run": "loopnb.run(named(swallow({})))",
     "loopnb.run in time": "loopnb.run(named(swallow({})), timeout=50)",
@@ -203,7 +203,7 @@ def test_a_second_interrupt_ends_what_swallows_the_first(kernel: KernelDriver, c
     assert kernel.value("1 + 1") == 2
 
 
-@pytest.mark.parametrize("code", ["%%aloop -n stays\nawait swallow({})", "loopnb.run(named(swallow({})))"])
+@pytest.mark.parametrize("code", [STUBBORN["%%aloop"], STUBBORN["loopnb.run"]], ids=["%%aloop", "loopnb.run"])
 def test_a_task_that_swallows_everything_is_left_by_the_third_interrupt_and_named(
     kernel: KernelDriver, code: str
 ) -> None:
@@ -261,6 +261,10 @@ def test_a_blocking_task_that_is_interrupted_shows_the_users_frames_only(kernel:
     assert "base_events.py" not in result.traceback
 
 
+SAYS_THAT_IT_WAITS = """
+    print('waits', flush=True)
+    {}
+    """
 LOOKS_ON = dedented(
     """
     async def looks_on(task):
@@ -294,7 +298,7 @@ AWAITS_OTHERS = {
         """
     ),
     **{
-        name: f"print('waits', flush=True)\n{code}"
+        name: filled(SAYS_THAT_IT_WAITS, code)
         for name, code in {
             "wait_for": "await asyncio.wait_for(handle, 50)",
             "wait_for in a nested run": "asyncio.run(asyncio.wait_for(handle, 50))",
@@ -318,7 +322,13 @@ AWAITS_OTHERS = {
 @pytest.mark.parametrize("code", AWAITS_OTHERS.values(), ids=AWAITS_OTHERS)
 def test_an_interrupt_spares_a_background_task_that_the_cell_awaits(kernel: KernelDriver, code: str) -> None:
     kernel.run(LOOKS_ON)
-    kernel.run("%%aloop -b -n background -o handle\nawait asyncio.sleep(60)", cell_id="background")
+    kernel.run(
+        """
+        %%aloop -b -n background -o handle
+        await asyncio.sleep(60)
+        """,
+        cell_id="background",
+    )
     cell = kernel.start(code)
     cell.wait_output("waits")
 
@@ -382,7 +392,7 @@ def test_an_interrupt_while_a_subshell_waits_harms_nothing(kernel: KernelDriver,
             return await asyncio.sleep(0.3, 'ended')
         """
     )
-    cell = kernel.start(f"print('waits', flush=True)\n{call}", subshell_id=kernel.create_subshell())
+    cell = kernel.start(filled(SAYS_THAT_IT_WAITS, call), subshell_id=kernel.create_subshell())
     cell.wait_output("waits")
 
     kernel.interrupt()
@@ -533,7 +543,7 @@ BLOCKERS = dedented(
     "code",
     [
         "await asyncio.gather(block(0), block(1))",
-        "%%aloop\nawait asyncio.gather(block(0), block(1))",
+        below("%%aloop", "await asyncio.gather(block(0), block(1))"),
         dedented(
             """
             async with asyncio.TaskGroup() as group:
@@ -665,7 +675,7 @@ def test_a_background_cell_of_the_same_cell_lives_on(kernel: KernelDriver) -> No
 BEGINNINGS = {
     "plain": "ran = True",
     "await": "ran = True; await asyncio.sleep(0)",
-    "%%aloop": "%%aloop\nran = True",
+    "%%aloop": below("%%aloop", "ran = True"),
     "asyncio.run": "ran = True; asyncio.run(asyncio.sleep(0))",
 }
 
@@ -694,7 +704,7 @@ def test_an_interrupt_before_the_first_statement_ends_the_cell(
         """
     )
 
-    result = kernel.execute(f"{code}\n# the cell")
+    result = kernel.execute(below(code, "# the cell"))
 
     assert result.ename == "KeyboardInterrupt"
     assert "Error in callback" not in result.stdout + result.stderr
@@ -717,7 +727,12 @@ INTERRUPTS_ONCE = dedented(
 
 
 def test_an_interrupt_just_before_a_statement_that_blocks_ends_an_await_cell(kernel: KernelDriver) -> None:
-    kernel.run(f"exec({INTERRUPTS_ONCE!r})\nget_ipython().ast_transformers.append(InterruptsOnce())")
+    kernel.run(
+        f"""
+        exec({INTERRUPTS_ONCE!r})
+        get_ipython().ast_transformers.append(InterruptsOnce())
+        """
+    )
 
     result = kernel.execute("[time.sleep(0.1) for _ in range(600)]; await asyncio.sleep(0)")
 
@@ -771,7 +786,13 @@ def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(ker
         """
     )
 
-    result = kernel.execute("%%time\n%%aloop -n orphan\nawait asyncio.sleep(60)")
+    result = kernel.execute(
+        """
+        %%time
+        %%aloop -n orphan
+        await asyncio.sleep(60)
+        """
+    )
 
     assert "KeyboardInterrupt" in result.traceback + result.stdout + result.stderr
     kernel.run("await asyncio.sleep(0.05)")

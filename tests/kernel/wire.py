@@ -128,8 +128,18 @@ class Wire:
             lines = [f"{message.at_s - self._began_s:8.3f} s  {message}" for message in self.messages[-last:]]
             return "\n".join([f"Messages seen so far ({len(self.messages)}, newest last):", *lines])
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Read what an ended process has still sent, then close the sockets. All stays readable."""
+    def close(self, timeout: float = 5.0, *, keep_reading: bool = True) -> None:
+        """Close the sockets. What was read stays readable.
+
+        Args:
+            timeout: Seconds.
+            keep_reading: Whether to read first what an ended process has still sent.
+        """
+        if self._is_closing:
+            return
+        with self.changed:
+            self._is_closing = not keep_reading
+        self._wake_end.send(b".")  # look at once whether the process has ended
         with self.changed:
             self.changed.wait_for(lambda: self._ended is not None, timeout)
             self._is_closing = True
@@ -191,7 +201,7 @@ class Wire:
             ]
             if arrived:
                 self._file(arrived)
-            elif not was_alive:
+            elif not was_alive and not ready:
                 return
 
     def _send_all(self, sockets: dict[Channel, zmq.Socket[bytes]]) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from loopnb.errors import NestingError
 from loopnb.patching import MethodWrapper
+from tests.loops import turns
 from tests.nesting.conftest import new_loop
 from tests.processes import run_script
 
@@ -24,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 
 #: How a script begins that leaves stacks parked.
 PARK_THREE = """
+from tests.loops import turns
+
 def park_three(loop):
     async def nests(number):
         try:
@@ -33,7 +36,7 @@ def park_three(loop):
             print("finally", number)
 
     tasks = [loop.create_task(nests(number)) for number in range(3)]
-    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_until_complete(turns())
     return tasks
 """
 
@@ -55,7 +58,7 @@ def left_parked(loop: asyncio.AbstractEventLoop, seen: list[str]) -> asyncio.Tas
             seen.append("awaited")
 
     task = loop.create_task(nests())
-    loop.run_until_complete(asyncio.sleep(0.005))
+    loop.run_until_complete(turns())
     assert not task.done()
     return task
 
@@ -107,7 +110,7 @@ def test_closing_a_loop_ends_even_a_stack_that_goes_on_nesting() -> None:
                 coro.close()
 
     loop.create_task(nests())
-    loop.run_until_complete(asyncio.sleep(0.005))
+    loop.run_until_complete(turns())
     loop.close()  # or it would go on for ever
 
     assert refused == ["the loop is being closed"]
@@ -148,7 +151,7 @@ def test_the_end_of_the_interpreter_comes_although_a_stack_goes_on_nesting() -> 
                 except BaseException:
                     pass
         task = loop.create_task(nests_on())
-        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.run_until_complete(turns())
         print("end")
     """
     ran = run_after_parking(script)
@@ -219,11 +222,9 @@ def test_the_interpreter_ends_while_a_daemon_thread_nests() -> None:
         from loopnb import nesting
         nesting.apply()
         nested = threading.Event()
-        async def sleeps():
-            await asyncio.sleep(0.0005)
         async def nests_on():
             while True:
-                asyncio.run(sleeps())
+                asyncio.run(asyncio.sleep(0))
                 nested.set()
         async def main():
             await asyncio.gather(*[nests_on() for _ in range(5)])
@@ -253,7 +254,7 @@ def test_the_end_of_the_interpreter_ends_a_wait_for_what_swallows_its_cancellati
             finally:
                 print("finally")
         task = loop.create_task(nests())
-        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.run_until_complete(turns())
         print("end")
     """
     ran = run_after_parking(script)

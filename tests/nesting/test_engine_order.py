@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -286,28 +285,32 @@ def test_a_pass_that_runs_dry_as_another_thread_schedules_something_ends_quietly
     assert scheduled
 
 
-def test_nested_runs_cost_no_more_when_many_handles_are_ready() -> None:
-    def time_of(ready: int) -> float:
-        async def main() -> float:
-            loop = asyncio.get_running_loop()
+def test_nested_runs_cost_no_more_when_many_begin_at_once() -> None:
+    def lines_of(count: int) -> float:
+        """Return how many lines of Python each of *count* nested runs takes if all begin in one pass."""
+        lines = 0
 
-            def again() -> None:
-                loop.call_soon(again)
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal lines
+            lines += event == "line"
+            return trace
 
-            loop.run_until_complete(asyncio.sleep(0))
-            start = time.perf_counter()
+        async def nests() -> None:
+            await asyncio.sleep(0)
+            asyncio.run(asyncio.sleep(0))
 
-            async def nests() -> None:
-                await asyncio.sleep(0)
-                loop.run_until_complete(asyncio.sleep(0))
+        async def main() -> None:
+            await asyncio.gather(*(nests() for _ in range(count)))
 
-            await asyncio.gather(*(nests() for _ in range(ready)))
-            return (time.perf_counter() - start) / ready
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            asyncio.run(main())
+        finally:
+            sys.settrace(before)
+        return lines / count
 
-        return asyncio.run(main())
-
-    time_of(100)
-    assert time_of(2000) < 8 * time_of(200)
+    assert lines_of(500) < 1.1 * lines_of(100)
 
 
 def test_the_newest_goes_first_where_the_user_has_asked_for_it() -> None:
