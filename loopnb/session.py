@@ -436,11 +436,10 @@ class Session:
         if current is None:
             return set()
         ours = {current}
+        awaited = {task: awaited_by(task) for task in self.tracker.live()}
         while True:
             above = {
-                task
-                for task in self.tracker.live()
-                if task not in ours and not ours.isdisjoint(awaited_by(task))
+                task for task, below in awaited.items() if task not in ours and not ours.isdisjoint(below)
             }
             if not above:
                 return ours

@@ -169,7 +169,7 @@ def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyn
 
 
 def where_lines(known: KnownTasks, task: asyncio.Task[Any]) -> Iterator[str]:
-    """Say where *task* waits, a line for each of its frames and for each task that it waits for."""
+    """Say where *task* waits, a line for each link of its chain and for each task that it waits for."""
     yield from _where_lines(known, task, "", set(), 0)
 
 
@@ -179,11 +179,12 @@ def _where_lines(
     record = known.record(task)
     seen.add(record.number)
     chain = chain_of(task)
-    for frame in chain.frames:
-        if is_ours(frame.f_code.co_filename):
+    for link in chain.links:
+        code = code_of(link)
+        if is_ours(code.co_filename):
             continue
-        place = known.place(frame.f_code, frame.f_lasti, record.cell)
-        name = frame.f_code.co_qualname
+        place = known.place(code, instruction_of(link), record.cell)
+        name = code.co_qualname
         yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
     if record.waits_for:
         yield f"{indent}  waits for {record.waits_for}"

@@ -173,7 +173,7 @@ class Listing:
         self._foreign: set[int] = set()  # the task is no `TrackedTask`, so nobody tells us of a new name
         self._runs: dict[ref[Run], set[int]] = {}  # the run that it belongs to goes on
         self._renamed = tracked.renamed
-        self._begun = origins.runs.begun
+        self._reruns = origins.runs.reruns
         self._ordered: dict[bool, tuple[TaskRecord, ...]] = {}
         #: The present moment, asked for once in a slice.
         self._now = origins.clock()
@@ -344,9 +344,9 @@ class Listing:
 
     def _outdated(self) -> set[int]:
         """Return the numbers of the tasks that have to be looked at even if they have not moved."""
-        if self._begun != self._origins.runs.begun:
-            # Cells that were run again make their tasks left over, and give other names to places.
-            self._begun = self._origins.runs.begun
+        if self._reruns != self._origins.runs.reruns:
+            # Tasks of the earlier run are left over now, and places in the cell may have other names.
+            self._reruns = self._origins.runs.reruns
             self._codes.forget_places()
             return set(self._tasks)
         outdated = self._unsettled.copy()
