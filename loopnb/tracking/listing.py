@@ -316,7 +316,11 @@ class Listing:
             for number, task_ref in zip(numbers[first:last], refs[first:last], strict=True):
                 if number in records:  # another look was faster
                     continue
-                if (record := glance(number, task_ref(), None)) is None:
+                try:
+                    record = glance(number, task_ref(), None)
+                except Exception:  # noqa: BLE001  it is looked at again, and then reported
+                    record = None
+                if record is None:
                     self._look_at_known(number, touched)
                 else:
                     unsettled.discard(number)
