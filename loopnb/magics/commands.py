@@ -23,6 +23,7 @@ from loopnb import views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics.display import display_widget
+from loopnb.magics.watching import WatchCommands, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
 from loopnb.tracking import chains
@@ -57,6 +58,7 @@ class LoopMagics(Magics):
         self._session = session
         self.runner = aloop
         self._tasks = TaskCommands(shell, session, error_notes)
+        self._watching = WatchCommands(session)
 
     @line_cell_magic
     @magic_arguments()
@@ -125,6 +127,9 @@ class LoopMagics(Magics):
           %loopnb cancel NAME|NUMBER    cancel a task
           %loopnb cancel --cell N       cancel all tasks of a cell
           %loopnb cancel --all          cancel all tasks but the one that runs this
+          %loopnb blocks                who has blocked the loop, for how long, and where
+          %loopnb lag                   how late the loop is, and where its time goes
+          %loopnb watch on|off          sample who keeps the loop busy; without a word: who it was
           %loopnb show                  the live widget
           %loopnb nesting               which engine runs nested calls, and why
           %loopnb nesting ENGINE        choose another one: handoff, nest-asyncio, or off
@@ -136,6 +141,9 @@ class LoopMagics(Magics):
             "tasks": self._tasks.show,
             "where": self._tasks.where,
             "cancel": self._tasks.cancel,
+            "blocks": self._watching.blocks,
+            "lag": self._watching.lag,
+            "watch": self._watching.watch,
             "show": self._show,
             "nesting": self._nesting,
         }
@@ -148,7 +156,10 @@ class LoopMagics(Magics):
 
     def _status(self, rest: str) -> None:
         _expect_nothing("status", rest)
-        _print(views.status_text(self._session.snapshot(most=0)))
+        snapshot = self._session.snapshot(most=0)
+        _print(views.status_text(snapshot))
+        if snapshot.loop.block is not None:
+            _print(status_line(snapshot.loop.block))
         fault = self._session.widget_fault
         if fault is not None:
             _print(
@@ -330,7 +341,8 @@ class TaskCommands:
             + (f" at {record.spawn_site}" if record.spawn_site else ""),
             *(f"    in {parent}" for parent in self._session.tracker.parents_of(record)),
         ]
-        return [*lines, f"  {record.note}"] if record.note else lines
+        blocked = views.blocked_text(record.blocked_s)
+        return [*lines, *(f"  {note}" for note in (blocked, record.note) if note)]
 
     def _end_of(self, ended: EndedTask) -> list[str]:
         if ended.error is None:
@@ -348,7 +360,9 @@ def _traceback_text(shell: Any, error: BaseException) -> str:
             return "".join(traceback.format_exception(error))
         part = part.__context__
     formatter = shell.InteractiveTB
-    text: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
+    # By default IPython 8 leaves out the first frame, which in an error of a cell is IPython's own.
+    lines = formatter.structured_traceback(type(error), error, error.__traceback__, tb_offset=0)
+    text: str = formatter.stb2text(lines)
     return text
 
 

@@ -100,3 +100,28 @@ class History:
             was_cancelled = state == "CANCELLED"
             yield EndedTask(Origin._make(origin), name or "", "cancelled" if was_cancelled else "returned")
         yield from list(self._failed)
+
+
+#: For how many tasks `BlockedTimes` remembers that they have blocked the loop.
+_BLOCKED = 1_000
+
+
+class BlockedTimes:
+    """For how long each task has blocked the loop. Any thread; only one may add.
+
+    Attributes:
+        seconds: Seconds, by the number of the task. The same dictionary for good; read it only.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[int, float] = {}
+
+    def add(self, number: int, seconds: float) -> None:
+        """Note that the task with that number has blocked the loop for so many seconds."""
+        self.seconds[number] = self.seconds.pop(number, 0.0) + seconds
+        if len(self.seconds) > _BLOCKED:
+            del self.seconds[next(iter(self.seconds))]
+
+    def of(self, number: int) -> float:
+        """Return the seconds for which that task has blocked the loop."""
+        return self.seconds.get(number, 0.0)

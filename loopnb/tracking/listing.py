@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef, TaskState
     from loopnb.tracking.cells import CellRuns
+    from loopnb.tracking.history import BlockedTimes
     from loopnb.tracking.suspended import KnownCodes, Words
     from loopnb.tracking.tracked import Origin, Run
 
@@ -78,6 +79,10 @@ class Origins(Protocol):
     @property
     def runs(self) -> CellRuns:
         """The executions of cells."""
+
+    @property
+    def blocked(self) -> BlockedTimes:
+        """For how long each task has blocked the loop."""
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from."""
@@ -158,6 +163,7 @@ class Listing:
         self._loop = loop
         self._origins = origins
         self._codes = codes
+        self._blocked = origins.blocked.seconds
         self._followers: WeakSet[Follower] = WeakSet()
         # All of the tasks that have a record.
         self._tasks: dict[int, ref[asyncio.Task[Any]]] = {}
@@ -460,7 +466,8 @@ class Listing:
         spawn_site, waits_at, waits_for, is_kernel, note, _cell = shape
         return _make_record(TaskRecord, (
             number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
-            waits_for, task.parent, is_kernel, note, "", waiting_since,
+            waits_for, task.parent, is_kernel, note, "",
+            self._blocked.get(number, 0.0), waiting_since,
         ))  # fmt: skip
 
     def _note_run(self, number: int, run: Run) -> bool:
@@ -567,6 +574,7 @@ class Listing:
             self._is_kernels(coro),
             "" if run is None and cell is None else self._note_on(origin),
             "",
+            self._origins.blocked.of(number),
             waiting_since,
         )
         return Look(record, origin, chain, words)

@@ -190,6 +190,10 @@ class World:
         if self.tasks:
             self.tasks[number % len(self.tasks)].set_name(f"name {self.runs} {number}")
 
+    def block(self, number: int) -> None:
+        if self.tasks:
+            self.tracker.note_block(self.tracker.number_of(self.tasks[number % len(self.tasks)]), 1.0)
+
     def set(self, number: int) -> None:
         self.events[number].set()
         self.events[number].clear()
@@ -246,7 +250,9 @@ NUMBERS = st.integers(0, 2)
 STEPS = st.tuples(
     st.one_of(
         st.tuples(st.just("spawn"), st.sampled_from(KINDS), NUMBERS),
-        st.tuples(st.sampled_from(["set", "cancel", "rename", "begin_cell", "forget", "end_odd"]), NUMBERS),
+        st.tuples(
+            st.sampled_from(["set", "cancel", "rename", "begin_cell", "block", "forget", "end_odd"]), NUMBERS
+        ),
         st.tuples(st.sampled_from(["look_a_little", "abandon"]), NUMBERS),
         st.tuples(st.just("turn"), NUMBERS),
     ),
@@ -310,6 +316,7 @@ PROGRAMS = {
         (("turn", 1), True),
         (("rename", 0), True),
     ],
+    "a block of the loop": [*unseen(("spawn", "waits", 0)), (("turn", 0), True), (("block", 0), True)],
     "a cell that is run again": [
         *unseen(("begin_cell", 0), ("spawn", "waits", 0)),
         (("turn", 0), True),
