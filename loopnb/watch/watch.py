@@ -146,11 +146,10 @@ class Watch:
         """Return the block that lasts now, as long as it is so far; None if there is none."""
         watchdog = self._watchdog
         step = watchdog.step if watchdog is not None else None
-        if step is None:
+        # Only what the last look has found counts: the step may be over, and a block that was seen is kept.
+        if step is None or not self._is_block(step.lasted_s):
             return None
         step = step.so_far(time.monotonic())
-        if not self._is_block(step.lasted_s):
-            return None
         return self._block_of(step, 0, is_over=False, messages=False)
 
     def latest(self) -> Block | None:
