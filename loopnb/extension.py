@@ -19,7 +19,8 @@ from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.healing import Healer
 from loopnb.loop.owner import LoopOwner
 from loopnb.magics.aloop import Aloop
-from loopnb.magics.commands import PARSER, LoopMagics
+from loopnb.magics.commands import COMMANDS, PARSER, LoopMagics
+from loopnb.magics.completion import Completion
 from loopnb.magics.display import make_widget
 from loopnb.magics.timers import Timers
 from loopnb.nesting import patches as nesting_patches
@@ -151,6 +152,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, wakeups)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
+    _start(parts, Completion(shell, session, COMMANDS, PARSER))
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)

@@ -192,6 +192,10 @@ class Tracker:
             raise TaskNotFoundError(str(wanted), [task.get_name() for task in tasks])
         return found
 
+    def named(self, name: str) -> list[asyncio.Task[Any]]:
+        """Return the live tasks of that name, oldest first."""
+        return [task for task in self.live() if task.get_name() == name]
+
     def find_ended(self, wanted: str | int) -> EndedTask | None:
         """Return the ended task with that number or name; of several with one name, the newest."""
         return _choose(wanted, [(ended.origin.number, ended.name, ended) for ended in self.ended()])
