@@ -28,10 +28,12 @@ from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
 from loopnb.settings import LoopNB
+from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
+from loopnb.shell.never_awaited import NeverAwaited
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
@@ -147,10 +149,11 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    closed = ClosedLoops(cells.places.here)
-    error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
+    closed = ClosedLoops(cells.places.of_closing)
+    errors = AsyncioErrors(loop, closed, session.nesting, cells.places)
+    error_notes = ErrorNotes(shell, [errors.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
-    _start(parts, session, closed, error_notes, wakeups)
+    _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     _start(parts, Completion(shell, session, COMMANDS, PARSER))
     if replies is not None:
@@ -159,7 +162,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
-    reruns = Reruns(shell, session)
+    reruns = Reruns(shell, session, cells)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     # `Cells` before the parts that ask it which cell has begun.

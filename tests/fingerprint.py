@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FINGERPRINT = """
-import asyncio, signal, sys, threading
+import asyncio, signal, sys, threading, warnings
 from IPython.core.async_helpers import get_asyncio_loop
 
 def fingerprint():
@@ -13,7 +13,7 @@ def fingerprint():
     owners |= {f"{module.__name__}.{cls.__qualname__}": cls
                for module in list(owners.values()) for cls in vars(module).values()
                if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
-    owners |= {"signal": signal, "loop class": type(loop), "shell class": type(shell),
+    owners |= {"signal": signal, "warnings": warnings, "loop class": type(loop), "shell class": type(shell),
                "hook class": type(shell.displayhook), "publisher class": type(shell.display_pub)}
     owners |= {f"{name} class {cls.__name__}": cls for name, one in own.items() for cls in type(one).__mro__}
     seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}

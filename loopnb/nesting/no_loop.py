@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+#: What asyncio says where no loop runs.
+_NO_RUNNING = "no running event loop"
+NO_LOOP = (
+    "`with loopnb.noloop():` and %%noloop hide the loop. Outside of them, `await` and asyncio.create_task() "
+    "work; inside, asyncio.run(coro) and loopnb.spawn(coro)."
+)
+"""A note on such an error of a block. Nothing else tells afterwards that the loop was hidden."""
 _AWAITED = (
     "cannot await inside `with loopnb.noloop():`, where no loop runs. Await outside the block, or call "
     "asyncio.run() in it"
@@ -149,6 +156,8 @@ class NoLoop:
         view, self._view = self._view, None
         if view is None:
             return
+        if error is not None and _is_about_no_loop(error):
+            error.add_note(NO_LOOP)
         if view.has_awaited:
             if isinstance(error, asyncio.CancelledError) and view.task is not None:
                 view.task.uncancel()
@@ -160,6 +169,11 @@ class NoLoop:
                 _here.left = running
         finally:
             view.show()
+
+
+def _is_about_no_loop(error: BaseException) -> bool:
+    # By type: the text may be an object of the user's.
+    return type(error) is RuntimeError and [text for text in error.args if type(text) is str] == [_NO_RUNNING]
 
 
 # -- replacements of methods of loops ------------------------------------------------------------
