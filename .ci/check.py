@@ -40,7 +40,7 @@ LINTERS = {
     "ruff check": ["ruff", "check"],
     "ruff format": ["ruff", "format", "--check"],
     "mypy, Python 3.11": ["mypy", "--strict", "--python-version", "3.11"],
-    "mypy, Python 3.14": ["mypy", "--strict", "--python-version", "3.14"],
+    "mypy, Python 3.15": ["mypy", "--strict", "--python-version", "3.15"],
     "import-linter": ["lint-imports"],
 }
 

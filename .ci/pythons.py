@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-SUPPORTED = [(3, 11), (3, 12), (3, 13), (3, 14)]
+SUPPORTED = [(3, 11), (3, 12), (3, 13), (3, 14), (3, 15)]
 
 _DESCRIBE = """
 import importlib.util, json, os, platform, sys

@@ -1,4 +1,4 @@
-"""Unpack a Debian sid in a folder, to get the newest CPython where none is installed.
+"""Unpack a Debian sid in a folder, to get the newest CPythons where they are not installed.
 
 This works on Debian only, and only as root: debootstrap changes the owners of files, and chroot needs root
 too. Each command mounts in a namespace of its own, so no mount stays behind, however the command ends.
@@ -16,9 +16,18 @@ import debian
 if TYPE_CHECKING:
     from pathlib import Path
 
-PYTHON = "python3.14"
-#: The package of the test suite holds CPython's own asyncio tests.
-_PACKAGES = f"{PYTHON},lib{PYTHON}-testsuite,ca-certificates"
+#: The versions that Debian sid has, oldest first.
+VERSIONS = [(3, 14), (3, 15)]
+
+
+def command_of(version: tuple[int, int]) -> str:
+    """Return the command that starts the Python of this version, such as `python3.15`."""
+    return f"python{version[0]}.{version[1]}"
+
+
+_PYTHONS = [command_of(version) for version in VERSIONS]
+#: The packages of the test suites hold CPython's own asyncio tests.
+_PACKAGES = ",".join([*_PYTHONS, *(f"lib{python}-testsuite" for python in _PYTHONS), "ca-certificates"])
 
 _PRIVATE = ["unshare", "--mount", "--propagation", "private"]
 # $0 is the folder. $1 is the repository, which appears in the folder as /loopnb.
@@ -39,19 +48,20 @@ def enter(folder: Path, repository: Path, *command: str) -> list[str]:
 
 
 def make(folder: Path) -> None:
-    """Unpack Debian sid in *folder*. Do nothing if an earlier run has done it.
+    """Unpack Debian sid in *folder*. Do nothing if an earlier run has done it, with the same packages.
 
     Raises:
         NoSidError: That is impossible here, or failed.
     """
     ready = folder.with_name(f"{folder.name}.ready")
-    if ready.exists():
+    if ready.exists() and ready.read_text() == _PACKAGES:
         return
     _check()
+    ready.unlink(missing_ok=True)
     if folder.exists():
         shutil.rmtree(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Unpacking Debian sid with {PYTHON} in {folder}; this takes a minute", flush=True)
+    print(f"Unpacking Debian sid with {' and '.join(_PYTHONS)} in {folder}; this takes a minute", flush=True)
     command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "sid", str(folder)]
     ran = subprocess.run(
         [*_PRIVATE, *command],
@@ -64,7 +74,7 @@ def make(folder: Path) -> None:
         print(ran.stdout[-3000:])
         raise NoSidError("debootstrap failed")
     (folder / "loopnb").mkdir(exist_ok=True)
-    ready.touch()
+    ready.write_text(_PACKAGES)
 
 
 def _check() -> None:

@@ -1,9 +1,11 @@
 """Run the tests on everything older that loopnb supports (`make test-all`). The last lines sum up.
 
 The tests that need no IPython and CPython's own asyncio tests run on every CPython that is found. The tests
-in real kernels run on the older versions of ipykernel. A sample of the stress takes a minute.
+in real kernels run on the older versions of ipykernel. Some tests run here because they need packages that
+take minutes to install. A sample of the stress takes a minute, and all combinations of signal handlers take
+some more.
 
-Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels` and `stress`.
+Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels`, `libraries` and `stress`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 BUILD = ROOT / "build" / "test-all"
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 GROUP = "engine"
-PARTS = ("pythons", "kernels", "stress")
+PARTS = ("pythons", "kernels", "libraries", "stress")
 
 # The first and the last version of 6 and of 7, without the newest: `make test` runs on that one.
 KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
@@ -164,33 +166,49 @@ def test_kernel(python: pythons.Python, version: str) -> Outcome:
     return run_pytest(name, [str(executable)], ["tests/kernel"], str(ROOT), env)
 
 
-def test_stress() -> Outcome:
-    """Run a sample of the stress; its report says how to repeat it."""
-    print("\n== stress", flush=True)
+def test_libraries(python: pythons.Python) -> Outcome:
+    """Run the tests with other people's packages that take minutes to install."""
+    name = f"other people's packages ({python.version})"
+    wanted = ["--editable", ".[kernel]", "--group", "kernels", "--group", "large-libraries"]
+    try:
+        executable = venv_of(python, BUILD / "libraries", *wanted)
+    except NotReadyError as error:
+        return Outcome(name, passed=False, detail=str(error))
+    # `make test` runs the others.
+    return run_pytest(name, [str(executable)], ["-m", "slow", "tests/libraries"], str(ROOT), dict(os.environ))
+
+
+def test_stress(name: str, *arguments: str) -> Outcome:
+    """Run the stress with *arguments*; its report says how to repeat it."""
+    print(f"\n== {name}", flush=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "tests.stress", "--quick"]
+    command = [sys.executable, "-m", "tests.stress", *arguments]
     ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(ran.stdout, flush=True)
     left_out = [line for line in ran.stdout.splitlines() if line.startswith("LEFT OUT")]
     repeat = ran.stdout.strip().rsplit("\n", maxsplit=1)[-1]
-    return Outcome("stress", ran.returncode == 0, time.monotonic() - began, repeat, left_out)
+    return Outcome(name, ran.returncode == 0, time.monotonic() - began, repeat, left_out)
 
 
-def test_in_sid() -> Outcome:
-    """Run the engine's tests on the newest Python in a Debian sid.
+def test_in_sid(version: tuple[int, int]) -> Outcome:
+    """Run the engine's tests on one of the Pythons in a Debian sid.
+
+    Args:
+        version: One of `sid.VERSIONS`.
 
     Raises:
         sid.NoSidError: No Debian sid can be made here.
     """
     folder = BUILD / "sid"
     sid.make(folder)
-    python = pythons.ask(sid.enter(folder, ROOT, sid.PYTHON))
+    command = sid.command_of(version)
+    python = pythons.ask(sid.enter(folder, ROOT, command))
     if python is None:
-        raise sid.NoSidError(f"{sid.PYTHON} does not start in it")
+        raise sid.NoSidError(f"{command} does not start in it")
     name = f"{python.version} (Debian sid)"
     packages = BUILD / f"{python.version}-sid"
     packages_there = f"/loopnb/{packages.relative_to(ROOT).as_posix()}"
-    inside = "cd /loopnb && PYTHONPATH=$0 PYTHONDONTWRITEBYTECODE=1 exec " + sid.PYTHON + ' "$@"'
+    inside = "cd /loopnb && PYTHONPATH=$0 PYTHONDONTWRITEBYTECODE=1 exec " + command + ' "$@"'
     try:
         packages_for(python, packages)
     except NotReadyError as error:
@@ -208,21 +226,24 @@ def main() -> int:
     found = pythons.find() if "pythons" in parts else []
     outcomes = [test_here(python) for python in found]
     not_run = []
-    newest = pythons.SUPPORTED[-1]
-    if "pythons" in parts and not any(python.minor == newest for python in found):
+    installed = {python.minor for python in found}
+    for version in sid.VERSIONS if "pythons" in parts else []:
+        if version in installed:
+            continue
         try:
-            outcomes.append(test_in_sid())
+            outcomes.append(test_in_sid(version))
         except sid.NoSidError as error:
-            not_run.append(f"{newest[0]}.{newest[1]}: none is installed, and Debian sid is no way: {error}")
+            not_run.append(f"{version[0]}.{version[1]}: none is installed, and Debian sid is no way: {error}")
     own = pythons.ask([sys.executable])
-    if "kernels" not in parts:
-        pass
-    elif own is None:
-        not_run.append(f"ipykernel {', '.join(KERNELS)}: this Python is not one that loopnb supports")
+    if own is None:
+        left_out = [part for part in ("kernels", "libraries") if part in parts]
+        not_run += [f"{part}: this Python is not one that loopnb supports" for part in left_out]
     else:
-        outcomes += [test_kernel(own, version) for version in KERNELS]
+        outcomes += [test_kernel(own, version) for version in KERNELS if "kernels" in parts]
+        outcomes += [test_libraries(own)] if "libraries" in parts else []
     if "stress" in parts:
-        outcomes.append(test_stress())
+        outcomes.append(test_stress("stress, a sample", "--quick"))
+        outcomes.append(test_stress("stress, all signal handlers", "handlers"))
     return steps.sum_up(outcomes, not_run)
 
 

@@ -3,7 +3,7 @@
 # Run it from the root of the repository. It leaves a .venv that works as it is.
 set -eu
 
-tested='(3, 11) <= sys.version_info[:2] <= (3, 14)'
+tested='(3, 11) <= sys.version_info[:2] <= (3, 15)'
 newer='sys.version_info[:2] >= (3, 11)'
 
 holds() { # true if Python $1 exists and condition $2 is true there
@@ -19,7 +19,7 @@ then
     exit 0
 fi
 
-candidates=${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}
+candidates=${PYTHON:-python3 python3.15 python3.14 python3.13 python3.12 python3.11 python}
 chosen=
 unfit=
 for condition in "$tested" "$newer"; do

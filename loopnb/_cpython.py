@@ -1,4 +1,4 @@
-"""What several folders use of Python under private names. Checked on CPython 3.11.7 to 3.14.10."""
+"""What several folders use of Python under private names. Checked on CPython 3.11.7 to 3.15.2."""
 
 from __future__ import annotations
 

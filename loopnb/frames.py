@@ -228,8 +228,9 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
 
 def _clear(frame: FrameType) -> None:
     # The frame of a signal handler that has raised refers to the frame that it interrupted. The interrupted
-    # frame may keep a stack alive that in turn keeps the error, and the garbage collector does not look into
-    # stacks. We leave a coroutine's frame alone: it may resume, and clearing it would close the coroutine.
+    # frame may keep a stack alive that in turn keeps the error, and the garbage collector looks into stacks
+    # only from 3.15 on. We leave a coroutine's frame alone: it may resume, and clearing it would close the
+    # coroutine.
     if is_ours(frame.f_code.co_filename) and not frame.f_code.co_flags & _MAY_RESUME:
         with contextlib.suppress(RuntimeError):  # it is still executing
             frame.clear()

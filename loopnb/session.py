@@ -263,6 +263,10 @@ class Session:
             options["context"] = context
         return self.loop.create_task(coro, **options)
 
+    def is_kept(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if *task* lives and was started by `spawn`. The loop's thread."""
+        return task in self._kept
+
     async def hold(self, manager: Any, name: str | None) -> Any:
         """Enter *manager* in a task of its own, and return the value of entering it; see `loopnb.hold`."""
         self._check_holding()

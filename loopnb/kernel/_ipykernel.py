@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -104,11 +105,45 @@ class Subshell:
 def subshells() -> list[Subshell]:
     """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
     found = []
-    for thread in threading.enumerate():
-        loop, lock = _loop_of(thread), getattr(thread, "asyncio_lock", None)
-        if _is_kernels(thread) and loop is not None and lock is not None:
-            found.append(Subshell(thread.name, loop, lock.locked))
+    for thread in _subshell_threads():
+        loop = _loop_of(thread)
+        if loop is not None:
+            found.append(Subshell(thread.name, loop, thread.asyncio_lock.locked))
     return found
+
+
+def _subshell_threads() -> list[Any]:
+    # The shell channel's thread has such a lock, too, and never uses it.
+    return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
+
+
+def join_subshells(timeout: float) -> None:
+    """Stop the threads of subshells, which must be idle, and join them for at most *timeout* seconds in all.
+
+    Call in the shell channel's thread, as `SubshellManager.close` does (7.1.0 to 7.4.0): at their end they
+    close sockets of that thread. But `close` holds a lock meanwhile. A thread that still has a message to
+    handle waits for that, and both would wait for ever.
+    """
+    deadline = time.monotonic() + timeout
+    threads = [item for item in _subshell_threads() if item is not threading.current_thread()]
+    for thread in threads:
+        thread.stop()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def is_shell_channels(kernel: Any, loop: asyncio.AbstractEventLoop) -> bool:
+    """Return True if *loop* is that of the shell channel's thread (`Kernel.shell_channel_thread`, 7)."""
+    channel = getattr(kernel, "shell_channel_thread", None)
+    return channel is not None and _loop_of(channel) is loop
+
+
+def end_shell_channel(kernel: Any, timeout: float) -> None:
+    """End the shell channel's thread, and wait for that at most *timeout* seconds. The main thread."""
+    channel = getattr(kernel, "shell_channel_thread", None)
+    if channel is not None and channel.is_alive():
+        channel.stop()
+        channel.join(timeout)
 
 
 def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
@@ -116,16 +151,24 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
 
 
 def patch_aborting(kernel: Any) -> Patch | None:
-    """Return the patch that keeps a subshell whose cell fails from asking to have its queue aborted.
+    """Return the patch that has a subshell abort its queue by itself when its cell fails.
 
-    It is for the end of a kernel. The kernel then joins the threads of subshells, and meanwhile holds the
-    lock that `SubshellManager.set_subshell_aborting` needs: both would wait for ever (7.1.0 to 7.4.0).
-    Returns None where there is no such method.
+    It is for the end of a kernel. `Kernel._abort_queues` (7.1.0 to 7.4.0) takes a lock of the shell channel's
+    thread, and has that thread send the subshell a message. But at the end that thread holds the lock while
+    it joins the subshells, and both would wait for ever. Returns None where there are no subshells.
     """
-    manager = getattr(getattr(kernel, "shell_channel_thread", None), "_manager", None)
-    if not hasattr(manager, "set_subshell_aborting"):
+    if getattr(kernel, "shell_channel_thread", None) is None or not hasattr(kernel, "_abort_queues"):
         return None
-    return Patch(manager, "set_subshell_aborting", lambda _subshell_id, _aborting: None)
+    stock = kernel._abort_queues
+
+    def abort_queues(subshell_id: str | None = None) -> None:
+        thread: Any = threading.current_thread()
+        if subshell_id is None or not hasattr(thread, "aborting"):
+            stock(subshell_id)
+        else:
+            thread.aborting = True  # for good, since this is its end
+
+    return Patch(kernel, "_abort_queues", abort_queues)
 
 
 def is_stopped_by_kernel() -> bool:

@@ -1,4 +1,4 @@
-"""What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.14.10, and uvloop 0.23.0.
+"""What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.15.2, and uvloop 0.23.0.
 
 Three stories: state of a loop that user code leaves damaged, threads that are busy when Python ends, and
 which loop an object belongs to.

@@ -1,8 +1,8 @@
 """Private names of asyncio that nesting needs, one function for each.
 
-Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. A docstring names other versions only where they
-differ. Unless it says otherwise, call a function in the thread of the loop or task that it is given; none
-blocks.
+Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. A docstring names other versions only where
+they differ. Unless it says otherwise, call a function in the thread of the loop or task that it is given;
+none blocks.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_runn
 
 #: Sets it, as a loop does that begins or ends to run. Public under this name, for those who write a loop.
 set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
+
 
 #: Returns a frame of the calling thread: 0 is the caller's own. `sys._getframe`, which the docs call an
 #: implementation detail of CPython. A function around it would be one more frame to leave out.
@@ -322,6 +323,28 @@ def set_aside(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         sys.set_asyncgen_hooks(*hooks)
         if task is not None and asyncio.current_task(loop) is None:
             enter_task(loop, task)
+
+
+#: From 3.14 on, a thread has one slot for a current task, that of its running loop. Before, each loop has its
+#: own.
+_HAS_ONE_TASK_SLOT = sys.version_info >= (3, 14)
+
+
+def empty_task_slot(loop: asyncio.AbstractEventLoop) -> asyncio.Task[Any] | None:
+    """Make room for the current task of another loop, and return that of *loop*, which runs here.
+
+    Does nothing before 3.14. Private name: `asyncio.tasks._swap_current_task`.
+    """
+    if not _HAS_ONE_TASK_SLOT:
+        return None
+    task: asyncio.Task[Any] | None = asyncio.tasks._swap_current_task(loop, None)  # type: ignore[attr-defined]  # private
+    return task
+
+
+def fill_task_slot(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+    """Put back what `empty_task_slot` has returned. *loop* runs here again."""
+    if _HAS_ONE_TASK_SLOT:
+        asyncio.tasks._swap_current_task(loop, task)  # type: ignore[attr-defined]  # private
 
 
 # -- what a task waits for -----------------------------------------------------------------------

@@ -376,8 +376,10 @@ class Handoff:
         self._thread_id = thread_id
         self._drop_drivers()
 
-    # What a suspended greenlet's frames refer to is invisible to the garbage collector. So a driver
-    # keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
+    # Up to 3.14, what a suspended greenlet's frames refer to is invisible to the garbage collector. So a
+    # driver keeps no reference to itself in them, and none to the spawner, which refers to the last driver.
+    # From 3.15 on, the collector sees those frames. A stack that stays parked while its loop is stopped is
+    # not lost: it is in the step of a task, and the C function of that step holds the task, out of sight.
     #
     # A signal handler may raise at a jump backwards, which on 3.12 no `try` in the same function
     # covers. So the function that catches it leaves the looping to the function it calls, and loops only

@@ -9,7 +9,8 @@ task. This view belongs to the stack, not to the thread. A blocking call is a ne
 not know of views. When the stack resumes, its blocking call ends and restores the view.
 
 A library may leave a loop of its own running in a greenlet, as Playwright's sync API does. In the next such
-block of this thread, the library's loop is seen to run, as it is in the next line of a script.
+block of this thread, the library's loop is seen to run, as it is in the next line of a script. Outside of
+such blocks, it would leave the thread with the wrong running loop (`mend_running_loop`).
 
 What it cannot do. Only a nested run may suspend the stack. If its task awaits inside the block, that `await`
 ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task has no such protection.
@@ -20,12 +21,10 @@ Call everything in the thread of the loop. Nothing here blocks.
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopnb.errors import NestingError
 from loopnb.nesting import _cpython
 
 if TYPE_CHECKING:
@@ -45,13 +44,20 @@ _AWAITED = (
 )
 
 
+class _Left(NamedTuple):
+    """A loop that a library's greenlet has left running, and the task whose step that greenlet is in."""
+
+    loop: asyncio.AbstractEventLoop
+    task: asyncio.Task[Any] | None
+
+
 class _Here(threading.local):
     """What this thread sees."""
 
     #: The view of the stack that runs now, if it sees no loop.
     view: _View | None = None
-    #: The loop that a library had left running in a greenlet when the last block ended.
-    left: asyncio.AbstractEventLoop | None = None
+    #: What a library had left running in a greenlet when the last block ended.
+    left: _Left | None = None
 
 
 # Process-wide: a script needs no session for it.
@@ -76,15 +82,20 @@ class _View:
 
     # A signal handler may raise anywhere in these methods. `show` can then be called again.
 
-    def hide(self, instead: asyncio.AbstractEventLoop | None = None) -> None:
-        """Hide loop and task. If *instead* is given, the thread sees that loop as running."""
-        _here.view = self if instead is None else None
+    def hide(self, left: _Left | None = None) -> None:
+        """Hide loop and task. If *left* is given, the thread sees that loop as running."""
+        _here.view = self if left is None else None
         if self.task is not None:
             _cpython.leave_task(self.loop, self.task)
-        _cpython.set_running_loop(instead)
+        _cpython.set_running_loop(None if left is None else left.loop)
+        if left is not None:
+            _cpython.fill_task_slot(left.loop, left.task)
 
     def show(self) -> None:
         """Show them again. Does nothing a second time."""
+        running = _cpython.running_loop()
+        if running is not None and running is not self.loop:
+            _cpython.empty_task_slot(running)
         _cpython.set_running_loop(self.loop)
         if self.task is not None and not self.has_awaited and _cpython.current_task(self.loop) is None:
             _cpython.enter_task(self.loop, self.task)
@@ -107,6 +118,24 @@ def hidden_loop() -> asyncio.AbstractEventLoop | None:
 def loop_here() -> asyncio.AbstractEventLoop | None:
     """Return the running loop of this thread, even if it is hidden from the calling stack."""
     return _cpython.running_loop() or hidden_loop()
+
+
+def mend_running_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Make *loop*, which runs in this thread, its running loop again. Return False if it is that already.
+
+    What a library has left running instead is kept for the next stack that hides the loop.
+    """
+    running = _cpython.running_loop()
+    if running is None or running is loop or not loop.is_running():
+        return False
+    task = _cpython.empty_task_slot(running)
+    _cpython.set_running_loop(loop)
+    if task is not None and task.get_loop() is loop:  # from Python 3.14 on, a thread has one current task
+        _cpython.fill_task_slot(loop, task)
+        task = None
+    if running.is_running():
+        _here.left = _Left(running, task)
+    return True
 
 
 @contextmanager
@@ -133,15 +162,8 @@ class NoLoop:
         running = _cpython.running_loop()
         if running is None:
             return
-        if sys.version_info >= (
-            3,
-            14,
-        ):  # asyncio keeps the current task elsewhere, and an await in here may hang
-            raise NestingError(
-                "it does not work on Python 3.14 yet", "Use Python 3.13.", doing="hide the loop"
-            )
         left, _here.left = _here.left, None
-        if left is not None and not left.is_running():
+        if left is not None and not left.loop.is_running():
             left = None
         self._view = _View(running)
         try:
@@ -156,8 +178,6 @@ class NoLoop:
         view, self._view = self._view, None
         if view is None:
             return
-        if error is not None and _is_about_no_loop(error):
-            error.add_note(NO_LOOP)
         if view.has_awaited:
             if isinstance(error, asyncio.CancelledError) and view.task is not None:
                 view.task.uncancel()
@@ -166,9 +186,11 @@ class NoLoop:
         running = _cpython.running_loop()
         try:
             if running is not None and running is not view.loop and running.is_running():
-                _here.left = running
+                _here.left = _Left(running, _cpython.empty_task_slot(running))
         finally:
             view.show()
+        if error is not None and _is_about_no_loop(error):
+            error.add_note(NO_LOOP)
 
 
 def _is_about_no_loop(error: BaseException) -> bool:

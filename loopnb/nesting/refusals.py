@@ -18,8 +18,8 @@ outwards, the second by the collector's own callbacks.
 What it cannot do. It looks through 64 frames at most. If a finalizer spawns an eager task between two
 handles, the first step of that task is mistaken for a step begun by the loop.
 
-Checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10. If Python lacks one of the names, the place that it
-marks is not recognised.
+Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. If Python lacks one of the names, the place
+that it marks is not recognised.
 """
 
 from __future__ import annotations

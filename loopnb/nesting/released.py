@@ -118,7 +118,7 @@ class ReleasedState:
 
 # -- Contexts ------------------------------------------------------------------------------------
 
-# Public C API without a name in Python; checked on CPython 3.11.7, 3.12.1, 3.13.0 and 3.14.10.
+# Public C API without a name in Python; checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2.
 _exit_context = ctypes.pythonapi.PyContext_Exit
 _exit_context.argtypes = [ctypes.c_void_p]  # takes the `id`: two thirds of the time that py_object takes
 _exit_context.restype = None  # ctypes raises the error that the function has set, whatever it returns

@@ -1,4 +1,4 @@
-"""Private names of asyncio that the terminal needs. Checked on CPython 3.11.7 to 3.14.10."""
+"""Private names of asyncio that the terminal needs. Checked on CPython 3.11.7 to 3.15.2."""
 
 from __future__ import annotations
 

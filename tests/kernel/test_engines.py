@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.kernel.driver import KernelDriver
+
+# The original breaks on 3.14.
+PACKAGE = "nest_asyncio" if sys.version_info < (3, 14) else "nest_asyncio2"
 AWAITS = dedented(
     """
     %%aloop
@@ -54,7 +58,7 @@ def test_it_shows_the_engine_and_why(kernel: KernelDriver) -> None:
 @pytest.mark.parametrize("engine", ["handoff", "nest-asyncio", "off"])
 def test_switching_there_and_back_leaves_asyncio_as_it_was(stock_kernel: KernelDriver, engine: str) -> None:
     stock_kernel.run(FINGERPRINT)
-    stock_kernel.run("import loopnb.extension, nest_asyncio")
+    stock_kernel.run(f"import loopnb.extension, {PACKAGE}")
     stock_kernel.run("before = fingerprint()")
 
     stock_kernel.run("%load_ext loopnb")
@@ -70,7 +74,7 @@ def test_switching_there_and_back_leaves_asyncio_as_it_was(stock_kernel: KernelD
 
 def test_unloading_under_the_second_engine_leaves_no_trace(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(FINGERPRINT)
-    stock_kernel.run("import loopnb.extension, nest_asyncio")
+    stock_kernel.run(f"import loopnb.extension, {PACKAGE}")
     stock_kernel.run("before = fingerprint()")
 
     stock_kernel.run(
@@ -143,8 +147,8 @@ def test_the_second_engine_is_refused_while_stacks_are_parked(kernel: KernelDriv
 
 def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(kernel: KernelDriver) -> None:
     kernel.run(
-        """
-        import asyncio, nest_asyncio
+        f"""
+        import asyncio, {PACKAGE}
         def picture():
             policy = type(asyncio.get_event_loop_policy())
             return asyncio.Task, asyncio.Future, asyncio.get_event_loop, policy.get_event_loop
@@ -153,22 +157,22 @@ def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(kernel: K
     )
 
     kernel.run(
-        """
+        f"""
         here = (lambda: 0).__code__.co_filename
-        nest_asyncio.apply()
+        {PACKAGE}.apply()
         """
     )
 
     assert kernel.value("picture() == before")
     said = kernel.run("%loopnb nesting").stdout
-    assert f"nest_asyncio.apply(), called in {kernel.value('here')}, line 2, did nothing" in said
+    assert f"{PACKAGE}.apply(), called in {kernel.value('here')}, line 2, did nothing" in said
 
 
 def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(
-        """
-        import asyncio, nest_asyncio
-        nest_asyncio.apply()
+        f"""
+        import asyncio, {PACKAGE}
+        {PACKAGE}.apply()
         """
     )
 
@@ -180,9 +184,9 @@ def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: Ker
 
 def test_loading_inside_a_nested_run_of_nest_asyncio_is_refused(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(
-        """
-        import asyncio, nest_asyncio
-        nest_asyncio.apply()
+        f"""
+        import asyncio, {PACKAGE}
+        {PACKAGE}.apply()
         """
     )
 

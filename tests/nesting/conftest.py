@@ -55,7 +55,3 @@ def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], 
             return runner.run(main)
 
     return run_under_factory
-
-
-# On 3.14, where `noloop()` refuses: see its limits.
-collect_ignore = ["test_no_loop.py"] if sys.version_info >= (3, 14) else []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +36,30 @@ def test_stop_is_at_once_and_the_next_run_resumes_what_is_parked() -> None:
     loop.run_until_complete(asyncio.gather(*tasks))
     loop.close()
     assert sorted(seen) == ["a", "b"]
+
+
+@pinned
+def test_a_collection_loses_no_stack_of_a_stopped_loop_that_nobody_holds(was_applied_before: bool) -> None:
+    """From 3.15 on, the garbage collector sees what parked stacks refer to."""
+    loop = new_loop(was_applied_before)
+    seen: list[str] = []
+
+    async def nests() -> None:
+        running = asyncio.get_running_loop()
+        running.run_until_complete(asyncio.sleep(0.02))
+        seen.append("resumed")
+
+    loop.create_task(nests())
+    loop.run_until_complete(asyncio.sleep(0))
+    held = weakref.ref(loop)
+    del loop
+    gc.collect()
+    again = held()
+    assert again is not None
+
+    again.run_until_complete(asyncio.sleep(0.05))
+    again.close()
+    assert seen == ["resumed"]
 
 
 @pinned
