@@ -49,7 +49,7 @@ class NeverAwaited:
                     where = f"{self._places(warning.filename, warning.lineno, current_cell.get())}: "
                 name = found[1].rpartition(".")[2]
                 note = (
-                    f"{where}calling {name}() only makes a coroutine. To run it, write "
-                    f"`await {name}(...)`, or `loopnb.spawn({name}(...))` to go on meanwhile."
+                    f"{where}calling {name}() only makes a coroutine. To run it, put `await` in front (in a "
+                    "plain `def`, asyncio.run() around it), or loopnb.spawn() around it to go on meanwhile."
                 )
                 warning.message = RuntimeWarning(f"{found[0]}. {note}")
