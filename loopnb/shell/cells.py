@@ -70,7 +70,7 @@ class Cells:
         cell: IPython would never announce its end.
         """
         if running_loop() is not None and asyncio.current_task() is not None and _stands_in_cell():
-            self._push(None, CellRef(None, self._shell.execution_count - 1))
+            self._push(None, CellRef(None, self._number_of_cell()))
 
     def call_after(self, fn: Callable[[], None]) -> Callable[[], None]:
         """Call *fn* whenever a cell of the main thread has ended. What it raises is only logged.
@@ -142,11 +142,16 @@ class Cells:
         return self._threads.setdefault(threading.get_ident(), [])
 
     def _begin(self, info: Any) -> None:
-        count = self._shell.execution_count - (1 if info.store_history else 0)
+        count = self._number_of_cell() if info.store_history else self._shell.execution_count
         outer = self.current()
         # A cell that a magic runs counts as part of the cell with the magic.
         self._push(info, outer or CellRef(getattr(info, "cell_id", None), count))
         self.places.note(info.raw_cell, count)
+
+    def _number_of_cell(self) -> int:
+        """Return the number of the cell that begins, or has just begun."""
+        count: int = self._shell.execution_count
+        return count - 1 if _counts_cells_first() else count
 
     def _push(self, info: object, cell: CellRef) -> None:
         task = asyncio.current_task() if running_loop() is not None else None
@@ -172,6 +177,13 @@ class Cells:
                 fn()
             except Exception:  # noqa: BLE001  it must not keep the other functions from being called
                 _log.exception("looking after a cell failed")
+
+
+def _counts_cells_first() -> bool:
+    """Return True if IPython counts a cell before it announces it. Before 9.8 it did so at the cell's end."""
+    from IPython import version_info
+
+    return version_info >= (9, 8)
 
 
 def _stripped(text: str) -> tuple[str, str]:

@@ -48,6 +48,11 @@ def shell() -> FakeShell:
     return FakeShell()
 
 
+@pytest.fixture(autouse=True)
+def _counts_cells_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("IPython.version_info", (9, 8, 0))  # as the shell here does
+
+
 @pytest.fixture
 def cells(shell: FakeShell) -> Cells:
     cells = Cells(shell)
@@ -69,6 +74,18 @@ def test_a_cell_executes_from_its_beginning_to_its_end(
     assert cells.executing is cells.current() is None
     assert not cells.is_executing(None)
     assert current_cell.get() == CellRef("a", 1)  # what it has spawned is still its own
+
+
+@pytest.mark.parametrize(("version", "number"), [((8, 18, 0), 2), ((9, 7, 0), 2), ((9, 8, 0), 1)])
+def test_a_cell_has_its_number_whether_ipython_counts_it_at_its_beginning_or_at_its_end(
+    shell: FakeShell, cells: Cells, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], number: int
+) -> None:
+    monkeypatch.setattr("IPython.version_info", version)
+
+    shell.begin()
+
+    assert shell.execution_count == 2
+    assert cells.executing == CellRef("a", number)
 
 
 def test_a_cell_that_a_magic_runs_is_part_of_the_magics(shell: FakeShell, cells: Cells) -> None:
