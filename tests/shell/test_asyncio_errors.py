@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import re
 import traceback
 from typing import TYPE_CHECKING, NamedTuple
@@ -335,15 +335,18 @@ def tidied(notebook: Notebook) -> Iterator[Notebook]:
             thread.join()
         """
     )
-    for name in ("coro", "result"):
-        if asyncio.iscoroutine(value := notebook.shell.user_ns.get(name)):
-            value.close()
     if (other := notebook.shell.user_ns.get("other")) is not None:
         other.close()
 
 
-# Some examples leave a coroutine in the frames of their error.
-@pytest.mark.filterwarnings("ignore:coroutine 'fetch' was never awaited:RuntimeWarning")
+def close_coroutines(error: BaseException) -> None:
+    """Close the coroutines in the frames of *error* that nobody has awaited, or Python warns of them."""
+    for frame, _line in traceback.walk_tb(error.__traceback__):
+        for value in list(frame.f_locals.values()):
+            if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
+                value.close()
+
+
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
 def test_a_note_says_what_happened_where_and_what_to_type(tidied: Notebook, example: Example) -> None:
     counts = ["", *(str(tidied.shell.execution_count + n) for n in range(len(example.cells)))]
@@ -351,12 +354,12 @@ def test_a_note_says_what_happened_where_and_what_to_type(tidied: Notebook, exam
         tidied.run(cell)
 
     error = tidied.error(example.cells[-1])
+    close_coroutines(error)
 
     assert example.text in str(error)
     (note,) = error.__notes__
     assert len(note) < 330  # three lines
     assert [part for part in example.note if part.format(*counts) not in note] == [], note
-    traceback.clear_frames(error.__traceback__)
 
 
 def test_every_row_has_an_example() -> None:
