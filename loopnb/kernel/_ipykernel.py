@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import frame_outside
 from loopnb.nesting._cpython import running_loop
-from loopnb.patching import Patch
+from loopnb.patching import MethodWrapper, Patch, PatchSet
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,8 +24,21 @@ if TYPE_CHECKING:
 
 
 def kernel_of(shell: Any) -> Any | None:
-    """Return the kernel that *shell* belongs to; None in a terminal."""
-    return getattr(shell, "kernel", None)
+    """Return the ipykernel that *shell* belongs to; None in a terminal, and in a kernel of another kind."""
+    kernel = getattr(shell, "kernel", None)
+    base = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
+    return kernel if base is not None and isinstance(kernel, base) else None
+
+
+def foreign_kernel(shell: Any) -> str | None:
+    """Name the class of the kernel that *shell* belongs to, if that is none of ipykernel's.
+
+    async-kernel and xeus-python, for instance, have shells with an attribute `kernel`, too.
+    """
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None or kernel_of(shell) is not None:
+        return None
+    return f"{type(kernel).__module__}.{type(kernel).__qualname__}"
 
 
 def kernel_version() -> str | None:
@@ -273,6 +286,26 @@ def is_answering(kernel: Any) -> bool:
     return lock.locked() if lock is not None else is_queue_busy(kernel)
 
 
+def shell_descriptor(kernel: Any) -> int | None:
+    """Return the file descriptor that is readable while messages wait for the main shell; None if unknown.
+
+    A thread hands them over by `SubshellManager.get_shell_channel_to_subshell_pair` (7.1.0 to 7.4.0). On
+    6.29.5 and 6.31.0 they come from `Kernel.shell_stream` itself. We don't ask the socket for its events:
+    that resets the descriptor, and the loop would not be woken for them.
+    """
+    manager = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
+    if manager is None:
+        socket = getattr(getattr(kernel, "shell_stream", None), "socket", None)
+    elif hasattr(manager, "get_shell_channel_to_subshell_pair"):
+        socket = manager.get_shell_channel_to_subshell_pair(None).to_socket
+    else:
+        socket = None
+    if socket is None or socket.closed:
+        return None
+    descriptor: int = socket.FD
+    return descriptor
+
+
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
     """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")
@@ -287,6 +320,55 @@ def publish_status(kernel: Any, status: str, *parent: Any) -> None:
         parent: The request that the status is about; if left out, that of the calling Context.
     """
     kernel._publish_status(status, "shell", *parent)
+
+
+def single_buffer_streams() -> type | None:
+    """Return the class of the kernel's standard output if its streams have one buffer each (before 6.29).
+
+    `ipykernel.iostream.OutStream`. From 6.29 on its `parent_header` is a property, and it has a buffer for
+    each request.
+    """
+    kind: Any = getattr(sys.modules.get("ipykernel.iostream"), "OutStream", None)
+    if kind is None or hasattr(kind, "parent_header") or not hasattr(kind, "_flush_buffer"):
+        return None
+    found: type = kind
+    return found
+
+
+def buffer_lock(stream: Any) -> AbstractContextManager[Any]:
+    """Return the lock of a stream's buffer, an RLock (`OutStream._buffer_lock`)."""
+    lock: AbstractContextManager[Any] = stream._buffer_lock
+    return lock
+
+
+def take_buffer(stream: Any) -> str:
+    """Empty a stream's buffer, and return what it held (`OutStream._flush_buffer`, before 6.29)."""
+    text: str = stream._flush_buffer()
+    return text
+
+
+def wrap_streams(
+    kind: type,
+    header: object,
+    write: Callable[..., Any],
+    flush: Callable[..., Any],
+    take: Callable[..., Any],
+) -> PatchSet:
+    """Return the patches for streams with one buffer (`OutStream`, before 6.29).
+
+    Args:
+        kind: Their class.
+        header: Stands in for the attribute `parent_header`: a data descriptor.
+        write: Wraps `write(text)`.
+        flush: Wraps `_flush()`, which sends the buffer from the thread of iopub.
+        take: Wraps `_flush_buffer()`, which empties the buffer.
+    """
+    return PatchSet(
+        Patch(kind, "parent_header", header),
+        MethodWrapper(kind, "write", write),
+        MethodWrapper(kind, "_flush", flush),
+        MethodWrapper(kind, "_flush_buffer", take),
+    )
 
 
 def patch_parents(kernel: Any, replace: Callable[[dict[str, Any]], dict[str, Any]]) -> Patch | None:

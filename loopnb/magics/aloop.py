@@ -7,6 +7,7 @@ magic, is a nested run (`run_nested`). The two differ only in how they wait.
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +64,12 @@ class Aloop:
 
     def start(self) -> None:
         """Rewrite plain `%%aloop` cells before IPython's magic machinery sees them."""
+        with ExitStack() as begun:
+            for part in (self._await_cells, self._background):
+                begun.callback(part.stop)  # before: it also takes back half of what `start` does
+                part.start()
+            begun.pop_all()
         self._shell.input_transformers_cleanup.append(self.transform)
-        self._await_cells.start()
-        self._background.start()
 
     def stop(self) -> None:
         """Leave `%%aloop` cells to IPython."""

@@ -26,6 +26,7 @@ from loopnb.frames import users_frames
 from loopnb.magics import command_table
 from loopnb.magics.command_table import Command, meant
 from loopnb.magics.display import display_widget
+from loopnb.magics.watching import WatchCommands, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
 from loopnb.tracking import chains
@@ -58,7 +59,11 @@ class LoopMagics(Magics):
     def __init__(self, shell: Any, session: Session, aloop: Aloop, error_notes: ErrorNotes) -> None:
         super().__init__(shell=shell)
         self.runner = aloop
-        groups: tuple[object, ...] = (LoopCommands(session), TaskCommands(shell, session, error_notes))
+        groups: tuple[object, ...] = (
+            LoopCommands(session),
+            TaskCommands(shell, session, error_notes),
+            WatchCommands(session),
+        )
         self._groups = {type(group): group for group in groups}
 
     @line_cell_magic
@@ -139,7 +144,10 @@ class LoopCommands:
     def status(self, rest: str) -> None:
         """Show the state of the loop."""
         _expect_nothing("status", rest)
-        _print(views.status_text(self._session.snapshot(most=0)))
+        snapshot = self._session.snapshot(most=0)
+        _print(views.status_text(snapshot))
+        if snapshot.loop.block is not None:
+            _print(status_line(snapshot.loop.block))
         fault = self._session.widget_fault
         if fault is not None:
             _print(
@@ -350,7 +358,8 @@ class TaskCommands:
             + (f" at {record.spawn_site}" if record.spawn_site else ""),
             *(f"    in {parent}" for parent in self._session.tracker.parents_of(record)),
         ]
-        return [*lines, f"  {record.note}"] if record.note else lines
+        blocked = views.blocked_text(record.blocked_s)
+        return [*lines, *(f"  {note}" for note in (blocked, record.note) if note)]
 
     def _end_of(self, ended: EndedTask) -> list[str]:
         if ended.error is None:
@@ -368,7 +377,9 @@ def _traceback_text(shell: Any, error: BaseException) -> str:
             return "".join(traceback.format_exception(error))
         part = part.__context__
     formatter = shell.InteractiveTB
-    text: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
+    # By default IPython 8 leaves out the first frame, which in an error of a cell is IPython's own.
+    lines = formatter.structured_traceback(type(error), error, error.__traceback__, tb_offset=0)
+    text: str = formatter.stb2text(lines)
     return text
 
 
@@ -416,6 +427,27 @@ COMMANDS = (
             ("--all NAME", "cancel all tasks of that name"),
             ("--cell N", "cancel all tasks of a cell"),
             ("--all", "cancel all tasks but the one that runs this"),
+        ),
+    ),
+    Command(
+        "blocks",
+        WatchCommands,
+        WatchCommands.blocks,
+        (("", "who has blocked the loop, for how long, and where"),),
+    ),
+    Command(
+        "lag",
+        WatchCommands,
+        WatchCommands.lag,
+        (("", "how late the loop is, and where its time goes"),),
+    ),
+    Command(
+        "watch",
+        WatchCommands,
+        WatchCommands.watch,
+        (
+            ("", "who keeps the loop busy, as far as that was sampled"),
+            ("on|off", "begin or end to sample it"),
         ),
     ),
     Command("show", LoopCommands, LoopCommands.show, (("", "the live widget"),)),

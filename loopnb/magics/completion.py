@@ -37,18 +37,18 @@ class Completion:
     def __init__(
         self, shell: Any, session: Session, commands: Sequence[Command], parser: ArgumentParser
     ) -> None:
-        self._shell = shell
+        self._matchers: list[Any] = getattr(shell.Completer, "custom_matchers", [])
         self._session = session
         self._commands = commands
         self._options = sorted(set(_OPTION.findall(parser.format_help())))
 
     def start(self) -> None:
-        """Complete from now on."""
-        self._shell.Completer.custom_matchers.append(self.match)
+        """Complete from now on. Does nothing before IPython 8.6, whose completer takes no matchers."""
+        self._matchers.append(self.match)
 
     def stop(self) -> None:
         """Leave completion to IPython."""
-        self._shell.Completer.custom_matchers.remove(self.match)
+        self._matchers.remove(self.match)
 
     def match(self, context: Any) -> dict[str, Any]:
         """Return what may stand at the cursor. A matcher of IPython's second kind; it raises nothing."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from IPython.core.error import UsageError
 
 from loopnb.frames import runs_users_code, users_frames
+from loopnb.magics._ipython import ends_with_semicolon
 from loopnb.nesting.fatal import CapturedFatal
 from loopnb.texts import error_text, repr_text
 
@@ -81,9 +82,9 @@ class Source:
         """Run the source and return its value. Errors have a traceback without this frame.
 
         SystemExit, KeyboardInterrupt and GeneratorExit must not leave a task: the first two would end the
-        loop, and after the third the task would count as closed. So they are returned as `CapturedFatal`, and
-        the caller that waits raises them. Nobody waits for a background cell, so it raises a RuntimeError
-        that names the exception.
+        loop, and the third would close the coroutines that await the task. So they are returned as
+        `CapturedFatal`, and the caller that waits raises them. Nobody waits for a background cell, so it
+        raises a RuntimeError that names the exception.
 
         Args:
             global_ns: The global variables.
@@ -146,7 +147,7 @@ def compile_body(
         codes.append(_compile(shell, ast.Expression(last.value), name, "eval"))
     elif statements and interactivity == "last":
         codes[-1] = _compile_statement(shell, statements[-1], name, is_shown=True)
-    quiet = interactivity == "none" or shell.displayhook.semicolon_at_end_of_expression(body)
+    quiet = interactivity == "none" or ends_with_semicolon(shell, body)
     return Source(codes, text, name, has_value=last is not None, is_quiet=quiet)
 
 

@@ -5,12 +5,23 @@ Checked on IPython 8.18.0 and 9.18.1, and prompt_toolkit 3.0.53.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def is_too_old(shell: Any) -> bool:
+    """Return True if cells and prompt of *shell*, which has no kernel, cannot share a loop.
+
+    Before IPython 8.0 there is neither `get_asyncio_loop()`, the one loop that cells run on, nor
+    `InteractiveShell._atexit_once()`.
+    """
+    helpers = sys.modules.get("IPython.core.async_helpers")
+    return not (hasattr(helpers, "get_asyncio_loop") and hasattr(shell, "_atexit_once"))
 
 
 def prompt_patches(shell: Any) -> list[Patch]:
@@ -20,7 +31,7 @@ def prompt_patches(shell: Any) -> list[Patch]:
     `get_asyncio_loop().run_until_complete(pt_app.prompt_async(...))`, otherwise on a loop of its own.
     `%gui` resets it, so with the event loop of a GUI the prompt goes back to a loop of its own.
 
-    Returns none for a shell without a prompt of prompt_toolkit (`--simple-prompt`, no tty).
+    Returns an empty list for a shell without a prompt of prompt_toolkit (`--simple-prompt`, no tty).
     """
     session = getattr(shell, "pt_app", None)
     if session is None or not hasattr(shell, "_use_asyncio_inputhook"):
