@@ -165,15 +165,13 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         make_widget=make_widget,
     )
     closed = ClosedLoops(cells.places.of_closing)
-    errors = AsyncioErrors(loop, closed, session.nesting, cells.places)
-    error_notes = ErrorNotes(shell, [errors.explain, explain_library_error])
+    error_notes = _error_notes(shell, session, cells, closed)
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     # IPython fires this event before a cell, and before the callback of a comm.
     shell.events.register("pre_execute", watch.wake)
     parts.callback(shell.events.unregister, "pre_execute", watch.wake)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
-    _start(parts, Completion(shell, session, COMMANDS, PARSER))
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
@@ -183,11 +181,16 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     reruns = Reruns(shell, session, cells)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
+    _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(
-        parts, Timers(shell), aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections
-    )
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, rejections)
     cells.begin_loading_cell()
+
+
+def _error_notes(shell: Any, session: Session, cells: Cells, closed: ClosedLoops) -> ErrorNotes:
+    """Make what explains the errors that the shell shows."""
+    errors = AsyncioErrors(session.loop, closed, session.nesting, cells.places)
+    return ErrorNotes(shell, [errors.explain, explain_library_error])
 
 
 def _start(parts: ExitStack, *starting: _Part) -> None:
