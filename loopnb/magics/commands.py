@@ -270,7 +270,7 @@ class TaskCommands:
             of_cell = "" if selection.cell is None else f" of In[{selection.cell}]"
             _print(f"No finished task{of_cell} is remembered.")
         else:
-            _print(views.table_text(records, more=more))
+            _print(views.table_text(records, tracker.clock(), more=more))
 
     def where(self, rest: str) -> None:
         """Say what a task waits for, or what it failed with. List the tasks if several share the name."""
@@ -322,11 +322,13 @@ class TaskCommands:
 
     def _shared(self, name: str) -> str:
         """Return a table of the live tasks of that name, or "" if there is at most one."""
-        tasks = self._session.tracker.named(name)
+        tracker = self._session.tracker
+        tasks = tracker.named(name)
         if len(tasks) < 2:
             return ""
         shown = tasks[: self._session.settings.rows_shown or len(tasks)]
-        return views.table_text(self._session.tracker.records_of(shown), more=len(tasks) - len(shown))
+        more = len(tasks) - len(shown)
+        return views.table_text(tracker.records_of(shown), tracker.clock(), more=more)
 
     def _is_wanted(self, cell: int | None) -> Callable[[CellRef | None], bool]:
         """Return a predicate that matches every run of the cell In[*cell*]; for None, all cells."""
