@@ -6,8 +6,8 @@ run again, and nothing could free the port.
 
 The solution. Note each server that `loop.create_server()` makes in the Context of a background run. When the
 run has ended, stop listening, and close the connections that were accepted: a client that keeps its
-connection would still be answered by the old server. A datagram endpoint with a local address is a server,
-too.
+connection would still be answered by the old server. A datagram endpoint with a local address counts as a
+server, too.
 
 What it cannot do: see servers that listen by themselves, such as tornado's and those of grpc.
 """

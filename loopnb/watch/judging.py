@@ -1,4 +1,7 @@
-"""Tell from the looks at one step who blocks the loop, and in what. Pure: looks in, words and facts out."""
+"""Tell from the looks at one step who blocks the loop, and how. Looks in, words and facts out.
+
+It touches neither the loop nor its tasks. The lines of code that it names are read from source files.
+"""
 
 from __future__ import annotations
 
