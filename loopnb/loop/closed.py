@@ -90,7 +90,7 @@ class ClosedLoops:
     def owners(self, error: BaseException) -> set[asyncio.AbstractEventLoop]:
         """Return the loops, open or closed, of the objects that *error* is about, as far as they are found.
 
-        It is about an object that is used on another loop than its own. Any thread. Does not block.
+        For an error of code that uses an object on another loop than its own. Any thread. Does not block.
         """
         return self._owners(error, may_be_open=True)
 
