@@ -21,7 +21,9 @@ from loopnb.loop.owner import LoopOwner
 from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
+from loopnb.magics.failing import Failing
 from loopnb.magics.timers import Timers
+from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
 from loopnb.nesting._cpython import is_nested_by_others, running_loop
 from loopnb.nesting.second_engine import NestingChoice
@@ -150,7 +152,9 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, wakeups)
-    _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
+    failing = Failing(shell, session, cells)
+    magics = LoopMagics(shell, session, aloop, error_notes, Waiting(shell, session, cells), failing)
+    _register_magics(shell, magics, parts)
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
@@ -161,9 +165,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     # `Cells` before the parts that ask it which cell has begun.
-    _start(
-        parts, Timers(shell), aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections
-    )
+    reports = Reports(shell, session, cells, error_notes)
+    _start(parts, Timers(shell), aloop, cells, reports, reruns, failing, rejections)
     cells.begin_loading_cell()
 
 

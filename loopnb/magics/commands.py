@@ -23,6 +23,7 @@ from loopnb import views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics.display import display_widget
+from loopnb.magics.waiting import take_timeout
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
 from loopnb.tracking import chains
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from loopnb.magics.aloop import Aloop
+    from loopnb.magics.failing import Failing
+    from loopnb.magics.waiting import Waiting
     from loopnb.records import CellRef, TaskRecord
     from loopnb.session import Session
     from loopnb.shell.error_notes import ErrorNotes
@@ -47,16 +50,28 @@ class LoopMagics(Magics):
         session: Its session.
         aloop: Runs code for `%aloop` and `%%aloop`.
         error_notes: Explains errors.
+        waiting: Waits for tasks.
+        failing: Fails cells with the errors of tasks.
 
     Attributes:
         runner: *aloop*; `await_cells` finds it here.
+        failing: As given; the cells that it fails find it here.
     """
 
-    def __init__(self, shell: Any, session: Session, aloop: Aloop, error_notes: ErrorNotes) -> None:
+    def __init__(
+        self,
+        shell: Any,
+        session: Session,
+        aloop: Aloop,
+        error_notes: ErrorNotes,
+        waiting: Waiting,
+        failing: Failing,
+    ) -> None:
         super().__init__(shell=shell)
         self._session = session
         self.runner = aloop
-        self._tasks = TaskCommands(shell, session, error_notes)
+        self.failing = failing
+        self._tasks = TaskCommands(shell, session, error_notes, waiting)
 
     @line_cell_magic
     @magic_arguments()
@@ -121,6 +136,10 @@ class LoopMagics(Magics):
           %loopnb cancel NAME|NUMBER    cancel a task
           %loopnb cancel --cell N       cancel all tasks of a cell
           %loopnb cancel --all          cancel all tasks but the one that runs this
+          %loopnb wait NAME|NUMBER      wait for a task, show here what it prints, raise what it fails with
+          %loopnb wait --cell N         wait for all tasks of a cell
+          %loopnb wait --all            wait for all tasks
+              -t SECONDS                at most so long
           %loopnb show                  the live widget
           %loopnb nesting               which engine runs nested calls, and why
           %loopnb nesting ENGINE        choose another one: handoff, nest-asyncio, or off
@@ -132,6 +151,7 @@ class LoopMagics(Magics):
             "tasks": self._tasks.show,
             "where": self._tasks.where,
             "cancel": self._tasks.cancel,
+            "wait": self._tasks.wait,
             "show": self._show,
             "nesting": self._nesting,
         }
@@ -140,7 +160,11 @@ class LoopMagics(Magics):
             raise UsageError(
                 f"%loopnb: there is no command {command!r}. There are {known}; '%loopnb?' explains them."
             )
-        commands[command](rest.strip())
+        try:
+            commands[command](rest.strip())
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
 
     def _status(self, rest: str) -> None:
         _expect_nothing("status", rest)
@@ -229,18 +253,20 @@ _LISTED = "'%loopnb tasks' lists them."
 
 
 class TaskCommands:
-    """Lists, explains and cancels tasks. In another thread than the loop's, it blocks until the loop turns.
+    """Lists, explains and cancels tasks, and waits for them. Outside the loop's thread it blocks, too.
 
     Args:
         shell: The shell; it formats tracebacks.
         session: Its session.
         error_notes: Explains errors.
+        waiting: Waits for tasks.
     """
 
-    def __init__(self, shell: Any, session: Session, error_notes: ErrorNotes) -> None:
+    def __init__(self, shell: Any, session: Session, error_notes: ErrorNotes, waiting: Waiting) -> None:
         self._shell = shell
         self._session = session
         self._error_notes = error_notes
+        self._waiting = waiting
 
     def show(self, rest: str) -> None:
         """List tasks, as many as the settings say."""
@@ -288,6 +314,21 @@ class TaskCommands:
             )
         else:
             self._cancel_one(unquoted(rest))
+
+    def wait(self, rest: str) -> None:
+        """Wait for one task, for all tasks of a cell, or for all tasks, and raise what failed."""
+        rest, timeout = take_timeout(rest)
+        selection = select("wait", rest, "--all")
+        is_about_many = bool(selection.flags) or selection.cell is not None
+        if is_about_many and selection.words:
+            raise UsageError("%loopnb wait: give a name or number, or --cell N, or --all, and -t SECONDS.")
+        try:
+            if selection.words:
+                self._waiting.wait_for_task(unquoted(rest), timeout)
+            else:
+                self._waiting.wait_for_cells(self._is_wanted(selection.cell), timeout)
+        except TaskNotFoundError as error:
+            raise UsageError(f"%loopnb wait: {error}") from None
 
     def _cancel_many(self, selection: Selection) -> None:
         records = self._session.cancel_all(self._is_wanted(selection.cell))
