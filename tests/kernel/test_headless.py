@@ -28,7 +28,19 @@ TOOLS = {
         "{notebook}", "--output={saved}",
     ],
 }  # fmt: skip
-LOADS = "import asyncio\n%load_ext loopnb"
+LOADS = dedented(
+    """
+    import asyncio
+    %load_ext loopnb
+    """
+)
+RAISES = dedented(
+    """
+    import asyncio
+    %load_ext loopnb
+    %config LoopNB.on_failure = 'raise'
+    """
+)
 SPAWNS = """
 async def prints(name):
     await asyncio.sleep(0.2)
@@ -147,7 +159,7 @@ def test_the_next_cell_raises_what_failed_and_the_exit_status_is_1(tmp_path: Pat
     ran = run_notebook(
         tmp_path,
         tool,
-        f"{LOADS}\n%config LoopNB.on_failure = 'raise'",
+        RAISES,
         SPAWNS,
         "task = asyncio.create_task(fails()); await asyncio.sleep(0.1)",
         "print('next')",
@@ -204,7 +216,12 @@ def test_output_goes_to_the_waiting_cell_only_while_it_waits(kernel: KernelDrive
 def test_an_interrupt_ends_the_wait_and_leaves_the_task(kernel: KernelDriver) -> None:
     kernel.run("import asyncio; task = asyncio.create_task(asyncio.sleep(60), name='sleeper')")
 
-    cell = kernel.start("print('waits', flush=True)\n%loopnb wait sleeper")
+    cell = kernel.start(
+        """
+        print('waits', flush=True)
+        %loopnb wait sleeper
+        """
+    )
     cell.wait_output("waits")
     kernel.interrupt()
 

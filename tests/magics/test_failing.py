@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_the_next_cell_fails_once_and_does_not_run(raising: Notebook, spawns: st
 
 
 def test_several_failures_are_one_group(raising: Notebook) -> None:
-    raising.run("for text in 'ab': asyncio.create_task(fails(text))\nawait asyncio.sleep(0)")
+    raising.run("tasks = [asyncio.create_task(fails(text)) for text in 'ab']; await asyncio.sleep(0)")
 
     error = raising.error("ran.append(1)")
 
@@ -90,7 +90,8 @@ def test_a_cell_that_a_magic_runs_and_a_silent_one_do_not_fail(raising: Notebook
         """
     )
 
-    raising.shell.run_cell("ran.append('silent')", silent=True)
+    shell: Any = raising.shell  # IPython's functions carry no annotations
+    shell.run_cell("ran.append('silent')", silent=True)
 
     assert raising.value("ran") == ["inner", "silent"]
     assert type(raising.error("ran.append(1)")) is ValueError
