@@ -94,11 +94,8 @@ def test_it_decorates_a_function() -> None:
 
 def test_a_scope_may_begin_and_end_while_the_loop_runs() -> None:
     before = picture()
-    loops: list[Any] = []
 
     async def main() -> list[Any]:
-        loop = asyncio.get_running_loop()
-        loops.append((loop, picture_of(loop)))
         said: list[Any] = [await is_refused()]
         for _ in range(2):
             with nesting.applied():
@@ -108,9 +105,9 @@ def test_a_scope_may_begin_and_end_while_the_loop_runs() -> None:
         return said
 
     with asyncio.Runner() as runner:
+        own = picture_of(runner.get_loop())
         assert runner.run(main()) == [True, 7, True, 7, True]
-        ((loop, own),) = loops
-        assert picture_of(loop) == own
+        assert picture_of(runner.get_loop()) == own
     assert picture() == before
 
 
