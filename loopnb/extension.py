@@ -25,7 +25,7 @@ from loopnb.magics.failing import Failing
 from loopnb.magics.timers import Timers
 from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
-from loopnb.nesting._cpython import is_nested_by_others, running_loop
+from loopnb.nesting._cpython import is_nested_by_others, reentrant_package, running_loop
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
 from loopnb.settings import LoopNB
@@ -107,7 +107,7 @@ def _check_supported(shell: Any) -> None:
     running = running_loop()
     if running is not None and is_nested_by_others(running):
         raise UnsupportedKernelError(
-            "the code that asks for it is in a nested run of nest_asyncio's",
+            f"the code that asks for it is in a nested run of {reentrant_package()}'s",
             "Run '%load_ext loopnb' in a cell of its own, outside of asyncio.run().",
         )
     version = _ipykernel.kernel_version() if _ipykernel.kernel_of(shell) is not None else None
