@@ -1,12 +1,16 @@
-"""Find what the tests of GUI toolkits need: an X server that draws into memory, and Python's Tk."""
+"""Find what tests of GUI toolkits need: an X server that draws into memory, Python's Tk, libraries of Qt."""
 
 from __future__ import annotations
 
+import ctypes.util
 import importlib.util
 import shutil
 import sys
 
 import debian
+
+#: Libraries that wheels of Qt expect to find, and Debian's packages of them.
+_QT = {"GL": "libgl1", "fontconfig": "libfontconfig1", "gthread-2.0": "libglib2.0-0"}
 
 
 def ensure() -> str | None:
@@ -14,7 +18,7 @@ def ensure() -> str | None:
     if sys.platform == "win32" or (wanted := _missing()) is None:
         return None
     # Only Debian's own Python can get Tk from a package. Any other was built with Tk or without.
-    packages = ["xvfb", *(["python3-tk"] if sys.base_prefix == "/usr" else [])]
+    packages = ["xvfb", *_QT.values(), *(["python3-tk"] if sys.base_prefix == "/usr" else [])]
     debian.install(packages, f"No {wanted} was found for the tests of GUI toolkits")
     return _missing()
 
@@ -22,4 +26,8 @@ def ensure() -> str | None:
 def _missing() -> str | None:
     if shutil.which("Xvfb") is None:
         return "Xvfb"
+    if sys.platform == "linux":
+        for name in _QT:
+            if ctypes.util.find_library(name) is None:
+                return f"lib{name}"
     return "tkinter" if importlib.util.find_spec("_tkinter") is None else None

@@ -37,6 +37,7 @@ from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
 from loopnb.shell.wakeups import Wakeups
+from loopnb.terminal._ipython import is_too_old
 from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 
@@ -102,6 +103,17 @@ def _check_supported(shell: Any) -> None:
         raise UnsupportedKernelError(
             "there is no IPython shell here",
             "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
+        )
+    foreign = _ipykernel.foreign_kernel(shell)
+    if foreign is not None:
+        raise UnsupportedKernelError(
+            f"the kernel is none of ipykernel's, but of the class {foreign}",
+            "Choose the kernel 'Python 3 (ipykernel)', or call loopnb.nesting.apply(), which needs none.",
+        )
+    if _ipykernel.kernel_of(shell) is None and is_too_old(shell):
+        raise UnsupportedKernelError(
+            "the terminal of this IPython has no loop that cells and prompt could share",
+            "Run 'pip install -U ipython' and restart IPython.",
         )
     check_loop(shell, "loaded")
     running = running_loop()

@@ -288,8 +288,9 @@ class MethodWrapper:
         """Wrap the method, outside any wrappers it has. Does nothing if this one is installed already."""
         with _changing:
             if self._method is None:
-                self._method = _wrapped_method(self._owner, self._name)
-                self._method.add(self)
+                method = _wrapped_method(self._owner, self._name)
+                method.add(self)
+                self._method = method
 
     def restore(self) -> bool:
         """Remove this wrapper. Removing the last one restores the method.
@@ -331,11 +332,15 @@ class _WrappedMethod:
 
     def add(self, wrapper: MethodWrapper) -> None:
         """Add the outermost wrapper, and patch the method if it is not patched now."""
-        self._wrappers = (*self._wrappers, wrapper)
+        before, self._wrappers = self._wrappers, (*self._wrappers, wrapper)
         if not self._patch.is_in_place():
             # A new Patch: somebody may have patched over the old one and then restored the stock method.
             self._patch = Patch(*self._target)
-            self._patch.install()
+            try:
+                self._patch.install()
+            except BaseException:
+                self._wrappers = before
+                raise
 
     def discard(self, wrapper: MethodWrapper) -> bool:
         """Remove *wrapper*, and with the last one the patch. Returns False if the patch has to stay."""

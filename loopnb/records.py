@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 TaskState = Literal["running", "waiting", "parked", "scheduled", "returned", "raised", "cancelled", "dropped"]
@@ -16,10 +16,13 @@ class CellRef:
     Attributes:
         cell_id: The front end's id of the cell, the same over re-runs; None where it sends none.
         execution_count: The number in the cell's prompt, `In[4]`.
+        background: Number of the background run of that cell whose code this is; None for the rest of the
+            cell. Both count as the same cell, so it is not compared.
     """
 
     cell_id: str | None
     execution_count: int
+    background: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"In[{self.execution_count}]"

@@ -154,21 +154,27 @@ class Session:
         return (*self.healer.notes(), *self.tracker.notes())
 
     def start(self) -> None:
-        """Start nesting and tracking. The loop's thread."""
+        """Start nesting and tracking, or neither if one of them raises. The loop's thread."""
+        with ExitStack() as parts:
+            self._start(parts)
+            self._parts = parts.pop_all()
+
+    def _start(self, parts: ExitStack) -> None:
         self._set_order()
         self.settings.observe(self._set_order, ["nesting_order"])
-        self._parts.callback(self.settings.unobserve, self._set_order, ["nesting_order"])
+        parts.callback(self.settings.unobserve, self._set_order, ["nesting_order"])
+        # What takes them back comes first: it also takes back half of it.
+        parts.callback(self.nesting.stop)
         self.nesting.start()
-        self._parts.callback(self.nesting.stop)
-        self._parts.enter_context(submitting(self._is_service_thread, self._submit))
+        parts.enter_context(submitting(self._is_service_thread, self._submit))
+        parts.callback(self.tracker.remove)
         self.tracker.install()
-        self._parts.callback(self.tracker.remove)
         self._resize()
         self.settings.observe(self._resize, ["finished_kept", "failed_kept"])
-        self._parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
-        self._parts.enter_context(before_threads_are_joined(self.owner.end))
+        parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
+        parts.enter_context(before_threads_are_joined(self.owner.end))
         _current.append(self)
-        self._parts.callback(_current.remove, self)
+        parts.callback(_current.remove, self)
 
     def stop(self) -> None:
         """Take back all that `start` did, and close the widget. The user's tasks go on. The loop's thread."""
@@ -258,6 +264,10 @@ class Session:
         if context is not None:
             options["context"] = context
         return self.loop.create_task(coro, **options)
+
+    def is_kept(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if *task* lives and was started by `spawn`. The loop's thread."""
+        return task in self._kept
 
     async def hold(self, manager: Any, name: str | None) -> Any:
         """Enter *manager* in a task of its own, and return the value of entering it; see `loopnb.hold`."""

@@ -1,17 +1,21 @@
-"""End tasks before the kernel closes its channels, and log what is left."""
+"""End tasks before the kernel closes its channels, log what is left, and what keeps Python from ending."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import inspect
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
+from loopnb.kernel._cpython import main_frame
 from loopnb.nesting._cpython import running_loop
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
     from loopnb.kernel.replies import ReplyGuard
+    from loopnb.kernel.subshells import SubshellLoops
     from loopnb.loop.guard import LoopGuard
     from loopnb.shell.ending import ShellsEnd
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 _TURNS_WITHIN = 1.0
 #: Seconds that the control thread has to end.
 _CONTROL_ENDS_WITHIN = 2.0
+#: Seconds that functions registered with `atexit` may take before we say so.
+_EXIT_ENDS_WITHIN = 1.0
 
 
 class KernelShutdown:
@@ -32,6 +38,7 @@ class KernelShutdown:
         guard: The guard of that loop.
         ends: Ends the tasks, and logs what is left.
         replies: Knows the request that the kernel handles.
+        subshells: Ends the threads of subshells.
     """
 
     def __init__(
@@ -41,12 +48,14 @@ class KernelShutdown:
         guard: LoopGuard,
         ends: ShellsEnd,
         replies: ReplyGuard,
+        subshells: SubshellLoops,
     ) -> None:
         self._kernel = kernel
         self._loop = loop
         self._guard = guard
         self._ends = ends
         self._replies = replies
+        self._subshells = subshells
         self._stock_do_shutdown = kernel.do_shutdown
         self._patch = Patch(kernel, "do_shutdown", self._do_shutdown)
         self._was_requested = False
@@ -101,3 +110,31 @@ class KernelShutdown:
             # it closes the sockets that the thread writes to. It then waits for the thread: for 10 s, or for
             # ever (7.4; 1 in 10 on a busy machine).
             control.join(_CONTROL_ENDS_WITHIN)
+        self._subshells.end_threads()
+
+
+class ExitWatch:
+    """Log what keeps Python from ending although everything on the loop has ended.
+
+    Args:
+        ends: Writes the log.
+    """
+
+    def __init__(self, ends: ShellsEnd) -> None:
+        self._ends = ends
+
+    def begin(self) -> None:
+        """Watch all functions that are registered with `atexit` by now. The newest runs first."""
+        self.cancel()
+        atexit.register(self._start)
+
+    def cancel(self) -> None:
+        """Watch no more."""
+        atexit.unregister(self._start)
+
+    def _start(self) -> None:
+        threading.Thread(target=self._watch, name="loopnb exit", daemon=True).start()
+
+    def _watch(self) -> None:
+        time.sleep(_EXIT_ENDS_WITHIN)  # Python usually ends before this does, and the thread with it
+        self._ends.say_not_ended(main_frame())

@@ -3,12 +3,13 @@
 Scripts end with `loop.stop()` and `loop.close()`, and set handlers of their own. In a notebook the same lines
 would end the kernel, or leave the handlers to all later cells. Here `stop()` ends the innermost nested run,
 `close()` only warns, and a handler is removed when the run that set it ends. Only the kernel itself can stop
-the loop; once the kernel is ending, anybody can.
+the loop, and a program that embeds it; once the kernel is ending, anybody can.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.loop.forever import NestedForever, is_tornados_start
@@ -51,6 +52,12 @@ class Host(SignalHost, Protocol):
     def is_own_stop(self) -> bool:
         """Return True if `stop()` is being called by the host itself, not by user code."""
 
+    def is_programs_stop(self) -> bool:
+        """Return True if `stop()` is being called by a program that the host is embedded in. Any thread."""
+
+    def begin_again(self) -> None:
+        """Prepare for the loop to run again, after everything on it has ended. Outside the loop."""
+
 
 class LoopGuard:
     """Wrap the methods of the persistent loop that could end it. Call in the loop's thread.
@@ -91,6 +98,9 @@ class LoopGuard:
         if is_handling_sigterm():  # the handler means the kernel or terminal
             self._host.end()
             return
+        if self._host.is_programs_stop():
+            self._loop.call_soon_threadsafe(self._host.end, context=Context())
+            return
         run = self._host.innermost_run()
         if run is None:
             self._forever.stop_next()
@@ -115,8 +125,11 @@ class LoopGuard:
         """Run the loop, or wait for `stop()` if it runs here. Tornado's own call fails, as without loopnb."""
         if running_loop() is self._loop and not is_tornados_start():
             self._forever.run()
-        else:
-            run_loop()
+            return
+        if self._winding_down is not None and self._winding_down.done() and not self._host.is_ending():
+            self._winding_down = None  # a program starts its kernel again
+            self._host.begin_again()
+        run_loop()
 
     def set_exception_handler(self, set_handler: Callable[[Any], None], handler: Any) -> None:
         """Set a handler until the caller's run ends. Outside of any run, the handler stays."""

@@ -14,8 +14,13 @@ The solution.
 *   All handlers of one signal form a stack, whether added to the loop or set in Python (`handlers.py`). A
     handler is removed when the run that set it ends. A handler that a cell sets outside of any run stays.
 *   A handler of SIGINT is installed only for the executing cell, and removed at the end of that cell at the
-    latest. If a background task sets one, it is never called: no interrupt is meant for that task.
+    latest. If a background task adds one to the loop, it is never called: no interrupt is meant for it.
 *   The loop answers a signal only while Python's handler of it is the loop's own.
+*   While a cell waits, we handle SIGINT. To other code our handler looks like Python's own, for which trio
+    and `asyncio.Runner` look before they set theirs. When they set Python's own again, ours comes back. So
+    other event loops guard themselves, and are interrupted in their own way.
+*   An interrupt concerns a background task only if its step blocks the loop. So if it sets a handler
+    of SIGINT in Python, that is installed for the present step only, and only over ours.
 *   An error in a handler goes to the innermost nested run that the cell waits in, or else to the cell. If no
     cell executes, the error is reported and the kernel goes on. SystemExit and KeyboardInterrupt on SIGTERM
     end the kernel in order. If a signal interrupts the user's own code, the error is raised there, as in a
@@ -32,7 +37,7 @@ import asyncio
 import inspect
 import signal
 import threading
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from weakref import WeakSet
@@ -192,6 +197,11 @@ class _OneSignal(Stack[_SignalHandler]):
                 handler.before = self._loops
             self.take_out(handler)
 
+    def drop(self, stands: Any) -> None:
+        """Forget a handler that the user has taken off, and that is on top."""
+        if self.handlers and self.handlers[-1].stands is stands:
+            self.handlers.pop()
+
     def mend(self) -> None:
         """Reinstall the loop's handler if another loop has removed it when it ended."""
         newest = self.handlers[-1] if self.handlers else None
@@ -280,12 +290,15 @@ def shown(handler: Any) -> Any:
     return handler.handler if isinstance(handler, _Contained) else handler
 
 
-def _is_for_itself(frame: FrameType | None) -> bool:
-    """Return True if the function of *frame* was called by us, asyncio, the kernel or the shell."""
-    if frame is None or frame.f_back is None:
+def _is_hosts(caller: FrameType | None) -> bool:
+    """Return True if *caller* is code of ours, of the kernel or of the shell."""
+    if caller is None:
         return True
-    filename = frame.f_back.f_code.co_filename
-    return is_loops(filename) or owner_of(filename) in {Owner.KERNEL, Owner.SHELL}
+    return owner_of(caller.f_code.co_filename) in {Owner.OURS, Owner.KERNEL, Owner.SHELL}
+
+
+def _is_asyncios(caller: FrameType | None) -> bool:
+    return caller is not None and is_loops(caller.f_code.co_filename)
 
 
 def _can_raise(frame: FrameType | None, is_idle: bool) -> bool:
@@ -307,6 +320,13 @@ def _can_raise(frame: FrameType | None, is_idle: bool) -> bool:
     return Owner.LIBRARY in owners and Owner.KERNEL not in owners  # the kernel uses libraries, too
 
 
+def _caller() -> FrameType | None:
+    """Return the frame that has called `signal.signal()` or `getsignal()`. For the methods of `Signals`."""
+    method = cast("FrameType", inspect.currentframe()).f_back
+    stand_in = method.f_back if method is not None else None
+    return stand_in.f_back if stand_in is not None else None
+
+
 # -- all signals ---------------------------------------------------------------------------------
 
 
@@ -324,6 +344,7 @@ class Signals:
         self._python = _Python()
         self._signals: dict[int, _OneSignal] = {}
         self._withheld: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._covered: Any = None  # our handler of SIGINT, while one that other code has set is over it
         gate = signal_gate(loop, self._python.get)
         self._patches = PatchSet(
             MethodWrapper(type(loop), "add_signal_handler", self._add, loop),
@@ -418,24 +439,62 @@ class Signals:
         return looking_like(stock, stand_in)
 
     def _get(self, signalnum: int) -> Any:
-        return shown(self._python.get(signalnum))
+        """Return the handler that the user set, and Python's own for ours."""
+        present = self._python.get(signalnum)
+        if signalnum == signal.SIGINT and is_our_callable(present) and not _is_hosts(_caller()):
+            return signal.default_int_handler
+        return shown(present)
 
     def _set(self, signalnum: Any, handler: Any) -> Any:
         """Set a handler until the caller's run ends. Outside of any run, the handler stays."""
-        stand_in = cast("FrameType", inspect.currentframe()).f_back
-        if threading.current_thread() is not threading.main_thread() or _is_for_itself(stand_in):
+        caller = _caller()
+        if threading.current_thread() is not threading.main_thread():
+            return self._python.set(signalnum, handler)  # which refuses
+        if _is_hosts(caller):
+            if signalnum == signal.SIGINT:
+                self._covered = None
+            return self._python.set(signalnum, handler)
+        if signalnum == signal.SIGINT:
+            return self._set_sigint(handler, is_asyncios=_is_asyncios(caller))
+        if _is_asyncios(caller):
             return self._python.set(signalnum, handler)
         run = self._host.run_of_caller()
-        is_valid = callable(handler) or handler in {signal.SIG_DFL, signal.SIG_IGN}
         placed = handler
-        if signalnum == signal.SIGINT:
-            if is_valid and not self._host.is_callers_cell(run):
-                return self._get(signalnum)
-        elif callable(handler) and not isinstance(handler, signal.Handlers):
+        if callable(handler) and not isinstance(handler, signal.Handlers):
             placed = self._contain(signalnum, run, handler)
         before = self._python.set(signalnum, placed)
         self._of(signalnum).push(_SignalHandler(run, before, placed))
         return shown(before)
+
+    def _set_sigint(self, handler: Any, *, is_asyncios: bool) -> Any:
+        """Set a handler of SIGINT over ours, or take it off again: Python's own handler stands for ours."""
+        present = self._python.get(signal.SIGINT)
+        is_ours = is_our_callable(present)
+        if handler is signal.default_int_handler and (is_ours or self._covered is not None):
+            if not is_ours:
+                self._python.set(signal.SIGINT, self._covered)
+                self._of(signal.SIGINT).drop(present)
+            self._covered = None
+            return signal.default_int_handler if is_ours else present
+        run = None if is_asyncios else self._host.run_of_caller()
+        is_cells = is_asyncios or self._host.is_callers_cell(run)
+        is_valid = callable(handler) or handler in {signal.SIG_DFL, signal.SIG_IGN}
+        if is_valid and not is_cells and not is_ours:
+            return shown(present)
+        before = self._python.set(signal.SIGINT, handler)
+        if is_ours:
+            self._covered = present
+        if not is_cells:
+            self._loop.call_soon_threadsafe(self._uncover, handler, context=Context())
+        elif not is_asyncios:
+            self._of(signal.SIGINT).push(_SignalHandler(run, before, handler))
+        return signal.default_int_handler if is_ours else before
+
+    def _uncover(self, handler: Any) -> None:
+        """Put our handler of SIGINT back, if *handler* is still over it."""
+        if self._covered is not None and self._python.get(signal.SIGINT) is handler:
+            self._python.set(signal.SIGINT, self._covered)
+            self._covered = None
 
     def _contain(self, sig: int, run: asyncio.Task[Any] | None, handler: Any) -> _Contained:
         context = copy_context()

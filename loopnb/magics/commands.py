@@ -79,7 +79,11 @@ class LoopMagics(Magics):
     @argument("-b", "--background", action="store_true", help="Start it and do not wait for it.")
     @argument("-t", "--timeout", metavar="SECONDS", help="Cancel it after SECONDS, and wait for its cleanup.")
     @argument("-o", "--out", metavar="VAR", help="Store the value, or with -b the task, in this variable.")
-    @argument("--keep", action="store_true", help="With -b: leave the cell's earlier run running.")
+    @argument(
+        "--keep",
+        action="store_true",
+        help="With -b: leave the cell's earlier run running, and the tasks and servers that this one leaves.",
+    )
     @argument("--replace", action="store_true", help="With -b: end another cell's task of that name.")
     @argument("--fresh", action="store_true", help="Run on a new loop, closed in order afterwards.")
     @argument("code", nargs="*", help="What %%aloop awaits: all that follows the options, as typed.")
@@ -385,7 +389,9 @@ def _traceback_text(shell: Any, error: BaseException) -> str:
             return "".join(traceback.format_exception(error))
         part = part.__context__
     formatter = shell.InteractiveTB
-    text: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
+    # By default IPython 8 leaves out the first frame, which in an error of a cell is IPython's own.
+    lines = formatter.structured_traceback(type(error), error, error.__traceback__, tb_offset=0)
+    text: str = formatter.stb2text(lines)
     return text
 
 

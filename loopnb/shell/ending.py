@@ -9,8 +9,10 @@ from loopnb.frames import Owner, owner_of
 from loopnb.loop._cpython import call_of
 from loopnb.loop.shutdown import OrderlyEnd
 from loopnb.shell._cpython import group_children
+from loopnb.shell.library_errors import is_of_other_task
 from loopnb.texts import error_text
 from loopnb.tracking import chains
+from loopnb.tracking.background import live_runs
 from loopnb.tracking.cells import current_cell
 from loopnb.tracking.holding import is_held
 
@@ -72,6 +74,7 @@ class ShellsEnd:
 
     async def wind_down(self) -> None:
         """End everything in order. Log what could not end."""
+        self._rest = OrderlyEnd(self)  # anew, since a program may start its kernel again after this
         with self._interrupts.collect_fatal(self._say_fatal):
             self._end_bare_waits()
             ends = [self._session.holds.release_all(self.grace()), self._rest.wind_down()]
@@ -133,14 +136,22 @@ class ShellsEnd:
         return [*self._session.tracker.live(), *self._interrupts.awaiting]
 
     def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
-        """Map each of *tasks* to those others of them that spawned it, or whose TaskGroup it is in."""
+        """Map each of *tasks* to those others of them that spawned it, or whose TaskGroup it is in.
+
+        A background run also owns what the callbacks of its connections have spawned.
+        """
         tracker = self._session.tracker
+        runs: dict[int | None, asyncio.Task[Any]] = {
+            run.number: task for task, run in live_runs.items() if run.number is not None and task in tasks
+        }
         by_number: dict[int | None, asyncio.Task[Any]] = {tracker.number_of(task): task for task in tasks}
         owners: dict[asyncio.Task[Any], set[asyncio.Task[Any]]] = {}
         for task in tasks:
-            parent = by_number.get(tracker.origin_of(task).parent)
-            if parent is not None:
-                owners.setdefault(task, set()).add(parent)
+            origin = tracker.origin_of(task)
+            background = None if origin.cell is None else runs.get(origin.cell.background)
+            for owner in (by_number.get(origin.parent), background):
+                if owner is not None:
+                    owners.setdefault(task, set()).add(owner)
             for child in group_children(task):
                 owners.setdefault(child, set()).add(task)
         return owners
@@ -151,6 +162,10 @@ class ShellsEnd:
         Either an interrupt has cancelled it, or it holds a context manager, which is released elsewhere.
         """
         return self._interrupts.was_interrupted(task) or is_held(task)
+
+    def is_of_other_task(self, error: BaseException) -> bool:
+        """Return True if *error* says that a block was left in another task than the one that entered it."""
+        return is_of_other_task(error)
 
     def grace(self) -> float:
         """Return how many seconds tasks have to end: `LoopNB.shutdown_grace`. Any thread."""
@@ -166,11 +181,7 @@ class ShellsEnd:
     def describe_thread(self, thread: threading.Thread, frame: FrameType) -> str:
         """Say what *thread* is busy with, at which line of user code, and for which cell."""
         called, context = call_of(frame)
-        users = [
-            self.place(caller)
-            for caller in chains.stack_of(frame)
-            if owner_of(caller.f_code.co_filename) in {Owner.USER, Owner.LIBRARY}
-        ]
+        users = self._users_places(frame)
         cell = context.get(current_cell) if context is not None else None
         name = getattr(called, "__qualname__", None)
         parts = [
@@ -180,6 +191,24 @@ class ShellsEnd:
             f"for {cell}" if cell is not None else "",
         ]
         return " ".join(filter(None, parts))
+
+    def say_not_ended(self, frame: FrameType | None) -> None:
+        """Log what keeps Python from ending while functions registered with `atexit` run. Any thread.
+
+        Args:
+            frame: The innermost frame of the main thread; None if that runs a function in C.
+        """
+        users = self._users_places(frame) if frame is not None else []
+        where = f"is at {users[0]}" if users else "is in C"
+        self._log(f"all tasks have ended, but Python has not: a function registered with atexit {where}")
+
+    def _users_places(self, frame: FrameType) -> list[str]:
+        """Return the lines of the user's and of libraries, outermost first, that have led to *frame*."""
+        return [
+            self.place(caller)
+            for caller in chains.stack_of(frame)
+            if owner_of(caller.f_code.co_filename) in {Owner.USER, Owner.LIBRARY}
+        ]
 
     def place(self, frame: FrameType) -> str:
         """Return the name to show for the line that *frame* is at."""

@@ -203,6 +203,14 @@ class ShellHost(ABC):
         """Return True if the shell itself, and no code of the user's, stops the loop now."""
         return False
 
+    def is_programs_stop(self) -> bool:
+        """Return True if a program that the shell is embedded in stops the loop now. Any thread."""
+        return False
+
+    def begin_again(self) -> None:
+        """Mend what the orderly end has shut down. Nobody needs to know of it."""
+        self.session.healer.mend()
+
     def is_own_handler(self) -> bool:
         """Return True if the shell itself, and no code of the user's, sets a signal handler now."""
         return False

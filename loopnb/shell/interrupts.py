@@ -155,7 +155,7 @@ class Interrupts:
         self._loop = loop
         self._tasks = tasks
         # Made once: we recognize the installed handler by identity.
-        self._on_parked = self._handler(self._is_blocked, self._ask, self.interrupt_nested)
+        self._on_parked = self._handler(self._is_blocked_while_parked, self._ask, self.interrupt_nested)
         self._parked = 0
         self._saved: Any = None  # the handler from before the first stack was parked
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()
@@ -194,6 +194,7 @@ class Interrupts:
             was_asked, self._asked_at = self._asked_at is not None, None
             if signal.getsignal(signal.SIGINT) is self._on_parked:
                 signal.signal(signal.SIGINT, self._saved)
+            self._saved = None  # that of an `await` cell refers to its task
             if was_asked:
                 raise KeyboardInterrupt
 
@@ -339,6 +340,10 @@ class Interrupts:
             return False
         task = asyncio.current_task(self._loop)
         return task is not None and not self._tasks.is_cells(task) and not self._tasks.is_kernels(task)
+
+    def _is_blocked_while_parked(self, frame: FrameType | None) -> bool:
+        # A run that has set a handler over ours may put ours back after the last stack has been resumed.
+        return self._is_blocked(frame) or (self._parked == 0 and self._is_below_cell(frame))
 
     def _is_below_cell(self, frame: FrameType | None) -> bool:
         if _is_between_statements(frame):

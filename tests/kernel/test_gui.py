@@ -1,4 +1,4 @@
-"""Nested runs in the callbacks of a GUI toolkit: Tk, on a display that nobody sees."""
+"""A GUI toolkit beside the kernel's loop: Tk, on a display that nobody sees."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from ipykernel._version import version_info
 
 from tests.kernel.driver import KernelDriver
 
@@ -52,11 +51,8 @@ def kernel(tmp_path_factory: pytest.TempPathFactory, display: str) -> Iterator[K
         yield kernel
 
 
-# There a GUI's callback is handled as a part of the cell: no other cell runs before it ends.
-@pytest.mark.skipif(version_info < (7,), reason="ipykernel 6 runs no cell during a GUI's callback")
 def test_a_callback_of_gui_tk_nests_while_the_kernel_goes_on(kernel: KernelDriver) -> None:
-    # ipykernel's own loop for Tk may miss a message and wait for the next: none is sent while it waits.
-    kernel.start(
+    kernel.run(
         """
         %gui tk
         def pressed():
@@ -71,7 +67,6 @@ def test_a_callback_of_gui_tk_nests_while_the_kernel_goes_on(kernel: KernelDrive
     )
     wait_printed(kernel, "pressed")
 
-    # Tk's own loop is below the callback; only the nested run lets the kernel hear of this.
     kernel.run("asked.set()")
     wait_printed(kernel, "nested True")
     assert kernel.run("asyncio.run(answer(0.01))").result == "0.01"
@@ -104,3 +99,105 @@ def test_callbacks_of_tk_that_overlap_return_newest_first_and_nothing_crashes(
     )
 
     assert kernel.value("ended") == [0.01, 0.2, 0.05]
+
+
+@pytest.fixture
+def ticking(kernel: KernelDriver) -> KernelDriver:
+    """Choose Tk by `%gui`. `ticked(n)` waits until a window's timer has gone off *n* times more."""
+    kernel.run(
+        """
+        %gui tk
+        import loopnb
+        ticks = 0
+        def tick():
+            global ticks
+            ticks += 1
+            root.after(5, tick)
+        async def ticked(n=3):
+            end = ticks + n
+            while ticks < end:
+                await asyncio.sleep(0.001)
+            return 'ticked'
+        async def waits():
+            print(await ticked(), flush=True)
+            await asyncio.sleep(60)
+        tick()
+        """
+    )
+    return kernel
+
+
+@pytest.mark.parametrize("wait", ["await ticked()", "%aloop ticked()", "asyncio.run(ticked())"])
+def test_windows_live_and_the_loop_turns_while_a_cell_waits(ticking: KernelDriver, wait: str) -> None:
+    assert ticking.run(wait).result == "'ticked'"
+
+
+def test_a_background_task_and_windows_move_between_cells(ticking: KernelDriver) -> None:
+    cell = ticking.start(
+        """
+        %%aloop -b
+        await asyncio.sleep(0)
+        print(await ticked(), flush=True)
+        """
+    )
+
+    assert "ticked" in cell.wait_output("ticked")
+
+
+@pytest.mark.parametrize("wait", ["await waits()", "%aloop waits()", "asyncio.run(waits())"])
+def test_an_interrupt_ends_a_cell_beside_windows(ticking: KernelDriver, wait: str) -> None:
+    cell = ticking.start(wait)
+    cell.wait_output("ticked")
+    ticking.interrupt()
+
+    assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
+    assert ticking.run("await ticked()").result == "'ticked'"
+
+
+def test_a_kernel_with_windows_ends_in_order(ticking: KernelDriver) -> None:
+    ticking.run(
+        """
+        %%aloop -b
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)
+            print('ended in order', flush=True)
+        """
+    )
+
+    log = ticking.shutdown()
+
+    assert not ticking.was_killed, log
+    assert "ended in order" in log
+
+
+def test_switching_the_toolkit_off_lets_its_windows_stand(ticking: KernelDriver) -> None:
+    ticking.run("%gui")
+    before = ticking.run("await asyncio.sleep(0.05); ticks").result
+
+    assert ticking.run("await asyncio.sleep(0.05); ticks").result == before
+
+
+def test_unloading_and_loading_leave_the_toolkit_chosen(ticking: KernelDriver) -> None:
+    ticking.run("%unload_ext loopnb")
+    ticking.start("stock = get_ipython().kernel.enter_eventloop.__module__")  # ipykernel may miss a message
+    ticking.run("%load_ext loopnb")
+
+    assert ticking.value("stock") == "ipykernel.kernelbase"
+    assert ticking.run("await ticked()").result == "'ticked'"
+
+
+def test_a_toolkit_that_stops_the_loop_is_named(ticking: KernelDriver) -> None:
+    ticking.run("%gui")
+    cell = ticking.start(
+        """
+        from ipykernel.eventloops import register_integration
+        @register_integration('mine')
+        def loop_mine(kernel):
+            kernel.eventloop = None
+        get_ipython().kernel.eventloop = loop_mine
+        """
+    )
+
+    cell.wait_output("loop_mine() of ipykernel keeps the notebook's loop from turning")

@@ -76,6 +76,48 @@ def test_an_interrupt_ends_another_loop_and_the_status_names_who_set_the_kernels
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'goes on'))").result == "'goes on'"
 
 
+RUNNERS = {
+    "asyncio": "asyncio.Runner(loop_factory=asyncio.new_event_loop).run(tidies())",
+    "uvloop": "uvloop.run(tidies())",
+}
+
+
+@pytest.mark.parametrize("call", RUNNERS.values(), ids=RUNNERS)
+@pytest.mark.parametrize("prefix", ["pass", "await asyncio.sleep(0)"], ids=["plain cell", "await cell"])
+def test_a_runner_with_another_loop_cancels_its_task_when_interrupted(
+    kernel: KernelDriver, call: str, prefix: str
+) -> None:
+    kernel.run(
+        """
+        import asyncio, uvloop
+        async def tidies():
+            try:
+                print('waits', flush=True)
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.001)
+                print('tidied')
+                raise
+        """
+    )
+
+    cell = kernel.start(
+        f"""
+        {prefix}
+        {call}
+        """
+    )
+    cell.wait_output("waits")
+    kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert "tidied" in cell.stdout
+    waiting = kernel.start("print('again', flush=True); await asyncio.sleep(60)")
+    waiting.wait_output("again")
+    kernel.interrupt()
+    assert waiting.wait().ename in {"KeyboardInterrupt", "CancelledError"}
+
+
 @pytest.mark.parametrize("call", ["asyncio.run({})", "asyncio.get_running_loop().run_until_complete({})"])
 def test_nesting_inside_uvloop_is_refused_with_a_reason(kernel: KernelDriver, call: str) -> None:
     call = call.format("asyncio.sleep(0)")

@@ -1,4 +1,4 @@
-"""trio's loop, started by anyio inside the notebook's."""
+"""trio's loop inside the notebook's: started by anyio, by IPython, by a cell; and interrupted there."""
 
 from __future__ import annotations
 
@@ -72,3 +72,78 @@ def test_a_cell_runs_trio_and_later_cells_go_on(kernel: KernelDriver) -> None:
         ).result
         == "'trio'"
     )
+
+
+@pytest.fixture
+def trio_kernel(kernel: KernelDriver) -> Iterator[KernelDriver]:
+    """A kernel in which `waits()` waits on trio, and says so."""
+    kernel.run(
+        """
+        import asyncio, trio
+        async def waits():
+            print('waits', flush=True)
+            await trio.sleep(60)
+        async def starts():
+            await asyncio.sleep(0)
+            trio.run(waits)
+        """
+    )
+    yield kernel
+    kernel.run("%autoawait asyncio")
+
+
+def assert_trio_and_loop_go_on(kernel: KernelDriver) -> None:
+    assert kernel.run("trio.run(trio.sleep, 0) or 'goes on'").result == "'goes on'"
+    assert kernel.run("await asyncio.sleep(0, 'goes on')").result == "'goes on'"
+
+
+def test_a_cell_that_ipython_awaits_on_trio_is_interrupted(trio_kernel: KernelDriver) -> None:
+    trio_kernel.run("%autoawait trio")
+    cell = trio_kernel.start("await waits()")
+    cell.wait_output("waits")
+    trio_kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert trio_kernel.run("await trio.sleep(0) or 'goes on'").result == "'goes on'"
+    trio_kernel.run("%autoawait asyncio")
+    assert_trio_and_loop_go_on(trio_kernel)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "trio.run(waits)",
+        "await starts()",
+        "await asyncio.create_task(starts())",
+        "asyncio.run(starts())",
+        "%aloop starts()",
+    ],
+)
+def test_an_interrupt_ends_trio_where_trio_expects_it(trio_kernel: KernelDriver, code: str) -> None:
+    cell = trio_kernel.start(code)
+    cell.wait_output("waits")
+    trio_kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert_trio_and_loop_go_on(trio_kernel)
+
+
+def test_an_interrupt_ends_trio_that_a_background_task_blocks_the_loop_with(
+    trio_kernel: KernelDriver,
+) -> None:
+    trio_kernel.run("begun = asyncio.Event()")
+    background = trio_kernel.start(
+        """
+        %%aloop -b
+        await asyncio.wait_for(begun.wait(), 20)
+        trio.run(waits)
+        """
+    )
+    cell = trio_kernel.start("begun.set(); await asyncio.sleep(60)")
+    background.wait_output("waits")
+    trio_kernel.interrupt()
+    background.wait_late("KeyboardInterrupt")
+    trio_kernel.interrupt()
+
+    assert cell.wait().ename == "CancelledError"
+    assert_trio_and_loop_go_on(trio_kernel)

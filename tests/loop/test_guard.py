@@ -34,6 +34,7 @@ class Host:
     def __init__(self) -> None:
         self.ends = False
         self.calls_itself = False
+        self.is_programs = False
         self.run: Run | None = None
         self.told: list[str] = []
         self.was_told = asyncio.Event()
@@ -74,6 +75,12 @@ class Host:
 
     def is_own_stop(self) -> bool:
         return self.calls_itself
+
+    def is_programs_stop(self) -> bool:
+        return self.is_programs
+
+    def begin_again(self) -> None:
+        self.tell("began again")
 
     is_own_handler = is_own_stop
 
@@ -172,6 +179,27 @@ def test_a_stop_at_the_end_first_winds_down_once(
     loop.call_soon(loop.stop)
     loop.run_forever()
     assert host.told == ["wound down"]
+
+
+def test_a_host_that_begins_again_winds_down_again(loop: asyncio.AbstractEventLoop, host: Host) -> None:
+    for _ in range(2):
+        host.ends = False
+        loop.call_soon(setattr, host, "ends", True)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    assert host.told == ["wound down", "began again", "wound down"]
+
+
+def test_a_programs_stop_ends_the_host(loop: asyncio.AbstractEventLoop, host: Host) -> None:
+    host.is_programs, host.run = True, Run()
+    loop.call_soon(loop.stop)
+
+    run(loop, host, host.was_told.wait())
+
+    assert host.told == ["end"]
+    assert host.warned == []
+    assert host.run.ended == []
 
 
 def test_whoever_asks_to_wind_down_waits_for_the_same_end(

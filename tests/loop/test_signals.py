@@ -154,22 +154,83 @@ def test_a_sigint_handler_of_the_background_is_never_in_place(
     end()
 
 
-def test_removing_a_runs_sigint_handler_leaves_the_cell_its_own(
-    loop: asyncio.AbstractEventLoop, notebook: Notebook, signals: Signals
-) -> None:
+@pytest.fixture
+def ours(signals: Signals) -> Callable[[int, object], None]:
+    """Put in a handler of SIGINT as loopnb does while a cell waits: nobody notes it as a user's."""
+
     def ours(_signum: int, _frame: object) -> None: ...
 
     ours.__module__ = "loopnb.shell.interrupts"
     signals.restore()
-    signal.signal(signal.SIGINT, ours)  # as our own code sets it: nobody notes it as a user's
+    signal.signal(signal.SIGINT, ours)
     signals.install()
+    return ours
+
+
+def handler_in_place(signals: Signals) -> object:
+    """Return Python's handler of SIGINT, as it is without our patches."""
+    signals.restore()
+    in_place: object = signal.getsignal(signal.SIGINT)
+    signals.install()
+    return in_place
+
+
+def test_removing_a_runs_sigint_handler_leaves_the_cell_its_own(
+    loop: asyncio.AbstractEventLoop, notebook: Notebook, signals: Signals, ours: object
+) -> None:
     notebook.run, end = ends(loop)
     loop.add_signal_handler(signal.SIGINT, Called())
 
     loop.remove_signal_handler(signal.SIGINT)
 
-    assert signal.getsignal(signal.SIGINT) is ours
+    assert handler_in_place(signals) is ours
     end()
+
+
+def test_our_sigint_handler_looks_like_pythons_own_and_comes_back_for_it(
+    signals: Signals, ours: object
+) -> None:
+    default, handler = signal.default_int_handler, Called()
+
+    assert signal.getsignal(signal.SIGINT) is default
+    assert signal.signal(signal.SIGINT, default) is default
+    assert handler_in_place(signals) is ours
+
+    assert signal.signal(signal.SIGINT, handler) is default
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.signal(signal.SIGINT, default) is handler
+    assert handler_in_place(signals) is ours
+
+
+def test_a_runner_of_another_loop_sets_its_handler_over_ours(signals: Signals, ours: object) -> None:
+    async def raises() -> object:
+        before = signal.getsignal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return before
+        return None
+
+    with asyncio.Runner() as runner:
+        during = runner.run(raises())
+
+    assert "Runner._on_sigint" in repr(during)
+    assert handler_in_place(signals) is ours
+
+
+def test_a_sigint_handler_of_the_background_is_in_place_over_ours_for_the_present_step(
+    loop: asyncio.AbstractEventLoop, notebook: Notebook, signals: Signals, ours: object
+) -> None:
+    notebook.is_executing, handler = False, Called()
+    notebook.run, end = ends(loop)
+
+    signal.signal(signal.SIGINT, handler)
+    signal.raise_signal(signal.SIGINT)
+
+    assert handler.count == 1
+    end()
+    assert handler_in_place(signals) is ours
 
 
 def test_the_user_sees_their_own_handler(signals: Signals) -> None:
