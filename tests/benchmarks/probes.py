@@ -37,8 +37,8 @@ def _run(tool: Tool, main: Callable[[bool], Coroutine[None, None, Found]]) -> Fo
     tool.apply(loop)
     try:
         return loop.run_until_complete(main(tool.nests))
-    except RecursionError:
-        return "RecursionError"
+    except (RecursionError, IndexError) as error:  # reloop's passes empty the queue of the outermost one
+        return type(error).__name__
 
 
 async def _wait(nests: bool, coro: Coroutine[None, None, None]) -> None:
