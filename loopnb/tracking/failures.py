@@ -143,13 +143,14 @@ class Failures:
         """Return the failures that nobody has looked at, oldest first. They count as looked at from now on.
 
         From Python 3.14 on this looks at every object of the process, which takes 15 ms and more, if tasks
-        were spawned lately.
+        were spawned or have failed lately.
 
         Args:
             is_wanted: Given the cell that spawned a task, returns True if its failure is wanted.
         """
         taken: dict[int, EndedTask] = {}
-        for task in list(self._held()) if self._may_find_more() else self._found():
+        # What was reported may have been retrieved since; only the task itself tells.
+        for task in list(self._held()) if self._may_find_more() or self._unseen else self._found():
             if self._is_ignored(task) or not is_wanted(task.origin.cell):
                 continue
             if self._has_failed(task):
