@@ -116,7 +116,7 @@ def _requirements(version: str) -> list[str]:
 
 def test_engine(python: pythons.Python, name: str, command: list[str], root: str) -> Outcome:
     """Run the engine's tests with *command*, which sees the repository at *root*."""
-    parts = ["tests/nesting", "tests/loop", "tests/tracking", "tests/test_cpython.py"]
+    parts = ["tests/nesting", "tests/loop", "tests/tracking", "tests/watch", "tests/test_cpython.py"]
     parts += ["tests/cpython"] if python.has_asyncio_tests else []
     # Slow tests take minutes, and they wait for other processes: faulthandler's stacks would show nothing.
     slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]

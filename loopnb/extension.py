@@ -12,7 +12,7 @@ from loopnb.errors import UnsupportedKernelError
 from loopnb.kernel import _ipykernel
 from loopnb.kernel.contexts import share_context
 from loopnb.kernel.guard import guard_kernel
-from loopnb.kernel.messages import handle_comms_at_once
+from loopnb.kernel.messages import ShellQueue, handle_comms_at_once
 from loopnb.kernel.output import route_by_context
 from loopnb.kernel.replies import ReplyGuard
 from loopnb.loop.closed import ClosedLoops
@@ -40,6 +40,7 @@ from loopnb.shell.wakeups import Wakeups
 from loopnb.terminal._ipython import is_too_old
 from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
+from loopnb.watch.watch import Watch
 
 #: Held while loopnb is loaded or unloaded. Two threads may do so at once, and a function that is patched
 #: twice would call itself for ever.
@@ -150,11 +151,13 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     replies = ReplyGuard(shell, loop) if kernel is not None else None
     wakeups = Wakeups(lambda: cells.executing is not None)
     interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies, wakeups))
+    watch = Watch(loop, tracker, cells, None if kernel is None else ShellQueue(kernel))
     session = Session(
         LoopOwner(loop, generation),
         tracker=tracker,
         nesting=NestingChoice(loop, who="loopnb", foreground=interrupts),
         healer=Healer(loop),
+        watch=watch,
         cells=cells,
         settings=_offer_settings(shell, parts),
         is_service_thread=_ipykernel.is_kernel_thread,
@@ -164,6 +167,9 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, wakeups)
+    # IPython fires this event before a cell, and before the callback of a comm.
+    shell.events.register("pre_execute", watch.wake)
+    parts.callback(shell.events.unregister, "pre_execute", watch.wake)
     failing = Failing(shell, session, cells)
     magics = LoopMagics(shell, session, aloop, error_notes, Waiting(shell, session, cells), failing)
     _register_magics(shell, magics, parts)

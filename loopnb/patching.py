@@ -23,6 +23,7 @@ False.
   method share a single patch and come off in any order. The price is several more calls each time. For a
   method that is called often, and that only one part of loopnb replaces, use a `Patch` with `looking_like`.
 * `TaskFactoryPatch` replaces what can only be read and set through methods: a loop's task factory.
+* `ListEntry` adds an entry to a list, such as `gc.callbacks`.
 * `PatchSet` installs several changes, or none of them.
 * `ImportWatch` calls a function with a module, once the module has been imported.
 * `Difference` undoes what somebody else's code has changed.
@@ -213,6 +214,32 @@ class TaskFactoryPatch(Patch):
 
     def _write(self, value: Any) -> None:
         self.owner.set_task_factory(value)
+
+
+class ListEntry:
+    """An entry in somebody else's list, until `restore`. The entries of others stay as they are.
+
+    Args:
+        owner: The list.
+        entry: What is added at its end.
+    """
+
+    def __init__(self, owner: list[Any], entry: Any) -> None:
+        self._owner = owner
+        self._entry = entry
+
+    def install(self) -> None:
+        """Add the entry. Does nothing if it is there already."""
+        if not any(present is self._entry for present in self._owner):
+            self._owner.append(self._entry)
+
+    def restore(self) -> bool:
+        """Remove the entry. Always returns True: nobody can have put theirs over it."""
+        for index, present in enumerate(self._owner):
+            if present is self._entry:
+                del self._owner[index]
+                break
+        return True
 
 
 def looking_like(stock: Any, replacement: _F) -> _F:

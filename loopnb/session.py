@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef, LoopCondition, TaskRecord
     from loopnb.settings import LoopNB
     from loopnb.tracking.tracker import Tracker
+    from loopnb.watch.watch import Watch
 
 T = TypeVar("T")
 
@@ -88,6 +89,7 @@ class Session:
         tracker: Tracks the tasks of that loop.
         nesting: Chooses the engine of that loop.
         healer: Repairs what cells break around the loop.
+        watch: Watches the loop.
         cells: Knows which cells execute.
         settings: The user's settings.
         is_service_thread: Returns True if the calling thread is one of the kernel's own.
@@ -107,6 +109,7 @@ class Session:
         tracker: Tracker,
         nesting: NestingChoice,
         healer: Healer,
+        watch: Watch,
         cells: ExecutingCells,
         settings: LoopNB,
         is_service_thread: Callable[[], bool],
@@ -117,6 +120,7 @@ class Session:
         self.tracker = tracker
         self.nesting = nesting
         self.healer = healer
+        self.watch = watch
         self.settings = settings
         self.describe = tracker.describe
         self.failures = Failures(
@@ -151,10 +155,10 @@ class Session:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes to show with the status, each a sentence. Any thread."""
-        return (*self.healer.notes(), *self.tracker.notes())
+        return (*self.healer.notes(), *self.tracker.notes(), *self.watch.notes())
 
     def start(self) -> None:
-        """Start nesting and tracking, or neither if one of them raises. The loop's thread."""
+        """Start nesting, tracking and watching, or none of them if one raises. The loop's thread."""
         with ExitStack() as parts:
             self._start(parts)
             self._parts = parts.pop_all()
@@ -173,6 +177,10 @@ class Session:
         self.settings.observe(self._resize, ["finished_kept", "failed_kept"])
         parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
         parts.enter_context(before_threads_are_joined(self.owner.end))
+        parts.callback(self.watch.stop)
+        self._set_blocked_after()
+        self.settings.observe(self._set_blocked_after, ["blocked_after"])
+        parts.callback(self.settings.unobserve, self._set_blocked_after, ["blocked_after"])
         _current.append(self)
         parts.callback(_current.remove, self)
 
@@ -211,6 +219,9 @@ class Session:
 
     def _resize(self, _change: object = None) -> None:
         self.tracker.history.resize(finished=self.settings.finished_kept, failed=self.settings.failed_kept)
+
+    def _set_blocked_after(self, _change: object = None) -> None:
+        self.watch.set_blocked_after(float(self.settings.blocked_after))
 
     # -- running ------------------------------------------------------------------------------
 
@@ -384,6 +395,7 @@ class Session:
             parked=len(engine.waits) if engine is not None else 0,
             cell=self.cell,
             notes=self.notes,
+            block=self.watch.latest(),
         )
 
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FINGERPRINT = """
-import asyncio, signal, sys, threading
+import asyncio, gc, signal, sys, threading
 
 def shells_loop():
     try:
@@ -34,7 +34,8 @@ def fingerprint():
               "transformers": dict(enumerate(shell.input_transformers_cleanup)),
               "post": dict(enumerate(shell.input_transformers_post)),
               "ast": dict(enumerate(shell.ast_transformers)),
-              "configurables": dict(enumerate(shell.configurables))}
+              "configurables": dict(enumerate(shell.configurables)),
+              "gc.callbacks": dict(enumerate(gc.callbacks)), "selector": vars(getattr(loop, "_selector", gc))}
     seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
     return seen | {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
                    "history": vars(shell.history_manager).get("store_inputs"), "runner": shell.loop_runner,

@@ -286,6 +286,26 @@ def is_answering(kernel: Any) -> bool:
     return lock.locked() if lock is not None else is_queue_busy(kernel)
 
 
+def shell_descriptor(kernel: Any) -> int | None:
+    """Return the file descriptor that is readable while messages wait for the main shell; None if unknown.
+
+    A thread hands them over by `SubshellManager.get_shell_channel_to_subshell_pair` (7.1.0 to 7.4.0). On
+    6.29.5 and 6.31.0 they come from `Kernel.shell_stream` itself. We don't ask the socket for its events:
+    that resets the descriptor, and the loop would not be woken for them.
+    """
+    manager = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
+    if manager is None:
+        socket = getattr(getattr(kernel, "shell_stream", None), "socket", None)
+    elif hasattr(manager, "get_shell_channel_to_subshell_pair"):
+        socket = manager.get_shell_channel_to_subshell_pair(None).to_socket
+    else:
+        socket = None
+    if socket is None or socket.closed:
+        return None
+    descriptor: int = socket.FD
+    return descriptor
+
+
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
     """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")

@@ -9,13 +9,14 @@ waits for the status of each message, and so it never sends another change.
 
 The solution. We replace the function that takes messages off the channel. While a cell is busy, ours handles
 comm messages in tasks of their own, and publishes a status for each. All other messages go to the stock
-function. It runs in the thread of the shell that the message is for, and does not block it.
+function. Our function is called in the thread of the shell that the message is for, and does not block it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import select
 import sys
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from loopnb.kernel._ipykernel import (
     is_queue_busy,
     message_handler,
     publish_status,
+    shell_descriptor,
     shell_lock,
     shell_parent,
 )
@@ -37,7 +39,8 @@ _COMM_TYPES = {"comm_open", "comm_msg", "comm_close"}
 
 #: The stock functions. They outlive the patches, since some thread may still be handling a message.
 _stock: dict[str, Callable[..., Any]] = {}
-#: Keeps these tasks alive, since asyncio refers to them only weakly. They outlive the patches, too.
+#: The tasks that handle comm messages. Kept here, since asyncio refers to them only weakly; they outlive the
+#: patches, too.
 _handling: set[asyncio.Task[None]] = set()
 
 
@@ -140,3 +143,25 @@ async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], 
     publish_status(kernel, "idle")
     if is_busy():  # front ends show the status that came last
         publish_status(kernel, "busy", cells_parent[1])
+
+
+class ShellQueue:
+    """Knows whether messages wait for the main shell of a kernel.
+
+    Args:
+        kernel: The kernel.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+
+    def has_messages(self) -> bool:
+        """Return True if messages have come that the loop has not read. The loop's thread."""
+        descriptor = shell_descriptor(self._kernel)
+        if descriptor is None:
+            return False
+        try:
+            readable, _, _ = select.select([descriptor], [], [], 0)
+        except ValueError:  # too high a number for `select`
+            return False
+        return bool(readable)

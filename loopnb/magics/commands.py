@@ -24,6 +24,7 @@ from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics.display import display_widget
 from loopnb.magics.waiting import take_timeout
+from loopnb.magics.watching import WatchCommands, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
 from loopnb.tracking import chains
@@ -72,6 +73,7 @@ class LoopMagics(Magics):
         self.runner = aloop
         self.failing = failing
         self._tasks = TaskCommands(shell, session, error_notes, waiting)
+        self._watching = WatchCommands(session)
 
     @line_cell_magic
     @magic_arguments()
@@ -144,6 +146,9 @@ class LoopMagics(Magics):
           %loopnb wait --cell N         wait for all tasks of a cell
           %loopnb wait --all            wait for all tasks
               -t SECONDS                at most so long
+          %loopnb blocks                who has blocked the loop, for how long, and where
+          %loopnb lag                   how late the loop is, and where its time goes
+          %loopnb watch on|off          sample who keeps the loop busy; without a word: who it was
           %loopnb show                  the live widget
           %loopnb nesting               which engine runs nested calls, and why
           %loopnb nesting ENGINE        choose another one: handoff, nest-asyncio, or off
@@ -156,6 +161,9 @@ class LoopMagics(Magics):
             "where": self._tasks.where,
             "cancel": self._tasks.cancel,
             "wait": self._tasks.wait,
+            "blocks": self._watching.blocks,
+            "lag": self._watching.lag,
+            "watch": self._watching.watch,
             "show": self._show,
             "nesting": self._nesting,
         }
@@ -172,7 +180,10 @@ class LoopMagics(Magics):
 
     def _status(self, rest: str) -> None:
         _expect_nothing("status", rest)
-        _print(views.status_text(self._session.snapshot(most=0)))
+        snapshot = self._session.snapshot(most=0)
+        _print(views.status_text(snapshot))
+        if snapshot.loop.block is not None:
+            _print(status_line(snapshot.loop.block))
         fault = self._session.widget_fault
         if fault is not None:
             _print(
@@ -371,7 +382,8 @@ class TaskCommands:
             + (f" at {record.spawn_site}" if record.spawn_site else ""),
             *(f"    in {parent}" for parent in self._session.tracker.parents_of(record)),
         ]
-        return [*lines, f"  {record.note}"] if record.note else lines
+        blocked = views.blocked_text(record.blocked_s)
+        return [*lines, *(f"  {note}" for note in (blocked, record.note) if note)]
 
     def _end_of(self, ended: EndedTask) -> list[str]:
         if ended.error is None:

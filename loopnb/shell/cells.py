@@ -96,6 +96,14 @@ class Cells:
             execution.task is task or task in execution.attributed for execution in self._here()
         )
 
+    def cell_in(self, task: asyncio.Task[Any]) -> CellRef | None:
+        """Return the cell of the main thread that executes in *task*. Any thread may ask."""
+        here = list(self._threads.get(threading.main_thread().ident, ()))
+        for execution in here:
+            if execution.task is task or task in tuple(execution.attributed):
+                return execution.cell
+        return None
+
     def is_top_level(self, task: asyncio.Task[Any] | None) -> bool:
         """Return True if *task* is itself the task in which IPython executes a cell."""
         return task is not None and any(execution.task is task for execution in self._here())

@@ -101,3 +101,24 @@ class History:
             was_cancelled = state == "CANCELLED"
             yield EndedTask(Origin._make(origin), name or "", "cancelled" if was_cancelled else "returned")
         yield from list(self._failed)
+
+
+#: For how many tasks `BlockedTimes` remembers that they have blocked the loop.
+_BLOCKED = 1_000
+
+
+class BlockedTimes:
+    """For how long each task has blocked the loop, by its number. Any thread; only one may add."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def add(self, number: int, seconds: float) -> None:
+        """Note that the task with that number has blocked the loop for so many seconds."""
+        self._seconds[number] = self._seconds.pop(number, 0.0) + seconds
+        if len(self._seconds) > _BLOCKED:
+            del self._seconds[next(iter(self._seconds))]
+
+    def of(self, number: int) -> float:
+        """Return the seconds for which that task has blocked the loop."""
+        return self._seconds.get(number, 0.0)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from loopnb._cpython import held_finished_tasks, live_tasks
 from loopnb.errors import TaskNotFoundError
@@ -18,7 +19,7 @@ from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
 from loopnb.texts import error_text, repr_text
 from loopnb.tracking import _cpython, cells, chains
-from loopnb.tracking.history import EndedTask, History
+from loopnb.tracking.history import BlockedTimes, EndedTask, History
 from loopnb.tracking.spawning import UsersFactory, can_stand_in, site_of, tracking_factory
 from loopnb.tracking.tracked import Origin, Run, has_origin, ledger_of
 
@@ -54,6 +55,7 @@ class Tracker:
         has_spawned: True, or a list. While the list is empty, each spawn has to call `note_spawn`.
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
+        blocked: For how long each task has blocked the loop.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class Tracker:
         self.next_number: Callable[[], int] = ledger.numbers.__next__
         self.has_spawned = ledger.has_spawned if _cpython.FINISHED_ARE_SCANNED_FOR else True
         self._untracked = ledger.untracked
+        self._users_task: ref[asyncio.Task[Any]] | None = None  # one that lived when last asked
+        self.blocked = BlockedTimes()
         factory = tracking_factory(self)
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
         self._users_factory = UsersFactory(loop, factory, self.adopt)
@@ -150,6 +154,10 @@ class Tracker:
         # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop.
         return origin._replace(coro=task.get_coro())
 
+    def known_origin(self, task: asyncio.Task[Any]) -> Origin | None:
+        """Return where *task* came from; None if it is untracked and nobody has asked yet. Any thread."""
+        return task.origin if has_origin(task) else self._untracked.get(task)
+
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of *task*, which no other task of this loop has."""
         return self.origin_of(task).number
@@ -162,6 +170,15 @@ class Tracker:
         """
         tasks = [task for task in live_tasks(self._loop) if kernels or not self.is_kernels_own(task)]
         return sorted(tasks, key=self.number_of)
+
+    def has_users_task(self) -> bool:
+        """Return True if a task lives that is not the kernel's own. Much cheaper than `live`."""
+        task = None if self._users_task is None else self._users_task()
+        if task is None or task.done():
+            users = (task for task in live_tasks(self._loop) if not self.is_kernels_own(task))
+            task = next(users, None)
+            self._users_task = None if task is None else ref(task)
+        return task is not None
 
     def ended(self) -> list[EndedTask]:
         """Return ended tasks, oldest first: those in the history, and those that something still refers to.
@@ -261,6 +278,7 @@ class Tracker:
             waits_at="",
             waits_for="",
             parent=parent,
+            blocked_s=self.blocked.of(number),
         )
 
     def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:

@@ -8,6 +8,7 @@ import gc
 import importlib
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tests.benchmarks.tools import LOOPNB, TRACKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
     from tests.benchmarks.tools import Tool
 
@@ -27,8 +28,13 @@ _CONCURRENT, _PARKED, _TASKS = 1000, 2000, 10_000
 _WARM_UP, _OUTSIDE = 20, 200
 #: In seconds; longer than it takes to begin all these waits.
 _LONG_S = 0.7
+#: In seconds: until the watchdog has got into step, and for how long it is looked at.
+_SETTLE_S, _WATCHED_S = 0.5, 8.0
+#: Steps of about half a second, and how often they are timed with and without the watchdog.
+_WATCHED_STEPS, _PAIRS = 150_000, 31
 _FOR_EVER_S = 3600.0
 _KERNEL_S = 60.0
+_LONG_PROBE_S = 120.0
 
 
 def _run(tool: Tool, main: Callable[[bool], Coroutine[None, None, Found]]) -> Found:
@@ -230,6 +236,66 @@ def step_in_kernel(tool: Tool) -> Found:
     return min(map(float, "".join(printed).split()))  # whatever is above the minimum is noise of the machine
 
 
+class _NoCells:
+    """Stands for a shell in which no cell executes."""
+
+    executing = None
+
+    def cell_in(self, _task: asyncio.Task[Any]) -> None:
+        """Return None."""
+
+
+@contextmanager
+def _watched(loop: asyncio.AbstractEventLoop) -> Iterator[Any]:
+    """Watch *loop* while the block runs, as a session does."""
+    from loopnb.tracking.tracker import Tracker
+    from loopnb.watch.watch import Watch
+
+    tracker = Tracker(
+        loop, describe=lambda filename, line, cell=None: f"{filename}:{line}", is_kernels=lambda _code: False
+    )
+    watch = Watch(loop, tracker, _NoCells())
+    watch.set_blocked_after(0.5)
+    try:
+        yield watch
+    finally:
+        watch.stop()
+
+
+def watching(tool: Tool) -> Found:
+    """Measure the CPU time of the whole process while the loop is watched and one task waits; percent."""
+
+    async def main(_nests: bool) -> Found:
+        with _watched(asyncio.get_running_loop()):
+            await asyncio.sleep(_SETTLE_S)
+            began, cpu = time.monotonic(), time.process_time()
+            await asyncio.sleep(_WATCHED_S)
+            return (time.process_time() - cpu) / (time.monotonic() - began) * 100
+
+    return _run(tool, main) if tool is LOOPNB else "-"
+
+
+def step_while_watched(tool: Tool) -> Found:
+    """Compare a step of a task on a loop that is watched with one on a loop that is not; percent more."""
+
+    async def steps() -> float:
+        began = time.thread_time()
+        for _ in range(_WATCHED_STEPS):
+            await asyncio.sleep(0)
+        return time.thread_time() - began
+
+    async def main(_nests: bool) -> Found:
+        ratios = []
+        await steps()
+        for _ in range(_PAIRS):
+            alone = await steps()
+            with _watched(asyncio.get_running_loop()):
+                ratios.append(await steps() / alone)
+        return (sorted(ratios)[_PAIRS // 2] - 1) * 100
+
+    return _run(tool, main) if tool is LOOPNB else "-"
+
+
 @dataclass(frozen=True)
 class Probe:
     """One row of the second table.
@@ -259,6 +325,15 @@ PROBES = [
     Probe("asyncio.run() of nothing, outside", outside, "us", 9, "nesting on for every loop"),
     Probe("memory of a parked stack", memory, "KiB", repeats=3, note="for stock, a task that awaits a task"),
     Probe("memory of a waiting task", memory_of_task, "B", repeats=3, note="loopnb tracks it"),
+    Probe("watchdog beside a task that waits", watching, "% of a core", 3, limit_s=_LONG_PROBE_S),
+    Probe(
+        "task step while watched",
+        step_while_watched,
+        "% slower",
+        3,
+        "on a busy machine, a loop that is not watched differs from itself by as much",
+        limit_s=_LONG_PROBE_S,
+    ),
     Probe("%load_ext; import and apply()", load_time, "ms", 9, "in IPython, after its own import; no widget"),
 ]
 BY_NAME = {probe.name: probe for probe in PROBES}
