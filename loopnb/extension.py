@@ -170,9 +170,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     # IPython fires this event before a cell, and before the callback of a comm.
     shell.events.register("pre_execute", watch.wake)
     parts.callback(shell.events.unregister, "pre_execute", watch.wake)
-    failing = Failing(shell, session, cells)
-    magics = LoopMagics(shell, session, aloop, error_notes, Waiting(shell, session, cells), failing)
-    _register_magics(shell, magics, parts)
+    waiting, failing = Waiting(shell, session, cells), Failing(shell, session, cells)
+    _register_magics(shell, LoopMagics(shell, session, aloop, error_notes, waiting, failing), parts)
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
