@@ -212,7 +212,7 @@ class Watchdog:
         """Look at once if this thread could not run for long: C code held the GIL, and no marker was posted.
 
         It may also be that the machine was busy. Then the look finds a pass that has just begun, or the
-        thread of the loop has used less CPU time.
+        thread of the loop has used less CPU time than has passed.
         """
         held_s = self._overslept_s
         if held_s < GIL_HELD_S:
@@ -283,7 +283,7 @@ class Watchdog:
             self._host.step_ended(step, self._has_messages)
 
     def _rest(self, until: float) -> None:
-        """Wait until *until*, or until woken. Look once at its end, or all the time if `is_watching`."""
+        """Wait until *until*, or until woken. Look once at the end, or all the time if `is_watching`."""
         while not self._is_ended and self._is_needed:
             left_s = until - self._clock()
             if left_s <= 0:
