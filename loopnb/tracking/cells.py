@@ -30,9 +30,14 @@ def line_of(code: CodeType, instruction: int) -> int:
 
 
 class CellRuns:
-    """Remembers the executions of cells, oldest first. The loop's thread."""
+    """Remembers the executions of cells, oldest first. The loop's thread.
+
+    Attributes:
+        begun: How many have begun.
+    """
 
     def __init__(self) -> None:
+        self.begun = 0
         self._contexts: dict[CellRef, Context] = {}
         self._latest: dict[str, CellRef] = {}
 
@@ -43,6 +48,7 @@ class CellRuns:
             cell: The execution.
             context: A copy of its Context. What code prints in that Context goes to the cell.
         """
+        self.begun += 1
         self._contexts.setdefault(cell, context)
         if cell.cell_id is not None:
             self._latest[cell.cell_id] = cell

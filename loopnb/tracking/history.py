@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from loopnb.frames import is_users
 from loopnb.nesting._cpython import error_of
 from loopnb.tracking import _cpython, tracked
+from loopnb.tracking.suspended import frames_of
 from loopnb.tracking.tracked import Origin
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class EndedTask:
     def of(cls, task: TrackedTask) -> EndedTask:
         """Return how *task* ended: it is done, or being destroyed. Its error does not count as retrieved."""
         if not task.done():
-            frames = [frame for frame in _cpython.frames_of(task.get_coro()) if is_users(frame.f_code)]
+            frames = [frame for frame in frames_of(task.get_coro()) if is_users(frame.f_code)]
             place = (frames[-1].f_code.co_filename, frames[-1].f_lineno) if frames else None
             return cls(task.origin, task.get_name(), "dropped", waited_at=place)
         error = error_of(task)
