@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
-    from loopnb.records import CellRef, LoopState, Snapshot
+    from loopnb.records import CellRef, LoopState, Snapshot, WaitDetail
 
 COLUMNS = ("#", "name", "coroutine", "state", "age", "spawned by", "waits for")
 """Columns of a table of tasks. The last column also says how a task ended, and shows its notes."""
@@ -72,6 +72,24 @@ def waits_text(task: TaskRecord) -> str:
     """Return what *task* waits for and where, or "" if neither is known."""
     where = f"at {task.waits_at}" if task.waits_at else ""
     return _clean(" ".join(filter(None, (task.waits_for, where))))
+
+
+def wait_text(detail: WaitDetail, now: float) -> str:
+    """Say in one clause what a task waits for: `sleep, 4.2 s left`.
+
+    Args:
+        detail: What it waits for.
+        now: Monotonic seconds.
+    """
+    text = _clean(detail.text)
+    if detail.since is not None and now - detail.since >= 1:
+        text += f" for {age_text(now - detail.since)}"
+    if detail.state:
+        text += f" ({_clean(detail.state)})"
+    if detail.due_at is not None:
+        left = age_text(detail.due_at - now)
+        text += f", {left} left" if detail.text == "sleep" else f", gives up in {left}"
+    return text
 
 
 def status_text(snapshot: Snapshot) -> str:

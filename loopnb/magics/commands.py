@@ -25,7 +25,7 @@ from loopnb.frames import users_frames
 from loopnb.magics.display import display_widget
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
-from loopnb.tracking import chains
+from loopnb.tracking.where import where_lines
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -316,7 +316,9 @@ class TaskCommands:
             if ended is None:
                 raise UsageError(f"%loopnb where: {error}") from None
             return [*self._head(tracker.record_ended(ended)), *self._end_of(ended)]
-        return [*self._head(tracker.record(task)), *chains.where_lines(tracker, task)]
+        now = tracker.clock()
+        lines = where_lines(tracker, task, lambda detail: views.wait_text(detail, now))
+        return [*self._head(tracker.record(task)), *lines]
 
     def _head(self, record: TaskRecord) -> list[str]:
         age = views.age_text(record.age_s)

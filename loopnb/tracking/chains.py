@@ -9,43 +9,22 @@ from __future__ import annotations
 import asyncio
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopnb.frames import is_ours, is_users, outwards
+from loopnb.frames import is_users, outwards
 from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
 from loopnb.tracking import _cpython, waits
 from loopnb.tracking.suspended import Words, code_of, frame_of, links_of
-from loopnb.tracking.waits import rule_within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import CodeType, FrameType
+    from types import FrameType
 
     from loopnb.nesting.engine import Wait
-    from loopnb.records import CellRef, TaskRecord
+    from loopnb.records import CellRef
     from loopnb.tracking.suspended import KnownCodes
     from loopnb.tracking.waits import Reason
-
-#: How many of the tasks that one task awaits `where_lines` follows. It says if there are more.
-_WIDEST = 20
-#: How deep `where_lines` follows tasks that await other tasks.
-_DEEPEST = 50
-
-
-class KnownTasks(Protocol):
-    """Knows the tasks of a loop."""
-
-    def record(self, task: asyncio.Task[Any]) -> TaskRecord:
-        """Return what *task* is doing, or how it ended."""
-
-    def number_of(self, task: asyncio.Task[Any]) -> int:
-        """Return the number of *task*."""
-
-    def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
-        """Return how to show the line of that instruction of *code*. The code runs for *cell*."""
-
 
 class Chain(NamedTuple):
     """The await chain of a task.
@@ -145,7 +124,7 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
     if (children := _cpython.gathered(future)) is not None:
         pending = sum(not child.done() for child in children)
         return Words(f"gather, {pending} of {len(children)} pending", changes=True)
-    depth, rule = rule_within(chain.links)
+    depth, rule = waits.rule_within(chain.links)
     if rule is not None:
         known = codes.of(code_of(chain.links[depth]))
         text = _KINDS.get(rule.kind)
@@ -197,33 +176,3 @@ def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyn
     """
     reason = reason_of(chain_of(task) if chain is None else chain)
     return sorted(set(reason.tasks), key=asyncio.Task.get_name)
-
-
-def where_lines(known: KnownTasks, task: asyncio.Task[Any]) -> Iterator[str]:
-    """Say where *task* waits, a line for each of its frames and for each task that it waits for."""
-    yield from _where_lines(known, task, "", set(), 0)
-
-
-def _where_lines(
-    known: KnownTasks, task: asyncio.Task[Any], indent: str, seen: set[int], depth: int
-) -> Iterator[str]:
-    record = known.record(task)
-    seen.add(record.number)
-    chain = chain_of(task)
-    for frame in chain.frames:
-        if is_ours(frame.f_code.co_filename):
-            continue
-        place = known.place(frame.f_code, frame.f_lasti, record.cell)
-        name = frame.f_code.co_qualname
-        yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
-    if record.waits_for:
-        yield f"{indent}  waits for {record.waits_for}"
-    for count, awaited in enumerate(awaited_by(task, chain)):
-        if count == _WIDEST or depth == _DEEPEST:
-            yield f"{indent}    and more tasks"
-            return
-        number = known.number_of(awaited)
-        is_known = number in seen
-        yield f"{indent}    task {number} {awaited.get_name()!r}{' (see above)' if is_known else ''}"
-        if not is_known:
-            yield from _where_lines(known, awaited, indent + "    ", seen, depth + 1)

@@ -51,6 +51,7 @@ class Tracker:
         has_spawned: True, or a list. While the list is empty, each spawn has to call `note_spawn`.
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
+        codes: Remembers texts about code.
         listing: The records of the live tasks, kept up to date at little cost.
     """
 
@@ -71,8 +72,8 @@ class Tracker:
         self.next_number: Callable[[], int] = ledger.numbers.__next__
         self.has_spawned = ledger.has_spawned if _cpython.FINISHED_ARE_SCANNED_FOR else True
         self._untracked = ledger.untracked
-        self._codes = KnownCodes(describe, is_kernels)
-        self.listing = Listing(loop, self, self._codes)
+        self.codes = KnownCodes(describe, is_kernels)
+        self.listing = Listing(loop, self, self.codes)
         factory = tracking_factory(self)
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
         self._users_factory = UsersFactory(loop, factory, self.adopt)
@@ -286,7 +287,7 @@ class Tracker:
 
     def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self._codes.of(code).is_kernels
+        return code is not None and self.codes.of(code).is_kernels
 
 
 def _is_named(task: asyncio.Task[Any], wanted: str) -> bool:

@@ -10,15 +10,17 @@ Everything here runs in the loop's thread, and runs no code of the user's.
 from __future__ import annotations
 
 import asyncio
+import linecache
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import package_of
 from loopnb.tracking import _cpython
-from loopnb.tracking.suspended import FutureIterator, code_of
+from loopnb.tracking.suspended import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import FrameType
 
 _Future = asyncio.Future
 
@@ -274,6 +276,18 @@ def package_of_type(kind: type) -> str:
     return module.partition(".")[0] if isinstance(module, str) else ""
 
 
-def ends_in_future(links: list[Any]) -> bool:
-    """Return True if the innermost of *links*, a coroutine, awaits a future and nothing else."""
-    return bool(links) and type(getattr(links[-1], "cr_await", None)) is FutureIterator
+# -- the user's line -----------------------------------------------------------------------------
+
+#: How much of a line is shown.
+_LINE = 80
+
+
+def source_of_line(filename: str, line: int) -> str:
+    """Return the text of that line, shortened; "" if it is not known."""
+    source = linecache.getline(filename, line).strip()
+    return source if len(source) <= _LINE else source[: _LINE - 1] + "…"
+
+
+def source_of(frame: FrameType) -> str:
+    """Return the text of the line at which *frame* stands."""
+    return source_of_line(frame.f_code.co_filename, frame.f_lineno or 0)
