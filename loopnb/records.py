@@ -153,6 +153,23 @@ class WaitDetail(NamedTuple):
     line: str = ""
 
 
+class Deadlock(NamedTuple):
+    """Tasks that can never go on.
+
+    Attributes:
+        kind: `circle` (they wait for each other), `lock` (the holder of their lock is gone), `starved` (nothing
+            on the loop can wake them).
+        numbers: The numbers of the tasks.
+        text: A sentence that names them.
+        is_cell_stuck: A cell waits as well, so no other cell can run and wake them.
+    """
+
+    kind: str
+    numbers: tuple[int, ...]
+    text: str
+    is_cell_stuck: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class LoopState:
     """The persistent loop as it was when the snapshot was taken.

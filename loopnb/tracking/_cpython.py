@@ -428,3 +428,13 @@ def arguments_of(handle: Any) -> tuple[Any, ...]:
 def task_of_timeout(timeout: Any) -> Any:
     """Return the task that is inside an `asyncio.timeout()` (`Timeout._task`)."""
     return getattr(timeout, "_task", None)
+
+
+def signal_handles_of(loop: Any) -> list[asyncio.Handle]:
+    """Return what *loop* calls when a signal comes (`BaseEventLoop._signal_handlers`, on Unix only)."""
+    return list(getattr(loop, "_signal_handlers", {}).values())
+
+
+def frames_of_threads() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread, by its ident (`sys._current_frames`). Any thread."""
+    return sys._current_frames()

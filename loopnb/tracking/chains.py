@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.suspended import KnownCodes
     from loopnb.tracking.waits import Reason
 
+
 class Chain(NamedTuple):
     """The await chain of a task.
 
@@ -133,8 +134,7 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
     below = codes.index_shown(chain.links) + 1
     if below < len(chain.links):
         return codes.of(code_of(chain.links[below])).called
-    known = codes.of(code_of(chain.links[-1])) if chain.links else None
-    return known.called if known is not None and not known.is_own else _FUTURE
+    return _FUTURE
 
 
 #: What a list says for a kind of wait, where the name of the function would say too little.

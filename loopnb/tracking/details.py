@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from loopnb.frames import package_of
 from loopnb.records import WaitDetail
 from loopnb.texts import repr_text
 from loopnb.tracking import _cpython, waits
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.chains import Chain
     from loopnb.tracking.tracker import Tracker
     from loopnb.tracking.waits import Reason
+
 
 def detail_of(tracker: Tracker, task: asyncio.Task[Any]) -> WaitDetail:
     """Return what *task* waits for. Takes 0.1 ms; if it waits for a lock, 5 us more for each live task."""
@@ -160,7 +162,9 @@ class _Describer:
         return _others(max(_cpython.waiters_of(primitive) - 1, 0))
 
     def receive_item(self, stream: Any) -> WaitDetail:
-        return WaitDetail(f"receive{self._of(stream)}", _stream_state(stream, "empty", "tasks_waiting_receive"))
+        return WaitDetail(
+            f"receive{self._of(stream)}", _stream_state(stream, "empty", "tasks_waiting_receive")
+        )
 
     def send_item(self, stream: Any) -> WaitDetail:
         return WaitDetail(f"send{self._of(stream)}", _stream_state(stream, "full", "tasks_waiting_send"))
@@ -227,7 +231,9 @@ class _Describer:
         return WaitDetail(f"process {attributes_of(process).get('pid', '?')} to end")
 
     def request(self, method: Any) -> WaitDetail:
-        return WaitDetail(f"HTTP response of {_plain(method)} {_path_of(self._argument(1))} ({self._package()})")
+        return WaitDetail(
+            f"HTTP response of {_plain(method)} {_path_of(self._argument(1))} ({self._package()})"
+        )
 
     def send_request(self, request: Any) -> WaitDetail:
         method, url = (attributes_of(request).get(name) for name in ("method", "url"))
@@ -257,7 +263,7 @@ class _Describer:
         return held[index] if index < len(held) else None
 
     def _package(self) -> str:
-        return waits.package_of(code_of(self._chain.links[self._reason.depth]).co_filename)
+        return package_of(code_of(self._chain.links[self._reason.depth]).co_filename)
 
     def _of(self, value: object, word: str = " of ") -> str:
         """Return *word* and the name by which the user's code knows *value*; "" if it has none."""
@@ -277,7 +283,7 @@ def name_in(chain: Chain, value: object) -> str:
     """
     for link in reversed(chain.links):
         code = code_of(link)
-        if waits.package_of(code.co_filename):
+        if package_of(code.co_filename):
             continue
         frame = frame_of(link)
         name = "" if frame is None else _name_in_frame(frame, value)

@@ -59,9 +59,8 @@ def slices(tracker: Tracker) -> Generator[None, None, AwaitGraph]:
     )
 
 
-def at_once(tracker: Tracker) -> AwaitGraph:
-    """Make the await graph in one step."""
-    steps = slices(tracker)
+def finish(steps: Generator[None, None, AwaitGraph]) -> AwaitGraph:
+    """Go through the slices at once, and return the graph."""
     while True:
         try:
             next(steps)
@@ -164,7 +163,7 @@ def components(awaits: Mapping[int, Iterable[int]]) -> list[list[int]]:
                     above = work[-1][0]
                     lowest[above] = min(lowest[above], lowest[node])
                 if lowest[node] == order[node]:
-                    component = []
+                    component: list[int] = []
                     while not component or component[-1] != node:
                         component.append(open_nodes.popitem()[0])
                     found.append(component)

@@ -292,7 +292,7 @@ class KnownCodes:
     def index_shown(self, links: list[Any]) -> int:
         """Return the index of the link that a list shows; -1 if there is none.
 
-        That is the innermost one that the user wrote. If there is none, the innermost that the user installed.
+        That is the innermost one that the user wrote; if there is none, that the user installed.
         """
         installed = -1
         for index in range(len(links) - 1, -1, -1):

@@ -254,9 +254,7 @@ def locks_held_in(links: list[Any]) -> Iterator[tuple[Any, Any]]:
             if isinstance(manager, asyncio.Condition):
                 if not _is_waiting_for(links[index + 1 :], manager):
                     yield _cpython.lock_of(manager), link
-            elif isinstance(manager, asyncio.Lock | asyncio.Semaphore):
-                yield manager, link
-            elif package_of_type(type(manager)) == "anyio":
+            elif isinstance(manager, asyncio.Lock | asyncio.Semaphore) or _is_anyios(manager):
                 yield manager, link
 
 
@@ -270,10 +268,9 @@ def _is_waiting_for(links: list[Any], condition: Any) -> bool:
     return False
 
 
-def package_of_type(kind: type) -> str:
-    """Return the package that defines a class."""
-    module = kind.__dict__.get("__module__", "")
-    return module.partition(".")[0] if isinstance(module, str) else ""
+def _is_anyios(manager: Any) -> bool:
+    module = type(manager).__dict__.get("__module__", "")
+    return isinstance(module, str) and module.startswith("anyio.")
 
 
 # -- the user's line -----------------------------------------------------------------------------

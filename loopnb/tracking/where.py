@@ -28,9 +28,7 @@ _WIDEST = 20
 _DEEPEST = 50
 
 
-def where_lines(
-    tracker: Tracker, task: asyncio.Task[Any], say: Callable[[WaitDetail], str]
-) -> Iterator[str]:
+def where_lines(tracker: Tracker, task: asyncio.Task[Any], say: Callable[[WaitDetail], str]) -> Iterator[str]:
     """Say where *task* waits, a line for each of its frames and for each task that it waits for.
 
     Args:

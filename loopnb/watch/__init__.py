@@ -1,0 +1,1 @@
+"""Watching: who blocks the loop, how late it is, and where its time goes."""
