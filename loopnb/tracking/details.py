@@ -303,7 +303,8 @@ def _name_in_frame(frame: FrameType, value: object) -> str:
         for name, item in names.items():
             for attribute, inner in attributes_of(item).items():
                 if inner is value:
-                    return f"{name}.{attribute}"
+                    # The lock of a Condition has no name of its own.
+                    return name if isinstance(item, asyncio.Condition) else f"{name}.{attribute}"
     return ""
 
 

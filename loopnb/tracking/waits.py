@@ -250,7 +250,10 @@ def locks_held_in(links: list[Any]) -> Iterator[tuple[Any, Any]]:
     A Condition counts as its lock, unless the chain waits to be notified or to get that lock back.
     """
     for index, link in enumerate(links):
-        for manager in _cpython.entered_in(_cpython.held_by(link)):
+        managers = list(_cpython.entered_in(_cpython.held_by(link)))
+        if managers and index + 1 < len(links) and code_of(links[index + 1]).co_name == "__aenter__":
+            managers.pop()  # it is just being entered
+        for manager in managers:
             if isinstance(manager, asyncio.Condition):
                 if not _is_waiting_for(links[index + 1 :], manager):
                     yield _cpython.lock_of(manager), link
