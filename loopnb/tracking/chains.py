@@ -164,6 +164,23 @@ def reason_of(chain: Chain) -> Reason:
     return waits.reason_of(chain.links, chain.waited, chain.nested)
 
 
+def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
+    """Return the kind of wait of *task*, if that can be told in 1 us by the code that waits; else "".
+
+    It can be told of a task that waits for a plain future in a function for which there is a rule, once a list
+    has met another one like it.
+    """
+    if type(waited_future(task)) is not asyncio.Future:
+        return ""
+    path = codes.path_of(task.get_coro())
+    if path is None:
+        return ""
+    if path.kind is None:
+        _depth, rule = waits.rule_within(links_of(task.get_coro()))
+        path.kind = "" if rule is None else rule.kind
+    return path.kind
+
+
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:
     """Return the live tasks that *task* waits for.
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loopnb.frames import outwards, package_of
 from loopnb.records import Deadlock
 from loopnb.tracking import _cpython, waits
-from loopnb.tracking.chains import Chain, chain_of, reason_of
+from loopnb.tracking.chains import Chain, chain_of, kind_at_once, reason_of
 from loopnb.tracking.details import detail_of, name_in
 from loopnb.tracking.graph import circles, components
 from loopnb.tracking.holders import Holder, attributes_of, holders_of
@@ -41,6 +41,8 @@ _SHARED = {
 }  # fmt: skip
 #: What ends only when other tasks end.
 _TASKS = {"task", "wait_for", "shield", "nested", "gather", "tasks", "group", "as completed"}
+#: If more tasks than this wait for others, no look is taken at them. Each takes some 20 us.
+_MOST_WAITING = 1_000
 #: How many objects are followed at most, from all that may still run. Each takes about 1 us.
 _MOST = 30_000
 _REMEDY = "interrupt the cell, or cancel one of them"
@@ -102,10 +104,9 @@ class Waiting(NamedTuple):
 
 
 def find(tracker: Tracker) -> list[Deadlock]:
-    """Return the deadlocks among the live tasks, circles first."""
-    search = _Look(tracker)
-    found = list(search.circles())
-    return found + list(search.unwakeable())
+    """Return the deadlocks among the live tasks, circles first. None are found among thousands of waiters."""
+    look = _Look(tracker)
+    return [] if look.is_too_much else [*look.circles(), *look.unwakeable()]
 
 
 class _Look:
@@ -113,6 +114,9 @@ class _Look:
 
     Args:
         tracker: Knows the tasks.
+
+    Attributes:
+        is_too_much: So many tasks wait for each other that looking closer would block the loop.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -123,13 +127,18 @@ class _Look:
         self._going_on: set[asyncio.Task[Any]] = set()
         for task in tracker.live(kernels=True):
             self._loop = task.get_loop()
+            kind = kind_at_once(task, self._codes)
+            if kind and kind not in _SHARED and kind not in _TASKS:
+                self._going_on.add(task)
+                continue
             chain = chain_of(task)
             reason = reason_of(chain)
             if self._may_stay(chain, reason):
                 self._waiting[task] = Waiting(task, chain, reason)
             else:
                 self._going_on.add(task)
-        self._holders = self._find_holders()
+        self.is_too_much = len(self._waiting) > _MOST_WAITING
+        self._holders = {} if self.is_too_much else self._find_holders()
 
     def _may_stay(self, chain: Chain, reason: Reason) -> bool:
         """Return True if the wait ends only by what other tasks do."""

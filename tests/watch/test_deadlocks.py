@@ -340,6 +340,7 @@ def test_healthy_programs_cause_no_alarm(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_thousand_healthy_programs_cause_no_alarm(lab: Lab) -> None:
     for seed in range(60, 2_060):
         assert alarms_in(lab.tracker, lab.loop, seed) == [], seed
