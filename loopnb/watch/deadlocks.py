@@ -135,6 +135,8 @@ class _Look:
             reason = reason_of(chain)
             if self._may_stay(chain, reason):
                 self._waiting[task] = Waiting(task, chain, reason)
+                if len(self._waiting) > _MOST_WAITING:
+                    break
             else:
                 self._going_on.add(task)
         self.is_too_much = len(self._waiting) > _MOST_WAITING
