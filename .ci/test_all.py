@@ -1,9 +1,12 @@
 """Run the tests on everything older that loopnb supports (`make test-all`). The last lines sum up.
 
 The tests that need no IPython and CPython's own asyncio tests run on every CPython that is found. The tests
-in real kernels run on the older versions of ipykernel. A sample of the stress takes a minute.
+in real kernels run on the older versions of ipykernel, and with the packages of the hosts in `tests/reach`.
+Some tests run here because they need packages that take minutes to install. A sample of the stress takes a
+minute, and all combinations of signal handlers take some more.
 
-Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels` and `stress`.
+Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels`, `reach`, `libraries` and
+`stress`. A single host, such as `colab`, is a part, too.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pythons
+import reach
 import sid
 import steps
 from packaging.requirements import Requirement
@@ -28,9 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUILD = ROOT / "build" / "test-all"
-PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 GROUP = "engine"
-PARTS = ("pythons", "kernels", "stress")
+PARTS = ("pythons", "kernels", "reach", "libraries", "stress")
 
 # The first and the last version of 6 and of 7, without the newest: `make test` runs on that one.
 KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
@@ -55,7 +58,7 @@ def _mark_up_to_date(folder: Path) -> None:
 
 
 def _pip(*arguments: str) -> None:
-    if subprocess.run([*PIP, *arguments], cwd=ROOT, check=False).returncode != 0:
+    if subprocess.run([*reach.PIP, *arguments], cwd=ROOT, check=False).returncode != 0:
         raise NotReadyError("pip could not install what the tests need")
 
 
@@ -113,7 +116,7 @@ def _requirements(version: str) -> list[str]:
 
 def test_engine(python: pythons.Python, name: str, command: list[str], root: str) -> Outcome:
     """Run the engine's tests with *command*, which sees the repository at *root*."""
-    parts = ["tests/nesting", "tests/loop", "tests/tracking", "tests/test_cpython.py"]
+    parts = ["tests/nesting", "tests/loop", "tests/tracking", "tests/watch", "tests/test_cpython.py"]
     parts += ["tests/cpython"] if python.has_asyncio_tests else []
     # Slow tests take minutes, and they wait for other processes: faulthandler's stacks would show nothing.
     slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]
@@ -164,16 +167,47 @@ def test_kernel(python: pythons.Python, version: str) -> Outcome:
     return run_pytest(name, [str(executable)], ["tests/kernel"], str(ROOT), env)
 
 
-def test_stress() -> Outcome:
-    """Run a sample of the stress; its report says how to repeat it."""
-    print("\n== stress", flush=True)
+def test_host(host: reach.Host, python: pythons.Python) -> Outcome:
+    """See that installing loopnb moves no package of *host*, and run the tests in its kernel."""
+    name = f"{host.name} ({python.version})"
+    print(f"\n== {name}: {host.title}", flush=True)
+    folder = BUILD / f"reach-{host.name}"
+    try:
+        moved = host.moved(venv_of(python, folder / "stock", "--requirement", str(host.pins)))
+        if moved:
+            return Outcome(name, passed=False, detail=f"installing loopnb moves {', '.join(moved)}")
+        wanted = ["--requirement", str(host.pins), "--editable", ".[kernel]", "--group", "kernels"]
+        executable = venv_of(python, folder / "tested", *wanted)
+    except (NotReadyError, subprocess.CalledProcessError) as error:
+        return Outcome(name, passed=False, detail=str(error))
+    env = {key: value for key, value in os.environ.items() if key != "CI"}  # as in `test_kernel`
+    # Old packages in the process of the tests, not in the kernel, use what later Pythons deprecate.
+    options = ["-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"]
+    return run_pytest(name, [str(executable)], [*options, "tests/kernel"], str(ROOT), env)
+
+
+def test_libraries(python: pythons.Python) -> Outcome:
+    """Run the tests with other people's packages that take minutes to install."""
+    name = f"other people's packages ({python.version})"
+    wanted = ["--editable", ".[kernel]", "--group", "kernels", "--group", "large-libraries"]
+    try:
+        executable = venv_of(python, BUILD / "libraries", *wanted)
+    except NotReadyError as error:
+        return Outcome(name, passed=False, detail=str(error))
+    # `make test` runs the others.
+    return run_pytest(name, [str(executable)], ["-m", "slow", "tests/libraries"], str(ROOT), dict(os.environ))
+
+
+def test_stress(name: str, *arguments: str) -> Outcome:
+    """Run the stress with *arguments*; its report says how to repeat it."""
+    print(f"\n== {name}", flush=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "tests.stress", "--quick"]
+    command = [sys.executable, "-m", "tests.stress", *arguments]
     ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     print(ran.stdout, flush=True)
     left_out = [line for line in ran.stdout.splitlines() if line.startswith("LEFT OUT")]
     repeat = ran.stdout.strip().rsplit("\n", maxsplit=1)[-1]
-    return Outcome("stress", ran.returncode == 0, time.monotonic() - began, repeat, left_out)
+    return Outcome(name, ran.returncode == 0, time.monotonic() - began, repeat, left_out)
 
 
 def test_in_sid(version: tuple[int, int]) -> Outcome:
@@ -205,12 +239,13 @@ def test_in_sid(version: tuple[int, int]) -> Outcome:
 def main() -> int:
     """Run all parts, whether the earlier ones passed or not."""
     BUILD.mkdir(parents=True, exist_ok=True)
+    hosts = reach.hosts()
     parts = (os.environ.get("PARTS") or " ".join(PARTS)).split()
-    if not set(parts) <= set(PARTS):
-        print(f"PARTS is {' '.join(parts)!r}; it takes some of {', '.join(PARTS)}.")
+    if not set(parts) <= {*PARTS, *hosts}:
+        print(f"PARTS is {' '.join(parts)!r}; it takes some of {', '.join([*PARTS, *hosts])}.")
         return 2
-    found = pythons.find() if "pythons" in parts else []
-    outcomes = [test_here(python) for python in found]
+    found = pythons.find()
+    outcomes = [test_here(python) for python in found] if "pythons" in parts else []
     not_run = []
     installed = {python.minor for python in found}
     for version in sid.VERSIONS if "pythons" in parts else []:
@@ -221,14 +256,23 @@ def main() -> int:
         except sid.NoSidError as error:
             not_run.append(f"{version[0]}.{version[1]}: none is installed, and Debian sid is no way: {error}")
     own = pythons.ask([sys.executable])
-    if "kernels" not in parts:
-        pass
-    elif own is None:
-        not_run.append(f"ipykernel {', '.join(KERNELS)}: this Python is not one that loopnb supports")
+    if own is None:
+        left_out = [part for part in ("kernels", "libraries") if part in parts]
+        not_run += [f"{part}: this Python is not one that loopnb supports" for part in left_out]
     else:
-        outcomes += [test_kernel(own, version) for version in KERNELS]
+        outcomes += [test_kernel(own, version) for version in KERNELS if "kernels" in parts]
+        outcomes += [test_libraries(own)] if "libraries" in parts else []
+    for host in hosts.values():
+        python = host.python(found)
+        if not {"reach", host.name} & set(parts):
+            continue
+        if python is None:
+            not_run.append(f"{host.name}: no Python here is one that loopnb supports")
+        else:
+            outcomes.append(test_host(host, python))
     if "stress" in parts:
-        outcomes.append(test_stress())
+        outcomes.append(test_stress("stress, a sample", "--quick"))
+        outcomes.append(test_stress("stress, all signal handlers", "handlers"))
     return steps.sum_up(outcomes, not_run)
 
 

@@ -12,7 +12,7 @@ from loopnb.errors import UnsupportedKernelError
 from loopnb.kernel import _ipykernel
 from loopnb.kernel.contexts import share_context
 from loopnb.kernel.guard import guard_kernel
-from loopnb.kernel.messages import handle_comms_at_once
+from loopnb.kernel.messages import ShellQueue, handle_comms_at_once
 from loopnb.kernel.output import route_by_context
 from loopnb.kernel.replies import ReplyGuard
 from loopnb.loop.closed import ClosedLoops
@@ -35,8 +35,10 @@ from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
 from loopnb.shell.wakeups import Wakeups
+from loopnb.terminal._ipython import is_too_old
 from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
+from loopnb.watch.watch import Watch
 
 #: Held while loopnb is loaded or unloaded. Two threads may do so at once, and a function that is patched
 #: twice would call itself for ever.
@@ -101,6 +103,17 @@ def _check_supported(shell: Any) -> None:
             "there is no IPython shell here",
             "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
         )
+    foreign = _ipykernel.foreign_kernel(shell)
+    if foreign is not None:
+        raise UnsupportedKernelError(
+            f"the kernel is none of ipykernel's, but of the class {foreign}",
+            "Choose the kernel 'Python 3 (ipykernel)', or call loopnb.nesting.apply(), which needs none.",
+        )
+    if _ipykernel.kernel_of(shell) is None and is_too_old(shell):
+        raise UnsupportedKernelError(
+            "the terminal of this IPython has no loop that cells and prompt could share",
+            "Run 'pip install -U ipython' and restart IPython.",
+        )
     check_loop(shell, "loaded")
     running = running_loop()
     if running is not None and is_nested_by_others(running):
@@ -136,11 +149,13 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     replies = ReplyGuard(shell, loop) if kernel is not None else None
     wakeups = Wakeups(lambda: cells.executing is not None)
     interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies, wakeups))
+    watch = Watch(loop, tracker, cells, None if kernel is None else ShellQueue(kernel))
     session = Session(
         LoopOwner(loop, generation),
         tracker=tracker,
         nesting=NestingChoice(loop, who="loopnb", foreground=interrupts),
         healer=Healer(loop),
+        watch=watch,
         cells=cells,
         settings=_offer_settings(shell, parts),
         is_service_thread=_ipykernel.is_kernel_thread,
@@ -150,6 +165,9 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, wakeups)
+    # IPython fires this event before a cell, and before the callback of a comm.
+    shell.events.register("pre_execute", watch.wake)
+    parts.callback(shell.events.unregister, "pre_execute", watch.wake)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)

@@ -23,6 +23,7 @@ False.
   method share a single patch and come off in any order. The price is several more calls each time. For a
   method that is called often, and that only one part of loopnb replaces, use a `Patch` with `looking_like`.
 * `TaskFactoryPatch` replaces what can only be read and set through methods: a loop's task factory.
+* `ListEntry` adds an entry to a list, such as `gc.callbacks`.
 * `PatchSet` installs several changes, or none of them.
 * `ImportWatch` calls a function with a module, once the module has been imported.
 * `Difference` undoes what somebody else's code has changed.
@@ -215,6 +216,32 @@ class TaskFactoryPatch(Patch):
         self.owner.set_task_factory(value)
 
 
+class ListEntry:
+    """An entry in somebody else's list, until `restore`. The entries of others stay as they are.
+
+    Args:
+        owner: The list.
+        entry: What is added at its end.
+    """
+
+    def __init__(self, owner: list[Any], entry: Any) -> None:
+        self._owner = owner
+        self._entry = entry
+
+    def install(self) -> None:
+        """Add the entry. Does nothing if it is there already."""
+        if not any(present is self._entry for present in self._owner):
+            self._owner.append(self._entry)
+
+    def restore(self) -> bool:
+        """Remove the entry. Always returns True: nobody can have put theirs over it."""
+        for index, present in enumerate(self._owner):
+            if present is self._entry:
+                del self._owner[index]
+                break
+        return True
+
+
 def looking_like(stock: Any, replacement: _F) -> _F:
     """Return *replacement* with the name, signature and help of *stock*, for which it stands in.
 
@@ -288,8 +315,9 @@ class MethodWrapper:
         """Wrap the method, outside any wrappers it has. Does nothing if this one is installed already."""
         with _changing:
             if self._method is None:
-                self._method = _wrapped_method(self._owner, self._name)
-                self._method.add(self)
+                method = _wrapped_method(self._owner, self._name)
+                method.add(self)
+                self._method = method
 
     def restore(self) -> bool:
         """Remove this wrapper. Removing the last one restores the method.
@@ -331,11 +359,15 @@ class _WrappedMethod:
 
     def add(self, wrapper: MethodWrapper) -> None:
         """Add the outermost wrapper, and patch the method if it is not patched now."""
-        self._wrappers = (*self._wrappers, wrapper)
+        before, self._wrappers = self._wrappers, (*self._wrappers, wrapper)
         if not self._patch.is_in_place():
             # A new Patch: somebody may have patched over the old one and then restored the stock method.
             self._patch = Patch(*self._target)
-            self._patch.install()
+            try:
+                self._patch.install()
+            except BaseException:
+                self._wrappers = before
+                raise
 
     def discard(self, wrapper: MethodWrapper) -> bool:
         """Remove *wrapper*, and with the last one the patch. Returns False if the patch has to stay."""

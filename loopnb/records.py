@@ -1,13 +1,27 @@
-"""Frozen data that crosses folders: a cell, a task, the loop, a snapshot of both, and what has changed."""
+"""Frozen data that crosses folders: a cell, a task, a block, the loop, a snapshot, and what has changed."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 TaskState = Literal["running", "waiting", "parked", "scheduled", "returned", "raised", "cancelled", "dropped"]
 LoopCondition = Literal["running", "idle", "nested", "set aside", "closed"]
+BlockedBy = Literal["cell", "task", "callback", "kernel", "unknown"]
+BlockedHow = Literal[
+    "computes",
+    "c call",
+    "gil",
+    "garbage",
+    "sleep",
+    "socket",
+    "loop socket",
+    "process",
+    "lock",
+    "file",
+    "call",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +31,13 @@ class CellRef:
     Attributes:
         cell_id: The front end's id of the cell, the same over re-runs; None where it sends none.
         execution_count: The number in the cell's prompt, `In[4]`.
+        background: Number of the background run of that cell whose code this is; None for the rest of the
+            cell. Both count as the same cell, so it is not compared.
     """
 
     cell_id: str | None
     execution_count: int
+    background: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"In[{self.execution_count}]"
@@ -60,6 +77,7 @@ class TaskRecord(NamedTuple):
         is_kernel: It belongs to the kernel itself and is hidden by default.
         note: Notes, such as which run has left the task behind ("" if there are none).
         error: What it failed with, in words ("" if it has not failed).
+        blocked_s: Seconds for which it has blocked the loop, all its blocks together.
         waiting_since: When it was first seen in this wait, in monotonic seconds. It may have begun to wait
             earlier, but no earlier than the look before that one. None if it does not wait.
     """
@@ -77,6 +95,7 @@ class TaskRecord(NamedTuple):
     is_kernel: bool = False
     note: str = ""
     error: str = ""
+    blocked_s: float = 0.0
     waiting_since: float | None = None
 
     @property
@@ -157,8 +176,8 @@ class Deadlock(NamedTuple):
     """Tasks that can never go on.
 
     Attributes:
-        kind: `circle` (they wait for each other), `lock` (the holder of their lock is gone), `starved` (nothing
-            on the loop can wake them).
+        kind: `circle` (they wait for each other), `lock` (the holder of their lock is gone), `starved`
+            (nothing on the loop can wake them).
         numbers: The numbers of the tasks.
         text: A sentence that names them.
         is_cell_stuck: A cell waits as well, so no other cell can run and wake them.
@@ -168,6 +187,178 @@ class Deadlock(NamedTuple):
     numbers: tuple[int, ...]
     text: str
     is_cell_stuck: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a block keeps waiting, as far as it can be seen from another thread.
+
+    Attributes:
+        ready: Number of callbacks and task steps that could run now.
+        timers: Number of timers that are overdue.
+        tasks: Names of the first tasks among the ready ones.
+        messages: True if messages of the front end wait as well. Known when the block is over.
+    """
+
+    ready: int = 0
+    timers: int = 0
+    tasks: tuple[str, ...] = ()
+    messages: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One step that has kept the loop from turning.
+
+    Attributes:
+        number: The watchdog's own counter.
+        began_at: When it began, wall-clock time in seconds since the Unix epoch.
+        lasted_s: Seconds that it has lasted, so far or in all.
+        is_over: False while it lasts.
+        by: Who blocks: a `cell` that executes, a `task`, a `callback`, the `kernel` itself, or `unknown`.
+        name: Who that is, in words: `In[7]`, `task 5 'hog'`, `callback on_click()`.
+        cell: The cell that executes, or the cell that spawned the task.
+        task: The task's number.
+        how: What it does meanwhile. `computes` (Python code), `c call` (C code computes and has released the
+            GIL), `gil` (C code holds the GIL), `garbage` (the garbage collector runs). Or it waits in a
+            blocking call: `sleep`, `socket`, `loop socket` (asyncio was given a socket in blocking mode),
+            `process`, `lock`, `file`, or another `call`.
+        place: The user's innermost line, where most of the time was spent ("" if unknown).
+        function: Name of the user's innermost function ("" for a cell's own lines).
+        coroutine: Name of the innermost coroutine function that blocks; "" if there is none.
+        call: The call on that line, as written ("" if unknown).
+        below: The innermost frame, in a library, `recv_into() socket.py:720` ("" if it is the user's).
+        stack: The frames from the outermost one of the step to the innermost, for people.
+        garbage_s: Seconds of it that the garbage collector took.
+        is_late: Nothing could be seen while it lasted, as C code held the GIL.
+        kept: What was kept waiting.
+    """
+
+    number: int
+    began_at: float
+    lasted_s: float
+    is_over: bool
+    by: BlockedBy
+    name: str
+    cell: CellRef | None
+    task: int | None
+    how: BlockedHow
+    place: str
+    function: str = ""
+    coroutine: str = ""
+    call: str = ""
+    below: str = ""
+    stack: tuple[str, ...] = ()
+    garbage_s: float = 0.0
+    is_late: bool = False
+    kept: Kept = Kept()
+
+    @property
+    def is_alarm(self) -> bool:
+        """True if it need not be: a coroutine or a callback blocks. A cell that computes is normal."""
+        return self.by in {"task", "callback"} or bool(self.coroutine)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceTotal:
+    """All blocks at one place.
+
+    Attributes:
+        place: The place.
+        count: Number of blocks.
+        total_s: Seconds that they lasted in all.
+        longest_s: Seconds that the longest of them lasted.
+    """
+
+    place: str
+    count: int
+    total_s: float
+    longest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How late the loop runs what it is asked to run, in seconds.
+
+    Attributes:
+        p50_s: Half of the markers were at most as late.
+        p99_s: 99 of 100 markers were at most as late.
+        max_s: The latest one.
+        count: Number of markers.
+    """
+
+    p50_s: float
+    p99_s: float
+    max_s: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Where the time of the loop's thread goes, as shares of 1.
+
+    Attributes:
+        user: In cells, tasks and callbacks of the user's and of libraries.
+        kernel: In the kernel's own handlers, loopnb's among them.
+        select: Waiting for something to happen.
+        seconds: Seconds that were looked at.
+    """
+
+    user: float
+    kernel: float
+    select: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the loop turns.
+
+    Attributes:
+        recent: Lag in the last minute.
+        total: Lag since loopnb was loaded.
+        shares: Where the time went in the last minute; None if nobody has looked.
+        passes_per_s: Passes of the loop in a second; None unless `%loopnb watch` is on.
+    """
+
+    recent: Lag
+    total: Lag
+    shares: Shares | None
+    passes_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BusyRow:
+    """How busy one task, cell or coroutine has kept the loop.
+
+    Attributes:
+        name: Its name, for people.
+        share: Its share of all the time looked at, of 1.
+        busy_s: The same in seconds.
+    """
+
+    name: str
+    share: float
+    busy_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Who keeps the loop busy, by sampling: busiest first.
+
+    Attributes:
+        seconds: Seconds that were looked at.
+        looks: Number of samples.
+        tasks: Rows of tasks.
+        cells: Rows of cells.
+        coroutines: Rows of coroutine functions, or callbacks.
+    """
+
+    seconds: float
+    looks: int
+    tasks: tuple[BusyRow, ...]
+    cells: tuple[BusyRow, ...]
+    coroutines: tuple[BusyRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +375,7 @@ class LoopState:
         parked: Number of stacks parked in nested runs.
         cell: The cell that is executing, if any.
         notes: Further notes, each a sentence.
+        block: The newest block, also if it is over; None if there was none.
     """
 
     kind: str
@@ -194,6 +386,7 @@ class LoopState:
     parked: int
     cell: CellRef | None
     notes: tuple[str, ...] = ()
+    block: Block | None = None
 
 
 @dataclass(frozen=True, slots=True)

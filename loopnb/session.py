@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from loopnb.records import AwaitGraph, CellRef, LoopCondition, TaskRecord, WaitDetail
     from loopnb.settings import LoopNB
     from loopnb.tracking.tracker import Tracker
+    from loopnb.watch.watch import Watch
 
 T = TypeVar("T")
 
@@ -93,6 +94,7 @@ class Session:
         tracker: Tracks the tasks of that loop.
         nesting: Chooses the engine of that loop.
         healer: Repairs what cells break around the loop.
+        watch: Watches the loop.
         cells: Knows which cells execute.
         settings: The user's settings.
         is_service_thread: Returns True if the calling thread is one of the kernel's own.
@@ -112,6 +114,7 @@ class Session:
         tracker: Tracker,
         nesting: NestingChoice,
         healer: Healer,
+        watch: Watch,
         cells: ExecutingCells,
         settings: LoopNB,
         is_service_thread: Callable[[], bool],
@@ -122,6 +125,7 @@ class Session:
         self.tracker = tracker
         self.nesting = nesting
         self.healer = healer
+        self.watch = watch
         self.settings = settings
         self.describe = tracker.describe
         self.failures = Failures(
@@ -157,24 +161,34 @@ class Session:
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes to show with the status, each a sentence. Any thread."""
-        return (*self.healer.notes(), *self.tracker.notes())
+        return (*self.healer.notes(), *self.tracker.notes(), *self.watch.notes())
 
     def start(self) -> None:
-        """Start nesting and tracking. The loop's thread."""
+        """Start nesting, tracking and watching, or none of them if one raises. The loop's thread."""
+        with ExitStack() as parts:
+            self._start(parts)
+            self._parts = parts.pop_all()
+
+    def _start(self, parts: ExitStack) -> None:
         self._set_order()
         self.settings.observe(self._set_order, ["nesting_order"])
-        self._parts.callback(self.settings.unobserve, self._set_order, ["nesting_order"])
+        parts.callback(self.settings.unobserve, self._set_order, ["nesting_order"])
+        # What takes them back comes first: it also takes back half of it.
+        parts.callback(self.nesting.stop)
         self.nesting.start()
-        self._parts.callback(self.nesting.stop)
-        self._parts.enter_context(submitting(self._is_service_thread, self._submit))
+        parts.enter_context(submitting(self._is_service_thread, self._submit))
+        parts.callback(self.tracker.remove)
         self.tracker.install()
-        self._parts.callback(self.tracker.remove)
         self._resize()
         self.settings.observe(self._resize, ["finished_kept", "failed_kept"])
-        self._parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
-        self._parts.enter_context(before_threads_are_joined(self.owner.end))
+        parts.callback(self.settings.unobserve, self._resize, ["finished_kept", "failed_kept"])
+        parts.enter_context(before_threads_are_joined(self.owner.end))
+        parts.callback(self.watch.stop)
+        self._set_blocked_after()
+        self.settings.observe(self._set_blocked_after, ["blocked_after"])
+        parts.callback(self.settings.unobserve, self._set_blocked_after, ["blocked_after"])
         _current.append(self)
-        self._parts.callback(_current.remove, self)
+        parts.callback(_current.remove, self)
 
     def stop(self) -> None:
         """Take back all that `start` did, and close the widget. The user's tasks go on. The loop's thread."""
@@ -211,6 +225,9 @@ class Session:
 
     def _resize(self, _change: object = None) -> None:
         self.tracker.history.resize(finished=self.settings.finished_kept, failed=self.settings.failed_kept)
+
+    def _set_blocked_after(self, _change: object = None) -> None:
+        self.watch.set_blocked_after(float(self.settings.blocked_after))
 
     # -- running ------------------------------------------------------------------------------
 
@@ -264,6 +281,10 @@ class Session:
         if context is not None:
             options["context"] = context
         return self.loop.create_task(coro, **options)
+
+    def is_kept(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if *task* lives and was started by `spawn`. The loop's thread."""
+        return task in self._kept
 
     async def hold(self, manager: Any, name: str | None) -> Any:
         """Enter *manager* in a task of its own, and return the value of entering it; see `loopnb.hold`."""
@@ -381,6 +402,7 @@ class Session:
             parked=len(engine.waits) if engine is not None else 0,
             cell=self.cell,
             notes=self.notes,
+            block=self.watch.latest(),
         )
 
     def await_graph(self) -> AwaitGraph:
@@ -459,11 +481,10 @@ class Session:
         if current is None:
             return set()
         ours = {current}
+        awaited = {task: awaited_by(task) for task in self.tracker.live()}
         while True:
             above = {
-                task
-                for task in self.tracker.live()
-                if task not in ours and not ours.isdisjoint(awaited_by(task))
+                task for task, below in awaited.items() if task not in ours and not ours.isdisjoint(below)
             }
             if not above:
                 return ours

@@ -60,6 +60,17 @@ class LoopNB(Configurable):
         Default 0.5. 0 reports as soon as no cell executes.
         """,
     ).tag(config=True)
+    blocked_after = Float(
+        0.5,
+        help="""
+        Seconds for which one step may keep the loop from turning before loopnb notes that it is blocked,
+        and by whom. `%loopnb blocks` lists the blocks. A thread measures it, so that works while the
+        loop is stuck.
+
+        Default 0.5. 0 switches the watchdog off, thread and all: then nothing is measured, and `%loopnb
+        lag` has no figures.
+        """,
+    ).tag(config=True)
     finished_kept = Integer(
         500,
         help="""
@@ -115,7 +126,15 @@ class LoopNB(Configurable):
                 section[name] = getattr(self, name)
             raise
 
-    @validate("rerun_grace", "report_after", "finished_kept", "failed_kept", "rows_shown", "shutdown_grace")
+    @validate(
+        "rerun_grace",
+        "report_after",
+        "blocked_after",
+        "finished_kept",
+        "failed_kept",
+        "rows_shown",
+        "shutdown_grace",
+    )
     def _not_negative(self, proposal: dict[str, Any]) -> float:
         value: float = proposal["value"]
         if not value >= 0:

@@ -66,8 +66,8 @@ def roots_of(
 ) -> list[int]:
     """Return the tasks where a tree begins, oldest first.
 
-    These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in a
-    circle it is the oldest. A task of the kernel's counts if a wanted task stands below it: a cell that waits.
+    These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in
+    a circle it is the oldest. A task of the kernel's counts if a wanted task stands below it: a cell waits.
 
     Args:
         records: The live tasks.

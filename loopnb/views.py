@@ -53,6 +53,18 @@ def age_text(age_s: float) -> str:
     return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
+def seconds_text(seconds: float) -> str:
+    """Format a duration: `40 ms`, `3.0 s`, `125 s`."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.2g} ms" if seconds < 0.00995 else f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 99.95 else f"{seconds:.0f} s"
+
+
+def blocked_text(blocked_s: float) -> str:
+    """Say for how long a task has blocked the loop; "" if it has not."""
+    return f"blocked the loop {seconds_text(blocked_s)}" if blocked_s else ""
+
+
 def condition_text(loop: LoopState) -> str:
     """Describe in one clause what the loop is doing."""
     if loop.condition == "set aside" and loop.detail:
@@ -185,7 +197,12 @@ def _cells(task: TaskRecord, now: float) -> tuple[str, ...]:
         task.state,
         age_text(now - task.spawned_at),
         str(task.cell or "-"),
-        "; ".join(filter(None, (waits_text(task), _clean(task.error), _clean(task.note)))),
+        "; ".join(
+            filter(
+                None,
+                (waits_text(task), _clean(task.error), blocked_text(task.blocked_s), _clean(task.note)),
+            )
+        ),
     )
 
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 FINGERPRINT = """
-import asyncio, signal, sys, threading
-from IPython.core.async_helpers import get_asyncio_loop
+import asyncio, gc, signal, sys, threading
+
+def shells_loop():
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # a terminal
+        from IPython.core.async_helpers import get_asyncio_loop
+        return get_asyncio_loop()
 
 def fingerprint():
-    loop, shell = get_asyncio_loop(), get_ipython()
+    loop, shell = shells_loop(), get_ipython()
     own = {"kernel": shell.kernel} if hasattr(shell, "kernel") else {"prompt": shell.pt_app}
     owners = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "asyncio"}
     owners |= {f"{module.__name__}.{cls.__qualname__}": cls
                for module in list(owners.values()) for cls in vars(module).values()
                if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
     owners |= {"signal": signal, "loop class": type(loop), "shell class": type(shell),
-               "hook class": type(shell.displayhook), "publisher class": type(shell.display_pub)}
+               "hook class": type(shell.displayhook), "publisher class": type(shell.display_pub),
+               "stream class": type(sys.stdout)}
     owners |= {f"{name} class {cls.__name__}": cls for name, one in own.items() for cls in type(one).__mro__}
     seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
     functions = [(name, value) for name, value in seen.items() if hasattr(value, "__code__")]
     seen |= {f"{name}.__code__": value.__code__ for name, value in functions}
-    for name, owner in {"loop": loop, "shell": shell, **own}.items():
+    for name, owner in {"loop": loop, "shell": shell, "compiler": shell.compile, **own}.items():
         seen |= {f"{name}.{key}": value for key, value in vars(owner).items()}
     tables = {"line": shell.magics_manager.magics["line"], "cell": shell.magics_manager.magics["cell"],
               "registry": shell.magics_manager.registry,
@@ -27,7 +34,8 @@ def fingerprint():
               "transformers": dict(enumerate(shell.input_transformers_cleanup)),
               "post": dict(enumerate(shell.input_transformers_post)),
               "ast": dict(enumerate(shell.ast_transformers)),
-              "configurables": dict(enumerate(shell.configurables))}
+              "configurables": dict(enumerate(shell.configurables)),
+              "gc.callbacks": dict(enumerate(gc.callbacks)), "selector": vars(getattr(loop, "_selector", gc))}
     seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
     return seen | {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
                    "history": vars(shell.history_manager).get("store_inputs"), "runner": shell.loop_runner,
@@ -41,7 +49,7 @@ def same(one, other):
 # What IPython and the kernel change from cell to cell, or the loop from pass to pass.
 MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle",
          "loop._asyncgens", "shell._last", "shell.last_", "shell._parent_header", "shell._trait_values",
-         "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
+         "compiler.flags", "asyncio.tasks._current_tasks", "asyncio.tasks._task_name_counter")
 if hasattr(get_ipython(), "kernel"):
     MOVES += ("kernel._shell_context", "kernel.saved_sigint", "kernel._parent", "kernel._new_threads_parent",
               "kernel._trait_values")

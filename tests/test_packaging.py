@@ -55,9 +55,9 @@ def test_the_wheel_asks_for_what_the_code_imports(wheel: ZipFile) -> None:
     assert {line for line in required if "extra" not in line} == {
         "anywidget>=0.9.13",
         "greenlet>=3.1",
-        "ipython>=8.18",
-        "ipywidgets>=8",
+        "ipython>=7.34",
+        "ipywidgets>=7.7",
         "nest-asyncio2>=1.7; python_version >= '3.12'",
         "nest-asyncio>=1.6; python_version < '3.12'",
     }
-    assert {line for line in required if "extra" in line} == {"ipykernel!=7.0.*,>=6.29; extra == 'kernel'"}
+    assert {line for line in required if "extra" in line} == {"ipykernel!=7.0.*,>=6.17; extra == 'kernel'"}

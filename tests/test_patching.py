@@ -21,6 +21,7 @@ from loopnb.patching import (
     CodePatch,
     Difference,
     ImportWatch,
+    ListEntry,
     MethodWrapper,
     Patch,
     PatchSet,
@@ -489,3 +490,17 @@ def test_a_change_that_fails_leaves_nothing() -> None:
 
     assert dict(vars(package.target)) == package.before
     assert changes.restore()
+
+
+def test_an_entry_of_a_list_comes_off_and_the_entries_of_others_stay() -> None:
+    first, second = object(), object()
+    owner = [first]
+    entry = ListEntry(owner, second)
+
+    entry.install()
+    entry.install()
+    assert owner == [first, second]
+    owner.append(first)
+    assert entry.restore()
+    assert entry.restore()
+    assert owner == [first, first]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import frame_outside
 from loopnb.nesting._cpython import running_loop
-from loopnb.patching import Patch
+from loopnb.patching import MethodWrapper, Patch, PatchSet
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,8 +24,21 @@ if TYPE_CHECKING:
 
 
 def kernel_of(shell: Any) -> Any | None:
-    """Return the kernel that *shell* belongs to; None in a terminal."""
-    return getattr(shell, "kernel", None)
+    """Return the ipykernel that *shell* belongs to; None in a terminal, and in a kernel of another kind."""
+    kernel = getattr(shell, "kernel", None)
+    base = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
+    return kernel if base is not None and isinstance(kernel, base) else None
+
+
+def foreign_kernel(shell: Any) -> str | None:
+    """Name the class of the kernel that *shell* belongs to, if that is none of ipykernel's.
+
+    async-kernel and xeus-python, for instance, have shells with an attribute `kernel`, too.
+    """
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None or kernel_of(shell) is not None:
+        return None
+    return f"{type(kernel).__module__}.{type(kernel).__qualname__}"
 
 
 def kernel_version() -> str | None:
@@ -104,11 +118,45 @@ class Subshell:
 def subshells() -> list[Subshell]:
     """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
     found = []
-    for thread in threading.enumerate():
-        loop, lock = _loop_of(thread), getattr(thread, "asyncio_lock", None)
-        if _is_kernels(thread) and loop is not None and lock is not None:
-            found.append(Subshell(thread.name, loop, lock.locked))
+    for thread in _subshell_threads():
+        loop = _loop_of(thread)
+        if loop is not None:
+            found.append(Subshell(thread.name, loop, thread.asyncio_lock.locked))
     return found
+
+
+def _subshell_threads() -> list[Any]:
+    # The shell channel's thread has such a lock, too, and never uses it.
+    return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
+
+
+def join_subshells(timeout: float) -> None:
+    """Stop the threads of subshells, which must be idle, and join them for at most *timeout* seconds in all.
+
+    Call in the shell channel's thread, as `SubshellManager.close` does (7.1.0 to 7.4.0): at their end they
+    close sockets of that thread. But `close` holds a lock meanwhile. A thread that still has a message to
+    handle waits for that, and both would wait for ever.
+    """
+    deadline = time.monotonic() + timeout
+    threads = [item for item in _subshell_threads() if item is not threading.current_thread()]
+    for thread in threads:
+        thread.stop()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def is_shell_channels(kernel: Any, loop: asyncio.AbstractEventLoop) -> bool:
+    """Return True if *loop* is that of the shell channel's thread (`Kernel.shell_channel_thread`, 7)."""
+    channel = getattr(kernel, "shell_channel_thread", None)
+    return channel is not None and _loop_of(channel) is loop
+
+
+def end_shell_channel(kernel: Any, timeout: float) -> None:
+    """End the shell channel's thread, and wait for that at most *timeout* seconds. The main thread."""
+    channel = getattr(kernel, "shell_channel_thread", None)
+    if channel is not None and channel.is_alive():
+        channel.stop()
+        channel.join(timeout)
 
 
 def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
@@ -116,16 +164,24 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
 
 
 def patch_aborting(kernel: Any) -> Patch | None:
-    """Return the patch that keeps a subshell whose cell fails from asking to have its queue aborted.
+    """Return the patch that has a subshell abort its queue by itself when its cell fails.
 
-    It is for the end of a kernel. The kernel then joins the threads of subshells, and meanwhile holds the
-    lock that `SubshellManager.set_subshell_aborting` needs: both would wait for ever (7.1.0 to 7.4.0).
-    Returns None where there is no such method.
+    It is for the end of a kernel. `Kernel._abort_queues` (7.1.0 to 7.4.0) takes a lock of the shell channel's
+    thread, and has that thread send the subshell a message. But at the end that thread holds the lock while
+    it joins the subshells, and both would wait for ever. Returns None where there are no subshells.
     """
-    manager = getattr(getattr(kernel, "shell_channel_thread", None), "_manager", None)
-    if not hasattr(manager, "set_subshell_aborting"):
+    if getattr(kernel, "shell_channel_thread", None) is None or not hasattr(kernel, "_abort_queues"):
         return None
-    return Patch(manager, "set_subshell_aborting", lambda _subshell_id, _aborting: None)
+    stock = kernel._abort_queues
+
+    def abort_queues(subshell_id: str | None = None) -> None:
+        thread: Any = threading.current_thread()
+        if subshell_id is None or not hasattr(thread, "aborting"):
+            stock(subshell_id)
+        else:
+            thread.aborting = True  # for good, since this is its end
+
+    return Patch(kernel, "_abort_queues", abort_queues)
 
 
 def is_stopped_by_kernel() -> bool:
@@ -230,6 +286,26 @@ def is_answering(kernel: Any) -> bool:
     return lock.locked() if lock is not None else is_queue_busy(kernel)
 
 
+def shell_descriptor(kernel: Any) -> int | None:
+    """Return the file descriptor that is readable while messages wait for the main shell; None if unknown.
+
+    A thread hands them over by `SubshellManager.get_shell_channel_to_subshell_pair` (7.1.0 to 7.4.0). On
+    6.29.5 and 6.31.0 they come from `Kernel.shell_stream` itself. We don't ask the socket for its events:
+    that resets the descriptor, and the loop would not be woken for them.
+    """
+    manager = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
+    if manager is None:
+        socket = getattr(getattr(kernel, "shell_stream", None), "socket", None)
+    elif hasattr(manager, "get_shell_channel_to_subshell_pair"):
+        socket = manager.get_shell_channel_to_subshell_pair(None).to_socket
+    else:
+        socket = None
+    if socket is None or socket.closed:
+        return None
+    descriptor: int = socket.FD
+    return descriptor
+
+
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
     """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")
@@ -244,6 +320,55 @@ def publish_status(kernel: Any, status: str, *parent: Any) -> None:
         parent: The request that the status is about; if left out, that of the calling Context.
     """
     kernel._publish_status(status, "shell", *parent)
+
+
+def single_buffer_streams() -> type | None:
+    """Return the class of the kernel's standard output if its streams have one buffer each (before 6.29).
+
+    `ipykernel.iostream.OutStream`. From 6.29 on its `parent_header` is a property, and it has a buffer for
+    each request.
+    """
+    kind: Any = getattr(sys.modules.get("ipykernel.iostream"), "OutStream", None)
+    if kind is None or hasattr(kind, "parent_header") or not hasattr(kind, "_flush_buffer"):
+        return None
+    found: type = kind
+    return found
+
+
+def buffer_lock(stream: Any) -> AbstractContextManager[Any]:
+    """Return the lock of a stream's buffer, an RLock (`OutStream._buffer_lock`)."""
+    lock: AbstractContextManager[Any] = stream._buffer_lock
+    return lock
+
+
+def take_buffer(stream: Any) -> str:
+    """Empty a stream's buffer, and return what it held (`OutStream._flush_buffer`, before 6.29)."""
+    text: str = stream._flush_buffer()
+    return text
+
+
+def wrap_streams(
+    kind: type,
+    header: object,
+    write: Callable[..., Any],
+    flush: Callable[..., Any],
+    take: Callable[..., Any],
+) -> PatchSet:
+    """Return the patches for streams with one buffer (`OutStream`, before 6.29).
+
+    Args:
+        kind: Their class.
+        header: Stands in for the attribute `parent_header`: a data descriptor.
+        write: Wraps `write(text)`.
+        flush: Wraps `_flush()`, which sends the buffer from the thread of iopub.
+        take: Wraps `_flush_buffer()`, which empties the buffer.
+    """
+    return PatchSet(
+        Patch(kind, "parent_header", header),
+        MethodWrapper(kind, "write", write),
+        MethodWrapper(kind, "_flush", flush),
+        MethodWrapper(kind, "_flush_buffer", take),
+    )
 
 
 def patch_parents(kernel: Any, replace: Callable[[dict[str, Any]], dict[str, Any]]) -> Patch | None:

@@ -15,6 +15,9 @@ that a cell spawns run in copies, as always.
 
 This is off with the nest-asyncio engine. During its nested runs the calling Context stays entered, so no
 other handle can run in it.
+
+The task also has to end as the cell did. A task that is cancelled after its last await, by its own code or by
+an interrupt that comes late, ends cancelled although the cell has a result. The kernel then sends no reply.
 """
 
 from __future__ import annotations
@@ -23,10 +26,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from loopnb.kernel._ipykernel import is_called_by_kernel
+from loopnb.nesting._cpython import clear_cancel_flag
 from loopnb.nesting.greenlets import current_context
 from loopnb.patching import Patch, looking_like
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from loopnb.nesting.second_engine import NestingChoice
 
 
@@ -39,9 +45,21 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
 
     def run_cell_async(*args: Any, **options: Any) -> Any:
         coro = stock(*args, **options)
-        if not is_called_by_kernel(shell.kernel) or nesting.name == "nest-asyncio":
+        if not is_called_by_kernel(shell.kernel):
+            return coro
+        coro = _with_its_own_end(coro)
+        if nesting.name == "nest-asyncio":
             return coro
         context = current_context()
         return coro if context is None else asyncio.get_running_loop().create_task(coro, context=context)
 
     return Patch(shell, "run_cell_async", looking_like(stock, run_cell_async))
+
+
+async def _with_its_own_end(cell: Coroutine[Any, Any, Any]) -> Any:
+    """Await *cell* and return its result, even if its task was cancelled after its last await."""
+    result = await cell
+    task = asyncio.current_task()
+    if task is not None:
+        clear_cancel_flag(task)
+    return result

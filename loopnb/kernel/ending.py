@@ -15,6 +15,7 @@ from loopnb.patching import Patch
 
 if TYPE_CHECKING:
     from loopnb.kernel.replies import ReplyGuard
+    from loopnb.kernel.subshells import SubshellLoops
     from loopnb.loop.guard import LoopGuard
     from loopnb.shell.ending import ShellsEnd
 
@@ -37,6 +38,7 @@ class KernelShutdown:
         guard: The guard of that loop.
         ends: Ends the tasks, and logs what is left.
         replies: Knows the request that the kernel handles.
+        subshells: Ends the threads of subshells.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class KernelShutdown:
         guard: LoopGuard,
         ends: ShellsEnd,
         replies: ReplyGuard,
+        subshells: SubshellLoops,
     ) -> None:
         self._kernel = kernel
         self._loop = loop
         self._guard = guard
         self._ends = ends
         self._replies = replies
+        self._subshells = subshells
         self._stock_do_shutdown = kernel.do_shutdown
         self._patch = Patch(kernel, "do_shutdown", self._do_shutdown)
         self._was_requested = False
@@ -106,6 +110,7 @@ class KernelShutdown:
             # it closes the sockets that the thread writes to. It then waits for the thread: for 10 s, or for
             # ever (7.4; 1 in 10 on a busy machine).
             control.join(_CONTROL_ENDS_WITHIN)
+        self._subshells.end_threads()
 
 
 class ExitWatch:

@@ -7,7 +7,6 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import Owner, outwards, owner_of
-from loopnb.kernel._ipykernel import patch_aborting
 from loopnb.kernel.ending import ExitWatch, KernelShutdown
 from loopnb.kernel.gui import GuiEvents
 from loopnb.kernel.subshells import SubshellLoops
@@ -106,12 +105,12 @@ def guard_kernel(
     kernel = shell.kernel
     warnings = Warnings(session.describe)
     hidden = AllTasks(session.tracker.is_kernels_own)
-    subshells = SubshellLoops(warnings.warn, hidden.every, patch_aborting(kernel))
+    subshells = SubshellLoops(kernel, warnings.warn, hidden.every)
     ends = ShellsEnd(session, interrupts, error_notes, kernel.log.warning, subshells, replies)
     host = KernelHost(shell, session, cells, ends, warnings, interrupts)
     parts.callback(host.exit_watch.cancel)
     guard = guard_loop(host, hidden, parts)
-    shutdown = KernelShutdown(kernel, session.loop, guard, ends, replies)
+    shutdown = KernelShutdown(kernel, session.loop, guard, ends, replies, subshells)
     for part in (subshells, shutdown, GuiEvents(kernel, session.loop, warnings.warn)):
         part.start()
         parts.callback(part.stop)

@@ -72,7 +72,8 @@ class GuiEvents:
         chosen = self._kernel.eventloop
         if chosen is None or chosen is eventloops.loop_asyncio:
             return  # the kernel's loop is asyncio's
-        if chosen is eventloops.loop_qt:
+        # ipykernel 6.17.1 has no `loop_qt`. What runs Qt there counts as another toolkit.
+        if chosen is getattr(eventloops, "loop_qt", None):
             self._handle_events(chosen, _qt_events(self._kernel.app))
         elif chosen is eventloops.loop_tk:
             self._handle_events(chosen, _tk_events())

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import select
 import sys
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from loopnb.kernel._ipykernel import (
     is_queue_busy,
     message_handler,
     publish_status,
+    shell_descriptor,
     shell_lock,
     shell_parent,
 )
@@ -140,3 +142,25 @@ async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], 
     publish_status(kernel, "idle")
     if is_busy():  # front ends show the status that came last
         publish_status(kernel, "busy", cells_parent[1])
+
+
+class ShellQueue:
+    """Knows whether messages wait for the main shell of a kernel.
+
+    Args:
+        kernel: The kernel.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+
+    def has_messages(self) -> bool:
+        """Return True if messages have come that the loop has not read. The loop's thread."""
+        descriptor = shell_descriptor(self._kernel)
+        if descriptor is None:
+            return False
+        try:
+            readable, _, _ = select.select([descriptor], [], [], 0)
+        except ValueError:  # too high a number for `select`
+            return False
+        return bool(readable)

@@ -3,34 +3,46 @@
 Stock ipykernel 6 sends them to the newest cell.
 
 ipykernel 7 keeps the request that output belongs to in a ContextVar, which a task inherits from its cell.
-ipykernel 6 does so for standard output and standard error only.
+ipykernel 6.29 and later do so for standard output and standard error only, and before it does so for nothing
+(`streams.py`).
 """
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from traitlets import TraitType
 
-from loopnb.kernel._ipykernel import patch_parents
+from loopnb.kernel._ipykernel import patch_parents, single_buffer_streams
+from loopnb.kernel.streams import StreamsByContext
 from loopnb.patching import Patch, PatchSet
+
+if TYPE_CHECKING:
+    from loopnb.patching import Revertible
 
 
 def route_by_context(shell: Any) -> PatchSet:
     """Return the patches that send a task's displays and errors to the cell that spawned it.
 
     In ipykernel 7 there is nothing to patch. `parent_header` of the display hook, of the display publisher
-    and of the shell (what `with Output():` of ipywidgets captures) is a trait in 6.29.5 and 6.31.0, and a
+    and of the shell (what `with Output():` of ipywidgets captures) is a trait in 6.17.1 to 6.31.0, and a
     property from 7.0 on. The kernel's own record, for statuses and comms, is gone from 7.0 on.
     """
-    patches = [
+    patches: list[Revertible] = [
         Patch(type(owner), "parent_header", _ContextLocal(trait, owner))
         for owner in (shell.displayhook, shell.display_pub, shell)
         if isinstance(trait := getattr(type(owner), "parent_header", None), TraitType)
     ]
     record = patch_parents(shell.kernel, _ShellParentByContext)
-    return PatchSet(*patches, *([record] if record is not None else []))
+    if record is not None:
+        patches.append(record)
+    kind = single_buffer_streams()
+    if kind is not None:
+        streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, kind)]
+        patches.append(StreamsByContext(kind, streams))
+    return PatchSet(*patches)
 
 
 class _ByContext:

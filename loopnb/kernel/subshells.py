@@ -7,11 +7,20 @@ subshell, and code that waits for its answer then waits for ever.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
-from loopnb.kernel._ipykernel import is_kernel_threads_loop, is_stopped_by_kernel, subshells
+from loopnb.kernel._ipykernel import (
+    end_shell_channel,
+    is_kernel_threads_loop,
+    is_shell_channels,
+    is_stopped_by_kernel,
+    join_subshells,
+    patch_aborting,
+    subshells,
+)
 from loopnb.loop.forever import NestedForever
 from loopnb.nesting._cpython import loop_classes, running_loop
 from loopnb.nesting.scope import engine_for, engine_of
@@ -21,32 +30,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loopnb.kernel._ipykernel import Subshell
-    from loopnb.patching import Patch
 
 
 #: Seconds between two checks that the subshells are done.
 _GLANCE = 0.01
-#: Seconds that a cell has to end after we have ended its `run_forever()`. Then its loop stops.
+#: Seconds that a cell has to end after we have ended its nested runs. Then its loop stops.
 _CELL_ENDS_WITHIN = 1.0
+#: Seconds that the threads of all subshells have to end: as long as a front end waits before it kills the
+#: kernel.
+_THREADS_END_WITHIN = 5.0
 
 
 class SubshellLoops:
     """Wraps `stop()`, `close()` and `run_forever()` of the loops of subshells. Any thread.
 
     Args:
+        kernel: The kernel.
         warn: Shows a warning at the user's line.
         tasks_of: Returns the tasks of a loop that are not done, the kernel's own included.
-        aborting: The patch from `patch_aborting`, installed when the kernel ends; None if this kernel needs
-            none.
     """
 
     def __init__(
         self,
+        kernel: Any,
         warn: Callable[[str], None],
         tasks_of: Callable[[asyncio.AbstractEventLoop], set[asyncio.Task[Any]]],
-        aborting: Patch | None,
     ) -> None:
-        self._aborting = aborting
+        self._kernel = kernel
+        self._aborting = patch_aborting(kernel)  # installed when the kernel ends
+        self._cancelled: list[Subshell] = []
+        self._ended: WeakSet[asyncio.Future[Any]] = WeakSet()  # a second cancel would cut a cleanup short
+        self._is_ending = False
         self._warn = warn
         self._tasks_of = tasks_of
         self._forever: WeakKeyDictionary[asyncio.AbstractEventLoop, NestedForever] = WeakKeyDictionary()
@@ -70,7 +84,12 @@ class SubshellLoops:
         if not is_kernel_threads_loop(loop):
             stop_loop()
         elif is_stopped_by_kernel():
-            if self._of(loop).stop_all():
+            if is_shell_channels(self._kernel, loop):
+                if not self._is_ending:
+                    self._is_ending = True
+                    loop.create_task(self._stop_after_subshells(stop_loop))
+            elif _has_parked(loop):
+                self._end_waits(loop)
                 loop.create_task(self._stop_after_cell(stop_loop, loop))
             else:
                 stop_loop()
@@ -109,12 +128,33 @@ class SubshellLoops:
         """
         parked = self._cancel_parked()
         deadline = asyncio.get_running_loop().time() + timeout
-        while busy := [subshell for subshell in parked if subshell.is_busy() or _has_parked(subshell.loop)]:
+        while busy := [subshell for subshell in parked if _is_busy(subshell)]:
             if asyncio.get_running_loop().time() > deadline:
                 names = ", ".join(subshell.name for subshell in busy)
                 log(f"what runs in {names} did not end within {timeout:.2g} s of being cancelled")
                 return
             await asyncio.sleep(_GLANCE)
+
+    def end_threads(self) -> None:
+        """End the threads of subshells, and that of the shell channel. Blocks for some seconds at most.
+
+        ipykernel would end them after it has closed the channel for output. A cell that printed then would
+        wait for ever, or abort the process. Call in the main thread when its loop has ended.
+        """
+        end_shell_channel(self._kernel, _THREADS_END_WITHIN + 2 * _CELL_ENDS_WITHIN)
+
+    async def _stop_after_subshells(self, stop_loop: Callable[[], None]) -> None:
+        """Stop the shell channel's loop when the cells of subshells have ended, and their threads.
+
+        After a request to shut down, ipykernel stops it at once, although it forwards their replies.
+        """
+        self._cancel_parked()
+        deadline = time.monotonic() + _THREADS_END_WITHIN
+        while any(map(_is_busy, self._cancelled)) and time.monotonic() < deadline:  # noqa: ASYNC110  subshells set no event
+            await asyncio.sleep(_GLANCE)
+        await asyncio.sleep(_GLANCE)  # for the last replies
+        join_subshells(_CELL_ENDS_WITHIN)
+        stop_loop()
 
     def _cancel_parked(self) -> list[Subshell]:
         """Cancel what is parked on the loops of subshells. Return the subshells that had anything parked."""
@@ -122,6 +162,7 @@ class SubshellLoops:
             # The cancelled cells fail from here on, some of them only while the kernel joins the threads.
             self._aborting.install()
         parked = [subshell for subshell in subshells() if _has_parked(subshell.loop)]
+        self._cancelled += parked
         for subshell in parked:
             subshell.loop.call_soon_threadsafe(self._end_waits, subshell.loop, context=Context())
         return parked
@@ -129,6 +170,9 @@ class SubshellLoops:
     def _end_waits(self, loop: asyncio.AbstractEventLoop) -> None:
         engine = engine_of(loop)
         for wait in reversed(list(engine.waits) if engine is not None else []):
+            if wait.future in self._ended:
+                continue
+            self._ended.add(wait.future)
             if not self._of(loop).stop(wait.future):
                 wait.cancel(None)
 
@@ -146,6 +190,10 @@ class SubshellLoops:
             self._of(loop).run()
         else:
             run_loop()
+
+
+def _is_busy(subshell: Subshell) -> bool:
+    return subshell.is_busy() or _has_parked(subshell.loop)
 
 
 def _has_parked(loop: asyncio.AbstractEventLoop) -> bool:

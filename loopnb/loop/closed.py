@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from loopnb.loop._cpython import loop_of, objects_in
-from loopnb.patching import ImportWatch, MethodWrapper
+from loopnb.patching import ImportWatch, MethodWrapper, PatchSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,7 @@ class ClosedLoops:
 
     def start(self) -> None:
         """Remember from now on where loops are closed. The loop's thread."""
-        self._wrappers[0].install()
-        self._uvloop.install()
+        PatchSet(self._wrappers[0], self._uvloop).install()
 
     def stop(self) -> None:
         """Forget everything. The loop's thread."""

@@ -6,6 +6,7 @@ import asyncio
 
 from loopnb.loop._cpython import loop_set_here, mend_default_executor, mend_signal_handlers
 from loopnb.nesting._cpython import current_policy
+from loopnb.nesting.no_loop import mend_running_loop
 
 
 class Healer:
@@ -20,12 +21,18 @@ class Healer:
         self._policy = current_policy()
 
     def mend(self) -> list[str]:
-        """Undo what user code has done to the executor, to signal handlers and by `set_event_loop()`.
+        """Undo what user code has done to the running loop, executor, signal handlers and `get_event_loop()`.
 
         Returns:
             What the user should know about it, each a sentence.
         """
         said = []
+        if mend_running_loop(self._loop):
+            said.append(
+                "The cell has left another event loop marked as running, as Playwright's sync API does. The "
+                "notebook's loop goes on. Put %%noloop on top of each cell that uses that library: an await "
+                "beside it fails."
+            )
         if mend_default_executor(self._loop):
             said.append(
                 "The loop's default executor had been shut down; it will make a new one when "

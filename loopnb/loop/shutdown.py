@@ -63,6 +63,9 @@ class Ending(Protocol):
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* was cancelled a moment ago: a second cancel would cut its cleanup short."""
 
+    def is_of_other_task(self, error: BaseException) -> bool:
+        """Return True if *error* says that a block was left in another task than the one that entered it."""
+
     def grace(self) -> float:
         """Return how many seconds the tasks get to end. All the rest then gets as many. 0 does not wait."""
 
@@ -220,6 +223,9 @@ class OrderlyEnd:
             self._ending.log(f"{tasks[task]} did not end within {timeout:.2g} s")
         for task, what in tasks.items():
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                # The task that has entered it is gone. It has cleaned up before it says so.
+                if self._ending.is_of_other_task(error):
+                    continue
                 self._ending.log(f"{what} did not end in order: {error_text(error)}")
 
     async def _end_threads(self, timeout: float) -> None:

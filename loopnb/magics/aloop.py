@@ -7,6 +7,7 @@ magic, is a nested run (`run_nested`). The two differ only in how they wait.
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +64,18 @@ class Aloop:
 
     def start(self) -> None:
         """Rewrite plain `%%aloop` cells before IPython's magic machinery sees them."""
+        with ExitStack() as begun:
+            for part in (self._await_cells, self._background):
+                begun.callback(part.stop)  # before: it also takes back half of what `start` does
+                part.start()
+            begun.pop_all()
         self._shell.input_transformers_cleanup.append(self.transform)
-        self._await_cells.start()
 
     def stop(self) -> None:
         """Leave `%%aloop` cells to IPython."""
         self._shell.input_transformers_cleanup.remove(self.transform)
         self._await_cells.stop()
+        self._background.stop()
 
     def check(self, tree: ast.AST) -> None:
         """Refuse a cell with an `%aloop` whose expression does not compile.
@@ -270,11 +276,13 @@ class Aloop:
 
     def _spawn(self, request: Request, context: Context | None = None, coro: Any = None) -> asyncio.Task[Any]:
         coro = self._make_coro(request) if coro is None else coro
-        task = self._session.spawn(coro, name=request.options.name, context=context)
+        if request.options.is_background:
+            task = self._background.spawn(coro, request)
+        else:
+            task = self._session.spawn(coro, name=request.options.name, context=context)
         if request.source.codes:
             self._session.tracker.relocate(task, request.source.codes[0])
         if request.options.is_background:
-            self._background.add(task, request)
             self._store(request, task)  # before its first step, which may use the variable
         return task
 

@@ -1,8 +1,17 @@
-"""Start and end the tasks of `%%aloop -b`: what a new run replaces, how failures and handles are shown."""
+"""Start and end the tasks of `%%aloop -b`: what a new run replaces, what ends with it, how it is shown.
+
+A background run is to the notebook what a program is to a terminal. So the tasks that it has spawned and the
+servers that it has started end when it has ended, as they would with `asyncio.run()`. What should outlive it
+is spawned with `loopnb.spawn()`, held with `loopnb.hold()`, or a background run itself. With `--keep`, all
+that it leaves when it returns stays.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -10,12 +19,16 @@ from IPython.core.error import UsageError
 
 from loopnb import views
 from loopnb.frames import users_frames
+from loopnb.magics.servers import Servers
 from loopnb.nesting._cpython import error_of
 from loopnb.nesting.loop_task import LoopTask
 from loopnb.texts import error_text, repr_text, say
-from loopnb.tracking.background import BackgroundRun, live_runs
+from loopnb.tracking.background import BackgroundRun, is_background, live_runs, number_run
+from loopnb.tracking.holding import is_held
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from loopnb.magics.options import Request
     from loopnb.records import CellRef
     from loopnb.session import Session
@@ -23,6 +36,11 @@ if TYPE_CHECKING:
 
 #: Seconds that a cell waits for an earlier run before it says so.
 _SILENT = 1.0
+
+#: Passes of the loop until a task has seen that its connection was closed: one tells its protocol, one wakes
+#: the task, and one runs it. Most then end by themselves. On CPython 3.11, asyncio logs an error for each
+#: handler of `asyncio.start_server()` that is cancelled.
+_PASSES = 3
 
 
 class Background:
@@ -38,6 +56,15 @@ class Background:
         self._session = session
         # Tasks that we have cancelled. A second cancel would end their cleanup.
         self._cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._servers = Servers(session.loop)
+
+    def start(self) -> None:
+        """Note the servers of background runs from now on."""
+        self._servers.start()
+
+    def stop(self) -> None:
+        """Note no more servers. Runs that have begun still end as ever."""
+        self._servers.stop()
 
     async def end_replaced_runs(self, request: Request) -> None:
         """Cancel what the new run replaces, such as its cell's earlier run, and wait for the cleanup.
@@ -91,13 +118,20 @@ class Background:
             )
             await asyncio.wait(left)
 
-    def add(self, task: asyncio.Task[Any], request: Request) -> None:
-        """Show the failure of a background task, which was just spawned, in its cell."""
-        live_runs[task] = _run_of(request)
+    def spawn(self, coro: Coroutine[Any, Any, Any], request: Request) -> asyncio.Task[Any]:
+        """Spawn the task of a background run. When it ends, show a failure in its cell, and end the rest."""
+        context = copy_context()
+        number = number_run(context)
+        task = self._session.spawn(coro, name=request.options.name, context=context)
+        run = _run_of(request)
+        live_runs[task] = replace(run, number=number)
         if isinstance(task, LoopTask):
             task.show_as(self.tell)
         # A done-callback runs in the Context of this call, the cell's, and so its output goes to the cell.
         task.add_done_callback(self._report)
+        if number is not None:
+            task.add_done_callback(partial(self._end_rest, number, run, request.options.keeps))
+        return task
 
     def tell(self, task: asyncio.Task[Any]) -> str:
         """Return the repr of a handle: what the task is doing now."""
@@ -125,6 +159,40 @@ class Background:
         if error is not None:
             self._session.failures.remember(task)
             self._show(error)
+
+    def _end_rest(self, number: int, run: BackgroundRun, keeps: bool, task: asyncio.Task[Any]) -> None:
+        """End what the run with that number has left behind. Say so, or keep it, if the run has returned."""
+        has_returned = not task.cancelled() and error_of(task) is None
+        if has_returned and keeps:
+            return
+        closed = self._servers.close_of(number)
+        left = [other for other in self._session.tracker.live() if self._is_left_by(number, other)]
+        if (left or closed) and has_returned:
+            what = [f"its task{'s' * (len(left) > 1)} {views.names_of(left)}"] if left else []
+            what += [f"its server on {address}" for address in closed]
+            say(
+                f"background run {task.get_name()!r} has returned, and {' and '.join(what)} end with it. "
+                "With --keep they stay; so do tasks of loopnb.spawn()."
+            )
+        for other in left:
+            live_runs[other] = run  # so that the next run waits for it, too
+            other.add_done_callback(live_runs.pop)
+        self._cancelled.update(left)
+        self._cancel_after(_PASSES if closed else 0, left)
+
+    def _cancel_after(self, passes: int, tasks: list[asyncio.Task[Any]]) -> None:
+        """Cancel those of *tasks* that have not ended after so many passes of the loop."""
+        if passes:
+            self._session.loop.call_soon(self._cancel_after, passes - 1, tasks)
+            return
+        for task in tasks:
+            task.cancel()
+
+    def _is_left_by(self, number: int, task: asyncio.Task[Any]) -> bool:
+        cell = self._session.tracker.origin_of(task).cell
+        if cell is None or cell.background != number:
+            return False
+        return not (is_background(task) or is_held(task) or self._session.is_kept(task))
 
     def _show(self, error: BaseException) -> None:
         traceback = users_frames(error.__traceback__)

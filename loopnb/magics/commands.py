@@ -23,6 +23,7 @@ from loopnb import trees, views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics.display import display_widget
+from loopnb.magics.watching import WatchCommands, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
 from loopnb.tracking.where import where_lines
@@ -57,6 +58,7 @@ class LoopMagics(Magics):
         self._session = session
         self.runner = aloop
         self._tasks = TaskCommands(shell, session, error_notes)
+        self._watching = WatchCommands(session)
 
     @line_cell_magic
     @magic_arguments()
@@ -64,7 +66,11 @@ class LoopMagics(Magics):
     @argument("-b", "--background", action="store_true", help="Start it and do not wait for it.")
     @argument("-t", "--timeout", metavar="SECONDS", help="Cancel it after SECONDS, and wait for its cleanup.")
     @argument("-o", "--out", metavar="VAR", help="Store the value, or with -b the task, in this variable.")
-    @argument("--keep", action="store_true", help="With -b: leave the cell's earlier run running.")
+    @argument(
+        "--keep",
+        action="store_true",
+        help="With -b: leave the cell's earlier run running, and the tasks and servers that this one leaves.",
+    )
     @argument("--replace", action="store_true", help="With -b: end another cell's task of that name.")
     @argument("--fresh", action="store_true", help="Run on a new loop, closed in order afterwards.")
     @argument("code", nargs="*", help="What %%aloop awaits: all that follows the options, as typed.")
@@ -124,6 +130,9 @@ class LoopMagics(Magics):
           %loopnb cancel NAME|NUMBER    cancel a task
           %loopnb cancel --cell N       cancel all tasks of a cell
           %loopnb cancel --all          cancel all tasks but the one that runs this
+          %loopnb blocks                who has blocked the loop, for how long, and where
+          %loopnb lag                   how late the loop is, and where its time goes
+          %loopnb watch on|off          sample who keeps the loop busy; without a word: who it was
           %loopnb show                  the live widget
           %loopnb nesting               which engine runs nested calls, and why
           %loopnb nesting ENGINE        choose another one: handoff, nest-asyncio, or off
@@ -136,6 +145,9 @@ class LoopMagics(Magics):
             "where": self._tasks.where,
             "tree": self._tasks.tree,
             "cancel": self._tasks.cancel,
+            "blocks": self._watching.blocks,
+            "lag": self._watching.lag,
+            "watch": self._watching.watch,
             "show": self._show,
             "nesting": self._nesting,
         }
@@ -148,7 +160,10 @@ class LoopMagics(Magics):
 
     def _status(self, rest: str) -> None:
         _expect_nothing("status", rest)
-        _print(views.status_text(self._session.snapshot(most=0)))
+        snapshot = self._session.snapshot(most=0)
+        _print(views.status_text(snapshot))
+        if snapshot.loop.block is not None:
+            _print(status_line(snapshot.loop.block))
         fault = self._session.widget_fault
         if fault is not None:
             _print(
@@ -353,7 +368,8 @@ class TaskCommands:
             + (f" at {record.spawn_site}" if record.spawn_site else ""),
             *(f"    in {parent}" for parent in self._session.tracker.parents_of(record)),
         ]
-        return [*lines, f"  {record.note}"] if record.note else lines
+        blocked = views.blocked_text(record.blocked_s)
+        return [*lines, *(f"  {note}" for note in (blocked, record.note) if note)]
 
     def _end_of(self, ended: EndedTask) -> list[str]:
         if ended.error is None:
@@ -371,7 +387,9 @@ def _traceback_text(shell: Any, error: BaseException) -> str:
             return "".join(traceback.format_exception(error))
         part = part.__context__
     formatter = shell.InteractiveTB
-    text: str = formatter.stb2text(formatter.structured_traceback(type(error), error, error.__traceback__))
+    # By default IPython 8 leaves out the first frame, which in an error of a cell is IPython's own.
+    lines = formatter.structured_traceback(type(error), error, error.__traceback__, tb_offset=0)
+    text: str = formatter.stb2text(lines)
     return text
 
 

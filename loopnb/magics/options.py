@@ -31,7 +31,7 @@ class AloopOptions:
         is_background: Do not wait for the task.
         timeout: Seconds until it is cancelled; None waits for ever.
         out: Variable that receives the value, or the task of a background run.
-        keeps: Leave the cell's earlier background run running.
+        keeps: Leave the cell's earlier background run running, and what this one leaves when it returns.
         replaces: End another cell's task of that name.
         is_fresh: Run on a new loop, which is closed afterwards.
     """

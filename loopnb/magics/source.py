@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 from IPython.core.error import UsageError
 
 from loopnb.frames import runs_users_code, users_frames
+from loopnb.magics._ipython import ends_with_semicolon
 from loopnb.nesting.fatal import CapturedFatal
 from loopnb.texts import error_text, repr_text
 
@@ -146,7 +147,7 @@ def compile_body(
         codes.append(_compile(shell, ast.Expression(last.value), name, "eval"))
     elif statements and interactivity == "last":
         codes[-1] = _compile_statement(shell, statements[-1], name, is_shown=True)
-    quiet = interactivity == "none" or shell.displayhook.semicolon_at_end_of_expression(body)
+    quiet = interactivity == "none" or ends_with_semicolon(shell, body)
     return Source(codes, text, name, has_value=last is not None, is_quiet=quiet)
 
 

@@ -227,7 +227,8 @@ def close(close_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> No
     if not self.is_running() and not self.is_closed():
         closing.end_waits(self)
     close_loop()
-    detach_closed(self)
+    if self.is_closed():  # a guard of `close()` may have kept it open
+        detach_closed(self)
 
 
 # -- stand-ins for methods of asyncio.Runner ------------------------------------------------

@@ -9,7 +9,8 @@ task. This view belongs to the stack, not to the thread. A blocking call is a ne
 not know of views. When the stack resumes, its blocking call ends and restores the view.
 
 A library may leave a loop of its own running in a greenlet, as Playwright's sync API does. In the next such
-block of this thread, the library's loop is seen to run, as it is in the next line of a script.
+block of this thread, the library's loop is seen to run, as it is in the next line of a script. Outside of
+such blocks, it would leave the thread with the wrong running loop (`mend_running_loop`).
 
 What it cannot do. Only a nested run may suspend the stack. If its task awaits inside the block, that `await`
 ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task has no such protection.
@@ -110,6 +111,24 @@ def hidden_loop() -> asyncio.AbstractEventLoop | None:
 def loop_here() -> asyncio.AbstractEventLoop | None:
     """Return the running loop of this thread, even if it is hidden from the calling stack."""
     return _cpython.running_loop() or hidden_loop()
+
+
+def mend_running_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Make *loop*, which runs in this thread, its running loop again. Return False if it is that already.
+
+    What a library has left running instead is kept for the next stack that hides the loop.
+    """
+    running = _cpython.running_loop()
+    if running is None or running is loop or not loop.is_running():
+        return False
+    task = _cpython.empty_task_slot(running)
+    _cpython.set_running_loop(loop)
+    if task is not None and task.get_loop() is loop:  # from Python 3.14 on, a thread has one current task
+        _cpython.fill_task_slot(loop, task)
+        task = None
+    if running.is_running():
+        _here.left = _Left(running, task)
+    return True
 
 
 @contextmanager

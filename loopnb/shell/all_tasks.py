@@ -40,7 +40,11 @@ class AllTasks:
     def install(self) -> None:
         """Hide such tasks from now on."""
         _hiding.append(self)
-        self.patches.install()
+        try:
+            self.patches.install()
+        except BaseException:
+            _hiding.remove(self)
+            raise
 
     def restore(self) -> None:
         """Hide nothing from now on."""

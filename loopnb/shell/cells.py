@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from loopnb.frames import is_called_by, users_place
 from loopnb.nesting._cpython import running_loop
 from loopnb.records import CellRef
+from loopnb.shell._ipython import CellFiles, counts_at_start
 from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Cells:
 
     def start(self) -> None:
         """Follow cells from the next one on."""
+        self.places.files.patches.install()
         self._shell.events.register("pre_run_cell", self._begin)
         self._shell.events.register("post_run_cell", self._end)
 
@@ -60,6 +62,7 @@ class Cells:
         """Forget the cells, and stop following them."""
         self._shell.events.unregister("pre_run_cell", self._begin)
         self._shell.events.unregister("post_run_cell", self._end)
+        self.places.files.patches.restore()
         self._threads.clear()
 
     def begin_loading_cell(self) -> None:
@@ -69,7 +72,7 @@ class Cells:
         cell: IPython would never announce its end.
         """
         if running_loop() is not None and asyncio.current_task() is not None and _stands_in_cell():
-            self._push(None, CellRef(None, self._shell.execution_count - 1))
+            self._push(None, CellRef(None, self._number()))
 
     def call_after(self, fn: Callable[[], None]) -> Callable[[], None]:
         """Call *fn* whenever a cell of the main thread has ended. What it raises is only logged.
@@ -92,6 +95,14 @@ class Cells:
         return task is not None and any(
             execution.task is task or task in execution.attributed for execution in self._here()
         )
+
+    def cell_in(self, task: asyncio.Task[Any]) -> CellRef | None:
+        """Return the cell of the main thread that executes in *task*. Any thread may ask."""
+        here = list(self._threads.get(threading.main_thread().ident, ()))
+        for execution in here:
+            if execution.task is task or task in tuple(execution.attributed):
+                return execution.cell
+        return None
 
     def is_top_level(self, task: asyncio.Task[Any] | None) -> bool:
         """Return True if *task* is itself the task in which IPython executes a cell."""
@@ -141,11 +152,16 @@ class Cells:
         return self._threads.setdefault(threading.get_ident(), [])
 
     def _begin(self, info: Any) -> None:
-        count = self._shell.execution_count - (1 if info.store_history else 0)
+        count = self._number() if info.store_history else self._shell.execution_count
         outer = self.current()
         # A cell that a magic runs counts as part of the cell with the magic.
         self._push(info, outer or CellRef(getattr(info, "cell_id", None), count))
         self.places.note(info.raw_cell, count)
+
+    def _number(self) -> int:
+        """Return the number of the cell that executes."""
+        count: int = self._shell.execution_count
+        return count - 1 if counts_at_start(self._shell) else count
 
     def _push(self, info: object, cell: CellRef) -> None:
         task = asyncio.current_task() if running_loop() is not None else None
@@ -196,10 +212,14 @@ class Places:
 
     Args:
         shell: The shell.
+
+    Attributes:
+        files: Knows which file names stand for cells.
     """
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        self.files = CellFiles(shell)
         self._counts: dict[str, set[int]] = {}  # by file name
 
     def note(self, raw_cell: str, count: int) -> None:
@@ -216,9 +236,9 @@ class Places:
         """Return the place as people write it."""
         if cell is not None and cell.execution_count in self._counts.get(filename, ()):
             return f"{cell}, line {line}"
-        label = self._shell.compile.format_code_name(filename)
+        label = self.files.label(filename)
         if label is not None:
-            return f"{label[1]}, line {line}"
+            return f"{label}, line {line}"
         return f"{os.path.basename(filename)}:{line}"
 
     def here(self) -> str:
@@ -227,4 +247,4 @@ class Places:
 
     def is_cell_file(self, filename: str) -> bool:
         """Return True if *filename* stands for the source of a cell."""
-        return self._shell.compile.format_code_name(filename) is not None
+        return self.files.label(filename) is not None

@@ -9,8 +9,10 @@ from loopnb.frames import Owner, owner_of
 from loopnb.loop._cpython import call_of
 from loopnb.loop.shutdown import OrderlyEnd
 from loopnb.shell._cpython import group_children
+from loopnb.shell.library_errors import is_of_other_task
 from loopnb.texts import error_text
 from loopnb.tracking import chains
+from loopnb.tracking.background import live_runs
 from loopnb.tracking.cells import current_cell
 from loopnb.tracking.holding import is_held
 
@@ -134,14 +136,22 @@ class ShellsEnd:
         return [*self._session.tracker.live(), *self._interrupts.awaiting]
 
     def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
-        """Map each of *tasks* to those others of them that spawned it, or whose TaskGroup it is in."""
+        """Map each of *tasks* to those others of them that spawned it, or whose TaskGroup it is in.
+
+        A background run also owns what the callbacks of its connections have spawned.
+        """
         tracker = self._session.tracker
+        runs: dict[int | None, asyncio.Task[Any]] = {
+            run.number: task for task, run in live_runs.items() if run.number is not None and task in tasks
+        }
         by_number: dict[int | None, asyncio.Task[Any]] = {tracker.number_of(task): task for task in tasks}
         owners: dict[asyncio.Task[Any], set[asyncio.Task[Any]]] = {}
         for task in tasks:
-            parent = by_number.get(tracker.origin_of(task).parent)
-            if parent is not None:
-                owners.setdefault(task, set()).add(parent)
+            origin = tracker.origin_of(task)
+            background = None if origin.cell is None else runs.get(origin.cell.background)
+            for owner in (by_number.get(origin.parent), background):
+                if owner is not None:
+                    owners.setdefault(task, set()).add(owner)
             for child in group_children(task):
                 owners.setdefault(child, set()).add(task)
         return owners
@@ -152,6 +162,10 @@ class ShellsEnd:
         Either an interrupt has cancelled it, or it holds a context manager, which is released elsewhere.
         """
         return self._interrupts.was_interrupted(task) or is_held(task)
+
+    def is_of_other_task(self, error: BaseException) -> bool:
+        """Return True if *error* says that a block was left in another task than the one that entered it."""
+        return is_of_other_task(error)
 
     def grace(self) -> float:
         """Return how many seconds tasks have to end: `LoopNB.shutdown_grace`. Any thread."""

@@ -11,7 +11,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from loopnb.patching import Patch, looking_like
+from loopnb.patching import Patch, PatchSet, looking_like
+from loopnb.shell._ipython import patch_notes
 from loopnb.texts import error_text
 
 if TYPE_CHECKING:
@@ -34,16 +35,18 @@ class ErrorNotes:
 
     def __init__(self, shell: Any, explainers: Sequence[Explainer]) -> None:
         self._explainers = explainers
-        self._patch = Patch(shell, "showtraceback", self._adding_notes(shell.showtraceback))
+        self._patches = PatchSet(
+            Patch(shell, "showtraceback", self._adding_notes(shell.showtraceback)), patch_notes(shell)
+        )
 
     def start(self) -> None:
         """Add notes to the errors that cells show."""
-        self._patch.install()
+        self._patches.install()
 
     def stop(self) -> None:
         """Stop adding notes."""
         self._explainers = ()  # somebody may have kept our `showtraceback`
-        self._patch.restore()
+        self._patches.restore()
 
     def add_to(self, error: BaseException | None) -> list[str]:
         """Add notes to *error* and to all errors that are shown with it, and return those notes.

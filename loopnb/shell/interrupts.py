@@ -194,6 +194,7 @@ class Interrupts:
             was_asked, self._asked_at = self._asked_at is not None, None
             if signal.getsignal(signal.SIGINT) is self._on_parked:
                 signal.signal(signal.SIGINT, self._saved)
+            self._saved = None  # that of an `await` cell refers to its task
             if was_asked:
                 raise KeyboardInterrupt
 

@@ -81,7 +81,7 @@ class Reports:
                 f"'%loopnb where {task.origin.number}' shows the traceback."
             )
         record = self._session.tracker.record_ended(task)
-        # The garbage collector destroys the coroutine first, which then no longer tells where it waited.
+        # A task that is dropped before its cell has ended may leave no place.
         where = f"at {record.waits_at}" if record.waits_at else f"in {record.coro}()"
         site = f", spawned at {record.spawn_site}," if record.spawn_site else ""
         return (

@@ -78,9 +78,15 @@ class Wakeups:
         if not _HAS_NUDGES or threading.current_thread() is not threading.main_thread():
             return
         self._stock_hook = sys.unraisablehook
-        self._announcements = _Announcements()
-        self._announcements.start()
-        self._hook.install()
+        announcements = _Announcements()
+        try:
+            self._hook.install()
+            announcements.start()
+        except BaseException:
+            self._hook.restore()
+            announcements.forget()
+            raise
+        self._announcements = announcements
 
     def stop(self) -> None:
         """Undo `start`. Blocks until the thread has ended, which it does at once."""
@@ -128,9 +134,9 @@ class _Announcements:
 
     def start(self) -> None:
         """Make Python announce signals to this object. The main thread."""
+        self._patch.install()
         if signal.getsignal(_NUDGE) is signal.SIG_DFL:
             signal.signal(_NUDGE, _on_nudge)
-        self._patch.install()
         before = self._set_own()
         if before != -1 and is_open_descriptor(before):
             self._stock(before)  # somebody else's: ours is installed when they remove it
@@ -148,8 +154,8 @@ class _Announcements:
         self._thread.join()
         self._reader.close()
 
-    def forget_after_fork(self) -> None:
-        """Stop watching in a forked child process, where the thread does not exist."""
+    def forget(self) -> None:
+        """Stop watching where there is no thread: in a forked child process, or after a failed `start`."""
         self._leave()
         self._writer.close()
         self._reader.close()
@@ -220,7 +226,7 @@ _active: WeakSet[_Announcements] = WeakSet()
 def _after_fork() -> None:
     for announcements in list(_active):
         _active.discard(announcements)
-        announcements.forget_after_fork()
+        announcements.forget()
 
 
 if hasattr(os, "register_at_fork"):

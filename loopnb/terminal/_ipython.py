@@ -5,12 +5,23 @@ Checked on IPython 8.18.0 and 9.18.1, and prompt_toolkit 3.0.53.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from loopnb.patching import Patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def is_too_old(shell: Any) -> bool:
+    """Return True if cells and prompt of *shell*, which has no kernel, cannot share a loop.
+
+    Before IPython 8.0 there is neither `get_asyncio_loop()`, the one loop that cells run on, nor
+    `InteractiveShell._atexit_once()`.
+    """
+    helpers = sys.modules.get("IPython.core.async_helpers")
+    return not (hasattr(helpers, "get_asyncio_loop") and hasattr(shell, "_atexit_once"))
 
 
 def prompt_patches(shell: Any) -> list[Patch]:

@@ -1,12 +1,16 @@
-"""Remember which live tasks are `%%aloop -b` cells, and which cell each belongs to."""
+"""Remember which live tasks are `%%aloop -b` cells, which cell each belongs to, and what each has begun."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
     import asyncio
+    from contextvars import Context
 
     from loopnb.records import CellRef
 
@@ -19,11 +23,13 @@ class BackgroundRun:
         cell: The execution that started it; None if no cell did.
         name: The name that the user gave it.
         text: The source of its cell. It identifies an unnamed run of a cell without an id.
+        number: What `CellRef.background` is in code that belongs to it; None of tasks that it has left.
     """
 
     cell: CellRef | None
     name: str | None
     text: str
+    number: int | None = None
 
     def is_earlier_run_of(self, other: BackgroundRun) -> bool:
         """Return True if both are runs of one cell. Runs that one execution began do not count."""
@@ -37,6 +43,24 @@ class BackgroundRun:
 
 #: The live background tasks. It outlives a session, since the tasks outlive a reload of the extension.
 live_runs: dict[asyncio.Task[Any], BackgroundRun] = {}
+
+
+#: Numbers the background runs of the process.
+_numbers = itertools.count(1)
+
+
+def number_run(context: Context) -> int | None:
+    """Make *context* that of a new background run, and return its number.
+
+    Code that runs there, or in a copy of it, belongs to that run: the tasks it spawns, their tasks, and the
+    callbacks of connections. Returns None if *context* belongs to no cell.
+    """
+    cell = context.get(current_cell)
+    if cell is None:
+        return None
+    number = next(_numbers)
+    context.run(current_cell.set, replace(cell, background=number))
+    return number
 
 
 def is_background(task: asyncio.Task[Any]) -> bool:

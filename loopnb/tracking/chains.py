@@ -16,7 +16,7 @@ from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
 from loopnb.tracking import _cpython, waits
-from loopnb.tracking.suspended import Words, code_of, frame_of, links_of
+from loopnb.tracking.suspended import Words, code_of, instruction_of, links_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,11 +45,6 @@ class Chain(NamedTuple):
     def nested(self) -> asyncio.Future[Any] | None:
         """What the task awaits in a nested run; None if it is not parked."""
         return None if self.wait is None else self.wait.future
-
-    @property
-    def frames(self) -> list[FrameType]:
-        """The frames of its links. Each takes 500 bytes for as long as its coroutine lives."""
-        return [frame for link in self.links if (frame := frame_of(link)) is not None]
 
 
 _NOTHING, _NESTED, _FUTURE = Words(""), Words("a nested run"), Words("a future", is_shared=True)
@@ -102,7 +97,7 @@ def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
     link = chain.links[index]
     code = code_of(link)
     known = codes.of(code)
-    place = codes.place(code, codes.instruction_of(link), cell)
+    place = codes.place(code, instruction_of(link), cell)
     # A cell's own lines are in `<module>` or the like: the place says as much.
     return place if known.name.startswith("<") else f"{known.name} {place}"
 
@@ -167,8 +162,8 @@ def reason_of(chain: Chain) -> Reason:
 def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
     """Return the kind of wait of *task*, if that can be told in 1 us by the code that waits; else "".
 
-    It can be told of a task that waits for a plain future in a function for which there is a rule, once a list
-    has met another one like it.
+    It can be told of a task that waits for a plain future in a function for which there is a rule, once a
+    list has met another one like it.
     """
     if type(waited_future(task)) is not asyncio.Future:
         return ""

@@ -34,7 +34,7 @@ from loopnb._cpython import held_finished_tasks, live_tasks, unseen_error
 from loopnb.nesting._cpython import silence_destroyed_warning, warns_if_destroyed
 from loopnb.nesting.fatal import is_fatal, was_taken
 from loopnb.tracking import _cpython, tracked
-from loopnb.tracking.history import EndedTask
+from loopnb.tracking.history import EndedTask, waiting_place
 from loopnb.tracking.tracked import has_origin, ledger_of
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class Failures:
         ledger = ledger_of(loop)
         self._shown = ledger.shown
         self._has_spawned = ledger.has_spawned
+        self._places = ledger.places
         self._watched: WeakSet[TrackedTask] = WeakSet()  # have our done-callback
         self._late: WeakSet[asyncio.Task[Any]] = WeakSet()  # failed after their cell had ended
         self._has_stopped = False
@@ -96,6 +97,7 @@ class Failures:
         tracked.on_failed.remove(self._dropped)
         for watched in list(self._watched):  # their callback would keep us, and so the session
             watched.remove_done_callback(self._ended)
+        self._places.clear()
         for task in self._held() if self._shown else ():
             if self._is_shown(task):
                 task.exception()  # marks it as retrieved, or asyncio would report it, too
@@ -161,6 +163,7 @@ class Failures:
         """Take over asyncio's report that *task* is destroyed though it has not ended."""
         if warns_if_destroyed(task) and not self._loop.is_closed():
             self._due.append(EndedTask.of(task))
+            self._places.pop(task.number, None)
             silence_destroyed_warning(task)
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 self._loop.call_soon_threadsafe(self._flush, context=self._context)
@@ -179,9 +182,14 @@ class Failures:
         for task in live_tasks(self._loop):
             if has_origin(task) and task not in self._watched:
                 self._watched.add(task)
+                with contextlib.suppress(Exception):  # of the user's awaitables
+                    if (place := waiting_place(task)) is not None:
+                        self._places[task.number] = place
                 task.add_done_callback(self._ended, context=self._context)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
+        if has_origin(task):
+            self._places.pop(task.number, None)
         if not self._has_stopped and self._has_failed(task):
             self._late.add(task)
             self._settle_later()

@@ -1,7 +1,7 @@
 """Make the await graph of a loop: which task waits for which.
 
-Each task is looked at once, however many wait for it, so that a diamond of forty layers costs forty layers and
-not two to the power of forty. What comes out is pure data; `loopnb/trees.py` shows it.
+Each task is looked at once, however many wait for it: a diamond of forty layers costs forty layers, not two to
+the power of forty. What comes out is pure data; `loopnb/trees.py` shows it.
 
 Everything here runs in the loop's thread, and leaves no frame objects behind.
 """
@@ -113,7 +113,7 @@ class Edges:
         """Note which of the locks the task with that number holds."""
         task = self._tracker.listing.task(number)
         if task is not None:
-            for lock, holder in holders_of(self.locks, [(task, chain_of(task))], self._tracker.codes):
+            for lock, holder in holders_of(self.locks, [(task, chain_of(task))]):
                 self._holders.setdefault(lock, []).append(self._tracker.number_of(holder.task))
 
     def awaits(self) -> dict[int, tuple[int, ...]]:

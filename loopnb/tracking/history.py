@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from loopnb.frames import is_users
-from loopnb.nesting._cpython import error_of
+from loopnb.nesting._cpython import error_of, waited_future
 from loopnb.tracking import _cpython, tracked
-from loopnb.tracking.suspended import frames_of
-from loopnb.tracking.tracked import Origin
+from loopnb.tracking.suspended import line_where_suspended
+from loopnb.tracking.tracked import Origin, ledger_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterator
 
     from loopnb.records import TaskState
@@ -28,8 +28,8 @@ class EndedTask:
         name: Its name; "" if the task ended well and nobody ever set or read its name.
         state: How it ended.
         error: What it failed with; its traceback holds the local variables of its frames.
-        waited_at: File and line at which a dropped task waited. None if its coroutine was destroyed first,
-            as the garbage collector does.
+        waited_at: Where a dropped task waited, file and line, or did when its cell ended. (The garbage
+            collector destroys the coroutine first, which then no longer tells.) None if that is not known.
     """
 
     origin: Origin
@@ -42,13 +42,19 @@ class EndedTask:
     def of(cls, task: TrackedTask) -> EndedTask:
         """Return how *task* ended: it is done, or being destroyed. Its error does not count as retrieved."""
         if not task.done():
-            frames = [frame for frame in frames_of(task.get_coro()) if is_users(frame.f_code)]
-            place = (frames[-1].f_code.co_filename, frames[-1].f_lineno) if frames else None
+            place = waiting_place(task) or ledger_of(task.get_loop()).places.get(task.number)
             return cls(task.origin, task.get_name(), "dropped", waited_at=place)
         error = error_of(task)
         if task.cancelled():
             return cls(task.origin, task.get_name(), "cancelled")
         return cls(task.origin, task.get_name(), "returned" if error is None else "raised", error)
+
+
+def waiting_place(task: asyncio.Task[Any]) -> tuple[str, int] | None:
+    """Return file and line of the user's innermost frame in which *task* waits; None if there is none."""
+    if waited_future(task) is None:
+        return None
+    return line_where_suspended(task.get_coro())
 
 
 class History:
@@ -94,3 +100,28 @@ class History:
             was_cancelled = state == "CANCELLED"
             yield EndedTask(Origin._make(origin), name or "", "cancelled" if was_cancelled else "returned")
         yield from list(self._failed)
+
+
+#: For how many tasks `BlockedTimes` remembers that they have blocked the loop.
+_BLOCKED = 1_000
+
+
+class BlockedTimes:
+    """For how long each task has blocked the loop. Any thread; only one may add.
+
+    Attributes:
+        seconds: Seconds, by the number of the task. The same dictionary for good; read it only.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[int, float] = {}
+
+    def add(self, number: int, seconds: float) -> None:
+        """Note that the task with that number has blocked the loop for so many seconds."""
+        self.seconds[number] = self.seconds.pop(number, 0.0) + seconds
+        if len(self.seconds) > _BLOCKED:
+            del self.seconds[next(iter(self.seconds))]
+
+    def of(self, number: int) -> float:
+        """Return the seconds for which that task has blocked the loop."""
+        return self.seconds.get(number, 0.0)

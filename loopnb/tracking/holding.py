@@ -18,6 +18,7 @@ Call everything in the loop's thread.
 from __future__ import annotations
 
 import asyncio
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from loopnb.errors import NotHeldError
@@ -88,8 +89,12 @@ class Held:
         if wanted is self.manager or (isinstance(wanted, str) and wanted == self.name):
             return True
         entered = self.entered
-        has_value = entered.done() and not entered.cancelled() and error_of(entered) is None
-        return has_value and wanted is not None and wanted is entered.result()
+        if wanted is None or not entered.done() or entered.cancelled() or error_of(entered) is not None:
+            return False
+        value = entered.result()
+        if type(value) is type(wanted) is tuple and len(value) == len(wanted):  # unpacked, and packed again
+            return all(map(is_, value, wanted))
+        return wanted is value
 
     def is_replaced_by(self, other: Held) -> bool:
         """Return True if *other* is from another run of the same cell, or was given the same name."""

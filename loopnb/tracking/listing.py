@@ -39,7 +39,7 @@ from loopnb._cpython import refs_of_tasks
 from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.records import TaskDelta, TaskRecord
 from loopnb.tracking import chains, tracked
-from loopnb.tracking.suspended import FutureIterator, Shape, instruction_within
+from loopnb.tracking.suspended import FutureIterator, Shape, instruction_of, instruction_within
 from loopnb.tracking.tracked import TrackedTask, has_origin
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef, TaskState
     from loopnb.tracking.cells import CellRuns
+    from loopnb.tracking.history import BlockedTimes
     from loopnb.tracking.suspended import KnownCodes, Words
     from loopnb.tracking.tracked import Origin, Run
 
@@ -78,6 +79,10 @@ class Origins(Protocol):
     @property
     def runs(self) -> CellRuns:
         """The executions of cells."""
+
+    @property
+    def blocked(self) -> BlockedTimes:
+        """For how long each task has blocked the loop."""
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from."""
@@ -158,6 +163,7 @@ class Listing:
         self._loop = loop
         self._origins = origins
         self._codes = codes
+        self._blocked = origins.blocked.seconds
         self._followers: WeakSet[Follower] = WeakSet()
         # All of the tasks that have a record.
         self._tasks: dict[int, ref[asyncio.Task[Any]]] = {}
@@ -173,7 +179,7 @@ class Listing:
         self._foreign: set[int] = set()  # the task is no `TrackedTask`, so nobody tells us of a new name
         self._runs: dict[ref[Run], set[int]] = {}  # the run that it belongs to goes on
         self._renamed = tracked.renamed
-        self._begun = origins.runs.begun
+        self._reruns = origins.runs.reruns
         self._ordered: dict[bool, tuple[TaskRecord, ...]] = {}
         #: The present moment, asked for once in a slice.
         self._now = origins.clock()
@@ -316,7 +322,11 @@ class Listing:
             for number, task_ref in zip(numbers[first:last], refs[first:last], strict=True):
                 if number in records:  # another look was faster
                     continue
-                if (record := glance(number, task_ref(), None)) is None:
+                try:
+                    record = glance(number, task_ref(), None)
+                except Exception:  # noqa: BLE001  it is looked at again, and then reported
+                    record = None
+                if record is None:
                     self._look_at_known(number, touched)
                 else:
                     unsettled.discard(number)
@@ -344,9 +354,9 @@ class Listing:
 
     def _outdated(self) -> set[int]:
         """Return the numbers of the tasks that have to be looked at even if they have not moved."""
-        if self._begun != self._origins.runs.begun:
-            # Cells that were run again make their tasks left over, and give other names to places.
-            self._begun = self._origins.runs.begun
+        if self._reruns != self._origins.runs.reruns:
+            # Tasks of the earlier run are left over now, and places in the cell may have other names.
+            self._reruns = self._origins.runs.reruns
             self._codes.forget_places()
             return set(self._tasks)
         outdated = self._unsettled.copy()
@@ -356,7 +366,7 @@ class Listing:
             wait = wait_ref()
             if wait is None or wait.has_ended or wait.future.done():
                 outdated.add(number)
-        outdated.update(filter(None, map(self._number_if_live, tracked.woken)))
+        outdated.update(self._origins.origin_of(task).number for task in tracked.woken)
         for run_ref in list(self._runs):
             run = run_ref()
             if run is None or run.main is None:
@@ -417,7 +427,7 @@ class Listing:
     def _glance(self, number: int, task: object, old: TaskRecord | None) -> TaskRecord | None:
         """Look at a task that waits for a plain future, as most do, and note what its record depends on.
 
-        It makes the record that `look_at` would make, in a fourth of the time: everything is inline, and
+        It makes the record that `look_at` would make, in a fourth of the time. Everything is inline, and
         what many tasks have in common is looked up by its `Shape`. It returns None for other tasks.
         """
         if type(task) is not TrackedTask:
@@ -445,28 +455,36 @@ class Listing:
         shape = path.shapes.get((instruction, id(cell), id(site), site_at))
         if shape is None:
             return self._learn(number, task)
-        if run is not None and run.number != number:
-            numbers = self._runs.get(ref(run))
-            if numbers is None:
-                return None
-            numbers.add(number)
+        if run is not None and run.number != number and not self._note_run(number, run):
+            return None
         future_ref = ref(future)
-        waiting_since: float | None = self._now
-        if old is not None:
-            if old.waiting_since is not None and self._waits.get(number) is future_ref:
-                waiting_since = old.waiting_since
-            self._parked.pop(number, None)
-            self._unsettled.discard(number)
-            self._naming.discard(number)
+        waiting_since = self._now if old is None else self._settle(number, old, future_ref)
         self._waits[number] = future_ref
         name = task.known_name
         if name is None:
             name = task.known_name = _stock_name(task)
         spawn_site, waits_at, waits_for, is_kernel, note, _cell = shape
         return _make_record(TaskRecord, (
-            number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at, waits_for,
-            task.parent, is_kernel, note, "", waiting_since,
+            number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
+            waits_for, task.parent, is_kernel, note, "",
+            self._blocked.get(number, 0.0), waiting_since,
         ))  # fmt: skip
+
+    def _note_run(self, number: int, run: Run) -> bool:
+        """Note that the record changes when *run* ends. Returns False if that run is not known to go on."""
+        numbers = self._runs.get(ref(run))
+        if numbers is None:
+            return False
+        numbers.add(number)
+        return True
+
+    def _settle(self, number: int, old: TaskRecord, future_ref: ref[asyncio.Future[Any]]) -> float:
+        """Note that the task waits for nothing but that future. Returns since when it does."""
+        is_same = self._waits.get(number) is future_ref
+        self._parked.pop(number, None)
+        self._unsettled.discard(number)
+        self._naming.discard(number)
+        return self._now if old.waiting_since is None or not is_same else old.waiting_since
 
     def _learn(self, number: int, task: TrackedTask) -> TaskRecord:
         """Look at a task, and remember its texts for those like it, if they are shared."""
@@ -476,7 +494,7 @@ class Listing:
         is_plain = all(type(link) is CoroutineType for link in links)
         if look.words.is_shared and is_plain and type(links[-1].cr_await) is FutureIterator:
             path = self._codes.add_path(links)
-            instruction = -1 if path.several is None else self._codes.instruction_of(links[path.several])
+            instruction = -1 if path.several is None else instruction_of(links[path.several])
             site = task.code
             if site is not None:
                 self._codes.of(site)
@@ -556,6 +574,7 @@ class Listing:
             self._is_kernels(coro),
             "" if run is None and cell is None else self._note_on(origin),
             "",
+            self._origins.blocked.of(number),
             waiting_since,
         )
         return Look(record, origin, chain, words)

@@ -128,6 +128,49 @@ def frames_of(awaitable: Any) -> list[FrameType]:
     return [frame for link in links_of(awaitable) if (frame := frame_of(link)) is not None]
 
 
+#: What `only_wait` has found, by the id of the code, and a reference to the code. Process-wide, as code is.
+_only_waits: dict[int, tuple[int | None, ref[CodeType]]] = {}
+
+
+def only_wait(code: CodeType) -> int | None:
+    """Return the offset of an instruction at which *code* waits; None if it can wait at several lines."""
+    key = id(code)
+    known = _only_waits.get(key)
+    if known is None:
+        # In `co_code` each instruction has its opcode at an even offset, and inline caches are zeros.
+        waits = [index * 2 for index, opcode in enumerate(code.co_code[::2]) if opcode == _SEND]
+        only = waits[0] if len({line_of(code, offset) for offset in waits}) == 1 else None
+        known = _only_waits[key] = (only, ref(code, lambda _ref: _only_waits.pop(key, None)))
+    return known[0]
+
+
+def instruction_of(link: Any) -> int:
+    """Return the instruction at which *link* stands, or another one of that line."""
+    if type(link) is CoroutineType:
+        if link.cr_suspended:
+            only = only_wait(link.cr_code)
+            if only is not None and link.cr_await is not None:
+                return only
+        elif not link.cr_running:
+            return 0  # it has not begun
+    frame = frame_of(link)
+    return 0 if frame is None else frame.f_lasti
+
+
+def line_where_suspended(coro: Any) -> tuple[str, int] | None:
+    """Return file and line of the user's innermost code in which *coro* waits.
+
+    None if there is none, or if the coroutine has been closed.
+    """
+    if type(coro) is CoroutineType and not coro.cr_suspended:
+        return None
+    for link in reversed(links_of(coro)):
+        code = code_of(link)
+        if is_users(code):
+            return code.co_filename, line_of(code, instruction_of(link))
+    return None
+
+
 class Words(NamedTuple):
     """What a task waits for, in words, and how long that text stays true.
 
@@ -215,7 +258,7 @@ class KnownCode:
         self.is_users = is_users(code)
         self.is_own = not package
         self.is_kernels = is_kernels(code)
-        self.only_wait = _only_wait(code)
+        self.only_wait = only_wait(code)
         self.places: dict[tuple[int, int], tuple[str, CellRef | None]] = {}
 
 
@@ -324,21 +367,3 @@ class KnownCodes:
             self._shapes = 0
             self.paths.clear()
         path.shapes[key] = shape
-
-    def instruction_of(self, link: Any) -> int:
-        """Return the instruction at which *link* stands, or another one of that line."""
-        if type(link) is CoroutineType:
-            if link.cr_suspended:
-                only_wait = self.of(link.cr_code).only_wait
-                if only_wait is not None and link.cr_await is not None:
-                    return only_wait
-            elif not link.cr_running:
-                return 0  # it has not begun
-        frame = frame_of(link)
-        return 0 if frame is None else frame.f_lasti
-
-
-def _only_wait(code: CodeType) -> int | None:
-    # In `co_code` each instruction has its opcode at an even offset, and inline caches are zeros.
-    waits = [index * 2 for index, opcode in enumerate(code.co_code[::2]) if opcode == _SEND]
-    return waits[0] if len({line_of(code, offset) for offset in waits}) == 1 else None

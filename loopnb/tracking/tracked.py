@@ -184,6 +184,7 @@ class Ledger:
             first seen.
         shown: Numbers of tasks whose failure was reported while something still referred to them.
         has_spawned: Not empty if the user may have spawned a task since `failures` last looked.
+        places: Where live tasks were waiting when their cell ended, by number: file and line.
     """
 
     def __init__(self) -> None:
@@ -192,6 +193,7 @@ class Ledger:
         self.untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
         self.shown: set[int] = set()
         self.has_spawned: list[bool] = []
+        self.places: dict[int, tuple[str, int]] = {}
 
 
 # The ledgers outlive a session: a reload must not give a number twice, or report a failure twice.

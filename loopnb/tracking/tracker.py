@@ -6,6 +6,7 @@ import asyncio
 import time
 from types import MethodType
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from loopnb._cpython import held_finished_tasks, live_tasks
 from loopnb.errors import TaskNotFoundError
@@ -15,7 +16,7 @@ from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
 from loopnb.texts import error_text, repr_text
 from loopnb.tracking import _cpython, cells, chains
-from loopnb.tracking.history import EndedTask, History
+from loopnb.tracking.history import BlockedTimes, EndedTask, History
 from loopnb.tracking.listing import Listing
 from loopnb.tracking.spawning import UsersFactory, can_stand_in, site_of, tracking_factory
 from loopnb.tracking.suspended import KnownCodes
@@ -52,6 +53,7 @@ class Tracker:
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
         codes: Remembers texts about code.
+        blocked: For how long each task has blocked the loop.
         listing: The records of the live tasks, kept up to date at little cost.
     """
 
@@ -72,6 +74,8 @@ class Tracker:
         self.next_number: Callable[[], int] = ledger.numbers.__next__
         self.has_spawned = ledger.has_spawned if _cpython.FINISHED_ARE_SCANNED_FOR else True
         self._untracked = ledger.untracked
+        self._users_task: ref[asyncio.Task[Any]] | None = None  # one that lived when last asked
+        self.blocked = BlockedTimes()
         self.codes = KnownCodes(describe, is_kernels)
         self.listing = Listing(loop, self, self.codes)
         factory = tracking_factory(self)
@@ -150,6 +154,15 @@ class Tracker:
         # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop.
         return origin._replace(coro=task.get_coro())
 
+    def note_block(self, number: int, seconds: float) -> None:
+        """Note that the task with that number has blocked the loop for so many seconds. Any thread."""
+        self.blocked.add(number, seconds)
+        self.listing.outdate(number)
+
+    def known_origin(self, task: asyncio.Task[Any]) -> Origin | None:
+        """Return where *task* came from; None if it is untracked and nobody has asked yet. Any thread."""
+        return task.origin if has_origin(task) else self._untracked.get(task)
+
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of *task*, which no other task of this loop has."""
         return task.number if has_origin(task) else self.origin_of(task).number
@@ -162,6 +175,15 @@ class Tracker:
         """
         tasks = [task for task in live_tasks(self._loop) if kernels or not self.is_kernels_own(task)]
         return sorted(tasks, key=self.number_of)
+
+    def has_users_task(self) -> bool:
+        """Return True if a task lives that is not the kernel's own. Much cheaper than `live`."""
+        task = None if self._users_task is None else self._users_task()
+        if task is None or task.done():
+            users = (task for task in live_tasks(self._loop) if not self.is_kernels_own(task))
+            task = next(users, None)
+            self._users_task = None if task is None else ref(task)
+        return task is not None
 
     def ended(self) -> list[EndedTask]:
         """Return ended tasks, oldest first: those in the history, and those that something still refers to.
@@ -269,6 +291,7 @@ class Tracker:
             waits_for="",
             parent=origin.parent,
             error=error_text(ended.error),
+            blocked_s=self.blocked.of(origin.number),
         )
 
     def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:

@@ -1,11 +1,11 @@
 """Find tasks that can never go on: those that wait for each other, and those that nobody can wake.
 
-First, circles. A task goes on when one of those that it awaits does, or when the holder of its lock does. Tasks
-that nothing outside their circle can end are a deadlock, whatever else the loop does. Waits with a timer, and
-those for the network, a thread or a process, end by themselves.
+First, circles. A task goes on when one of those that it awaits does, or when the holder of its lock does.
+Tasks that nothing outside their circle can end are a deadlock, whatever else the loop does. Waits with a timer,
+and those for the network, a thread or a process, end by themselves.
 
-Then, tasks that nobody can wake. They wait for a Queue, a Lock or the like, and no code that may still run can
-reach that object (`reach`). A later cell can: hence "nothing on this loop can wake them".
+Then, tasks that nobody can wake. They wait for a Queue, a Lock or the like, and no code that may still run
+can reach that object (`reach`). A later cell can: hence "nothing on this loop can wake them".
 
 Both err on the safe side: what is not understood counts as if it would end.
 
@@ -22,16 +22,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loopnb.frames import outwards, package_of
 from loopnb.records import Deadlock
 from loopnb.tracking import _cpython, waits
-from loopnb.tracking.chains import Chain, chain_of, kind_at_once, reason_of
+from loopnb.tracking.chains import chain_of, kind_at_once, reason_of
 from loopnb.tracking.details import detail_of, name_in
 from loopnb.tracking.graph import circles, components
-from loopnb.tracking.holders import Holder, attributes_of, holders_of
+from loopnb.tracking.holders import attributes_of, holders_of
 from loopnb.tracking.suspended import code_of
 from loopnb.watch.reach import Search, TooFar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loopnb.tracking.chains import Chain
+    from loopnb.tracking.holders import Holder
     from loopnb.tracking.tracker import Tracker
     from loopnb.tracking.waits import Reason
 
@@ -168,7 +170,7 @@ class _Look:
         found: dict[int, list[Holder]] = {}
         if wanted:
             tasks = self._tracker.live(kernels=True)
-            for lock, holder in holders_of(wanted, ((task, chain_of(task)) for task in tasks), self._codes):
+            for lock, holder in holders_of(wanted, ((task, chain_of(task)) for task in tasks)):
                 found.setdefault(lock, []).append(holder)
         return found
 
@@ -231,7 +233,7 @@ class _Look:
         needs: dict[asyncio.Task[Any], list[asyncio.Task[Any]] | None],
     ) -> str:
         # The sentence reads best if it begins with a task that holds a lock.
-        for index, task in enumerate(tasks):
+        for index in range(len(tasks)):
             if self._waiting[tasks[index - 1]].reason.kind == "lock":
                 tasks = tasks[index:] + tasks[:index]
                 break

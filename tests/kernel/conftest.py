@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from ipykernel._version import version_info
+from ipykernel.iostream import OutStream
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magics.execution import ExecutionMagics
 
 from tests.kernel.driver import KernelDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.kernel.driver import Comm
+    from tests.kernel.driver import CellResult, Comm
 
 # What a kernel says at its end when something was left behind.
 COMPLAINTS = ("was destroyed but it is pending", "Traceback (most recent call last)", "ResourceWarning")
 
+# IPython before 8.7 names the file of a cell in a traceback, not its number.
+names_cells = hasattr(CachingCompiler, "format_code_name")
+
+# IPython before 8.15 shows an exception group alone, without the errors inside it.
+shows_groups = "exceptiongroup" in inspect.getsource(InteractiveShell).lower()
+
+# IPython before 8.31 shows every error below `%time` itself, SystemExit and KeyboardInterrupt too, and the
+# cell ends well.
+_time_shows_all = re.search(r"except:\s+self\.shell\.showtraceback", inspect.getsource(ExecutionMagics.time))
+
+# ipykernel before 6.29 sends what a task prints to the newest cell.
+needs_routed_output = pytest.mark.skipif(
+    not hasattr(OutStream, "parent_header"), reason="this ipykernel alone sends output to the newest cell"
+)
 needs_subshells = pytest.mark.skipif(version_info < (7,), reason="ipykernel 6 has no subshells")
 
 
 def assert_quiet(log: str) -> None:
     """Fail if a kernel's log, as `shutdown()` returns it, holds a complaint."""
     assert not [line for line in log.splitlines() if any(c in line for c in COMPLAINTS)], log
+
+
+def assert_ended_in(result: CellResult, *enames: str) -> None:
+    """Fail unless the cell has ended in an error of such a name, or `%time` has shown it and ended."""
+    is_timed = _time_shows_all and result.cell.code.startswith("%%time")
+    is_shown = is_timed and any(ename in result.cell.text for ename in enames)
+    assert result.ename in enames or is_shown, result
 
 
 def task_names(kernel: KernelDriver) -> list[str]:

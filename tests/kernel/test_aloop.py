@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cells import below, dedented
+from tests.kernel.conftest import names_cells, shows_groups
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
@@ -186,7 +187,7 @@ def test_all_errors_of_a_task_group_are_shown_in_its_background_cell_and_by_wher
     )
     cell.wait().expect_ok()
 
-    shown = cell.wait_late("ValueError: one of the group")
+    shown = cell.wait_late("ValueError: one of the group" if shows_groups else "ExceptionGroup: unhandled")
 
     assert "ExceptionGroup: unhandled errors in a TaskGroup" in shown
     assert "loopnb/" not in shown
@@ -343,7 +344,8 @@ def test_a_syntax_error_in_the_line_form_looks_as_in_a_plain_cell(
     assert result.ename == "SyntaxError"
     assert result.evalue.startswith("invalid syntax")
     assert result.traceback.splitlines()[1:] == plain.traceback.splitlines()[1:]
-    assert f"In[{result.execution_count}], line {len(dedented(code).splitlines())}" in result.traceback
+    place = f"In[{result.execution_count}]" if names_cells else '.py"'
+    assert f"{place}, line {len(dedented(code).splitlines())}" in result.traceback
     assert kernel.value("value") is None
 
 

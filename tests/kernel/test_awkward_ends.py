@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cells import dedented, filled
-from tests.kernel.conftest import needs_subshells
+from tests.kernel.conftest import assert_ended_in, needs_subshells
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
@@ -176,7 +176,7 @@ def imports(kernel: KernelDriver) -> None:
 
 @pytest.mark.parametrize(("code", "ename"), ENDS.values(), ids=ENDS)
 def test_it_ends_the_cell_and_not_the_kernel(kernel: KernelDriver, code: str, ename: str) -> None:
-    assert kernel.execute(code).ename == ename
+    assert_ended_in(kernel.execute(code), ename)
 
     # Whoever has awaited the task that has raised it raises it once more, and nobody is in its way.
     assert kernel.run("asyncio.run(asyncio.sleep(0.01, 'lives'))").result == "'lives'"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cells import dedented, filled
 from tests.kernel import servers
-from tests.kernel.conftest import needs_subshells
+from tests.kernel.conftest import needs_subshells, shows_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -359,7 +359,7 @@ SHOWS = {
 
 @pytest.mark.parametrize("make_loop", ["asyncio.new_event_loop", "uvloop.new_event_loop"])
 @pytest.mark.parametrize("left", LEFT.values(), ids=LEFT)
-@pytest.mark.parametrize("how", SHOWS)
+@pytest.mark.parametrize("how", [how for how in SHOWS if how != "group" or shows_groups])
 def test_the_note_is_wherever_the_error_is_shown(
     kernel: KernelDriver, how: str, left: str, make_loop: str
 ) -> None:

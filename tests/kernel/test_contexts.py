@@ -187,3 +187,31 @@ def test_with_nest_asyncio_cells_keep_to_copies_and_work(fresh_kernel: KernelDri
     )
 
     assert result.result == "7"
+
+
+def test_a_cell_whose_task_is_cancelled_after_its_last_await_gets_its_reply(kernel: KernelDriver) -> None:
+    # An interrupt may come that late, too. Without loopnb the kernel sends no reply, and no idle status.
+    cell = kernel.run(
+        """
+        import asyncio
+        await asyncio.sleep(0)
+        asyncio.current_task().cancel()
+        'ended'
+        """
+    )
+
+    assert cell.result == "'ended'"
+    assert kernel.run("await asyncio.sleep(0, 'goes on')").result == "'goes on'"
+
+
+def test_a_cell_that_awaited_and_nested_is_freed(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import asyncio, gc, weakref
+        await asyncio.sleep(0)
+        ended = weakref.ref(asyncio.current_task())
+        asyncio.run(asyncio.sleep(0))
+        """
+    )
+
+    assert kernel.value("(gc.collect(), ended() is None)[1]")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.conftest import needs_subshells
+from tests.kernel.conftest import needs_routed_output, needs_subshells
 from tests.kernel.driver import KernelDiedError
 from tests.processes import WaitTimedOutError
 
@@ -107,6 +107,7 @@ def test_output_is_seen_while_the_cell_runs(stock: KernelDriver) -> None:
     assert cell.wait().stdout == "waiting\nwent\n"
 
 
+@needs_routed_output
 def test_late_output_is_told_from_the_rest_and_belongs_to_its_cell(stock: KernelDriver) -> None:
     origin = stock.run(
         """

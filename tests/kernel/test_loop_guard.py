@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cells import dedented
+from tests.kernel.driver import END_WITHIN_S
 
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
@@ -694,7 +695,7 @@ def test_another_loop_that_is_closed_takes_no_signals_away(fresh_kernel: KernelD
     )
     os.kill(fresh_kernel.process.pid, signal.SIGTERM)
 
-    assert fresh_kernel.process.wait(10) == 0
+    assert fresh_kernel.process.wait(END_WITHIN_S) == 0
 
 
 def test_unloading_leaves_the_loop_the_users_handlers(fresh_kernel: KernelDriver) -> None:
@@ -710,3 +711,35 @@ def test_unloading_leaves_the_loop_the_users_handlers(fresh_kernel: KernelDriver
     fresh_kernel.run("handle = loop._signal_handlers[signal.SIGTERM]")
 
     assert fresh_kernel.value("handle._callback is print and handle._args == ('theirs',)")
+
+
+def test_a_cell_can_be_interrupted_after_another_tried_to_close_the_loop(kernel: KernelDriver) -> None:
+    # The loop stayed open, but lost its engine where nesting had been switched on after the guard. The next
+    # engine knew nothing of cells: an interrupt of a nested run raised in the loop, and ended the kernel.
+    kernel.run(
+        """
+        %loopnb nesting off
+        %loopnb nesting handoff
+        """
+    )
+    kernel.run(
+        """
+        import asyncio, warnings
+        with warnings.catch_warnings(action='ignore'):
+            asyncio.get_running_loop().close()
+        """
+    )
+    kernel.run("asyncio.run(asyncio.sleep(0))")
+    cell = kernel.start(
+        """
+        async def waits():
+            print("waits", flush=True)
+            await asyncio.sleep(60)
+        asyncio.run(waits())
+        """
+    )
+    cell.wait_output("waits")
+    kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.run("asyncio.run(asyncio.sleep(0, 'goes on'))").result == "'goes on'"

@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from notebooks.run import ThisPythonsKernel
 from tests.cells import below, dedented, filled
 from tests.kernel.conftest import assert_quiet
+from tests.kernel.driver import END_WITHIN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,7 @@ def test_all_that_can_finish_has_finished_and_the_rest_is_named(
     end(fresh_kernel)
     if cell is not None:
         cell.wait_reply()  # it ends while all channels still work
-    process.wait(20)
+    process.wait(END_WITHIN_S)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*WRITTEN, *(["cell"] if cell else [])])
     log = log_path.read_text()
@@ -200,7 +201,7 @@ def test_a_kernel_that_ends_out_of_order_names_what_was_left(
     )
 
     fresh_kernel.start("loop._stopping = True  # what 'loop.stop()' does: that is guarded")
-    fresh_kernel.process.wait(20)
+    fresh_kernel.process.wait(END_WITHIN_S)
 
     log = fresh_kernel.log()
     assert "task 'left', spawned by In[3], waiting for sleep(), was still there when Python ended" in log
@@ -218,7 +219,7 @@ def test_a_task_that_ends_the_kernel_is_named(fresh_kernel: KernelDriver) -> Non
     )
 
     fresh_kernel.start("ending = asyncio.create_task(ends(), name='ending')")
-    fresh_kernel.process.wait(20)
+    fresh_kernel.process.wait(END_WITHIN_S)
 
     assert (
         "task 'ending', spawned by In[3], failed and nobody awaited it: SystemExit: 3" in fresh_kernel.log()
@@ -238,7 +239,7 @@ def test_a_cell_that_blocks_is_named_and_the_rest_ends_when_it_has_gone_on(
     cell.wait_output("waits")
 
     fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
-    fresh_kernel.process.wait(20)
+    fresh_kernel.process.wait(END_WITHIN_S)
 
     log = fresh_kernel.log()
     assert "In[3] blocks the loop" in log
@@ -278,7 +279,7 @@ def test_nobody_who_swallows_every_error_keeps_the_kernel(fresh_kernel: KernelDr
 
     fresh_kernel.start("print('waits', flush=True); await nests_on()").wait_output("waits")
     fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
-    fresh_kernel.process.wait(20)
+    fresh_kernel.process.wait(END_WITHIN_S)
 
     log = fresh_kernel.log()
     said = "".join(m.content["text"] for m in fresh_kernel.wire.messages if m.msg_type == "stream")
@@ -418,7 +419,7 @@ def test_a_cell_that_nests_is_answered_however_many_stacks_are_parked(
 
     if end == "shutdown":
         fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
-    fresh_kernel.process.wait(20)
+    fresh_kernel.process.wait(END_WITHIN_S)
 
     cell.wait()
     assert (tmp_path / "cell").exists()
@@ -436,7 +437,7 @@ def test_a_request_on_the_shell_channel_does_not_wait_for_itself(fresh_kernel: K
 
     fresh_kernel.wire.send("shell", "shutdown_request", {"restart": False})
 
-    fresh_kernel.process.wait(15)
+    fresh_kernel.process.wait(END_WITHIN_S)
 
 
 def test_a_loop_in_debug_mode_ends(fresh_kernel: KernelDriver) -> None:
@@ -473,7 +474,7 @@ def test_a_signal_ends_a_kernel_that_has_ended_in_order_and_is_kept_from_exiting
         time.sleep(0.05)
 
     fresh_kernel.process.send_signal(signal.SIGTERM)
-    status = fresh_kernel.process.wait(10)
+    status = fresh_kernel.process.wait(END_WITHIN_S)
 
     assert status == -signal.SIGTERM
     assert (tmp_path / "task").exists()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kernel.conftest import assert_quiet, needs_subshells
+from tests.kernel.driver import END_WITHIN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,8 +128,52 @@ def test_subshells_that_wait_keep_no_kernel_from_ending(
 
     end(fresh_kernel)
 
-    assert fresh_kernel.process.wait(10) == 0
+    assert fresh_kernel.process.wait(END_WITHIN_S) == 0
     assert_quiet(fresh_kernel.log())
+
+
+LATE = {
+    "blocks": "time.sleep(1.5)",
+    "awaits": "await asyncio.sleep(1.5)",
+}
+
+
+@pytest.mark.parametrize("cleanup", LATE.values(), ids=LATE)
+def test_a_subshell_whose_cell_ends_late_still_gets_its_output_out(
+    fresh_kernel: KernelDriver, cleanup: str
+) -> None:
+    # ipykernel closes the channel for output before it ends subshells: a cell that printed then waited for
+    # ever, or aborted the process.
+    fresh_kernel.run(
+        f"""
+        %config LoopNB.shutdown_grace = 0.1
+        import asyncio, time
+
+        async def ends_late():
+            print("waits", flush=True)
+            try:
+                await asyncio.sleep(60)
+            finally:
+                {cleanup}
+                print("late", flush=True)
+        """
+    )
+    subshell = fresh_kernel.create_subshell()
+    cell = fresh_kernel.start(
+        "asyncio.get_running_loop().run_until_complete(ends_late())", subshell_id=subshell
+    )
+    cell.wait_output("waits")
+    queued = fresh_kernel.start("print('ran')", subshell_id=subshell)
+
+    log = fresh_kernel.shutdown()
+
+    assert fresh_kernel.process.wait(END_WITHIN_S) == 0
+    assert "late" in cell.stdout
+    assert cell.reply is not None
+    assert cell.reply.content["ename"] == "CancelledError"
+    assert "ran" not in queued.text
+    assert f"what runs in subshell-{subshell} did not end" in log
+    assert_quiet(log)
 
 
 def test_reloading_in_a_subshell_is_refused_and_loses_nothing(kernel: KernelDriver, subshell: str) -> None:

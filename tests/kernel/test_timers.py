@@ -98,7 +98,7 @@ def test_other_tasks_run_and_an_error_is_shown_as_ever(kernel: KernelDriver) -> 
     )
     result = kernel.execute("%time await fails()")
 
-    assert "LookupError: mine" in result.traceback + result.stdout + result.stderr
+    assert "LookupError: mine" in result.cell.text
     assert kernel.value("ran") == [1]
 
 

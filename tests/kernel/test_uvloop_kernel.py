@@ -186,3 +186,36 @@ def test_unloading_and_the_end_leave_nothing(uv: KernelDriver) -> None:
     )
 
     assert_quiet(uv.shutdown())
+
+
+def test_who_blocks_the_loop_is_named(uv: KernelDriver) -> None:
+    uv.run("%config LoopNB.blocked_after = 0.1")
+    uv.run(
+        """
+        import time
+        from loopnb.session import current
+
+        def block():
+            watch, end = current().watch, time.monotonic() + 20
+            while watch.current() is None:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+
+        async def hog():
+            block()
+
+        async def found():
+            watch = current().watch
+            while watch.current() or not watch.blocks():
+                await asyncio.sleep(0.01)
+            return watch.blocks()[-1]
+        """
+    )
+    uv.run("block()")
+    number = uv.value("get_ipython().execution_count - 1")
+    uv.run("cell = await found()")
+    uv.run("await asyncio.create_task(hog(), name='hog')")
+    uv.run("task = await found()")
+
+    assert uv.value("(cell.by, cell.name, cell.how)") == ("cell", f"In[{number}]", "sleep")
+    assert uv.value("(task.by, task.name.split()[-1], task.function)") == ("task", "'hog'", "block")

@@ -56,6 +56,21 @@ def test_another_loop_that_was_set_gives_way(loop: asyncio.AbstractEventLoop) ->
     other.close()
 
 
+def test_a_loop_that_a_librarys_greenlet_has_left_running_gives_way(loop: asyncio.AbstractEventLoop) -> None:
+    healer, other = Healer(loop), asyncio.new_event_loop()
+
+    async def main() -> list[str]:
+        asyncio._set_running_loop(other)  # as Playwright's sync API does
+        said = healer.mend()
+        await asyncio.sleep(0.001)  # on the loop
+        return [*said, *healer.mend()]
+
+    (said,) = loop.run_until_complete(main())
+
+    assert "%%noloop" in said
+    other.close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="loops there have no add_signal_handler()")
 def test_signals_that_another_loop_has_taken_away_reach_the_loop_again(
     loop: asyncio.AbstractEventLoop,

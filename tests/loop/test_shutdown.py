@@ -81,6 +81,9 @@ class FakeEnding:
     def is_ending(self, _task: asyncio.Task[Any]) -> bool:
         return False
 
+    def is_of_other_task(self, error: BaseException) -> bool:
+        return type(error) is RuntimeError and "different task" in str(error)
+
     def grace(self) -> float:
         return self._grace
 
@@ -251,6 +254,21 @@ def test_an_async_generator_that_no_task_uses_is_closed_while_the_tasks_end() ->
         assert log == []
 
     run(main)
+
+
+def test_an_async_generator_that_only_its_own_task_could_leave_is_not_named() -> None:
+    async def generates() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            raise RuntimeError("Attempted to exit cancel scope in a different task than it was entered in")
+
+    async def main() -> list[str]:
+        await anext(generating := generates())
+        assert generating is not None
+        return await wind_down()
+
+    assert asyncio.run(main()) == []
 
 
 def test_async_generators_that_another_has_entered_are_left_to_it() -> None:

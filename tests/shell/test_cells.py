@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 
 class FakeShell:
-    """A shell that only tells of cells."""
+    """A shell that only tells of cells.
 
-    def __init__(self) -> None:
+    Args:
+        counts_at_start: Whether it counts a cell when that begins, as IPython 9.8 and later do.
+    """
+
+    def __init__(self, *, counts_at_start: bool = True) -> None:
         self.execution_count = 1
+        self.counts_at_start = counts_at_start
         self.told: dict[str, Callable[[Any], None]] = {}
         self.events = SimpleNamespace(
             register=self.told.__setitem__, unregister=lambda name, _fn: self.told.pop(name)
@@ -33,14 +38,27 @@ class FakeShell:
 
     def begin(self, raw_cell: str = "code", cell_id: str | None = "a") -> Any:
         """Begin a cell, and return what IPython says of it."""
-        self.execution_count += 1
+        self.execution_count += self.counts_at_start
         info = SimpleNamespace(store_history=True, raw_cell=raw_cell, cell_id=cell_id)
         self.told["pre_run_cell"](info)
         return info
 
     def end(self, info: Any) -> None:
         """End a cell. ipykernel knows nothing of one that was cancelled: None."""
+        self.execution_count += not self.counts_at_start
         self.told["post_run_cell"](None if info is None else SimpleNamespace(info=info))
+
+    @property
+    def displayhook(self) -> Any:
+        """What shows values, and knows the number of the cell that executes."""
+        return SimpleNamespace(prompt_count=self.execution_count - self.counts_at_start)
+
+
+class OldCompiler:
+    """Names cells as IPython 7 does, and does not tell which names are theirs."""
+
+    def cache(self, _text: str, _number: int = 0, _raw: str | None = None) -> str:
+        return "<code>"
 
 
 @pytest.fixture
@@ -69,6 +87,43 @@ def test_a_cell_executes_from_its_beginning_to_its_end(
     assert cells.executing is cells.current() is None
     assert not cells.is_executing(None)
     assert current_cell.get() == CellRef("a", 1)  # what it has spawned is still its own
+
+
+@pytest.mark.parametrize("counts_at_start", [False, True])
+def test_a_cell_has_the_number_of_its_prompt(counts_at_start: bool) -> None:
+    shell = FakeShell(counts_at_start=counts_at_start)
+    cells = Cells(shell)
+    cells.start()
+
+    shell.end(shell.begin(cell_id="a"))
+    shell.begin(cell_id="b")
+
+    assert cells.executing == CellRef("b", 2)
+
+
+@pytest.mark.parametrize("version", ["7.34", "8.0", "8.7"])
+def test_a_place_in_a_cell_is_named_by_its_number_whatever_the_version(version: str) -> None:
+    shell = FakeShell()
+    compiler: Any = OldCompiler()
+    if version == "8.0":
+        compiler = SimpleNamespace(_filename_map={"<code>": 3})
+    elif version == "8.7":
+        compiler = SimpleNamespace(
+            format_code_name=lambda name: ("Cell", "In[3]") if name == "<code>" else None
+        )
+    before = vars(compiler).copy()
+    shell.compile = compiler
+    cells = Cells(shell)
+    cells.start()
+    if version == "7.34":
+        compiler.cache("code", 3)
+
+    assert cells.places("<code>", 2) == "In[3], line 2"
+    assert cells.places("/src/app.py", 2) == "app.py:2"
+    assert cells.places.is_cell_file("<code>")
+    assert not cells.places.is_cell_file("/src/app.py")
+    cells.stop()
+    assert vars(compiler) == before
 
 
 def test_a_cell_that_a_magic_runs_is_part_of_the_magics(shell: FakeShell, cells: Cells) -> None:

@@ -90,3 +90,40 @@ def test_the_shell_shows_the_error_being_handled_or_the_one_it_is_given(
     assert shell.shown == [(None, None), ((ZeroDivisionError, given, None), 1), (None, None)]
     notes.stop()
     assert shell.showtraceback is stock
+
+
+class OldFormatter:
+    """Formats the end of a traceback as IPython does before 8.14: without notes."""
+
+    def format_exception(self, etype: type, error: BaseException) -> list[str]:
+        return [f"{etype.__name__}: {error}"]
+
+    def _format_exception_only(self, etype: type, error: BaseException) -> list[str]:
+        return [f"{etype.__name__}: {error}\n"]
+
+
+def test_a_shell_that_shows_no_notes_is_made_to_show_them(shell: SimpleNamespace) -> None:
+    formatter = shell.InteractiveTB = OldFormatter()
+    notes = ErrorNotes(shell, [explain])
+    error = ValueError("mine")
+    error.add_note("first")
+    error.add_note("second")
+
+    notes.start()
+
+    assert formatter.format_exception(ValueError, error) == ["ValueError: mine\nfirst\nsecond"]
+    assert formatter._format_exception_only(ValueError, error) == ["ValueError: mine\nfirst\nsecond\n"]
+    notes.stop()
+    assert vars(formatter) == {}
+
+
+def test_a_shell_that_shows_notes_itself_formats_errors_as_ever(shell: SimpleNamespace) -> None:
+    class Formatter(OldFormatter):
+        def format_exception(self, etype: type, error: BaseException) -> list[str]:
+            return [*super().format_exception(etype, error), *getattr(error, "__notes__", ())]
+
+    formatter = shell.InteractiveTB = Formatter()
+
+    ErrorNotes(shell, [explain]).start()
+
+    assert vars(formatter) == {}

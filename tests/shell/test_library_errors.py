@@ -22,6 +22,10 @@ REFUSALS = [
     RuntimeError(
         'You must use "async with" if the event loop is running (i.e. you are inside an "async def")'
     ),
+    RuntimeError(
+        "Cannot use a synchronous streaming method from within an async context or a running event loop; "
+        "use `run_stream` instead."
+    ),
     Exception(
         "It looks like you are using Playwright Sync API inside the asyncio loop.\nPlease use the Async API."
     ),

@@ -14,6 +14,8 @@ PREPARATION = dedent(
     other_loop = asyncio.new_event_loop()
     lock = threading.Lock()
     lock.acquire()
+    # IPython loads it late. An interrupt meanwhile breaks it for good, as without loopnb.
+    get_ipython().run_cell_magic("time", "", "pass")
 
     def waits():
         print("waits", flush=True)

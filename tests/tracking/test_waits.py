@@ -28,7 +28,7 @@ async def until_it_waits(task: asyncio.Task[Any], is_there: Callable[[], bool] =
     async with asyncio.timeout(20):
         for _ in range(6):
             await asyncio.sleep(0)
-        while chains.chain_of(task).waited is None or not is_there():
+        while chains.chain_of(task).waited is None or not is_there():  # noqa: ASYNC110  no event tells
             await asyncio.sleep(0.001)
 
 

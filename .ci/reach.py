@@ -1,0 +1,80 @@
+"""The hosts that people have: what is installed there, and whether loopnb would move any of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pythons
+from steps import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+
+_FIRST_LINE = re.compile(r"# Python (\d+)\.(\d+): (.+)")
+
+
+@dataclass(frozen=True)
+class Host:
+    """One of the files in `tests/reach`.
+
+    Attributes:
+        name: The name of the file, without its suffix.
+        title: What to call the host.
+        minor: The Python that it has.
+        pins: The file, which `pip install -r` and `-c` take.
+    """
+
+    name: str
+    title: str
+    minor: tuple[int, int]
+    pins: Path
+
+    def python(self, found: list[pythons.Python]) -> pythons.Python | None:
+        """Return the one of *found* to use: the host's own version, or else that of this interpreter."""
+        own = [python for python in found if python.minor == self.minor]
+        return own[0] if own else pythons.ask([sys.executable])
+
+    def moved(self, executable: Path) -> list[str]:
+        """Return what `pip install loopnb` would change of what is installed, each as `name: old to new`.
+
+        Args:
+            executable: An interpreter in whose environment the host's packages are installed.
+
+        Raises:
+            subprocess.CalledProcessError: pip cannot install loopnb there at all.
+        """
+        pip = [*PIP, "--python", str(executable)]
+        aloud = [word for word in pip if word != "--quiet"]  # quiet, it lists nothing
+        listed = json.loads(_output_of([*aloud, "list", "--format", "json"]))
+        before = {_normal(package["name"]): package["version"] for package in listed}
+        report = json.loads(_output_of([*pip, "install", "--dry-run", "--report", "-", f"{ROOT}[kernel]"]))
+        after = {_normal(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}
+        return [f"{name}: {before[name]} to {version}" for name, version in after.items() if name in before]
+
+
+def hosts() -> dict[str, Host]:
+    """Return the hosts by their names."""
+    return {path.stem: _read(path) for path in sorted((ROOT / "tests" / "reach").glob("*.txt"))}
+
+
+def _read(path: Path) -> Host:
+    found = _FIRST_LINE.match(path.read_text(encoding="utf-8"))
+    if found is None:
+        raise ValueError(f"{path} must begin with a line '# Python 3.12: what host'")
+    major, minor, title = found.groups()
+    return Host(path.stem, title, (int(major), int(minor)), path)
+
+
+def _output_of(command: list[str]) -> str:
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

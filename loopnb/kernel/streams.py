@@ -1,0 +1,124 @@
+"""Send what a task prints to the cell that spawned it, where ipykernel sends it to the newest cell.
+
+From 6.29 on an `OutStream` keeps in a ContextVar which request its text belongs to, and a buffer for each
+request. Before, it has one attribute `parent_header` and one buffer. What that holds is sent up to 0.2 s
+later, with the header of that moment.
+
+The solution. `parent_header` becomes a value of each Context. When somebody writes for another request, we
+first set aside what the buffer holds, with its own header. A flush sends that, oldest first, and then the
+buffer.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from loopnb.kernel._ipykernel import buffer_lock, take_buffer, wrap_streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+#: The header of the request that text of this Context belongs to. It outlives a reload of loopnb, since the
+#: tasks do. One for all streams: the kernel sets those of standard output and standard error together.
+_header: ContextVar[Any] = ContextVar("header")
+
+
+class StreamsByContext:
+    """The change that routes the text of all streams of a class. Any thread.
+
+    Args:
+        kind: The class.
+        streams: Those that exist. They are flushed when the change is taken back.
+    """
+
+    def __init__(self, kind: type, streams: Iterable[Any]) -> None:
+        self._streams = list(streams)
+        self._texts: WeakKeyDictionary[Any, _Text] = WeakKeyDictionary()
+        self._sending = threading.local()
+        self._patches = wrap_streams(kind, _Header(self), self._write, self._flush, self._take)
+
+    def install(self) -> None:
+        """Route from now on."""
+        for stream in self._streams:
+            _header.set(stream.parent_header)
+        self._patches.install()
+
+    def restore(self) -> bool:
+        """Send what is buffered, and leave the streams to the kernel."""
+        for stream in self._streams:
+            stream.flush()
+        return self._patches.restore()
+
+    def header(self, stream: Any) -> Any:
+        """Return the header of the request that text of the calling Context belongs to."""
+        if hasattr(self._sending, "header"):
+            return self._sending.header
+        return _header.get(vars(stream)["parent_header"])
+
+    def set_header(self, stream: Any, header: Any) -> None:
+        """Set it, and keep it where the stock class does: there it holds for threads, and after `restore`."""
+        _header.set(header)
+        vars(stream)["parent_header"] = header
+
+    def _of(self, stream: Any) -> _Text:
+        text = self._texts.get(stream)
+        return self._texts.setdefault(stream, _Text(vars(stream)["parent_header"])) if text is None else text
+
+    def _write(self, stock: Callable[..., Any], stream: Any, *args: Any) -> Any:
+        text, header = self._of(stream), self.header(stream)
+        with buffer_lock(stream):
+            if text.owner is not header:
+                piece = take_buffer(stream)
+                if piece:
+                    text.set_aside.append((text.owner, piece))
+                text.owner = header
+            return stock(*args)
+
+    def _flush(self, stock: Callable[..., Any], stream: Any) -> None:
+        text = self._of(stream)
+        with buffer_lock(stream):
+            pieces = [*text.set_aside, (text.owner, take_buffer(stream))]
+            text.set_aside.clear()
+        for header, piece in pieces:
+            self._sending.header, self._sending.text = header, piece
+            try:
+                stock()
+            finally:
+                del self._sending.header, self._sending.text
+
+    def _take(self, stock: Callable[..., Any], stream: Any) -> Any:
+        piece = vars(self._sending).get("text")
+        return stock() if piece is None else piece
+
+
+class _Text:
+    """What a stream has buffered, and for which requests. The stream's lock guards it.
+
+    Args:
+        owner: The header of what the buffer holds.
+
+    Attributes:
+        set_aside: Header and text of what is to be sent before the buffer.
+        owner: The header of what the buffer holds.
+    """
+
+    def __init__(self, owner: Any) -> None:
+        self.set_aside: list[tuple[Any, str]] = []
+        self.owner = owner
+
+
+class _Header:
+    """Stands in for the attribute `parent_header`."""
+
+    def __init__(self, streams: StreamsByContext) -> None:
+        self._streams = streams
+
+    def __get__(self, stream: Any, cls: type | None = None) -> Any:
+        return self if stream is None else self._streams.header(stream)
+
+    def __set__(self, stream: Any, header: Any) -> None:
+        self._streams.set_header(stream, header)

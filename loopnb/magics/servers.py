@@ -1,0 +1,78 @@
+"""Close the servers that a background run has started, when it has ended.
+
+The wish. In a script, a server ends with the program. A server that a `%%aloop -b` cell has started would
+keep its port, since many of them (uvicorn) are not closed if they are cancelled. The cell could not be run
+again, and nothing could free the port.
+
+The solution. Note each server that `loop.create_server()` makes in the Context of a background run. When that
+has ended, stop listening, and close the connections that were accepted: a client that keeps its connection
+would still be answered by the old server.
+
+What it cannot do: see servers that listen by themselves, such as tornado's and those of grpc.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from loopnb.frames import is_ours, without_any_frames_of
+from loopnb.magics._cpython import accepted_by
+from loopnb.patching import MethodWrapper, PatchSet
+from loopnb.tracking.cells import current_cell
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+
+class Servers:
+    """Notes the servers of background runs. The loop's thread.
+
+    Args:
+        loop: The persistent loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        # Server -> number of its run. A server that listens is kept alive by the loop.
+        self._runs: WeakKeyDictionary[asyncio.AbstractServer, int] = WeakKeyDictionary()
+        self._patches = PatchSet(
+            MethodWrapper(type(loop), "create_server", self._noting, loop),
+            MethodWrapper(type(loop), "create_unix_server", self._noting, loop),
+        )
+
+    def start(self) -> None:
+        """Note servers from now on."""
+        self._patches.install()
+
+    def stop(self) -> None:
+        """Note no more servers. Those that are noted are still closed with their run."""
+        self._patches.restore()
+
+    def close_of(self, run: int) -> list[str]:
+        """Close the servers of the background run with that number. Return where each was listening."""
+        closed = []
+        for server in [server for server, number in self._runs.items() if number == run]:
+            del self._runs[server]
+            closed += [_address(sock.getsockname()) for sock in getattr(server, "sockets", ())]
+            server.close()
+            for transport in accepted_by(self._loop, server):
+                transport.close()
+        return closed
+
+    async def _noting(self, create: Callable[..., Any], *args: Any, **options: Any) -> asyncio.AbstractServer:
+        cell = current_cell.get()
+        try:
+            server: asyncio.AbstractServer = await create(*args, **options)
+        except BaseException as error:
+            error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
+            raise  # which adds no entry for this frame
+        if cell is not None and cell.background is not None:
+            self._runs[server] = cell.background
+        return server
+
+
+def _address(name: Any) -> str:
+    """Return the name of a socket as people write it."""
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)

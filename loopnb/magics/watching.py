@@ -1,0 +1,80 @@
+"""What the commands of `%loopnb` about blocks, lag and busy time do."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from IPython.core.error import UsageError
+
+from loopnb.watch import texts
+
+if TYPE_CHECKING:
+    from loopnb.records import Block
+    from loopnb.session import Session
+
+_OFF = "Nothing is measured: LoopNB.blocked_after is 0. '%config LoopNB.blocked_after = 0.5' starts it."
+
+
+class WatchCommands:
+    """Shows what watching has found.
+
+    Args:
+        session: The session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def blocks(self, rest: str) -> None:
+        """List the last blocks, and where they come from."""
+        _expect("blocks", rest, "")
+        watch = self._session.watch
+        if not watch.is_on and watch.fault is None:
+            _print(_OFF)
+        _print(texts.blocks_text(watch.blocks(), watch.totals()))
+
+    def lag(self, rest: str) -> None:
+        """Say how late the loop is, and where its time goes."""
+        _expect("lag", rest, "")
+        watch = self._session.watch
+        if not watch.is_on and watch.fault is None:
+            _print(_OFF)
+        _print(texts.pace_text(watch.pace()))
+
+    def watch(self, rest: str) -> None:
+        """Begin or end to sample who keeps the loop busy, or say what was found."""
+        _expect("watch", rest, "on", "off", "")
+        session = self._session
+        if rest == "on":
+            if not session.watch.is_on:
+                raise UsageError(f"%loopnb watch: {_OFF}")
+            session.owner.call(session.watch.watch_busy, self)
+            _print(
+                "Looks 50 times a second at what the loop does, which takes up to 1 % of its time, and more "
+                "on a busy machine. '%loopnb watch' shows who is busy, '%loopnb watch off' ends it."
+            )
+            return
+        busy = session.watch.busy()
+        if busy is None:
+            _print("Nobody has looked. '%loopnb watch on' begins.")
+        else:
+            _print(texts.busy_text(busy))
+        if rest == "off":
+            session.owner.call(session.watch.unwatch_busy, self)
+
+
+def status_line(block: Block) -> str:
+    """Return the line of the status about the newest block."""
+    return f"{'block':<8}{texts.status_line(block, time.time())}"
+
+
+def _expect(command: str, rest: str, *known: str) -> None:
+    if rest not in known:
+        takes = ", ".join(word for word in known if word) or "nothing more"
+        raise UsageError(f"%loopnb {command}: takes {takes}, and got {rest!r}. See '%loopnb?'.")
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")

@@ -1,0 +1,155 @@
+"""Private names of CPython that watching needs, one function for each.
+
+Checked on CPython 3.11.7 to 3.15.2. Any thread may call them; none blocks. Where the loop is not built on
+asyncio's own, as uvloop's is not, a function returns what its docstring says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import time
+from functools import partial
+from itertools import islice
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from loopnb.frames import Owner, owner_of
+from loopnb.nesting._cpython import HANDLE_RUN_CODE, callback_of, ready_queue
+from loopnb.records import Kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import CodeType, FrameType
+
+#: How many timers and ready handles are looked at: a look must not take long.
+_MOST = 1_000
+#: How many names of tasks a `Kept` holds.
+_NAMES = 3
+
+
+def frame_of(thread_id: int) -> FrameType | None:
+    """Return the innermost frame of that thread (`sys._current_frames`); None if it runs no Python."""
+    return sys._current_frames().get(thread_id)
+
+
+def is_pass(frame: FrameType) -> bool:
+    """Return True if *frame* makes a pass of a loop built on asyncio's own (`BaseEventLoop._run_once`).
+
+    By name, since nest-asyncio replaces the method by one that has the same variables.
+    """
+    return frame.f_code.co_name == "_run_once"
+
+
+def is_handle(frame: FrameType) -> bool:
+    """Return True if *frame* runs a handle (`Handle._run`)."""
+    return frame.f_code is HANDLE_RUN_CODE
+
+
+def pass_facts(frame: FrameType) -> tuple[Any, int, float]:
+    """Return the loop of a pass, the identity of the handle that runs, and when its handles began.
+
+    They are local variables of `BaseEventLoop._run_once`: `self`, `handle` and `end_time`, which is the
+    loop's time right after select. If a name is missing, its fact is None or 0.
+    """
+    variables = frame.f_locals
+    return variables.get("self"), id(variables.get("handle")), variables.get("end_time", 0.0)
+
+
+def span_of(code: CodeType, instruction: int) -> tuple[int, int, int, int] | None:
+    """Return first and last line, first and last column of the source of an instruction; None if unknown."""
+    line, end_line, column, end_column = next(
+        islice(code.co_positions(), instruction // 2, None), (None, None, None, None)
+    )
+    if line is None or end_line is None or column is None or end_column is None:
+        return None
+    return line, end_line, column, end_column
+
+
+def cpu_clock(thread_id: int) -> Callable[[], float] | None:
+    """Return a clock of the CPU seconds of a live thread; None where there is none (macOS, Windows)."""
+    find: Any = getattr(time, "pthread_getcpuclockid", None)
+    if find is None:
+        return None
+    try:
+        clock = find(thread_id)
+        time.clock_gettime(clock)
+    except OSError:
+        return None
+    return lambda: time.clock_gettime(clock)
+
+
+# -- what waits --------------------------------------------------------------------------------------
+
+
+def kept_waiting(loop: Any, now: float) -> Kept:
+    """Return what waits for *loop* to turn. Nothing where it does not show its queues.
+
+    Private names: `BaseEventLoop._ready`, `BaseEventLoop._scheduled` (a heap), `Handle._callback`.
+    """
+    try:
+        handles = list(islice(ready_queue(loop), _MOST))
+        timers = loop._scheduled
+        overdue, looked_at = 0, [0]
+        while looked_at and overdue < _MOST:
+            index = looked_at.pop()
+            if index < len(timers) and timers[index]._when <= now:
+                overdue += not timers[index]._cancelled
+                looked_at += (2 * index + 1, 2 * index + 2)
+    except (AttributeError, RuntimeError, IndexError):  # another kind of loop; or the queue has just changed
+        return Kept()
+    tasks = list(islice(filter(None, map(_task_of, handles)), _NAMES))
+    return Kept(len(handles), overdue, tuple(task.get_name() for task in tasks))
+
+
+def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
+    """Return the task that *handle* steps, or None. Runs no code of the user's."""
+    callback = callback_of(handle)
+    if type(callback).__module__ not in {"builtins", "_asyncio"}:
+        return None  # asking it for an attribute might run a `__getattr__`
+    owner = getattr(callback, "__self__", None)
+    return owner if issubclass(type(owner), asyncio.Task) else None
+
+
+def has_handlers(loop: Any) -> bool:
+    """Return True if *loop* has a timer or a reader of the user's or a library's. The loop's thread.
+
+    False where it does not show them. Timers and readers of the kernel, the shell and loopnb do not count,
+    nor do the timers of asyncio itself: a task waits for those. Its readers count, since a server may call
+    the user's code. Private names: `BaseEventLoop._scheduled`, `._selector`, `._ssock`, `Handle._callback`.
+    """
+    try:
+        timers = islice(loop._scheduled, _MOST)
+        own = loop._ssock.fileno()
+        keys = list((loop._selector.get_map() or {}).values())
+    except AttributeError:
+        return False
+    readers = [handle for key in keys if key.fd != own for handle in key.data if handle is not None]
+    foreign = {Owner.USER, Owner.LIBRARY}
+    return _has(timers, foreign) or _has(readers, foreign | {Owner.STDLIB})
+
+
+def _has(handles: Iterable[Any], owners: set[Owner]) -> bool:
+    return any(not handle._cancelled and _owner_of_callback(handle._callback) in owners for handle in handles)
+
+
+def _owner_of_callback(callback: Any) -> Owner | None:
+    """Return who has written *callback*; None for C code. Runs no code of the user's."""
+    while True:
+        kind = type(callback)
+        if kind is partial:
+            callback = callback.func
+        elif kind is MethodType:
+            callback = callback.__func__
+        elif kind is FunctionType:
+            return owner_of(callback.__code__.co_filename)
+        elif type(method := inspect.getattr_static(kind, "__call__", None)) is FunctionType:
+            callback = method
+        else:
+            return None
+
+
+def selector_of(loop: Any) -> Any:
+    """Return the selector whose `select` each pass calls once (`BaseEventLoop._selector`); None if none."""
+    return getattr(loop, "_selector", None)

@@ -1,0 +1,325 @@
+"""What a session knows of its loop by watching it: blocks, lag, and who keeps it busy."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from loopnb.patching import Patch
+from loopnb.records import Pace, PlaceTotal
+from loopnb.watch import _cpython
+from loopnb.watch.busy import BusyTable, RecentShares
+from loopnb.watch.garbage import GarbageWatch
+from loopnb.watch.judging import Judge
+from loopnb.watch.lateness import Lateness
+from loopnb.watch.looking import Lookout, TaskFacts
+from loopnb.watch.watchdog import INTERVAL_S, Watchdog
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from loopnb.records import Block, Busy, CellRef
+    from loopnb.tracking.tracker import Tracker
+    from loopnb.watch.judging import Step
+    from loopnb.watch.looking import Look
+
+_log = logging.getLogger("loopnb")
+
+#: How many blocks, and how many places of blocks, are kept.
+_BLOCKS = 50
+_PLACES = 200
+
+
+class Cells(Protocol):
+    """Knows which cells execute. Any thread may ask."""
+
+    @property
+    def executing(self) -> CellRef | None:
+        """The outermost cell that executes in the main thread."""
+
+    def cell_in(self, task: asyncio.Task[Any]) -> CellRef | None:
+        """Return the cell of the main thread that executes in *task*."""
+
+
+class MessageQueue(Protocol):
+    """Knows what the front end has sent."""
+
+    def has_messages(self) -> bool:
+        """Return True if messages wait to be handled. The loop's thread."""
+
+
+class Watch:
+    """Watches one loop. Every method may be called from any thread, unless it says otherwise.
+
+    Args:
+        loop: The loop. Make the object in its thread.
+        tracker: Knows its tasks.
+        cells: Knows which cells execute.
+        messages: Knows whether messages wait; None where there are none.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tracker: Tracker,
+        cells: Cells,
+        messages: MessageQueue | None = None,
+    ) -> None:
+        self._loop = loop
+        self._tracker = tracker
+        self._cells = cells
+        self._messages = messages
+        self._thread_id = threading.get_ident()
+        self._lookout = Lookout(loop, self._thread_id, self)
+        self._judge = Judge(tracker.describe)
+        self._garbage = GarbageWatch()
+        self._watchdog: Watchdog | None = None
+        self._blocked_after = 0.0
+        self._numbers = itertools.count(1)
+        self._blocks: deque[Block] = deque(maxlen=_BLOCKS)
+        self._totals: dict[str, PlaceTotal] = {}
+        self._lateness = Lateness(INTERVAL_S)
+        self._shares = RecentShares()
+        self._busy: BusyTable | None = None
+        self._watchers: set[object] = set()
+        self._passes = PassCounter(loop)
+
+    # -- coming and going -------------------------------------------------------------------------
+
+    def set_blocked_after(self, seconds: float) -> None:
+        """Note steps that last longer as blocks, from now on; 0 ends the thread. The loop's thread."""
+        self._blocked_after = seconds
+        if seconds == 0 or self.fault is not None:
+            self._end()
+        if seconds > 0 and self._watchdog is None:
+            self._garbage.start()
+            self._watchdog = Watchdog(self._loop, self._lookout, self._thread_id, self)
+            self._watchdog.is_watching = bool(self._watchers)
+            self._watchdog.start()
+
+    def stop(self) -> None:
+        """End the thread, and undo what was changed. What was measured stays. The loop's thread."""
+        self._watchers.clear()
+        self._passes.stop()
+        self._end()
+
+    def _end(self) -> None:
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.stop()
+            self._garbage.stop()
+
+    def wake(self, *_event: object) -> None:
+        """Note that code of the user's is about to run: look soon. Takes a microsecond."""
+        watchdog = self._watchdog
+        if watchdog is not None:
+            watchdog.wake()
+
+    # -- what was measured ------------------------------------------------------------------------
+
+    @property
+    def is_on(self) -> bool:
+        """True unless `LoopNB.blocked_after` is 0, or watching has failed."""
+        return self._watchdog is not None and self._watchdog.fault is None
+
+    @property
+    def fault(self) -> str | None:
+        """Why watching has ended by itself, or None."""
+        return None if self._watchdog is None else self._watchdog.fault
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a note for `%loopnb` if watching has failed."""
+        if self.fault is None:
+            return ()
+        return (f"the loop is no longer watched, because of an error of loopnb's own: {self.fault}",)
+
+    def blocks(self) -> list[Block]:
+        """Return the last blocks, oldest first. The last one may not be over."""
+        current = self.current()
+        return [*self._blocks] + ([current] if current is not None else [])
+
+    def current(self) -> Block | None:
+        """Return the block that lasts now, as long as it is so far; None if there is none."""
+        watchdog = self._watchdog
+        step = watchdog.step if watchdog is not None else None
+        # Only what the last look has found counts: the step may be over, and a block that was seen is kept.
+        if step is None or not self._is_block(step.lasted_s):
+            return None
+        step = step.so_far(time.monotonic())
+        return self._block_of(step, 0, is_over=False, messages=False)
+
+    def latest(self) -> Block | None:
+        """Return the block that lasts now, or the last one that is over; None if there was none."""
+        return self.current() or (self._blocks[-1] if self._blocks else None)
+
+    def totals(self) -> list[PlaceTotal]:
+        """Return how often and for how long each place has blocked, the longest first."""
+        return sorted(self._totals.copy().values(), key=lambda total: -total.total_s)
+
+    def pace(self) -> Pace:
+        """Return how fast the loop turns."""
+        now = time.monotonic()
+        return Pace(
+            self._lateness.recent(now),
+            self._lateness.total(),
+            self._shares.shares(now),
+            self._passes.per_second(now),
+        )
+
+    # -- who is busy ------------------------------------------------------------------------------
+
+    def watch_busy(self, watcher: object) -> None:
+        """Look all the time from now on, until *watcher* and all others have had enough. The loop's thread.
+
+        It costs the loop's thread 0.1 ms at each look, 50 times a second.
+        """
+        if not self._watchers:
+            self._busy = BusyTable()
+            self._passes.start()
+        self._watchers.add(watcher)
+        self._set_watching()
+        self.wake()
+
+    def unwatch_busy(self, watcher: object) -> None:
+        """Note that *watcher* has had enough. What was measured stays. The loop's thread."""
+        self._watchers.discard(watcher)
+        if not self._watchers:
+            self._passes.stop()
+        self._set_watching()
+
+    @property
+    def is_busy_watched(self) -> bool:
+        """True while somebody wants to know who is busy."""
+        return bool(self._watchers)
+
+    def busy(self) -> Busy | None:
+        """Return who has kept the loop busy since the last `watch_busy`; None if nobody has looked."""
+        return None if self._busy is None else self._busy.busy()
+
+    def _set_watching(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.is_watching = bool(self._watchers)
+
+    # -- for the watchdog: see `Host` and `Known` --------------------------------------------------
+
+    def is_busy(self) -> bool:
+        """Return True if code of the user's executes, or may any time. The loop's thread."""
+        return (
+            bool(self._watchers)
+            or self._cells.executing is not None
+            or self._tracker.has_users_task()
+            or _cpython.has_handlers(self._loop)
+        )
+
+    def has_messages(self) -> bool:
+        """Return True if messages of the front end wait. The loop's thread."""
+        return self._messages is not None and self._messages.has_messages()
+
+    @property
+    def executing(self) -> CellRef | None:
+        """The outermost cell that executes in the main thread."""
+        return self._cells.executing
+
+    def facts_of(self, task: asyncio.Task[Any]) -> TaskFacts:
+        """Return what *task* is."""
+        origin = self._tracker.known_origin(task)
+        return TaskFacts(
+            None if origin is None else origin.number,
+            task.get_name(),
+            getattr(task.get_coro(), "__qualname__", "?").replace(".<locals>", ""),
+            None if origin is None else origin.cell,
+            self._tracker.is_kernels_own(task),
+            self._cells.cell_in(task),
+        )
+
+    def step_ended(self, step: Step, messages: bool) -> None:
+        """Keep the block that *step* was, if it was one. The watchdog's thread."""
+        if self._is_block(step.lasted_s):
+            number = next(self._numbers)
+            self._keep(self._block_of(step, number, is_over=True, messages=messages))
+
+    def unseen(self, began: float, until: float) -> None:
+        """Keep a block of which nothing was seen, if it was one. The watchdog's thread."""
+        if self._is_block(until - began):
+            garbage_s = self._garbage.seconds_between(began, until)
+            number, cell = next(self._numbers), self._cells.executing
+            self._keep(self._judge.unseen(number, began, until - began, garbage_s, cell))
+
+    def answered(self, late_s: float, now: float) -> None:
+        """Count how late a marker was. The watchdog's thread."""
+        self._lateness.add(late_s, now)
+
+    def looked(self, look: Look, seconds: float, now: float) -> None:
+        """Count a look. The watchdog's thread."""
+        self._shares.add(look, seconds, now)
+        busy = self._busy
+        if busy is not None and self._watchers:
+            busy.add(look, seconds)
+
+    def _is_block(self, seconds: float) -> bool:
+        return 0 < self._blocked_after <= seconds
+
+    def _block_of(self, step: Step, number: int, *, is_over: bool, messages: bool) -> Block:
+        garbage_s = self._garbage.seconds_between(step.began, step.until)
+        return self._judge.block(number, step, is_over=is_over, garbage_s=garbage_s, messages=messages)
+
+    def _keep(self, block: Block) -> None:
+        self._blocks.append(block)
+        if block.task is not None:
+            self._tracker.note_block(block.task, block.lasted_s)
+        place = block.place or block.name
+        before = self._totals.pop(place, PlaceTotal(place, 0, 0.0, 0.0))
+        self._totals[place] = PlaceTotal(
+            place,
+            before.count + 1,
+            before.total_s + block.lasted_s,
+            max(before.longest_s, block.lasted_s),
+        )
+        if len(self._totals) > _PLACES:
+            del self._totals[next(iter(self._totals))]
+
+
+class PassCounter:
+    """Counts the passes of a loop while somebody wants to know: each of them calls `select` once.
+
+    It costs 0.1 us a pass. A loop whose selector cannot be seen, such as uvloop's, is not counted.
+
+    Args:
+        loop: The loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._count = 0
+        self._began: float | None = None
+        self._patch: Patch | None = None
+        selector = _cpython.selector_of(loop)
+        if selector is not None:
+            self._patch = Patch(selector, "select", self._counting(selector.select))
+
+    def start(self) -> None:
+        """Count from now on. The loop's thread."""
+        if self._patch is not None:
+            self._count, self._began = 0, time.monotonic()
+            self._patch.install()
+
+    def stop(self) -> None:
+        """Count no more. The loop's thread."""
+        self._began = None
+        if self._patch is not None:
+            self._patch.restore()
+
+    def per_second(self, now: float) -> float | None:
+        """Return the passes in a second since `start`; None if they are not counted. Any thread."""
+        began = self._began
+        return None if began is None or now <= began else self._count / (now - began)
+
+    def _counting(self, stock: Any) -> Any:
+        def select(timeout: float | None = None) -> Any:
+            self._count += 1
+            return stock(timeout)
+
+        return select

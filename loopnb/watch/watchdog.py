@@ -1,0 +1,368 @@
+"""Notice from a thread that the loop is blocked, how late it is, and who keeps it busy.
+
+The wish. Say who blocks the loop, while it is blocked and afterwards, and how late it runs what it is asked
+to run. It has to work on every loop, and to cost nothing in a pass or a step.
+
+What does not work. A stamp in each step or pass costs a step 3 to 10 %. Looking at the stack all the time
+costs 2 to 10 % on a busy machine. A heartbeat on the loop itself tells afterwards that there was a block, but
+not whose.
+
+The solution. Four times a second a thread posts a *marker* by `call_soon_threadsafe`, and the loop answers
+it. How late it does so is the *lag*. While a marker is late the thread looks at the stack of the loop's
+thread every 20 ms (`looking.py`). Looks that find the same step are put together, and a step that lasts
+longer than `LoopNB.blocked_after` is a block (`judging.py`). Between markers it looks once, at a random
+moment, to know where the time goes. It sleeps while nothing of the user's can run.
+
+Three things are less simple than they seem:
+
+*   When a block began. The marker is posted up to a quarter of a second after. But the pass that runs has
+    noted when it began, in a local variable of the loop's own method. If that is newer than the last answer,
+    it is the beginning of the block. A stack that was parked resumes in an old pass: there the block counts
+    from the marker.
+*   C code that holds the GIL stops this thread, too. It wakes up late, and knows that from its own clock. The
+    stack that it then finds is that of the call which has just returned, since Python hands the GIL over at
+    the end of a call.
+*   A look at a random moment has to wait for the GIL. If steps are shorter than Python's switch interval of
+    5 ms, the loop gives it up in select: such looks find the loop waiting, however busy it is (98 of 100,
+    when measured). So for the few milliseconds before a look the switch interval is set to 50 us.
+
+What it cannot do. See a block while C code holds the GIL. Count passes, unless `%loopnb watch` is on. Tell
+apart the steps of one task on a loop that is not built on asyncio's own, such as uvloop's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from contextvars import Context
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
+
+from loopnb.watch import _cpython
+from loopnb.watch.judging import GIL_HELD_S, Step
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+    from loopnb.watch.looking import Look, Lookout
+
+_log = logging.getLogger("loopnb")
+
+#: Seconds between two markers.
+INTERVAL_S = 0.25
+#: Seconds after which a marker is late, and between two looks while one is.
+LATE_S = 0.02
+#: Seconds between two looks while somebody wants to know who is busy.
+_WATCH_S = 0.02
+#: The switch interval before a look at a random moment, and how many seconds before it that is set.
+_SHORT_S = 5e-5
+_BEFORE_S = (0.0005, 0.003)
+#: After how many looks at one step it is asked again what waits.
+_KEPT_EVERY = 25
+
+
+class Host(Protocol):
+    """What the watchdog asks, and whom it tells. It catches what these methods raise, and ends."""
+
+    def is_busy(self) -> bool:
+        """Return True if code of the user's executes, or may any time. The loop's thread."""
+
+    def has_messages(self) -> bool:
+        """Return True if messages of the front end wait. The loop's thread."""
+
+    def step_ended(self, step: Step, messages: bool) -> None:
+        """Note that a step has ended that was seen while a marker was late. The watchdog's thread."""
+
+    def unseen(self, began: float, until: float) -> None:
+        """Note that a marker was late, and nobody could look. The watchdog's thread."""
+
+    def answered(self, late_s: float, now: float) -> None:
+        """Note how late a marker was. The watchdog's thread."""
+
+    def looked(self, look: Look, seconds: float, now: float) -> None:
+        """Note a look at a random moment, which stands for so many seconds. The watchdog's thread."""
+
+
+class Watchdog:
+    """The thread that posts markers and looks.
+
+    Args:
+        loop: The loop.
+        lookout: Looks at its thread.
+        thread_id: That thread.
+        host: Asked and told.
+        clock: Seconds, monotonic; the loop's own clock, if it is asyncio's.
+
+    Attributes:
+        is_watching: Look all the time, not only while a marker is late. Any thread may set it.
+        step: The step that is seen now, while a marker is late; else None.
+        fault: Why the thread has ended by itself, or None.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        lookout: Lookout,
+        thread_id: int,
+        host: Host,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.is_watching = False
+        self.step: Step | None = None
+        self.fault: str | None = None
+        self._loop = loop
+        self._lookout = lookout
+        self._host = host
+        self._clock = clock
+        self._cpu = _cpython.cpu_clock(thread_id)
+        self._context = Context()  # an empty one: a copy of a cell's would keep its request alive
+        # Not an Event: a signal handler of the user's may raise in its `set`, which is written in Python, and
+        # leave its lock locked. What comes out of this queue says when this thread was to wake up.
+        self._commands: queue.SimpleQueue[float] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="loopnb watchdog", daemon=True)
+        # Debuggers leave such threads alone; ipykernel marks its own in the same way.
+        vars(self._thread).update(pydev_do_not_trace=True, is_pydev_daemon_thread=True)
+        self._is_ended = False
+        self._is_needed = False
+        self._answer_at: float | None = None
+        self._not_before = clock()  # no step counts from earlier
+        self._has_messages = False
+        self._looked_at = self._posted_at = 0.0
+        self._was_woken = False
+        self._overslept_s = 0.0
+        self._cpu_before: float | None = None
+
+    def start(self) -> None:
+        """Start the thread. Begins to watch when it is woken."""
+        _active.add(self)
+        self._thread.start()
+        self.wake()
+
+    def stop(self) -> None:
+        """End the thread, and wait for that: a millisecond or so. Any thread but that one."""
+        _active.discard(self)
+        self._is_ended = True
+        self._commands.put(self._clock())
+        self._thread.join(_JOIN_S)
+
+    def forget_after_fork(self) -> None:
+        """Do nothing more in a forked child process, where the thread does not exist."""
+        self._is_ended = True
+        _restore_interval()
+
+    def wake(self) -> None:
+        """Post a marker now: code of the user's is about to run. Any thread; costs a microsecond."""
+        if not self._is_ended:
+            self._is_needed = True
+            if self._commands.empty():
+                self._commands.put(self._clock())
+
+    # -- the loop's thread ------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        now = self._clock()
+        try:
+            self._has_messages = now - self._posted_at >= INTERVAL_S and self._host.has_messages()
+            self._is_needed = self._host.is_busy()
+        except Exception as error:  # noqa: BLE001  an observer never raises into the loop
+            self._fail(error)
+        self._answer_at = now
+
+    # -- the watchdog's thread --------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._is_ended:
+                if self._is_needed:
+                    self._beat()
+                else:
+                    self._wait(None)
+        except Exception as error:  # noqa: BLE001  an observer never raises; the status shows it
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.fault = f"{type(error).__name__}: {error}"
+        self._is_ended = True
+        _log.warning("loopnb no longer watches the loop", exc_info=error)
+
+    def _beat(self) -> None:
+        """Post a marker, look while it is late, and rest until the next is due."""
+        self._look_after_standstill()
+        posted = self._posted_at = self._clock()
+        self._answer_at = None
+        try:
+            self._loop.call_soon_threadsafe(self._answer, context=self._context)
+        except RuntimeError:  # the loop is closed
+            self._is_needed = False
+            return
+        self._await_answer(posted)
+        if self._answer_at is not None:
+            self._not_before = self._answer_at
+        self._rest(posted + INTERVAL_S)
+
+    def _look_after_standstill(self) -> None:
+        """Look at once if this thread could not run for long: C code held the GIL, and no marker was posted.
+
+        It may also have been the machine's fault. Then the pass that is found has just begun, or the CPU time
+        of the loop's thread is less.
+        """
+        held_s = self._overslept_s
+        if held_s < GIL_HELD_S:
+            return
+        look, now = self._lookout.look(), self._clock()
+        cpu, cpu_s = self._cpu_now(), None
+        if cpu is not None and self._cpu_before is not None and not self._was_woken:
+            cpu_s = cpu - self._cpu_before
+        if look.state in {"step", "kernel"}:
+            self._see(look, now - held_s, now, cpu_s, held_s)
+        elif look.state == "select" and cpu_s is not None and cpu_s > held_s / 2:
+            self._host.unseen(now - held_s, now)
+        else:
+            return
+        self._host.answered(held_s, now)
+
+    def _await_answer(self, posted: float) -> None:
+        was_elsewhere, count = False, 0
+        before, cpu = posted, self._cpu_now()
+        waited_s = self._wait(LATE_S)
+        while self._answer_at is None and not self._is_ended:
+            look = self._lookout.look()
+            now, cpu_before, cpu = self._clock(), cpu, self._cpu_now()
+            cpu_s = None if cpu is None or cpu_before is None else cpu - cpu_before
+            if look.state in {"step", "kernel"}:
+                self._see(look, before, now, cpu_s, waited_s)
+            else:
+                self._end_step(before)
+                if look.state == "elsewhere":
+                    was_elsewhere = True
+                    self._not_before = now  # the pass may go on, and has not blocked the loop until now
+            if self.step is not None and count % _KEPT_EVERY == 0:
+                self.step.kept = _cpython.kept_waiting(self._loop, now)
+            if self.is_watching:
+                self._count(look, now)
+            before, count = now, count + 1
+            waited_s = self._wait(LATE_S)
+        answer = self._answer_at
+        if answer is None:
+            return
+        if count == 0 and waited_s > LATE_S:
+            self._host.unseen(posted, answer)
+        self._end_step(answer)
+        if not was_elsewhere:
+            self._host.answered(max(0.0, answer - posted), answer)
+
+    def _see(self, look: Look, before: float, now: float, cpu_s: float | None, waited_s: float) -> None:
+        """Add a look to the step that it found, or begin with another one."""
+        seconds = now - before
+        step = self.step
+        if step is None or step.key != look.step:
+            self._end_step(before)
+            began = before
+            if step is None and look.pass_began >= self._not_before:
+                began = min(look.pass_began, now)
+            step = Step(look.step, began, now)
+            if cpu_s is not None and seconds > 0:
+                cpu_s *= (now - began) / seconds  # the CPU time before the marker was posted is not known
+            seconds = now - began
+        step.until = now
+        step.add(look, seconds, cpu_s, waited_s)
+        self.step = step  # not before it holds a look: other threads may ask
+
+    def _end_step(self, ended: float) -> None:
+        step, self.step = self.step, None
+        if step is not None:
+            step.until = max(step.until, ended)
+            self._host.step_ended(step, self._has_messages)
+
+    def _rest(self, until: float) -> None:
+        """Wait until then, or until woken. Look once meanwhile, or all the time if somebody wants to know."""
+        while not self._is_ended and self._is_needed:
+            left_s = until - self._clock()
+            if left_s <= 0:
+                return
+            self._wait(min(left_s, _WATCH_S) if self.is_watching else left_s)
+            if self._was_woken or self._overslept_s >= GIL_HELD_S:
+                return
+            self._look_at_random()
+
+    def _look_at_random(self) -> None:
+        with _short_interval():
+            self._wait(random.uniform(*_BEFORE_S))
+            look = self._lookout.look()
+        self._count(look, self._clock())
+
+    def _count(self, look: Look, now: float) -> None:
+        """Tell the host of a look, and for how long it stands.
+
+        That is the time since the last look. But if it came late as the machine was busy, that says nothing
+        about who keeps the loop busy. So it is no longer than the pass has lasted, or than looks are apart.
+        """
+        passed_s, self._looked_at = now - self._looked_at, now
+        apart_s = _WATCH_S if self.is_watching else INTERVAL_S
+        lasted_s = now - look.pass_began if look.pass_began else apart_s
+        self._host.looked(look, min(passed_s, max(lasted_s, apart_s)), now)
+
+    def _cpu_now(self) -> float | None:
+        return None if self._cpu is None else self._cpu()
+
+    def _wait(self, seconds: float | None) -> float:
+        """Wait so long, or until woken; None waits for that only.
+
+        Returns:
+            For how many seconds longer this thread did not get the GIL.
+        """
+        due = self._clock() + (seconds or 0.0)
+        self._cpu_before = self._cpu_now()
+        self._was_woken = True
+        try:
+            due = self._commands.get(timeout=seconds)
+        except queue.Empty:
+            self._was_woken = False
+        self._overslept_s = max(0.0, self._clock() - due)
+        return self._overslept_s
+
+
+#: Seconds that `stop` waits for the thread. It may be reading a source file from a slow disk.
+_JOIN_S = 1.0
+#: The switch interval that was set before `_short_interval`. Process-wide, as the interval is.
+_stock_intervals = [sys.getswitchinterval()]
+#: The watchdogs that have a thread. Process-wide: a function registered with `os.register_at_fork` stays.
+_active: WeakSet[Watchdog] = WeakSet()
+
+
+@contextmanager
+def _short_interval() -> Iterator[None]:
+    """Make Python hand the GIL over soon while the block runs."""
+    if not _is_short():
+        _stock_intervals[:] = [sys.getswitchinterval()]
+        sys.setswitchinterval(_SHORT_S)
+    try:
+        yield
+    finally:
+        _restore_interval()
+
+
+def _restore_interval() -> None:
+    if _is_short():  # else somebody else has set it since
+        sys.setswitchinterval(_stock_intervals[0])
+
+
+def _is_short() -> bool:
+    return abs(sys.getswitchinterval() - _SHORT_S) < _SHORT_S / 10
+
+
+def _after_fork() -> None:
+    for watchdog in list(_active):
+        _active.discard(watchdog)
+        watchdog.forget_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

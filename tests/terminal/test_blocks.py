@@ -1,0 +1,58 @@
+"""Blocks in a terminal, whose prompt and cells share one loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.terminal.driver import Terminal
+
+
+@pytest.fixture(scope="module", autouse=True)
+def settings(shared_terminal: Terminal) -> None:
+    shared_terminal.run(
+        """
+        import time
+        from loopnb.session import current
+        def block():
+            watch, end = current().watch, time.monotonic() + 20
+            while watch.current() is None:
+                assert time.monotonic() < end
+                time.sleep(0.01)
+        async def found():
+            watch = current().watch
+            while watch.current() or not watch.blocks():
+                await asyncio.sleep(0.01)
+            block = watch.blocks()[-1]
+            return block.by, block.how, block.is_alarm
+        """
+    )
+
+
+def test_a_cell_that_blocks_is_named(shared_terminal: Terminal) -> None:
+    shared_terminal.run("block()")
+
+    assert "('cell', 'sleep', False)" in shared_terminal.run("await found()")
+
+
+def test_input_is_no_block(shared_terminal: Terminal) -> None:
+    shared_terminal.run("%config LoopNB.blocked_after = 0")
+    shared_terminal.run("%config LoopNB.blocked_after = 0.5")
+    before = shared_terminal.value("len(current().watch.blocks())")
+    shared_terminal.start(
+        """
+        import threading
+        def say():
+            time.sleep(1)
+            print('this', 'long')
+        threading.Thread(target=say).start()
+        answer = input('na' + 'me? ')
+        """
+    )
+    shared_terminal.wait_for("this long")
+    shared_terminal.keys("x\r")
+    shared_terminal.wait_prompt()
+
+    assert shared_terminal.value("len(current().watch.blocks())") == before

@@ -1,0 +1,427 @@
+"""Who blocks the loop, and in what: on a real loop with a real watchdog."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import io
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future as ThreadFuture
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from loopnb.nesting.engine import Handoff
+from loopnb.nesting.other_loops import aside
+from loopnb.records import CellRef
+from loopnb.watch.texts import block_text, remedy
+from tests.watch.conftest import BLOCKED_AFTER, line_of, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopnb.records import Block
+    from tests.watch.conftest import Watched
+
+CELL = CellRef("cell-a", 7)
+
+
+def block_in_task(watched: Watched, fn: Callable[[], object]) -> Block:
+    """Return the block of a task named `hog` that calls *fn*, which blocks."""
+
+    async def hog() -> None:
+        fn()
+
+    async def main() -> Block:
+        await asyncio.create_task(hog(), name="hog")
+        return await watched.last_block()
+
+    block: Block = watched.run(main())
+    assert (block.by, block.task, block.is_alarm) == ("task", 2, True)
+    assert block.name == "task 2 'hog'"
+    assert block.coroutine.endswith("hog")
+    assert block.lasted_s >= BLOCKED_AFTER
+    return block
+
+
+def when_seen(watched: Watched, fn: Callable[[], object]) -> threading.Thread:
+    """Call *fn* in a thread as soon as the watchdog sees a block."""
+
+    def wait() -> None:
+        watched.block_until_seen()
+        fn()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+# -- what is told apart ------------------------------------------------------------------------------
+
+
+def test_python_code_that_computes(watched: Watched) -> None:
+    def compute() -> None:
+        while not watched.is_seen():
+            sum(range(1_000))
+
+    block = block_in_task(watched, compute)
+
+    assert block.how == "computes"
+    assert block.place.startswith("test_blocks.py:")
+    assert not block.is_late
+
+
+def test_a_sleep_is_named_with_its_line_and_what_to_use(watched: Watched) -> None:
+    def nap() -> None:
+        while not watched.is_seen():
+            time.sleep(0.05)
+
+    block = block_in_task(watched, nap)
+
+    assert (block.how, block.call) == ("sleep", "time.sleep(0.05)")
+    assert block.place == line_of(nap, "time.sleep")
+    assert block.function.endswith("nap")
+    assert remedy(block) == "use `await asyncio.sleep(...)`"
+    assert "sleeps in time.sleep()" in block_text(block)
+
+
+def test_c_code_that_holds_the_gil_is_reported_late(watched: Watched) -> None:
+    usleep = ctypes.PyDLL(None).usleep
+
+    def hold() -> None:
+        usleep(400_000)
+
+    block = block_in_task(watched, hold)
+
+    assert (block.how, block.is_late) == ("gil", True)
+    assert block.place == line_of(hold, "usleep(")
+    assert "holds the GIL, so this is reported late" in block_text(block)
+
+
+def test_a_socket(watched: Watched) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        thread = when_seen(watched, lambda: theirs.send(b"x"))
+        block = block_in_task(watched, lambda: ours.recv(1))
+        thread.join()
+
+    assert (block.how, block.call) == ("socket", "ours.recv(1)")
+
+
+def test_a_file(watched: Watched) -> None:
+    reader, writer = os.pipe()
+    thread = when_seen(watched, lambda: os.write(writer, b"x"))
+    with io.FileIO(reader) as file:
+        block = block_in_task(watched, lambda: file.read(1))
+    thread.join()
+    os.close(writer)
+
+    assert (block.how, block.call) == ("file", "file.read(1)")
+
+
+def test_a_process(watched: Watched) -> None:
+    code = "import sys; sys.stdin.read()"
+
+    def run() -> None:
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            thread = when_seen(watched, process.stdin.close)
+            process.wait()
+            thread.join()
+
+    block = block_in_task(watched, run)
+
+    assert (block.how, block.call) == ("process", "process.wait()")
+
+
+def test_a_lock_of_another_thread(watched: Watched) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    thread = when_seen(watched, lock.release)
+    block = block_in_task(watched, lambda: lock.acquire())
+    thread.join()
+
+    assert (block.how, block.call) == ("lock", "lock.acquire()")
+
+
+def test_a_lock_of_another_thread_in_a_with_statement(watched: Watched) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+
+    def enter() -> None:
+        with lock:
+            pass
+
+    thread = when_seen(watched, lock.release)
+    block = block_in_task(watched, enter)
+    thread.join()
+
+    assert block.how == "lock"
+    assert block.place == line_of(enter, "with lock")
+
+
+@pytest.mark.parametrize("kind", ["queue", "future"])
+def test_what_another_thread_provides(watched: Watched, kind: str) -> None:
+    if kind == "queue":
+        items: queue.Queue[int] = queue.Queue()
+        thread = when_seen(watched, lambda: items.put(1))
+        block = block_in_task(watched, lambda: items.get())
+    else:
+        future: ThreadFuture[int] = ThreadFuture()
+        thread = when_seen(watched, lambda: future.set_result(1))
+        block = block_in_task(watched, lambda: future.result())
+    thread.join()
+
+    assert block.how == "lock"
+
+
+def test_a_socket_in_blocking_mode_that_asyncio_was_given(watched: Watched) -> None:
+    ours, theirs = socket.socketpair()  # blocking: the mistake
+
+    async def main() -> Block:
+        thread = when_seen(watched, lambda: theirs.send(b"x"))
+        await watched.loop.sock_recv(ours, 1)
+        thread.join()
+        return await watched.last_block()
+
+    with ours, theirs:
+        block = watched.run(main())
+
+    assert block.how == "loop socket"
+    assert "sock_recv" in block.call
+    assert "setblocking(False)" in remedy(block)
+
+
+def test_the_garbage_collector(watched: Watched) -> None:
+    """Collections are timed by what they tell; a slow callback of theirs stands for a large heap."""
+    entered: list[str] = []
+
+    def slow(phase: str, info: dict[str, Any]) -> None:
+        if phase == "start" and info["generation"] == 2 and not entered:
+            entered.append(phase)
+            watched.block_until_seen()
+
+    def collect() -> None:
+        gc.callbacks.append(slow)
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(slow)
+
+    block = block_in_task(watched, collect)
+
+    assert block.how == "garbage"
+    assert block.garbage_s >= BLOCKED_AFTER / 2
+
+
+# -- who ---------------------------------------------------------------------------------------------
+
+
+def test_a_cell_is_no_alarm_unless_a_coroutine_blocks(watched: Watched) -> None:
+    async def main() -> Block:
+        watched.cells.executing, watched.cells.task = CELL, asyncio.current_task()
+        watched.block_until_seen()
+        return await watched.last_block()
+
+    block = watched.run(main())
+
+    assert (block.by, block.name, block.cell, block.task) == ("cell", "In[7]", CELL, None)
+
+
+def test_a_callback_is_an_alarm(watched: Watched) -> None:
+    def on_timer() -> None:
+        watched.block_until_seen()
+
+    async def main() -> Block:
+        watched.loop.call_soon(on_timer)
+        return await watched.last_block()
+
+    block = watched.run(main())
+
+    assert (block.by, block.is_alarm, block.task) == ("callback", True, None)
+    assert block.name.endswith("on_timer()")
+
+
+def test_a_block_is_seen_while_it_lasts(watched: Watched) -> None:
+    seen: list[Any] = []
+
+    def look() -> None:
+        watched.block_until_seen()
+        seen.append(watched.watch.current())
+
+    block = block_in_task(watched, look)
+
+    assert not seen[0].is_over
+    assert seen[0].name == block.name
+    assert seen[0].lasted_s <= block.lasted_s
+    assert watched.watch.current() is None
+
+
+def test_what_was_kept_waiting_is_counted(watched: Watched) -> None:
+    async def waits() -> None:
+        await asyncio.sleep(0.001)
+
+    def hog() -> None:
+        for _ in range(3):
+            watched.loop.call_soon(int)
+        watched.block_until_seen()
+
+    async def main() -> Block:
+        others = [asyncio.create_task(waits()) for _ in range(4)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(int)
+        watched.loop.call_soon(hog)
+        ready = [asyncio.create_task(waits(), name=f"ready {number}") for number in range(2)]
+        block = await watched.last_block()
+        await asyncio.gather(*others, *ready)
+        return block
+
+    block = watched.run(main())
+
+    assert block.kept.ready >= 5
+    assert "ready 0" in block.kept.tasks
+
+
+def test_a_task_knows_for_how_long_it_has_blocked(watched: Watched) -> None:
+    async def hog() -> None:
+        watched.block_until_seen()
+
+    async def main() -> float:
+        task = asyncio.create_task(hog())
+        await task
+        block = await watched.last_block()
+        assert watched.tracker.record(task).blocked_s == block.lasted_s
+        return block.lasted_s
+
+    assert watched.run(main()) >= BLOCKED_AFTER
+
+
+def test_blocks_are_added_up_by_place(watched: Watched) -> None:
+    def hog() -> None:
+        watched.block_until_seen()
+
+    async def main() -> None:
+        watched.loop.call_soon(hog)
+        await until(lambda: len(watched.watch.blocks()) == 1 and not watched.is_seen())
+        watched.loop.call_soon(hog)
+        await until(lambda: len(watched.watch.blocks()) == 2 and not watched.is_seen())
+
+    watched.run(main())
+    (total,) = watched.watch.totals()
+
+    assert total.count == 2
+    assert total.total_s == pytest.approx(sum(block.lasted_s for block in watched.watch.blocks()))
+
+
+# -- what is no block --------------------------------------------------------------------------------
+
+
+def long_blocks(watched: Watched) -> list[Block]:
+    """Return the blocks that are not the machine's fault: on a busy one, any step may last 0.1 s."""
+    return [block for block in watched.watch.blocks() if block.lasted_s >= 4 * BLOCKED_AFTER]
+
+
+async def markers(watched: Watched, count: int) -> None:
+    """Wait until so many more markers were answered."""
+    before = watched.watch.pace().total.count
+    await until(lambda: watched.watch.pace().total.count >= before + count)
+
+
+def test_a_nested_run_that_waits_is_none(watched: Watched) -> None:
+    engine = Handoff(watched.loop)
+    engine.install()
+
+    async def main() -> None:
+        task = asyncio.create_task(markers(watched, 3))
+        await asyncio.sleep(0)
+        engine.wait(task)
+
+    watched.run(main())
+    engine.remove()
+
+    assert long_blocks(watched) == []
+
+
+def test_a_loop_that_is_set_aside_is_not_blocked(watched: Watched) -> None:
+    other = asyncio.new_event_loop()
+
+    async def main() -> None:
+        with aside(watched.loop, other):
+            other.run_until_complete(asyncio.sleep(5 * BLOCKED_AFTER))
+        await markers(watched, 2)
+
+    watched.run(main())
+    other.close()
+
+    assert long_blocks(watched) == []
+    assert watched.watch.pace().total.max_s < 4 * BLOCKED_AFTER
+
+
+def test_a_loop_that_is_stopped_is_not_blocked(watched: Watched) -> None:
+    async def main() -> None:
+        asyncio.create_task(asyncio.sleep(100))  # noqa: RUF006  it keeps the watchdog awake
+        await markers(watched, 1)
+
+    watched.tracker.install()
+    watched.watch.set_blocked_after(BLOCKED_AFTER)
+    watched.loop.run_until_complete(main())
+    time.sleep(5 * BLOCKED_AFTER)
+    watched.loop.run_until_complete(markers(watched, 1))
+    watched.watch.stop()
+    watched.tracker.remove()
+
+    assert long_blocks(watched) == []
+
+
+def test_a_debugger_that_asks_is_none(watched: Watched) -> None:
+    import pdb
+
+    class Typed:
+        """A user who takes five times as long as a block."""
+
+        def readline(self) -> str:
+            time.sleep(5 * BLOCKED_AFTER)
+            return "continue\n"
+
+    stdin: Any = Typed()
+
+    async def main() -> None:
+        pdb.Pdb(stdin=stdin, stdout=io.StringIO(), nosigint=True, readrc=False).set_trace()
+        await markers(watched, 1)
+
+    trace = sys.gettrace()
+    watched.run(main())
+    sys.settrace(trace)
+
+    assert long_blocks(watched) == []
+
+
+def test_with_nesting_off_and_debug_mode_it_works_too(watched: Watched) -> None:
+    watched.loop.set_debug(True)
+    watched.loop.slow_callback_duration = 1e6
+
+    assert block_in_task(watched, watched.block_until_seen).how == "sleep"
+    watched.loop.set_debug(False)
+
+
+def test_a_step_counts_from_the_end_of_what_was_no_block(watched: Watched) -> None:
+    """The pass goes on behind a debugger, and it began before."""
+    other = asyncio.new_event_loop()
+
+    async def main() -> Block:
+        with aside(watched.loop, other):
+            other.run_until_complete(asyncio.sleep(10 * BLOCKED_AFTER))
+        watched.block_until_seen()
+        return await watched.last_block()
+
+    block = watched.run(main())
+    other.close()
+
+    assert block.lasted_s < 9 * BLOCKED_AFTER
