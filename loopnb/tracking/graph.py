@@ -1,7 +1,7 @@
 """Make the await graph of a loop: which task waits for which.
 
-Each task is looked at once, however many wait for it: a diamond of forty layers costs forty layers, not two to
-the power of forty. What comes out is pure data; `loopnb/trees.py` shows it.
+Each task is looked at once, however many wait for it: a diamond of forty layers costs forty layers, not two
+to the power of forty. What comes out is pure data; `loopnb/trees.py` shows it.
 
 Everything here runs in the loop's thread, and leaves no frame objects behind.
 """
