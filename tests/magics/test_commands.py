@@ -136,8 +136,9 @@ def test_the_tree_folds_what_is_alike_and_names_what_is_not(
     assert re.fullmatch(r"    3 x work\(\) at .*, wait for Queue\.get\(\), oldest [\d.]+ s", lines[1])
     assert re.search("waits for Queue.get of jobs .empty, 2 others wait", printed("%loopnb tree w1"))
     assert "'top'" in printed("%loopnb tree --spawned")
-    cell = notebook.value("[task.cell for task in loopnb.tasks() if task.name == 'top'][0].execution_count")
-    assert "'top'" in printed(f"%loopnb tree --cell {cell}")
+    notebook.run("cells = [task.cell for task in loopnb.tasks() if task.name == 'top']")
+    (cell,) = notebook.value("cells")
+    assert "'top'" in printed(f"%loopnb tree --cell {cell.execution_count}")
     assert printed("%loopnb tree --cell 99").strip() == "No live tasks."
     assert "nobody" in str(notebook.error("%loopnb tree nobody"))
     notebook.run("top.cancel(); await asyncio.wait([top, *tasks])")
