@@ -35,10 +35,14 @@ NOTHING = cast("Any", None)
         ("cancel --cell 3 ticker", "which task"),
         ("cancel --cell=x", "takes the N of In[N]"),
         ("where", "which task"),
+        ("wait --all ticker", "a name or number, or --cell N, or --all"),
+        ("wait ticker -t soon", "seconds above 0, not 'soon'"),
+        ("wait ticker -t", "seconds above 0, not ''"),
+        ("wait --finished", "there is no option '--finished'"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_looked_at(shell: Shell, line: str, says: str) -> None:
-    magics: Any = LoopMagics(shell, NOTHING, NOTHING, NOTHING)
+    magics: Any = LoopMagics(shell, *[NOTHING] * 5)
 
     with pytest.raises(UsageError) as caught:
         magics.loopnb(line)
