@@ -318,7 +318,7 @@ class TaskCommands:
         try:
             return self._session.owner.call(lambda: tracker.number_of(tracker.find(wanted)))
         except TaskNotFoundError as error:
-            raise UsageError(f"%loopnb {command}: {error}") from None
+            raise _not_found(command, error) from None
 
     def cancel(self, rest: str) -> None:
         """Cancel one task, all tasks of a cell or of a name, or all tasks."""
@@ -478,6 +478,17 @@ COMMANDS = (
         TaskCommands,
         TaskCommands.where,
         (("NAME|NUMBER", "the whole chain of what a task waits for; its traceback if it failed"),),
+    ),
+    Command(
+        "tree",
+        TaskCommands,
+        TaskCommands.tree,
+        (
+            ("", "who waits for whom; tasks that do the same share a line"),
+            ("NAME|NUMBER", "what one task waits for"),
+            ("--cell N", "only tasks of cell In[N], and what they wait for"),
+            ("--spawned", "who has spawned whom, instead"),
+        ),
     ),
     Command(
         "cancel",
