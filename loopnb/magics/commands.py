@@ -20,7 +20,7 @@ from IPython.core.magic import (
 )
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from loopnb import views
+from loopnb import trees, views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics import command_table
@@ -30,7 +30,7 @@ from loopnb.magics.waiting import take_timeout
 from loopnb.magics.watching import WatchCommands, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
-from loopnb.tracking import chains
+from loopnb.tracking.where import where_lines
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -299,6 +299,27 @@ class TaskCommands:
             raise UsageError(f"%loopnb where: which task? Give its name or number. {_LISTED}")
         _print("\n".join(self._session.owner.call(self._explain, unquoted(rest))))
 
+    def tree(self, rest: str) -> None:
+        """Show who waits for whom, or who has spawned whom."""
+        selection = select("tree", rest, "--spawned")
+        session, is_of_cell = self._session, self._is_wanted(selection.cell)
+        number = self._number_of("tree", unquoted(" ".join(selection.words))) if selection.words else None
+        graph = session.await_graph()
+        below = trees.spawned_by(graph.records) if "--spawned" in selection.flags else graph.awaits
+        roots = trees.roots_of(graph.records, below, lambda task: is_of_cell(task.cell))
+        tree = trees.tree_of(graph.records, below, roots if number is None else [number])
+        details = session.wait_details(trees.explained(tree))
+        now = session.tracker.clock()
+        said = {number: views.wait_text(detail, now) for number, detail in details.items()}
+        _print(trees.tree_text(tree, graph, now, said) or "No live tasks.")
+
+    def _number_of(self, command: str, wanted: str) -> int:
+        tracker = self._session.tracker
+        try:
+            return self._session.owner.call(lambda: tracker.number_of(tracker.find(wanted)))
+        except TaskNotFoundError as error:
+            raise _not_found(command, error) from None
+
     def cancel(self, rest: str) -> None:
         """Cancel one task, all tasks of a cell or of a name, or all tasks."""
         selection = select("cancel", rest, "--all")
@@ -386,7 +407,9 @@ class TaskCommands:
             if ended is None:
                 raise _not_found("where", error) from None
             return [*self._head(tracker.record_ended(ended)), *self._end_of(ended)]
-        return [*self._head(tracker.record(task)), *chains.where_lines(tracker, task)]
+        now = tracker.clock()
+        lines = where_lines(tracker, task, lambda detail: views.wait_text(detail, now))
+        return [*self._head(tracker.record(task)), *lines]
 
     def _head(self, record: TaskRecord) -> list[str]:
         age = views.age_text(record.age_s)
@@ -455,6 +478,17 @@ COMMANDS = (
         TaskCommands,
         TaskCommands.where,
         (("NAME|NUMBER", "the whole chain of what a task waits for; its traceback if it failed"),),
+    ),
+    Command(
+        "tree",
+        TaskCommands,
+        TaskCommands.tree,
+        (
+            ("", "who waits for whom; tasks that do the same share a line"),
+            ("NAME|NUMBER", "what one task waits for"),
+            ("--cell N", "only tasks of cell In[N], and what they wait for"),
+            ("--spawned", "who has spawned whom, instead"),
+        ),
     ),
     Command(
         "cancel",

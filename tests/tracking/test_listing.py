@@ -218,7 +218,7 @@ class World:
         """Apply what has changed, and compare it with what a fresh listing says."""
         delta = self.follower.look()
         self.apply(delta)
-        fresh = Listing(self.tracker._loop, self.tracker, self.tracker._codes)
+        fresh = Listing(self.tracker._loop, self.tracker, self.tracker.codes)
         fresh.look()
         assert comparable(self.shown) == comparable(fresh.records)
         assert self.shown == self.tracker.listing.records
@@ -399,7 +399,7 @@ def test_a_look_leaves_no_frame_where_the_line_is_known(
                 task.get_name()
 
         def look() -> None:
-            fresh = Listing(loop, tracker, tracker._codes)
+            fresh = Listing(loop, tracker, tracker.codes)
             fresh.look()
             assert len(fresh.records) == len(tasks)
 
