@@ -19,19 +19,24 @@ from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.healing import Healer
 from loopnb.loop.owner import LoopOwner
 from loopnb.magics.aloop import Aloop
-from loopnb.magics.commands import PARSER, LoopMagics
+from loopnb.magics.commands import COMMANDS, PARSER, LoopMagics
+from loopnb.magics.completion import Completion
 from loopnb.magics.display import make_widget
+from loopnb.magics.failing import Failing
 from loopnb.magics.timers import Timers
+from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
-from loopnb.nesting._cpython import is_nested_by_others
+from loopnb.nesting._cpython import is_nested_by_others, reentrant_package
 from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
 from loopnb.settings import LoopNB
+from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
+from loopnb.shell.never_awaited import NeverAwaited
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
@@ -119,7 +124,7 @@ def _check_supported(shell: Any) -> None:
     running = loop_here()
     if running is not None and is_nested_by_others(running):
         raise UnsupportedKernelError(
-            "the code that asks for it is in a nested run of nest_asyncio's",
+            f"the code that asks for it is in a nested run of {reentrant_package()}'s",
             "Run '%load_ext loopnb' in a cell of its own, outside of asyncio.run().",
         )
     version = _ipykernel.kernel_version() if _ipykernel.kernel_of(shell) is not None else None
@@ -162,28 +167,34 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    closed = ClosedLoops(cells.places.here)
-    error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
+    closed = ClosedLoops(cells.places.of_closing)
+    error_notes = _error_notes(shell, session, cells, closed)
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
-    _start(parts, session, closed, error_notes, wakeups)
+    _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     # IPython fires this event before a cell, and before the callback of a comm.
     shell.events.register("pre_execute", watch.wake)
     parts.callback(shell.events.unregister, "pre_execute", watch.wake)
-    _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
+    waiting, failing = Waiting(shell, session, cells), Failing(shell, session, cells)
+    _register_magics(shell, LoopMagics(shell, session, aloop, error_notes, waiting, failing), parts)
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
-    reruns = Reruns(shell, session)
+    reruns = Reruns(shell, session, cells)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
+    _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(
-        parts, Timers(shell), aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections
-    )
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections)
     cells.begin_loading_cell()
+
+
+def _error_notes(shell: Any, session: Session, cells: Cells, closed: ClosedLoops) -> ErrorNotes:
+    """Make what explains the errors that the shell shows."""
+    errors = AsyncioErrors(session.loop, closed, session.nesting, cells.places)
+    return ErrorNotes(shell, [errors.explain, explain_library_error])
 
 
 def _start(parts: ExitStack, *starting: _Part) -> None:

@@ -22,25 +22,30 @@ from loopnb.nesting.other_loops import set_aside_by
 from loopnb.nesting.refusals import beside_other_loop
 from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
-from loopnb.tracking import deadlocks
+from loopnb.tracking import graph
 from loopnb.tracking.chains import awaited_by
+from loopnb.tracking.details import detail_of
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.holding import Holds, end_task
 from loopnb.views import TaskList
+from loopnb.watch.deadlocks import DeadlockWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator, Iterable
 
     from loopnb.loop.healing import Healer
     from loopnb.loop.owner import LoopOwner
     from loopnb.nesting.engine import Handoff
     from loopnb.nesting.second_engine import EngineName, NestingChoice
-    from loopnb.records import CellRef, LoopCondition, TaskRecord
+    from loopnb.records import AwaitGraph, CellRef, LoopCondition, TaskRecord, WaitDetail
     from loopnb.settings import LoopNB
     from loopnb.tracking.tracker import Tracker
     from loopnb.watch.watch import Watch
 
 T = TypeVar("T")
+
+#: With more live tasks than this, the await graph is made in slices.
+_MANY = 500
 
 #: The sessions that are loaded, the newest last. `loopnb.run()` and its kin take no shell as an argument, so
 #: they use the newest session.
@@ -59,6 +64,10 @@ def current(what: str = "status") -> Session:
     if not _current:
         raise NotLoadedError(what)
     return _current[-1]
+
+
+def _every(_cell: CellRef | None) -> bool:
+    return True
 
 
 class ExecutingCells(Protocol):
@@ -130,6 +139,7 @@ class Session:
             delay=self._report_delay,
         )
         self.holds = Holds(owner.loop, self.failures, tracker.runs)
+        self.deadlocks = DeadlockWatch(tracker)
         self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget
@@ -383,22 +393,23 @@ class Session:
         """Return the loop's state and its live tasks. From another thread it waits for the loop to turn.
 
         Args:
-            most: Describe at most this many tasks, at about 20 us each; None describes all.
+            most: Include at most this many tasks, the oldest; None includes all.
         """
         return self.owner.call(self._snapshot, most)
 
     def _snapshot(self, most: int | None) -> Snapshot:
-        live = self.tracker.live()
-        shown = self.tracker.records_of(live[:most])
-        return Snapshot(self.epoch, time.time(), self.loop_state(), shown, len(live) - len(shown))
+        self.tracker.listing.look()
+        live = self.tracker.listing.ordered()
+        shown = live[:most]
+        clock_s = self.tracker.clock()
+        return Snapshot(self.epoch, time.time(), clock_s, self.loop_state(), shown, len(live) - len(shown))
 
     def loop_state(self) -> LoopState:
         """Return the loop's state. Any thread, but only in the loop's own thread does it name a deadlock."""
         engine = self.engine
         condition, detail = self._condition()
-        if engine is not None and engine.waits and not detail and self.owner.is_home():
-            parked = [wait.task for wait in engine.waits if wait.task is not None]
-            detail = deadlocks.find(self.tracker, parked)
+        if not detail and self.owner.is_home():
+            detail = self.deadlocks.text()
         return LoopState(
             kind=type(self.loop).__name__,
             condition=condition,
@@ -411,16 +422,41 @@ class Session:
             block=self.watch.latest(),
         )
 
+    def await_graph(self) -> AwaitGraph:
+        """Return who waits for whom. From another thread it waits for the loop to turn.
+
+        Inside a running loop that nests, it lets the loop turn after every few milliseconds.
+        """
+        steps = self.owner.call(graph.slices, self.tracker)
+        many = len(self.tracker.listing.records) > _MANY
+        if many and self.owner.is_home() and self.owner.is_inside() and self.nesting.name == "handoff":
+            try:
+                return self.run(_in_slices(steps))
+            except NestingError:  # no stack can be parked here
+                pass
+        return self.owner.call(graph.finish, steps)
+
+    def wait_details(self, numbers: Iterable[int]) -> dict[int, WaitDetail]:
+        """Return what those live tasks wait for, by number. From another thread it waits for the loop."""
+        return self.owner.call(self._wait_details, list(numbers))
+
+    def _wait_details(self, numbers: list[int]) -> dict[int, WaitDetail]:
+        tasks = {number: self.tracker.listing.task(number) for number in numbers}
+        return {number: detail_of(self.tracker, task) for number, task in tasks.items() if task is not None}
+
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:
         """Return records of tasks, oldest first. From another thread it waits for the loop to turn."""
         return self.owner.call(self._task_list, live, finished, kernels)
 
     def _task_list(self, live: bool, finished: bool, kernels: bool) -> TaskList:
-        records = list(self.tracker.records_of(self.tracker.live(kernels=kernels))) if live else []
+        records: list[TaskRecord] = []
+        if live:
+            self.tracker.listing.look()
+            records += self.tracker.listing.ordered(kernels=kernels)
         if finished:
             records += [self.tracker.record_ended(ended) for ended in self.tracker.ended()]
             records.sort(key=lambda record: record.number)
-        return TaskList(records, self.tracker.runs.every_run_of)
+        return TaskList(records, self.tracker.runs.every_run_of, self.tracker.clock())
 
     def cancel(self, wanted: str | int) -> TaskRecord:
         """Cancel the live task with that name or number. Any thread.
@@ -433,22 +469,25 @@ class Session:
         """
         return self.owner.call(self._cancel, wanted)
 
-    def cancel_all(self, is_wanted: Callable[[CellRef | None], bool]) -> list[TaskRecord]:
+    def cancel_all(
+        self, is_wanted: Callable[[CellRef | None], bool] = _every, *, name: str | None = None
+    ) -> list[TaskRecord]:
         """Cancel the live tasks of some cells, but none that the caller is part of. Any thread.
 
         Args:
             is_wanted: Given the cell that spawned a task, returns True if that task is to be cancelled.
+            name: Cancel only tasks of that name.
 
         Returns:
             What the tasks were doing.
         """
-        return self.owner.call(self._cancel_all, is_wanted)
+        return self.owner.call(self._cancel_all, is_wanted, name)
 
-    def _cancel_all(self, is_wanted: Callable[[CellRef | None], bool]) -> list[TaskRecord]:
+    def _cancel_all(self, is_wanted: Callable[[CellRef | None], bool], name: str | None) -> list[TaskRecord]:
         ours = self.waiting_for_caller()
         tasks = [
             task
-            for task in self.tracker.live()
+            for task in (self.tracker.live() if name is None else self.tracker.named(name))
             if task not in ours and is_wanted(self.tracker.origin_of(task).cell)
         ]
         records = list(self.tracker.records_of(tasks))
@@ -462,11 +501,10 @@ class Session:
         if current is None:
             return set()
         ours = {current}
+        awaited = {task: awaited_by(task) for task in self.tracker.live()}
         while True:
             above = {
-                task
-                for task in self.tracker.live()
-                if task not in ours and not ours.isdisjoint(awaited_by(task))
+                task for task, below in awaited.items() if task not in ours and not ours.isdisjoint(below)
             }
             if not above:
                 return ours
@@ -503,6 +541,16 @@ class Session:
 
     def _where(self, task: asyncio.Task[Any]) -> str:
         return self.tracker.record(task).doing
+
+
+async def _in_slices(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        await asyncio.sleep(0)
 
 
 def _check_coroutine(coro: object, what: str) -> None:

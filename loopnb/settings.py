@@ -12,17 +12,18 @@ class LoopNB(Configurable):
     """The settings of one session. A change takes effect from then on."""
 
     on_rerun = Enum(
-        ("keep", "cancel"),
-        default_value="keep",
+        ("tell", "keep", "cancel"),
+        default_value="tell",
         help="""
         What happens to tasks that a cell has left running when you run the cell again.
 
-        "keep" lets them live on; `%loopnb tasks` shows them as left over. "cancel" cancels them first
-        and waits until they have ended. That wait is a nested run, so with nesting off the cell does
-        not wait. loopnb knows a cell by the id that the front end gives it. `%%aloop -b` has its own
-        rule: the new run of a cell replaces the earlier one.
+        "tell" lets them live on, and one line in the cell names those that live when it ends, once for
+        each cell. "keep" lets them live on and says nothing; `%loopnb tasks` shows them as left over.
+        "cancel" cancels them first and waits until they have ended. That wait is a nested run, so with
+        nesting off the cell does not wait. loopnb knows a cell by the id that the front end gives it.
+        `%%aloop -b` has its own rule: the new run of a cell replaces the earlier one.
 
-        Default "keep".
+        Default "tell".
         """,
     ).tag(config=True)
     rerun_grace = Float(
@@ -58,6 +59,21 @@ class LoopNB(Configurable):
         executes. Failed tasks that nothing refers to are reported at the end of their cell.
 
         Default 0.5. 0 reports as soon as no cell executes.
+        """,
+    ).tag(config=True)
+    on_failure = Enum(
+        ("report", "raise"),
+        default_value="report",
+        help="""
+        What happens when a task fails and nobody awaits it.
+
+        "report" writes a line into the cell that has spawned the task. "raise" also has the next cell
+        fail with the error of the task, without running: papermill, `jupyter execute` and nbconvert then
+        stop, with exit code 1. Each failure fails one cell. A cell that awaits a task to handle its
+        error comes too late if the task has failed before that cell begins. After the last cell there is
+        no next one; let the last cell be `%loopnb wait`, which waits for all tasks and raises what failed.
+
+        Default "report".
         """,
     ).tag(config=True)
     blocked_after = Float(

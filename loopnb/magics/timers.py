@@ -40,7 +40,7 @@ _OWN_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 def wait(awaitable: Awaitable[Any]) -> Any:
     """Wait for *awaitable* in a nested run, and return its result. Blocks the caller, not the loop.
 
-    Any thread may call it, as `loopnb.run`.
+    Any thread may call it, as with `loopnb.run`.
 
     Raises:
         NotLoadedError: loopnb has been unloaded.
@@ -110,7 +110,7 @@ class Timers(ast.NodeTransformer):
         self._shell.ast_transformers.remove(self)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Change *node* if it is a call of one of those magics."""
+        """Change *node* if it calls a magic that measures code."""
         self.generic_visit(node)
         count = _RUNNERS.get(getattr(node.func, "attr", ""))
         texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
@@ -198,7 +198,7 @@ def _needs_text(node: ast.AST) -> bool:
 
 
 def _replaced(source: str, awaits: list[ast.Await], texts: list[list[ast.stmt]]) -> str:
-    """Return *source* with each of *awaits* and of *texts* replaced by a call. All else stays in its line."""
+    """Return *source* with each of *awaits* and of *texts* replaced by a call. The rest stays on its line."""
     lines = [line.encode() for line in source.splitlines(keepends=True)]  # columns are counted in bytes
     edits = [_call_of(source, text) for text in texts]
     for node in awaits:

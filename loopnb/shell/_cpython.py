@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from loopnb.nesting._cpython import waited_future
-from loopnb.tracking._cpython import frames_of, waited_by_wait_for
+from loopnb.patching import Patch, looking_like
+from loopnb.tracking._cpython import waited_by_wait_for
+from loopnb.tracking.suspended import frames_of, links_of
+from loopnb.tracking.tracked import woken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
@@ -31,7 +38,7 @@ def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
 
 def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
     """Return what *task* awaits through `asyncio.wait_for`; see `waited_by_wait_for`."""
-    return waited_by_wait_for(list(frames_of(task.get_coro())))
+    return waited_by_wait_for(links_of(task.get_coro()))
 
 
 def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
@@ -52,8 +59,9 @@ def end_gather(gathering: asyncio.Future[Any]) -> None:
 def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
     """End the current await of *task* with *outcome*. The future that it awaits stays as it is.
 
-    Use it if that future must not be cancelled, or never ends. A waiting task is woken by a done-callback of
-    the future, a method bound to the task. We remove this callback, and call it with *outcome* instead.
+    Use it if that future must not be cancelled, or will never be done. A waiting task is woken by a
+    done-callback of the future, a method bound to the task. We remove this callback, and have it called with
+    *outcome*.
 
     Private name: `Future._callbacks`, pairs of callback and Context.
 
@@ -68,6 +76,23 @@ def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
     for callback, context in list(getattr(waited, "_callbacks", None) or ()):
         if getattr(callback, "__self__", None) is task:
             waited.remove_done_callback(callback)
+            woken.add(task)
             task.get_loop().call_soon(callback, outcome, context=context)
             return True
     return False
+
+
+def before_warnings(change: Callable[[Any], None]) -> Patch:
+    """Return a patch that calls *change* with each warning that is about to be shown, before it is.
+
+    Private name: `warnings._showwarnmsg(message)`, which Python and C code look up for each warning. It has
+    existed since 3.6. `showwarning`, the public name, is not told which object the warning is about, and
+    replacing it would lose what `tracemalloc` knows of that. *change* must not raise.
+    """
+    stock = warnings._showwarnmsg  # type: ignore[attr-defined]  # private
+
+    def show(message: Any) -> None:
+        change(message)
+        stock(message)
+
+    return Patch(warnings, "_showwarnmsg", looking_like(stock, show))

@@ -30,12 +30,19 @@ def line_of(code: CodeType, instruction: int) -> int:
 
 
 class CellRuns:
-    """Remembers the executions of cells, oldest first. The loop's thread."""
+    """Remembers the executions of cells, oldest first. The loop's thread.
+
+    Attributes:
+        reruns: How many times what is said of the tasks of earlier cells may have become wrong: a cell was
+            run again, or perhaps was, or was forgotten.
+    """
 
     def __init__(self) -> None:
+        self.reruns = 0
         self._contexts: dict[CellRef, Context] = {}
         self._latest: dict[str, CellRef] = {}
         self._texts: dict[CellRef, str] = {}  # of cells without an id
+        self._rerun: set[str] = set()  # the cells that were executed more than once
 
     def begin(self, cell: CellRef, context: Context, text: str = "") -> None:
         """Remember that *cell* begins.
@@ -46,7 +53,11 @@ class CellRuns:
             text: Its source. It identifies a cell without an id.
         """
         self._contexts.setdefault(cell, context)
+        if cell.cell_id is None or self._latest.get(cell.cell_id, cell) != cell:
+            self.reruns += 1
         if cell.cell_id is not None:
+            if self._latest.get(cell.cell_id, cell) != cell:
+                self._rerun.add(cell.cell_id)
             self._latest[cell.cell_id] = cell
         elif text:
             self._texts.setdefault(cell, text)
@@ -56,6 +67,8 @@ class CellRuns:
             self._texts.pop(oldest, None)
             if oldest.cell_id is not None and self._latest.get(oldest.cell_id) == oldest:
                 del self._latest[oldest.cell_id]
+                self._rerun.discard(oldest.cell_id)
+                self.reruns += 1
 
     def context_of(self, cell: CellRef | None) -> Context | None:
         """Return the Context of that execution, or None if it is not known."""
@@ -70,11 +83,19 @@ class CellRuns:
         text = self._texts.get(run)
         return text is not None and text == self._texts.get(other)
 
+    def contexts_of(self, is_wanted: Callable[[CellRef | None], bool]) -> list[Context]:
+        """Return the Contexts of the executions that *is_wanted* selects."""
+        return [context for cell, context in self._contexts.items() if is_wanted(cell)]
+
     def is_outdated(self, cell: CellRef | None) -> bool:
         """Return True if the cell has been run again since that execution."""
         if cell is None or cell.cell_id is None:
             return False
         return self._latest.get(cell.cell_id, cell) != cell
+
+    def is_rerun(self, cell: CellRef) -> bool:
+        """Return True if the cell of that execution was executed before."""
+        return cell.cell_id in self._rerun
 
     def every_run_of(self, execution_count: int) -> Callable[[CellRef | None], bool]:
         """Given N of In[N], return a predicate that matches every run of that cell."""

@@ -9,64 +9,62 @@ from __future__ import annotations
 import asyncio
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopnb.frames import is_ours, is_users, outwards
+from loopnb.frames import is_users, outwards
 from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
-from loopnb.tracking import _cpython
+from loopnb.tracking import _cpython, waits
+from loopnb.tracking.suspended import Words, code_of, instruction_of, links_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import CodeType, FrameType
+    from types import FrameType
 
-    from loopnb.records import CellRef, TaskRecord
-
-#: How many of the tasks that one task awaits `where_lines` follows. It says if there are more.
-_WIDEST = 20
-#: How deep `where_lines` follows tasks that await other tasks.
-_DEEPEST = 50
-
-
-class KnownTasks(Protocol):
-    """Knows the tasks of a loop."""
-
-    def record(self, task: asyncio.Task[Any]) -> TaskRecord:
-        """Return what *task* is doing, or how it ended."""
-
-    def number_of(self, task: asyncio.Task[Any]) -> int:
-        """Return the number of *task*."""
-
-    def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
-        """Return how to show the line of that instruction of *code*. The code runs for *cell*."""
+    from loopnb.nesting.engine import Wait
+    from loopnb.records import CellRef
+    from loopnb.tracking.suspended import KnownCodes
+    from loopnb.tracking.waits import Reason
 
 
 class Chain(NamedTuple):
     """The await chain of a task.
 
     Attributes:
-        frames: Outermost first. For a parked task, only the frames that the user wrote or installed.
-        nested: What the task awaits in a nested run; None if it is not parked.
+        links: What runs in it, outermost first: coroutines and other awaitables. For a parked task, frames,
+            and only those that the user wrote or installed.
+        waited: The future that the task waits for; None if it is parked, or due to step.
+        wait: The nested run that the task waits in; None if it is not parked.
     """
 
-    frames: list[FrameType]
-    nested: asyncio.Future[Any] | None
+    links: list[Any]
+    waited: asyncio.Future[Any] | None
+    wait: Wait | None
+
+    @property
+    def nested(self) -> asyncio.Future[Any] | None:
+        """What the task awaits in a nested run; None if it is not parked."""
+        return None if self.wait is None else self.wait.future
+
+
+_NOTHING, _NESTED, _FUTURE = Words(""), Words("a nested run"), Words("a future", is_shared=True)
 
 
 def chain_of(task: asyncio.Task[Any]) -> Chain:
-    """Return the await chain of *task*."""
-    wait = _wait_of(task)
+    """Return the await chain of *task*. This makes no frame objects."""
+    waited = waited_future(task)
+    # A task that waits for a future is in no step, so it cannot be parked in one.
+    wait = _wait_of(task) if waited is None else None
     # While a stack is about to be parked, or resumes, its greenlet has no frame to show.
     if wait is None or wait.stack is None or wait.stack.gr_frame is None:
-        return Chain(list(_cpython.frames_of(task.get_coro())), None)
+        return Chain(links_of(task.get_coro()), waited, None)
     stack = stack_of(wait.stack.gr_frame)
-    return Chain([frame for frame in stack if is_users(frame.f_code)], wait.future)
+    return Chain([frame for frame in stack if is_users(frame.f_code)], None, wait)
 
 
 def is_parked(task: asyncio.Task[Any]) -> bool:
     """Return True if *task* waits in a nested run."""
-    return chain_of(task).nested is not None
+    return chain_of(task).wait is not None
 
 
 def _wait_of(task: asyncio.Task[Any]) -> Any:
@@ -83,83 +81,110 @@ def stack_of(frame: FrameType | None) -> list[FrameType]:
     return list(islice(outwards(frame), sys.getrecursionlimit()))[::-1]
 
 
-def waits_at(chain: Chain, describe: Callable[[str, int], str]) -> str:
-    """Return `function file:line` of the innermost frame that the user wrote or installed, else ""."""
-    for frame in reversed(chain.frames):
-        if is_users(frame.f_code):
-            place = describe(frame.f_code.co_filename, frame.f_lineno)
-            name = frame.f_code.co_qualname
-            # A cell's own lines are in `<module>` or the like: the place says as much.
-            return place if name.startswith("<") else f"{name} {place}"
-    return ""
+def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
+    """Return `function file:line` of the innermost link that the user wrote, or else installed, else "".
 
+    The text depends on the code, the instruction and the cell only.
 
-def waits_for(task: asyncio.Task[Any], chain: Chain) -> str:
-    """Return what *task* waits for, in words, else ""."""
-    if isinstance(chain.nested, asyncio.Task):
-        return f"nested {chain.nested.get_name()}"
-    if chain.nested is not None:
-        return "a nested run"
-    future = waited_future(task)
-    if future is None:
+    Args:
+        chain: The chain.
+        codes: Formats places, and remembers the texts.
+        cell: The cell whose code runs.
+    """
+    index = codes.index_shown(chain.links)
+    if index < 0:
         return ""
+    link = chain.links[index]
+    code = code_of(link)
+    known = codes.of(code)
+    place = codes.place(code, instruction_of(link), cell)
+    # A cell's own lines are in `<module>` or the like: the place says as much.
+    return place if known.name.startswith("<") else f"{known.name} {place}"
+
+
+def waits_for(chain: Chain, codes: KnownCodes) -> Words:
+    """Return what the task with that chain waits for, in words that need no look at any object.
+
+    `details.detail_of` says more.
+    """
+    nested = chain.nested
+    if isinstance(nested, asyncio.Task):
+        return Words(f"nested {nested.get_name()}", has_names=True)
+    if nested is not None:
+        return _NESTED
+    future = chain.waited
+    if future is None:
+        return _NOTHING
     if isinstance(future, asyncio.Task):
-        return f"task {future.get_name()}"
+        return Words(f"task {future.get_name()}", has_names=True)
     if (children := _cpython.gathered(future)) is not None:
         pending = sum(not child.done() for child in children)
-        return f"gather, {pending} of {len(children)} pending"
-    if chain.frames and not is_users(chain.frames[-1].f_code):
-        return f"{chain.frames[-1].f_code.co_qualname}()"
-    return "a future"
+        return Words(f"gather, {pending} of {len(children)} pending", changes=True)
+    depth, rule = waits.rule_within(chain.links)
+    if rule is not None:
+        known = codes.of(code_of(chain.links[depth]))
+        text = _KINDS.get(rule.kind)
+        return known.called if text is None else Words(text, is_shared=True)
+    # What the user's line has called tells more than what that has called in turn.
+    below = codes.index_shown(chain.links) + 1
+    if below < len(chain.links):
+        return codes.of(code_of(chain.links[below])).called
+    return _FUTURE
+
+
+#: What a list says for a kind of wait, where the name of the function would say too little.
+_KINDS = {
+    "tasks": "wait()",
+    "group": "the tasks of its group",
+    "as completed": "the next of as_completed()",
+    "read": "bytes from a stream",
+    "receive": "bytes from a socket",
+    "drain": "room to send",
+    "send": "room to send",
+    "connect": "a connection",
+    "connect path": "a connection",
+    "connect address": "a connection",
+    "accept": "somebody to connect",
+    "lookup": "the address of a host",
+    "process": "a process to end",
+    "to_thread": "a thread",
+    "request": "an HTTP response",
+    "send request": "an HTTP response",
+    "body": "the body of an HTTP response",
+}
+
+
+def reason_of(chain: Chain) -> Reason:
+    """Return why the task with that chain does not go on."""
+    return waits.reason_of(chain.links, chain.waited, chain.nested)
+
+
+def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
+    """Return the kind of wait of *task*, if that can be told in 1 us by the code that waits; else "".
+
+    It can be told of a task that waits for a plain future in a function for which there is a rule, once a
+    list has met another one like it.
+    """
+    if type(waited_future(task)) is not asyncio.Future:
+        return ""
+    path = codes.path_of(task.get_coro())
+    if path is None:
+        return ""
+    if path.kind is None:
+        _depth, rule = waits.rule_within(links_of(task.get_coro()))
+        path.kind = "" if rule is None else rule.kind
+    return path.kind
 
 
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:
     """Return the live tasks that *task* waits for.
 
-    It looks at nested runs and awaits, and across `gather()`, `wait()`, `wait_for()` and the end of a
-    TaskGroup.
+    It looks at nested runs and awaits, and across `gather()`, `wait()`, `wait_for()`, `shield()`,
+    `as_completed()` and the end of a TaskGroup, asyncio's or anyio's.
 
     Args:
         task: The task.
         chain: Its chain, if you have it already.
     """
-    frames, nested = chain_of(task) if chain is None else chain
-    waited = waited_future(task)
-    found: list[Any] = []
-    if waited is not None:
-        found = list(_cpython.gathered(waited) or [waited])
-    found += _cpython.awaited_in(frames)
-    found.append(_cpython.waited_by_wait_for(frames))
-    live = {future for future in found if isinstance(future, asyncio.Task) and not future.done()}
-    below = [nested] if isinstance(nested, asyncio.Task) else []
-    return [*below, *sorted(live, key=asyncio.Task.get_name)]
-
-
-def where_lines(known: KnownTasks, task: asyncio.Task[Any]) -> Iterator[str]:
-    """Say where *task* waits, a line for each of its frames and for each task that it waits for."""
-    yield from _where_lines(known, task, "", set(), 0)
-
-
-def _where_lines(
-    known: KnownTasks, task: asyncio.Task[Any], indent: str, seen: set[int], depth: int
-) -> Iterator[str]:
-    record = known.record(task)
-    seen.add(record.number)
-    chain = chain_of(task)
-    for frame in chain.frames:
-        if is_ours(frame.f_code.co_filename):
-            continue
-        place = known.place(frame.f_code, frame.f_lasti, record.cell)
-        name = frame.f_code.co_qualname
-        yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
-    if record.waits_for:
-        yield f"{indent}  waits for {record.waits_for}"
-    for count, awaited in enumerate(awaited_by(task, chain)):
-        if count == _WIDEST or depth == _DEEPEST:
-            yield f"{indent}    and more tasks"
-            return
-        number = known.number_of(awaited)
-        is_known = number in seen
-        yield f"{indent}    task {number} {awaited.get_name()!r}{' (see above)' if is_known else ''}"
-        if not is_known:
-            yield from _where_lines(known, awaited, indent + "    ", seen, depth + 1)
+    reason = reason_of(chain_of(task) if chain is None else chain)
+    return sorted(set(reason.tasks), key=asyncio.Task.get_name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import _signal  # it has the `getsignal` that we do not patch
 import asyncio
 import signal
 import sys
+from signal import getsignal as stock_getsignal  # bound before we patch it
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -345,7 +345,7 @@ def test_what_pythons_own_handler_raises_between_two_passes_does_not_end_the_loo
     loop: asyncio.AbstractEventLoop, notebook: Notebook, signals: Signals
 ) -> None:
     signal.signal(signal.SIGALRM, Called(SystemExit("x")))
-    in_place: Any = _signal.getsignal(signal.SIGALRM)
+    in_place: Any = stock_getsignal(signal.SIGALRM)
 
     async def is_called_as_if_between() -> None:
         outside = next(frame for frame in outwards(sys._getframe()) if frame.f_code.co_name == "run_forever")
