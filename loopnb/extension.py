@@ -29,6 +29,7 @@ from loopnb.nesting import patches as nesting_patches
 from loopnb.nesting._cpython import is_nested_by_others, reentrant_package
 from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
+from loopnb.pyodide.hooks import hook_pyodide, is_pyodides
 from loopnb.session import Session
 from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
@@ -110,7 +111,7 @@ def _check_supported(shell: Any) -> None:
             "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
         )
     foreign = _ipykernel.foreign_kernel(shell)
-    if foreign is not None:
+    if foreign is not None and not is_pyodides(shell):
         raise UnsupportedKernelError(
             f"the kernel is none of ipykernel's, but of the class {foreign}",
             "Choose the kernel 'Python 3 (ipykernel)', or call loopnb.nesting.apply(), which needs none.",
@@ -179,6 +180,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
+    elif is_pyodides(shell):
+        hook_pyodide(shell, session, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
