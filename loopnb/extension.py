@@ -26,6 +26,7 @@ from loopnb.magics.failing import Failing
 from loopnb.magics.timers import Timers
 from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
+from loopnb.nesting import stack_switching
 from loopnb.nesting._cpython import is_nested_by_others, reentrant_package
 from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
@@ -197,7 +198,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
 def _error_notes(shell: Any, session: Session, cells: Cells, closed: ClosedLoops) -> ErrorNotes:
     """Make what explains the errors that the shell shows."""
     errors = AsyncioErrors(session.loop, closed, session.nesting, cells.places)
-    return ErrorNotes(shell, [errors.explain, explain_library_error])
+    return ErrorNotes(shell, [errors.explain, stack_switching.explain, explain_library_error])
 
 
 def _start(parts: ExitStack, *starting: _Part) -> None:

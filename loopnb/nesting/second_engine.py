@@ -333,9 +333,7 @@ class NestingChoice:
             nesting.apply(who=self._who, order=self._order)
 
     def explain(self, error: BaseException) -> str | None:
-        """Return a note on *error* if asyncio or Pyodide has refused a nested run. Any thread."""
-        if stack_switching.is_web_loop(self._loop):
-            return stack_switching.explain(error)
+        """Return a note on *error* if asyncio has refused a nested run because nesting is off. Any thread."""
         if self.name != "off" or type(error) is not RuntimeError or not _is_refusal(str(error)):
             return None
         switch = "" if self.cannot else " '%loopnb nesting handoff' switches it on."
