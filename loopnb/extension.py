@@ -173,9 +173,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     error_notes = _error_notes(shell, session, cells, closed)
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
-    # IPython fires this event before a cell, and before the callback of a comm.
-    shell.events.register("pre_execute", watch.wake)
-    parts.callback(shell.events.unregister, "pre_execute", watch.wake)
+    _wake_before_code(shell, watch, parts)
     waiting, failing = Waiting(shell, session, cells), Failing(shell, session, cells)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes, waiting, failing), parts)
     if replies is not None:
@@ -193,6 +191,12 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     # `Cells` before the parts that ask it which cell has begun.
     _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections)
     cells.begin_loading_cell()
+
+
+def _wake_before_code(shell: Any, watch: Watch, parts: ExitStack) -> None:
+    """Wake *watch* before code of the user's runs: a cell, or the callback of a comm."""
+    shell.events.register("pre_execute", watch.wake)
+    parts.callback(shell.events.unregister, "pre_execute", watch.wake)
 
 
 def _error_notes(shell: Any, session: Session, cells: Cells, closed: ClosedLoops) -> ErrorNotes:
