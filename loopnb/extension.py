@@ -26,9 +26,11 @@ from loopnb.magics.failing import Failing
 from loopnb.magics.timers import Timers
 from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
+from loopnb.nesting import stack_switching
 from loopnb.nesting._cpython import is_nested_by_others, reentrant_package
 from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
+from loopnb.pyodide.hooks import hook_pyodide, is_pyodides
 from loopnb.session import Session
 from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
@@ -110,7 +112,7 @@ def _check_supported(shell: Any) -> None:
             "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
         )
     foreign = _ipykernel.foreign_kernel(shell)
-    if foreign is not None:
+    if foreign is not None and not is_pyodides(shell):
         raise UnsupportedKernelError(
             f"the kernel is none of ipykernel's, but of the class {foreign}",
             "Choose the kernel 'Python 3 (ipykernel)', or call loopnb.nesting.apply(), which needs none.",
@@ -171,14 +173,14 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     error_notes = _error_notes(shell, session, cells, closed)
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
-    # IPython fires this event before a cell, and before the callback of a comm.
-    shell.events.register("pre_execute", watch.wake)
-    parts.callback(shell.events.unregister, "pre_execute", watch.wake)
+    _wake_before_code(shell, watch, parts)
     waiting, failing = Waiting(shell, session, cells), Failing(shell, session, cells)
     _register_magics(shell, LoopMagics(shell, session, aloop, error_notes, waiting, failing), parts)
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
+    elif is_pyodides(shell):
+        hook_pyodide(shell, session, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
@@ -191,10 +193,16 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     cells.begin_loading_cell()
 
 
+def _wake_before_code(shell: Any, watch: Watch, parts: ExitStack) -> None:
+    """Wake *watch* before code of the user's runs: a cell, or the callback of a comm."""
+    shell.events.register("pre_execute", watch.wake)
+    parts.callback(shell.events.unregister, "pre_execute", watch.wake)
+
+
 def _error_notes(shell: Any, session: Session, cells: Cells, closed: ClosedLoops) -> ErrorNotes:
     """Make what explains the errors that the shell shows."""
     errors = AsyncioErrors(session.loop, closed, session.nesting, cells.places)
-    return ErrorNotes(shell, [errors.explain, explain_library_error])
+    return ErrorNotes(shell, [errors.explain, stack_switching.explain, explain_library_error])
 
 
 def _start(parts: ExitStack, *starting: _Part) -> None:
