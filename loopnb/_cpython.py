@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -41,6 +42,22 @@ def live_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     if _scheduled is None:
         return list(_all_tasks(loop))
     return [task for task in _tasks_in_sets() if task.get_loop() is loop and not task.done()]
+
+
+def refs_of_tasks(loop: asyncio.AbstractEventLoop) -> set[ref[asyncio.Task[Any]]]:
+    """Return a weak reference to each live task of *loop*. The loop's thread.
+
+    Up to 3.13 there are also references to finished tasks and to those of other loops. Sorting them out takes
+    longer than all else that a listing does if nothing has changed. A task has the same reference each time.
+
+    `WeakSet.data`, a set of weak references.
+    """
+    if _scheduled is None:
+        return set(map(ref, _all_tasks(loop)))
+    refs: set[ref[asyncio.Task[Any]]] = _scheduled.data.copy()
+    if eager_tasks:
+        refs.update(map(ref, list(eager_tasks)))
+    return refs
 
 
 def held_finished_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:

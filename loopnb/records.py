@@ -1,9 +1,10 @@
-"""Frozen data that crosses folders: a cell, a task, a block, the loop, and a snapshot of loop and tasks."""
+"""Frozen data that crosses folders: a cell, a task, a block, the loop, a snapshot, and what has changed."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 TaskState = Literal["running", "waiting", "parked", "scheduled", "returned", "raised", "cancelled", "dropped"]
 LoopCondition = Literal["running", "idle", "nested", "set aside", "closed"]
@@ -53,9 +54,12 @@ class Describe(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class TaskRecord:
+class TaskRecord(NamedTuple):
     """One task as it was when it was looked at, live or ended.
+
+    It holds instants rather than ages, so that the record of a task that has not moved need not be made
+    again. A named tuple, since making ten thousand frozen dataclasses takes as long as all the rest of a
+    listing.
 
     Attributes:
         number: loopnb's own counter, never reused in a session.
@@ -64,7 +68,7 @@ class TaskRecord:
         state: `running` (its step is executing now), `waiting` (for `waits_for`), `parked` (it waits in
             a nested run), `scheduled` (it will step in this pass). If it has ended: `returned`, `raised`,
             `cancelled` or `dropped` (it waited, and nothing referred to it any more).
-        age_s: Seconds since it was spawned.
+        spawned_at: When it was spawned, in monotonic seconds.
         cell: The cell execution that spawned it, if any.
         spawn_site: `file:line` of the user's code that spawned it ("" if unknown).
         waits_at: `function file:line` of the innermost frame of its await chain ("" if it has none).
@@ -74,13 +78,15 @@ class TaskRecord:
         note: Notes, such as which run has left the task behind ("" if there are none).
         error: What it failed with, in words ("" if it has not failed).
         blocked_s: Seconds for which it has blocked the loop, all its blocks together.
+        waiting_since: When it was first seen in this wait, in monotonic seconds. It may have begun to wait
+            earlier, but no earlier than the look before that one. None if it does not wait.
     """
 
     number: int
     name: str
     coro: str
     state: TaskState
-    age_s: float
+    spawned_at: float
     cell: CellRef | None
     spawn_site: str
     waits_at: str
@@ -90,6 +96,12 @@ class TaskRecord:
     note: str = ""
     error: str = ""
     blocked_s: float = 0.0
+    waiting_since: float | None = None
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was spawned, until now."""
+        return time.monotonic() - self.spawned_at
 
     @property
     def label(self) -> str:
@@ -106,6 +118,23 @@ class TaskRecord:
     def is_finished(self) -> bool:
         """True if it has ended."""
         return self.state in {"returned", "raised", "cancelled", "dropped"}
+
+
+class TaskDelta(NamedTuple):
+    """What has changed among the live tasks between two looks.
+
+    Attributes:
+        changed: The records of tasks that are new, or whose record is another one now, by number, oldest
+            first.
+        gone: The numbers of tasks that have ended. The receiver may never have heard of some of them.
+    """
+
+    changed: dict[int, TaskRecord]
+    gone: frozenset[int]
+
+    def __bool__(self) -> bool:
+        """True if anything has changed."""
+        return bool(self.changed or self.gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +344,7 @@ class Snapshot:
     Attributes:
         epoch: Names the session; another epoch means another kernel process or a reload.
         taken_at: Wall-clock time, seconds since the Unix epoch.
+        clock_s: The same moment in monotonic seconds, as the records have their instants.
         loop: The loop's state.
         tasks: The oldest of the live tasks, oldest first, without the kernel's own.
         more: How many more live tasks there are.
@@ -322,6 +352,7 @@ class Snapshot:
 
     epoch: str
     taken_at: float
+    clock_s: float
     loop: LoopState
     tasks: tuple[TaskRecord, ...]
     more: int = 0

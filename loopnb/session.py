@@ -370,14 +370,16 @@ class Session:
         """Return the loop's state and its live tasks. From another thread it waits for the loop to turn.
 
         Args:
-            most: Describe at most this many tasks, at about 20 us each; None describes all.
+            most: Include at most this many tasks, the oldest; None includes all.
         """
         return self.owner.call(self._snapshot, most)
 
     def _snapshot(self, most: int | None) -> Snapshot:
-        live = self.tracker.live()
-        shown = self.tracker.records_of(live[:most])
-        return Snapshot(self.epoch, time.time(), self.loop_state(), shown, len(live) - len(shown))
+        self.tracker.listing.look()
+        live = self.tracker.listing.ordered()
+        shown = live[:most]
+        clock_s = self.tracker.clock()
+        return Snapshot(self.epoch, time.time(), clock_s, self.loop_state(), shown, len(live) - len(shown))
 
     def loop_state(self) -> LoopState:
         """Return the loop's state. Any thread, but only in the loop's own thread does it name a deadlock."""
@@ -403,11 +405,14 @@ class Session:
         return self.owner.call(self._task_list, live, finished, kernels)
 
     def _task_list(self, live: bool, finished: bool, kernels: bool) -> TaskList:
-        records = list(self.tracker.records_of(self.tracker.live(kernels=kernels))) if live else []
+        records: list[TaskRecord] = []
+        if live:
+            self.tracker.listing.look()
+            records += self.tracker.listing.ordered(kernels=kernels)
         if finished:
             records += [self.tracker.record_ended(ended) for ended in self.tracker.ended()]
             records.sort(key=lambda record: record.number)
-        return TaskList(records, self.tracker.runs.every_run_of)
+        return TaskList(records, self.tracker.runs.every_run_of, self.tracker.clock())
 
     def cancel(self, wanted: str | int) -> TaskRecord:
         """Cancel the live task with that name or number. Any thread.
@@ -449,11 +454,10 @@ class Session:
         if current is None:
             return set()
         ours = {current}
+        awaited = {task: awaited_by(task) for task in self.tracker.live()}
         while True:
             above = {
-                task
-                for task in self.tracker.live()
-                if task not in ours and not ours.isdisjoint(awaited_by(task))
+                task for task, below in awaited.items() if task not in ours and not ours.isdisjoint(below)
             }
             if not above:
                 return ours

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import html
 import importlib
-from dataclasses import fields
+import time
 from typing import TYPE_CHECKING, Any
 
 from loopnb.records import TaskRecord
@@ -24,6 +24,9 @@ NAMES = 8
 """How many names are listed in one line."""
 HTML_ROWS = 200
 """Rows that a saved notebook keeps; each takes about 300 bytes."""
+
+#: An instant of a record -> the column of a data frame that says how long ago that is.
+_DURATIONS = {"spawned_at": "age_s", "waiting_since": "waiting_s"}
 
 _STYLE = (
     "border-collapse:collapse;margin:4px 0;font-size:13px",
@@ -98,14 +101,20 @@ def status_text(snapshot: Snapshot) -> str:
 
 def tasks_text(snapshot: Snapshot) -> str:
     """List the live tasks as an aligned table, oldest first."""
-    return table_text(snapshot.tasks, more=snapshot.more)
+    return table_text(snapshot.tasks, snapshot.clock_s, more=snapshot.more)
 
 
-def table_text(tasks: Sequence[TaskRecord], *, more: int = 0) -> str:
-    """List *tasks* as an aligned table. A last line says how many *more* there are."""
+def table_text(tasks: Sequence[TaskRecord], now: float, *, more: int = 0) -> str:
+    """List *tasks* as an aligned table.
+
+    Args:
+        tasks: The tasks.
+        now: Monotonic seconds; ages count until then.
+        more: How many more there are. A last line says so.
+    """
     if not tasks:
         return "No live tasks."
-    rows = [COLUMNS, *(_cells(task) for task in tasks)]
+    rows = [COLUMNS, *(_cells(task, now) for task in tasks)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
     if more:
@@ -113,17 +122,22 @@ def table_text(tasks: Sequence[TaskRecord], *, more: int = 0) -> str:
     return "\n".join(lines)
 
 
-def table_html(tasks: Sequence[TaskRecord]) -> str:
-    """Return the first `HTML_ROWS` of *tasks* as a table of static HTML, everything escaped."""
+def table_html(tasks: Sequence[TaskRecord], now: float) -> str:
+    """Return the first `HTML_ROWS` of *tasks* as a table of static HTML, everything escaped.
+
+    Args:
+        tasks: The tasks.
+        now: Monotonic seconds; ages count until then.
+    """
     more = len(tasks) - HTML_ROWS
     note = f'<div style="{_STYLE[2]}">{_not_shown(more)}</div>' if more > 0 else ""
-    return _table(tasks) + note
+    return _table(tasks, now) + note
 
 
-def _table(tasks: Sequence[TaskRecord]) -> str:
+def _table(tasks: Sequence[TaskRecord], now: float) -> str:
     table, cell, _small = _STYLE
     head = "".join(f'<th scope="col" style="{cell}">{_escape(name)}</th>' for name in COLUMNS)
-    body = "".join(_html_row(task, cell) for task in tasks[:HTML_ROWS])
+    body = "".join(_html_row(task, now, cell) for task in tasks[:HTML_ROWS])
     return f'<table style="{table}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
@@ -137,7 +151,7 @@ def snapshot_html(snapshot: Snapshot) -> str:
     )
     parts = [f"<div><b>loopnb</b> {_escape(state)}</div>"]
     if snapshot.tasks:
-        parts.append(_table(snapshot.tasks))
+        parts.append(_table(snapshot.tasks, snapshot.clock_s))
     more = snapshot.count - HTML_ROWS
     notes = f"{_not_shown(more)} " if more > 0 else ""
     when = datetime.datetime.fromtimestamp(snapshot.taken_at).astimezone()
@@ -157,13 +171,13 @@ def names_of(tasks: Iterable[asyncio.Task[Any]]) -> str:
     return names_text(task.get_name() for task in tasks)
 
 
-def _cells(task: TaskRecord) -> tuple[str, ...]:
+def _cells(task: TaskRecord, now: float) -> tuple[str, ...]:
     return (
         str(task.number),
         _short(task.name) or "-",
         _short(task.coro),
         task.state,
-        age_text(task.age_s),
+        age_text(now - task.spawned_at),
         str(task.cell or "-"),
         "; ".join(
             filter(
@@ -180,8 +194,8 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(aligned).rstrip()
 
 
-def _html_row(task: TaskRecord, style: str) -> str:
-    cells = "".join(f'<td style="{style}">{_escape(text)}</td>' for text in _cells(task))
+def _html_row(task: TaskRecord, now: float, style: str) -> str:
+    cells = "".join(f'<td style="{style}">{_escape(text)}</td>' for text in _cells(task, now))
     return f"<tr>{cells}</tr>"
 
 
@@ -214,14 +228,17 @@ class TaskList(list[TaskRecord]):
         records: The records.
         every_run_of: Given N of In[N], returns a predicate that matches every run of that cell. By default
             it matches that one run.
+        now: Monotonic seconds; the ages that it shows count until then. None for the moment of this call.
     """
 
     def __init__(
         self,
         records: Iterable[TaskRecord] = (),
         every_run_of: Callable[[int], Callable[[CellRef | None], bool]] | None = None,
+        now: float | None = None,
     ) -> None:
         super().__init__(records)
+        self._now = time.monotonic() if now is None else now
         self._every_run_of = every_run_of or _that_run
 
     def filter(
@@ -242,6 +259,7 @@ class TaskList(list[TaskRecord]):
                 if name in (None, task.name) and state in (None, task.state) and is_wanted(task.cell)
             ),
             self._every_run_of,
+            self._now,
         )
 
     def to_pandas(self) -> Any:
@@ -257,25 +275,26 @@ class TaskList(list[TaskRecord]):
                 "to_pandas() needs pandas, which is not installed here. Run '%pip install pandas'.",
                 name="pandas",
             ) from error
-        columns = [field.name for field in fields(TaskRecord)]
-        rows = [
-            {name: str(value) if name == "cell" and value else value for name, value in _items(task, columns)}
-            for task in self
-        ]
+        # A clock reading means nothing to a reader of the frame: durations take the place of instants.
+        columns = [_DURATIONS.get(name, name) for name in TaskRecord._fields]
+        rows = [dict(zip(columns, self._values(task), strict=True)) for task in self]
         return pandas.DataFrame(rows, columns=columns)
 
+    def _values(self, task: TaskRecord) -> Iterable[Any]:
+        for name, value in task._asdict().items():
+            if name in _DURATIONS:
+                yield None if value is None else self._now - value
+            else:
+                yield str(value) if name == "cell" and value else value
+
     def __repr__(self) -> str:
-        return table_text(self) if self else "No tasks."
+        return table_text(self, self._now) if self else "No tasks."
 
     def _repr_html_(self) -> str | None:
-        return table_html(self) if self else None
+        return table_html(self, self._now) if self else None
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         printer.text(repr(self))
-
-
-def _items(task: TaskRecord, columns: list[str]) -> Iterable[tuple[str, Any]]:
-    return ((name, getattr(task, name)) for name in columns)
 
 
 def _that_run(count: int) -> Callable[[CellRef | None], bool]:

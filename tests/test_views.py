@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -21,17 +20,20 @@ if TYPE_CHECKING:
 
 AGES = json.loads((Path(__file__).parent / "widget" / "ages.json").read_text(encoding="utf-8"))
 
+#: The monotonic clock when these tasks are looked at.
+NOW = 1_000.0
+
 
 def loop(condition: LoopCondition = "idle", *, detail: str = "", cell: CellRef | None = None) -> LoopState:
     return LoopState("Loop", condition, detail, 1, "handoff", 0, cell)
 
 
 def task(number: int, name: str, *, cell: CellRef | None = None) -> TaskRecord:
-    return TaskRecord(number, name, "tick", "waiting", 12.3, cell, "In[4]:1", "tick In[4]:3", "sleep")
+    return TaskRecord(number, name, "tick", "waiting", NOW - 12.3, cell, "In[4]:1", "tick In[4]:3", "sleep")
 
 
 def snapshot(*tasks: TaskRecord) -> Snapshot:
-    return Snapshot("epoch", 1_800_000_000.0, loop(), tasks)
+    return Snapshot("epoch", 1_800_000_000.0, NOW, loop(), tasks)
 
 
 class Tags(HTMLParser):
@@ -76,7 +78,7 @@ def test_a_record_says_what_its_task_does_and_where() -> None:
     waiting = task(1, "feed")
 
     assert waiting.doing == "waiting for sleep at tick In[4]:3"
-    assert replace(waiting, waits_for="", waits_at="", state="scheduled").doing == "scheduled"
+    assert waiting._replace(waits_for="", waits_at="", state="scheduled").doing == "scheduled"
 
 
 def test_the_status_is_aligned_lines() -> None:
@@ -146,7 +148,7 @@ def test_a_long_page_says_what_it_leaves_out() -> None:
 
 
 def test_tasks_that_were_not_looked_at_are_counted() -> None:
-    many = Snapshot("epoch", 0.0, loop(), (task(1, "feed"),), more=9_999)
+    many = Snapshot("epoch", 0.0, NOW, loop(), (task(1, "feed"),), more=9_999)
 
     assert "10000 live" in views.status_text(many)
     assert "9,999 more tasks are not shown." in views.tasks_text(many)
@@ -155,7 +157,7 @@ def test_tasks_that_were_not_looked_at_are_counted() -> None:
 
 #: What `loopnb.tasks()` returns.
 TASKS = views.TaskList(
-    [task(1, "a", cell=CellRef("x", 4)), task(2, "b"), replace(task(3, "a"), state="running")]
+    [task(1, "a", cell=CellRef("x", 4)), task(2, "b"), task(3, "a")._replace(state="running")], now=NOW
 )
 
 
@@ -189,6 +191,7 @@ def test_a_data_frame_has_a_row_for_each_task(monkeypatch: pytest.MonkeyPatch) -
     TASKS.to_pandas()
 
     assert made["columns"][:3] == ["number", "name", "coro"]
+    assert {round(row["age_s"], 1) for row in made["rows"]} == {12.3}
     assert [row["cell"] for row in made["rows"]] == ["In[4]", None, None]
 
 

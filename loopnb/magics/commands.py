@@ -283,7 +283,7 @@ class TaskCommands:
             of_cell = "" if selection.cell is None else f" of In[{selection.cell}]"
             _print(f"No finished task{of_cell} is remembered.")
         else:
-            _print(views.table_text(records, more=more))
+            _print(views.table_text(records, tracker.clock(), more=more))
 
     def where(self, rest: str) -> None:
         """Say what a task waits for, or what it failed with."""

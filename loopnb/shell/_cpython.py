@@ -10,7 +10,9 @@ import ctypes
 from typing import Any
 
 from loopnb.nesting._cpython import waited_future
-from loopnb.tracking._cpython import frames_of, waited_by_wait_for
+from loopnb.tracking._cpython import waited_by_wait_for
+from loopnb.tracking.suspended import frames_of, links_of
+from loopnb.tracking.tracked import woken
 
 
 def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
@@ -31,7 +33,7 @@ def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
 
 def inside_wait_for(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
     """Return what *task* awaits through `asyncio.wait_for`; see `waited_by_wait_for`."""
-    return waited_by_wait_for(list(frames_of(task.get_coro())))
+    return waited_by_wait_for(links_of(task.get_coro()))
 
 
 def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
@@ -68,6 +70,7 @@ def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
     for callback, context in list(getattr(waited, "_callbacks", None) or ()):
         if getattr(callback, "__self__", None) is task:
             waited.remove_done_callback(callback)
+            woken.add(task)
             task.get_loop().call_soon(callback, outcome, context=context)
             return True
     return False

@@ -15,9 +15,10 @@ from loopnb.frames import is_ours, without_any_frames_of
 from loopnb.nesting._cpython import current_task
 from loopnb.nesting.loop_task import open_runners, runner_tasks
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.suspended import code_of, frame_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import CodeType, FrameType
 
 #: From 3.14 on, `held_finished_tasks` has to look at every object of the process.
@@ -200,27 +201,11 @@ def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
 
 
 _WAIT_FOR = asyncio.wait_for.__code__
-#: A chain is cut at this length. Cycles are impossible, but generators may delegate deeply.
-_LONGEST = 1_000
 
-
-def frames_of(awaitable: Any) -> Iterator[FrameType]:
-    """Yield the frames of a suspended coroutine, outermost first."""
-    for _ in range(_LONGEST):
-        frame = None
-        for prefix in ("cr", "gi", "ag"):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
-            if frame is not None:
-                yield frame
-                awaitable = getattr(awaitable, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await", None)
-                break
-        if frame is None or awaitable is None:
-            return
-
-
-#: Code of asyncio that awaits tasks through a future of its own -> the local variable that holds them.
-_AWAITERS: dict[Any, str] = {
-    code: name
+#: Code of asyncio that awaits tasks through a future of its own, by identity -> the local variable that holds
+#: them.
+_AWAITERS: dict[int, str] = {
+    id(code): name
     for fn, name in (
         (getattr(asyncio.tasks, "_wait", None), "fs"),
         (asyncio.TaskGroup.__aexit__, "self"),
@@ -230,27 +215,32 @@ _AWAITERS: dict[Any, str] = {
 }
 
 
-def awaited_in(frames: list[FrameType]) -> list[Any]:
-    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the innermost of *frames*.
+def awaited_in(links: list[Any]) -> list[Any]:
+    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the innermost of *links*.
 
     Private names: the variable `fs` of `asyncio.tasks._wait`; `TaskGroup._tasks`. Returns an empty list on
     versions that have neither.
     """
-    for frame in reversed(frames):
-        name = _AWAITERS.get(frame.f_code)
+    for link in reversed(links):
+        name = _AWAITERS.get(id(code_of(link)))
         if name is not None:
-            value: Any = frame.f_locals.get(name)
-            return list(value if name == "fs" else getattr(value, "_tasks", ()))
+            value = _local(link, name)
+            return list(value or () if name == "fs" else getattr(value, "_tasks", ()))
     return []
 
 
-def waited_by_wait_for(frames: list[FrameType]) -> asyncio.Future[Any] | None:
-    """Return what `asyncio.wait_for` waits for in the innermost of *frames*, or None.
+def waited_by_wait_for(links: list[Any]) -> asyncio.Future[Any] | None:
+    """Return what `asyncio.wait_for` waits for in the innermost of *links*, or None.
 
     Needed on 3.11 only. There `wait_for` awaits a future of its own, and keeps the user's in its local
     variable `fut`. Later versions await the user's itself.
     """
-    if frames and frames[-1].f_code is _WAIT_FOR and "waiter" in frames[-1].f_locals:
-        found: asyncio.Future[Any] | None = frames[-1].f_locals.get("fut")
+    if links and code_of(links[-1]) is _WAIT_FOR and _local(links[-1], "waiter") is not None:
+        found: asyncio.Future[Any] | None = _local(links[-1], "fut")
         return found
     return None
+
+
+def _local(link: Any, name: str) -> Any:
+    frame = frame_of(link)
+    return None if frame is None else frame.f_locals.get(name)

@@ -30,9 +30,15 @@ def line_of(code: CodeType, instruction: int) -> int:
 
 
 class CellRuns:
-    """Remembers the executions of cells, oldest first. The loop's thread."""
+    """Remembers the executions of cells, oldest first. The loop's thread.
+
+    Attributes:
+        reruns: How many times what is said of the tasks of earlier cells may have become wrong: a cell was
+            run again, or perhaps was, or was forgotten.
+    """
 
     def __init__(self) -> None:
+        self.reruns = 0
         self._contexts: dict[CellRef, Context] = {}
         self._latest: dict[str, CellRef] = {}
 
@@ -44,6 +50,8 @@ class CellRuns:
             context: A copy of its Context. What code prints in that Context goes to the cell.
         """
         self._contexts.setdefault(cell, context)
+        if cell.cell_id is None or self._latest.get(cell.cell_id, cell) != cell:
+            self.reruns += 1
         if cell.cell_id is not None:
             self._latest[cell.cell_id] = cell
         if len(self._contexts) > _KEPT:
@@ -51,6 +59,7 @@ class CellRuns:
             del self._contexts[oldest]
             if oldest.cell_id is not None and self._latest.get(oldest.cell_id) == oldest:
                 del self._latest[oldest.cell_id]
+                self.reruns += 1
 
     def context_of(self, cell: CellRef | None) -> Context | None:
         """Return the Context of that execution, or None if it is not known."""

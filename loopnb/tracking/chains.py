@@ -16,12 +16,15 @@ from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
 from loopnb.tracking import _cpython
+from loopnb.tracking.suspended import Words, code_of, frame_of, instruction_of, links_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import CodeType, FrameType
 
+    from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef, TaskRecord
+    from loopnb.tracking.suspended import KnownCodes
 
 #: How many of the tasks that one task awaits `where_lines` follows. It says if there are more.
 _WIDEST = 20
@@ -46,27 +49,45 @@ class Chain(NamedTuple):
     """The await chain of a task.
 
     Attributes:
-        frames: Outermost first. For a parked task, only the frames that the user wrote or installed.
-        nested: What the task awaits in a nested run; None if it is not parked.
+        links: What runs in it, outermost first: coroutines and other awaitables. For a parked task, frames,
+            and only those that the user wrote or installed.
+        waited: The future that the task waits for; None if it is parked, or due to step.
+        wait: The nested run that the task waits in; None if it is not parked.
     """
 
-    frames: list[FrameType]
-    nested: asyncio.Future[Any] | None
+    links: list[Any]
+    waited: asyncio.Future[Any] | None
+    wait: Wait | None
+
+    @property
+    def nested(self) -> asyncio.Future[Any] | None:
+        """What the task awaits in a nested run; None if it is not parked."""
+        return None if self.wait is None else self.wait.future
+
+    @property
+    def frames(self) -> list[FrameType]:
+        """The frames of its links. Each takes 500 bytes for as long as its coroutine lives."""
+        return [frame for link in self.links if (frame := frame_of(link)) is not None]
+
+
+_NOTHING, _NESTED, _FUTURE = Words(""), Words("a nested run"), Words("a future", is_shared=True)
 
 
 def chain_of(task: asyncio.Task[Any]) -> Chain:
-    """Return the await chain of *task*."""
-    wait = _wait_of(task)
+    """Return the await chain of *task*. This makes no frame objects."""
+    waited = waited_future(task)
+    # A task that waits for a future is in no step, so it cannot be parked in one.
+    wait = _wait_of(task) if waited is None else None
     # While a stack is about to be parked, or resumes, its greenlet has no frame to show.
     if wait is None or wait.stack is None or wait.stack.gr_frame is None:
-        return Chain(list(_cpython.frames_of(task.get_coro())), None)
+        return Chain(links_of(task.get_coro()), waited, None)
     stack = stack_of(wait.stack.gr_frame)
-    return Chain([frame for frame in stack if is_users(frame.f_code)], wait.future)
+    return Chain([frame for frame in stack if is_users(frame.f_code)], None, wait)
 
 
 def is_parked(task: asyncio.Task[Any]) -> bool:
     """Return True if *task* waits in a nested run."""
-    return chain_of(task).nested is not None
+    return chain_of(task).wait is not None
 
 
 def _wait_of(task: asyncio.Task[Any]) -> Any:
@@ -83,34 +104,46 @@ def stack_of(frame: FrameType | None) -> list[FrameType]:
     return list(islice(outwards(frame), sys.getrecursionlimit()))[::-1]
 
 
-def waits_at(chain: Chain, describe: Callable[[str, int], str]) -> str:
-    """Return `function file:line` of the innermost frame that the user wrote or installed, else ""."""
-    for frame in reversed(chain.frames):
-        if is_users(frame.f_code):
-            place = describe(frame.f_code.co_filename, frame.f_lineno)
-            name = frame.f_code.co_qualname
+def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
+    """Return `function file:line` of the innermost link that the user wrote or installed, else "".
+
+    The text depends on the code, the instruction and the cell only.
+
+    Args:
+        chain: The chain.
+        codes: Formats places, and remembers the texts.
+        cell: The cell whose code runs.
+    """
+    for link in reversed(chain.links):
+        code = code_of(link)
+        known = codes.of(code)
+        if known.is_users:
+            place = codes.place(code, instruction_of(link), cell)
             # A cell's own lines are in `<module>` or the like: the place says as much.
-            return place if name.startswith("<") else f"{name} {place}"
+            return place if known.name.startswith("<") else f"{known.name} {place}"
     return ""
 
 
-def waits_for(task: asyncio.Task[Any], chain: Chain) -> str:
-    """Return what *task* waits for, in words, else ""."""
-    if isinstance(chain.nested, asyncio.Task):
-        return f"nested {chain.nested.get_name()}"
-    if chain.nested is not None:
-        return "a nested run"
-    future = waited_future(task)
+def waits_for(chain: Chain, codes: KnownCodes) -> Words:
+    """Return what the task with that chain waits for, in words."""
+    nested = chain.nested
+    if isinstance(nested, asyncio.Task):
+        return Words(f"nested {nested.get_name()}", has_names=True)
+    if nested is not None:
+        return _NESTED
+    future = chain.waited
     if future is None:
-        return ""
+        return _NOTHING
     if isinstance(future, asyncio.Task):
-        return f"task {future.get_name()}"
+        return Words(f"task {future.get_name()}", has_names=True)
     if (children := _cpython.gathered(future)) is not None:
         pending = sum(not child.done() for child in children)
-        return f"gather, {pending} of {len(children)} pending"
-    if chain.frames and not is_users(chain.frames[-1].f_code):
-        return f"{chain.frames[-1].f_code.co_qualname}()"
-    return "a future"
+        return Words(f"gather, {pending} of {len(children)} pending", changes=True)
+    if chain.links:
+        known = codes.of(code_of(chain.links[-1]))
+        if not known.is_users:
+            return known.called
+    return _FUTURE
 
 
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:
@@ -123,20 +156,20 @@ def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyn
         task: The task.
         chain: Its chain, if you have it already.
     """
-    frames, nested = chain_of(task) if chain is None else chain
-    waited = waited_future(task)
+    chain = chain_of(task) if chain is None else chain
+    waited, nested = chain.waited, chain.nested
     found: list[Any] = []
     if waited is not None:
         found = list(_cpython.gathered(waited) or [waited])
-    found += _cpython.awaited_in(frames)
-    found.append(_cpython.waited_by_wait_for(frames))
+    found += _cpython.awaited_in(chain.links)
+    found.append(_cpython.waited_by_wait_for(chain.links))
     live = {future for future in found if isinstance(future, asyncio.Task) and not future.done()}
     below = [nested] if isinstance(nested, asyncio.Task) else []
     return [*below, *sorted(live, key=asyncio.Task.get_name)]
 
 
 def where_lines(known: KnownTasks, task: asyncio.Task[Any]) -> Iterator[str]:
-    """Say where *task* waits, a line for each of its frames and for each task that it waits for."""
+    """Say where *task* waits, a line for each link of its chain and for each task that it waits for."""
     yield from _where_lines(known, task, "", set(), 0)
 
 
@@ -146,11 +179,12 @@ def _where_lines(
     record = known.record(task)
     seen.add(record.number)
     chain = chain_of(task)
-    for frame in chain.frames:
-        if is_ours(frame.f_code.co_filename):
+    for link in chain.links:
+        code = code_of(link)
+        if is_ours(code.co_filename):
             continue
-        place = known.place(frame.f_code, frame.f_lasti, record.cell)
-        name = frame.f_code.co_qualname
+        place = known.place(code, instruction_of(link), record.cell)
+        name = code.co_qualname
         yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
     if record.waits_for:
         yield f"{indent}  waits for {record.waits_for}"

@@ -6,9 +6,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loopnb.frames import is_users
 from loopnb.nesting._cpython import error_of, waited_future
 from loopnb.tracking import _cpython, tracked
+from loopnb.tracking.suspended import line_where_suspended
 from loopnb.tracking.tracked import Origin, ledger_of
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def waiting_place(task: asyncio.Task[Any]) -> tuple[str, int] | None:
     """Return file and line of the user's innermost frame in which *task* waits; None if there is none."""
     if waited_future(task) is None:
         return None
-    frames = [frame for frame in _cpython.frames_of(task.get_coro()) if is_users(frame.f_code)]
-    return (frames[-1].f_code.co_filename, frames[-1].f_lineno) if frames else None
+    return line_where_suspended(task.get_coro())
 
 
 class History:
@@ -108,17 +107,21 @@ _BLOCKED = 1_000
 
 
 class BlockedTimes:
-    """For how long each task has blocked the loop, by its number. Any thread; only one may add."""
+    """For how long each task has blocked the loop. Any thread; only one may add.
+
+    Attributes:
+        seconds: Seconds, by the number of the task. The same dictionary for good; read it only.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+        self.seconds: dict[int, float] = {}
 
     def add(self, number: int, seconds: float) -> None:
         """Note that the task with that number has blocked the loop for so many seconds."""
-        self._seconds[number] = self._seconds.pop(number, 0.0) + seconds
-        if len(self._seconds) > _BLOCKED:
-            del self._seconds[next(iter(self._seconds))]
+        self.seconds[number] = self.seconds.pop(number, 0.0) + seconds
+        if len(self.seconds) > _BLOCKED:
+            del self.seconds[next(iter(self.seconds))]
 
     def of(self, number: int) -> float:
         """Return the seconds for which that task has blocked the loop."""
-        return self._seconds.get(number, 0.0)
+        return self.seconds.get(number, 0.0)

@@ -7,7 +7,7 @@ import itertools
 import logging
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary, WeakSet, ref
 
 from loopnb.nesting.loop_task import LoopTask
 from loopnb.tracking._cpython import finalize
@@ -32,7 +32,7 @@ class Run:
         instruction: The offset of that call in the bytecode.
     """
 
-    __slots__ = ("_main", "_over_since", "code", "instruction", "number")
+    __slots__ = ("__weakref__", "_main", "_over_since", "code", "instruction", "number")
 
     def __init__(self, number: int, main: asyncio.Task[Any], code: CodeType, instruction: int) -> None:
         self.number = number
@@ -131,7 +131,10 @@ class TrackedTask(LoopTask):
 
     def set_name(self, value: object) -> None:
         """Name it, as `asyncio.Task.set_name` does."""
+        global renamed
         if value is not None:
+            if getattr(self, "known_name", None) is not None:
+                renamed += 1
             super().set_name(value)
             self.get_name()
 
@@ -156,6 +159,14 @@ TrackedTask.__name__ = asyncio.Task.__name__
 #: Called with each failed task that nobody refers to any more, in whatever thread dropped it. Process-wide,
 #: since a finalizer knows no session. Each observer removes itself when its session stops.
 on_failed: list[Callable[[TrackedTask], object]] = []
+
+
+#: How many times a task got another name after somebody had read or set its name. Process-wide, since a task
+#: knows no session.
+renamed = 0
+#: Tasks that we have woken though the future that they waited for was not done. Process-wide, for the same
+#: reason.
+woken: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
 def has_origin(task: asyncio.Task[Any]) -> TypeGuard[TrackedTask]:

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
-from functools import partial
 from types import MethodType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from loopnb._cpython import held_finished_tasks, live_tasks
 from loopnb.errors import TaskNotFoundError
 from loopnb.frames import frame_outside
-from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import make_task
 from loopnb.patching import Patch, TaskFactoryPatch
 from loopnb.records import TaskRecord
 from loopnb.texts import error_text, repr_text
 from loopnb.tracking import _cpython, cells, chains
 from loopnb.tracking.history import BlockedTimes, EndedTask, History
+from loopnb.tracking.listing import Listing
 from loopnb.tracking.spawning import UsersFactory, can_stand_in, site_of, tracking_factory
+from loopnb.tracking.suspended import KnownCodes
 from loopnb.tracking.tracked import Origin, Run, has_origin, ledger_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import CodeType
 
-    from loopnb.records import CellRef, Describe, TaskState
-
-T = TypeVar("T")
+    from loopnb.records import CellRef, Describe
 
 
 class Tracker:
@@ -56,6 +53,7 @@ class Tracker:
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
         blocked: For how long each task has blocked the loop.
+        listing: The records of the live tasks, kept up to date at little cost.
     """
 
     def __init__(
@@ -69,7 +67,6 @@ class Tracker:
         self.history = History(finished=500, failed=100)
         self._loop = loop
         self.describe = describe
-        self._is_kernels = is_kernels
         self.clock = clock
         self._ledger = ledger = ledger_of(loop)
         self.runs = ledger.runs
@@ -78,6 +75,8 @@ class Tracker:
         self._untracked = ledger.untracked
         self._users_task: ref[asyncio.Task[Any]] | None = None  # one that lived when last asked
         self.blocked = BlockedTimes()
+        self._codes = KnownCodes(describe, is_kernels)
+        self.listing = Listing(loop, self, self._codes)
         factory = tracking_factory(self)
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
         self._users_factory = UsersFactory(loop, factory, self.adopt)
@@ -154,13 +153,18 @@ class Tracker:
         # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop.
         return origin._replace(coro=task.get_coro())
 
+    def note_block(self, number: int, seconds: float) -> None:
+        """Note that the task with that number has blocked the loop for so many seconds. Any thread."""
+        self.blocked.add(number, seconds)
+        self.listing.outdate(number)
+
     def known_origin(self, task: asyncio.Task[Any]) -> Origin | None:
         """Return where *task* came from; None if it is untracked and nobody has asked yet. Any thread."""
         return task.origin if has_origin(task) else self._untracked.get(task)
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of *task*, which no other task of this loop has."""
-        return self.origin_of(task).number
+        return task.number if has_origin(task) else self.origin_of(task).number
 
     def live(self, *, kernels: bool = False) -> list[asyncio.Task[Any]]:
         """Return the live tasks of the loop, oldest first.
@@ -198,40 +202,41 @@ class Tracker:
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
         """Return the live task with that number or name; of several with one name, the newest.
 
-        A name wins over a number, unless *wanted* is an int.
+        A name wins over a number, unless *wanted* is an int. No records are made.
 
         Raises:
             TaskNotFoundError: No live task has that number or name.
         """
-        tasks = self.live()
-        found = _choose(wanted, [(self.number_of(task), task.get_name(), task) for task in tasks])
-        if found is None:
-            raise TaskNotFoundError(str(wanted), [task.get_name() for task in tasks])
+        number = _number_in(wanted)
+        if isinstance(wanted, int) and (known := self.listing.task(wanted)) is not None:
+            return known
+        found: asyncio.Task[Any] | None = None
+        newest = -1
+        for task in live_tasks(self._loop):
+            own = self.number_of(task)
+            is_named = isinstance(wanted, str) and _is_named(task, wanted)
+            if (is_named and own > newest) or (found is None and own == number):
+                found, newest = task, own if is_named else newest
+        if found is None or self.is_kernels_own(found):
+            raise TaskNotFoundError(str(wanted), [task.get_name() for task in self.live()])
         return found
 
     def find_ended(self, wanted: str | int) -> EndedTask | None:
         """Return the ended task with that number or name; of several with one name, the newest."""
-        return _choose(wanted, [(ended.origin.number, ended.name, ended) for ended in self.ended()])
+        number, ended = _number_in(wanted), self.ended()
+        named = [task for task in ended if task.name == wanted]
+        numbered = [task for task in ended if task.origin.number == number]
+        return next(reversed(numbered + named), None)
 
     def records_of(self, tasks: Iterable[asyncio.Task[Any]]) -> tuple[TaskRecord, ...]:
         """Return what each of *tasks* is doing."""
-        now = self.clock()
-        return tuple(self.record(task, now) for task in tasks)
+        return tuple(map(self.record, tasks))
 
-    def record(self, task: asyncio.Task[Any], now: float | None = None) -> TaskRecord:
+    def record(self, task: asyncio.Task[Any]) -> TaskRecord:
         """Return what *task* is doing, or how it ended."""
         if task.done() and has_origin(task):
-            return self.record_ended(EndedTask.of(task), now)
-        chain = chains.chain_of(task)
-        origin = self.origin_of(task)
-        return replace(
-            self._record(origin, task.get_name(), now),
-            state="parked" if chain.nested is not None else self._state_of(task),
-            waits_at=chains.waits_at(chain, partial(self.describe, cell=origin.cell)),
-            waits_for=chains.waits_for(task, chain),
-            is_kernel=self.is_kernels_own(task),
-            note=self._note(origin),
-        )
+            return self.record_ended(EndedTask.of(task))
+        return self.listing.look_at(task).record
 
     def awaiting(self, task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
         """Return *task*, then the live task that awaits it, and so on outwards.
@@ -251,34 +256,41 @@ class Tracker:
 
     def parents_of(self, record: TaskRecord) -> list[str]:
         """Describe the known ancestors of a task, beginning with the task that spawned it."""
-        known = {self.number_of(task): self.record(task) for task in self.live()}
-        known |= {ended.origin.number: self.record_ended(ended) for ended in self.ended()}
-        found = []
-        while record.parent in known:
-            record = known.pop(record.parent)
+        live = {
+            self.number_of(task): task for task in live_tasks(self._loop) if not self.is_kernels_own(task)
+        }
+        ended: dict[int, EndedTask] | None = None
+        found: list[str] = []
+        seen = {record.number}
+        while (parent := record.parent) is not None and parent not in seen:
+            seen.add(parent)
+            if parent in live:
+                record = self.record(live[parent])
+            else:
+                if ended is None:  # this may take long, see `ended`
+                    ended = {task.origin.number: task for task in self.ended()}
+                if parent not in ended:
+                    break
+                record = self.record_ended(ended[parent])
             found.append(f"{record.label} ({record.state}) of {record.cell or 'other code'}")
         return found
 
-    def record_ended(self, ended: EndedTask, now: float | None = None) -> TaskRecord:
+    def record_ended(self, ended: EndedTask) -> TaskRecord:
         """Return the record of an ended task."""
-        record = self._record(ended.origin, ended.name, now)
-        place = "" if ended.waited_at is None else self.describe(*ended.waited_at, ended.origin.cell)
-        return replace(record, state=ended.state, error=error_text(ended.error), waits_at=place)
-
-    def _record(self, origin: Origin, name: str, now: float | None) -> TaskRecord:
-        number, spawned_at, cell, code, instruction, parent, _run, coro = origin
+        origin = ended.origin
         return TaskRecord(
-            number=number,
-            name=name,
-            coro=getattr(coro, "__qualname__", "?"),
-            state="scheduled",
-            age_s=(self.clock() if now is None else now) - spawned_at,
-            cell=cell,
-            spawn_site=self.place(code, instruction, cell),
-            waits_at="",
+            number=origin.number,
+            name=ended.name,
+            coro=getattr(origin.coro, "__qualname__", "?"),
+            state=ended.state,
+            spawned_at=origin.spawned_at,
+            cell=origin.cell,
+            spawn_site=self.place(origin.code, origin.instruction, origin.cell),
+            waits_at="" if ended.waited_at is None else self.describe(*ended.waited_at, origin.cell),
             waits_for="",
-            parent=parent,
-            blocked_s=self.blocked.of(number),
+            parent=origin.parent,
+            error=error_text(ended.error),
+            blocked_s=self.blocked.of(origin.number),
         )
 
     def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
@@ -295,29 +307,18 @@ class Tracker:
         """Return True if *task* belongs to the kernel itself."""
         return self._is_kernel_coro(task.get_coro())
 
-    def _note(self, origin: Origin) -> str:
-        run = origin.run
-        notes = []
-        if run is not None and self.is_left_over(origin):
-            notes.append(f"left by asyncio.run() at {self.place(run.code, run.instruction, origin.cell)}")
-        if self.runs.is_outdated(origin.cell):
-            notes.append("left over from an earlier run of its cell")
-        return "; ".join(notes)
-
-    def _state_of(self, task: asyncio.Task[Any]) -> TaskState:
-        if asyncio.current_task(self._loop) is task:
-            return "running"
-        return "scheduled" if waited_future(task) is None else "waiting"
-
     def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self._is_kernels(code)
+        return code is not None and self._codes.of(code).is_kernels
 
 
-def _choose(wanted: str | int, candidates: list[tuple[int, str, T]]) -> T | None:
-    named = [item for _number, name, item in candidates if name == wanted]
+def _is_named(task: asyncio.Task[Any], wanted: str) -> bool:
+    if has_origin(task) and task.known_name is None and not wanted.startswith("Task-"):
+        return False  # it has a default name, which asyncio makes when somebody first reads it
+    return task.get_name() == wanted
+
+
+def _number_in(wanted: str | int) -> int | None:
+    """Return the number that *wanted* stands for, such as `#5`; None if it stands for none."""
     text = str(wanted).strip().lstrip("#")
-    number = int(text) if text.isdecimal() else None
-    numbered = [item for own, _name, item in candidates if own == number]
-    found = numbered + named
-    return found[-1] if found else None
+    return int(text) if text.isdecimal() else None

@@ -270,7 +270,7 @@ class Watch:
     def _keep(self, block: Block) -> None:
         self._blocks.append(block)
         if block.task is not None:
-            self._tracker.blocked.add(block.task, block.lasted_s)
+            self._tracker.note_block(block.task, block.lasted_s)
         place = block.place or block.name
         before = self._totals.pop(place, PlaceTotal(place, 0, 0.0, 0.0))
         self._totals[place] = PlaceTotal(

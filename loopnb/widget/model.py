@@ -114,7 +114,7 @@ class LoopWidget(anywidget.AnyWidget):
         self._is_closed = False
         self._spoke_at = self._cost_s = 0.0
         self._last = tasks.snapshot()
-        self.state: State = protocol.encode(self._last, seq=0, clock_s=clock())
+        self.state: State = protocol.encode(self._last, seq=0)
         super().__init__()
         route_as_sent(self.comm)
         self.on_msg(self._receive)
@@ -212,7 +212,7 @@ class LoopWidget(anywidget.AnyWidget):
         """Take a snapshot and send the views what has changed. Returns True if anything has."""
         began = self._clock()
         self._last = self._take_snapshot()
-        after = protocol.encode(self._last, seq=self.state["seq"] + 1, clock_s=began)
+        after = protocol.encode(self._last, seq=self.state["seq"] + 1)
         delta = protocol.delta(self.state, after)
         if delta is None:
             after["seq"] -= 1

@@ -94,28 +94,27 @@ class BadMessage:
     reason: str
 
 
-def encode(snapshot: Snapshot, *, seq: int, clock_s: float) -> State:
+def encode(snapshot: Snapshot, *, seq: int) -> State:
     """Return *snapshot* as JSON.
 
     Args:
         snapshot: The snapshot.
         seq: The number of this state. Each delta adds one to it.
-        clock_s: The monotonic clock when the snapshot was taken.
     """
     return {
         "epoch": snapshot.epoch,
         "seq": seq,
         "taken_at": snapshot.taken_at,
-        "clock_s": clock_s,
+        "clock_s": snapshot.clock_s,
         "loop": _loop(snapshot.loop, snapshot.count),
-        "tasks": {str(task.number): _row(task, clock_s) for task in snapshot.tasks[:MAX_ROWS]},
+        "tasks": {str(task.number): _row(task) for task in snapshot.tasks[:MAX_ROWS]},
     }
 
 
 def delta(before: State, after: State) -> dict[str, Any] | None:
     """Return the message that turns *before* into *after*. None if they look the same."""
     old, new = before["tasks"], after["tasks"]
-    changed = {number: row for number, row in new.items() if not _looks_same(old.get(number), row)}
+    changed = {number: row for number, row in new.items() if old.get(number) != row}
     gone = [int(number) for number in old if number not in new]
     loop = {} if before["loop"] == after["loop"] else {"loop": after["loop"]}
     if not (changed or gone or loop):
@@ -180,18 +179,13 @@ def _id_of(rest: Mapping[Any, object]) -> str | None:
     return None
 
 
-def _looks_same(old: Row | None, new: Row) -> bool:
-    # `spawned_s` is computed from an age, and differs by microseconds each time.
-    return old is not None and {**old, "spawned_s": 0.0} == {**new, "spawned_s": 0.0}
-
-
-def _row(task: TaskRecord, clock_s: float) -> Row:
+def _row(task: TaskRecord) -> Row:
     return {
         "number": task.number,
         "name": _text(task.name),
         "coro": _text(task.coro),
         "state": task.state,
-        "spawned_s": clock_s - task.age_s,
+        "spawned_s": task.spawned_at,
         "cell": str(task.cell) if task.cell else None,
         "spawn_site": _text(task.spawn_site),
         "waits_at": _text(task.waits_at),

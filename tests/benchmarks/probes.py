@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.tools import LOOPNB, TRACKING
+from tests.benchmarks.tools import LOOPNB, TRACKING, fresh_listing, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from tests.benchmarks.tools import Tool
 
@@ -34,6 +34,7 @@ _SETTLE_S, _WATCHED_S = 0.5, 8.0
 _WATCHED_STEPS, _PAIRS = 150_000, 31
 _FOR_EVER_S = 3600.0
 _KERNEL_S = 60.0
+_LISTED_S = 30.0
 _LONG_PROBE_S = 120.0
 
 
@@ -162,6 +163,116 @@ def memory_of_task(tool: Tool) -> Found:
         return (after - before) / _TASKS
 
     return _run(TRACKING if tool is LOOPNB else tool, main)
+
+
+def _listed(tool: Tool, measure: Callable[[Any, list[asyncio.Task[None]]], Awaitable[list[float]]]) -> Found:
+    """Make 10,000 tasks wait, and return the least that *measure* finds. Only loopnb lists tasks."""
+    if tool is not LOOPNB:
+        return "-"
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    tracker = track(loop)
+
+    async def main() -> Found:
+        tasks = await _waiting(_TASKS)
+        found = min(await measure(tracker, tasks))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return found
+
+    return loop.run_until_complete(main())
+
+
+async def _waiting(count: int) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(_awaits_a_sleep()) for _ in range(count)]
+    await asyncio.sleep(0)
+    gc.collect()
+    return tasks
+
+
+async def _awaits_a_sleep() -> None:
+    await asyncio.sleep(_FOR_EVER_S)
+
+
+def _milliseconds(look: Callable[[], object]) -> float:
+    began = time.thread_time()
+    look()
+    return (time.thread_time() - began) * 1e3
+
+
+def listing_cold(tool: Tool) -> Found:
+    """Time the first look at 10,000 waiting tasks; milliseconds."""
+
+    async def measure(tracker: Any, _tasks: list[asyncio.Task[None]]) -> list[float]:
+        return [_milliseconds(fresh_listing(tracker).look) for _ in range(5)]
+
+    return _listed(tool, measure)
+
+
+def listing_unchanged(tool: Tool) -> Found:
+    """Time a look at 10,000 waiting tasks if nothing has changed; milliseconds."""
+
+    async def measure(tracker: Any, _tasks: list[asyncio.Task[None]]) -> list[float]:
+        follower = tracker.listing.follow()
+        follower.look()
+        return [_milliseconds(follower.look) for _ in range(20)]
+
+    return _listed(tool, measure)
+
+
+def listing_changed(tool: Tool) -> Found:
+    """Time a look at 10,000 waiting tasks after 100 have ended and 100 have begun; milliseconds."""
+
+    async def measure(tracker: Any, tasks: list[asyncio.Task[None]]) -> list[float]:
+        follower = tracker.listing.follow()
+        follower.look()
+        found = []
+        for _ in range(20):
+            ended = [tasks.pop(0) for _ in range(100)]
+            for task in ended:
+                task.cancel()
+            await asyncio.gather(*ended, return_exceptions=True)
+            del ended, task
+            tasks += await _waiting(100)
+            found.append(_milliseconds(follower.look))
+        return found
+
+    return _listed(tool, measure)
+
+
+def listing_slice(tool: Tool) -> Found:
+    """Time the longest slice of the first look at 10,000 waiting tasks; milliseconds."""
+
+    async def measure(tracker: Any, _tasks: list[asyncio.Task[None]]) -> list[float]:
+        found = []
+        for _ in range(5):
+            slices = fresh_listing(tracker).slices()
+            longest, is_over = 0.0, False
+            while not is_over:
+                began = time.thread_time()
+                is_over = next(slices, slices) is slices
+                longest = max(longest, (time.thread_time() - began) * 1e3)
+            found.append(longest)
+        return found
+
+    return _listed(tool, measure)
+
+
+def listing_left(tool: Tool) -> Found:
+    """Measure what a look leaves for each waiting task when its records are forgotten, in bytes: frames."""
+    import tracemalloc
+
+    async def measure(tracker: Any, _tasks: list[asyncio.Task[None]]) -> list[float]:
+        tracemalloc.start()
+        before, _peak = tracemalloc.get_traced_memory()
+        fresh_listing(tracker).look()
+        gc.collect()
+        after, _peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return [(after - before) / _TASKS]
+
+    return _listed(tool, measure)
 
 
 def load_time(tool: Tool) -> Found:
@@ -325,6 +436,11 @@ PROBES = [
     Probe("asyncio.run() of nothing, outside", outside, "us", 9, "nesting on for every loop"),
     Probe("memory of a parked stack", memory, "KiB", repeats=3, note="for stock, a task that awaits a task"),
     Probe("memory of a waiting task", memory_of_task, "B", repeats=3, note="loopnb tracks it"),
+    Probe("first look at 10,000 waiting tasks", listing_cold, "ms", 3, limit_s=_LISTED_S),
+    Probe("next look, nothing has changed", listing_unchanged, "ms", 3, limit_s=_LISTED_S),
+    Probe("next look, 100 ended and 100 begun", listing_changed, "ms", 3, limit_s=_LISTED_S),
+    Probe("longest slice of the first look", listing_slice, "ms", 3, limit_s=_LISTED_S),
+    Probe("left by a look, for each task", listing_left, "B", 3, "on 3.12 and later, its name", _LISTED_S),
     Probe("watchdog beside a task that waits", watching, "% of a core", 3, limit_s=_LONG_PROBE_S),
     Probe(
         "task step while watched",

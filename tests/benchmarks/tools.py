@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from loopnb.tracking.listing import Listing
+    from loopnb.tracking.tracker import Tracker
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -42,15 +45,29 @@ def _loopnb(loop: asyncio.AbstractEventLoop) -> None:
     nesting.apply(loop)
 
 
-def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:
+def track(loop: asyncio.AbstractEventLoop) -> Tracker:
+    """Nest and track on *loop*, and return its tracker."""
     from loopnb.tracking.tracker import Tracker
 
     _loopnb(loop)
-    Tracker(
+    tracker = Tracker(
         loop,
         describe=lambda filename, line, cell=None: f"{filename}:{line}",
         is_kernels=lambda _code: False,
-    ).install()
+    )
+    tracker.install()
+    return tracker
+
+
+def fresh_listing(tracker: Tracker) -> Listing:
+    """Return a listing that has not looked yet. Texts about code may be known."""
+    from loopnb.tracking.listing import Listing
+
+    return Listing(tracker._loop, tracker, tracker._codes)
+
+
+def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:
+    track(loop)
 
 
 def _applied(module: str) -> Callable[[asyncio.AbstractEventLoop], None]:

@@ -157,9 +157,9 @@ def test_of_ten_thousand_tasks_only_those_are_looked_at_that_are_shown(
     looked_at: list[object] = []
     record = Tracker.record
 
-    def counting(tracker: Tracker, task: Any, now: float | None = None) -> TaskRecord:
+    def counting(tracker: Tracker, task: Any) -> TaskRecord:
         looked_at.append(task)
-        return record(tracker, task, now)
+        return record(tracker, task)
 
     monkeypatch.setattr(Tracker, "record", counting)
     notebook.run("many = [asyncio.create_task(asyncio.Event().wait()) for _ in range(10_000)]")

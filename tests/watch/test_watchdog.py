@@ -76,7 +76,7 @@ def count_markers(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> list[flo
 def test_it_sleeps_while_nothing_of_the_users_can_run_and_wakes_before_a_cell(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watched.tracker, "_is_kernels", lambda _code: True)
+    monkeypatch.setattr(watched.tracker, "is_kernels_own", lambda _task: True)
     posted = count_markers(watched, monkeypatch)
 
     async def main() -> None:
@@ -107,7 +107,7 @@ def test_it_is_awake_while_a_task_of_the_users_lives(
 def test_it_is_awake_while_the_users_code_may_be_called(
     watched: Watched, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(watched.tracker, "_is_kernels", lambda _code: True)
+    monkeypatch.setattr(watched.tracker, "is_kernels_own", lambda _task: True)
     posted = count_markers(watched, monkeypatch)
 
     async def main() -> None:

@@ -45,10 +45,10 @@ class Kernel:
         self.loop.now += self.cost_s
         state = LoopState("Loop", "running" if self.cell else "idle", "", 1, "handoff", 0, self.cell)
         tasks = (
-            TaskRecord(number, name, "tick", "waiting", self.loop.time(), None, "", "", "")
+            TaskRecord(number, name, "tick", "waiting", 0.0, None, "", "", "")
             for number, name in self.names.items()
         )
-        return Snapshot("epoch", 0.0, state, tuple(tasks))
+        return Snapshot("epoch", 0.0, self.loop.time(), state, tuple(tasks))
 
     def cancel(self, number: int) -> str:
         if number not in self.names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,15 @@ from loopnb.widget.protocol import BadMessage, Cancel, Resync, Visible
 DELTAS = json.loads((Path(__file__).parent / "deltas.json").read_text(encoding="utf-8"))
 
 LOOP = LoopState("Loop", "running", "", 1, "handoff", 2, CellRef("x", 4))
-TASK = TaskRecord(7, "feed", "tick", "waiting", 2.5, CellRef("x", 3), "In[3]:1", "tick In[3]:2", "sleep")
+TASK = TaskRecord(7, "feed", "tick", "waiting", 47.5, CellRef("x", 3), "In[3]:1", "tick In[3]:2", "sleep")
 
 
-def snapshot(*tasks: TaskRecord) -> Snapshot:
-    return Snapshot("epoch", 100.0, LOOP, tasks)
+def snapshot(*tasks: TaskRecord, clock_s: float = 50.0) -> Snapshot:
+    return Snapshot("epoch", 100.0, clock_s, LOOP, tasks)
 
 
 def test_a_snapshot_is_plain_json() -> None:
-    state = protocol.encode(snapshot(TASK), seq=3, clock_s=50.0)
+    state = protocol.encode(snapshot(TASK), seq=3)
 
     assert json.loads(json.dumps(state)) == state
     assert state["loop"] | {"cell": "In[4]", "tasks": 1, "parked": 2} == state["loop"]
@@ -34,8 +33,8 @@ def test_a_snapshot_is_plain_json() -> None:
 
 
 def test_no_more_rows_are_sent_than_a_page_can_bear() -> None:
-    many = [dataclasses.replace(TASK, number=number) for number in range(protocol.MAX_ROWS + 10)]
-    state = protocol.encode(snapshot(*many), seq=0, clock_s=0.0)
+    many = [TASK._replace(number=number) for number in range(protocol.MAX_ROWS + 10)]
+    state = protocol.encode(snapshot(*many), seq=0)
 
     assert len(state["tasks"]) == protocol.MAX_ROWS
     assert "0" in state["tasks"]
@@ -43,8 +42,8 @@ def test_no_more_rows_are_sent_than_a_page_can_bear() -> None:
 
 
 def test_any_name_can_be_sent() -> None:
-    odd = dataclasses.replace(TASK, name="\ud800", waits_for="x" * 10_000)
-    row = protocol.encode(snapshot(odd), seq=0, clock_s=0.0)["tasks"]["7"]
+    odd = TASK._replace(name="\ud800", waits_for="x" * 10_000)
+    row = protocol.encode(snapshot(odd), seq=0)["tasks"]["7"]
 
     assert row["name"] == "?"
     assert len(row["waits_for"]) == protocol.MAX_TEXT
@@ -56,8 +55,8 @@ def test_a_delta_says_what_has_changed(case: dict[str, Any]) -> None:
 
 
 def test_nothing_is_said_when_only_time_has_passed() -> None:
-    before = protocol.encode(snapshot(TASK), seq=0, clock_s=50.0)
-    after = protocol.encode(snapshot(dataclasses.replace(TASK, age_s=3.1)), seq=1, clock_s=50.5)
+    before = protocol.encode(snapshot(TASK), seq=0)
+    after = protocol.encode(snapshot(TASK, clock_s=50.6), seq=1)
 
     assert protocol.delta(before, after) is None
 

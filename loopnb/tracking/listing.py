@@ -1,0 +1,647 @@
+"""Keep the records of a loop's live tasks up to date, at a cost that depends on what has changed.
+
+The wish: ten thousand live tasks are listed a few times a second, and their loop notices nothing.
+
+What does not work: looking at each task each time. It takes 30 us to say what a task waits for, and 3 us even
+if every text is known.
+
+Instead we look again at what may have changed.
+
+* A task cannot step before the future that it waits for is done. So a weak reference to that future tells
+  whether the task has moved: it waits on while the future lives and is pending. Asking takes 0.1 us.
+* Births are a set difference: the weak references of all tasks, less those that we know.
+* What a record says of other things than the task's own await is listed in `Listing._outdated`: names, cells
+  that were run again, runs that have ended. Where nothing tells us (a `gather()` counts what is pending, a
+  future takes no weak references) we look each time.
+
+A record that says the same as before stays the same object. So a reader finds out by `is`, and a `Follower`
+is told which numbers were touched.
+
+A look goes in slices, so that the loop turns in between. Each slice leaves the listing whole. A look at once,
+in the middle of another one that goes in slices, does no harm: both write what is true at that moment.
+
+Nothing here keeps a task, a future, a coroutine or code of the user's alive. What is left of a look: the
+record of each live task, with its texts, and a weak reference to what it waits for. It goes at the first look
+after the task's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from weakref import WeakSet, ref
+
+from loopnb._cpython import refs_of_tasks
+from loopnb.nesting._cpython import current_task, waited_future
+from loopnb.records import TaskDelta, TaskRecord
+from loopnb.tracking import chains, tracked
+from loopnb.tracking.suspended import FutureIterator, Shape, instruction_of, instruction_within
+from loopnb.tracking.tracked import TrackedTask, has_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from loopnb.nesting.engine import Wait
+    from loopnb.records import CellRef, TaskState
+    from loopnb.tracking.cells import CellRuns
+    from loopnb.tracking.history import BlockedTimes
+    from loopnb.tracking.suspended import KnownCodes, Words
+    from loopnb.tracking.tracked import Origin, Run
+
+SLICE_S = 0.002
+"""A slice of a look ends soon after so many seconds."""
+_AT_ONCE = 16
+"""How many tasks are looked at before the clock is asked again. Each takes 3 to 10 us."""
+_NUMBERED_AT_ONCE = 256
+"""The same for new tasks that are only asked for their number. Each takes 0.3 us."""
+_ASKED_AT_ONCE = 2_048
+"""How many futures are asked whether they are done before the clock is asked again. Each takes 0.1 us."""
+
+#: Makes the default name from Python 3.12 on. `TrackedTask.get_name` does more, and takes longer.
+_stock_name = asyncio.Task.get_name
+#: Makes a record of a tuple, four times faster than its class does.
+_make_record: Callable[[type[TaskRecord], tuple[Any, ...]], TaskRecord] = tuple.__new__
+
+_log = logging.getLogger("loopnb")
+
+
+class Origins(Protocol):
+    """Knows where tasks came from: the tracker. The loop's thread."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Returns monotonic seconds."""
+
+    @property
+    def runs(self) -> CellRuns:
+        """The executions of cells."""
+
+    @property
+    def blocked(self) -> BlockedTimes:
+        """For how long each task has blocked the loop."""
+
+    def origin_of(self, task: asyncio.Task[Any]) -> Origin:
+        """Return where *task* came from."""
+
+    def is_left_over(self, origin: Origin) -> bool:
+        """Return True if an `asyncio.run()` that is over has left this task behind."""
+
+
+class Look(NamedTuple):
+    """What a look at one task has found.
+
+    Attributes:
+        record: Its record.
+        origin: Where it came from.
+        chain: Its await chain.
+        words: What it waits for, in words.
+    """
+
+    record: TaskRecord
+    origin: Origin
+    chain: chains.Chain
+    words: Words
+
+
+class Follower:
+    """Collects which records have changed, for one reader. `Listing.follow` makes it.
+
+    Call everything in the loop's thread. Nothing blocks.
+
+    Args:
+        listing: The listing that it follows.
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self.touched = set(listing.records)
+
+    def look(self) -> TaskDelta:
+        """Bring the listing up to date, and return what has changed since this was last asked.
+
+        The first time that is everything. In one step; for 10,000 tasks it takes some 30 ms the first time.
+        """
+        self._listing.look()
+        return self.take()
+
+    def take(self) -> TaskDelta:
+        """Return what looks have found to have changed, by whomever, since this was last asked.
+
+        Use it after `Listing.look_in_slices` or `Listing.slices`.
+        """
+        touched, self.touched = self.touched, set()
+        records = self._listing.records
+        changed = {number: records[number] for number in sorted(touched) if number in records}
+        return TaskDelta(changed, frozenset(touched.difference(changed)))
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._listing.unfollow(self)
+
+
+class Listing:
+    """The records of the live tasks of one loop, the kernel's own tasks included.
+
+    Call everything but `outdate` in the loop's thread. No error of a task that misbehaves comes out: such a
+    task has no record.
+
+    Args:
+        loop: The loop.
+        origins: Knows where its tasks came from.
+        codes: Remembers texts about code.
+
+    Attributes:
+        records: The records as of the last look, by number. Read it, do not change it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, origins: Origins, codes: KnownCodes) -> None:
+        self.records: dict[int, TaskRecord] = {}
+        self._loop = loop
+        self._origins = origins
+        self._codes = codes
+        self._blocked = origins.blocked.seconds
+        self._followers: WeakSet[Follower] = WeakSet()
+        # All of the tasks that have a record.
+        self._tasks: dict[int, ref[asyncio.Task[Any]]] = {}
+        self._known: set[ref[asyncio.Task[Any]]] = set()
+        # References that are not of interest: to finished tasks, and to tasks of other loops.
+        self._others: set[ref[asyncio.Task[Any]]] = set()
+        # What tells whether a task has moved. Each task is in one of the first two or in the third.
+        self._waits: dict[int, ref[asyncio.Future[Any]]] = {}
+        self._parked: dict[int, ref[Wait]] = {}
+        self._unsettled: set[int] = set()
+        # What else a record depends on.
+        self._naming: set[int] = set()  # it holds the name of another task
+        self._foreign: set[int] = set()  # the task is no `TrackedTask`, so nobody tells us of a new name
+        self._runs: dict[ref[Run], set[int]] = {}  # the run that it belongs to goes on
+        self._renamed = tracked.renamed
+        self._reruns = origins.runs.reruns
+        self._ordered: dict[bool, tuple[TaskRecord, ...]] = {}
+        #: The present moment, asked for once in a slice.
+        self._now = origins.clock()
+        # Numbers from `outdate`. A thread may add one at any time.
+        self._told: deque[int] = deque()
+        # They have to be looked at even if they have not moved. A look may be abandoned.
+        self._due: set[int] = set()
+
+    # -- for readers --------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Bring `records` up to date, in one step."""
+        for _ in self._slices(unlimited=True):
+            pass
+
+    def slices(self) -> Iterator[None]:
+        """Bring `records` up to date, and yield after each slice of about `SLICE_S` seconds.
+
+        Let the loop turn, then go on. You may also stop in the middle. The records are as of the time at
+        which each task was looked at; tasks that were spawned after the beginning may be missing.
+        """
+        return self._slices(unlimited=False)
+
+    async def look_in_slices(self) -> None:
+        """Do what `slices` does, and let the loop turn between two slices."""
+        for _ in self.slices():
+            await asyncio.sleep(0)
+
+    def ordered(self, *, kernels: bool = False) -> tuple[TaskRecord, ...]:
+        """Return the records as of the last look, oldest first.
+
+        Args:
+            kernels: Include the kernel's own tasks.
+        """
+        ordered = self._ordered.get(kernels)
+        if ordered is None:
+            records = self.records
+            found = [records[number] for number in sorted(records)]
+            ordered = tuple(found if kernels else [record for record in found if not record.is_kernel])
+            self._ordered[kernels] = ordered
+        return ordered
+
+    def follow(self) -> Follower:
+        """Return a new follower. It is followed for as long as you keep it."""
+        follower = Follower(self)
+        self._followers.add(follower)
+        return follower
+
+    def unfollow(self, follower: Follower) -> None:
+        """Tell *follower* nothing any more."""
+        self._followers.discard(follower)
+
+    def outdate(self, number: int) -> None:
+        """Have the next look make the record of that task anew: something that it says has changed.
+
+        Any thread. For facts about a task that only others know.
+        """
+        self._told.append(number)
+
+    def task(self, number: int) -> asyncio.Task[Any] | None:
+        """Return the live task with that number, if a look has found it and it still lives."""
+        task_ref = self._tasks.get(number)
+        task = None if task_ref is None else task_ref()
+        return None if task is None or task.done() else task
+
+    # -- a look -------------------------------------------------------------------------------
+
+    def _slices(self, *, unlimited: bool) -> Iterator[None]:
+        pace = _Pace(unlimited)
+        touched: set[int] = set()
+        self._now = self._origins.clock()
+        try:
+            for _ in self._steps(touched):
+                if pace.is_over():
+                    self._tell(touched)
+                    yield
+                    self._now = self._origins.clock()
+                    pace.begin()
+        finally:
+            self._tell(touched)
+
+    def _tell(self, touched: set[int]) -> None:
+        if touched:
+            self._ordered.clear()
+            for follower in self._followers:
+                follower.touched |= touched
+            touched.clear()
+
+    def _steps(self, touched: set[int]) -> Iterator[None]:
+        """Make the look, and yield often. Add the number of each record that is made, changed or dropped."""
+        refs = refs_of_tasks(self._loop)
+        self._due |= self._outdated()
+        yield
+        yield from self._look_again([*self._due], touched)
+        numbers, futures = list(self._waits), list(self._waits.values())
+        for first in range(0, len(numbers), _ASKED_AT_ONCE):
+            last = first + _ASKED_AT_ONCE
+            moved = _moved(numbers[first:last], futures[first:last])
+            yield
+            yield from self._look_again(moved, touched)
+        yield from self._find_births(refs, touched)
+        if len(refs) != len(self._known) + len(self._others) and (lost := self._known - refs):
+            # A task was lost without its future being done. (Or it was spawned since this look began.)
+            for number in [number for number, task_ref in self._tasks.items() if task_ref in lost]:
+                self._look_at_known(number, touched)
+
+    def _find_births(self, refs: set[ref[asyncio.Task[Any]]], touched: set[int]) -> Iterator[None]:
+        self._others &= refs
+        born: dict[int, ref[asyncio.Task[Any]]] = {}
+        others = self._others
+        for count, task_ref in enumerate(refs.difference(self._known, others)):
+            task = task_ref()
+            if task is None:
+                continue
+            if (number := self._number_if_live(task)) is None:
+                others.add(task_ref)
+            else:
+                born[number] = task_ref
+            if not count % _NUMBERED_AT_ONCE:
+                task = None
+                yield
+        task = None
+        order = sorted(born)
+        yield
+        for first in range(0, len(order), _ASKED_AT_ONCE):
+            # Without those that another look has found meanwhile.
+            part = [number for number in order[first : first + _ASKED_AT_ONCE] if number not in self._tasks]
+            part_refs = [born[number] for number in part]
+            self._tasks.update(zip(part, part_refs, strict=True))
+            self._known.update(part_refs)
+            self._unsettled.update(part)  # another look may come in between, or this one be abandoned
+            yield from self._look_at_born(part, part_refs, touched)
+
+    def _look_at_born(
+        self, numbers: list[int], refs: list[ref[asyncio.Task[Any]]], touched: set[int]
+    ) -> Iterator[None]:
+        records, unsettled, glance = self.records, self._unsettled, self._glance
+        for first in range(0, len(numbers), _AT_ONCE):
+            last = first + _AT_ONCE
+            for number, task_ref in zip(numbers[first:last], refs[first:last], strict=True):
+                if number in records:  # another look was faster
+                    continue
+                try:
+                    record = glance(number, task_ref(), None)
+                except Exception:  # noqa: BLE001  it is looked at again, and then reported
+                    record = None
+                if record is None:
+                    self._look_at_known(number, touched)
+                else:
+                    unsettled.discard(number)
+                    touched.add(number)
+                    records[number] = record
+            yield
+
+    def _number_if_live(self, task: asyncio.Task[Any]) -> int | None:
+        """Return the number of *task*; None if it has ended, belongs to another loop or cannot be listed."""
+        try:
+            if task.get_loop() is not self._loop or task.done():
+                return None
+            if type(task) is TrackedTask and hasattr(task, "run"):  # as `has_origin` does
+                return task.number
+            return self._origins.origin_of(task).number
+        except Exception:  # noqa: BLE001  a class of the user's, which may do anything
+            _log.debug("a task cannot be listed", exc_info=True)
+            return None
+
+    def _look_again(self, numbers: Iterable[int], touched: set[int]) -> Iterator[None]:
+        for count, number in enumerate(numbers):
+            self._look_at_known(number, touched)
+            if not count % _AT_ONCE:
+                yield
+
+    def _outdated(self) -> set[int]:
+        """Return the numbers of the tasks that have to be looked at even if they have not moved."""
+        if self._reruns != self._origins.runs.reruns:
+            # Tasks of the earlier run are left over now, and places in the cell may have other names.
+            self._reruns = self._origins.runs.reruns
+            self._codes.forget_places()
+            return set(self._tasks)
+        outdated = self._unsettled.copy()
+        while self._told:
+            outdated.add(self._told.popleft())
+        for number, wait_ref in self._parked.items():
+            wait = wait_ref()
+            if wait is None or wait.has_ended or wait.future.done():
+                outdated.add(number)
+        outdated.update(self._origins.origin_of(task).number for task in tracked.woken)
+        for run_ref in list(self._runs):
+            run = run_ref()
+            if run is None or run.main is None:
+                outdated |= self._runs.pop(run_ref)
+            elif len(self._runs[run_ref]) > 2 * len(self._tasks):  # most of them have ended
+                self._runs[run_ref] &= self._tasks.keys()
+        return outdated | self._with_new_names()
+
+    def _with_new_names(self) -> set[int]:
+        """Return the numbers of the tasks that have been renamed, and of those that wait for tasks."""
+        if self._renamed != tracked.renamed:
+            self._renamed = tracked.renamed
+            numbers: Iterable[int] = self._tasks
+        elif self._foreign:
+            numbers = self._foreign
+        else:
+            return set()
+        renamed = set()
+        for number in numbers:
+            task, record = self._tasks[number](), self.records.get(number)
+            if task is not None and record is not None and self._has_new_name(task, record):
+                renamed.add(number)
+        return renamed | self._naming if renamed else renamed
+
+    def _has_new_name(self, task: asyncio.Task[Any], record: TaskRecord) -> bool:
+        try:
+            return _name_of(task) != record.name
+        except Exception:  # noqa: BLE001  a class of the user's, which may do anything
+            return True
+
+    def _look_at_known(self, number: int, touched: set[int]) -> None:
+        """Make the record of that task again, and note what its truth depends on."""
+        self._due.discard(number)
+        task_ref = self._tasks.get(number)
+        if task_ref is None:
+            return
+        task = task_ref()
+        old = self.records.get(number)
+        if task is None or task.done():
+            self._drop(number)
+            if old is not None:
+                touched.add(number)
+            return
+        try:
+            record = self._glance(number, task, old)
+            if record is None:
+                look = self._look_at(task)
+                record = look.record
+                self._note(number, task, look)
+        except Exception:  # noqa: BLE001  a class of the user's, which may do anything
+            _log.debug("a task cannot be listed", exc_info=True)
+            self._unsettled.add(number)
+            return
+        if record != old:
+            self.records[number] = record
+            touched.add(number)
+
+    def _glance(self, number: int, task: object, old: TaskRecord | None) -> TaskRecord | None:
+        """Look at a task that waits for a plain future, as most do, and note what its record depends on.
+
+        It makes the record that `look_at` would make, in a fourth of the time. Everything is inline, and
+        what many tasks have in common is looked up by its `Shape`. It returns None for other tasks.
+        """
+        if type(task) is not TrackedTask:
+            return None
+        future = waited_future(task)
+        if type(future) is not asyncio.Future:
+            return None
+        try:
+            run = task.run  # the last of its slots to be set
+        except AttributeError:
+            return None
+        coro = task.coro
+        link, paths, path = coro, self._codes.paths, None
+        try:
+            while type(link) is CoroutineType:
+                path = paths[id(link.cr_code)]
+                paths = path.inner
+                link = link.cr_await
+        except KeyError:
+            return self._learn(number, task)
+        if path is None or type(link) is not FutureIterator:
+            return None
+        instruction = -1 if path.several is None else instruction_within(coro, path.several)
+        cell, site, site_at = task.cell, task.code, task.instruction
+        shape = path.shapes.get((instruction, id(cell), id(site), site_at))
+        if shape is None:
+            return self._learn(number, task)
+        if run is not None and run.number != number and not self._note_run(number, run):
+            return None
+        future_ref = ref(future)
+        waiting_since = self._now if old is None else self._settle(number, old, future_ref)
+        self._waits[number] = future_ref
+        name = task.known_name
+        if name is None:
+            name = task.known_name = _stock_name(task)
+        spawn_site, waits_at, waits_for, is_kernel, note, _cell = shape
+        return _make_record(TaskRecord, (
+            number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
+            waits_for, task.parent, is_kernel, note, "",
+            self._blocked.get(number, 0.0), waiting_since,
+        ))  # fmt: skip
+
+    def _note_run(self, number: int, run: Run) -> bool:
+        """Note that the record changes when *run* ends. Returns False if that run is not known to go on."""
+        numbers = self._runs.get(ref(run))
+        if numbers is None:
+            return False
+        numbers.add(number)
+        return True
+
+    def _settle(self, number: int, old: TaskRecord, future_ref: ref[asyncio.Future[Any]]) -> float:
+        """Note that the task waits for nothing but that future. Returns since when it does."""
+        is_same = self._waits.get(number) is future_ref
+        self._parked.pop(number, None)
+        self._unsettled.discard(number)
+        self._naming.discard(number)
+        return self._now if old.waiting_since is None or not is_same else old.waiting_since
+
+    def _learn(self, number: int, task: TrackedTask) -> TaskRecord:
+        """Look at a task, and remember its texts for those like it, if they are shared."""
+        look = self._look_at(task)
+        self._note(number, task, look)
+        links = look.chain.links
+        is_plain = all(type(link) is CoroutineType for link in links)
+        if look.words.is_shared and is_plain and type(links[-1].cr_await) is FutureIterator:
+            path = self._codes.add_path(links)
+            instruction = -1 if path.several is None else instruction_of(links[path.several])
+            site = task.code
+            if site is not None:
+                self._codes.of(site)
+            key = (instruction, id(task.cell), id(site), task.instruction)
+            self._codes.add_shape(path, key, self._shape_of(look))
+        return look.record
+
+    def _shape_of(self, look: Look) -> Shape:
+        record = look.record
+        note = self._note_on_cell(record.cell)
+        return Shape(
+            record.spawn_site, record.waits_at, record.waits_for, record.is_kernel, note, record.cell
+        )
+
+    def _note(self, number: int, task: asyncio.Task[Any], look: Look) -> None:
+        chain, words = look.chain, look.words
+        self._waits.pop(number, None)
+        self._parked.pop(number, None)
+        is_settled = not words.changes
+        if chain.waited is not None:
+            try:
+                self._waits[number] = ref(chain.waited)
+            except TypeError:  # a future of somebody else's that takes no weak references
+                is_settled = False
+        elif chain.wait is not None:
+            self._parked[number] = ref(chain.wait)
+        else:
+            is_settled = False
+        (self._unsettled.discard if is_settled else self._unsettled.add)(number)
+        (self._naming.add if words.has_names else self._naming.discard)(number)
+        if not isinstance(task, TrackedTask):
+            self._foreign.add(number)
+        run = look.origin.run
+        if run is not None and run.number != number and run.main is not None:
+            self._runs.setdefault(ref(run), set()).add(number)
+
+    def _drop(self, number: int) -> None:
+        task_ref = self._tasks.pop(number)
+        self._known.discard(task_ref)
+        if task_ref() is not None:
+            self._others.add(task_ref)
+        self.records.pop(number, None)
+        self._waits.pop(number, None)
+        self._parked.pop(number, None)
+        for numbers in (self._unsettled, self._naming, self._foreign):
+            numbers.discard(number)
+
+    # -- one task -----------------------------------------------------------------------------
+
+    def look_at(self, task: asyncio.Task[Any]) -> Look:
+        """Look at one live task, whatever the listing says of it. The listing stays as it is."""
+        self._now = self._origins.clock()
+        return self._look_at(task)
+
+    def _look_at(self, task: asyncio.Task[Any]) -> Look:
+        origin = self._origins.origin_of(task)
+        number, spawned_at, cell, code, instruction, parent, run, coro = origin
+        old = self.records.get(number)
+        chain = chains.chain_of(task)
+        words = chains.waits_for(chain, self._codes)
+        waiting_since = None
+        if chain.waited is not None or chain.wait is not None:
+            waiting_since = self._now
+            if old is not None and old.waiting_since is not None and self._waits_on(number, chain):
+                waiting_since = old.waiting_since
+        record = TaskRecord(
+            number,
+            _name_of(task),
+            getattr(coro, "__qualname__", "?"),
+            self._state_of(task, chain),
+            spawned_at,
+            cell,
+            "" if code is None else self._codes.place(code, instruction, cell),
+            chains.waits_at(chain, self._codes, cell),
+            words.text,
+            parent,
+            self._is_kernels(coro),
+            "" if run is None and cell is None else self._note_on(origin),
+            "",
+            self._origins.blocked.of(number),
+            waiting_since,
+        )
+        return Look(record, origin, chain, words)
+
+    def _waits_on(self, number: int, chain: chains.Chain) -> bool:
+        """Return True if the task waits for what it waited for when it was last looked at."""
+        if chain.wait is not None:
+            wait_ref = self._parked.get(number)
+            return wait_ref is not None and wait_ref() is chain.wait
+        future_ref = self._waits.get(number)
+        return future_ref is not None and future_ref() is chain.waited
+
+    def _state_of(self, task: asyncio.Task[Any], chain: chains.Chain) -> TaskState:
+        if chain.waited is not None:
+            return "waiting"
+        if chain.wait is not None:
+            return "parked"
+        return "running" if current_task(self._loop) is task else "scheduled"
+
+    def _is_kernels(self, coro: Any) -> bool:
+        code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
+        return code is not None and self._codes.of(code).is_kernels
+
+    def _note_on(self, origin: Origin) -> str:
+        run, notes = origin.run, []
+        if run is not None and self._origins.is_left_over(origin):
+            place = self._codes.place(run.code, run.instruction, origin.cell)
+            notes.append(f"left by asyncio.run() at {place}")
+        if note := self._note_on_cell(origin.cell):
+            notes.append(note)
+        return "; ".join(notes)
+
+    def _note_on_cell(self, cell: CellRef | None) -> str:
+        is_outdated = self._origins.runs.is_outdated(cell)
+        return "left over from an earlier run of its cell" if is_outdated else ""
+
+
+def _moved(numbers: list[int], futures: list[ref[asyncio.Future[Any]]]) -> list[int]:
+    """Return the numbers of the tasks whose future is done or gone. *futures* are theirs, in that order."""
+    # In one expression: this is where the time goes if nothing has changed.
+    return [
+        number
+        for number, future_ref in zip(numbers, futures, strict=True)
+        if (future := future_ref()) is None or future.done()
+    ]
+
+
+class _Pace:
+    """Tells when a slice is over.
+
+    Args:
+        unlimited: It never is.
+    """
+
+    def __init__(self, unlimited: bool) -> None:
+        self._unlimited = unlimited
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a slice."""
+        self._ends = time.perf_counter() + SLICE_S
+
+    def is_over(self) -> bool:
+        """Return True if the slice has taken its time."""
+        return not self._unlimited and time.perf_counter() > self._ends
+
+
+def _name_of(task: asyncio.Task[Any]) -> str:
+    known = task.known_name if has_origin(task) else None
+    return task.get_name() if known is None else known

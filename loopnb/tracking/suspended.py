@@ -1,0 +1,313 @@
+"""Tell where a suspended coroutine waits, without making a frame object for it where that can be avoided.
+
+The wish: a listing says at which line each of ten thousand tasks waits.
+
+What does not work: reading `cr_frame`. It makes a frame object, which takes about 500 bytes and lives for as
+long as the coroutine does. asyncio's own `Task.get_stack()` does the same.
+
+Instead we follow `cr_await` from coroutine to coroutine, and read `cr_code` of each. Most code has only one
+line at which it can wait; then the code alone tells the line. Where it has several, we read the frame, but
+only of the one coroutine whose line is asked for.
+
+Everything here runs in the loop's thread. It runs no code of the user's, except for properties of awaitables
+that are not Python's own, such as those of Cython.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from opcode import opmap
+from types import CoroutineType, FrameType, GeneratorType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import ref
+
+from loopnb.frames import is_users
+from loopnb.tracking.cells import line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import CodeType
+
+    from loopnb.records import CellRef, Describe
+
+#: Delegates to an awaitable. A coroutine that awaits is always at one of these instructions.
+_SEND = opmap["SEND"]
+
+
+class _Debugs:
+    """All that a future asks of its loop while nobody waits for it."""
+
+    def get_debug(self) -> bool:
+        """Return False."""
+        return False
+
+
+#: What `await future` delegates to: the end of nearly every chain.
+FutureIterator: type = type(asyncio.Future(loop=_Debugs()).__await__())  # type: ignore[arg-type]  # enough of a loop
+#: A chain is cut at this length. Cycles are impossible, but generators may delegate deeply.
+_LONGEST = 1_000
+
+
+def links_of(awaitable: Any) -> list[Any]:
+    """Return *awaitable*, a coroutine, and what it awaits, inwards as far as Python code runs there."""
+    links: list[Any] = []
+    while awaitable is not None and len(links) < _LONGEST:
+        kind = type(awaitable)
+        if kind is CoroutineType:
+            links.append(awaitable)
+            awaitable = awaitable.cr_await
+        elif kind is GeneratorType:
+            links.append(awaitable)
+            awaitable = awaitable.gi_yieldfrom
+        elif kind is FutureIterator or frame_of(awaitable) is None:
+            break
+        else:
+            links.append(awaitable)
+            inner = getattr(awaitable, "cr_await", None)
+            awaitable = getattr(awaitable, "ag_await", None) if inner is None else inner
+    return links
+
+
+def code_of(link: Any) -> CodeType:
+    """Return the code that runs in *link*: a frame, or one of what `links_of` returns."""
+    kind = type(link)
+    if kind is CoroutineType:
+        return link.cr_code  # type: ignore[no-any-return]  # its type was asked for in a faster way
+    if kind is GeneratorType:
+        return link.gi_code  # type: ignore[no-any-return]  # as above
+    frame = frame_of(link)
+    assert frame is not None
+    return frame.f_code
+
+
+def instruction_within(coro: Any, depth: int) -> int:
+    """Return the instruction at which the link stands that is so many links inwards from *coro*.
+
+    All links up to there must be coroutines. It reads a frame.
+    """
+    for _ in range(depth):
+        coro = coro.cr_await
+    return coro.cr_frame.f_lasti  # type: ignore[no-any-return]  # a coroutine's
+
+
+def frame_of(link: Any) -> FrameType | None:
+    """Return the frame of *link*; None if it has none. For a coroutine this makes a lasting frame object."""
+    if type(link) is FrameType:
+        return link
+    for name in ("cr_frame", "gi_frame", "ag_frame"):
+        frame: FrameType | None = getattr(link, name, None)
+        if frame is not None:
+            return frame
+    return None
+
+
+def frames_of(awaitable: Any) -> list[FrameType]:
+    """Return the frames of a suspended coroutine, outermost first. This makes lasting frame objects."""
+    return [frame for link in links_of(awaitable) if (frame := frame_of(link)) is not None]
+
+
+#: What `only_wait` has found, by the id of the code, and a reference to the code. Process-wide, as code is.
+_only_waits: dict[int, tuple[int | None, ref[CodeType]]] = {}
+
+
+def only_wait(code: CodeType) -> int | None:
+    """Return the offset of an instruction at which *code* waits; None if it can wait at several lines."""
+    key = id(code)
+    known = _only_waits.get(key)
+    if known is None:
+        # In `co_code` each instruction has its opcode at an even offset, and inline caches are zeros.
+        waits = [index * 2 for index, opcode in enumerate(code.co_code[::2]) if opcode == _SEND]
+        only = waits[0] if len({line_of(code, offset) for offset in waits}) == 1 else None
+        known = _only_waits[key] = (only, ref(code, lambda _ref: _only_waits.pop(key, None)))
+    return known[0]
+
+
+def instruction_of(link: Any) -> int:
+    """Return the instruction at which *link* stands, or another one of that line."""
+    if type(link) is CoroutineType:
+        if link.cr_suspended:
+            only = only_wait(link.cr_code)
+            if only is not None and link.cr_await is not None:
+                return only
+        elif not link.cr_running:
+            return 0  # it has not begun
+    frame = frame_of(link)
+    return 0 if frame is None else frame.f_lasti
+
+
+def line_where_suspended(coro: Any) -> tuple[str, int] | None:
+    """Return file and line of the user's innermost code in which *coro* waits.
+
+    None if there is none, or if the coroutine has been closed.
+    """
+    if type(coro) is CoroutineType and not coro.cr_suspended:
+        return None
+    for link in reversed(links_of(coro)):
+        code = code_of(link)
+        if is_users(code):
+            return code.co_filename, line_of(code, instruction_of(link))
+    return None
+
+
+class Words(NamedTuple):
+    """What a task waits for, in words, and how long that text stays true.
+
+    It is true at least until the task moves on, unless one of these says otherwise.
+
+    Attributes:
+        text: The text; "" if nothing is known.
+        is_shared: Every task says it that waits for a plain future in the same code, so it is made only once.
+        has_names: It holds the name of a task, which anybody may change.
+        changes: It may change at any time.
+    """
+
+    text: str
+    is_shared: bool = False
+    has_names: bool = False
+    changes: bool = False
+
+
+class Shape(NamedTuple):
+    """The texts that tasks have in common that wait in the same code, and were spawned at the same place.
+
+    Attributes:
+        spawn_site: Where they were spawned.
+        waits_at: Where they wait.
+        waits_for: What they wait for.
+        is_kernel: They are the kernel's own.
+        note: Notes about their cell.
+        cell: Their cell, kept so that its id stays its own.
+    """
+
+    spawn_site: str
+    waits_at: str
+    waits_for: str
+    is_kernel: bool
+    note: str
+    cell: CellRef | None
+
+
+class Path:
+    """What all chains through the same code objects have in common.
+
+    Attributes:
+        inner: The paths that go on from here: id of the code that is awaited -> its path.
+        several: How many links inwards the line has to be asked for that is shown; None if there is but one.
+        shapes: (instruction, id of the cell, id of the code that spawned it, instruction there) -> its texts.
+    """
+
+    __slots__ = ("inner", "several", "shapes")
+
+    def __init__(self, several: int | None) -> None:
+        self.inner: dict[int, Path] = {}
+        self.several = several
+        self.shapes: dict[tuple[int, int, int, int], Shape] = {}
+
+
+class KnownCode:
+    """What is known of one code object, and texts about it. It does not keep the code alive.
+
+    Args:
+        code: The code.
+        is_kernels: Given a code object, returns True if a task that runs it is the kernel's own.
+
+    Attributes:
+        name: Its qualified name.
+        is_users: The user wrote or installed it.
+        is_kernels: A task that runs it is the kernel's own.
+        only_wait: The offset of an instruction at which it waits, if it can wait at one line only. None if it
+            can wait at several.
+        called: What a task waits for that waits in it: `sleep()`.
+        places: Places in it, in words: (instruction, id of the cell) -> (text, cell). The cell is kept so
+            that its id stays its own.
+    """
+
+    __slots__ = ("called", "is_kernels", "is_users", "name", "only_wait", "places")
+
+    def __init__(self, code: CodeType, is_kernels: Callable[[CodeType], bool]) -> None:
+        self.name = code.co_qualname
+        self.called = Words(f"{self.name}()", is_shared=True)
+        self.is_users = is_users(code)
+        self.is_kernels = is_kernels(code)
+        self.only_wait = only_wait(code)
+        self.places: dict[tuple[int, int], tuple[str, CellRef | None]] = {}
+
+
+#: How many shapes are remembered. A notebook has some dozens.
+_MOST_SHAPES = 4_096
+
+
+class KnownCodes:
+    """Remembers what is known of code objects, for as long as they live.
+
+    Args:
+        describe: Formats file and line for people.
+        is_kernels: Given a code object, returns True if a task that runs it is the kernel's own.
+
+    Attributes:
+        known: What is known of a code object, by its id: the hash of a code object is computed anew each
+            time, from all its names and constants.
+        paths: The path of each outermost code object, by its id. Every code object whose id is in a path must
+            be in `known`: when one goes, so do all paths.
+    """
+
+    def __init__(self, describe: Describe, is_kernels: Callable[[CodeType], bool]) -> None:
+        self._describe = describe
+        self._is_kernels = is_kernels
+        self.known: dict[int, KnownCode] = {}
+        self.paths: dict[int, Path] = {}
+        self._shapes = 0
+        self._refs: dict[int, ref[CodeType]] = {}
+
+    def of(self, code: CodeType) -> KnownCode:
+        """Return what is known of *code*."""
+        known = self.known.get(id(code))
+        return self._learn(code) if known is None else known
+
+    def _learn(self, code: CodeType) -> KnownCode:
+        key, known, refs, paths = id(code), self.known, self._refs, self.paths
+
+        def forget(_ref: object) -> None:
+            known.pop(key, None)
+            refs.pop(key, None)
+            paths.clear()
+
+        refs[key] = ref(code, forget)
+        learnt = known[key] = KnownCode(code, self._is_kernels)
+        return learnt
+
+    def place(self, code: CodeType, instruction: int, cell: CellRef | None) -> str:
+        """Format file and line of an instruction of *code* for people. The code runs for *cell*."""
+        places = (self.known.get(id(code)) or self._learn(code)).places
+        known = places.get((instruction, id(cell)))
+        if known is None:
+            text = self._describe(code.co_filename, line_of(code, instruction), cell)
+            known = places[instruction, id(cell)] = (text, cell)
+        return known[0]
+
+    def forget_places(self) -> None:
+        """Forget all texts: what they are made of has changed."""
+        for known in list(self.known.values()):
+            known.places.clear()
+        self.paths.clear()
+
+    def add_path(self, links: list[Any]) -> Path:
+        """Return the path of a chain, which is remembered from now on."""
+        paths, path = self.paths, Path(None)
+        several: int | None = None
+        for depth, link in enumerate(links):
+            code = code_of(link)
+            known = self.of(code)
+            if known.is_users:
+                several = depth if known.only_wait is None else None
+            path = paths.setdefault(id(code), Path(several))
+            paths = path.inner
+        return path
+
+    def add_shape(self, path: Path, key: tuple[int, int, int, int], shape: Shape) -> None:
+        """Remember the texts of a task with that path."""
+        self._shapes += 1
+        if self._shapes > _MOST_SHAPES:
+            self._shapes = 0
+            self.paths.clear()
+        path.shapes[key] = shape
