@@ -67,6 +67,21 @@ def owner_of(filename: str) -> Owner:
     return Owner.USER
 
 
+@lru_cache(maxsize=4096)
+def package_of(filename: str) -> str:
+    """Return the package that this file belongs to: `asyncio`, `aiohttp`; "" for the user's own. Any thread."""
+    owner = owner_of(filename)
+    if owner is Owner.USER:
+        return ""
+    if owner is Owner.OURS:
+        return __package__
+    for folder in (*_INSTALLED, _STDLIB):
+        _before, is_there, path = filename.rpartition(folder)
+        if is_there:
+            return path.partition(os.sep)[0].removesuffix(".py")
+    return ""
+
+
 def is_ours(filename: str) -> bool:
     """Return True if that file is part of this package."""
     return filename.startswith(PACKAGE)

@@ -137,6 +137,58 @@ class TaskDelta(NamedTuple):
         return bool(self.changed or self.gone)
 
 
+class AwaitGraph(NamedTuple):
+    """Who waits for whom, at one moment. Pure data: numbers stand for tasks.
+
+    Attributes:
+        records: The live tasks, the kernel's own included.
+        awaits: The number of a task -> the numbers of those that it waits for, each once: tasks that it
+            awaits, and the holders of the lock that it waits for. Tasks that wait for none are left out.
+        any_of: Those for which one of what they await is enough.
+        cyclic: Those that wait for themselves, through others or directly.
+    """
+
+    records: dict[int, TaskRecord]
+    awaits: dict[int, tuple[int, ...]]
+    any_of: frozenset[int]
+    cyclic: frozenset[int]
+
+
+class WaitDetail(NamedTuple):
+    """What one task waits for, as of the moment it was looked at.
+
+    Attributes:
+        text: What it waits for: `Queue.get of jobs`.
+        state: What changes while it waits, such as `empty, 3 others wait`; "" if nothing.
+        due_at: When a timer ends the wait, in monotonic seconds; None if none is known to.
+        since: Since when it has been like that, at least, in monotonic seconds; None if that is not known.
+        line: The user's own innermost line: `In[4], line 3: await r.read()`; "" if there is none.
+    """
+
+    text: str
+    state: str = ""
+    due_at: float | None = None
+    since: float | None = None
+    line: str = ""
+
+
+class Deadlock(NamedTuple):
+    """Tasks that can never go on.
+
+    Attributes:
+        kind: `circle` (they wait for each other), `lock` (the holder of their lock is gone), `starved` (nothing
+            on the loop can wake them).
+        numbers: The numbers of the tasks.
+        text: A sentence that names them.
+        is_cell_stuck: A cell waits as well, so no other cell can run and wake them.
+    """
+
+    kind: str
+    numbers: tuple[int, ...]
+    text: str
+    is_cell_stuck: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """What a block keeps waiting, as far as it can be seen from another thread.

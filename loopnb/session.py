@@ -22,25 +22,30 @@ from loopnb.nesting.other_loops import set_aside_by
 from loopnb.nesting.refusals import beside_other_loop
 from loopnb.nesting.scope import engine_of
 from loopnb.records import LoopState, Snapshot
-from loopnb.tracking import deadlocks
+from loopnb.tracking import graph
 from loopnb.tracking.chains import awaited_by
+from loopnb.tracking.details import detail_of
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.holding import Holds, end_task
 from loopnb.views import TaskList
+from loopnb.watch.deadlocks import DeadlockWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator, Iterable
 
     from loopnb.loop.healing import Healer
     from loopnb.loop.owner import LoopOwner
     from loopnb.nesting.engine import Handoff
     from loopnb.nesting.second_engine import EngineName, NestingChoice
-    from loopnb.records import CellRef, LoopCondition, TaskRecord
+    from loopnb.records import AwaitGraph, CellRef, LoopCondition, TaskRecord, WaitDetail
     from loopnb.settings import LoopNB
     from loopnb.tracking.tracker import Tracker
     from loopnb.watch.watch import Watch
 
 T = TypeVar("T")
+
+#: With more live tasks than this, the await graph is made in slices.
+_MANY = 500
 
 #: The sessions that are loaded, the newest last. `loopnb.run()` and its kin take no shell as an argument, so
 #: they use the newest session.
@@ -130,6 +135,7 @@ class Session:
             delay=self._report_delay,
         )
         self.holds = Holds(owner.loop, self.failures)
+        self.deadlocks = DeadlockWatch(tracker)
         self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget
@@ -385,9 +391,8 @@ class Session:
         """Return the loop's state. Any thread, but only in the loop's own thread does it name a deadlock."""
         engine = self.engine
         condition, detail = self._condition()
-        if engine is not None and engine.waits and not detail and self.owner.is_home():
-            parked = [wait.task for wait in engine.waits if wait.task is not None]
-            detail = deadlocks.find(self.tracker, parked)
+        if not detail and self.owner.is_home():
+            detail = self.deadlocks.text()
         return LoopState(
             kind=type(self.loop).__name__,
             condition=condition,
@@ -399,6 +404,28 @@ class Session:
             notes=self.notes,
             block=self.watch.latest(),
         )
+
+    def await_graph(self) -> AwaitGraph:
+        """Return who waits for whom. From another thread it waits for the loop to turn.
+
+        Inside a running loop that nests, it lets the loop turn after every few milliseconds.
+        """
+        steps = self.owner.call(graph.slices, self.tracker)
+        many = len(self.tracker.listing.records) > _MANY
+        if many and self.owner.is_home() and self.owner.is_inside() and self.nesting.name == "handoff":
+            try:
+                return self.run(_in_slices(steps))
+            except NestingError:  # no stack can be parked here
+                pass
+        return self.owner.call(graph.finish, steps)
+
+    def wait_details(self, numbers: Iterable[int]) -> dict[int, WaitDetail]:
+        """Return what those live tasks wait for, by number. From another thread it waits for the loop."""
+        return self.owner.call(self._wait_details, list(numbers))
+
+    def _wait_details(self, numbers: list[int]) -> dict[int, WaitDetail]:
+        tasks = {number: self.tracker.listing.task(number) for number in numbers}
+        return {number: detail_of(self.tracker, task) for number, task in tasks.items() if task is not None}
 
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:
         """Return records of tasks, oldest first. From another thread it waits for the loop to turn."""
@@ -494,6 +521,16 @@ class Session:
 
     def _where(self, task: asyncio.Task[Any]) -> str:
         return self.tracker.record(task).doing
+
+
+async def _in_slices(steps: Generator[None, None, T]) -> T:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        await asyncio.sleep(0)
 
 
 def _check_coroutine(coro: object, what: str) -> None:

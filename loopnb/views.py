@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
-    from loopnb.records import CellRef, LoopState, Snapshot
+    from loopnb.records import CellRef, LoopState, Snapshot, WaitDetail
 
 COLUMNS = ("#", "name", "coroutine", "state", "age", "spawned by", "waits for")
 """Columns of a table of tasks. The last column also says how a task ended, and shows its notes."""
@@ -86,6 +86,24 @@ def waits_text(task: TaskRecord) -> str:
     return _clean(" ".join(filter(None, (task.waits_for, where))))
 
 
+def wait_text(detail: WaitDetail, now: float) -> str:
+    """Say in one clause what a task waits for: `sleep, 4.2 s left`.
+
+    Args:
+        detail: What it waits for.
+        now: Monotonic seconds.
+    """
+    text = _clean(detail.text)
+    if detail.since is not None and now - detail.since >= 1:
+        text += f" for {age_text(now - detail.since)}"
+    if detail.state:
+        text += f" ({_clean(detail.state)})"
+    if detail.due_at is not None:
+        left = age_text(detail.due_at - now)
+        text += f", {left} left" if detail.text == "sleep" else f", gives up in {left}"
+    return text
+
+
 def status_text(snapshot: Snapshot) -> str:
     """Describe the loop in a few aligned lines."""
     loop = snapshot.loop
@@ -118,7 +136,7 @@ def table_text(tasks: Sequence[TaskRecord], now: float, *, more: int = 0) -> str
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [_line(row, widths) for row in rows]
     if more:
-        lines.append(_not_shown(more))
+        lines.append(not_shown_text(more))
     return "\n".join(lines)
 
 
@@ -130,7 +148,7 @@ def table_html(tasks: Sequence[TaskRecord], now: float) -> str:
         now: Monotonic seconds; ages count until then.
     """
     more = len(tasks) - HTML_ROWS
-    note = f'<div style="{_STYLE[2]}">{_not_shown(more)}</div>' if more > 0 else ""
+    note = f'<div style="{_STYLE[2]}">{not_shown_text(more)}</div>' if more > 0 else ""
     return _table(tasks, now) + note
 
 
@@ -153,7 +171,7 @@ def snapshot_html(snapshot: Snapshot) -> str:
     if snapshot.tasks:
         parts.append(_table(snapshot.tasks, snapshot.clock_s))
     more = snapshot.count - HTML_ROWS
-    notes = f"{_not_shown(more)} " if more > 0 else ""
+    notes = f"{not_shown_text(more)} " if more > 0 else ""
     when = datetime.datetime.fromtimestamp(snapshot.taken_at).astimezone()
     parts.append(f'<div style="{small}">{notes}As of {when:%Y-%m-%d %H:%M:%S %Z}.</div>')
     return f"<div>{''.join(parts)}</div>"
@@ -208,12 +226,18 @@ def _short(text: str) -> str:
     return text if len(text) <= NAME_WIDTH else text[: NAME_WIDTH - 1] + "…"
 
 
+def lines_text(lines: Iterable[str]) -> str:
+    """Join lines that hold names from user code: nothing in them breaks a line or drives a terminal."""
+    return "\n".join(map(_clean, lines))
+
+
 def _clean(text: str) -> str:
     """Replace control characters, which would break a line or drive a terminal: names come from user code."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def _not_shown(more: int) -> str:
+def not_shown_text(more: int) -> str:
+    """Say how many tasks are missing."""
     return "1 more task is not shown." if more == 1 else f"{more:,} more tasks are not shown."
 
 

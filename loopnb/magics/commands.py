@@ -19,14 +19,14 @@ from IPython.core.magic import (
 )
 from IPython.core.magic_arguments import argument, magic_arguments
 
-from loopnb import views
+from loopnb import trees, views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics.display import display_widget
 from loopnb.magics.watching import WatchCommands, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
-from loopnb.tracking import chains
+from loopnb.tracking.where import where_lines
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -124,6 +124,9 @@ class LoopMagics(Magics):
               --all                     live and ended tasks, and the kernel's own
               --cell N                  only tasks of cell In[N], from all of its runs
           %loopnb where NAME|NUMBER     the whole chain of what a task waits for; its traceback if it failed
+          %loopnb tree [NAME|NUMBER]    who waits for whom; tasks that do the same share a line
+              --cell N                  only tasks of cell In[N], and what they wait for
+              --spawned                 who has spawned whom, instead
           %loopnb cancel NAME|NUMBER    cancel a task
           %loopnb cancel --cell N       cancel all tasks of a cell
           %loopnb cancel --all          cancel all tasks but the one that runs this
@@ -140,6 +143,7 @@ class LoopMagics(Magics):
             "status": self._status,
             "tasks": self._tasks.show,
             "where": self._tasks.where,
+            "tree": self._tasks.tree,
             "cancel": self._tasks.cancel,
             "blocks": self._watching.blocks,
             "lag": self._watching.lag,
@@ -291,6 +295,27 @@ class TaskCommands:
             raise UsageError(f"%loopnb where: which task? Give its name or number. {_LISTED}")
         _print("\n".join(self._session.owner.call(self._explain, unquoted(rest))))
 
+    def tree(self, rest: str) -> None:
+        """Show who waits for whom, or who has spawned whom."""
+        selection = select("tree", rest, "--spawned")
+        session, is_of_cell = self._session, self._is_wanted(selection.cell)
+        number = self._number_of("tree", unquoted(" ".join(selection.words))) if selection.words else None
+        graph = session.await_graph()
+        below = trees.spawned_by(graph.records) if "--spawned" in selection.flags else graph.awaits
+        roots = trees.roots_of(graph.records, below, lambda task: is_of_cell(task.cell))
+        tree = trees.tree_of(graph.records, below, roots if number is None else [number])
+        details = session.wait_details(trees.explained(tree))
+        now = session.tracker.clock()
+        said = {number: views.wait_text(detail, now) for number, detail in details.items()}
+        _print(trees.tree_text(tree, graph, now, said) or "No live tasks.")
+
+    def _number_of(self, command: str, wanted: str) -> int:
+        tracker = self._session.tracker
+        try:
+            return self._session.owner.call(lambda: tracker.number_of(tracker.find(wanted)))
+        except TaskNotFoundError as error:
+            raise UsageError(f"%loopnb {command}: {error}") from None
+
     def cancel(self, rest: str) -> None:
         """Cancel one task, all tasks of a cell, or all tasks."""
         selection = select("cancel", rest, "--all")
@@ -331,7 +356,9 @@ class TaskCommands:
             if ended is None:
                 raise UsageError(f"%loopnb where: {error}") from None
             return [*self._head(tracker.record_ended(ended)), *self._end_of(ended)]
-        return [*self._head(tracker.record(task)), *chains.where_lines(tracker, task)]
+        now = tracker.clock()
+        lines = where_lines(tracker, task, lambda detail: views.wait_text(detail, now))
+        return [*self._head(tracker.record(task)), *lines]
 
     def _head(self, record: TaskRecord) -> list[str]:
         age = views.age_text(record.age_s)

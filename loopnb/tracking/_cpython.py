@@ -7,8 +7,11 @@ the loop's thread; none blocks.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections import deque
+from concurrent.futures import Future as ThreadFuture
+from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.frames import is_ours, without_any_frames_of
@@ -18,7 +21,7 @@ from loopnb.tracking.cells import current_cell
 from loopnb.tracking.suspended import code_of, frame_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
 #: From 3.14 on, `held_finished_tasks` has to look at every object of the process.
@@ -202,32 +205,6 @@ def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
 
 _WAIT_FOR = asyncio.wait_for.__code__
 
-#: Code of asyncio that awaits tasks through a future of its own, by identity -> the local variable that holds
-#: them.
-_AWAITERS: dict[int, str] = {
-    id(code): name
-    for fn, name in (
-        (getattr(asyncio.tasks, "_wait", None), "fs"),
-        (asyncio.TaskGroup.__aexit__, "self"),
-        (getattr(asyncio.TaskGroup, "_aexit", None), "self"),
-    )
-    if (code := getattr(fn, "__code__", None)) is not None
-}
-
-
-def awaited_in(links: list[Any]) -> list[Any]:
-    """Return the tasks that `asyncio.wait` or the end of a TaskGroup awaits in the innermost of *links*.
-
-    Private names: the variable `fs` of `asyncio.tasks._wait`; `TaskGroup._tasks`. Returns an empty list on
-    versions that have neither.
-    """
-    for link in reversed(links):
-        name = _AWAITERS.get(id(code_of(link)))
-        if name is not None:
-            value = _local(link, name)
-            return list(value or () if name == "fs" else getattr(value, "_tasks", ()))
-    return []
-
 
 def waited_by_wait_for(links: list[Any]) -> asyncio.Future[Any] | None:
     """Return what `asyncio.wait_for` waits for in the innermost of *links*, or None.
@@ -244,3 +221,225 @@ def waited_by_wait_for(links: list[Any]) -> asyncio.Future[Any] | None:
 def _local(link: Any, name: str) -> Any:
     frame = frame_of(link)
     return None if frame is None else frame.f_locals.get(name)
+
+
+#: Functions of asyncio's that wait for something, and what they wait for: see `waits.Rule`. Some have private
+#: names. If one is missing, its waits are called by the name of the function that waits.
+PRIVATE_WAITS: dict[tuple[str, str], tuple[str, int]] = {
+    ("asyncio", "as_completed.<locals>._wait_for_one"): ("as completed", 0),  # up to 3.12
+    ("asyncio", "_AsCompletedIterator._wait_for_one"): ("as completed", 0),  # from 3.13 on
+    ("asyncio", "_AsCompletedIterator.__anext__"): ("as completed", 0),
+    ("asyncio", "BaseSelectorEventLoop._sock_connect"): ("connect", 2),
+}
+
+
+def held_by(link: Any) -> list[Any]:
+    """Return what the code of a suspended coroutine or generator holds. This makes no frame object.
+
+    That is: its arguments in their order, its other local variables, then its value stack. Variables that are
+    not set are left out; those that an inner function uses are looked up.
+
+    It relies on the order in which CPython's collector visits a frame: its code first, then what is above.
+    For a frame that is executing, and for anything else, the list may be empty.
+    """
+    found = gc.get_referents(link)
+    try:
+        code = code_of(link)
+    except AssertionError:
+        return []
+    for index in range(len(found) - 1, -1, -1):
+        if found[index] is code:
+            return [_contents(item) if type(item) is CellType else item for item in found[index + 1 :]]
+    return []
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None
+
+
+def entered_in(held: list[Any]) -> Iterator[Any]:
+    """Yield the context managers that a coroutine is inside, outermost first, given what `held_by` returned.
+
+    Inside a `with` block the value stack holds the bound method `__exit__` or `__aexit__`. From 3.14 on it
+    holds the function and, right after it, the context manager.
+    """
+    for index, item in enumerate(held):
+        if type(item) is MethodType and item.__name__ in _EXITS:
+            yield item.__self__
+        elif type(item) is FunctionType and item.__name__ in _EXITS and index + 1 < len(held):
+            yield held[index + 1]
+
+
+_EXITS = {"__exit__", "__aexit__"}
+
+
+def waiters_of(primitive: Any) -> int:
+    """Return how many tasks wait for that Lock, Event, Condition or Semaphore (`_waiters`, None or a deque)."""
+    return len(getattr(primitive, "_waiters", None) or ())
+
+
+def getters_of(queue: Any) -> int:
+    """Return how many tasks wait in `Queue.get()` (`Queue._getters`)."""
+    return len(getattr(queue, "_getters", ()))
+
+
+def putters_of(queue: Any) -> int:
+    """Return how many tasks wait in `Queue.put()` (`Queue._putters`)."""
+    return len(getattr(queue, "_putters", ()))
+
+
+def unfinished_in(queue: Any) -> int:
+    """Return how many items `Queue.join()` waits for (`Queue._unfinished_tasks`)."""
+    return int(getattr(queue, "_unfinished_tasks", 0))
+
+
+def lock_of(condition: Any) -> Any:
+    """Return the lock of an `asyncio.Condition` (`Condition._lock`); None if it has none."""
+    return getattr(condition, "_lock", None)
+
+
+def tasks_of_group(group: Any) -> list[Any]:
+    """Return the tasks of a TaskGroup, asyncio's or anyio's (`TaskGroup._tasks`)."""
+    return list(getattr(group, "_tasks", ()))
+
+
+def todo_of(iterator: Any) -> list[Any]:
+    """Return the futures that `as_completed()` still waits for (`_AsCompletedIterator._todo`, from 3.13 on).
+
+    Up to 3.12 it is a generator, and `todo` is its local variable: the only set that it holds.
+    """
+    todo = getattr(iterator, "_todo", None)
+    if todo is None:
+        todo = next((item for item in held_by(iterator) if type(item) is set), ())
+    return list(todo)
+
+
+def _callbacks(future: Any) -> list[Any]:
+    """Return the callbacks of *future* (`Future._callbacks`: None, or pairs of callback and Context)."""
+    return [callback for callback, _context in getattr(future, "_callbacks", None) or ()]
+
+
+def _variable(function: Any, name: str) -> Any:
+    """Return the variable of that name that an inner function uses; None if it uses none."""
+    code = getattr(function, "__code__", None)
+    if code is None or name not in code.co_freevars:
+        return None
+    return _contents(function.__closure__[code.co_freevars.index(name)])
+
+
+def thread_future_of(future: asyncio.Future[Any]) -> ThreadFuture[Any] | None:
+    """Return the `concurrent.futures.Future` that *future* stands for; None if it stands for none.
+
+    Private names: the function `_call_check_cancel` in `asyncio.futures._chain_future`, and `source`, which it
+    uses.
+    """
+    for callback in _callbacks(future):
+        if getattr(callback, "__name__", "") == "_call_check_cancel":
+            source = _variable(callback, "source")
+            if isinstance(source, ThreadFuture):
+                return source
+    return None
+
+
+def shielded_by(future: asyncio.Future[Any]) -> asyncio.Future[Any] | None:
+    """Return what `shield()` waits for, if it returned *future*.
+
+    Private names: the function `_outer_done_callback` in `asyncio.shield`, and `inner`, which it uses.
+    """
+    for callback in _callbacks(future):
+        if getattr(callback, "__name__", "") == "_outer_done_callback":
+            inner = _variable(callback, "inner")
+            if isinstance(inner, asyncio.Future):
+                return inner
+    return None
+
+
+def default_executor_of(loop: Any) -> Any:
+    """Return the executor of `to_thread()` (`BaseEventLoop._default_executor`); None if there is none yet."""
+    return getattr(loop, "_default_executor", None)
+
+
+def load_of(executor: Any) -> tuple[int, int, int] | None:
+    """Return how many threads of a ThreadPoolExecutor are busy, how many it may have, how many calls queue.
+
+    None if it is another kind of executor. Private names: `ThreadPoolExecutor._max_workers`, `_threads`,
+    `_idle_semaphore`, `_work_queue`.
+    """
+    try:
+        most, queued = executor._max_workers, executor._work_queue.qsize()
+        idle = executor._idle_semaphore._value
+        # A thread that has ended a call counts as idle only when it looks for the next one.
+        return max(len(executor._threads) - idle, 0), most, queued
+    except AttributeError:
+        return None
+
+
+def is_queued_in(executor: Any, future: object) -> bool:
+    """Return True if the call of *future* waits for a thread of that executor (`_work_queue`).
+
+    It is a `SimpleQueue`, whose items only the collector shows: up to 3.12 in a list.
+    """
+    items: list[Any] = []
+    for found in gc.get_referents(getattr(executor, "_work_queue", None)):
+        items += found if type(found) is list else [found]
+    return any(getattr(item, "future", None) is future for item in items)
+
+
+def transport_of(stream: Any) -> Any:
+    """Return the transport of a StreamReader or StreamWriter (`_transport`); None if it has none."""
+    return getattr(stream, "_transport", None)
+
+
+def timers_of(loop: Any) -> list[asyncio.TimerHandle] | None:
+    """Return the timers of *loop* that are still to come (`BaseEventLoop._scheduled`).
+
+    None if they cannot be seen, as on uvloop.
+    """
+    scheduled = getattr(loop, "_scheduled", None)
+    return None if scheduled is None else [timer for timer in scheduled if not timer.cancelled()]
+
+
+def ready_handles_of(loop: Any) -> list[asyncio.Handle] | None:
+    """Return what *loop* is about to call (`BaseEventLoop._ready`). None if it cannot be seen."""
+    ready = getattr(loop, "_ready", None)
+    return None if ready is None else [handle for handle in ready if not handle.cancelled()]
+
+
+def file_handles_of(loop: Any) -> list[asyncio.Handle] | None:
+    """Return what *loop* calls when a file is ready (`BaseSelectorEventLoop._selector`).
+
+    None if that cannot be seen, as on uvloop and with Windows' proactor.
+    """
+    files = getattr(getattr(loop, "_selector", None), "get_map", lambda: None)()
+    if files is None:
+        return None
+    keys = list(files.values())
+    return [handle for key in keys for handle in key.data or () if handle is not None]
+
+
+def callback_of(handle: Any) -> Any:
+    """Return what a handle calls (`Handle._callback`)."""
+    return getattr(handle, "_callback", None)
+
+
+def arguments_of(handle: Any) -> tuple[Any, ...]:
+    """Return what a handle calls it with (`Handle._args`)."""
+    return tuple(getattr(handle, "_args", None) or ())
+
+
+def task_of_timeout(timeout: Any) -> Any:
+    """Return the task that is inside an `asyncio.timeout()` (`Timeout._task`)."""
+    return getattr(timeout, "_task", None)
+
+
+def signal_handles_of(loop: Any) -> list[asyncio.Handle]:
+    """Return what *loop* calls when a signal comes (`BaseEventLoop._signal_handlers`, on Unix only)."""
+    return list(getattr(loop, "_signal_handlers", {}).values())
+
+
+def frames_of_threads() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread, by its ident (`sys._current_frames`). Any thread."""
+    return sys._current_frames()

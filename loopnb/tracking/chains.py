@@ -9,40 +9,22 @@ from __future__ import annotations
 import asyncio
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loopnb.frames import is_ours, is_users, outwards
+from loopnb.frames import is_users, outwards
 from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
-from loopnb.tracking import _cpython
+from loopnb.tracking import _cpython, waits
 from loopnb.tracking.suspended import Words, code_of, frame_of, instruction_of, links_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import CodeType, FrameType
+    from types import FrameType
 
     from loopnb.nesting.engine import Wait
-    from loopnb.records import CellRef, TaskRecord
+    from loopnb.records import CellRef
     from loopnb.tracking.suspended import KnownCodes
-
-#: How many of the tasks that one task awaits `where_lines` follows. It says if there are more.
-_WIDEST = 20
-#: How deep `where_lines` follows tasks that await other tasks.
-_DEEPEST = 50
-
-
-class KnownTasks(Protocol):
-    """Knows the tasks of a loop."""
-
-    def record(self, task: asyncio.Task[Any]) -> TaskRecord:
-        """Return what *task* is doing, or how it ended."""
-
-    def number_of(self, task: asyncio.Task[Any]) -> int:
-        """Return the number of *task*."""
-
-    def place(self, code: CodeType | None, instruction: int, cell: CellRef | None) -> str:
-        """Return how to show the line of that instruction of *code*. The code runs for *cell*."""
+    from loopnb.tracking.waits import Reason
 
 
 class Chain(NamedTuple):
@@ -105,7 +87,7 @@ def stack_of(frame: FrameType | None) -> list[FrameType]:
 
 
 def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
-    """Return `function file:line` of the innermost link that the user wrote or installed, else "".
+    """Return `function file:line` of the innermost link that the user wrote, or else installed, else "".
 
     The text depends on the code, the instruction and the cell only.
 
@@ -114,18 +96,22 @@ def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
         codes: Formats places, and remembers the texts.
         cell: The cell whose code runs.
     """
-    for link in reversed(chain.links):
-        code = code_of(link)
-        known = codes.of(code)
-        if known.is_users:
-            place = codes.place(code, instruction_of(link), cell)
-            # A cell's own lines are in `<module>` or the like: the place says as much.
-            return place if known.name.startswith("<") else f"{known.name} {place}"
-    return ""
+    index = codes.index_shown(chain.links)
+    if index < 0:
+        return ""
+    link = chain.links[index]
+    code = code_of(link)
+    known = codes.of(code)
+    place = codes.place(code, instruction_of(link), cell)
+    # A cell's own lines are in `<module>` or the like: the place says as much.
+    return place if known.name.startswith("<") else f"{known.name} {place}"
 
 
 def waits_for(chain: Chain, codes: KnownCodes) -> Words:
-    """Return what the task with that chain waits for, in words."""
+    """Return what the task with that chain waits for, in words that need no look at any object.
+
+    `details.detail_of` says more.
+    """
     nested = chain.nested
     if isinstance(nested, asyncio.Task):
         return Words(f"nested {nested.get_name()}", has_names=True)
@@ -139,61 +125,54 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
     if (children := _cpython.gathered(future)) is not None:
         pending = sum(not child.done() for child in children)
         return Words(f"gather, {pending} of {len(children)} pending", changes=True)
-    if chain.links:
-        known = codes.of(code_of(chain.links[-1]))
-        if not known.is_users:
-            return known.called
+    depth, rule = waits.rule_within(chain.links)
+    if rule is not None:
+        known = codes.of(code_of(chain.links[depth]))
+        text = _KINDS.get(rule.kind)
+        return known.called if text is None else Words(text, is_shared=True)
+    # What the user's line has called tells more than what that has called in turn.
+    below = codes.index_shown(chain.links) + 1
+    if below < len(chain.links):
+        return codes.of(code_of(chain.links[below])).called
     return _FUTURE
+
+
+#: What a list says for a kind of wait, where the name of the function would say too little.
+_KINDS = {
+    "tasks": "wait()",
+    "group": "the tasks of its group",
+    "as completed": "the next of as_completed()",
+    "read": "bytes from a stream",
+    "receive": "bytes from a socket",
+    "drain": "room to send",
+    "send": "room to send",
+    "connect": "a connection",
+    "connect path": "a connection",
+    "connect address": "a connection",
+    "accept": "somebody to connect",
+    "lookup": "the address of a host",
+    "process": "a process to end",
+    "to_thread": "a thread",
+    "request": "an HTTP response",
+    "send request": "an HTTP response",
+    "body": "the body of an HTTP response",
+}
+
+
+def reason_of(chain: Chain) -> Reason:
+    """Return why the task with that chain does not go on."""
+    return waits.reason_of(chain.links, chain.waited, chain.nested)
 
 
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:
     """Return the live tasks that *task* waits for.
 
-    It looks at nested runs and awaits, and across `gather()`, `wait()`, `wait_for()` and the end of a
-    TaskGroup.
+    It looks at nested runs and awaits, and across `gather()`, `wait()`, `wait_for()`, `shield()`,
+    `as_completed()` and the end of a TaskGroup, asyncio's or anyio's.
 
     Args:
         task: The task.
         chain: Its chain, if you have it already.
     """
-    chain = chain_of(task) if chain is None else chain
-    waited, nested = chain.waited, chain.nested
-    found: list[Any] = []
-    if waited is not None:
-        found = list(_cpython.gathered(waited) or [waited])
-    found += _cpython.awaited_in(chain.links)
-    found.append(_cpython.waited_by_wait_for(chain.links))
-    live = {future for future in found if isinstance(future, asyncio.Task) and not future.done()}
-    below = [nested] if isinstance(nested, asyncio.Task) else []
-    return [*below, *sorted(live, key=asyncio.Task.get_name)]
-
-
-def where_lines(known: KnownTasks, task: asyncio.Task[Any]) -> Iterator[str]:
-    """Say where *task* waits, a line for each link of its chain and for each task that it waits for."""
-    yield from _where_lines(known, task, "", set(), 0)
-
-
-def _where_lines(
-    known: KnownTasks, task: asyncio.Task[Any], indent: str, seen: set[int], depth: int
-) -> Iterator[str]:
-    record = known.record(task)
-    seen.add(record.number)
-    chain = chain_of(task)
-    for link in chain.links:
-        code = code_of(link)
-        if is_ours(code.co_filename):
-            continue
-        place = known.place(code, instruction_of(link), record.cell)
-        name = code.co_qualname
-        yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
-    if record.waits_for:
-        yield f"{indent}  waits for {record.waits_for}"
-    for count, awaited in enumerate(awaited_by(task, chain)):
-        if count == _WIDEST or depth == _DEEPEST:
-            yield f"{indent}    and more tasks"
-            return
-        number = known.number_of(awaited)
-        is_known = number in seen
-        yield f"{indent}    task {number} {awaited.get_name()!r}{' (see above)' if is_known else ''}"
-        if not is_known:
-            yield from _where_lines(known, awaited, indent + "    ", seen, depth + 1)
+    reason = reason_of(chain_of(task) if chain is None else chain)
+    return sorted(set(reason.tasks), key=asyncio.Task.get_name)

@@ -16,12 +16,13 @@ that are not Python's own, such as those of Cython.
 from __future__ import annotations
 
 import asyncio
+import gc
 from opcode import opmap
-from types import CoroutineType, FrameType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
-from loopnb.frames import is_users
+from loopnb.frames import is_users, package_of
 from loopnb.tracking.cells import line_of
 
 if TYPE_CHECKING:
@@ -59,13 +60,34 @@ def links_of(awaitable: Any) -> list[Any]:
         elif kind is GeneratorType:
             links.append(awaitable)
             awaitable = awaitable.gi_yieldfrom
-        elif kind is FutureIterator or frame_of(awaitable) is None:
+        elif kind is FutureIterator:
             break
+        elif frame_of(awaitable) is None:
+            awaitable = _driven_by(awaitable)
         else:
             links.append(awaitable)
             inner = getattr(awaitable, "cr_await", None)
             awaitable = getattr(awaitable, "ag_await", None) if inner is None else inner
     return links
+
+
+#: What `async for` and `anext()` await, and what `coroutine.__await__()` returns. They have no frames and no
+#: names: each refers to what it drives.
+_DRIVERS = {"anext_awaitable", "async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
+_DRIVEN = (AsyncGeneratorType, CoroutineType)
+
+
+def _driven_by(awaitable: Any) -> Any:
+    """Return the coroutine or async generator that *awaitable* drives; None if it is none of `_DRIVERS`."""
+    kind = type(awaitable)
+    if kind.__module__ != "builtins" or kind.__name__ not in _DRIVERS:
+        return None
+    for referent in gc.get_referents(awaitable):
+        if type(referent) in _DRIVEN:
+            return referent
+        if type(referent).__name__ in _DRIVERS:
+            return _driven_by(referent)
+    return None
 
 
 def code_of(link: Any) -> CodeType:
@@ -214,20 +236,24 @@ class KnownCode:
     Attributes:
         name: Its qualified name.
         is_users: The user wrote or installed it.
+        is_own: The user wrote it.
         is_kernels: A task that runs it is the kernel's own.
         only_wait: The offset of an instruction at which it waits, if it can wait at one line only. None if it
             can wait at several.
-        called: What a task waits for that waits in it: `sleep()`.
+        called: What a task waits for that waits in it: `sleep()`, `DataQueue.read() of aiohttp`.
         places: Places in it, in words: (instruction, id of the cell) -> (text, cell). The cell is kept so
             that its id stays its own.
     """
 
-    __slots__ = ("called", "is_kernels", "is_users", "name", "only_wait", "places")
+    __slots__ = ("called", "is_kernels", "is_own", "is_users", "name", "only_wait", "places")
 
     def __init__(self, code: CodeType, is_kernels: Callable[[CodeType], bool]) -> None:
         self.name = code.co_qualname
-        self.called = Words(f"{self.name}()", is_shared=True)
+        package = package_of(code.co_filename)
+        of = "" if package in {"", "asyncio"} else f" of {package}"
+        self.called = Words(f"{self.name}(){of}", is_shared=True)
         self.is_users = is_users(code)
+        self.is_own = not package
         self.is_kernels = is_kernels(code)
         self.only_wait = only_wait(code)
         self.places: dict[tuple[int, int], tuple[str, CellRef | None]] = {}
@@ -295,14 +321,30 @@ class KnownCodes:
         """Return the path of a chain, which is remembered from now on."""
         paths, path = self.paths, Path(None)
         several: int | None = None
+        has_own = False
         for depth, link in enumerate(links):
             code = code_of(link)
             known = self.of(code)
-            if known.is_users:
+            if known.is_own or (known.is_users and not has_own):  # as `index_shown` does
+                has_own = has_own or known.is_own
                 several = depth if known.only_wait is None else None
             path = paths.setdefault(id(code), Path(several))
             paths = path.inner
         return path
+
+    def index_shown(self, links: list[Any]) -> int:
+        """Return the index of the link that a list shows; -1 if there is none.
+
+        That is the innermost one that the user wrote; if there is none, that the user installed.
+        """
+        installed = -1
+        for index in range(len(links) - 1, -1, -1):
+            known = self.of(code_of(links[index]))
+            if known.is_own:
+                return index
+            if known.is_users and installed < 0:
+                installed = index
+        return installed
 
     def add_shape(self, path: Path, key: tuple[int, int, int, int], shape: Shape) -> None:
         """Remember the texts of a task with that path."""

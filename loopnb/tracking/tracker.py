@@ -53,6 +53,7 @@ class Tracker:
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
         blocked: For how long each task has blocked the loop.
+        codes: Remembers texts about code.
         listing: The records of the live tasks, kept up to date at little cost.
     """
 
@@ -75,8 +76,8 @@ class Tracker:
         self._untracked = ledger.untracked
         self._users_task: ref[asyncio.Task[Any]] | None = None  # one that lived when last asked
         self.blocked = BlockedTimes()
-        self._codes = KnownCodes(describe, is_kernels)
-        self.listing = Listing(loop, self, self._codes)
+        self.codes = KnownCodes(describe, is_kernels)
+        self.listing = Listing(loop, self, self.codes)
         factory = tracking_factory(self)
         self._factory = TaskFactoryPatch(loop, factory, over=make_task)
         self._users_factory = UsersFactory(loop, factory, self.adopt)
@@ -309,7 +310,7 @@ class Tracker:
 
     def _is_kernel_coro(self, coro: object) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self._codes.of(code).is_kernels
+        return code is not None and self.codes.of(code).is_kernels
 
 
 def _is_named(task: asyncio.Task[Any], wanted: str) -> bool:

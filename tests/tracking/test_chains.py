@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopnb.tracking import chains
+from loopnb import views
+from loopnb.tracking.where import where_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,8 @@ def test_where_follows_the_tasks_that_are_awaited(track: Callable[..., Any], how
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        text = "\n".join(chains.where_lines(tracker, task))
+        now = tracker.clock()
+        text = "\n".join(where_lines(tracker, task, lambda detail: views.wait_text(detail, now)))
         for one in tracker.live():
             if one is not asyncio.current_task():
                 one.cancel()
@@ -51,4 +53,5 @@ def test_where_follows_the_tasks_that_are_awaited(track: Callable[..., Any], how
     shown = track(main)
     assert "'leaf'" in shown
     assert f"leaf()  {HERE}:" in shown
-    assert shown.endswith("waits for sleep()")
+    assert "await asyncio.sleep(60)" in shown
+    assert shown.endswith(("waits for sleep, 59 s left", "waits for sleep, 1 min 00 s left"))

@@ -218,7 +218,7 @@ class World:
         """Apply what has changed, and compare it with what a fresh listing says."""
         delta = self.follower.look()
         self.apply(delta)
-        fresh = Listing(self.tracker._loop, self.tracker, self.tracker._codes)
+        fresh = Listing(self.tracker._loop, self.tracker, self.tracker.codes)
         fresh.look()
         assert comparable(self.shown) == comparable(fresh.records)
         assert self.shown == self.tracker.listing.records

@@ -1,0 +1,196 @@
+"""Format who waits for whom, and who spawned whom, as a tree. Everything here is pure.
+
+Tasks of one shape share a line: tasks that stand at the same place and wait for the same kind of thing. What
+they wait for in turn is put together below that line. Each task has its place once, so a tree has at most as
+many lines as there are tasks and edges.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from loopnb.views import age_text, lines_text, not_shown_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from loopnb.records import AwaitGraph, TaskRecord
+
+MOST_LINES = 300
+"""How many lines a tree has. The last one says how many tasks are missing."""
+_DEEPEST = 40
+"""How deep lines are indented. What lies deeper is shown at that depth."""
+
+
+class Branch(NamedTuple):
+    """One line of a tree.
+
+    Attributes:
+        depth: How far it is indented.
+        numbers: The tasks that the line is about, oldest first.
+        is_again: All of them have a line further up.
+        has_more: What they wait for is below it, or further up.
+    """
+
+    depth: int
+    numbers: tuple[int, ...]
+    is_again: bool
+    has_more: bool
+
+
+class Tree(NamedTuple):
+    """A tree, line by line.
+
+    Attributes:
+        branches: Its lines.
+        visits: How often a task was looked at to make it.
+    """
+
+    branches: list[Branch]
+    visits: int
+
+
+def spawned_by(records: Mapping[int, TaskRecord]) -> dict[int, tuple[int, ...]]:
+    """Return which live tasks each live task has spawned, by number, the kernel's own tasks left out."""
+    found: dict[int, list[int]] = {}
+    for number, record in sorted(records.items()):
+        if record.parent in records and not record.is_kernel and record.parent is not None:
+            found.setdefault(record.parent, []).append(number)
+    return {number: tuple(spawned) for number, spawned in found.items()}
+
+
+def roots_of(
+    records: Mapping[int, TaskRecord],
+    below: Mapping[int, Sequence[int]],
+    is_wanted: Callable[[TaskRecord], bool],
+) -> list[int]:
+    """Return the tasks where a tree begins, oldest first.
+
+    These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in a
+    circle it is the oldest. A task of the kernel's counts if a wanted task stands below it: a cell that waits.
+
+    Args:
+        records: The live tasks.
+        below: Which tasks stand below each.
+        is_wanted: Returns True for the tasks that the tree is about.
+    """
+    wanted = {number for number, record in records.items() if not record.is_kernel and is_wanted(record)}
+    wanted |= {
+        number for number in below if records[number].is_kernel and not wanted.isdisjoint(below[number])
+    }
+    reached: set[int] = set()
+    for number in wanted:
+        reached.update(other for other in below.get(number, ()) if other != number)
+    roots = sorted(wanted - reached)
+    seen = _reach(roots, below)
+    for number in sorted(wanted):
+        if number not in seen:
+            roots.append(number)
+            seen |= _reach([number], below)
+    return roots
+
+
+def _reach(roots: Iterable[int], below: Mapping[int, Sequence[int]]) -> set[int]:
+    seen: set[int] = set()
+    work = list(roots)
+    while work:
+        number = work.pop()
+        if number not in seen:
+            seen.add(number)
+            work.extend(below.get(number, ()))
+    return seen
+
+
+def tree_of(
+    records: Mapping[int, TaskRecord], below: Mapping[int, Sequence[int]], roots: Iterable[int]
+) -> Tree:
+    """Return the tree that begins with *roots*.
+
+    Args:
+        records: The live tasks.
+        below: Which tasks stand below each.
+        roots: Where it begins.
+    """
+    branches: list[Branch] = []
+    seen: set[int] = set()
+    visits = 0
+    work = [(0, group) for group in reversed(_groups(roots, records, below))]
+    while work:
+        depth, group = work.pop()
+        visits += len(group)
+        fresh = [number for number in group if number not in seen]
+        has_more = any(below.get(number) for number in group)
+        branches.append(Branch(depth, tuple(fresh or group), not fresh, has_more))
+        seen.update(fresh)
+        under = dict.fromkeys(
+            other for number in fresh for other in below.get(number, ()) if other in records
+        )
+        visits += len(under)
+        work.extend((depth + 1, inner) for inner in reversed(_groups(under, records, below)))
+    return Tree(branches, visits)
+
+
+def _groups(
+    numbers: Iterable[int], records: Mapping[int, TaskRecord], below: Mapping[int, Sequence[int]]
+) -> list[list[int]]:
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for number in numbers:
+        record = records[number]
+        shape = (record.coro, record.state, record.waits_at, _kind_of(record.waits_for), number in below)
+        groups.setdefault(shape, []).append(number)
+    return list(groups.values())
+
+
+def _kind_of(waits_for: str) -> str:
+    """Return what a task waits for without the names and numbers of other tasks."""
+    first, _space, _rest = waits_for.partition(" ")
+    return first if first in {"task", "nested", "gather,"} else waits_for
+
+
+def explained(tree: Tree) -> list[int]:
+    """Return the tasks that have a line for themselves: what they wait for is worth a closer look."""
+    shown = tree.branches[:MOST_LINES]
+    return [branch.numbers[0] for branch in shown if len(branch.numbers) == 1 and not branch.is_again]
+
+
+def tree_text(tree: Tree, graph: AwaitGraph, now: float, said: Mapping[int, str]) -> str:
+    """Return *tree* as text.
+
+    Args:
+        tree: The tree.
+        graph: What is known of the tasks.
+        now: Monotonic seconds; ages count until then.
+        said: What tasks wait for, by number. Only those of `explained` are shown.
+    """
+    shown = tree.branches[:MOST_LINES]
+    lines = ["    " * min(branch.depth, _DEEPEST) + _line(branch, graph, now, said) for branch in shown]
+    missing = {number for branch in tree.branches[MOST_LINES:] for number in branch.numbers}
+    missing -= {number for branch in shown for number in branch.numbers}
+    if missing:
+        lines.append(not_shown_text(len(missing)))
+    return lines_text(lines)
+
+
+def _line(branch: Branch, graph: AwaitGraph, now: float, said: Mapping[int, str]) -> str:
+    records = [graph.records[number] for number in branch.numbers]
+    first = records[0]
+    where = _where(first)
+    in_circle = not graph.cyclic.isdisjoint(branch.numbers)
+    notes = ["waits for itself in a circle"] if in_circle else []
+    if not graph.any_of.isdisjoint(branch.numbers):
+        notes.append("one of these is enough")
+    if branch.is_again:
+        notes.append("see above")
+    note = f" ({'; '.join(notes)})" if notes else ""
+    if len(records) == 1:
+        words = said.get(first.number, first.waits_for)
+        waits = "" if branch.is_again else f", waits for {words}" if words else f", {first.state}"
+        return f"{first.label}  {where}{waits}{note}"
+    waits = f", wait for {first.waits_for}" if first.waits_for and not branch.has_more else ""
+    oldest = age_text(now - min(record.spawned_at for record in records))
+    return f"{len(records):,} x {where}{waits}, oldest {oldest}{note}"
+
+
+def _where(record: TaskRecord) -> str:
+    place = record.waits_at.removeprefix(f"{record.coro} ")
+    return f"{record.coro}() at {place}" if place else f"{record.coro}()"

@@ -1,0 +1,165 @@
+"""Tell whether code that may still run can get hold of an object.
+
+A task that waits for a Queue goes on when somebody puts something into it. Who that might be, no object knows.
+But whoever does it must be able to reach the queue: from its local variables, from what these refer to, or by a
+global variable that its code names. So we follow references, as the garbage collector does, from everything
+that may run: the other tasks, timers, files, threads, widgets.
+
+The answer errs on one side. If it says no, then no. Code that looks objects up by strings, code in C, and
+anything that takes too long to follow counts as if it reached everything.
+
+Everything here runs in the loop's thread. It runs no code of the user's, and keeps nothing alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from functools import lru_cache
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+from loopnb.frames import Owner, owner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+#: Code that names one of these may look up anything.
+_LOOKS_UP = {
+    "__import__", "_current_tasks", "all_tasks", "eval", "exec", "f_globals", "f_locals", "get_ipython",
+    "get_objects", "get_referents", "get_referrers", "globals", "import_module", "locals", "modules", "vars",
+}  # fmt: skip
+#: Objects of these classes refer to nothing that matters.
+_PLAIN = (str, bytes, int, float, bool, complex, type(None), CodeType)
+
+
+class TooFar(Exception):
+    """Raised if the answer takes too long, or cannot be known."""
+
+
+class Search:
+    """Follows references from some objects until it meets one of those that are wanted.
+
+    Args:
+        wanted: The ids of the objects that are wanted. They are followed, too.
+        ignored: The ids of objects that are not followed.
+        most: How many objects are followed. Each takes about 1 us.
+
+    Attributes:
+        visits: How many objects were followed so far.
+    """
+
+    def __init__(self, wanted: set[int], ignored: set[int], most: int) -> None:
+        self._wanted = wanted
+        self._most = most
+        self._seen: set[int] = set(ignored)
+        # Ids are those of living objects only as long as we keep them.
+        self._kept: list[Any] = []
+        self.visits = 0
+
+    def found_from(self, roots: Iterable[Any]) -> set[int]:
+        """Return which of the wanted objects can be reached from *roots*, by id.
+
+        Raises:
+            TooFar: That would take too long, or cannot be known.
+        """
+        found: set[int] = set()
+        work = list(roots)
+        while work:
+            item = work.pop()
+            key = id(item)
+            if key in self._wanted:
+                found.add(key)
+            if key in self._seen or isinstance_of(item, _PLAIN):
+                continue
+            self._seen.add(key)
+            self._kept.append(item)
+            self.visits += 1
+            if self.visits > self._most:
+                raise TooFar
+            work.extend(_behind(item))
+        return found
+
+
+def isinstance_of(item: Any, classes: tuple[type, ...]) -> bool:
+    """Return True if the class of *item* is one of *classes*. Unlike `isinstance`, it asks no `__class__`."""
+    return issubclass(type(item), classes)
+
+
+#: Those whose objects lead to everything that a notebook has, and that wake nobody by themselves.
+_OPAQUE = {Owner.OURS, Owner.KERNEL, Owner.SHELL}
+
+
+def _behind(item: Any) -> Iterator[Any]:
+    """Yield what code that has *item* can reach in one step."""
+    kind = type(item)
+    if kind is FunctionType:
+        yield from _behind_function(item)
+    elif kind is FrameType:
+        yield from list(item.f_locals.values())
+        yield from _behind_code(item.f_code, item.f_globals)
+    elif issubclass(kind, ref):
+        yield item()
+    elif issubclass(kind, type):
+        if _owner_of(item) not in {*_OPAQUE, Owner.STDLIB}:
+            yield from list(item.__dict__.values())
+            yield from item.__mro__[1:]
+    elif kind is not ModuleType and not issubclass(kind, asyncio.AbstractEventLoop):
+        # Of a module, only what code names counts: see `_behind_function`. A loop leads to everything.
+        if issubclass(kind, asyncio.Future) or _owner_of(kind) not in _OPAQUE:
+            yield from gc.get_referents(item)
+
+
+def _behind_function(function: FunctionType) -> Iterator[Any]:
+    yield from function.__closure__ or ()
+    yield from function.__defaults__ or ()
+    yield from (function.__kwdefaults__ or {}).values()
+    yield from function.__dict__.values()
+    yield from _behind_code(function.__code__, function.__globals__)
+
+
+def _behind_code(code: CodeType, namespace: dict[str, Any]) -> Iterator[Any]:
+    """Yield the global variables that *code* names, and what it names of modules."""
+    owner = owner_of(code.co_filename)
+    if owner is Owner.STDLIB or owner in _OPAQUE:
+        return  # it reaches objects of the user's by its arguments only
+    names = set(_names_in(code))
+    if names & _LOOKS_UP:
+        raise TooFar
+    for name in names:
+        value = namespace.get(name)
+        if type(value) is ModuleType:
+            if owner_of(str(vars(value).get("__file__") or _FROZEN)) is not Owner.STDLIB:
+                yield from [vars(value)[other] for other in names if other in vars(value)]
+        elif value is not None:
+            yield value
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if type(constant) is CodeType:
+            yield from _names_in(constant)
+
+
+#: Stands for the file of a module that has none: it is built in.
+_FROZEN = "<frozen >"
+
+
+def _owner_of(kind: type) -> Owner:
+    """Return who has written a class."""
+    module = kind.__dict__.get("__module__")
+    if not isinstance(module, str):
+        return Owner.STDLIB
+    return Owner.USER if module == "__main__" else _owner_of_module(module)
+
+
+@lru_cache(maxsize=4096)
+def _owner_of_module(name: str) -> Owner:
+    module = sys.modules.get(name)
+    file = vars(module).get("__file__") if type(module) is ModuleType else None
+    # A module of the user's may be gone, or be replaced by an object of their own.
+    is_unknown = module is None or type(module) is not ModuleType
+    return Owner.USER if is_unknown else owner_of(file if isinstance(file, str) else _FROZEN)

@@ -1,0 +1,289 @@
+"""Random programs that are healthy: some of their members are slow, and each ends in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+import random
+import threading
+from typing import TYPE_CHECKING, Any
+
+from loopnb.watch import deadlocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from loopnb.records import Deadlock
+    from loopnb.tracking.tracker import Tracker
+
+#: Whatever a waker finds by a global variable, as code of a notebook does.
+box: dict[int, Any] = {}
+carried: contextvars.ContextVar[Any] = contextvars.ContextVar("carried")
+
+
+Tasks = list[asyncio.Task[Any]]
+
+
+class Keeper:
+    """Holds an object in an attribute."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    async def wake_later(self, wake: Callable[[Any], object], delay: float) -> None:
+        """Wake those who wait for the object."""
+        await asyncio.sleep(delay)
+        wake(self.thing)
+
+
+class Program:
+    """One random program.
+
+    Args:
+        loop: The loop.
+        seed: Decides what it does.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seed: int) -> None:
+        self.loop = loop
+        self.random = random.Random(seed)
+        self.locks = [asyncio.Lock() for _ in range(3)]
+        self.slots = asyncio.Semaphore(2)
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.threads: list[threading.Timer] = []
+
+    def start(self) -> None:
+        """Start its tasks. Each may await only those that were started before it."""
+        for _ in range(self.random.randint(2, 7)):
+            count = min(len(self.tasks), self.random.randint(1, 3))
+            coro = self.random.choice(PARTS)(self, self.random.sample(self.tasks, count))
+            self.tasks.append(self.loop.create_task(coro))
+
+    def delay(self) -> float:
+        """Return how slow a member is, in seconds."""
+        return self.random.choice([0.0, 0.0, 0.0005, 0.002])
+
+    def woken_by(self, thing: Any, wake: Callable[[Any], object]) -> None:
+        """Have somebody wake those who wait for *thing*, in one of many ways."""
+        delay, loop = self.delay(), self.loop
+        ways: list[Callable[[], object]] = [
+            lambda: self.tasks.append(loop.create_task(Keeper(thing).wake_later(wake, delay))),
+            lambda: loop.call_later(delay, wake, thing),
+            lambda: loop.call_later(delay, functools.partial(wake, thing)),
+            lambda: self._by_thread(thing, wake, delay),
+            lambda: self._by_file(thing, wake),
+            lambda: self._by_global(thing, wake, delay),
+            lambda: self._by_context(thing, wake, delay),
+            lambda: self._by_end_of_task(thing, wake, delay),
+            lambda: self._by_generator(thing, wake, delay),
+        ]
+        self.random.choice(ways)()
+
+    def _by_thread(self, thing: Any, wake: Callable[[Any], object], delay: float) -> None:
+        timer = threading.Timer(delay, self.loop.call_soon_threadsafe, (wake, thing))
+        timer.start()
+        self.threads.append(timer)
+
+    def _by_file(self, thing: Any, wake: Callable[[Any], object]) -> None:
+        reading, writing = os.pipe()
+
+        def wake_and_close() -> None:
+            self.loop.remove_reader(reading)
+            os.close(reading)
+            os.close(writing)
+            wake(thing)
+
+        self.loop.add_reader(reading, wake_and_close)
+        os.write(writing, b"x")
+
+    def _by_global(self, thing: Any, wake: Callable[[Any], object], delay: float) -> None:
+        box[id(thing)] = thing
+        key = id(thing)
+
+        async def find_and_wake() -> None:
+            await asyncio.sleep(delay)
+            wake(box.pop(key))
+
+        self.tasks.append(self.loop.create_task(find_and_wake()))
+
+    def _by_context(self, thing: Any, wake: Callable[[Any], object], delay: float) -> None:
+        async def wake_what_it_carries() -> None:
+            await asyncio.sleep(delay)
+            wake(carried.get())
+
+        def spawn() -> None:
+            carried.set(thing)
+            self.tasks.append(self.loop.create_task(wake_what_it_carries()))
+
+        contextvars.copy_context().run(spawn)
+
+    def _by_end_of_task(self, thing: Any, wake: Callable[[Any], object], delay: float) -> None:
+        task = self.loop.create_task(asyncio.sleep(delay))
+        task.add_done_callback(lambda _task: wake(thing))
+        self.tasks.append(task)
+
+    def _by_generator(self, thing: Any, wake: Callable[[Any], object], delay: float) -> None:
+        async def values() -> Any:
+            await asyncio.sleep(delay)
+            yield thing
+
+        async def wake_each() -> None:
+            async for value in values():
+                wake(value)
+
+        self.tasks.append(self.loop.create_task(wake_each()))
+
+    def end(self) -> None:
+        """Wait for its threads."""
+        for thread in self.threads:
+            thread.join()
+
+
+async def _sleep(program: Program, _earlier: Tasks) -> None:
+    await asyncio.sleep(program.delay())
+
+
+async def _await_earlier(program: Program, earlier: Tasks) -> None:
+    for task in earlier:
+        await task
+
+
+async def _gather_earlier(program: Program, earlier: Tasks) -> None:
+    await asyncio.gather(*earlier)
+
+
+async def _wait_for_earlier(program: Program, earlier: Tasks) -> None:
+    if earlier:
+        when = program.random.choice([asyncio.ALL_COMPLETED, asyncio.FIRST_COMPLETED])
+        await asyncio.wait(earlier, return_when=when)
+
+
+async def _complete_earlier(program: Program, earlier: Tasks) -> None:
+    for done in asyncio.as_completed(earlier):
+        await done
+
+
+async def _shield_earlier(program: Program, earlier: Tasks) -> None:
+    if earlier:
+        await asyncio.shield(earlier[0])
+
+
+async def _take_locks(program: Program, _earlier: Tasks) -> None:
+    first, second = sorted(program.random.sample(range(3), 2))
+    async with program.locks[first]:
+        await asyncio.sleep(program.delay())
+        async with program.locks[second]:
+            await asyncio.sleep(program.delay())
+
+
+async def _take_lock_by_hand(program: Program, _earlier: Tasks) -> None:
+    lock = program.random.choice(program.locks)
+    await lock.acquire()
+    await asyncio.sleep(program.delay())
+    lock.release()
+
+
+async def _take_slot(program: Program, _earlier: Tasks) -> None:
+    async with program.slots:
+        await asyncio.sleep(program.delay())
+
+
+async def _wait_for_event(program: Program, _earlier: Tasks) -> None:
+    event = asyncio.Event()
+    program.woken_by(event, asyncio.Event.set)
+    await event.wait()
+
+
+async def _get_from_queue(program: Program, _earlier: Tasks) -> None:
+    queue: asyncio.Queue[int] = asyncio.Queue(1)
+    program.woken_by(queue, lambda queue: queue.put_nowait(1))
+    await queue.get()
+
+
+async def _put_into_full_queue(program: Program, _earlier: Tasks) -> None:
+    queue: asyncio.Queue[int] = asyncio.Queue(1)
+    queue.put_nowait(1)
+    program.woken_by(queue, asyncio.Queue.get_nowait)
+    await queue.put(2)
+
+
+async def _be_notified(program: Program, _earlier: Tasks) -> None:
+    changed = asyncio.Condition()
+
+    async def notify(condition: asyncio.Condition) -> None:
+        async with condition:
+            condition.notify_all()
+
+    program.woken_by(changed, lambda it: program.tasks.append(program.loop.create_task(notify(it))))
+    async with changed:
+        await changed.wait()
+
+
+async def _meet(program: Program, _earlier: Tasks) -> None:
+    barrier = asyncio.Barrier(2)
+
+    async def come() -> None:
+        await asyncio.sleep(program.delay())
+        await barrier.wait()
+
+    program.tasks.append(program.loop.create_task(come()))
+    await barrier.wait()
+
+
+async def _group(program: Program, _earlier: Tasks) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(_wait_for_event(program, []))
+
+
+async def _give_up(program: Program, _earlier: Tasks) -> None:
+    never = asyncio.Event()
+    try:
+        await asyncio.wait_for(never.wait(), 0.002)
+    except TimeoutError:
+        pass
+
+
+async def _be_cancelled(program: Program, _earlier: Tasks) -> None:
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    worker = program.loop.create_task(queue.get())
+    await asyncio.sleep(program.delay())
+    worker.cancel()
+    await asyncio.wait([worker])
+
+
+async def _work_in_thread(program: Program, _earlier: Tasks) -> None:
+    await asyncio.to_thread(threading.Event().wait, program.delay())
+
+
+PARTS: list[Callable[[Program, Tasks], Coroutine[Any, Any, Any]]] = [
+    _sleep, _await_earlier, _gather_earlier, _wait_for_earlier, _complete_earlier, _shield_earlier,
+    _take_locks, _take_locks, _take_lock_by_hand, _take_slot, _wait_for_event, _get_from_queue,
+    _put_into_full_queue, _be_notified, _meet, _group, _give_up, _be_cancelled, _work_in_thread,
+]  # fmt: skip
+
+
+def alarms_in(tracker: Tracker, loop: asyncio.AbstractEventLoop, seed: int) -> list[Deadlock]:
+    """Run one program to its end, look at every moment, and return the deadlocks that were reported."""
+    program = Program(loop, seed)
+    found: list[Deadlock] = []
+
+    async def begin() -> None:
+        program.start()
+
+    loop.run_until_complete(begin())
+    for _ in range(20_000):
+        pending = [task for task in program.tasks if not task.done()]
+        if not pending:
+            break
+        found += deadlocks.find(tracker)
+        loop.run_until_complete(_one_pass())
+    assert not pending, f"program {seed} is not healthy"
+    program.end()
+    return found
+
+
+async def _one_pass() -> None:
+    await asyncio.sleep(0.0002)
