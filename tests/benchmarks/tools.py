@@ -63,7 +63,7 @@ def fresh_listing(tracker: Tracker) -> Listing:
     """Return a listing that has not looked yet. Texts about code may be known."""
     from loopnb.tracking.listing import Listing
 
-    return Listing(tracker._loop, tracker, tracker._codes)
+    return Listing(tracker._loop, tracker, tracker.codes)
 
 
 def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:

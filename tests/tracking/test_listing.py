@@ -399,7 +399,7 @@ def test_a_look_leaves_no_frame_where_the_line_is_known(
                 task.get_name()
 
         def look() -> None:
-            fresh = Listing(loop, tracker, tracker._codes)
+            fresh = Listing(loop, tracker, tracker.codes)
             fresh.look()
             assert len(fresh.records) == len(tasks)
 
