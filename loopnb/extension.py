@@ -31,6 +31,7 @@ from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
+from loopnb.shell.notebook import ShellNotebook
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
@@ -150,18 +151,19 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     wakeups = Wakeups(lambda: cells.executing is not None)
     interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies, wakeups))
     watch = Watch(loop, tracker, cells, None if kernel is None else ShellQueue(kernel))
+    closed, healer = ClosedLoops(cells.places.here), Healer(loop)
     session = Session(
         LoopOwner(loop, generation),
         tracker=tracker,
         nesting=NestingChoice(loop, who="loopnb", foreground=interrupts),
-        healer=Healer(loop),
+        healer=healer,
         watch=watch,
         cells=cells,
         settings=_offer_settings(shell, parts),
+        notebook=ShellNotebook(shell, closed, healer),
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    closed = ClosedLoops(cells.places.here)
     error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, wakeups)

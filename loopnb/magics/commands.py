@@ -23,7 +23,7 @@ from loopnb import trees, views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics.display import display_widget
-from loopnb.magics.watching import WatchCommands, status_line
+from loopnb.magics.watching import WatchCommands, findings_line, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
 from loopnb.tracking.where import where_lines
@@ -131,6 +131,7 @@ class LoopMagics(Magics):
           %loopnb cancel --cell N       cancel all tasks of a cell
           %loopnb cancel --all          cancel all tasks but the one that runs this
           %loopnb blocks                who has blocked the loop, for how long, and where
+          %loopnb doctor                what is wrong, worst first, and what to do about it
           %loopnb lag                   how late the loop is, and where its time goes
           %loopnb watch on|off          sample who keeps the loop busy; without a word: who it was
           %loopnb show                  the live widget
@@ -146,6 +147,7 @@ class LoopMagics(Magics):
             "tree": self._tasks.tree,
             "cancel": self._tasks.cancel,
             "blocks": self._watching.blocks,
+            "doctor": self._watching.doctor,
             "lag": self._watching.lag,
             "watch": self._watching.watch,
             "show": self._show,
@@ -164,6 +166,7 @@ class LoopMagics(Magics):
         _print(views.status_text(snapshot))
         if snapshot.loop.block is not None:
             _print(status_line(snapshot.loop.block))
+        _print(findings_line(self._session.findings()))
         fault = self._session.widget_fault
         if fault is not None:
             _print(

@@ -71,6 +71,12 @@ class CellRuns:
             return False
         return self._latest.get(cell.cell_id, cell) != cell
 
+    def all_runs_of(self, cell: CellRef) -> tuple[CellRef, ...]:
+        """Return the executions of the cell that *cell* is one of, oldest first, as far as they are known."""
+        if cell.cell_id is None:
+            return (cell,)
+        return tuple(known for known in self._contexts if known.cell_id == cell.cell_id)
+
     def every_run_of(self, execution_count: int) -> Callable[[CellRef | None], bool]:
         """Given N of In[N], return a predicate that matches every run of that cell."""
         ids = {
