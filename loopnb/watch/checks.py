@@ -38,6 +38,7 @@ _FAN_OUT = 1_000
 _BOUNDED = (".acquire()", "Queue.get()")
 #: How many names a sentence lists.
 _NAMES = 3
+_ONLY_A_CELL = " Nothing on this loop can end that; only a later cell can."
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
@@ -253,14 +254,14 @@ def dropped_while_pending(facts: Facts) -> Iterator[Finding]:
     dropped = [task for task in facts.dropped if task.cell not in facts.outdated]
     for group in _grouped(dropped, lambda task: (task.coro, task.spawn_site)):
         first = group[0]
-        at = f" They waited at {first.waits_at}." if first.waits_at else ""
+        at = f" The last wait was at {first.waits_at}." if first.waits_at else ""
         yield Finding(
             "dropped-while-pending",
             "error",
-            f"{_who(group)} had not ended when the garbage collector took {_them(group)}: nothing referred to "
-            f"{_them(group)}.{at if len(group) > 1 else at.replace('They', 'It')}",
-            f"Use `loopnb.spawn({first.coro.rpartition('.')[2]}(...))`, which keeps the task, or keep it in a "
-            "variable.",
+            f"{_who(group)} had not ended when the garbage collector took {_them(group)}: nothing referred "
+            f"to {_them(group)}.{at}",
+            f"Use `loopnb.spawn({first.coro.rpartition('.')[2]}(...))`, which keeps the task, or keep it in "
+            "a variable.",
             first.spawn_site,
         )
 
@@ -292,15 +293,23 @@ def deadlock(facts: Facts) -> Iterator[Finding]:
     """Find tasks that can never go on."""
     places = {task.number: task.waits_at for task in facts.tasks}
     for found in facts.deadlocks:
+        if not _is_certain(found):
+            continue
         number = next((number for number in found.numbers if number in places), None)
         remedy = "Interrupt the cell." if number is None else f"'%loopnb cancel {number}' ends one of them."
         place = "" if number is None else places[number]
         yield Finding("deadlock", "error", _sentence(found.text.partition("; interrupt")[0]), remedy, place)
 
 
+def _is_certain(found: Deadlock) -> bool:
+    """Return True unless a later cell may put what the tasks wait for, as cells do for idle workers."""
+    return found.kind != "starved" or found.is_cell_stuck
+
+
 def waits_for_long(facts: Facts) -> Iterator[Finding]:
     """Find waits that last longer than they should, and that no timer ends."""
-    stuck = {number for found in facts.deadlocks for number in found.numbers}
+    stuck = {number for found in facts.deadlocks if _is_certain(found) for number in found.numbers}
+    asleep = {number for found in facts.deadlocks for number in found.numbers}
     waits = [
         wait
         for wait in facts.waits
@@ -316,7 +325,7 @@ def waits_for_long(facts: Facts) -> Iterator[Finding]:
             "waits-for-long",
             "note",
             f"{_who(tasks)} {have} waited {most}{age_text(longest.waited_s)} for "
-            f"{longest.text or 'something'}.",
+            f"{longest.text or 'something'}.{_ONLY_A_CELL if number in asleep else ''}",
             f"'%loopnb where {number}' shows the whole chain, '%loopnb cancel {number}' ends it. `async with "
             "asyncio.timeout(60):` limits a wait.",
             longest.line or longest.task.waits_at,
@@ -333,9 +342,9 @@ def spins(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "spins",
                 "warning",
-                f"{task.label} of {task.cell or 'other code'} makes {per_s:,.0f} steps a second and waits for "
-                "nothing: it polls, and takes all of a core.",
-                "Wait for an asyncio.Event or Queue, or `await asyncio.sleep(0.05)` in the place of sleep(0).",
+                f"{task.label} of {task.cell or 'other code'} makes {per_s:,.0f} steps a second and waits "
+                "for nothing: it polls, and takes all of a core.",
+                "Wait for an asyncio.Event or Queue, or `await asyncio.sleep(0.05)` instead of sleep(0).",
                 task.waits_at or task.spawn_site,
             )
 

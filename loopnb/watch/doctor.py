@@ -26,7 +26,7 @@ from loopnb.watch.checks import LONG_WAIT_S, Facts, Foreign, LongWait, Pool, Spi
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from loopnb.records import Block, CellRef, Deadlock, Finding, TaskRecord
+    from loopnb.records import CellRef, Deadlock, Finding, TaskRecord
     from loopnb.tracking.failures import Failures
     from loopnb.tracking.tracker import Tracker
     from loopnb.watch.deadlocks import DeadlockWatch
@@ -212,7 +212,7 @@ class Doctor:
         package = other_packages.applied_before()
         if package is not None:
             yield Foreign(
-                f"{package} had changed asyncio before loopnb was loaded: all tasks and futures are slow ones",
+                f"{package} had changed asyncio before loopnb was loaded: tasks and futures are slow ones",
                 f"Leave out {package}.apply() and restart the kernel; loopnb nests without it.",
                 severity="warning",
             )
