@@ -23,7 +23,8 @@ from loopnb.magics.commands import PARSER, LoopMagics
 from loopnb.magics.display import make_widget
 from loopnb.magics.timers import Timers
 from loopnb.nesting import patches as nesting_patches
-from loopnb.nesting._cpython import is_nested_by_others, running_loop
+from loopnb.nesting._cpython import is_nested_by_others
+from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
 from loopnb.settings import LoopNB
@@ -116,7 +117,7 @@ def _check_supported(shell: Any) -> None:
             "Run 'pip install -U ipython' and restart IPython.",
         )
     check_loop(shell, "loaded")
-    running = running_loop()
+    running = loop_here()
     if running is not None and is_nested_by_others(running):
         raise UnsupportedKernelError(
             "the code that asks for it is in a nested run of nest_asyncio's",

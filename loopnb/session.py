@@ -242,9 +242,22 @@ class Session:
     # -- running ------------------------------------------------------------------------------
 
     def run(
-        self, coro: Coroutine[Any, Any, T], *, timeout: float | None = None, name: str | None = None
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        timeout: float | None = None,
+        name: str | None = None,
+        context: Context | None = None,
     ) -> T:
-        """Run *coro* on the persistent loop and return its result; see `loopnb.run`."""
+        """Run *coro* on the persistent loop and return its result; see `loopnb.run`.
+
+        Args:
+            coro: The coroutine.
+            timeout: As for `loopnb.run`.
+            name: The name of its task.
+            context: The Context that it runs in if the caller is inside the loop; None for a copy of the
+                caller's. With the nest-asyncio engine it cannot be the caller's own.
+        """
         _check_coroutine(coro, "run")
         try:
             _check_timeout(timeout)
@@ -252,7 +265,7 @@ class Session:
             coro.close()
             raise
         if self.owner.is_inside():
-            return self._wait_inside(self.spawn(coro, name=name), timeout)
+            return self._wait_inside(self.spawn(coro, name=name, context=context), timeout)
         if running_loop() is not None and not self._is_service_thread():
             coro.close()
             raise beside_other_loop(is_home=self.owner.is_home())

@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import frame_outside
-from loopnb.nesting._cpython import running_loop
+from loopnb.nesting.no_loop import loop_here
 from loopnb.patching import MethodWrapper, Patch, PatchSet
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
     While extensions are loaded from a configuration file, the kernel's loop does not run yet. In a terminal
     it is the loop that IPython awaits on, `get_asyncio_loop()`.
     """
-    running = running_loop()
+    running = loop_here()
     if running is not None:
         return running
     if kernel_of(shell) is not None:
@@ -73,7 +73,7 @@ def runs_on_other_loop(shell: Any) -> bool:
     `IPython.core.async_helpers._asyncio_event_loop`, once IPython has made one. Without either, the
     running loop is the shell's.
     """
-    running = running_loop()
+    running = loop_here()
     kernel = kernel_of(shell)
     if kernel is not None:
         own: Any = getattr(getattr(kernel, "io_loop", None), "asyncio_loop", None)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from loopnb.kernel._ipykernel import is_called_by_kernel
 from loopnb.nesting._cpython import clear_cancel_flag
 from loopnb.nesting.greenlets import current_context
+from loopnb.nesting.no_loop import end_view
 from loopnb.patching import Patch, looking_like
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
 async def _with_its_own_end(cell: Coroutine[Any, Any, Any]) -> Any:
     """Await *cell* and return its result, even if its task was cancelled after its last await."""
     result = await cell
+    end_view()  # the cell may have left its block of `loopnb.noloop()` open
     task = asyncio.current_task()
     if task is not None:
         clear_cancel_flag(task)

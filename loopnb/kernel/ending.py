@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _TURNS_WITHIN = 1.0
 #: Seconds that the control thread has to end.
 _CONTROL_ENDS_WITHIN = 2.0
-#: Seconds that functions registered with `atexit` may take before we say so.
+#: Seconds that functions registered with `atexit` may take before we log what Python is waiting for.
 _EXIT_ENDS_WITHIN = 1.0
 
 
@@ -107,8 +107,8 @@ class KernelShutdown:
         control = getattr(self._kernel, "control_thread", None)
         if self._was_requested and control is not None:
             # After a request the control thread ends by itself. But ipykernel does not wait for that before
-            # it closes the sockets that the thread writes to. It then waits for the thread: for 10 s, or for
-            # ever (7.4; 1 in 10 on a busy machine).
+            # it closes the sockets that the thread writes to. It waits for the thread afterwards: 10 s, or
+            # for ever. With ipykernel 7.4 on a busy machine, 1 shutdown in 10 hung in this way.
             control.join(_CONTROL_ENDS_WITHIN)
         self._subshells.end_threads()
 
@@ -124,7 +124,7 @@ class ExitWatch:
         self._ends = ends
 
     def begin(self) -> None:
-        """Watch all functions that are registered with `atexit` by now. The newest runs first."""
+        """Watch the functions registered with `atexit` by now. Python calls the newest, ours, first."""
         self.cancel()
         atexit.register(self._start)
 

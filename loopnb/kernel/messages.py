@@ -9,7 +9,7 @@ waits for the status of each message, and so it never sends another change.
 
 The solution. We replace the function that takes messages off the channel. While a cell is busy, ours handles
 comm messages in tasks of their own, and publishes a status for each. All other messages go to the stock
-function. It runs in the thread of the shell that the message is for, and does not block it.
+function. Our function is called in the thread of the shell that the message is for, and does not block it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _COMM_TYPES = {"comm_open", "comm_msg", "comm_close"}
 
 #: The stock functions. They outlive the patches, since some thread may still be handling a message.
 _stock: dict[str, Callable[..., Any]] = {}
-#: Keeps these tasks alive, since asyncio refers to them only weakly. They outlive the patches, too.
+#: The tasks that handle comm messages. Kept here, since asyncio refers to them only weakly; they outlive the
+#: patches, too.
 _handling: set[asyncio.Task[None]] = set()
 
 

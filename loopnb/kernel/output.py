@@ -2,8 +2,8 @@
 
 Stock ipykernel 6 sends them to the newest cell.
 
-ipykernel 7 keeps the request that output belongs to in a ContextVar, which a task inherits from its cell.
-ipykernel 6.29 and later do so for standard output and standard error only, and before it does so for nothing
+ipykernel 7 keeps in a ContextVar which request output belongs to, and a task inherits that from its cell.
+ipykernel 6.29 to 6.31 does so for standard output and standard error only. Older versions do so for nothing
 (`streams.py`).
 """
 
@@ -27,8 +27,9 @@ def route_by_context(shell: Any) -> PatchSet:
     """Return the patches that send a task's displays and errors to the cell that spawned it.
 
     In ipykernel 7 there is nothing to patch. `parent_header` of the display hook, of the display publisher
-    and of the shell (what `with Output():` of ipywidgets captures) is a trait in 6.17.1 to 6.31.0, and a
-    property from 7.0 on. The kernel's own record, for statuses and comms, is gone from 7.0 on.
+    and of the shell is a trait in 6.17.1 to 6.31.0, and a property from 7.0 on. (`with Output():` of
+    ipywidgets asks the shell for its own.) The kernel's own record, for statuses and comms, is gone from 7.0
+    on.
     """
     patches: list[Revertible] = [
         Patch(type(owner), "parent_header", _ContextLocal(trait, owner))

@@ -23,6 +23,7 @@ from loopnb.kernel._ipykernel import (
 )
 from loopnb.loop.forever import NestedForever
 from loopnb.nesting._cpython import loop_classes, running_loop
+from loopnb.nesting.no_loop import lifted, loop_here
 from loopnb.nesting.scope import engine_for, engine_of
 from loopnb.patching import MethodWrapper, PatchSet
 
@@ -186,8 +187,9 @@ class SubshellLoops:
             close_loop()
 
     def _on_run_forever(self, run_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        if running_loop() is loop and is_kernel_threads_loop(loop):
-            self._of(loop).run()
+        if loop_here() is loop and is_kernel_threads_loop(loop):
+            with lifted():
+                self._of(loop).run()
         else:
             run_loop()
 

@@ -12,8 +12,8 @@ from loopnb.frames import is_loops, outwards, users_place
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The futures that the calls wait for, by loop, the newest last, and the file and line of each call. It
-#: outlives a session: a call that was parked before a reload of the extension is stopped after it.
+#: For each loop, the futures that the calls wait for, the newest last, and the file and line of each call.
+#: The dictionary outlives a session: after a reload of the extension, a call from before can be stopped.
 _waited: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[asyncio.Future[Any], tuple[str, int]]] = (
     WeakKeyDictionary()
 )

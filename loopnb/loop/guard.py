@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from loopnb.loop.forever import NestedForever, is_tornados_start
 from loopnb.loop.handlers import ExceptionHandlers
 from loopnb.loop.signals import SignalHost, Signals, is_handling_sigterm
-from loopnb.nesting._cpython import running_loop
+from loopnb.nesting.no_loop import lifted, loop_here
 from loopnb.patching import MethodWrapper, PatchSet
 
 if TYPE_CHECKING:
@@ -123,8 +123,9 @@ class LoopGuard:
 
     def run_forever(self, run_loop: Callable[[], None]) -> None:
         """Run the loop, or wait for `stop()` if it runs here. Tornado's own call fails, as without loopnb."""
-        if running_loop() is self._loop and not is_tornados_start():
-            self._forever.run()
+        if loop_here() is self._loop and not is_tornados_start():
+            with lifted():
+                self._forever.run()
             return
         if self._winding_down is not None and self._winding_down.done() and not self._host.is_ending():
             self._winding_down = None  # a program starts its kernel again

@@ -1,4 +1,4 @@
-"""Remove the signal and exception handlers that a run has set on the persistent loop when the run ends.
+"""When a run ends, remove the signal and exception handlers that it has set on the persistent loop.
 
 The wish. In a script, signal and exception handlers end with the loop. A notebook's loop stays, and a
 leftover handler would receive the signals and errors of all later cells.

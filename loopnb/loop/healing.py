@@ -6,7 +6,7 @@ import asyncio
 
 from loopnb.loop._cpython import loop_set_here, mend_default_executor, mend_signal_handlers
 from loopnb.nesting._cpython import current_policy
-from loopnb.nesting.no_loop import mend_running_loop
+from loopnb.nesting.no_loop import end_view, mend_running_loop
 
 
 class Healer:
@@ -27,6 +27,7 @@ class Healer:
             What the user should know about it, each a sentence.
         """
         said = []
+        end_view()
         if mend_running_loop(self._loop):
             said.append(
                 "The cell has left another event loop marked as running, as Playwright's sync API does. The "

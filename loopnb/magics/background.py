@@ -2,8 +2,8 @@
 
 A background run is to the notebook what a program is to a terminal. So the tasks that it has spawned and the
 servers that it has started end when it has ended, as they would with `asyncio.run()`. What should outlive it
-is spawned with `loopnb.spawn()`, held with `loopnb.hold()`, or a background run itself. With `--keep`, all
-that it leaves when it returns stays.
+is spawned with `loopnb.spawn()`, held with `loopnb.hold()`, or a background run itself. With `--keep`,
+nothing ends with a run that returns.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Background:
         self._servers.start()
 
     def stop(self) -> None:
-        """Note no more servers. Runs that have begun still end as ever."""
+        """Note no more servers. Those that are noted are still closed with their run."""
         self._servers.stop()
 
     async def end_replaced_runs(self, request: Request) -> None:
@@ -119,7 +119,7 @@ class Background:
             await asyncio.wait(left)
 
     def spawn(self, coro: Coroutine[Any, Any, Any], request: Request) -> asyncio.Task[Any]:
-        """Spawn the task of a background run. When it ends, show a failure in its cell, and end the rest."""
+        """Spawn the task of a background run. At its end, show a failure in its cell and end what is left."""
         context = copy_context()
         number = number_run(context)
         task = self._session.spawn(coro, name=request.options.name, context=context)
@@ -161,7 +161,10 @@ class Background:
             self._show(error)
 
     def _end_rest(self, number: int, run: BackgroundRun, keeps: bool, task: asyncio.Task[Any]) -> None:
-        """End what the run with that number has left behind. Say so, or keep it, if the run has returned."""
+        """End what the run with that number has left behind, and tell the user if the run has returned.
+
+        If the run has returned and *keeps* is true, do nothing.
+        """
         has_returned = not task.cancelled() and error_of(task) is None
         if has_returned and keeps:
             return
@@ -197,8 +200,8 @@ class Background:
     def _show(self, error: BaseException) -> None:
         traceback = users_frames(error.__traceback__)
         try:
-            # IPython shows the exception group that is being handled, whichever it is told to show. So raise
-            # and handle this error.
+            # For an exception group, IPython prints the error that is being handled, not the given one. So
+            # raise and handle this error.
             raise error
         except BaseException:  # noqa: BLE001  it is shown
             error.__traceback__ = traceback

@@ -6,13 +6,14 @@ again, and nothing could free the port.
 
 The solution. Note each server that `loop.create_server()` makes in the Context of a background run. When that
 has ended, stop listening, and close the connections that were accepted: a client that keeps its connection
-would still be answered by the old server.
+would still be answered by the old server. A datagram endpoint with a local address is a server, too.
 
 What it cannot do: see servers that listen by themselves, such as tornado's and those of grpc.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,8 +23,9 @@ from loopnb.patching import MethodWrapper, PatchSet
 from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
+
+    from loopnb.records import CellRef
 
 
 class Servers:
@@ -36,10 +38,13 @@ class Servers:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         # Server -> number of its run. A server that listens is kept alive by the loop.
-        self._runs: WeakKeyDictionary[asyncio.AbstractServer, int] = WeakKeyDictionary()
+        self._runs: WeakKeyDictionary[asyncio.AbstractServer | asyncio.BaseTransport, int] = (
+            WeakKeyDictionary()
+        )
         self._patches = PatchSet(
             MethodWrapper(type(loop), "create_server", self._noting, loop),
             MethodWrapper(type(loop), "create_unix_server", self._noting, loop),
+            MethodWrapper(type(loop), "create_datagram_endpoint", self._noting_endpoint, loop),
         )
 
     def start(self) -> None:
@@ -55,6 +60,10 @@ class Servers:
         closed = []
         for server in [server for server, number in self._runs.items() if number == run]:
             del self._runs[server]
+            if isinstance(server, asyncio.BaseTransport):
+                closed += [] if server.is_closing() else [_address(server.get_extra_info("sockname"))]
+                server.close()
+                continue
             closed += [_address(sock.getsockname()) for sock in getattr(server, "sockets", ())]
             server.close()
             for transport in accepted_by(self._loop, server):
@@ -68,9 +77,25 @@ class Servers:
         except BaseException as error:
             error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
             raise  # which adds no entry for this frame
+        self._note(server, cell)
+        return server
+
+    async def _noting_endpoint(
+        self, create: Callable[..., Any], *args: Any, **options: Any
+    ) -> tuple[asyncio.BaseTransport, Any]:
+        cell = current_cell.get()
+        try:
+            transport, protocol = await create(*args, **options)
+        except BaseException as error:
+            error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
+            raise
+        if transport.get_extra_info("peername") is None:  # else it is a client
+            self._note(transport, cell)
+        return transport, protocol
+
+    def _note(self, server: asyncio.AbstractServer | asyncio.BaseTransport, cell: CellRef | None) -> None:
         if cell is not None and cell.background is not None:
             self._runs[server] = cell.background
-        return server
 
 
 def _address(name: Any) -> str:

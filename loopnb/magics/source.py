@@ -82,9 +82,9 @@ class Source:
         """Run the source and return its value. Errors have a traceback without this frame.
 
         SystemExit, KeyboardInterrupt and GeneratorExit must not leave a task: the first two would end the
-        loop, and after the third the task would count as closed. So they are returned as `CapturedFatal`, and
-        the caller that waits raises them. Nobody waits for a background cell, so it raises a RuntimeError
-        that names the exception.
+        loop, and the third would close the coroutines that await the task. So they are returned as
+        `CapturedFatal`, and the caller that waits raises them. Nobody waits for a background cell, so it
+        raises a RuntimeError that names the exception.
 
         Args:
             global_ns: The global variables.

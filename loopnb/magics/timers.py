@@ -15,6 +15,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from loopnb import session
+from loopnb.frames import users_frames
+from loopnb.nesting.greenlets import current_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -38,7 +40,14 @@ def wait(awaitable: Awaitable[Any]) -> Any:
         NotLoadedError: loopnb has been unloaded.
         NestingError: Nested runs are switched off, or impossible here.
     """
-    return session.current("run").run(_awaited(awaitable))
+    here = session.current("run")
+    # In the Context of the cell, as with `await`: context variables that are set meanwhile hold after it.
+    context = None if here.nesting.name == "nest-asyncio" else current_context()
+    try:
+        return here.run(_awaited(awaitable), context=context)
+    except BaseException as error:
+        error.__traceback__ = users_frames(error.__traceback__)
+        raise
 
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:

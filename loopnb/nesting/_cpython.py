@@ -45,11 +45,12 @@ current_task: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = 
     else asyncio.current_task
 )
 
-#: The running loop of this thread, or None. Public under this name in the asyncio docs' index,
-#: and what `asyncio.run` itself asks.
+#: Returns the running loop of this thread, or None. It is in asyncio's `__all__`, and `asyncio.run` itself
+#: calls it.
 running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 
-#: Sets it, as a loop does that begins or ends to run. Public under this name, for those who write a loop.
+#: Sets the running loop of this thread, as a loop does when a run of it begins or ends. It is in `__all__`,
+#: too, for those who write a loop.
 set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
 
@@ -57,7 +58,8 @@ set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._
 #: implementation detail of CPython. A function around it would be one more frame to leave out.
 frame_at: Callable[[int], FrameType] = sys._getframe
 
-#: One pass of the loop: select, move what is due to the ready queue, run as many handles as are there then.
+#: One pass of the loop: select, put the handles that are due into the ready queue, run as many as it then
+#: holds.
 stock_run_once = BaseEventLoop._run_once  # type: ignore[attr-defined]  # private
 #: Code objects by which we recognise a frame on a stack.
 RUN_ONCE_CODE: CodeType = stock_run_once.__code__
@@ -82,8 +84,8 @@ def patch_add_callback(add_callback: Callable[[Any, asyncio.Handle], None]) -> P
 def why_not_drivable(loop: asyncio.AbstractEventLoop) -> str | None:
     """Return why *loop* cannot be driven one pass at a time, or None if it can.
 
-    That needs the stock `BaseEventLoop._run_once`, and a `run_forever` that calls it as `self._run_once()`,
-    as it has since Python 3.4.
+    Driving needs the stock `BaseEventLoop._run_once`, and the stock `run_forever`, which has called
+    `self._run_once()` since Python 3.4.
     """
     kind = type(loop)
     if is_nested_by_others(loop):
@@ -258,7 +260,7 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
     """Make passes until the loop was stopped, a pass ran dry, or *engine* has something to do.
 
     This is the `while` of `run_forever`. It reads `BaseEventLoop._stopping` itself, and the engine's fields,
-    since calling a function after each pass would make every pass 20 % slower while anything is parked.
+    since a Python function called after each pass would make every pass 20 % slower while anything is parked.
     """
     lot = engine.lot
     ready, unaware = lot.ready, lot.unaware.seen
@@ -269,7 +271,7 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
             if ran_dry(error):
                 return
             raise
-        is_done = lot.is_newest_done  # a local: CPython 3.11 would look for a method each time
+        is_done = lot.is_newest_done  # a local: on CPython 3.11, calling the attribute itself is slower
         if ready or is_done() or loop._stopping or unaware or engine.is_removed:
             # It refers to a task, whose error may refer to this frame: on 3.13 frames keep their callers.
             del is_done
@@ -279,8 +281,8 @@ def turn(loop: Any, run_once: Callable[[], None], engine: Engine) -> None:
 def ran_dry(error: BaseException) -> bool:
     """Return True if *error* means only that other stacks ran handles which this pass had counted.
 
-    In the pass itself, only `self._ready.popleft()` can raise an IndexError. An empty queue would be no
-    proof: another thread, a finalizer or a signal handler may have filled it since.
+    In the pass itself, only `self._ready.popleft()` can raise an IndexError. We do not look whether the queue
+    is empty: another thread, a finalizer or a signal handler may have filled it since.
     """
     if not isinstance(error, IndexError):
         return False
@@ -398,7 +400,7 @@ def clear_cancel_flag(task: asyncio.Task[Any]) -> bool:
 
 
 class _NoLoop:
-    """The methods of a loop that a task which never runs calls."""
+    """Stands in for the loop of a task that never runs: has the methods that such a task calls."""
 
     def get_debug(self) -> bool:
         return False
@@ -504,7 +506,7 @@ def loop_of(runner: asyncio.Runner) -> asyncio.AbstractEventLoop | None:
 
 
 def context_of(runner: asyncio.Runner) -> Context:
-    """Return the Context that *runner* keeps over its runs (`Runner._context`)."""
+    """Return the Context that *runner* keeps across its runs (`Runner._context`)."""
     return runner._context  # type: ignore[attr-defined,no-any-return]  # private
 
 
@@ -532,7 +534,7 @@ def finish(runner: Any) -> None:
 
 
 def as_coroutine(main: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
-    """Return the argument of `run` as a coroutine. Raises what this version of Python raises if it is none.
+    """Return the argument of `run` as a coroutine. Refuses what `run` refuses in this version of Python.
 
     Raises:
         ValueError: It is no coroutine (up to 3.13).

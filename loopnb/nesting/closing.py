@@ -114,7 +114,7 @@ def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
 
     The main thread's loops end at exit.
     """
-    this = threading.get_ident()  # not `current_thread()`, for which the thread may have ended
+    this = threading.get_ident()  # not `current_thread()`, which may not know an ending thread any more
     if this == threading.main_thread().ident or this in _ending:
         return
     if not hasattr(_here, "ender"):
@@ -123,7 +123,10 @@ def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end_waits_at_exit(loop: asyncio.AbstractEventLoop) -> None:
-    """Do what `end_waits` does, but let stacks nest again and stay parked. Refused, they might try on."""
+    """Do what `end_waits` does, but let code nest again, and leave it parked then.
+
+    If nesting were refused, code that tries again and again would never end.
+    """
     if loop.is_running() or loop.is_closed():
         return
     engine = _cancel_waits(loop)

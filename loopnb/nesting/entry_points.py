@@ -142,9 +142,14 @@ class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # m
         In the loop's own thread, wait in a nested run first, and return 0. If that wait is interrupted, or
         the task that waits is cancelled, the coroutine is cancelled.
         """
-        loop = self.loop
-        if self.done() or _cpython.running_loop() is not loop:
+        if self.done() or no_loop.loop_here() is not self.loop:
             return timeout
+        with no_loop.lifted():
+            self._wait_nested(timeout, call)
+        return 0
+
+    def _wait_nested(self, timeout: float | None, call: str) -> None:
+        loop = self.loop
         engine = engine_for(loop, call)
         waiter = loop.create_future()
         finish = partial(_finish, waiter)
@@ -158,7 +163,6 @@ class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # m
         finally:
             if timer is not None:
                 timer.cancel()
-        return 0
 
 
 def _finish(waiter: asyncio.Future[None]) -> None:

@@ -131,6 +131,12 @@ def mend_running_loop(loop: asyncio.AbstractEventLoop) -> bool:
     return True
 
 
+def end_view() -> None:
+    """Show the loop again to the calling stack, whose cell has ended inside a block that it never left."""
+    if _here.view is not None:
+        _here.view.show()
+
+
 @contextmanager
 def lifted() -> Iterator[None]:
     """Show the loop to the calling stack while the block runs. Does nothing if it is not hidden."""

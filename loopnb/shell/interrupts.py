@@ -155,7 +155,7 @@ class Interrupts:
         self._loop = loop
         self._tasks = tasks
         # Made once: we recognize the installed handler by identity.
-        self._on_parked = self._handler(self._is_blocked_while_parked, self._ask, self.interrupt_nested)
+        self._on_parked = self._handler(self._is_blocked_while_parked, self._ask, tasks.interrupt_nested)
         self._parked = 0
         self._saved: Any = None  # the handler from before the first stack was parked
         self._interrupted: WeakSet[asyncio.Future[Any]] = WeakSet()

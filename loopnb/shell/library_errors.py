@@ -25,7 +25,7 @@ def is_of_other_task(error: BaseException) -> bool:
     """Return True if *error* says that a block was left in another task than the one that entered it."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(is_of_other_task, error.exceptions))
-    # No subclass, whose `__str__` might raise.
+    # Not an error of a subclass: its `__str__` might raise.
     return type(error) is RuntimeError and any(words in str(error) for words in _OTHER_TASK)
 
 

@@ -31,7 +31,7 @@ def prompt_patches(shell: Any) -> list[Patch]:
     `get_asyncio_loop().run_until_complete(pt_app.prompt_async(...))`, otherwise on a loop of its own.
     `%gui` resets it, so with the event loop of a GUI the prompt goes back to a loop of its own.
 
-    Returns none for a shell without a prompt of prompt_toolkit (`--simple-prompt`, no tty).
+    Returns an empty list for a shell without a prompt of prompt_toolkit (`--simple-prompt`, no tty).
     """
     session = getattr(shell, "pt_app", None)
     if session is None or not hasattr(shell, "_use_asyncio_inputhook"):

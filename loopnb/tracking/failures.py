@@ -84,7 +84,7 @@ class Failures:
         self._late: WeakSet[asyncio.Task[Any]] = WeakSet()  # failed after their cell had ended
         self._has_stopped = False
         self._timer: asyncio.TimerHandle | None = None
-        self._context = Context()  # empty: our timers and callbacks must not keep a cell's alive
+        self._context = Context()  # empty: our timers and callbacks must keep no cell's Context alive
 
     def start(self, report: Report) -> None:
         """Watch for failures. Call *report* once per cell, with the failures of that cell."""
@@ -95,7 +95,7 @@ class Failures:
         """Leave failures to asyncio again, except for those that have been reported."""
         self._has_stopped = True
         tracked.on_failed.remove(self._dropped)
-        for watched in list(self._watched):  # their callback would keep us, and so the session
+        for watched in list(self._watched):  # their callback would keep us alive, and so the session
             watched.remove_done_callback(self._ended)
         self._places.clear()
         for task in self._held() if self._shown else ():

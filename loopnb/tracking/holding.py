@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from loopnb.records import CellRef
     from loopnb.tracking.failures import Failures
 
+#: Seconds for which a cell waits in silence for what its earlier run held.
+_SILENT = 1.0
+
 
 class Held:
     """A context manager that is held open in a task of its own.
@@ -145,7 +148,7 @@ class Holds:
         earlier = [task for task, other in _held.items() if other.is_replaced_by(held)]
         for task in reversed(earlier):
             end_task(task)
-            await asyncio.wait([task])  # `_ended` reports a failure
+            await _left_by(task)  # `_ended` reports a failure
         coro: Any = held.run()
         coro.__name__ = coro.__qualname__ = type(manager).__qualname__  # shown in lists of tasks
         task = self._loop.create_task(coro, name=held.name)
@@ -201,6 +204,17 @@ class Holds:
                 "it was cancelled" if task.cancelled() else "it has ended by itself"
             )
             say(f"{what} is gone: {reason}. To have it again, run its cell again.{shown}")
+
+
+async def _left_by(task: asyncio.Task[Any]) -> None:
+    """Wait until *task* has left what it holds. Say so if that takes long."""
+    _ended, left = await asyncio.wait([task], timeout=_SILENT)
+    if left:
+        say(
+            f"waiting for what was held as {task.get_name()!r}, which is still being left. (A task group "
+            "waits for its tasks.) Interrupt the cell to stop waiting; then run it again to cancel them."
+        )
+        await asyncio.wait(left)
 
 
 def _check_manager(manager: object) -> None:

@@ -6,7 +6,8 @@ stopped).
 
 A view sends `cancel`, `resync` and `visible`. If it sees a gap in the numbers, it asks for a `resync`.
 
-Instants are seconds of one monotonic clock in the kernel, so that ages go on counting in the browser.
+Instants are seconds of one monotonic clock in the kernel, so that ages go on counting in the browser. Only
+`taken_at` is of the wall clock, for people.
 """
 
 from __future__ import annotations

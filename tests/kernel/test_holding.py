@@ -47,6 +47,24 @@ def test_run_again_a_cell_releases_what_it_held(kernel: KernelDriver) -> None:
     kernel.run("loopnb.run(loopnb.release('a'))")
 
 
+def test_run_again_a_cell_says_what_it_waits_for(kernel: KernelDriver) -> None:
+    cell = """
+    group = await loopnb.hold(asyncio.TaskGroup(), name="group")
+    waits = group.create_task(asyncio.sleep(60))
+    """
+    kernel.run(cell, cell_id="again")
+    again = kernel.start(cell, cell_id="again")
+    again.wait_output("waiting for what was held as 'group'")
+    kernel.interrupt()
+    again.wait()
+    kernel.run("earlier = waits")
+    kernel.run(cell, cell_id="again")
+
+    assert kernel.value("(earlier.cancelled(), waits.done())") == (True, False)
+    kernel.run("_ = waits.cancel()")
+    kernel.run("await loopnb.release(group)")
+
+
 def test_cancelled_by_name_it_is_left_in_order(kernel: KernelDriver) -> None:
     kernel.run("loopnb.run(loopnb.hold(opened('a'), name='mine'))")
     kernel.run("%loopnb cancel mine")

@@ -130,6 +130,61 @@ def test_an_interrupt_ends_the_cell(kernel: KernelDriver, waits: str) -> None:
     assert kernel.run("await answer()").result == "42"
 
 
+@pytest.mark.parametrize(
+    "opens",
+    [
+        "block.__enter__()",
+        """
+        await asyncio.sleep(0)
+        block.__enter__()
+        """,
+        """
+        %%aloop
+        await asyncio.sleep(0)
+        block.__enter__()
+        """,
+    ],
+    ids=["plain", "await", "%%aloop"],
+)
+def test_a_block_that_is_never_left_ends_with_its_cell(kernel: KernelDriver, opens: str) -> None:
+    kernel.run("block = loopnb.noloop()")
+    kernel.run(opens)
+
+    assert kernel.run("asyncio.get_running_loop().is_running()").result == "True"
+    kernel.run("block.__exit__(None, None, None)")
+    assert kernel.run("await answer()").result == "42"
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        "asyncio.run_coroutine_threadsafe(answer(), loop).result(30)",
+        "loop.call_later(0.01, loop.stop); loop.run_forever(); 42",
+    ],
+)
+def test_other_ways_to_wait_for_the_loop_nest_below_it(kernel: KernelDriver, waits: str) -> None:
+    kernel.run("loop = asyncio.get_running_loop()")
+    result = kernel.run(
+        f"""
+        %%noloop
+        {waits}
+        """
+    )
+
+    assert result.result == "42"
+
+
+def test_loopnb_can_be_loaded_again_below_it(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        %%noloop
+        %reload_ext loopnb
+        """
+    )
+
+    assert kernel.run("asyncio.run(answer())").result == "42"
+
+
 def test_an_await_is_refused_before_anything_runs(kernel: KernelDriver) -> None:
     kernel.run("ran = False")
     reply = kernel.execute(

@@ -115,3 +115,37 @@ def test_an_interrupt_ends_it(kernel: KernelDriver) -> None:
     cell.wait()
 
     assert kernel.value("1 + 1") == 2
+
+
+@pytest.mark.parametrize("cell", ["%time await fails()", below("%%timeit -n 1", "await fails()")])
+def test_a_traceback_shows_the_users_frames_alone(kernel: KernelDriver, cell: str) -> None:
+    kernel.run("async def fails(): 1 / 0")
+    reply = kernel.execute(cell)
+
+    assert reply.ename == "ZeroDivisionError"
+    assert "session.py" not in reply.traceback
+    assert "timers.py" not in reply.traceback
+
+
+@pytest.mark.parametrize("cell", ["%time token = await set_it()", below("%%time", "token = await set_it()")])
+def test_context_variables_that_are_set_meanwhile_hold(kernel: KernelDriver, cell: str) -> None:
+    kernel.run(
+        """
+        import asyncio
+        from contextvars import ContextVar
+        who = ContextVar("who", default="nobody")
+        async def set_it():
+            await asyncio.sleep(0)
+            return who.set("timed")
+        """
+    )
+    kernel.run(cell)
+    kernel.run(
+        """
+        found = [who.get()]
+        who.reset(token)
+        found.append(who.get())
+        """
+    )
+
+    assert kernel.value("found") == ["timed", "nobody"]

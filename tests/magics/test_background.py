@@ -144,6 +144,36 @@ def test_a_cancelled_run_takes_its_servers_and_tasks_along(notebook: Notebook) -
     assert not notebook.value("handled")[0].cancelled()  # it has read the end of its connection
 
 
+DATAGRAMS = below(
+    "%%aloop -b -n datagrams",
+    """
+    open_endpoint = asyncio.get_running_loop().create_datagram_endpoint
+    server, _ = await open_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", port))
+    port = server.get_extra_info("sockname")[1]
+    client, _ = await open_endpoint(asyncio.DatagramProtocol, remote_addr=("127.0.0.1", port))
+    clients.append(client)
+    ready.set()
+    await asyncio.Event().wait()
+    """,
+)
+
+
+def test_running_its_cell_again_replaces_a_server_of_datagrams_and_spares_clients(notebook: Notebook) -> None:
+    notebook.run("port, clients, ready = 0, [], asyncio.Event()")
+    start_server(notebook, DATAGRAMS)
+    first = notebook.value("server"), notebook.value("port")
+    start_server(notebook, DATAGRAMS)  # with the same port
+
+    assert first[0].is_closing()
+    assert notebook.value("port") == first[1]
+    notebook.run("%loopnb cancel datagrams")
+    notebook.run("await asyncio.sleep(0)")
+    assert notebook.value("server").is_closing()
+    assert [client.is_closing() for client in notebook.value("clients")] == [False, False]
+    notebook.run("for client in clients: client.close()")
+    notebook.run("await asyncio.sleep(0)")
+
+
 def test_running_its_cell_again_replaces_a_server(notebook: Notebook) -> None:
     notebook.run(DEFINE_SERVER)
     start_server(notebook)

@@ -490,6 +490,7 @@ def test_a_task_that_is_lost_is_gone() -> None:
         turn(loop)
         follower = tracker.listing.follow()
         assert len(follower.look().changed) == 1
+        callback: Any
         for callback, _context in list(future._callbacks):
             future.remove_done_callback(callback)
             if sys.version_info >= (3, 14):
