@@ -69,7 +69,7 @@ def owner_of(filename: str) -> Owner:
 
 @lru_cache(maxsize=4096)
 def package_of(filename: str) -> str:
-    """Return the package that this file belongs to: `asyncio`, `aiohttp`; "" for the user's own. Any thread."""
+    """Return the package of that file, such as `asyncio`; "" if the user wrote it. Any thread."""
     owner = owner_of(filename)
     if owner is Owner.USER:
         return ""

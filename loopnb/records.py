@@ -177,8 +177,8 @@ class Deadlock(NamedTuple):
     """Tasks that can never go on.
 
     Attributes:
-        kind: `circle` (they wait for each other), `lock` (the holder of their lock is gone), `starved` (nothing
-            on the loop can wake them).
+        kind: `circle` (they wait for each other), `lock` (the holder of their lock is gone), `starved`
+            (nothing on the loop can wake them).
         numbers: The numbers of the tasks.
         text: A sentence that names them.
         is_cell_stuck: A cell waits as well, so no other cell can run and wake them.

@@ -66,8 +66,8 @@ def roots_of(
 ) -> list[int]:
     """Return the tasks where a tree begins, oldest first.
 
-    These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in a
-    circle it is the oldest. A task of the kernel's counts if a wanted task stands below it: a cell that waits.
+    These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in
+    a circle it is the oldest. A task of the kernel's counts if a wanted task stands below it: a cell waits.
 
     Args:
         records: The live tasks.
@@ -79,12 +79,14 @@ def roots_of(
         number for number in below if records[number].is_kernel and not wanted.isdisjoint(below[number])
     }
     reached: set[int] = set()
-    for number in wanted:
-        reached.update(other for other in below.get(number, ()) if other != number)
+    for number, under in below.items():
+        if number in wanted:
+            reached.update(other for other in under if other != number)
     roots = sorted(wanted - reached)
-    seen = _reach(roots, below)
-    for number in sorted(wanted):
-        if number not in seen:
+    missing = sorted(wanted & reached)
+    seen = _reach(roots, below) if missing else set()
+    for number in missing:
+        if number not in seen:  # it is part of a circle, or stands below one
             roots.append(number)
             seen |= _reach([number], below)
     return roots
@@ -136,8 +138,13 @@ def _groups(
     groups: dict[tuple[object, ...], list[int]] = {}
     for number in numbers:
         record = records[number]
-        shape = (record.coro, record.state, record.waits_at, _kind_of(record.waits_for), number in below)
-        groups.setdefault(shape, []).append(number)
+        words = record.waits_for if number not in below else _kind_of(record.waits_for)
+        shape = (record.coro, record.state, record.waits_at, words, number in below)
+        group = groups.get(shape)
+        if group is None:
+            groups[shape] = [number]
+        else:
+            group.append(number)
     return list(groups.values())
 
 

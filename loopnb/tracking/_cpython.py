@@ -223,8 +223,7 @@ def _local(link: Any, name: str) -> Any:
     return None if frame is None else frame.f_locals.get(name)
 
 
-#: Functions of asyncio's that wait for something, and what they wait for: see `waits.Rule`. Some have private
-#: names. If one is missing, its waits are called by the name of the function that waits.
+#: Functions of asyncio's with private names that wait for something: see `waits.Rule`. If one is missing
 PRIVATE_WAITS: dict[tuple[str, str], tuple[str, int]] = {
     ("asyncio", "as_completed.<locals>._wait_for_one"): ("as completed", 0),  # up to 3.12
     ("asyncio", "_AsCompletedIterator._wait_for_one"): ("as completed", 0),  # from 3.13 on
@@ -277,7 +276,7 @@ _EXITS = {"__exit__", "__aexit__"}
 
 
 def waiters_of(primitive: Any) -> int:
-    """Return how many tasks wait for that Lock, Event, Condition or Semaphore (`_waiters`, None or a deque)."""
+    """Return how many tasks wait for a Lock, Event, Condition or Semaphore (`_waiters`, None or a deque)."""
     return len(getattr(primitive, "_waiters", None) or ())
 
 
@@ -333,8 +332,8 @@ def _variable(function: Any, name: str) -> Any:
 def thread_future_of(future: asyncio.Future[Any]) -> ThreadFuture[Any] | None:
     """Return the `concurrent.futures.Future` that *future* stands for; None if it stands for none.
 
-    Private names: the function `_call_check_cancel` in `asyncio.futures._chain_future`, and `source`, which it
-    uses.
+    Private names: the function `_call_check_cancel` in `asyncio.futures._chain_future`, and the variable
+    `source` that it uses.
     """
     for callback in _callbacks(future):
         if getattr(callback, "__name__", "") == "_call_check_cancel":

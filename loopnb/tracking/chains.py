@@ -16,7 +16,7 @@ from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
 from loopnb.nesting.scope import engine_of
 from loopnb.tracking import _cpython, waits
-from loopnb.tracking.suspended import Words, code_of, frame_of, instruction_of, links_of
+from loopnb.tracking.suspended import Words, code_of, instruction_of, links_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,11 +45,6 @@ class Chain(NamedTuple):
     def nested(self) -> asyncio.Future[Any] | None:
         """What the task awaits in a nested run; None if it is not parked."""
         return None if self.wait is None else self.wait.future
-
-    @property
-    def frames(self) -> list[FrameType]:
-        """The frames of its links. Each takes 500 bytes for as long as its coroutine lives."""
-        return [frame for link in self.links if (frame := frame_of(link)) is not None]
 
 
 _NOTHING, _NESTED, _FUTURE = Words(""), Words("a nested run"), Words("a future", is_shared=True)
@@ -162,6 +157,23 @@ _KINDS = {
 def reason_of(chain: Chain) -> Reason:
     """Return why the task with that chain does not go on."""
     return waits.reason_of(chain.links, chain.waited, chain.nested)
+
+
+def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
+    """Return the kind of wait of *task*, if that can be told in 1 us by the code that waits; else "".
+
+    It can be told of a task that waits for a plain future in a function for which there is a rule, once a
+    list has met another one like it.
+    """
+    if type(waited_future(task)) is not asyncio.Future:
+        return ""
+    path = codes.path_of(task.get_coro())
+    if path is None:
+        return ""
+    if path.kind is None:
+        _depth, rule = waits.rule_within(links_of(task.get_coro()))
+        path.kind = "" if rule is None else rule.kind
+    return path.kind
 
 
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:

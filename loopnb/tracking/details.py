@@ -17,7 +17,7 @@ from loopnb.tracking import _cpython, waits
 from loopnb.tracking.cells import line_of
 from loopnb.tracking.chains import chain_of, reason_of, waits_for
 from loopnb.tracking.graph import LOCKS, chains_of
-from loopnb.tracking.holders import Holder, attributes_of, holders_of
+from loopnb.tracking.holders import attributes_of, holders_of
 from loopnb.tracking.suspended import code_of, frame_of, instruction_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from loopnb.tracking.chains import Chain
+    from loopnb.tracking.holders import Holder
     from loopnb.tracking.tracker import Tracker
     from loopnb.tracking.waits import Reason
 
@@ -155,7 +156,7 @@ class _Describer:
 
     def _holders(self, lock: Any) -> list[Holder]:
         tasks = self._tracker.live(kernels=True)
-        found = holders_of({id(lock): lock}, chains_of(tasks), self._tracker.codes)
+        found = holders_of({id(lock): lock}, chains_of(tasks))
         return [holder for _lock, holder in found]
 
     def _other_waiters(self, primitive: Any) -> str:
@@ -277,7 +278,7 @@ def chains_words(tracker: Tracker, chain: Chain) -> str:
 
 
 def name_in(chain: Chain, value: object) -> str:
-    """Return the variable or attribute that holds *value*, as the waiting frames know it: `self.jobs`, else "".
+    """Return the variable or attribute that holds *value*: `self.jobs`; "" if the waiting frames know none.
 
     The innermost frame of the user's is asked first. Global variables count if its code names them.
     """

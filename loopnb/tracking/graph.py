@@ -1,7 +1,7 @@
 """Make the await graph of a loop: which task waits for which.
 
-Each task is looked at once, however many wait for it, so that a diamond of forty layers costs forty layers and
-not two to the power of forty. What comes out is pure data; `loopnb/trees.py` shows it.
+Each task is looked at once, however many wait for it: a diamond of forty layers costs forty layers, not two
+to the power of forty. What comes out is pure data; `loopnb/trees.py` shows it.
 
 Everything here runs in the loop's thread, and leaves no frame objects behind.
 """
@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from loopnb.records import AwaitGraph
-from loopnb.tracking.chains import chain_of, reason_of
+from loopnb.tracking.chains import chain_of, kind_at_once, reason_of
 from loopnb.tracking.holders import holders_of
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 
 SLICE_S = 0.003
 """A slice ends soon after so many seconds."""
-_AT_ONCE = 64
-"""How many tasks are looked at before the clock is asked again. Each takes 5 to 10 us."""
+_AT_ONCE = 32
+"""How many tasks are looked at before the clock is asked again. Each takes 1 to 20 us."""
 
-#: What a task waits for that can be told to have no tasks behind it by the name of the innermost function.
+#: The kinds of waits that end when the holder goes on.
 LOCKS = {"lock", "semaphore"}
+#: The kinds of waits, beside those that no rule knows, that end when other tasks do.
+AWAITING = {"tasks", "group", "as completed", "wait_for"}
 
 
 def slices(tracker: Tracker) -> Generator[None, None, AwaitGraph]:
@@ -51,12 +53,9 @@ def slices(tracker: Tracker) -> Generator[None, None, AwaitGraph]:
             ends = time.perf_counter() + SLICE_S
     yield
     awaits = edges.awaits()
-    return AwaitGraph(
-        {number: record for number, record in tracker.listing.records.items() if number in edges.seen},
-        awaits,
-        frozenset(edges.any_of),
-        frozenset(circles(awaits)),
-    )
+    records = {number: record for number, record in tracker.listing.records.items() if number in edges.seen}
+    yield
+    return AwaitGraph(records, awaits, frozenset(edges.any_of), frozenset(circles(awaits)))
 
 
 def finish(steps: Generator[None, None, AwaitGraph]) -> AwaitGraph:
@@ -96,6 +95,9 @@ class Edges:
         if task is None:
             return
         self.seen.add(number)
+        kind = kind_at_once(task, self._tracker.codes)
+        if kind and kind not in LOCKS and kind not in AWAITING:
+            return
         reason = reason_of(chain_of(task))
         if reason.kind in LOCKS:
             self._wants[number] = id(reason.subject)
@@ -111,25 +113,27 @@ class Edges:
         """Note which of the locks the task with that number holds."""
         task = self._tracker.listing.task(number)
         if task is not None:
-            for lock, holder in holders_of(self.locks, [(task, chain_of(task))], self._tracker.codes):
+            for lock, holder in holders_of(self.locks, [(task, chain_of(task))]):
                 self._holders.setdefault(lock, []).append(self._tracker.number_of(holder.task))
 
     def awaits(self) -> dict[int, tuple[int, ...]]:
         """Return the numbers of those that each task waits for, holders of locks included."""
-        found = {number: list(awaited) for number, awaited in self._awaits.items()}
+        found = {number: tuple(dict.fromkeys(awaited)) for number, awaited in self._awaits.items()}
+        holders = {lock: tuple(dict.fromkeys(numbers)) for lock, numbers in self._holders.items()}
         for number, lock in self._wants.items():
-            holders = self._holders.get(lock, [])
-            if holders:
-                found.setdefault(number, []).extend(holders)
-            if len(holders) > 1:
-                self.any_of.add(number)
-        return {number: tuple(dict.fromkeys(awaited)) for number, awaited in found.items()}
+            if lock in holders:
+                found[number] = holders[lock]
+                if len(holders[lock]) > 1:
+                    self.any_of.add(number)
+        return found
 
 
 def circles(awaits: Mapping[int, Iterable[int]]) -> set[int]:
     """Return the nodes of a graph that lead back to themselves. Each node and edge is visited once."""
     found: set[int] = set()
-    for component in components(awaits):
+    # Most wait for tasks that wait for no other, and need no closer look.
+    inner = {number: below for number, below in awaits.items() if any(other in awaits for other in below)}
+    for component in components(inner):
         if len(component) > 1 or component[0] in awaits.get(component[0], ()):
             found.update(component)
     return found

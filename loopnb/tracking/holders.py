@@ -12,7 +12,6 @@ Everything here runs in the loop's thread, and runs no code of the user's.
 from __future__ import annotations
 
 import ast
-import asyncio
 import linecache
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,11 +20,11 @@ from loopnb.tracking.suspended import code_of, instruction_of
 from loopnb.tracking.waits import locks_held_in
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable, Iterator
     from types import CodeType
 
     from loopnb.tracking.chains import Chain
-    from loopnb.tracking.suspended import KnownCodes
 
 
 class Holder(NamedTuple):
@@ -43,14 +42,13 @@ class Holder(NamedTuple):
 
 
 def holders_of(
-    wanted: dict[int, Any], chains: Iterable[tuple[asyncio.Task[Any], Chain]], codes: KnownCodes
+    wanted: dict[int, Any], chains: Iterable[tuple[asyncio.Task[Any], Chain]]
 ) -> Iterator[tuple[int, Holder]]:
     """Yield the holders of some locks and semaphores, each with the id of its lock.
 
     Args:
         wanted: The locks, by their ids.
         chains: Every task that may hold one, with its chain.
-        codes: Knows at which instruction a link stands.
     """
     for task, chain in chains:
         for lock, link in _held_in(chain, wanted):

@@ -216,11 +216,14 @@ class Path:
         inner: The paths that go on from here: id of the code that is awaited -> its path.
         several: How many links inwards the line has to be asked for that is shown; None if there is but one.
         shapes: (instruction, id of the cell, id of the code that spawned it, instruction there) -> its texts.
+        kind: The kind of wait of a task whose chain ends here, by `waits.Rule`; "" if no rule tells, None if
+            nobody has asked.
     """
 
-    __slots__ = ("inner", "several", "shapes")
+    __slots__ = ("inner", "kind", "several", "shapes")
 
     def __init__(self, several: int | None) -> None:
+        self.kind: str | None = None
         self.inner: dict[int, Path] = {}
         self.several = several
         self.shapes: dict[tuple[int, int, int, int], Shape] = {}
@@ -316,6 +319,17 @@ class KnownCodes:
         for known in list(self.known.values()):
             known.places.clear()
         self.paths.clear()
+
+    def path_of(self, coro: Any) -> Path | None:
+        """Return the path of the chain that begins with *coro*, if it is known and ends in a plain future."""
+        link, paths, path = coro, self.paths, None
+        while type(link) is CoroutineType:
+            path = paths.get(id(link.cr_code))
+            if path is None:
+                return None
+            paths = path.inner
+            link = link.cr_await
+        return path if type(link) is FutureIterator else None
 
     def add_path(self, links: list[Any]) -> Path:
         """Return the path of a chain, which is remembered from now on."""

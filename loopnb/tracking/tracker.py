@@ -52,8 +52,8 @@ class Tracker:
         has_spawned: True, or a list. While the list is empty, each spawn has to call `note_spawn`.
         history: The tasks that have ended and that nothing refers to.
         runs: The executions of cells.
-        blocked: For how long each task has blocked the loop.
         codes: Remembers texts about code.
+        blocked: For how long each task has blocked the loop.
         listing: The records of the live tasks, kept up to date at little cost.
     """
 

@@ -20,7 +20,6 @@ from loopnb.tracking.suspended import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import FrameType
 
 _Future = asyncio.Future
 
@@ -286,8 +285,3 @@ def source_of_line(filename: str, line: int) -> str:
     """Return the text of that line, shortened; "" if it is not known."""
     source = linecache.getline(filename, line).strip()
     return source if len(source) <= _LINE else source[: _LINE - 1] + "…"
-
-
-def source_of(frame: FrameType) -> str:
-    """Return the text of the line at which *frame* stands."""
-    return source_of_line(frame.f_code.co_filename, frame.f_lineno or 0)

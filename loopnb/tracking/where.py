@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.frames import is_ours
 from loopnb.tracking import waits
+from loopnb.tracking.cells import line_of
 from loopnb.tracking.chains import chain_of, reason_of
 from loopnb.tracking.details import detail_of
 from loopnb.tracking.graph import LOCKS, chains_of
 from loopnb.tracking.holders import holders_of
+from loopnb.tracking.suspended import code_of, instruction_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +54,7 @@ class _Explainer:
         tracker = self._tracker
         self._seen.add(tracker.number_of(task))
         chain = chain_of(task)
-        yield from self._frames(task, chain, indent)
+        yield from self._links(task, chain, indent)
         detail = detail_of(tracker, task)
         if detail.text:
             yield f"{indent}  waits for {self._say(detail)}"
@@ -66,19 +68,19 @@ class _Explainer:
             if not is_known:
                 yield from self.lines(awaited, indent + "    ", depth + 1)
 
-    def _frames(self, task: asyncio.Task[Any], chain: Chain, indent: str) -> Iterator[str]:
-        """Yield a line for each frame, with the text of the user's own innermost line."""
+    def _links(self, task: asyncio.Task[Any], chain: Chain, indent: str) -> Iterator[str]:
+        """Yield a line for each link, with the text of the user's own innermost line."""
         shown = self._tracker.codes.index_shown(chain.links)
         cell = self._tracker.origin_of(task).cell
-        frames = chain.frames
-        for index, frame in enumerate(frames):
-            if is_ours(frame.f_code.co_filename):
+        for index, link in enumerate(chain.links):
+            code, instruction = code_of(link), instruction_of(link)
+            if is_ours(code.co_filename):
                 continue
-            place = self._tracker.place(frame.f_code, frame.f_lasti, cell)
+            place = self._tracker.place(code, instruction, cell)
             if index == shown:
-                source = waits.source_of(frame)
+                source = waits.source_of_line(code.co_filename, line_of(code, instruction))
                 place += f": {source}" if source else ""
-            name = frame.f_code.co_qualname
+            name = code.co_qualname
             yield f"{indent}  {place}" if name.startswith("<") else f"{indent}  {name}()  {place}"
 
     def _behind(self, task: asyncio.Task[Any], chain: Chain) -> list[asyncio.Task[Any]]:
@@ -87,5 +89,5 @@ class _Explainer:
         if reason.kind not in LOCKS:
             return sorted(set(reason.tasks), key=asyncio.Task.get_name)
         every = chains_of(self._tracker.live(kernels=True))
-        found = holders_of({id(reason.subject): reason.subject}, every, self._tracker.codes)
+        found = holders_of({id(reason.subject): reason.subject}, every)
         return list(dict.fromkeys(holder.task for _lock, holder in found))

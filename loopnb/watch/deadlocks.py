@@ -1,11 +1,11 @@
 """Find tasks that can never go on: those that wait for each other, and those that nobody can wake.
 
-First, circles. A task goes on when one of those that it awaits does, or when the holder of its lock does. Tasks
-that nothing outside their circle can end are a deadlock, whatever else the loop does. Waits with a timer, and
-those for the network, a thread or a process, end by themselves.
+First, circles. A task goes on when one of those that it awaits does, or when the holder of its lock does.
+Tasks that nothing outside their circle can end are a deadlock, whatever else the loop does. Waits with a
+timer, and those for the network, a thread or a process, end by themselves.
 
-Then, tasks that nobody can wake. They wait for a Queue, a Lock or the like, and no code that may still run can
-reach that object (`reach`). A later cell can: hence "nothing on this loop can wake them".
+Then, tasks that nobody can wake. They wait for a Queue, a Lock or the like, and no code that may still run
+can reach that object (`reach`). A later cell can: hence "nothing on this loop can wake them".
 
 Both err on the safe side: what is not understood counts as if it would end.
 
@@ -22,16 +22,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loopnb.frames import outwards, package_of
 from loopnb.records import Deadlock
 from loopnb.tracking import _cpython, waits
-from loopnb.tracking.chains import Chain, chain_of, reason_of
+from loopnb.tracking.chains import chain_of, kind_at_once, reason_of
 from loopnb.tracking.details import detail_of, name_in
 from loopnb.tracking.graph import circles, components
-from loopnb.tracking.holders import Holder, attributes_of, holders_of
+from loopnb.tracking.holders import attributes_of, holders_of
 from loopnb.tracking.suspended import code_of
 from loopnb.watch.reach import Search, TooFar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loopnb.tracking.chains import Chain
+    from loopnb.tracking.holders import Holder
     from loopnb.tracking.tracker import Tracker
     from loopnb.tracking.waits import Reason
 
@@ -41,11 +43,13 @@ _SHARED = {
 }  # fmt: skip
 #: What ends only when other tasks end.
 _TASKS = {"task", "wait_for", "shield", "nested", "gather", "tasks", "group", "as completed"}
+#: If more tasks than this wait for others, no look is taken at them. Each takes some 20 us.
+_MOST_WAITING = 1_000
 #: How many objects are followed at most, from all that may still run. Each takes about 1 us.
 _MOST = 30_000
 _REMEDY = "interrupt the cell, or cancel one of them"
 #: A look is made at most so often, in seconds, and takes at most one part in so many of the loop's time.
-_EVERY_S = 1.0
+_EVERY_S = 0.5
 _REST = 50
 #: How many names of tasks a text lists.
 _NAMES = 5
@@ -66,7 +70,7 @@ class DeadlockWatch:
         self._next_look = 0.0
 
     def look(self) -> list[Deadlock]:
-        """Return the deadlocks of this moment. Takes some 20 us for each live task."""
+        """Return the deadlocks of this moment. Takes 1 us for a task that sleeps, 20 us for one that waits."""
         began = self._tracker.clock()
         self._found = find(self._tracker)
         ended = self._tracker.clock()
@@ -74,14 +78,19 @@ class DeadlockWatch:
         return self._found
 
     def look_if_due(self) -> list[Deadlock]:
-        """Return the deadlocks of the last look, or of this moment if that was some time ago."""
-        if self._tracker.clock() >= self._next_look:
+        """Return the deadlocks of the last look, or of this moment if that was some time ago.
+
+        A deadlock goes when one of its tasks ends. Then it is time to look again, too.
+        """
+        numbers = (number for deadlock in self._found for number in deadlock.numbers)
+        is_due = self._tracker.clock() >= self._next_look
+        if is_due or any(self._tracker.listing.task(number) is None for number in numbers):
             return self.look()
         return self._found
 
     def text(self) -> str:
         """Describe what keeps a cell or a task from going on for ever; "" if nothing does."""
-        for deadlock in self.look():
+        for deadlock in self.look_if_due():
             if deadlock.kind != "starved" or deadlock.is_cell_stuck:
                 return deadlock.text
         return ""
@@ -102,10 +111,9 @@ class Waiting(NamedTuple):
 
 
 def find(tracker: Tracker) -> list[Deadlock]:
-    """Return the deadlocks among the live tasks, circles first."""
-    search = _Look(tracker)
-    found = list(search.circles())
-    return found + list(search.unwakeable())
+    """Return the deadlocks among the live tasks, circles first. None are found among thousands of waiters."""
+    look = _Look(tracker)
+    return [] if look.is_too_much else [*look.circles(), *look.unwakeable()]
 
 
 class _Look:
@@ -113,6 +121,9 @@ class _Look:
 
     Args:
         tracker: Knows the tasks.
+
+    Attributes:
+        is_too_much: So many tasks wait for each other that looking closer would block the loop.
     """
 
     def __init__(self, tracker: Tracker) -> None:
@@ -123,13 +134,20 @@ class _Look:
         self._going_on: set[asyncio.Task[Any]] = set()
         for task in tracker.live(kernels=True):
             self._loop = task.get_loop()
+            kind = kind_at_once(task, self._codes)
+            if kind and kind not in _SHARED and kind not in _TASKS:
+                self._going_on.add(task)
+                continue
             chain = chain_of(task)
             reason = reason_of(chain)
             if self._may_stay(chain, reason):
                 self._waiting[task] = Waiting(task, chain, reason)
+                if len(self._waiting) > _MOST_WAITING:
+                    break
             else:
                 self._going_on.add(task)
-        self._holders = self._find_holders()
+        self.is_too_much = len(self._waiting) > _MOST_WAITING
+        self._holders = {} if self.is_too_much else self._find_holders()
 
     def _may_stay(self, chain: Chain, reason: Reason) -> bool:
         """Return True if the wait ends only by what other tasks do."""
@@ -157,7 +175,7 @@ class _Look:
         found: dict[int, list[Holder]] = {}
         if wanted:
             tasks = self._tracker.live(kernels=True)
-            for lock, holder in holders_of(wanted, ((task, chain_of(task)) for task in tasks), self._codes):
+            for lock, holder in holders_of(wanted, ((task, chain_of(task)) for task in tasks)):
                 found.setdefault(lock, []).append(holder)
         return found
 
@@ -220,7 +238,7 @@ class _Look:
         needs: dict[asyncio.Task[Any], list[asyncio.Task[Any]] | None],
     ) -> str:
         # The sentence reads best if it begins with a task that holds a lock.
-        for index, task in enumerate(tasks):
+        for index in range(len(tasks)):
             if self._waiting[tasks[index - 1]].reason.kind == "lock":
                 tasks = tasks[index:] + tasks[:index]
                 break

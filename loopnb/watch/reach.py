@@ -1,9 +1,9 @@
 """Tell whether code that may still run can get hold of an object.
 
-A task that waits for a Queue goes on when somebody puts something into it. Who that might be, no object knows.
-But whoever does it must be able to reach the queue: from its local variables, from what these refer to, or by a
-global variable that its code names. So we follow references, as the garbage collector does, from everything
-that may run: the other tasks, timers, files, threads, widgets.
+A task that waits for a Queue goes on when somebody puts something into it. Who that might be, no object
+knows. But whoever does it must be able to reach the queue: from local variables, from what these refer to, or
+by a global variable that the code names. So we follow references, as the garbage collector does, from
+everything that may run: the other tasks, timers, files, threads, widgets.
 
 The answer errs on one side. If it says no, then no. Code that looks objects up by strings, code in C, and
 anything that takes too long to follow counts as if it reached everything.
@@ -106,10 +106,10 @@ def _behind(item: Any) -> Iterator[Any]:
         if _owner_of(item) not in {*_OPAQUE, Owner.STDLIB}:
             yield from list(item.__dict__.values())
             yield from item.__mro__[1:]
-    elif kind is not ModuleType and not issubclass(kind, asyncio.AbstractEventLoop):
-        # Of a module, only what code names counts: see `_behind_function`. A loop leads to everything.
-        if issubclass(kind, asyncio.Future) or _owner_of(kind) not in _OPAQUE:
-            yield from gc.get_referents(item)
+    elif kind is ModuleType or issubclass(kind, asyncio.AbstractEventLoop):
+        return  # a loop leads to everything, and of a module counts only what code names: see `_behind_code`
+    elif issubclass(kind, asyncio.Future) or _owner_of(kind) not in _OPAQUE:
+        yield from gc.get_referents(item)
 
 
 def _behind_function(function: FunctionType) -> Iterator[Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.tools import LOOPNB, TRACKING, fresh_listing, track
+from tests.benchmarks.tools import LOOPNB, TRACKING, fresh_listing, track, tree_of_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -259,6 +259,16 @@ def listing_slice(tool: Tool) -> Found:
     return _listed(tool, measure)
 
 
+def tree(tool: Tool) -> Found:
+    """Time the await graph of 10,000 waiting tasks and its tree; milliseconds."""
+
+    async def measure(tracker: Any, _tasks: list[asyncio.Task[None]]) -> list[float]:
+        tracker.listing.look()
+        return [_milliseconds(lambda: tree_of_tasks(tracker)) for _ in range(5)]
+
+    return _listed(tool, measure)
+
+
 def listing_left(tool: Tool) -> Found:
     """Measure what a look leaves for each waiting task when its records are forgotten, in bytes: frames."""
     import tracemalloc
@@ -440,6 +450,7 @@ PROBES = [
     Probe("next look, nothing has changed", listing_unchanged, "ms", 3, limit_s=_LISTED_S),
     Probe("next look, 100 ended and 100 begun", listing_changed, "ms", 3, limit_s=_LISTED_S),
     Probe("longest slice of the first look", listing_slice, "ms", 3, limit_s=_LISTED_S),
+    Probe("tree of 10,000 waiting tasks", tree, "ms", 3, limit_s=_LISTED_S),
     Probe("left by a look, for each task", listing_left, "B", 3, "on 3.12 and later, its name", _LISTED_S),
     Probe("watchdog beside a task that waits", watching, "% of a core", 3, limit_s=_LONG_PROBE_S),
     Probe(

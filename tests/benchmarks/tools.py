@@ -66,6 +66,17 @@ def fresh_listing(tracker: Tracker) -> Listing:
     return Listing(tracker._loop, tracker, tracker.codes)
 
 
+def tree_of_tasks(tracker: Tracker) -> str:
+    """Return who waits for whom, as text."""
+    from loopnb import trees
+    from loopnb.tracking import graph
+
+    edges = graph.finish(graph.slices(tracker))
+    roots = trees.roots_of(edges.records, edges.awaits, lambda _task: True)
+    tree = trees.tree_of(edges.records, edges.awaits, roots)
+    return trees.tree_text(tree, edges, tracker.clock(), {})
+
+
 def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:
     track(loop)
 

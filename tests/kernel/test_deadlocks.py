@@ -47,6 +47,7 @@ def test_a_cells_deadlock_is_named_and_ends_with_an_interrupt(names: KernelDrive
     assert cell.wait().ename in {"KeyboardInterrupt", "CancelledError"}
 
     (text,) = names.value("seen")
-    assert text.startswith("deadlock: the cell holds a Lock since In[")
-    assert ", line 2 and waits in a nested run for task" in text
+    assert text.startswith("deadlock: the cell waits in a nested run for task")
+    assert "needs the Lock lock that the cell holds at In[" in text
+    assert ", line 4; interrupt the cell" in text
     assert names.value("lock.locked()") is False

@@ -115,6 +115,33 @@ def test_the_status_says_that_the_widget_has_stopped(
     assert "widget" not in printed("%loopnb status")
 
 
+def test_the_tree_folds_what_is_alike_and_names_what_is_not(
+    notebook: Notebook, printed: Callable[[str], str]
+) -> None:
+    notebook.run(
+        """
+        jobs = asyncio.Queue()
+        async def work():
+            await jobs.get()
+        async def main(tasks):
+            await asyncio.gather(*tasks)
+        tasks = [asyncio.create_task(work(), name=f"w{number}") for number in range(3)]
+        top = asyncio.create_task(main(tasks), name="top")
+        await asyncio.sleep(0.01)
+        """
+    )
+
+    lines = printed("%loopnb tree").splitlines()
+    assert re.fullmatch(r"task \d+ 'top'  main\(\) at .*, waits for gather\(\) \(3 of 3 pending\)", lines[0])
+    assert re.fullmatch(r"    3 x work\(\) at .*, wait for Queue\.get\(\), oldest [\d.]+ s", lines[1])
+    assert re.search("waits for Queue.get of jobs .empty, 2 others wait", printed("%loopnb tree w1"))
+    assert "'top'" in printed("%loopnb tree --spawned")
+    assert "'top'" in printed("%loopnb tree --cell 2")
+    assert printed("%loopnb tree --cell 99").strip() == "No live tasks."
+    assert "nobody" in str(notebook.error("%loopnb tree nobody"))
+    notebook.run("top.cancel(); await asyncio.wait([top, *tasks])")
+
+
 def test_a_name_with_blanks_is_found_in_quotes_and_without(
     notebook: Notebook, printed: Callable[[str], str]
 ) -> None:

@@ -28,7 +28,7 @@ async def until_it_waits(task: asyncio.Task[Any], is_there: Callable[[], bool] =
     async with asyncio.timeout(20):
         for _ in range(6):
             await asyncio.sleep(0)
-        while chains.chain_of(task).waited is None or not is_there():
+        while chains.chain_of(task).waited is None or not is_there():  # noqa: ASYNC110  no event tells
             await asyncio.sleep(0.001)
 
 
@@ -139,7 +139,9 @@ SHARED = [
 def test_what_tasks_share_is_named_as_the_waiting_code_knows_it(
     track: Callable[..., Any], make: Callable[..., Coroutine[Any, Any, None]], words: str
 ) -> None:
-    shown, _detail = track(lambda tracker: look_at(tracker, make(Owner()) if "." in make.__qualname__ else make()))
+    shown, _detail = track(
+        lambda tracker: look_at(tracker, make(Owner()) if "." in make.__qualname__ else make())
+    )
     assert re.fullmatch(words, shown)
 
 
@@ -432,6 +434,10 @@ def test_asking_leaves_no_frame_behind(track: Callable[..., Any]) -> None:
             if type(frame) is FrameType and id(frame) not in before
         ]
         await end(*tasks)
-        return [name for name in made if name.startswith(("Owner", "Queue", "Event", "Condition", "pause", "sleep"))]
+        return [
+            name
+            for name in made
+            if name.startswith(("Owner", "Queue", "Event", "Condition", "pause", "sleep"))
+        ]
 
     assert track(main) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import os
@@ -240,10 +241,8 @@ async def _group(program: Program, _earlier: Tasks) -> None:
 
 async def _give_up(program: Program, _earlier: Tasks) -> None:
     never = asyncio.Event()
-    try:
+    with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(never.wait(), 0.002)
-    except TimeoutError:
-        pass
 
 
 async def _be_cancelled(program: Program, _earlier: Tasks) -> None:
