@@ -210,8 +210,8 @@ def blocked_by_cell(facts: Facts) -> Iterator[Finding]:
     for block, text in _blocks_by_place(facts, is_long):
         kept = f" It kept waiting: {texts.kept_text(block)}."
         remedy = (
-            "Put the work into a function and `await asyncio.to_thread(function)`, or begin the cell with "
-            "`await asyncio.sleep(0)` where tasks should go on."
+            "Put the work into a function and `await asyncio.to_thread(function)`, or `await asyncio.sleep(0)` "
+            "now and then."
         )
         yield Finding("blocked-by-cell", "warning", text + kept, remedy, block.place)
 
@@ -342,7 +342,7 @@ def spins(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "spins",
                 "warning",
-                f"{task.label} of {task.cell or 'other code'} makes {per_s:,.0f} steps a second and waits "
+                f"{_who([task])} makes {per_s:,.0f} steps a second and waits "
                 "for nothing: it polls, and takes all of a core.",
                 "Wait for an asyncio.Event or Queue, or `await asyncio.sleep(0.05)` instead of sleep(0).",
                 task.waits_at or task.spawn_site,
