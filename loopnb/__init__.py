@@ -22,8 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["diagnose", "hold", "noloop", "release", "run", "show", "spawn", "status", "tasks"]
 __version__ = "0.1.0"
 
+#: Submodules that are promised, too. They are there once something has imported them.
+_PUBLIC_MODULES = {"errors", "nesting"}
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, and those that every module has. `loopnb.<Tab>` shows them."""
+    names = globals()
+    return sorted({*__all__, *(_PUBLIC_MODULES & names.keys()), *filter(_is_dunder, names)})
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
 
 
 def _errors_end_at_the_caller(fn: Callable[_P, _T]) -> Callable[_P, _T]:

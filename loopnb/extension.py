@@ -19,7 +19,8 @@ from loopnb.loop.closed import ClosedLoops
 from loopnb.loop.healing import Healer
 from loopnb.loop.owner import LoopOwner
 from loopnb.magics.aloop import Aloop
-from loopnb.magics.commands import PARSER, LoopMagics
+from loopnb.magics.commands import COMMANDS, PARSER, LoopMagics
+from loopnb.magics.completion import Completion
 from loopnb.magics.display import make_widget
 from loopnb.magics.timers import Timers
 from loopnb.nesting import patches as nesting_patches
@@ -28,10 +29,12 @@ from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
 from loopnb.settings import LoopNB
+from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
+from loopnb.shell.never_awaited import NeverAwaited
 from loopnb.shell.notebook import ShellNotebook
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
@@ -152,7 +155,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     wakeups = Wakeups(lambda: cells.executing is not None)
     interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies, wakeups))
     watch = Watch(loop, tracker, cells, None if kernel is None else ShellQueue(kernel))
-    closed, healer = ClosedLoops(cells.places.here), Healer(loop)
+    closed, healer = ClosedLoops(cells.places.of_closing), Healer(loop)
     session = Session(
         LoopOwner(loop, generation),
         tracker=tracker,
@@ -165,9 +168,9 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    error_notes = ErrorNotes(shell, [closed.explain, session.nesting.explain, explain_library_error])
+    error_notes = _error_notes(shell, session, cells, closed)
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
-    _start(parts, session, closed, error_notes, wakeups)
+    _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     # IPython fires this event before a cell, and before the callback of a comm.
     shell.events.register("pre_execute", watch.wake)
     parts.callback(shell.events.unregister, "pre_execute", watch.wake)
@@ -178,14 +181,19 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
-    reruns = Reruns(shell, session)
+    reruns = Reruns(shell, session, cells)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
+    _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(
-        parts, Timers(shell), aloop, cells, Reports(shell, session, cells, error_notes), reruns, rejections
-    )
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, rejections)
     cells.begin_loading_cell()
+
+
+def _error_notes(shell: Any, session: Session, cells: Cells, closed: ClosedLoops) -> ErrorNotes:
+    """Make what explains the errors that the shell shows."""
+    errors = AsyncioErrors(session.loop, closed, session.nesting, cells.places)
+    return ErrorNotes(shell, [errors.explain, explain_library_error])
 
 
 def _start(parts: ExitStack, *starting: _Part) -> None:

@@ -71,6 +71,10 @@ def current(what: str = "status") -> Session:
     return _current[-1]
 
 
+def _every(_cell: CellRef | None) -> bool:
+    return True
+
+
 class ExecutingCells(Protocol):
     """Knows which cells execute now. Any thread may ask."""
 
@@ -498,22 +502,25 @@ class Session:
         """
         return self.owner.call(self._cancel, wanted)
 
-    def cancel_all(self, is_wanted: Callable[[CellRef | None], bool]) -> list[TaskRecord]:
+    def cancel_all(
+        self, is_wanted: Callable[[CellRef | None], bool] = _every, *, name: str | None = None
+    ) -> list[TaskRecord]:
         """Cancel the live tasks of some cells, but none that the caller is part of. Any thread.
 
         Args:
             is_wanted: Given the cell that spawned a task, returns True if that task is to be cancelled.
+            name: Cancel only tasks of that name.
 
         Returns:
             What the tasks were doing.
         """
-        return self.owner.call(self._cancel_all, is_wanted)
+        return self.owner.call(self._cancel_all, is_wanted, name)
 
-    def _cancel_all(self, is_wanted: Callable[[CellRef | None], bool]) -> list[TaskRecord]:
+    def _cancel_all(self, is_wanted: Callable[[CellRef | None], bool], name: str | None) -> list[TaskRecord]:
         ours = self.waiting_for_caller()
         tasks = [
             task
-            for task in self.tracker.live()
+            for task in (self.tracker.live() if name is None else self.tracker.named(name))
             if task not in ours and is_wanted(self.tracker.origin_of(task).cell)
         ]
         records = list(self.tracker.records_of(tasks))

@@ -12,17 +12,18 @@ class LoopNB(Configurable):
     """The settings of one session. A change takes effect from then on."""
 
     on_rerun = Enum(
-        ("keep", "cancel"),
-        default_value="keep",
+        ("tell", "keep", "cancel"),
+        default_value="tell",
         help="""
         What happens to tasks that a cell has left running when you run the cell again.
 
-        "keep" lets them live on; `%loopnb tasks` shows them as left over. "cancel" cancels them first
-        and waits until they have ended. That wait is a nested run, so with nesting off the cell does
-        not wait. loopnb knows a cell by the id that the front end gives it. `%%aloop -b` has its own
-        rule: the new run of a cell replaces the earlier one.
+        "tell" lets them live on, and one line in the cell names those that live when it ends, once for
+        each cell. "keep" lets them live on and says nothing; `%loopnb tasks` shows them as left over.
+        "cancel" cancels them first and waits until they have ended. That wait is a nested run, so with
+        nesting off the cell does not wait. loopnb knows a cell by the id that the front end gives it.
+        `%%aloop -b` has its own rule: the new run of a cell replaces the earlier one.
 
-        Default "keep".
+        Default "tell".
         """,
     ).tag(config=True)
     rerun_grace = Float(

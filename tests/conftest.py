@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from loopnb.tracking.cells import current_cell
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -60,6 +62,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     before = set(threading.enumerate())
     yield
+    current_cell.set(None)  # tests that play the shell set it, and all tests share one Context
     for owner, stock in zip(PATCHED_OWNERS, STOCK, strict=True):
         changed = {name for name, value in _callables_of(owner).items() if stock.get(name) != value}
         assert not changed, f"{owner.__name__} is not what it was: {sorted(changed)}"

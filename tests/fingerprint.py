@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FINGERPRINT = """
-import asyncio, gc, signal, sys, threading
+import asyncio, gc, signal, sys, threading, warnings
 
 def shells_loop():
     try:
@@ -19,7 +19,8 @@ def fingerprint():
     owners |= {f"{module.__name__}.{cls.__qualname__}": cls
                for module in list(owners.values()) for cls in vars(module).values()
                if isinstance(cls, type) and cls.__module__.startswith("asyncio")}
-    owners |= {"signal": signal, "loop class": type(loop), "shell class": type(shell),
+    owners |= {"signal": signal, "warnings": warnings,
+               "loop class": type(loop), "shell class": type(shell),
                "hook class": type(shell.displayhook), "publisher class": type(shell.display_pub),
                "stream class": type(sys.stdout)}
     owners |= {f"{name} class {cls.__name__}": cls for name, one in own.items() for cls in type(one).__mro__}

@@ -179,6 +179,19 @@ def call_of(frame: FrameType | None) -> tuple[Callable[..., Any] | None, Context
     return fn, None
 
 
+def has_run_in_pool(error: BaseException) -> bool:
+    """Return True if *error* was raised in a thread of a pool: `asyncio.to_thread()`, `run_in_executor()`.
+
+    Its traceback then holds a frame of `concurrent.futures.thread._WorkItem.run`.
+    """
+    tb = error.__traceback__
+    while tb is not None:
+        if tb.tb_frame.f_code is _CALL:
+            return True
+        tb = tb.tb_next
+    return False
+
+
 # -- which loop an object belongs to -------------------------------------------------------------
 
 #: Items of a container that are looked at.

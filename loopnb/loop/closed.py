@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from types import FrameType, ModuleType
 
 #: What asyncio and uvloop say when a closed loop is used.
-_CLOSED = "Event loop is closed"
+CLOSED = "Event loop is closed"
 #: What they say when an object is used on another loop than its own. Its own loop may be open.
-_OTHER_LOOP = (
+OTHER_LOOP = (
     "attached to a different loop",  # a task awaits a future
     "is bound to a different event loop",  # a lock, an event, a queue
     "belongs to a different loop",  # ensure_future(), run_until_complete()
     "tied to different event loops",  # gather()
 )
 #: What a future of another loop says when it is awaited again. asyncio has other reasons for this error, too.
-_AGAIN = "await wasn't used with future"
+AGAIN = "await wasn't used with future"
 #: How many frames of a traceback are searched, the innermost first, and how many objects in each frame.
 _FRAMES = 30
 _OBJECTS = 1000
@@ -74,28 +74,33 @@ class ClosedLoops:
         if not self._closed_at or not isinstance(error, RuntimeError | ValueError):
             return None
         text = str(error)
-        is_about_other_loops = any(part in text for part in (*_OTHER_LOOP, _AGAIN))
-        if _CLOSED not in text and not is_about_other_loops:
+        is_about_other_loops = any(part in text for part in (*OTHER_LOOP, AGAIN))
+        if CLOSED not in text and not is_about_other_loops:
             return None
         for note in getattr(error, "__notes__", ()):
             if note.startswith(_BELONGS):
                 return str(note)  # loops that were closed since then do not matter
-        loops = self._loops_in_frames(error, may_be_open=is_about_other_loops)
-        if loops is None:
-            loops = [] if _AGAIN in text else self._last_first()
+        owners = self._owners(error, may_be_open=is_about_other_loops)
+        if owners:
+            loops = [loop for loop in self._last_first() if loop in owners]
+        else:
+            loops = [] if AGAIN in text else self._last_first()
         return self._note(loops) if loops else None
 
-    def _loops_in_frames(
-        self, error: BaseException, *, may_be_open: bool
-    ) -> list[asyncio.AbstractEventLoop] | None:
-        """Return the closed loops that *error* may be about, the last closed first.
+    def owners(self, error: BaseException) -> set[asyncio.AbstractEventLoop]:
+        """Return the loops, open or closed, of the objects that *error* is about, as far as they are found.
 
-        The innermost frame that leads to such a loop decides. None if no frame does.
+        It is about an object that is used on another loop than its own. Any thread. Does not block.
+        """
+        return self._owners(error, may_be_open=True)
+
+    def _owners(self, error: BaseException, *, may_be_open: bool) -> set[asyncio.AbstractEventLoop]:
+        """Return the loops that *error* may be about. The innermost frame that leads to such a loop decides.
 
         Args:
             error: The error.
-            may_be_open: Objects of open loops cause this error, too. Then a frame that leads to an open loop
-                decides as well, and if it leads to no closed loop, the list is empty.
+            may_be_open: Objects of open loops cause this error, too. Otherwise only a frame that leads to a
+                closed loop decides.
         """
         for frame in _innermost_frames(error):
             owners: set[asyncio.AbstractEventLoop] = set()
@@ -110,11 +115,9 @@ class ClosedLoops:
                 # Loops in variables count only if no object leads to a loop: code that awaits on a loop may
                 # have that very loop in a variable.
                 owners = variables.intersection(self._closed_at)
-            if owners:
-                closed = [loop for loop in self._last_first() if loop in owners]
-                if closed or may_be_open:
-                    return closed
-        return None
+            if owners and (may_be_open or not owners.isdisjoint(self._closed_at)):
+                return owners
+        return set()
 
     def _last_first(self) -> list[asyncio.AbstractEventLoop]:
         return list(self._closed_at)[::-1]

@@ -1,8 +1,9 @@
-"""The magics as IPython knows them, and what the commands of `%loopnb` do."""
+"""The magics as IPython knows them, and what the commands of `%loopnb` do. `COMMANDS` lists these."""
 
 from __future__ import annotations
 
 import sys
+import textwrap
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +23,8 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from loopnb import trees, views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
+from loopnb.magics import command_table
+from loopnb.magics.command_table import Command, meant
 from loopnb.magics.display import display_widget
 from loopnb.magics.watching import WatchCommands, findings_line, status_line
 from loopnb.nesting.second_engine import ENGINES
@@ -30,7 +33,7 @@ from loopnb.tracking.where import where_lines
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from loopnb.magics.aloop import Aloop
     from loopnb.records import CellRef, TaskRecord
@@ -55,10 +58,13 @@ class LoopMagics(Magics):
 
     def __init__(self, shell: Any, session: Session, aloop: Aloop, error_notes: ErrorNotes) -> None:
         super().__init__(shell=shell)
-        self._session = session
         self.runner = aloop
-        self._tasks = TaskCommands(shell, session, error_notes)
-        self._watching = WatchCommands(session)
+        groups: tuple[object, ...] = (
+            LoopCommands(session),
+            TaskCommands(shell, session, error_notes),
+            WatchCommands(session),
+        )
+        self._groups = {type(group): group for group in groups}
 
     @line_cell_magic
     @magic_arguments()
@@ -114,53 +120,29 @@ class LoopMagics(Magics):
     @line_magic
     @no_var_expand
     def loopnb(self, line: str) -> None:
-        """Look at the persistent loop.
+        """Look at the persistent loop."""
+        name, _, rest = line.strip().partition(" ")
+        command = command_table.find(COMMANDS, name or "status")
+        command.method(self._groups[command.group], rest.strip())
 
-        ::
 
-          %loopnb                       status of the loop
-          %loopnb tasks                 live tasks: where they come from, what they wait for
-              --finished                tasks that have ended, instead
-              --all                     live and ended tasks, and the kernel's own
-              --cell N                  only tasks of cell In[N], from all of its runs
-          %loopnb where NAME|NUMBER     the whole chain of what a task waits for; its traceback if it failed
-          %loopnb tree [NAME|NUMBER]    who waits for whom; tasks that do the same share a line
-              --cell N                  only tasks of cell In[N], and what they wait for
-              --spawned                 who has spawned whom, instead
-          %loopnb cancel NAME|NUMBER    cancel a task
-          %loopnb cancel --cell N       cancel all tasks of a cell
-          %loopnb cancel --all          cancel all tasks but the one that runs this
-          %loopnb blocks                who has blocked the loop, for how long, and where
-          %loopnb doctor                what is wrong, worst first, and what to do about it
-          %loopnb lag                   how late the loop is, and where its time goes
-          %loopnb watch on|off          sample who keeps the loop busy; without a word: who it was
-          %loopnb show                  the live widget
-          %loopnb nesting               which engine runs nested calls, and why
-          %loopnb nesting ENGINE        choose another one: handoff, nest-asyncio, or off
-        """
-        command, _, rest = line.strip().partition(" ")
-        commands: dict[str, Callable[[str], None]] = {
-            "": self._status,
-            "status": self._status,
-            "tasks": self._tasks.show,
-            "where": self._tasks.where,
-            "tree": self._tasks.tree,
-            "cancel": self._tasks.cancel,
-            "blocks": self._watching.blocks,
-            "doctor": self._watching.doctor,
-            "lag": self._watching.lag,
-            "watch": self._watching.watch,
-            "show": self._show,
-            "nesting": self._nesting,
-        }
-        if command not in commands:
-            known = ", ".join(name for name in commands if name)
-            raise UsageError(
-                f"%loopnb: there is no command {command!r}. There are {known}; '%loopnb?' explains them."
-            )
-        commands[command](rest.strip())
+class LoopCommands:
+    """Shows the loop, and switches its nesting. The loop's thread.
 
-    def _status(self, rest: str) -> None:
+    Args:
+        session: The session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def help(self, rest: str) -> None:
+        """List the commands."""
+        _expect_nothing("help", rest)
+        _print(command_table.help_text(COMMANDS))
+
+    def status(self, rest: str) -> None:
+        """Show the state of the loop."""
         _expect_nothing("status", rest)
         snapshot = self._session.snapshot(most=0)
         _print(views.status_text(snapshot))
@@ -174,13 +156,15 @@ class LoopMagics(Magics):
                 "makes a new one"
             )
 
-    def _nesting(self, rest: str) -> None:
+    def nesting(self, rest: str) -> None:
+        """Show or choose the engine that runs nested calls."""
+        if rest and rest not in ENGINES:
+            raise UsageError(
+                f"%loopnb nesting: there is no engine {rest!r}.{meant(rest, ENGINES)} "
+                f"The engines are {', '.join(ENGINES)}."
+            )
         choice = self._session.nesting
-        if rest:
-            if rest not in ENGINES:
-                raise UsageError(
-                    f"%loopnb nesting: there is no engine {rest!r}. The engines are {', '.join(ENGINES)}."
-                )
+        if rest in ENGINES:
             try:
                 for sentence in self._session.switch_nesting(rest):
                     _print(sentence)
@@ -192,13 +176,10 @@ class LoopMagics(Magics):
         for note in choice.notes():
             _print(f"note    {note}")
 
-    def _show(self, rest: str) -> None:
+    def show(self, rest: str) -> None:
+        """Display the live widget."""
         _expect_nothing("show", rest)
         display_widget(self._session)
-
-
-#: Parses the options of `%aloop`, as declared above.
-PARSER: ArgumentParser = cast("Any", LoopMagics.aloop).parser
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +222,8 @@ def select(command: str, rest: str, *known: str) -> Selection:
             flags.add(word)
         else:
             raise UsageError(
-                f"%loopnb {command}: there is no option {word!r}. The options are "
-                f"{', '.join((*known, '--cell N'))}."
+                f"%loopnb {command}: there is no option {word!r}.{meant(word, (*known, '--cell'))} "
+                f"The options are {', '.join((*known, '--cell N'))}."
             )
     return Selection(flags, cell, words)
 
@@ -293,7 +274,7 @@ class TaskCommands:
             _print(views.table_text(records, tracker.clock(), more=more))
 
     def where(self, rest: str) -> None:
-        """Say what a task waits for, or what it failed with."""
+        """Say what a task waits for, or what it failed with. List the tasks if several share the name."""
         if not rest:
             raise UsageError(f"%loopnb where: which task? Give its name or number. {_LISTED}")
         _print("\n".join(self._session.owner.call(self._explain, unquoted(rest))))
@@ -320,31 +301,56 @@ class TaskCommands:
             raise UsageError(f"%loopnb {command}: {error}") from None
 
     def cancel(self, rest: str) -> None:
-        """Cancel one task, all tasks of a cell, or all tasks."""
+        """Cancel one task, all tasks of a cell or of a name, or all tasks."""
         selection = select("cancel", rest, "--all")
-        is_about_many = bool(selection.flags) or selection.cell is not None
-        if is_about_many and not selection.words:
-            self._cancel_many(selection)
-        elif is_about_many or not selection.words:
+        if selection.words and selection.flags and selection.cell is None:
+            self._cancel_named(unquoted(rest.partition("--all")[2].strip()))
+        elif selection.words and not selection.flags and selection.cell is None:
+            self._cancel_one(unquoted(rest))
+        elif selection.words or not (selection.flags or selection.cell is not None):
             raise UsageError(
-                f"%loopnb cancel: which task? Give its name or number, or --cell N, or --all. {_LISTED}"
+                "%loopnb cancel: which task? Give its name or number, or --cell N, or --all, "
+                f"or --all NAME. {_LISTED}"
             )
         else:
-            self._cancel_one(unquoted(rest))
+            self._cancel_many(self._session.cancel_all(self._is_wanted(selection.cell)))
 
-    def _cancel_many(self, selection: Selection) -> None:
-        records = self._session.cancel_all(self._is_wanted(selection.cell))
+    def _cancel_many(self, records: Sequence[TaskRecord]) -> None:
         names = views.names_text(record.name for record in records)
         count = "1 task" if len(records) == 1 else f"{len(records)} tasks"
         _print(f"Cancelled {count}: {names}." if records else "No task was cancelled: no live task matches.")
 
+    def _cancel_named(self, name: str) -> None:
+        tracker = self._session.tracker
+        if not self._session.owner.call(tracker.named, name):
+            names = self._session.owner.call(lambda: [task.get_name() for task in tracker.live()])
+            raise _not_found("cancel", TaskNotFoundError(name, names))
+        self._cancel_many(self._session.cancel_all(name=name))
+
     def _cancel_one(self, wanted: str) -> None:
+        shared = self._session.owner.call(self._shared, wanted)
+        if shared:
+            _print(shared)
+            raise UsageError(
+                f"%loopnb cancel: several tasks are called {wanted!r:.60}, and none was cancelled. Give the "
+                f"number of one, or cancel them all: '%loopnb cancel --all {wanted:.60}'."
+            )
         try:
             record = self._session.cancel(wanted)
         except TaskNotFoundError as error:
-            raise UsageError(f"%loopnb cancel: {error}") from None
+            raise _not_found("cancel", error) from None
         name = views.names_text([record.name])
         _print(f"Cancelled task {record.number}, {name}, spawned by {record.cell or 'other code'}.")
+
+    def _shared(self, name: str) -> str:
+        """Return a table of the live tasks of that name, or "" if there is at most one."""
+        tracker = self._session.tracker
+        tasks = tracker.named(name)
+        if len(tasks) < 2:
+            return ""
+        shown = tasks[: self._session.settings.rows_shown or len(tasks)]
+        more = len(tasks) - len(shown)
+        return views.table_text(tracker.records_of(shown), tracker.clock(), more=more)
 
     def _is_wanted(self, cell: int | None) -> Callable[[CellRef | None], bool]:
         """Return a predicate that matches every run of the cell In[*cell*]; for None, all cells."""
@@ -352,12 +358,19 @@ class TaskCommands:
 
     def _explain(self, wanted: str) -> list[str]:
         tracker = self._session.tracker
+        shared = self._shared(wanted)
+        if shared:
+            number = tracker.number_of(tracker.named(wanted)[0])
+            return [
+                f"Several tasks are called {wanted!r:.60}. Give the number of one: '%loopnb where {number}'.",
+                shared,
+            ]
         try:
             task = tracker.find(wanted)
         except TaskNotFoundError as error:
             ended = tracker.find_ended(wanted)
             if ended is None:
-                raise UsageError(f"%loopnb where: {error}") from None
+                raise _not_found("where", error) from None
             return [*self._head(tracker.record_ended(ended)), *self._end_of(ended)]
         now = tracker.clock()
         lines = where_lines(tracker, task, lambda detail: views.wait_text(detail, now))
@@ -396,10 +409,107 @@ def _traceback_text(shell: Any, error: BaseException) -> str:
     return text
 
 
+def _not_found(command: str, error: TaskNotFoundError) -> UsageError:
+    return UsageError(f"%loopnb {command}: {error}{meant(error.wanted, error.names)}")
+
+
 def _expect_nothing(command: str, rest: str) -> None:
     if rest:
-        raise UsageError(f"%loopnb {command}: does not take {rest!r}. See '%loopnb?'.")
+        raise UsageError(f"%loopnb {command}: does not take {rest!r}. See '%loopnb help'.")
 
 
 def _print(text: str) -> None:
     sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+#: The commands of `%loopnb`, in the order of the help.
+COMMANDS = (
+    Command(
+        "status", LoopCommands, LoopCommands.status, (("", "status of the loop; also without a command"),)
+    ),
+    Command(
+        "tasks",
+        TaskCommands,
+        TaskCommands.show,
+        (
+            ("", "live tasks: where they come from, what they wait for"),
+            ("--finished", "tasks that have ended, instead"),
+            ("--all", "live and ended tasks, and the kernel's own"),
+            ("--cell N", "only tasks of cell In[N], from all of its runs"),
+        ),
+    ),
+    Command(
+        "where",
+        TaskCommands,
+        TaskCommands.where,
+        (("NAME|NUMBER", "the whole chain of what a task waits for; its traceback if it failed"),),
+    ),
+    Command(
+        "tree",
+        TaskCommands,
+        TaskCommands.tree,
+        (
+            ("NAME|NUMBER", "who waits for whom, from all tasks on or from this one"),
+            ("--cell N", "only tasks of cell In[N], and what they wait for"),
+            ("--spawned", "who has spawned whom, instead"),
+        ),
+    ),
+    Command(
+        "cancel",
+        TaskCommands,
+        TaskCommands.cancel,
+        (
+            ("NAME|NUMBER", "cancel a task"),
+            ("--all NAME", "cancel all tasks of that name"),
+            ("--cell N", "cancel all tasks of a cell"),
+            ("--all", "cancel all tasks but the one that runs this"),
+        ),
+    ),
+    Command(
+        "doctor",
+        WatchCommands,
+        WatchCommands.doctor,
+        (("", "what is wrong, worst first, and what to do about it"),),
+    ),
+    Command(
+        "blocks",
+        WatchCommands,
+        WatchCommands.blocks,
+        (("", "who has blocked the loop, for how long, and where"),),
+    ),
+    Command(
+        "lag",
+        WatchCommands,
+        WatchCommands.lag,
+        (("", "how late the loop is, and where its time goes"),),
+    ),
+    Command(
+        "watch",
+        WatchCommands,
+        WatchCommands.watch,
+        (
+            ("", "who keeps the loop busy, as far as that was sampled"),
+            ("on|off", "begin or end to sample it"),
+        ),
+    ),
+    Command("show", LoopCommands, LoopCommands.show, (("", "the live widget"),)),
+    Command(
+        "nesting",
+        LoopCommands,
+        LoopCommands.nesting,
+        (
+            ("", "which engine runs nested calls, and why"),
+            ("|".join(ENGINES), "choose another engine"),
+        ),
+    ),
+    Command("help", LoopCommands, LoopCommands.help, (("", "this list"),)),
+)
+# For `%loopnb?`.
+LoopMagics.loopnb.__doc__ = f"""Look at the persistent loop.
+
+::
+
+{textwrap.indent(command_table.help_text(COMMANDS), "  ")}
+"""
+#: Parses the options of `%aloop`, as declared above.
+PARSER: ArgumentParser = cast("Any", LoopMagics.aloop).parser

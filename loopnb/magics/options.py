@@ -81,13 +81,14 @@ def split_line(line: str) -> tuple[list[str], str]:
         option, equals, attached = match[1].partition("=")
         options.append(option + equals + unquoted(attached))
         rest = rest[match.end() :]
-        if not equals and _takes_the_next_word(option) and (value := _TOKEN.match(rest)):
+        if not equals and takes_the_next_word(option) and (value := _TOKEN.match(rest)):
             options.append(unquoted(value[1]))
             rest = rest[value.end() :]
     return options, rest.strip()
 
 
-def _takes_the_next_word(option: str) -> bool:
+def takes_the_next_word(option: str) -> bool:
+    """Return True if the value of *option* is the word behind it."""
     # `-bn NAME` is `-b -n NAME`; in `-nNAME` the value is attached.
     return option in _TAKING_A_VALUE or re.fullmatch("-b+[nto]", option) is not None
 

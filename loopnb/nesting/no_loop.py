@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+#: What asyncio says where no loop runs.
+_NO_RUNNING = "no running event loop"
+NO_LOOP = (
+    "`with loopnb.noloop():` and %%noloop hide the loop. Outside of them, `await` and asyncio.create_task() "
+    "work; inside, asyncio.run(coro) and loopnb.spawn(coro)."
+)
+"""A note on such an error of a block. Nothing else tells afterwards that the loop was hidden."""
 _AWAITED = (
     "cannot await inside `with loopnb.noloop():`, where no loop runs. Await outside the block, or call "
     "asyncio.run() in it"
@@ -188,6 +195,13 @@ class NoLoop:
                 _here.left = _Left(running, _cpython.empty_task_slot(running))
         finally:
             view.show()
+        if error is not None and _is_about_no_loop(error):
+            error.add_note(NO_LOOP)
+
+
+def _is_about_no_loop(error: BaseException) -> bool:
+    # By type: the text may be an object of the user's.
+    return type(error) is RuntimeError and [text for text in error.args if type(text) is str] == [_NO_RUNNING]
 
 
 # -- replacements of methods of loops ------------------------------------------------------------

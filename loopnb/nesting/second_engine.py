@@ -172,7 +172,7 @@ ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
 #: What asyncio says when a loop is asked to run inside a running one.
-_REFUSALS = (
+REFUSALS = (
     "cannot be called from a running event loop",
     "This event loop is already running",
     "Cannot run the event loop while another loop is running",
@@ -180,7 +180,7 @@ _REFUSALS = (
 
 
 def _is_refusal(text: str) -> bool:
-    return any(refusal in text for refusal in _REFUSALS)
+    return any(refusal in text for refusal in REFUSALS)
 
 
 class NestingChoice:

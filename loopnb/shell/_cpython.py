@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 from loopnb.nesting._cpython import waited_future
+from loopnb.patching import Patch, looking_like
 from loopnb.tracking._cpython import waited_by_wait_for
 from loopnb.tracking.suspended import frames_of, links_of
 from loopnb.tracking.tracked import woken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def group_children(task: asyncio.Task[Any]) -> list[asyncio.Task[Any]]:
@@ -74,3 +79,19 @@ def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
             task.get_loop().call_soon(callback, outcome, context=context)
             return True
     return False
+
+
+def before_warnings(change: Callable[[Any], None]) -> Patch:
+    """Return a patch that calls *change* with each warning that is about to be shown, before it is.
+
+    Private name: `warnings._showwarnmsg(message)`, which Python and C code look up for each warning. It has
+    existed since 3.6. `showwarning`, the public name, is not told which object the warning is about, and
+    replacing it would lose what `tracemalloc` knows of that. *change* must not raise.
+    """
+    stock = warnings._showwarnmsg  # type: ignore[attr-defined]  # private
+
+    def show(message: Any) -> None:
+        change(message)
+        stock(message)
+
+    return Patch(warnings, "_showwarnmsg", looking_like(stock, show))

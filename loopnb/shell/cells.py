@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from loopnb.frames import is_called_by, users_place
+from loopnb.frames import NOBODYS, is_called_by, users_place
+from loopnb.loop.fresh import FreshLoop
 from loopnb.nesting._cpython import running_loop
 from loopnb.records import CellRef
 from loopnb.shell._ipython import CellFiles, counts_at_start
@@ -241,9 +242,14 @@ class Places:
             return f"{label}, line {line}"
         return f"{os.path.basename(filename)}:{line}"
 
-    def here(self) -> str:
-        """Return the user's innermost line in the code that runs now, as people write it."""
-        return self(*users_place(), current_cell.get())
+    def of_closing(self) -> str:
+        """Return where a loop is being closed: the user's innermost line, as people write it."""
+        cell, (filename, line) = current_cell.get(), users_place()
+        if is_called_by(FreshLoop.close.__code__):
+            return f"the end of {cell or 'a cell'}, a %%aloop --fresh cell"
+        if filename == NOBODYS and cell is not None:  # in a thread: `asyncio.to_thread(asyncio.run, main())`
+            return str(cell)
+        return self(filename, line, cell)
 
     def is_cell_file(self, filename: str) -> bool:
         """Return True if *filename* stands for the source of a cell."""

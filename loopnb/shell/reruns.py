@@ -1,8 +1,10 @@
-"""End the tasks that a cell has left running when the cell is run again, if the user wants that."""
+"""When a cell is run again, end the tasks that its earlier runs have left, or say that they live on."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -11,7 +13,7 @@ from loopnb.shell.rejecting import RejectedByInterrupt
 from loopnb.texts import say
 from loopnb.tracking.background import is_background
 from loopnb.tracking.cells import current_cell
-from loopnb.tracking.holding import end_task
+from loopnb.tracking.holding import end_task, is_held
 from loopnb.views import names_of
 
 if TYPE_CHECKING:
@@ -19,21 +21,27 @@ if TYPE_CHECKING:
 
     from loopnb.records import CellRef
     from loopnb.session import Session
+    from loopnb.shell.cells import Cells
 
 
 class Reruns:
-    """Ends the tasks that an earlier run of a cell has left, before the new run begins.
+    """Looks after the tasks that earlier runs of a cell have left, as `LoopNB.on_rerun` says.
 
-    Only if `LoopNB.on_rerun` is "cancel".
+    "cancel" ends them before the new run begins. "tell" names them when it has ended: by then the cell may
+    have ended them itself.
 
     Args:
         shell: The shell.
         session: Its session.
+        cells: Knows when cells end.
     """
 
-    def __init__(self, shell: Any, session: Session) -> None:
+    def __init__(self, shell: Any, session: Session, cells: Cells) -> None:
         self._shell = shell
         self._session = session
+        self._cells = cells
+        self._hooks = ExitStack()
+        self._told: set[str] = set()  # the ids of cells
         self._newest: CellRef | None = None
         self._begun: CellRef | None = None  # set until IPython shows us the code of the cell
         # Tasks that we have cancelled. A second cancel would end their cleanup.
@@ -45,10 +53,12 @@ class Reruns:
         Start `Cells` first, so that it sees each cell before this object does.
         """
         self._shell.events.register("pre_run_cell", self._begin)
+        self._hooks.callback(self._cells.call_after(self._tell))
 
     def stop(self) -> None:
         """Stop looking at cells."""
         self._shell.events.unregister("pre_run_cell", self._begin)
+        self._hooks.close()
 
     def check(self, _tree: ast.AST) -> None:
         """End the tasks of the cell's earlier runs. Called when its code has compiled, right before it runs.
@@ -80,9 +90,33 @@ class Reruns:
         # If they are equal, a magic runs another cell inside the newest cell.
         self._begun, self._newest = (None if cell == self._newest else cell), cell
 
+    def _tell(self) -> None:
+        """Name the tasks of earlier runs of the cell that has just ended, once for each cell."""
+        cell = self._newest
+        if cell is None or cell.cell_id is None or cell.cell_id in self._told:
+            return
+        if self._session.settings.on_rerun != "tell" or not self._session.tracker.runs.is_rerun(cell):
+            return
+        left = [task for task in self._left_of(cell) if not task.cancelling() and not is_held(task)]
+        if left:
+            self._told.add(cell.cell_id)
+            count, live = ("A task", "lives") if len(left) == 1 else (f"{len(left)} tasks", "live")
+            # In the Context of the cell: what is written now goes to it.
+            context = self._session.tracker.runs.context_of(cell) or Context()
+            context.copy().run(
+                say,
+                f"{count} of earlier runs of this cell {live} on: {names_of(left)}. '%loopnb cancel --cell "
+                f'{cell.execution_count}\' cancels all tasks of the cell. LoopNB.on_rerun = "cancel" cancels '
+                'them at each run, and "keep" hides this line.',
+            )
+
+    def _left_of(self, cell: CellRef) -> list[asyncio.Task[Any]]:
+        left = [task for task in self._session.tracker.live() if self._is_earlier_run(task, cell)]
+        ours = self._session.waiting_for_caller() if left else set()
+        return [task for task in left if task not in ours]
+
     def _cancel_left_of(self, cell: CellRef) -> list[asyncio.Task[Any]]:
-        tracker = self._session.tracker
-        left = [task for task in tracker.live() if self._is_earlier_run(task, cell)]
+        left = self._left_of(cell)
         for task in left:
             if task not in self._cancelled:
                 end_task(task)

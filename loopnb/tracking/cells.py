@@ -41,6 +41,7 @@ class CellRuns:
         self.reruns = 0
         self._contexts: dict[CellRef, Context] = {}
         self._latest: dict[str, CellRef] = {}
+        self._rerun: set[str] = set()  # the cells that were executed more than once
 
     def begin(self, cell: CellRef, context: Context) -> None:
         """Remember that *cell* begins.
@@ -53,12 +54,15 @@ class CellRuns:
         if cell.cell_id is None or self._latest.get(cell.cell_id, cell) != cell:
             self.reruns += 1
         if cell.cell_id is not None:
+            if self._latest.get(cell.cell_id, cell) != cell:
+                self._rerun.add(cell.cell_id)
             self._latest[cell.cell_id] = cell
         if len(self._contexts) > _KEPT:
             oldest = next(iter(self._contexts))
             del self._contexts[oldest]
             if oldest.cell_id is not None and self._latest.get(oldest.cell_id) == oldest:
                 del self._latest[oldest.cell_id]
+                self._rerun.discard(oldest.cell_id)
                 self.reruns += 1
 
     def context_of(self, cell: CellRef | None) -> Context | None:
@@ -76,6 +80,10 @@ class CellRuns:
         if cell.cell_id is None:
             return (cell,)
         return tuple(known for known in self._contexts if known.cell_id == cell.cell_id)
+
+    def is_rerun(self, cell: CellRef) -> bool:
+        """Return True if the cell of that execution was executed before."""
+        return cell.cell_id in self._rerun
 
     def every_run_of(self, execution_count: int) -> Callable[[CellRef | None], bool]:
         """Given N of In[N], return a predicate that matches every run of that cell."""

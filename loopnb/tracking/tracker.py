@@ -222,6 +222,10 @@ class Tracker:
             raise TaskNotFoundError(str(wanted), [task.get_name() for task in self.live()])
         return found
 
+    def named(self, name: str) -> list[asyncio.Task[Any]]:
+        """Return the live tasks of that name, oldest first."""
+        return [task for task in self.live() if task.get_name() == name]
+
     def find_ended(self, wanted: str | int) -> EndedTask | None:
         """Return the ended task with that number or name; of several with one name, the newest."""
         number, ended = _number_in(wanted), self.ended()

@@ -109,11 +109,7 @@ class Doctor:
             long_wait_s: A wait of more seconds counts as long.
             look_for_deadlocks: Returns the deadlocks; None looks now.
         """
-        unknown: list[str] = []
-        if spins is None:
-            unknown.append("whether a task spins")
-        if not self._watch.is_on:
-            unknown.append("what blocks the loop, as LoopNB.blocked_after is 0")
+        unknown = self._not_looked_at(spins)
 
         def ask(what: str, question: Callable[[], Iterable[_T]]) -> tuple[_T, ...]:
             try:
@@ -150,6 +146,12 @@ class Doctor:
             names=len(names),
             unknown=tuple(unknown),
         )
+
+    def _not_looked_at(self, spins: Iterable[Spin] | None) -> list[str]:
+        unknown = [] if spins is not None else ["whether a task spins"]
+        if not self._watch.is_on:
+            unknown.append("what blocks the loop, as LoopNB.blocked_after is 0")
+        return unknown
 
     def _tasks(self) -> Iterable[TaskRecord]:
         self._tracker.listing.look()

@@ -479,7 +479,7 @@ def test_a_repr_of_what_a_closed_loop_has_left_changes_nothing(kernel: KernelDri
     assert filename == kernel.value("asyncio.base_events.__file__")
 
 
-def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:
+def test_an_open_loop_is_not_taken_for_a_closed_one(kernel: KernelDriver) -> None:
     kernel.run(
         """
         import asyncio
@@ -492,7 +492,8 @@ def test_open_loops_are_not_explained(kernel: KernelDriver) -> None:
     result = kernel.execute("await waits")
 
     assert result.evalue.endswith("attached to a different loop")
-    assert "belongs to another event loop" not in result.traceback
+    assert "closed at" not in result.traceback
+    assert f"The object that In[{result.execution_count}], line 1 uses belongs to" in result.traceback
     kernel.run("other.close()")
 
 

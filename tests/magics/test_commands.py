@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from IPython.core.error import UsageError
 
-from loopnb.magics.commands import PARSER, LoopMagics, Selection, select
+from loopnb.magics.commands import COMMANDS, PARSER, LoopMagics, Selection, select
 from loopnb.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -23,12 +23,16 @@ NOTHING = cast("Any", None)
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("nonsense", "nonsense"),
+        ("nonsense", "no command 'nonsense'. '%loopnb help'"),
+        ("taks", "Did you mean 'tasks'?"),
+        ("nesting hadoff", "Did you mean 'handoff'?"),
+        ("tasks --finshed", "Did you mean '--finished'?"),
+        ("help more", "does not take 'more'"),
         ("status more", "does not take 'more'"),
         ("show more", "does not take 'more'"),
         ("tasks more", "does not take 'more'"),
         ("cancel", "which task"),
-        ("cancel --all ticker", "which task"),
+        ("cancel --cell 3 ticker", "which task"),
         ("cancel --cell=x", "takes the N of In[N]"),
         ("where", "which task"),
     ],
@@ -162,6 +166,58 @@ def test_long_names_are_shortened_where_many_are_named(
     assert shown.startswith("Cancelled 10 tasks: '0000")
     assert "and 2 more" in shown
     assert len(shown) < 600
+
+
+THREE = ["worker", "worker", "worker", "other"]
+
+
+def test_where_and_cancel_list_the_tasks_that_share_a_name(
+    notebook: Notebook, printed: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run(SPAWN.format(THREE))
+
+    shown = printed("%loopnb where worker")
+
+    assert shown.count("worker  Event.wait") == 3
+    number = shown.partition("'%loopnb where ")[2].partition("'")[0]
+    assert f"task {number} 'worker'" in printed(f"%loopnb where {number}")
+    error = notebook.error("%loopnb cancel worker")
+    assert capsys.readouterr().out.count("worker  Event.wait") == 3
+    assert isinstance(error, UsageError)
+    assert "'%loopnb cancel --all worker'" in str(error)
+    notebook.run("await asyncio.sleep(0)")
+    assert [task.done() for task in notebook.value("tasks")] == [False] * 4
+
+
+def test_all_tasks_of_a_name_or_one_by_number_are_cancelled(
+    notebook: Notebook, printed: Callable[[str], str]
+) -> None:
+    notebook.run(SPAWN.format(THREE))
+    number = printed("%loopnb where worker").partition("'%loopnb where ")[2].partition("'")[0]
+
+    assert f"Cancelled task {number}" in printed(f"%loopnb cancel {number}")
+    notebook.run("await asyncio.sleep(0)")
+
+    assert "Cancelled 2 tasks: 'worker', 'worker'" in printed("%loopnb cancel --all worker")
+    notebook.run("await asyncio.sleep(0)")
+    assert [task.done() for task in notebook.value("tasks")] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("command", ["where wroker", "cancel wroker", "cancel --all wroker"])
+def test_a_misspelt_name_is_told_which_was_meant(notebook: Notebook, command: str) -> None:
+    notebook.run(SPAWN.format(["worker"]))
+
+    assert "Did you mean 'worker'?" in str(notebook.error(f"%loopnb {command}"))
+
+
+def test_the_help_lists_every_command_with_every_option(printed: Callable[[str], str]) -> None:
+    shown = printed("%loopnb help")
+
+    for command in COMMANDS:
+        assert f"%loopnb {command.name} " in shown
+        assert all(option in shown for option in command.options)
+    assert LoopMagics.loopnb.__doc__ is not None
+    assert all(line in LoopMagics.loopnb.__doc__ for line in shown.splitlines())
 
 
 def test_a_task_that_is_not_there_is_told(notebook: Notebook) -> None:
