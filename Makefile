@@ -6,7 +6,7 @@
 #                 minute of the stress, and all its signal handlers
 # make stress put kernels under load, for minutes, and count what is lost or left; STRESS=--seed=N repeats it,
 #             STRESS='--quick interrupts' runs a sample of one part
-# make bench  compare it with stock asyncio, nest_asyncio and nest_asyncio2; BENCH=--quick, --markdown, --profile
+# make bench  compare it with stock asyncio and with nest_asyncio and its kin; BENCH=--quick, --markdown, --profile
 # make lab    open 01_quickstart.ipynb in JupyterLab
 # make clean  remove everything that the others have made, including .venv
 #

@@ -22,9 +22,11 @@ from loopnb.magics.aloop import Aloop
 from loopnb.magics.commands import COMMANDS, PARSER, LoopMagics
 from loopnb.magics.completion import Completion
 from loopnb.magics.display import make_widget
+from loopnb.magics.failing import Failing
 from loopnb.magics.timers import Timers
+from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
-from loopnb.nesting._cpython import is_nested_by_others
+from loopnb.nesting._cpython import is_nested_by_others, reentrant_package
 from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.session import Session
@@ -123,7 +125,7 @@ def _check_supported(shell: Any) -> None:
     running = loop_here()
     if running is not None and is_nested_by_others(running):
         raise UnsupportedKernelError(
-            "the code that asks for it is in a nested run of nest_asyncio's",
+            f"the code that asks for it is in a nested run of {reentrant_package()}'s",
             "Run '%load_ext loopnb' in a cell of its own, outside of asyncio.run().",
         )
     version = _ipykernel.kernel_version() if _ipykernel.kernel_of(shell) is not None else None
@@ -171,10 +173,9 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     error_notes = _error_notes(shell, session, cells, closed)
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
-    # IPython fires this event before a cell, and before the callback of a comm.
-    shell.events.register("pre_execute", watch.wake)
-    parts.callback(shell.events.unregister, "pre_execute", watch.wake)
-    _register_magics(shell, LoopMagics(shell, session, aloop, error_notes), parts)
+    _wake_before_code(shell, watch, parts)
+    waiting, failing = Waiting(shell, session, cells), Failing(shell, session, cells)
+    _register_magics(shell, LoopMagics(shell, session, aloop, error_notes, waiting, failing), parts)
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
@@ -186,7 +187,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, rejections)
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections)
     cells.begin_loading_cell()
 
 
@@ -201,6 +202,13 @@ def _start(parts: ExitStack, *starting: _Part) -> None:
     for part in starting:
         part.start()
         parts.callback(part.stop)
+
+
+def _wake_before_code(shell: Any, watch: Watch, parts: ExitStack) -> None:
+    """Have the watch look soon when code of the user's is about to run."""
+    # IPython fires this event before a cell, and before the callback of a comm.
+    shell.events.register("pre_execute", watch.wake)
+    parts.callback(shell.events.unregister, "pre_execute", watch.wake)
 
 
 def _hook_kernel(

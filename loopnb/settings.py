@@ -61,6 +61,21 @@ class LoopNB(Configurable):
         Default 0.5. 0 reports as soon as no cell executes.
         """,
     ).tag(config=True)
+    on_failure = Enum(
+        ("report", "raise"),
+        default_value="report",
+        help="""
+        What happens when a task fails and nobody awaits it.
+
+        "report" writes a line into the cell that has spawned the task. "raise" also has the next cell
+        fail with the error of the task, without running: papermill, `jupyter execute` and nbconvert then
+        stop, with exit code 1. Each failure fails one cell. A cell that awaits a task to handle its
+        error comes too late if the task has failed before that cell begins. After the last cell there is
+        no next one; let the last cell be `%loopnb wait`, which waits for all tasks and raises what failed.
+
+        Default "report".
+        """,
+    ).tag(config=True)
     blocked_after = Float(
         0.5,
         help="""

@@ -98,7 +98,8 @@ def test_a_wait_for_the_first_of_some_says_so() -> None:
 
 @pytest.mark.parametrize("is_folded", [True, False])
 def test_a_diamond_of_forty_layers_takes_as_many_visits_as_it_has_edges(is_folded: bool) -> None:
-    tasks, awaits = [], {}
+    tasks: list[TaskRecord] = []
+    awaits: dict[int, tuple[int, ...]] = {}
     for layer in range(40):
         for side in (0, 1):
             number = layer * 2 + side

@@ -10,6 +10,7 @@ ipykernel 6.29 to 6.31 does so for standard output and standard error only. Olde
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,12 @@ from traitlets import TraitType
 
 from loopnb.kernel._ipykernel import patch_parents, single_buffer_streams
 from loopnb.kernel.streams import StreamsByContext
-from loopnb.patching import Patch, PatchSet
+from loopnb.patching import MethodWrapper, Patch, PatchSet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from contextvars import Context
+
     from loopnb.patching import Revertible
 
 
@@ -105,3 +109,43 @@ class _ShellParentByContext(dict[str, Any]):
         self._newest[channel] = parent
         if channel == "shell":
             self._value.set(parent)
+
+
+@contextmanager
+def moved_here(shell: Any, contexts: Iterable[Context]) -> Iterator[None]:
+    """While the block runs, send to the caller's cell what code in *contexts* prints, displays or raises.
+
+    nbclient drops what comes for a cell that has ended. Every output passes `Session.msg`, with the request
+    that it belongs to. Messages of widgets pass it, too. In a terminal this does nothing: all output goes to
+    the same place. Call it in the thread of the cell; enters and leaves without blocking, but for the flush
+    at the end.
+
+    Args:
+        shell: The shell.
+        contexts: Contexts of cells that have ended. Output of executing cells stays theirs.
+    """
+    session = getattr(shell.display_pub, "session", None)
+    here = getattr(shell.display_pub, "parent_header", None)
+    if session is None or not here:
+        yield
+        return
+    moved = {
+        context.copy().run(getattr, shell.display_pub, "parent_header").get("msg_id") for context in contexts
+    } - {None, here.get("msg_id")}
+
+    def msg(
+        stock: Any, msg_type: str, content: Any = None, parent: Any = None, *rest: Any, **named: Any
+    ) -> Any:
+        request = (parent or {}).get("header", parent) or {}  # a message, or only its header
+        return stock(msg_type, content, here if request.get("msg_id") in moved else parent, *rest, **named)
+
+    wrapper = MethodWrapper(type(session), "msg", msg, only=session)
+    wrapper.install()
+    try:
+        yield
+    finally:
+        try:
+            for stream in (sys.stdout, sys.stderr):  # what is written is sent later, in another thread
+                stream.flush()
+        finally:
+            wrapper.restore()

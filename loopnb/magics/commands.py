@@ -26,6 +26,7 @@ from loopnb.frames import users_frames
 from loopnb.magics import command_table
 from loopnb.magics.command_table import Command, meant
 from loopnb.magics.display import display_widget
+from loopnb.magics.waiting import take_timeout
 from loopnb.magics.watching import WatchCommands, findings_line, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from loopnb.magics.aloop import Aloop
+    from loopnb.magics.failing import Failing
+    from loopnb.magics.waiting import Waiting
     from loopnb.records import CellRef, TaskRecord
     from loopnb.session import Session
     from loopnb.shell.error_notes import ErrorNotes
@@ -51,17 +54,29 @@ class LoopMagics(Magics):
         session: Its session.
         aloop: Runs code for `%aloop` and `%%aloop`.
         error_notes: Explains errors.
+        waiting: Waits for tasks.
+        failing: Fails cells with the errors of tasks.
 
     Attributes:
         runner: *aloop*; `await_cells` finds it here.
+        failing: As given; the cells that it fails find it here.
     """
 
-    def __init__(self, shell: Any, session: Session, aloop: Aloop, error_notes: ErrorNotes) -> None:
+    def __init__(
+        self,
+        shell: Any,
+        session: Session,
+        aloop: Aloop,
+        error_notes: ErrorNotes,
+        waiting: Waiting,
+        failing: Failing,
+    ) -> None:
         super().__init__(shell=shell)
         self.runner = aloop
+        self.failing = failing
         groups: tuple[object, ...] = (
             LoopCommands(session),
-            TaskCommands(shell, session, error_notes),
+            TaskCommands(shell, session, error_notes, waiting),
             WatchCommands(session),
         )
         self._groups = {type(group): group for group in groups}
@@ -123,7 +138,11 @@ class LoopMagics(Magics):
         """Look at the persistent loop."""
         name, _, rest = line.strip().partition(" ")
         command = command_table.find(COMMANDS, name or "status")
-        command.method(self._groups[command.group], rest.strip())
+        try:
+            command.method(self._groups[command.group], rest.strip())
+        except BaseException as error:
+            error.__traceback__ = users_frames(error.__traceback__)
+            raise
 
 
 class LoopCommands:
@@ -232,18 +251,20 @@ _LISTED = "'%loopnb tasks' lists them."
 
 
 class TaskCommands:
-    """Lists, explains and cancels tasks. In another thread than the loop's, it blocks until the loop turns.
+    """Lists, explains and cancels tasks, and waits for them. Outside the loop's thread it blocks, too.
 
     Args:
         shell: The shell; it formats tracebacks.
         session: Its session.
         error_notes: Explains errors.
+        waiting: Waits for tasks.
     """
 
-    def __init__(self, shell: Any, session: Session, error_notes: ErrorNotes) -> None:
+    def __init__(self, shell: Any, session: Session, error_notes: ErrorNotes, waiting: Waiting) -> None:
         self._shell = shell
         self._session = session
         self._error_notes = error_notes
+        self._waiting = waiting
 
     def show(self, rest: str) -> None:
         """List tasks, as many as the settings say."""
@@ -298,7 +319,7 @@ class TaskCommands:
         try:
             return self._session.owner.call(lambda: tracker.number_of(tracker.find(wanted)))
         except TaskNotFoundError as error:
-            raise UsageError(f"%loopnb {command}: {error}") from None
+            raise _not_found(command, error) from None
 
     def cancel(self, rest: str) -> None:
         """Cancel one task, all tasks of a cell or of a name, or all tasks."""
@@ -314,6 +335,21 @@ class TaskCommands:
             )
         else:
             self._cancel_many(self._session.cancel_all(self._is_wanted(selection.cell)))
+
+    def wait(self, rest: str) -> None:
+        """Wait for one task, for all tasks of a cell, or for all tasks, and raise what failed."""
+        rest, timeout = take_timeout(rest)
+        selection = select("wait", rest, "--all")
+        is_about_many = bool(selection.flags) or selection.cell is not None
+        if is_about_many and selection.words:
+            raise UsageError("%loopnb wait: give a name or number, or --cell N, or --all, and -t SECONDS.")
+        try:
+            if selection.words:
+                self._waiting.wait_for_task(unquoted(rest), timeout)
+            else:
+                self._waiting.wait_for_cells(self._is_wanted(selection.cell), timeout)
+        except TaskNotFoundError as error:
+            raise UsageError(f"%loopnb wait: {error}") from None
 
     def _cancel_many(self, records: Sequence[TaskRecord]) -> None:
         names = views.names_text(record.name for record in records)
@@ -449,7 +485,8 @@ COMMANDS = (
         TaskCommands,
         TaskCommands.tree,
         (
-            ("NAME|NUMBER", "who waits for whom, from all tasks on or from this one"),
+            ("", "who waits for whom; tasks that do the same share a line"),
+            ("NAME|NUMBER", "what one task waits for"),
             ("--cell N", "only tasks of cell In[N], and what they wait for"),
             ("--spawned", "who has spawned whom, instead"),
         ),
@@ -470,6 +507,17 @@ COMMANDS = (
         WatchCommands,
         WatchCommands.doctor,
         (("", "what is wrong, worst first, and what to do about it"),),
+    ),
+    Command(
+        "wait",
+        TaskCommands,
+        TaskCommands.wait,
+        (
+            ("", "wait for all tasks, show here what they print, and raise what fails; also as --all"),
+            ("NAME|NUMBER", "wait for a task"),
+            ("--cell N", "wait for all tasks of a cell"),
+            ("-t SECONDS", "wait at most so long; with any of the others, too"),
+        ),
     ),
     Command(
         "blocks",

@@ -3,18 +3,25 @@
     import loopnb.nesting
     loopnb.nesting.apply()
 
-`apply` and `remove` are promised; the rest of this folder may change. Importing it is cheap: the functions
-import what needs greenlet only when you call them.
+or, for a scope, `with loopnb.nesting.applied():`. `apply`, `applied` and `remove` are promised; the rest of
+this folder may change. Importing it is cheap: the functions import what needs greenlet only when you call
+them.
 """
 
 from __future__ import annotations
 
+import itertools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
-__all__ = ["apply", "remove"]
+__all__ = ["applied", "apply", "remove"]
+
+#: Gives each scope of `applied` a name of its own. Process-wide, as the names are.
+_scopes = itertools.count(1)
 
 
 def apply(
@@ -85,3 +92,31 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
         if not scope.is_wanted():
             patches.restore()
             refusals.unwatch()
+
+
+@contextmanager
+def applied(
+    loop: asyncio.AbstractEventLoop | None = None, *, order: Literal["any", "lifo"] = "any"
+) -> Iterator[None]:
+    """Let blocking calls run inside a running loop while the block runs, and take that back at its end.
+
+    Scopes may be nested, overlap, and be in several threads: nesting is on until the last of them is left,
+    and as long as an `apply` holds. With *loop* None it is on for all threads. A scope may begin and end
+    while the loop runs, and end by an exception. Nested runs that other tasks have begun in it end in order
+    after it.
+
+    Args:
+        loop: As for `apply`.
+        order: As for `apply`.
+
+    Raises:
+        NestingError: As `apply`. Nothing is on then.
+
+    Any thread may enter and leave it. It does not block.
+    """
+    who = f"scope {next(_scopes)}"
+    try:
+        apply(loop, order=order, who=who)
+        yield
+    finally:
+        remove(who=who)

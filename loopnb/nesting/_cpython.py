@@ -32,10 +32,25 @@ if TYPE_CHECKING:
 
 BaseEventLoop = asyncio.base_events.BaseEventLoop
 
+
+def before_reloop(name: str, present: Any) -> Any:
+    """Return a function of asyncio's as it was before `reloop.apply()`: *present* if reloop is not on.
+
+    Private name: `reloop._patch._originals` (0.1.0), empty unless reloop is on. Unlike nest_asyncio, reloop
+    replaces methods of `BaseEventLoop` itself, and asyncio's hooks for tasks. This module may be imported
+    later. Any thread.
+
+    Args:
+        name: The name under which reloop keeps it.
+        present: What asyncio has now.
+    """
+    return getattr(sys.modules.get("reloop._patch"), "_originals", {}).get(name, present)
+
+
 # The hooks that CPython documents for authors of a Task class:
 # https://docs.python.org/3/library/asyncio-extending.html
-enter_task = asyncio.tasks._enter_task
-leave_task = asyncio.tasks._leave_task
+enter_task = before_reloop("_enter_task", asyncio.tasks._enter_task)
+leave_task = before_reloop("_leave_task", asyncio.tasks._leave_task)
 
 #: The running task of a loop. Up to 3.11 `asyncio.current_task` is written in Python, and the dictionary
 #: behind it is faster.
@@ -60,7 +75,8 @@ frame_at: Callable[[int], FrameType] = sys._getframe
 
 #: One pass of the loop: select, put the handles that are due into the ready queue, run as many as it then
 #: holds.
-stock_run_once = BaseEventLoop._run_once  # type: ignore[attr-defined]  # private
+stock_run_once: Any = before_reloop("_run_once", BaseEventLoop._run_once)  # type: ignore[attr-defined]  # private
+stock_run_until_complete: Any = before_reloop("run_until_complete", BaseEventLoop.run_until_complete)
 #: Code objects by which we recognise a frame on a stack.
 RUN_ONCE_CODE: CodeType = stock_run_once.__code__
 HANDLE_RUN_CODE: CodeType = asyncio.Handle._run.__code__
@@ -113,7 +129,13 @@ def _stock_run_forever() -> tuple[Any, ...]:
 
 
 def reentrant_package() -> str | None:
-    """Return the package that has made asyncio's loops re-entrant, or None (`_nest_patched`). Any thread."""
+    """Return the package that has made asyncio's loops re-entrant, or None. Any thread.
+
+    anest-asyncio is imported as nest_asyncio. Private names: `asyncio._nest_patched` of both, which
+    nest_asyncio2 sets, too; `BaseEventLoop._run_nested` of reloop.
+    """
+    if hasattr(BaseEventLoop, "_run_nested"):
+        return "reloop"
     if hasattr(asyncio, "_nest_asyncio2"):
         return "nest_asyncio2"
     return "nest_asyncio" if hasattr(asyncio, "_nest_patched") else None
@@ -123,11 +145,12 @@ def is_nested_by_others(loop: asyncio.AbstractEventLoop) -> bool:
     """Return True if the caller is in a nested run of such a package: a pass of *loop* on top of another."""
     if reentrant_package() is None or running_loop() is not loop:
         return False
-    frames = outwards(sys._getframe())
-    return (
-        sum(frame.f_code.co_name == "_run_once" and frame.f_locals.get("self") is loop for frame in frames)
-        > 1
-    )
+    passes = [
+        frame.f_code.co_name
+        for frame in outwards(sys._getframe())
+        if frame.f_code.co_name in {"_run_once", "_run_nested"} and frame.f_locals.get("self") is loop
+    ]
+    return "_run_nested" in passes or len(passes) > 1  # reloop's passes have another name
 
 
 def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
@@ -136,8 +159,11 @@ def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
     for owner in kind.__mro__:
         for name in ("run_forever", "run_until_complete", "_run_once", "_check_running"):
             method = vars(owner).get(name)
-            if getattr(method, "__module__", None) in {"nest_asyncio", "nest_asyncio2"}:
+            module = getattr(method, "__module__", None)
+            if module in {"nest_asyncio", "nest_asyncio2"}:
                 found.append((owner, name, getattr(super(owner, owner), name)))
+            elif module == "reloop._patch":
+                found.append((owner, name, before_reloop(name, method)))
     return found
 
 

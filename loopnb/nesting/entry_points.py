@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # What is patched, as it was at import.
 _stock_submit = copy_of(asyncio.run_coroutine_threadsafe)
-_stock_run_until_complete = _cpython.BaseEventLoop.run_until_complete
+_stock_run_until_complete = _cpython.stock_run_until_complete
 _stock_runner_run = _cpython.Runner.run
 _stock_get_loop = _cpython.Runner.get_loop
 _stock_close = _cpython.Runner.close

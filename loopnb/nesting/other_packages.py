@@ -2,8 +2,8 @@
 
 `anyio.run()` refuses to run inside a running loop; here it nests, or runs trio while the running loop is set
 aside. `uvloop.run()` runs a loop that cannot be nested on; here, too, the running loop is set aside.
-`nest_asyncio.apply()` and `nest_asyncio2.apply()` would swap Task and Future for slow ones in the whole
-process, and never swap them back; here they only ask for what is there already. `patches.py` has their
+`apply()` of nest_asyncio (nest-asyncio or anest-asyncio), nest_asyncio2 and reloop would swap Task and Future
+for slow ones in the whole process; here it only asks for what is there already. `patches.py` has their
 functions do what is said here.
 """
 
@@ -28,13 +28,17 @@ WHO = "nest_asyncio"
 #: The module of `anyio.run`.
 ANYIO = "anyio._core._eventloop"
 UVLOOP = "uvloop"
+#: The module of `reloop.apply`.
+RELOOP = "reloop._patch"
 
-# Both belong to the process, as those packages do.
+# All of these belong to the process, as those packages do.
 
 #: By module, its function that runs or patches a loop, as it was before it was patched.
 _stock: dict[str, Callable[..., Any]] = {}
 #: The calls of `apply()` that did nothing, once each, in order.
 _applied: dict[Applied, None] = {}
+#: The module of reloop, if it was applied before and is reverted for now.
+_reverted: list[Any] = []
 
 
 class Applied(NamedTuple):
@@ -52,7 +56,25 @@ def applied_by() -> tuple[Applied, ...]:
 
 def applied_before() -> str | None:
     """Return which of those packages had changed asyncio before nesting was on. Any thread."""
-    return _cpython.reentrant_package()
+    return "reloop" if _reverted else _cpython.reentrant_package()
+
+
+def revert_reloop() -> None:
+    """If reloop was applied before, take that back: it patches the methods that we do. Hold `scope.changing`.
+
+    In a nested run of reloop's this does nothing. That run would not end without its functions.
+    """
+    running = _cpython.running_loop()
+    if _cpython.reentrant_package() == "reloop" and not (running and _cpython.is_nested_by_others(running)):
+        module = sys.modules[RELOOP]
+        module.revert()
+        _reverted.append(module)
+
+
+def apply_reloop() -> None:
+    """Apply reloop again, if `revert_reloop` has reverted it. Hold `scope.changing`."""
+    while _reverted:
+        _reverted.pop().apply()
 
 
 def note_stock(module: str, function: Callable[..., Any]) -> None:
@@ -83,6 +105,20 @@ def note_apply(package: str, loop: asyncio.AbstractEventLoop | None) -> None:
         scope.attach_and_pin(target)
         with scope.changing:
             scope.want(WHO, target)
+
+
+def note_apply_everywhere(package: str) -> None:
+    """Do what `apply()` of *package* is for: allow nested runs on every loop.
+
+    Raises:
+        NestingError: The running loop cannot be nested on; `.reason` says why.
+    """
+    _applied[Applied(package, *users_place())] = None
+    running = _cpython.running_loop()
+    if running is not None:
+        scope.attach_and_pin(running)
+    with scope.changing:
+        scope.want(WHO, None)
 
 
 def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict[str, Any] | None) -> Any:

@@ -3,9 +3,10 @@
 In functions that run a loop we replace the code, so that names imported earlier follow (`stand_ins.py`). That
 code must not import this module: only `loopnb.nesting` and the extension do.
 
-If nest_asyncio or nest_asyncio2 was applied before, the stock functions take the place of its `asyncio.run`
-and of its loop methods while nesting is on. The classes that it swapped stay: tasks and futures of them exist
-already.
+If nest_asyncio (nest-asyncio or anest-asyncio) or nest_asyncio2 was applied before, the stock functions take
+the place of its `asyncio.run` and of its loop methods while nesting is on. The classes that it swapped stay:
+tasks and futures of them exist already. reloop is reverted meanwhile, by its own function, and applied again
+afterwards.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 def install() -> None:
     """Patch asyncio now, and other packages once they are imported. Any thread; hold `scope.changing`."""
+    other_packages.revert_reloop()
     _asyncios.install()
     _watch.install()
     _undo_others()
@@ -45,6 +47,7 @@ def restore() -> None:
     other_packages.forget()
     runners.forget_all()
     _asyncios.restore()
+    other_packages.apply_reloop()
 
 
 def catch_up() -> None:
@@ -165,6 +168,10 @@ def _patch_patcher(module: ModuleType) -> None:
     _patch_code(module, module.apply, stand_ins.apply)
 
 
+def _patch_reloop(module: ModuleType) -> None:
+    _patch_code(module, module.apply, stand_ins.apply_everywhere)
+
+
 def _patch_code(module: ModuleType, function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
     patch = CodePatch(function, replacement)
     other_packages.note_stock(module.__name__, patch.original_function)
@@ -183,5 +190,6 @@ _watch = ImportWatch(
         "anyio._backends._asyncio": _patch_anyios_asyncio,
         "nest_asyncio": _patch_patcher,
         "nest_asyncio2": _patch_patcher,
+        other_packages.RELOOP: _patch_reloop,
     }
 )

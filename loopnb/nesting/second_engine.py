@@ -1,4 +1,4 @@
-"""The second engine, nest-asyncio, and the choice of an engine.
+"""The second engine, nest-asyncio or an heir of it, and the choice of an engine.
 
 nest-asyncio runs the loop *on top of* the waiting stack; `engine.py` says what that costs. It is used if
 greenlet cannot be imported, or if the user asks for it. The package's own `apply()` cannot be taken back.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.base_events
 import importlib
+import importlib.util
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -38,13 +39,36 @@ if TYPE_CHECKING:
 # -- nest-asyncio --------------------------------------------------------------------------------
 
 
-def package_name() -> str:
-    """Return the name of the package that fits the running Python.
+#: The modules that can be the second engine, the first choice first. The fork of nest_asyncio knows the
+#: argument `loop_factory`, which `asyncio.run` takes from 3.12 on; ipykernel 7 made the same choice.
+_PACKAGES = (
+    ("nest_asyncio", "nest_asyncio2") if sys.version_info < (3, 12) else ("nest_asyncio2", "nest_asyncio")
+)
 
-    `nest_asyncio` is no longer maintained. It does not know the argument `loop_factory`, which `asyncio.run`
-    takes from 3.12 on, and it breaks `current_task()` on 3.14. ipykernel 7 made the same choice.
+
+def package_name() -> str:
+    """Return the name of a package that is there and works on the running Python. Any thread.
+
+    nest-asyncio, nest-asyncio2 and anest-asyncio do. But nest-asyncio is no longer maintained: it does not
+    know `loop_factory`, and it breaks `current_task()` on 3.14. reloop will not do: a task that was made
+    before `reloop.apply()`, as the kernel's own were, loses its step in a nested run, and hangs (0.1.0).
+
+    Returns:
+        The first choice, if none is there.
     """
-    return "nest_asyncio" if sys.version_info < (3, 12) else "nest_asyncio2"
+    return next(filter(_works_here, _PACKAGES), _PACKAGES[0])
+
+
+def _works_here(name: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # somebody has put a module without a spec in its place
+        return True
+    if spec is None:
+        return False
+    # anest-asyncio has the import name of nest-asyncio. It is a package; nest-asyncio is one module.
+    is_nest_asyncio = name == "nest_asyncio" and spec.submodule_search_locations is None
+    return not is_nest_asyncio or sys.version_info < (3, 12)
 
 
 class ReentrantRun:
@@ -147,7 +171,7 @@ class Reentrant:
 def _owners(package: ModuleType, loop: asyncio.AbstractEventLoop) -> list[Any]:
     """Return everything whose attributes the package changes.
 
-    Read in the source of nest_asyncio 1.6.0 and nest_asyncio2 1.7.4.
+    Read in the source of nest-asyncio 1.6.0, nest-asyncio2 1.7.4 and anest-asyncio 2.0.0.
     """
     owners: list[Any] = [asyncio, asyncio.tasks, asyncio.futures, asyncio.events, package]
     owners += [kind for kind in type(loop).__mro__ if issubclass(kind, asyncio.base_events.BaseEventLoop)]
@@ -296,7 +320,9 @@ class NestingChoice:
             for call in other_packages.applied_by()
         ]
         before = other_packages.applied_before()
-        if before is not None and self._reentrant is None:
+        if before == "reloop":
+            said.append("reloop.apply() had run before loopnb; it is taken back until loopnb is unloaded.")
+        elif before is not None and self._reentrant is None:
             said.append(f"{before}.apply() had run before loopnb: tasks are the slower Python ones.")
         return said
 

@@ -84,7 +84,14 @@ def uvloop_run(main: Any, **options: Any) -> Any:
 
 
 def apply(loop: Any = None, **_options: Any) -> None:
-    """Stand in for `apply` of nest_asyncio and its heirs."""
+    """Stand in for `apply` of nest_asyncio, anest-asyncio and nest_asyncio2."""
     from loopnb.nesting import other_packages
 
     other_packages.note_apply(__name__, loop)  # the name of the module whose function this is
+
+
+def apply_everywhere() -> None:
+    """Stand in for `apply` of reloop, which is for all loops. Also its `applied` calls it."""
+    from loopnb.nesting import other_packages
+
+    other_packages.note_apply_everywhere("reloop")

@@ -69,6 +69,10 @@ class CellRuns:
         """Return the Context of that execution, or None if it is not known."""
         return self._contexts.get(cell) if cell is not None else None
 
+    def contexts_of(self, is_wanted: Callable[[CellRef | None], bool]) -> list[Context]:
+        """Return the Contexts of the executions that *is_wanted* selects."""
+        return [context for cell, context in self._contexts.items() if is_wanted(cell)]
+
     def is_outdated(self, cell: CellRef | None) -> bool:
         """Return True if the cell has been run again since that execution."""
         if cell is None or cell.cell_id is None:

@@ -139,6 +139,36 @@ class Failures:
         due = [failure for failure in self._due if failure.state != "dropped"]
         return [*self._unseen.values(), *due, *held]
 
+    def take_unseen(self, is_wanted: Callable[[CellRef | None], bool]) -> list[EndedTask]:
+        """Return the failures that nobody has looked at, oldest first. They count as looked at from now on.
+
+        From Python 3.14 on this looks at every object of the process, which takes 15 ms and more, if tasks
+        were spawned or have failed lately.
+
+        Args:
+            is_wanted: Given the cell that spawned a task, returns True if its failure is wanted.
+        """
+        taken: dict[int, EndedTask] = {}
+        # What was reported may have been retrieved since; only the task itself tells.
+        for task in list(self._held()) if self._may_find_more() or self._unseen else self._found():
+            if self._is_ignored(task) or not is_wanted(task.origin.cell):
+                continue
+            if self._has_failed(task):
+                taken[task.origin.number] = EndedTask.of(task)
+                self._shown.add(task.origin.number)  # no other session reports it
+                task.exception()  # marks it as retrieved, so that asyncio does not report it either
+            elif self._is_shown(task):
+                self.seen(task.origin.number)  # somebody has retrieved it since
+        for failure in [*self._unseen.values(), *self._due]:
+            if failure.error is None or is_fatal(failure.error):  # dropped, or it went through the loop
+                continue
+            if is_wanted(failure.origin.cell):
+                taken.setdefault(failure.origin.number, failure)
+        self._due = deque(failure for failure in self._due if failure.origin.number not in taken)
+        for number in taken:
+            self.seen(number)
+        return [taken[number] for number in sorted(taken)]
+
     def _dropped(self, task: TrackedTask) -> None:
         """Take a failed task from its finalizer. Any thread."""
         if task.get_loop() is not self._loop or self._is_ignored(task):

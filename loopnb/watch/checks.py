@@ -210,8 +210,8 @@ def blocked_by_cell(facts: Facts) -> Iterator[Finding]:
     for block, text in _blocks_by_place(facts, is_long):
         kept = f" It kept waiting: {texts.kept_text(block)}."
         remedy = (
-            "Put the work into a function and `await asyncio.to_thread(function)`, or `await asyncio.sleep(0)` "
-            "now and then."
+            "Put the work into a function and `await asyncio.to_thread(function)`, or "
+            "`await asyncio.sleep(0)` now and then."
         )
         yield Finding("blocked-by-cell", "warning", text + kept, remedy, block.place)
 

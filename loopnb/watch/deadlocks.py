@@ -70,7 +70,7 @@ class DeadlockWatch:
         self._next_look = 0.0
 
     def look(self) -> list[Deadlock]:
-        """Return the deadlocks of this moment. Takes 1 us for a task that sleeps, 20 us for one that waits."""
+        """Return the deadlocks of this moment. Takes 1 us for each task that sleeps, 20 us for others."""
         began = self._tracker.clock()
         self._found = find(self._tracker)
         ended = self._tracker.clock()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.peers import PEERS, isolate
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from pathlib import Path
 
     from loopnb.tracking.listing import Listing
     from loopnb.tracking.tracker import Tracker
@@ -88,18 +92,42 @@ def _applied(module: str) -> Callable[[asyncio.AbstractEventLoop], None]:
     return apply
 
 
+def _applied_to_all(module: str) -> Callable[[asyncio.AbstractEventLoop], None]:
+    def apply(_loop: asyncio.AbstractEventLoop) -> None:
+        importlib.import_module(module).apply()
+
+    return apply
+
+
+def prepare(tool: Tool, folder: Path) -> None:
+    """Have an import find *tool*, here and in processes that are started here, even if another has its name.
+
+    Args:
+        tool: The tool that this process measures.
+        folder: An empty folder.
+    """
+    if tool.distribution in PEERS:
+        isolate(tool.distribution, folder)
+        sys.path.insert(0, str(folder))
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+
 STOCK = Tool("stock", None, _nothing, nests=False)
 LOOPNB = Tool("loopnb", "loopnb", _loopnb, extension="loopnb")
 TRACKING = Tool("loopnb, tracking", "loopnb", _loopnb_tracking, is_bare=False)
 NEST_ASYNCIO = Tool("nest_asyncio", "nest-asyncio", _applied("nest_asyncio"), extension="nest_asyncio")
 NEST_ASYNCIO2 = Tool("nest_asyncio2", "nest-asyncio2", _applied("nest_asyncio2"), extension="nest_asyncio2")
+ANEST_ASYNCIO = Tool("anest-asyncio", "anest-asyncio", _applied("nest_asyncio"), extension="nest_asyncio")
+RELOOP = Tool("reloop", "reloop", _applied_to_all("reloop"), extension="reloop")
 
-#: From 3.14 on, importing nest_asyncio breaks `current_task`.
+#: From 3.14 on, importing nest_asyncio breaks `current_task`, and reloop breaks it by `apply()`.
 TOOLS = [
     STOCK,
     LOOPNB,
     TRACKING,
     *([NEST_ASYNCIO] if sys.version_info < (3, 14) else []),
     NEST_ASYNCIO2,
+    ANEST_ASYNCIO,
+    *([RELOOP] if sys.version_info < (3, 14) else []),
 ]
 BY_NAME = {tool.name: tool for tool in TOOLS}

@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 from tests.benchmarks import cases, probes, profile, tools
 
@@ -32,12 +34,14 @@ def main() -> None:
     # The other tools use what asyncio has deprecated.
     warnings.simplefilter("ignore")
     tool = tools.BY_NAME[sys.argv[1]]
-    if len(sys.argv) == 2:
-        serve(tool)
-    elif sys.argv[2] == "--profile":
-        print(json.dumps(profile.count(tool, sys.argv[3])), flush=True)
-    else:
-        print(json.dumps(probes.BY_NAME[sys.argv[2]].look(tool)), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        tools.prepare(tool, Path(folder))
+        if len(sys.argv) == 2:
+            serve(tool)
+        elif sys.argv[2] == "--profile":
+            print(json.dumps(profile.count(tool, sys.argv[3])), flush=True)
+        else:
+            print(json.dumps(probes.BY_NAME[sys.argv[2]].look(tool)), flush=True)
 
 
 if __name__ == "__main__":

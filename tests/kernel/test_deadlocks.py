@@ -51,3 +51,41 @@ def test_a_cells_deadlock_is_named_and_ends_with_an_interrupt(names: KernelDrive
     assert "needs the Lock lock that the cell holds at In[" in text
     assert ", line 4; interrupt the cell" in text
     assert names.value("lock.locked()") is False
+
+
+def test_a_cell_that_waits_for_a_queue_which_nobody_fills_is_named(names: KernelDriver) -> None:
+    cell = names.start(
+        """
+        looks = asyncio.create_task(look())
+        jobs = asyncio.Queue()
+        await jobs.get()
+        """
+    )
+    cell.wait_output("seen")
+    names.interrupt()
+    cell.wait()
+
+    (text,) = names.value("seen")
+    start, _where, _line = text.partition(" (at In[")
+    assert start == "nothing on this loop can wake this task: the cell waits for Queue.get of jobs"
+
+
+def test_a_cell_that_waits_for_what_a_task_does_later_is_left_in_peace(names: KernelDriver) -> None:
+    names.run(
+        """
+        async def fill():
+            await asyncio.sleep(1)
+            jobs.put_nowait(loopnb.status().detail)
+        jobs = asyncio.Queue()
+        """
+    )
+    result = names.run(
+        """
+        filler = asyncio.create_task(fill())
+        looks = asyncio.create_task(look())
+        await jobs.get()
+        """
+    )
+    names.run("looks.cancel();")
+    assert result.result == "''"
+    assert names.value("seen") == []

@@ -9,14 +9,22 @@ import pytest
 
 from tests.cells import dedented
 from tests.fingerprint import FINGERPRINT
+from tests.peers import PEERS, is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.kernel.driver import KernelDriver
 
-# The original breaks on 3.14.
-PACKAGE = "nest_asyncio" if sys.version_info < (3, 14) else "nest_asyncio2"
+#: Where anest-asyncio is installed, `nest_asyncio` is that. The original breaks on 3.14.
+PACKAGES = sorted(
+    {
+        name
+        for distribution, name in PEERS.items()
+        if is_installed(distribution) and (distribution != "nest-asyncio" or sys.version_info < (3, 14))
+    }
+)
+PACKAGE = PACKAGES[0]
 AWAITS = dedented(
     """
     %%aloop
@@ -145,10 +153,13 @@ def test_the_second_engine_is_refused_while_stacks_are_parked(kernel: KernelDriv
     kernel.run("task.cancel(); await asyncio.wait([task]);")
 
 
-def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(kernel: KernelDriver) -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_such_a_package_does_nothing_while_the_engine_is_on_and_is_named(
+    kernel: KernelDriver, package: str
+) -> None:
     kernel.run(
         f"""
-        import asyncio, {PACKAGE}
+        import asyncio, {package}
         def picture():
             policy = type(asyncio.get_event_loop_policy())
             return asyncio.Task, asyncio.Future, asyncio.get_event_loop, policy.get_event_loop
@@ -159,20 +170,23 @@ def test_nest_asyncio_does_nothing_while_the_engine_is_on_and_is_named(kernel: K
     kernel.run(
         f"""
         here = (lambda: 0).__code__.co_filename
-        {PACKAGE}.apply()
+        {package}.apply()
         """
     )
 
     assert kernel.value("picture() == before")
     said = kernel.run("%loopnb nesting").stdout
-    assert f"{PACKAGE}.apply(), called in {kernel.value('here')}, line 2, did nothing" in said
+    assert f"{package}.apply(), called in {kernel.value('here')}, line 2, did nothing" in said
 
 
-def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: KernelDriver) -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_such_a_package_applied_before_loading_works_and_is_said(
+    stock_kernel: KernelDriver, package: str
+) -> None:
     stock_kernel.run(
         f"""
-        import asyncio, {PACKAGE}
-        {PACKAGE}.apply()
+        import asyncio, {package}
+        {package}.apply()
         """
     )
 
@@ -182,11 +196,14 @@ def test_nest_asyncio_applied_before_loading_works_and_is_said(stock_kernel: Ker
     assert "had run before loopnb" in stock_kernel.run("%loopnb nesting").stdout
 
 
-def test_loading_inside_a_nested_run_of_nest_asyncio_is_refused(stock_kernel: KernelDriver) -> None:
+@pytest.mark.parametrize("package", PACKAGES)
+def test_loading_inside_a_nested_run_of_such_a_package_is_refused(
+    stock_kernel: KernelDriver, package: str
+) -> None:
     stock_kernel.run(
         f"""
-        import asyncio, {PACKAGE}
-        {PACKAGE}.apply()
+        import asyncio, {package}
+        {package}.apply()
         """
     )
 
@@ -198,7 +215,7 @@ def test_loading_inside_a_nested_run_of_nest_asyncio_is_refused(stock_kernel: Ke
         """
     )
 
-    assert "in a nested run of nest_asyncio's" in refused.evalue
+    assert f"in a nested run of {package}'s" in refused.evalue
     stock_kernel.run("%load_ext loopnb")
     assert stock_kernel.run("asyncio.run(asyncio.sleep(0.01, 'nested'))").result == "'nested'"
 

@@ -38,10 +38,10 @@ def run(main: Callable[[Tracker], Coroutine[Any, Any, Any]]) -> Any:
 async def looked_at(
     tracker: Tracker, coro: Coroutine[Any, Any, None], words: str
 ) -> tuple[str, str, list[str]]:
-    """Wait until a task that runs *coro* waits for *words*. Return detail, row, and the tasks it waits for."""
+    """Wait until a task that runs *coro* waits for *words*. Return detail, row, and those it waits for."""
     task = asyncio.create_task(coro, name="top")
     async with asyncio.timeout(20):
-        while not re.search(words, shown := detail_of(tracker, task).text):
+        while not re.search(words, shown := detail_of(tracker, task).text):  # noqa: ASYNC110  no event tells
             await asyncio.sleep(0.005)
     edges = graph.finish(graph.slices(tracker))
     below = [edges.records[number].name for number in edges.awaits.get(tracker.number_of(task), ())]

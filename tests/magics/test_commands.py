@@ -35,10 +35,14 @@ NOTHING = cast("Any", None)
         ("cancel --cell 3 ticker", "which task"),
         ("cancel --cell=x", "takes the N of In[N]"),
         ("where", "which task"),
+        ("wait --all ticker", "a name or number, or --cell N, or --all"),
+        ("wait ticker -t soon", "seconds above 0, not 'soon'"),
+        ("wait ticker -t", "seconds above 0, not ''"),
+        ("wait --finished", "there is no option '--finished'"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_looked_at(shell: Shell, line: str, says: str) -> None:
-    magics: Any = LoopMagics(shell, NOTHING, NOTHING, NOTHING)
+    magics: Any = LoopMagics(shell, *[NOTHING] * 5)
 
     with pytest.raises(UsageError) as caught:
         magics.loopnb(line)
@@ -140,7 +144,9 @@ def test_the_tree_folds_what_is_alike_and_names_what_is_not(
     assert re.fullmatch(r"    3 x work\(\) at .*, wait for Queue\.get\(\), oldest [\d.]+ s", lines[1])
     assert re.search("waits for Queue.get of jobs .empty, 2 others wait", printed("%loopnb tree w1"))
     assert "'top'" in printed("%loopnb tree --spawned")
-    assert "'top'" in printed("%loopnb tree --cell 2")
+    notebook.run("cells = [task.cell for task in loopnb.tasks() if task.name == 'top']")
+    (cell,) = notebook.value("cells")
+    assert "'top'" in printed(f"%loopnb tree --cell {cell.execution_count}")
     assert printed("%loopnb tree --cell 99").strip() == "No live tasks."
     assert "nobody" in str(notebook.error("%loopnb tree nobody"))
     notebook.run("top.cancel(); await asyncio.wait([top, *tasks])")

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import importlib.util
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from loopnb import nesting
 from loopnb.nesting import other_packages
+from tests.peers import PEERS, is_installed, isolate
 from tests.processes import run_script
 
 if TYPE_CHECKING:
@@ -29,19 +31,27 @@ def apply(loop=None, *, run_close_loop=False):
     asyncio._nest_patched = True
 """
 
-PACKAGES = ["nest_asyncio", "nest_asyncio2"]
 
-
-@pytest.fixture(params=PACKAGES)
+@pytest.fixture(
+    params=[peer for peer in PEERS if peer in ("nest-asyncio", "nest-asyncio2") or is_installed(peer)]
+)
 def package(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Have that package, or something that does the same harm under its name, ready to be imported."""
-    name: str = request.param
-    if importlib.util.find_spec(name) is None:
+    name = PEERS[request.param]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if is_installed(request.param):
+        isolate(request.param, tmp_path)
+    else:
         (tmp_path / f"{name}.py").write_text(STAND_IN)
-        monkeypatch.syspath_prepend(str(tmp_path))
-    sys.modules.pop(name, None)
+    forget(name)
     yield name
-    sys.modules.pop(name, None)
+    forget(name)
+
+
+def forget(name: str) -> None:
+    """Have the next import of *name* import it again."""
+    for module in [module for module in sys.modules if module.partition(".")[0] == name]:
+        del sys.modules[module]
 
 
 async def nests() -> int:
@@ -68,7 +78,7 @@ def check_that_nothing_is_swapped(module: Any, apply: Any) -> None:
 
 def test_apply_does_nothing_where_the_package_is_imported_later(package: str) -> None:
     module = importlib.import_module(package)
-    assert "exec_module" not in vars(module.__loader__)
+    assert "exec_module" not in vars(sys.modules[module.apply.__module__].__loader__)
     check_that_nothing_is_swapped(module, module.apply)
 
 
@@ -88,7 +98,8 @@ def test_apply_for_another_loop_is_forwarded(package: str) -> None:
     nesting.remove()
     here, other = asyncio.new_event_loop(), asyncio.new_event_loop()
     nesting.apply(here)
-    importlib.import_module(package).apply(other)
+    module = importlib.import_module(package)
+    module.apply(*([other] if package != "reloop" else []))  # reloop's is for every loop
 
     assert other.run_until_complete(nests()) == 7
     nesting.remove()
@@ -107,13 +118,15 @@ async def _refused() -> None:
 
 
 BEFORE = """
-import asyncio, warnings
+import asyncio, sys, warnings
 warnings.simplefilter("ignore")
 import {package}
 loop = asyncio.new_event_loop()
 asyncio.set_event_loop(loop)
-{package}.apply(loop)
-methods = [vars(type(loop))[name] for name in ("run_forever", "run_until_complete", "_run_once")]
+{package}.apply(*([loop] if "{package}" != "reloop" else []))
+def methods():
+    return [getattr(type(loop), name) for name in ("run_forever", "run_until_complete", "_run_once")]
+theirs_before = methods()
 theirs = asyncio.run
 from loopnb import nesting
 from loopnb.nesting import other_packages as foreign
@@ -131,9 +144,9 @@ print(foreign.applied_before())
 loop.run_until_complete(main())
 print(order)
 nesting.remove()
-print(methods == [vars(type(loop))[name] for name in ("run_forever", "run_until_complete", "_run_once")])
-print(asyncio.run is theirs)
-loop.run_until_complete(main())
+print([m.__module__ for m in methods()] == [m.__module__ for m in theirs_before])
+print(asyncio.run.__module__ == theirs.__module__)
+loop.run_until_complete(nests(0.01))
 loop.close()
 """
 
@@ -190,31 +203,47 @@ print(asyncio.run(main()))
 """
 
 
-def run_with(package: str, script: str) -> subprocess.CompletedProcess[str]:
-    """Run *script* with that *package* in a Python of its own."""
-    return run_script(script.format(package=package))
+@dataclass(frozen=True)
+class Peer:
+    """An installed package, to be imported in a Python of its own.
+
+    Attributes:
+        name: What it is imported by.
+        folder: The folder where it is found first.
+    """
+
+    name: str
+    folder: Path
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run *script*, in which the name stands for `{package}`, and return what it printed."""
+        found_first = f"import sys; sys.path.insert(0, {str(self.folder)!r})\n"
+        return run_script(found_first + script.format(package=self.name))
 
 
-INSTALLED = [name for name in PACKAGES if importlib.util.find_spec(name)]
+INSTALLED = [distribution for distribution in PEERS if is_installed(distribution)]
 
 if INSTALLED:  # a stand-in could not show what the real ones do to a loop
 
-    @pytest.mark.parametrize("package", INSTALLED)
-    def test_applied_before_waits_still_end_in_any_order_and_it_is_said(package: str) -> None:
-        ran = run_with(package, BEFORE)
-        assert ran.stderr == ""
-        assert ran.stdout.splitlines() == [package, "[0.01, 0.03, 0.1]", "True", "True"]
+    @pytest.fixture(params=INSTALLED)
+    def peer(request: pytest.FixtureRequest, tmp_path: Path) -> Peer:
+        """Return an installed package."""
+        isolate(request.param, tmp_path)
+        return Peer(PEERS[request.param], tmp_path)
 
-    @pytest.mark.parametrize("package", INSTALLED)
-    def test_inside_their_own_nested_run_apply_says_that_it_cannot_be(package: str) -> None:
-        ran = run_with(package, INSIDE)
+    def test_applied_before_waits_still_end_in_any_order_and_it_is_said(peer: Peer) -> None:
+        ran = peer.run(BEFORE)
         assert ran.stderr == ""
-        said = f"{package} runs nested on this loop, below this call"
+        assert ran.stdout.splitlines() == [peer.name, "[0.01, 0.03, 0.1]", "True", "True"]
+
+    def test_inside_their_own_nested_run_apply_says_that_it_cannot_be(peer: Peer) -> None:
+        ran = peer.run(INSIDE)
+        assert ran.stderr == ""
+        said = f"{peer.name} runs nested on this loop, below this call"
         assert ran.stdout.splitlines() == [said, "ours"]
 
-    @pytest.mark.parametrize("package", INSTALLED)
-    def test_applied_while_ours_leaves_it_nests_when_the_last_stack_has_ended(package: str) -> None:
-        ran = run_with(package, AFTER)
+    def test_applied_while_ours_leaves_it_nests_when_the_last_stack_has_ended(peer: Peer) -> None:
+        ran = peer.run(AFTER)
         said, *rest = ran.stdout.splitlines()
         assert said.endswith("nothing can run on top of it; stacks still parked: 1")
         assert rest == ["True", "theirs"]

@@ -181,3 +181,79 @@ def test_a_reported_failure_is_not_reported_by_asyncio_again(track: Callable[...
         return told
 
     assert track(main) == []
+
+
+def anything(_cell: CellRef | None) -> bool:
+    return True
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+@pytest.mark.parametrize("is_reported", [False, True])
+def test_an_unseen_failure_is_taken_once_and_not_reported_again(
+    track: Callable[..., Any], is_held: bool, is_reported: bool
+) -> None:
+    cell = CellRef("a", 1)
+
+    async def main(_tracker: Tracker) -> tuple[list[str], list[str], int]:
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, said: complaints.append(said))
+        watched = Watched()
+        watched.begin(cell)
+        task: Any = asyncio.create_task(fail(), name="failing")
+        if not is_held:
+            del task
+        await settle()
+        if is_reported:
+            watched.end(cell)
+            await asyncio.sleep(0.01)
+        taken = [failure.name for failure in watched.failures.take_unseen(anything)]
+        again = [failure.name for failure in watched.failures.take_unseen(anything)]
+        watched.end(cell)
+        await asyncio.sleep(0.01)
+        task = None
+        gc.collect()
+        await settle()
+        watched.failures.stop()
+        assert complaints == []
+        return taken, again, len(watched.reported)
+
+    assert track(main) == (["failing"], [], 1 if is_reported else 0)
+
+
+def test_a_failure_that_was_awaited_after_its_report_is_not_taken(track: Callable[..., Any]) -> None:
+    cell = CellRef("a", 1)
+
+    async def main(_tracker: Tracker) -> list[EndedTask]:
+        watched = Watched()
+        watched.begin(cell)
+        task = asyncio.create_task(fail(), name="failing")
+        await settle()
+        watched.end(cell)
+        await asyncio.sleep(0.01)
+        assert watched.reported
+        with pytest.raises(ValueError):
+            await task
+        taken = watched.failures.take_unseen(anything)
+        watched.failures.stop()
+        return taken
+
+    assert track(main) == []
+
+
+def test_only_the_failures_of_wanted_cells_are_taken(track: Callable[..., Any]) -> None:
+    first, second = CellRef("a", 1), CellRef("b", 2)
+
+    async def main(_tracker: Tracker) -> tuple[list[str], list[str]]:
+        watched = Watched()
+        tasks = []
+        for cell in (first, second):
+            watched.begin(cell)
+            tasks.append(asyncio.create_task(fail(), name=str(cell)))
+            await settle()
+        taken = [failure.name for failure in watched.failures.take_unseen(second.__eq__)]
+        left = [failure.name for failure in watched.failures.take_unseen(anything)]
+        watched.failures.stop()
+        assert len(tasks) == 2
+        return taken, left
+
+    assert track(main) == ([str(second)], [str(first)])

@@ -10,7 +10,7 @@ import pytest
 
 from loopnb import nesting
 from loopnb.tracking.tracker import Tracker
-from loopnb.watch import deadlocks
+from loopnb.watch import deadlocks, reach
 from tests.watch.healthy import alarms_in
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def test_healthy_programs_cause_no_alarm(lab: Lab) -> None:
 
 
 def test_without_following_references_most_of_them_would(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlocks.Search, "found_from", lambda _search, _roots: set())
+    monkeypatch.setattr(reach.Search, "found_from", lambda _search, _roots: set())
     alarmed = [seed for seed in range(60) if alarms_in(lab.tracker, lab.loop, seed)]
 
     assert len(alarmed) > 20
