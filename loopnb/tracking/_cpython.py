@@ -223,7 +223,8 @@ def _local(link: Any, name: str) -> Any:
     return None if frame is None else frame.f_locals.get(name)
 
 
-#: Functions of asyncio's with private names that wait for something: see `waits.Rule`. If one is missing
+#: Functions of asyncio's with private names that wait for something: see `waits.Rule`. If one is missing, its
+#: waits are called by the name of the function that waits.
 PRIVATE_WAITS: dict[tuple[str, str], tuple[str, int]] = {
     ("asyncio", "as_completed.<locals>._wait_for_one"): ("as completed", 0),  # up to 3.12
     ("asyncio", "_AsCompletedIterator._wait_for_one"): ("as completed", 0),  # from 3.13 on
@@ -427,11 +428,6 @@ def callback_of(handle: Any) -> Any:
 def arguments_of(handle: Any) -> tuple[Any, ...]:
     """Return what a handle calls it with (`Handle._args`)."""
     return tuple(getattr(handle, "_args", None) or ())
-
-
-def task_of_timeout(timeout: Any) -> Any:
-    """Return the task that is inside an `asyncio.timeout()` (`Timeout._task`)."""
-    return getattr(timeout, "_task", None)
 
 
 def signal_handles_of(loop: Any) -> list[asyncio.Handle]:
