@@ -14,7 +14,7 @@ def say(line: str) -> None:
 def error_text(error: BaseException | None) -> str:
     """Return *error* in one line, `ValueError: too long`. Empty for None.
 
-    The user's `__str__` may raise, or return a page. The caller sees neither.
+    The user's `__str__` may raise, or return a very long text. This function then returns a short one.
     """
     if error is None:
         return ""

@@ -68,25 +68,27 @@ class KernelHost(ShellHost):
         self._shell.exit_now = True
 
     def is_programs_stop(self) -> bool:
-        """Return True if the program that embeds the kernel stops the loop, and no cell or callback of one.
+        """Return True if the program that embeds the kernel stops the loop.
 
-        A thread that a cell has started cannot be told from one of the program's.
+        Return False if a cell stops it, or a callback of a cell. A thread that a cell has started cannot be
+        told from one of the program's.
         """
         if not self._is_embedded or current_cell.get() is not None:
             return False
         loop = self.session.loop
         task = asyncio.current_task(loop) if running_loop() is loop else None
-        return task is None or not self.session.tracker.is_kernels_own(task)  # a comm's callback
+        # A comm's callback runs in a task of the kernel's own, and does not count either.
+        return task is None or not self.session.tracker.is_kernels_own(task)
 
     def is_sigint_reset(self) -> bool:
-        """Return True: the kernel does so when it has replied (`Kernel.post_handler_hook`)."""
+        """Return True: the kernel sets Python's handler when it has replied (`Kernel.post_handler_hook`)."""
         return True
 
 
 def _is_embedded() -> bool:
     """Return True if the user's own program has started the kernel, not a launcher. Call it while loading."""
     owners = [owner_of(frame.f_code.co_filename) for frame in outwards(inspect.currentframe())]
-    # What is further out than all of ipykernel. A cell that loads us is further in.
+    # Keep only what is further out than all of ipykernel. A cell that loads us is further in.
     while Owner.KERNEL in owners:
         del owners[: owners.index(Owner.KERNEL) + 1]
     return Owner.USER in owners

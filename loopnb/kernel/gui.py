@@ -8,7 +8,7 @@ The solution. The kernel's loop goes on. A hundred times a second it lets the to
 have come. Callbacks of windows then run in the kernel's loop, also while a cell waits.
 
 What it cannot do. Toolkits other than Qt and Tk run as ipykernel runs them, and we warn of that. A window's
-callback that nests freezes the windows until its nested run has ended, but nothing else.
+callback that nests freezes the windows, but nothing else, until its nested run has ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-#: Seconds between two looks at a toolkit's events, and the most that one look takes when they keep coming.
+#: Seconds between two looks at a toolkit's events, and the most that one look takes if Tk's keep coming.
 _EVERY_S = 0.01
 _AT_MOST_S = 0.02
 #: Seconds within which the kernel's own run of the toolkit's loop sees that it is no longer wanted.
@@ -47,7 +47,7 @@ class GuiEvents:
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Take over from ipykernel, also a toolkit that was chosen before."""
+        """Take over from ipykernel, including a toolkit that was chosen before."""
         self._patch.install()
         chosen = self._kernel.eventloop
         if chosen is not None:
@@ -93,10 +93,10 @@ class GuiEvents:
         except KeyboardInterrupt:
             self._kernel.log.error("KeyboardInterrupt caught in a callback of a window")
         if self._patch.is_in_place():
-            # In the same Context as ever: what callbacks print goes to the cell with `%gui`.
+            # The timer inherits this Context, so what callbacks print goes to the cell with `%gui`.
             self._next = self._loop.call_later(_EVERY_S, self._handle_events, chosen, handle)
         else:
-            self._kernel.enter_eventloop()  # a callback has unloaded us
+            self._kernel.enter_eventloop()  # a callback has unloaded loopnb: ipykernel's own takes over
 
 
 def _qt_events(app: Any) -> Callable[[], object]:

@@ -1,8 +1,8 @@
-"""Send what a task prints to the cell that spawned it, where ipykernel sends it to the newest cell.
+"""Send what a task prints to the cell that spawned it, on versions of ipykernel that do not.
 
 From 6.29 on an `OutStream` keeps in a ContextVar which request its text belongs to, and a buffer for each
-request. Before, it has one attribute `parent_header` and one buffer. What that holds is sent up to 0.2 s
-later, with the header of that moment.
+request. Before, it has one attribute `parent_header` and one buffer. It sends the buffer up to 0.2 s later,
+with the header that it has then, which is the newest cell's.
 
 The solution. `parent_header` becomes a value of each Context. When somebody writes for another request, we
 first set aside what the buffer holds, with its own header. A flush sends that, oldest first, and then the
@@ -28,11 +28,11 @@ _header: ContextVar[Any] = ContextVar("header")
 
 
 class StreamsByContext:
-    """The change that routes the text of all streams of a class. Any thread.
+    """The patches that route the text of all streams of a class. Any thread.
 
     Args:
         kind: The class.
-        streams: Those that exist. They are flushed when the change is taken back.
+        streams: The streams that exist. They are flushed when the patches are restored.
     """
 
     def __init__(self, kind: type, streams: Iterable[Any]) -> None:
@@ -60,7 +60,10 @@ class StreamsByContext:
         return _header.get(vars(stream)["parent_header"])
 
     def set_header(self, stream: Any, header: Any) -> None:
-        """Set it, and keep it where the stock class does: there it holds for threads, and after `restore`."""
+        """Set the header of the calling Context.
+
+        Keep it also where the stock class does. Threads use that one, and so does the stream after `restore`.
+        """
         _header.set(header)
         vars(stream)["parent_header"] = header
 

@@ -37,8 +37,8 @@ class ClosedLoops:
     """Remembers where loops were closed, and explains errors of code that still uses a closed loop.
 
     It has two limits. If a package raises an error of its own in place of asyncio's, such as asyncpg's
-    InterfaceError, only asyncio's error below it is explained. And if no variable leads to the loop, the note
-    names all closed loops that still exist.
+    InterfaceError, only asyncio's error, its cause, is explained. And if no variable leads to the loop, the
+    note names all closed loops that still exist.
 
     Args:
         place: Returns the line of the user's that is being executed, such as `In[3], line 4`.
@@ -63,7 +63,7 @@ class ClosedLoops:
         self._closed_at.clear()
 
     def where(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Return where *loop* was closed. Empty if C code closed it, or before `start`. Any thread."""
+        """Return where *loop* was closed; "" if by C code, or if it was closed before `start`. Any thread."""
         return self._closed_at.get(loop, "")
 
     def explain(self, error: BaseException) -> str | None:
@@ -90,7 +90,7 @@ class ClosedLoops:
     def owners(self, error: BaseException) -> set[asyncio.AbstractEventLoop]:
         """Return the loops, open or closed, of the objects that *error* is about, as far as they are found.
 
-        It is about an object that is used on another loop than its own. Any thread. Does not block.
+        For an error of code that uses an object on another loop than its own. Any thread. Does not block.
         """
         return self._owners(error, may_be_open=True)
 

@@ -1,9 +1,9 @@
 """Start and end the tasks of `%%aloop -b`: what a new run replaces, what ends with it, how it is shown.
 
 A background run is to the notebook what a program is to a terminal. So the tasks that it has spawned and the
-servers that it has started end when it has ended, as they would with `asyncio.run()`. What should outlive it
-is spawned with `loopnb.spawn()`, held with `loopnb.hold()`, or a background run itself. With `--keep`,
-nothing ends with a run that returns.
+servers that it has started end when it has ended, as they would with `asyncio.run()`. A task outlives the run
+if it was spawned with `loopnb.spawn()`, is held with `loopnb.hold()`, or is itself a background run. With
+`--keep`, nothing ends with a run that returns.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 _SILENT = 1.0
 
 #: Passes of the loop until a task has seen that its connection was closed: one tells its protocol, one wakes
-#: the task, and one runs it. Most then end by themselves. On CPython 3.11, asyncio logs an error for each
-#: handler of `asyncio.start_server()` that is cancelled.
+#: the task, and one runs it. Most tasks then end by themselves, and need not be cancelled. On CPython 3.11,
+#: asyncio logs an error for each handler of `asyncio.start_server()` that is cancelled.
 _PASSES = 3
 
 
@@ -161,9 +161,9 @@ class Background:
             self._show(error)
 
     def _end_rest(self, number: int, run: BackgroundRun, keeps: bool, task: asyncio.Task[Any]) -> None:
-        """End what the run with that number has left behind, and tell the user if the run has returned.
+        """End what the run with that number has left behind.
 
-        If the run has returned and *keeps* is true, do nothing.
+        If the run has returned, also tell the user what ends with it; but if *keeps* is true, do nothing.
         """
         has_returned = not task.cancelled() and error_of(task) is None
         if has_returned and keeps:

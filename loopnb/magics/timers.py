@@ -34,7 +34,7 @@ _OWN_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 def wait(awaitable: Awaitable[Any]) -> Any:
     """Wait for *awaitable* in a nested run, and return its result. Blocks the caller, not the loop.
 
-    Any thread may call it, as `loopnb.run`.
+    Any thread may call it, as with `loopnb.run`.
 
     Raises:
         NotLoadedError: loopnb has been unloaded.
@@ -73,7 +73,7 @@ class Timers(ast.NodeTransformer):
         self._shell.ast_transformers.remove(self)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Change *node* if it is a call of one of those magics."""
+        """Change *node* if it calls a magic that measures code."""
         self.generic_visit(node)
         count = _RUNNERS.get(getattr(node.func, "attr", ""))
         texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
@@ -127,7 +127,7 @@ def _awaits_in(node: ast.AST) -> Iterator[ast.Await]:
 
 
 def _replaced(source: str, awaits: list[ast.Await]) -> str:
-    """Return *source* with each of *awaits* replaced by a call. All else stays in its line."""
+    """Return *source* with each of *awaits* replaced by a call. The rest stays on its line."""
     lines = [line.encode() for line in source.splitlines(keepends=True)]  # columns are counted in bytes
     ends = [(node.end_lineno or 0, node.end_col_offset or 0, b"", b")") for node in awaits]
     begins = [(node.lineno, node.col_offset, b"await", f"{_WAIT}(".encode()) for node in awaits]

@@ -1,4 +1,4 @@
-"""What the commands of `%loopnb` about blocks, lag and busy time do."""
+"""The commands of `%loopnb` that show blocks, lag, and who keeps the loop busy."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class WatchCommands:
         _print(texts.findings_text(examine(facts), looked_at(facts)))
 
     def watch(self, rest: str) -> None:
-        """Begin or end to sample who keeps the loop busy, or say what was found."""
+        """Begin or end sampling who keeps the loop busy. Without `on`, say who it was."""
         _expect("watch", rest, "on", "off", "")
         session = self._session
         if rest == "on":

@@ -69,9 +69,9 @@ def run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *ar
 
 
 def wrapper_aside(kind: type, name: str) -> MethodWrapper:
-    """Return a wrapper for a loop class without nested runs: its loops may run inside *other* loops.
+    """Return a wrapper with which a loop of *kind* runs inside *other* loops.
 
-    A loop that is asked to run inside itself raises an error that says why it cannot.
+    For classes whose loops cannot nest in themselves. If one is asked to, it raises an error that says why.
 
     Args:
         kind: The loop class.

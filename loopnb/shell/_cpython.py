@@ -59,8 +59,9 @@ def end_gather(gathering: asyncio.Future[Any]) -> None:
 def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
     """End the current await of *task* with *outcome*. The future that it awaits stays as it is.
 
-    Use it if that future must not be cancelled, or never ends. A waiting task is woken by a done-callback of
-    the future, a method bound to the task. We remove this callback, and call it with *outcome* instead.
+    Use it if that future must not be cancelled, or will never be done. A waiting task is woken by a
+    done-callback of the future, a method bound to the task. We remove this callback, and have it called with
+    *outcome*.
 
     Private name: `Future._callbacks`, pairs of callback and Context.
 

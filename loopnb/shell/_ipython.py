@@ -1,4 +1,4 @@
-"""What following cells uses of IPython that not every version has, one function or class for each.
+"""What differs between versions of IPython for code that follows cells: a function or class for each.
 
 Checked on IPython 7.34.0, 8.14.0, 8.30.0, 8.37.0 and 9.18.1.
 """
@@ -59,17 +59,17 @@ def _with_notes(stock: Any) -> Any:
 
 
 class CellFiles:
-    """Knows which file names stand for cells, and for the newest cell with such a name its number.
+    """Knows which file names stand for cells, and the number of the newest cell with such a name.
 
-    `CachingCompiler.format_code_name` tells from 8.7 on, and `CachingCompiler._filename_map` from 8.0 on.
-    Before, nothing does: there this notes the number when IPython caches the source of a cell, so it does not
-    know cells that have run before.
+    From IPython 8.7 on, `CachingCompiler.format_code_name` tells, and from 8.0 on `_filename_map`. Older
+    versions tell nothing. So this notes the number when IPython caches the source of a cell, and does not
+    know cells that ran before loopnb was first loaded.
 
     Args:
         shell: The shell.
 
     Attributes:
-        patches: What notes the numbers, where that is needed. Install it to follow cells.
+        patches: The patches that note the numbers; empty where IPython does so. Install them to follow cells.
     """
 
     def __init__(self, shell: Any) -> None:

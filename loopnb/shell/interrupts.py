@@ -139,12 +139,13 @@ class ShellTasks:
 
 
 class Interrupts:
-    """Handle SIGINT while a cell waits: in a nested run, in an `await`, in `%%aloop`. A `Foreground`.
+    """Handle SIGINT while a cell waits: in a nested run, in an `await`, in `%%aloop`.
 
-    Nested waits end in any order, so each cannot save the handler of SIGINT and restore it. Instead, the
-    parked stacks are counted, and one handler is installed while there are any.
+    It is the engine's `Foreground`. Nested waits end in any order, so no wait can save the handler of SIGINT
+    and restore it. Instead, the parked stacks are counted, and one handler is installed while there are any.
 
-    Call in the loop's thread. If that is not the main thread, which alone gets signals, nothing happens.
+    Call in the loop's thread. Python calls signal handlers in the main thread only, so parked stacks of other
+    threads are not counted.
 
     Args:
         loop: The persistent loop.
@@ -178,7 +179,7 @@ class Interrupts:
         if self._parked == 0 and not _is_users(signal.getsignal(signal.SIGINT)):
             # Keep `_asked_at`: the loop may yet have to answer an interrupt from before the cell parked.
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
-        # Count only while our handler stands: the kernel's own may raise between any two lines.
+        # Only now, when our handler is installed: the kernel's own may raise between any two lines.
         self._parked += 1
 
     def stack_resumed(self) -> None:
@@ -207,7 +208,7 @@ class Interrupts:
         cancel_sparing(future, self._tasks.is_foreign)
 
     def finish(self, future: asyncio.Future[Any]) -> bool:
-        """Raise KeyboardInterrupt from the await of a task. Return False if *future* is no waiting task."""
+        """End the await of *future* in KeyboardInterrupt. Return False if *future* is no waiting task."""
         self._finished.add(future)
         return isinstance(future, asyncio.Task) and end_with(future, KeyboardInterrupt())
 
@@ -251,7 +252,7 @@ class Interrupts:
 
     @contextmanager
     def collect_fatal(self, take: Callable[[BaseException], None]) -> Iterator[None]:
-        """While the block runs, pass fatal errors out of the loop to *take* instead of ending a cell."""
+        """While the block runs, call *take* with fatal errors that leave the loop. They end no cell."""
         self._collect = take
         try:
             yield
@@ -330,8 +331,9 @@ class Interrupts:
         """Return True if the handler must raise KeyboardInterrupt while a cell's stack is parked.
 
         It must while another loop runs in the cell, while a nested run asks for input, and when a blocking
-        step has kept the loop from answering the last interrupt. Nowhere else: in a frame of the loop, or of
-        the engine while it parks a stack, it would end the kernel.
+        step keeps the loop from answering the last interrupt, or a cell from ending in an error. Nowhere
+        else: in a frame of the loop, or of the engine while it parks a stack, KeyboardInterrupt would end the
+        kernel.
         """
         if running_loop() is not self._loop or is_asking(frame):
             return True

@@ -102,7 +102,7 @@ class Wakeups:
 
     def _on_unraisable(self, unraisable: Any) -> None:
         if self._is_lost(unraisable):
-            # On a busy machine the new SIGINT may come while this still runs, and is lost as well. So ask
+            # On a busy machine the new SIGINT may come while this still runs, and be lost as well. So ask
             # once more.
             try:
                 self.send_again(self._is_executing)
@@ -178,7 +178,7 @@ class _Announcements:
             self._stock(present)
 
     def _make_set_wakeup_fd(self) -> Callable[..., int]:
-        """Return the replacement of `signal.set_wakeup_fd`. Where that would set -1, it sets ours."""
+        """Return the replacement of `signal.set_wakeup_fd`. Asked to set -1, it sets our descriptor."""
 
         def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
             own = self._writer.fileno()  # -1 when it is closed

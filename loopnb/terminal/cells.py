@@ -10,10 +10,10 @@ What we do. A task of the persistent loop calls the shell's own `run_cell`, and 
 loop, too. A plain cell is one step of its task. An `await` cell is given to IPython's `loop_runner`, which is
 ours and waits for the cell's coroutine in a nested run.
 
-What it cannot do. A prompt that is read with `input()` (`--simple-prompt`, no tty) blocks the loop, and
-the event loop of a GUI (`%gui qt`) takes the prompt back: tasks then move only while cells run. The cell
-that loads the extension goes on outside the loop. While nesting is off, every plain cell runs outside the
-loop, since its `asyncio.run` would fail inside.
+What it cannot do. A prompt that is read with `input()` (`--simple-prompt`, no tty) blocks the loop. After
+`%gui qt` and the like, the prompt has a loop of its own again. In both cases, tasks move only while cells
+run. The cell that loads the extension goes on outside the loop. While nesting is off, every plain cell runs
+outside the loop, since its `asyncio.run` would fail inside.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from loopnb.session import Session
     from loopnb.shell.interrupts import Interrupts
 
-#: The Context that all cells of a shell share, as they do without us: a variable or `numpy.seterr()` that
-#: one cell sets holds in the next. The dictionary outlives a session, since the variables have to hold after
-#: a reload, too.
+#: By shell: the Context that all its cells share, as they do without us. A ContextVar that one cell sets, or
+#: `numpy.seterr()`, holds in the next. The dictionary outlives a session, since the variables have to hold
+#: after a reload, too.
 _contexts: WeakKeyDictionary[Any, Context] = WeakKeyDictionary()
 
 
@@ -77,8 +77,8 @@ class TerminalCells:
     def start(self) -> None:
         """Put cells and prompt on the loop, from the next cell and the next prompt on."""
         self._patches.install()
-        # No Patch: `loop_runner` is a trait, which does not lie in the shell's dictionary. Another
-        # runner than asyncio's, such as trio's, is the user's choice and stays.
+        # No Patch: `loop_runner` is a trait, which is not kept in the shell's `__dict__`. Another runner than
+        # asyncio's, such as trio's, is the user's choice and stays.
         if str(self._shell.loop_runner) == str(self._runner):
             self._stock_runner = self._shell.loop_runner
             self._shell.loop_runner = self._runner

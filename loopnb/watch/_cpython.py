@@ -1,7 +1,7 @@
 """Private names of CPython that watching needs, one function for each.
 
-Checked on CPython 3.11.7 to 3.15.2. Any thread may call them; none blocks. Where the loop is not built on
-asyncio's own, as uvloop's is not, a function returns what its docstring says.
+Checked on CPython 3.11.7 to 3.15.2. Any thread may call them, unless they say otherwise; none blocks. Some
+loops, such as uvloop's, are not built on asyncio's own. The docstrings say what is returned for those.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: Seconds that count as recent, in slices of this many seconds.
 _RECENT_S = 60.0
 _SLICE_S = 5.0
-#: How many tasks, cells and coroutines are told apart. The rest is added up under one name.
+#: How many tasks, cells and coroutines are counted one by one. The rest is added up under one name.
 _MOST = 1_000
 _REST = "all others"
 _STATES = {"step": "user", "kernel": "kernel", "select": "select"}

@@ -1,4 +1,4 @@
-"""Know when the garbage collector ran for long: meanwhile nothing else runs, and no stack shows it."""
+"""Note long garbage collections. Nothing else runs meanwhile, and no stack shows them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class GarbageWatch:
     def __init__(self) -> None:
         self._pauses: deque[tuple[float, float]] = deque(maxlen=_KEPT)
         self._began = 0.0
-        self._callback = (
-            self._on_collection
-        )  # kept: each access makes a new object, and entries are compared by `is`
+        # Kept: each access makes a new object, and entries are compared by `is`.
+        self._callback = self._on_collection
         self._entry = ListEntry(gc.callbacks, self._callback)
 
     def start(self) -> None:
@@ -34,7 +33,7 @@ class GarbageWatch:
         self._entry.restore()
 
     def seconds_between(self, began: float, ended: float) -> float:
-        """Return how many seconds of that monotonic time collections took. Any thread."""
+        """Return for how many seconds long collections ran between two monotonic instants. Any thread."""
         pauses = list(self._pauses)
         return sum(max(0.0, min(last, ended) - max(first, began)) for first, last in pauses)
 

@@ -1,4 +1,7 @@
-"""Tell from the looks at one step who blocks the loop, and in what. Pure: looks in, words and facts out."""
+"""Tell from the looks at one step who blocks the loop, and how. Looks in, words and facts out.
+
+It touches neither the loop nor its tasks. The lines of code that it names are read from source files.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,15 @@ if TYPE_CHECKING:
     from loopnb.watch.looking import Look
     from loopnb.watch.sources import Frame
 
-#: A thread that uses less than this share of a CPU waits; one that uses more computes. A starved one still
-#: gets more, on any machine on which a notebook is of use.
+#: A thread that uses less than this share of a CPU waits; one that uses more computes. However busy the
+#: machine is, a thread that computes gets more, or the notebook would be of no use.
 _WAITS_BELOW = 0.05
-#: Seconds for which nobody else gets the GIL, and which Python code itself never keeps it: it gives it up
-#: after 5 ms.
+#: If no other thread gets the GIL for this many seconds, C code holds it. Python code gives it up after 5 ms.
 GIL_HELD_S = 0.1
-#: Python code gives the GIL up when the switch interval is over. Who has to wait for less than this share of
-#: it, on average, has found the GIL free.
+#: Python code gives the GIL up when the switch interval is over. If looks wait for less than this share of
+#: the interval, on average, the GIL was free.
 _FREE_BELOW = 0.5
-#: In how many groups the looks at one step are kept apart. The others count for the step as a whole.
+#: How many groups the looks at one step make at most. Looks at further places count in the first group.
 _GROUPS = 200
 
 #: What a call waits for, by the last part of the name as it is written at the call.
@@ -130,7 +132,7 @@ class Who(NamedTuple):
     """Who runs a step.
 
     Attributes:
-        by: What it is.
+        by: What kind of code it is.
         name: Its name, in words.
         cell: The cell that executes, or that spawned the task.
         task: The task's number.
@@ -172,7 +174,7 @@ def _is_foreign(frame: Frame) -> bool:
 
 
 def how_blocked(group: Group, garbage_s: float, call: str) -> BlockedHow:
-    """Return in what a step is blocked.
+    """Return what a step does while it blocks the loop.
 
     Args:
         group: Its looks at the place where it was longest.
@@ -310,7 +312,10 @@ class Judge:
 
 
 def _longest(groups: list[Group]) -> Group:
-    """Return the group at the place of the user's where the step was longest, added up over what it calls."""
+    """Return the sum of the groups at the user's line where the step was longest.
+
+    They differ in what that line has called. The look is that of the longest of them.
+    """
     by_line: dict[object, list[Group]] = {}
     for group in groups:
         users = users_frame(group.look.frames)

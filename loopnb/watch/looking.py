@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: How many frames a look takes in, from the innermost one outwards.
 _DEEPEST = 400
-#: The end of a file name, and a function in it, that waits for the user: `input()`, `getpass()`, a debugger.
+#: The functions that wait for the user, for `input()`, `getpass()` or a debugger: end of file name, function.
 _ASKS_USER = (
     ("ipykernel/kernelbase.py", "_input_request"),
     ("/pdb.py", "interaction"),
@@ -124,11 +124,11 @@ class Lookout:
         if not self._loop.is_running() or set_aside_by(self._loop) is not None:
             return _ELSEWHERE
         look, may_ask = self._look(_cpython.frame_of(self._thread_id))
-        # It may read a file, so it comes when no frame is held any more.
+        # `_calls_input` may read a file. So it is called when no frame is held any more.
         return _ELSEWHERE if may_ask and _calls_input(look.frames[-1]) else look
 
     def _look(self, innermost: FrameType | None) -> tuple[Look, bool]:
-        """Look at the stack that ends in *innermost*. Return also whether that may call `input`."""
+        """Look at the stack that ends in *innermost*. Also return True if that frame may call `input`."""
         task = current_task(self._loop)
         first = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
         is_asyncios = owner_of_pass(self._loop) is not None
@@ -142,7 +142,7 @@ class Lookout:
             if frame is first and not is_asyncios:
                 break
         if turner is None and is_asyncios and task is None and len(stack) < _DEEPEST:
-            # The loop counts as running, but nobody turns it: it has not begun, or stops.
+            # The loop counts as running, but nobody turns it: it has not begun, or is stopping.
             return _ELSEWHERE, False
         handle, began = 0, 0.0
         if turner is not None:

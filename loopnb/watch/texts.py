@@ -48,7 +48,7 @@ _REMEDIES: dict[BlockedHow, str] = {
 
 
 def how_text(block: Block) -> str:
-    """Return in what *block* blocks: `sleeps in time.sleep()`."""
+    """Return what blocks the loop in *block*: `sleeps in time.sleep()`."""
     words = _HOW[block.how]
     if block.how in {"computes", "garbage"} or not block.call:
         return words

@@ -91,7 +91,7 @@ class Watch:
     # -- coming and going -------------------------------------------------------------------------
 
     def set_blocked_after(self, seconds: float) -> None:
-        """Note steps that last longer as blocks, from now on; 0 ends the thread. The loop's thread."""
+        """From now on, keep steps of that length or more as blocks; 0 ends the thread. The loop's thread."""
         self._blocked_after = seconds
         if seconds == 0 or self.fault is not None:
             self._end()
@@ -143,17 +143,17 @@ class Watch:
         return [*self._blocks] + ([current] if current is not None else [])
 
     def current(self) -> Block | None:
-        """Return the block that lasts now, as long as it is so far; None if there is none."""
+        """Return the block that is not over, with its length so far; None if there is none."""
         watchdog = self._watchdog
         step = watchdog.step if watchdog is not None else None
-        # Only what the last look has found counts: the step may be over, and a block that was seen is kept.
+        # By its length at the last look: the step may have ended since, too short to be kept as a block.
         if step is None or not self._is_block(step.lasted_s):
             return None
         step = step.so_far(time.monotonic())
         return self._block_of(step, 0, is_over=False, messages=False)
 
     def latest(self) -> Block | None:
-        """Return the block that lasts now, or the last one that is over; None if there was none."""
+        """Return the block that is not over, or else the last one that is; None if there was none."""
         return self.current() or (self._blocks[-1] if self._blocks else None)
 
     def totals(self) -> list[PlaceTotal]:
@@ -173,7 +173,7 @@ class Watch:
     # -- who is busy ------------------------------------------------------------------------------
 
     def watch_busy(self, watcher: object) -> None:
-        """Look all the time from now on, until *watcher* and all others have had enough. The loop's thread.
+        """Look all the time from now on, until each watcher has called `unwatch_busy`. The loop's thread.
 
         It costs the loop's thread 0.1 ms at each look, 50 times a second.
         """
@@ -185,7 +185,7 @@ class Watch:
         self.wake()
 
     def unwatch_busy(self, watcher: object) -> None:
-        """Note that *watcher* has had enough. What was measured stays. The loop's thread."""
+        """Look all the time for *watcher* no more. What was measured stays. The loop's thread."""
         self._watchers.discard(watcher)
         if not self._watchers:
             self._passes.stop()
@@ -193,11 +193,11 @@ class Watch:
 
     @property
     def is_busy_watched(self) -> bool:
-        """True while somebody wants to know who is busy."""
+        """True while there is a watcher."""
         return bool(self._watchers)
 
     def busy(self) -> Busy | None:
-        """Return who has kept the loop busy since the last `watch_busy`; None if nobody has looked."""
+        """Return who has kept the loop busy since watching was last begun; None if it never was."""
         return None if self._busy is None else self._busy.busy()
 
     def _set_watching(self) -> None:
@@ -207,7 +207,7 @@ class Watch:
     # -- for the watchdog: see `Host` and `Known` --------------------------------------------------
 
     def is_busy(self) -> bool:
-        """Return True if code of the user's executes, or may any time. The loop's thread."""
+        """Return True if code of the user's executes, or may do so at any time. The loop's thread."""
         return (
             bool(self._watchers)
             or self._cells.executing is not None
@@ -284,7 +284,7 @@ class Watch:
 
 
 class PassCounter:
-    """Counts the passes of a loop while somebody wants to know: each of them calls `select` once.
+    """Counts the passes of a loop between `start` and `stop`. Each pass calls `select` once.
 
     It costs 0.1 us a pass. A loop whose selector cannot be seen, such as uvloop's, is not counted.
 

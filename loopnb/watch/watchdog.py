@@ -10,12 +10,12 @@ not whose.
 The solution. Four times a second a thread posts a *marker* by `call_soon_threadsafe`, and the loop answers
 it. How late it does so is the *lag*. While a marker is late the thread looks at the stack of the loop's
 thread every 20 ms (`looking.py`). Looks that find the same step are put together, and a step that lasts
-longer than `LoopNB.blocked_after` is a block (`judging.py`). Between markers it looks once, at a random
-moment, to know where the time goes. It sleeps while nothing of the user's can run.
+longer than `LoopNB.blocked_after` is a block (`judging.py`). Between markers the thread looks once, at a
+random moment, to know where the time goes. It sleeps while nothing of the user's can run.
 
 Three things are less simple than they seem:
 
-*   When a block began. The marker is posted up to a quarter of a second after. But the pass that runs has
+*   When a block began. The marker is posted up to a quarter of a second later. But the pass that runs has
     noted when it began, in a local variable of the loop's own method. If that is newer than the last answer,
     it is the beginning of the block. A stack that was parked resumes in an old pass: there the block counts
     from the marker.
@@ -23,8 +23,8 @@ Three things are less simple than they seem:
     stack that it then finds is that of the call which has just returned, since Python hands the GIL over at
     the end of a call.
 *   A look at a random moment has to wait for the GIL. If steps are shorter than Python's switch interval of
-    5 ms, the loop gives it up in select: such looks find the loop waiting, however busy it is (98 of 100,
-    when measured). So for the few milliseconds before a look the switch interval is set to 50 us.
+    5 ms, the loop gives the GIL up in select. So such looks find the loop waiting, however busy it is
+    (98 of 100, when measured). For the few milliseconds before a look, we set the switch interval to 50 us.
 
 What it cannot do. See a block while C code holds the GIL. Count passes, unless `%loopnb watch` is on. Tell
 apart the steps of one task on a loop that is not built on asyncio's own, such as uvloop's.
@@ -61,33 +61,34 @@ INTERVAL_S = 0.25
 LATE_S = 0.02
 #: Seconds between two looks while somebody wants to know who is busy.
 _WATCH_S = 0.02
-#: The switch interval before a look at a random moment, and how many seconds before it that is set.
+#: The switch interval before a look at a random moment. It is set a random time before the look, within these
+#: bounds. All in seconds.
 _SHORT_S = 5e-5
 _BEFORE_S = (0.0005, 0.003)
-#: After how many looks at one step it is asked again what waits.
+#: While a marker is late, what waits for the loop is read at the first look, and again after so many looks.
 _KEPT_EVERY = 25
 
 
 class Host(Protocol):
-    """What the watchdog asks, and whom it tells. It catches what these methods raise, and ends."""
+    """Answers the watchdog, and is told what it finds. If a method raises, the watchdog notes it and ends."""
 
     def is_busy(self) -> bool:
-        """Return True if code of the user's executes, or may any time. The loop's thread."""
+        """Return True if code of the user's executes, or may do so at any time. The loop's thread."""
 
     def has_messages(self) -> bool:
         """Return True if messages of the front end wait. The loop's thread."""
 
     def step_ended(self, step: Step, messages: bool) -> None:
-        """Note that a step has ended that was seen while a marker was late. The watchdog's thread."""
+        """Note the end of *step*, which was seen while a marker was late. The watchdog's thread."""
 
     def unseen(self, began: float, until: float) -> None:
-        """Note that a marker was late, and nobody could look. The watchdog's thread."""
+        """Note that the loop did not turn in that time, and no look shows why. The watchdog's thread."""
 
     def answered(self, late_s: float, now: float) -> None:
         """Note how late a marker was. The watchdog's thread."""
 
     def looked(self, look: Look, seconds: float, now: float) -> None:
-        """Note a look at a random moment, which stands for so many seconds. The watchdog's thread."""
+        """Note a look, and for how many seconds it stands. The watchdog's thread."""
 
 
 class Watchdog:
@@ -95,10 +96,10 @@ class Watchdog:
 
     Args:
         loop: The loop.
-        lookout: Looks at its thread.
-        thread_id: That thread.
-        host: Asked and told.
-        clock: Seconds, monotonic; the loop's own clock, if it is asyncio's.
+        lookout: Looks at the thread of the loop.
+        thread_id: The identifier of that thread.
+        host: Answers questions, and is told what was found.
+        clock: Seconds, monotonic; the loop's own clock, if the loop is asyncio's.
 
     Attributes:
         is_watching: Look all the time, not only while a marker is late. Any thread may set it.
@@ -124,7 +125,7 @@ class Watchdog:
         self._cpu = _cpython.cpu_clock(thread_id)
         self._context = Context()  # an empty one: a copy of a cell's would keep its request alive
         # Not an Event: a signal handler of the user's may raise in its `set`, which is written in Python, and
-        # leave its lock locked. What comes out of this queue says when this thread was to wake up.
+        # leave its lock locked. Each item of this queue is the time when the thread was asked to wake up.
         self._commands: queue.SimpleQueue[float] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="loopnb watchdog", daemon=True)
         # Debuggers leave such threads alone; ipykernel marks its own in the same way.
@@ -140,13 +141,13 @@ class Watchdog:
         self._cpu_before: float | None = None
 
     def start(self) -> None:
-        """Start the thread. Begins to watch when it is woken."""
+        """Start the thread, which posts a marker at once."""
         _active.add(self)
         self._thread.start()
         self.wake()
 
     def stop(self) -> None:
-        """End the thread, and wait for that: a millisecond or so. Any thread but that one."""
+        """End the thread, and wait for its end: a millisecond or so. Any thread but that one."""
         _active.discard(self)
         self._is_ended = True
         self._commands.put(self._clock())
@@ -210,8 +211,8 @@ class Watchdog:
     def _look_after_standstill(self) -> None:
         """Look at once if this thread could not run for long: C code held the GIL, and no marker was posted.
 
-        It may also have been the machine's fault. Then the pass that is found has just begun, or the CPU time
-        of the loop's thread is less.
+        It may also be that the machine was busy. Then the look finds a pass that has just begun, or the
+        thread of the loop has used less CPU time than has passed.
         """
         held_s = self._overslept_s
         if held_s < GIL_HELD_S:
@@ -259,7 +260,7 @@ class Watchdog:
             self._host.answered(max(0.0, answer - posted), answer)
 
     def _see(self, look: Look, before: float, now: float, cpu_s: float | None, waited_s: float) -> None:
-        """Add a look to the step that it found, or begin with another one."""
+        """Add a look to the step that was seen before. If it found another step, begin that one."""
         seconds = now - before
         step = self.step
         if step is None or step.key != look.step:
@@ -282,7 +283,7 @@ class Watchdog:
             self._host.step_ended(step, self._has_messages)
 
     def _rest(self, until: float) -> None:
-        """Wait until then, or until woken. Look once meanwhile, or all the time if somebody wants to know."""
+        """Wait until *until*, or until woken. Look once at the end, or all the time if `is_watching`."""
         while not self._is_ended and self._is_needed:
             left_s = until - self._clock()
             if left_s <= 0:
@@ -299,10 +300,11 @@ class Watchdog:
         self._count(look, self._clock())
 
     def _count(self, look: Look, now: float) -> None:
-        """Tell the host of a look, and for how long it stands.
+        """Tell the host of a look, and for how many seconds it stands.
 
-        That is the time since the last look. But if it came late as the machine was busy, that says nothing
-        about who keeps the loop busy. So it is no longer than the pass has lasted, or than looks are apart.
+        It stands for the time since the last look. But if it came late because the machine was busy, it says
+        nothing about most of that time. So it stands for no more than the pass has lasted, or, if that is
+        longer, than the usual time between two looks.
         """
         passed_s, self._looked_at = now - self._looked_at, now
         apart_s = _WATCH_S if self.is_watching else INTERVAL_S
@@ -313,10 +315,10 @@ class Watchdog:
         return None if self._cpu is None else self._cpu()
 
     def _wait(self, seconds: float | None) -> float:
-        """Wait so long, or until woken; None waits for that only.
+        """Wait that long, or until woken. None waits until woken.
 
         Returns:
-            For how many seconds longer this thread did not get the GIL.
+            For how many seconds after that this thread still waited for the GIL.
         """
         due = self._clock() + (seconds or 0.0)
         self._cpu_before = self._cpu_now()
