@@ -197,7 +197,7 @@ def diagnose(*, long_wait: float = 300.0) -> list[Finding]:
     """Return what is wrong with the loop and its tasks, worst first; an empty list if nothing was found.
 
     Each finding has `code`, `severity`, `summary`, `remedy` and `place`. Inside the loop, the loop turns
-    a few times meanwhile, or for 50 ms if a task seems to spin. Any thread may call this. Outside the
+    three times meanwhile, or 300 times if a task seems to spin. Any thread may call this. Outside the
     loop's thread it blocks until the loop turns.
 
     Args:

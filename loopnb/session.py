@@ -457,7 +457,7 @@ class Session:
     def facts(self, long_wait_s: float = LONG_WAIT_S) -> Facts:
         """Gather what the doctor checks. From another thread it waits for the loop to turn.
 
-        Inside a loop that nests, the loop turns three times meanwhile, or for 50 ms if a task seems to spin.
+        Inside a loop that nests, the loop turns three times meanwhile, or 300 times if a task seems to spin.
 
         Args:
             long_wait_s: A wait of more seconds counts as long.

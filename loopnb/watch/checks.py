@@ -69,7 +69,7 @@ class Spin(NamedTuple):
         task: The task.
         steps: In how many passes of the loop that was so.
         passes: How many passes there were.
-        seconds: How long they took.
+        seconds: CPU seconds that they took.
     """
 
     task: TaskRecord
