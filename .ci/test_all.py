@@ -2,11 +2,12 @@
 
 The tests that need no IPython and CPython's own asyncio tests run on every CPython that is found. The tests
 in real kernels run on the older versions of ipykernel, and with the packages of the hosts in `tests/reach`.
-Some tests run here because they need packages that take minutes to install. A sample of the stress takes a
-minute, and all combinations of signal handlers take some more.
+Some tests run here because they need packages that take minutes to install, and those of JupyterLite since
+they need Pyodide. A sample of the stress takes a minute, and all combinations of signal handlers take some
+more.
 
-Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels`, `reach`, `libraries` and
-`stress`. A single host, such as `colab`, is a part, too.
+Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels`, `reach`, `libraries`,
+`jupyterlite` and `stress`. A single host, such as `colab`, is a part, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tomllib
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import jupyterlite
 import pythons
 import reach
 import sid
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 BUILD = ROOT / "build" / "test-all"
 GROUP = "engine"
-PARTS = ("pythons", "kernels", "reach", "libraries", "stress")
+PARTS = ("pythons", "kernels", "reach", "libraries", "jupyterlite", "stress")
 
 # The first and the last version of 6 and of 7, without the newest: `make test` runs on that one.
 KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
@@ -198,6 +200,18 @@ def test_libraries(python: pythons.Python) -> Outcome:
     return run_pytest(name, [str(executable)], ["-m", "slow", "tests/libraries"], str(ROOT), dict(os.environ))
 
 
+def test_jupyterlite() -> Outcome:
+    """Run the tests in JupyterLite's kernel, with Pyodide and Node from npm."""
+    folder = BUILD / "jupyterlite"
+    try:
+        jupyterlite.install(folder)
+    except jupyterlite.MissingError as error:
+        return Outcome("JupyterLite", passed=False, detail=str(error))
+    env = os.environ | {"JUPYTERLITE_FOLDER": str(folder)}
+    arguments = ["-m", "jupyterlite", "tests/reach", "tests/browser/test_jupyterlite.py"]
+    return run_pytest("JupyterLite", [sys.executable], arguments, str(ROOT), env)
+
+
 def test_stress(name: str, *arguments: str) -> Outcome:
     """Run the stress with *arguments*; its report says how to repeat it."""
     print(f"\n== {name}", flush=True)
@@ -270,6 +284,8 @@ def main() -> int:
             not_run.append(f"{host.name}: no Python here is one that loopnb supports")
         else:
             outcomes.append(test_host(host, python))
+    if "jupyterlite" in parts:
+        outcomes.append(test_jupyterlite())
     if "stress" in parts:
         outcomes.append(test_stress("stress, a sample", "--quick"))
         outcomes.append(test_stress("stress, all signal handlers", "handlers"))

@@ -26,9 +26,11 @@ from loopnb.magics.failing import Failing
 from loopnb.magics.timers import Timers
 from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
+from loopnb.nesting import stack_switching
 from loopnb.nesting._cpython import is_nested_by_others, reentrant_package
 from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
+from loopnb.pyodide.hooks import hook_pyodide, is_pyodides
 from loopnb.session import Session
 from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
@@ -111,7 +113,7 @@ def _check_supported(shell: Any) -> None:
             "Use '%load_ext loopnb' in IPython or a notebook; in a script, loopnb.nesting.apply().",
         )
     foreign = _ipykernel.foreign_kernel(shell)
-    if foreign is not None:
+    if foreign is not None and not is_pyodides(shell):
         raise UnsupportedKernelError(
             f"the kernel is none of ipykernel's, but of the class {foreign}",
             "Choose the kernel 'Python 3 (ipykernel)', or call loopnb.nesting.apply(), which needs none.",
@@ -150,8 +152,7 @@ class _Reload:
 
 def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     """Make the parts, each after those that it needs, and start them."""
-    loop, kernel = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell)
-    cells = Cells(shell)
+    loop, kernel, cells = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell), Cells(shell)
     tracker = Tracker(loop, describe=cells.places, is_kernels=frames.is_kernels)
     replies = ReplyGuard(shell, loop) if kernel is not None else None
     wakeups = Wakeups(lambda: cells.executing is not None)
@@ -179,6 +180,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     if replies is not None:
         _hook_kernel(shell, session, interrupts, replies, parts)
         guard_kernel(shell, session, cells, interrupts, error_notes, replies, parts)
+    elif is_pyodides(shell):
+        hook_pyodide(shell, session, parts)
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
@@ -189,19 +192,6 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     # `Cells` before the parts that ask it which cell has begun.
     _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections)
     cells.begin_loading_cell()
-
-
-def _error_notes(shell: Any, session: Session, cells: Cells, closed: ClosedLoops) -> ErrorNotes:
-    """Make what explains the errors that the shell shows."""
-    errors = AsyncioErrors(session.loop, closed, session.nesting, cells.places)
-    return ErrorNotes(shell, [errors.explain, explain_library_error])
-
-
-def _start(parts: ExitStack, *starting: _Part) -> None:
-    """Start the parts in order, and have *parts* stop them in reverse order."""
-    for part in starting:
-        part.start()
-        parts.callback(part.stop)
 
 
 def _wake_before_code(shell: Any, watch: Watch, parts: ExitStack) -> None:

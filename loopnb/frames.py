@@ -41,7 +41,7 @@ _STDLIB = os.path.dirname(os.__file__) + os.sep
 #: Folders of installed packages. Debian's own Python calls it `dist-packages`.
 _INSTALLED = (f"site-packages{os.sep}", f"dist-packages{os.sep}")
 _PACKAGES = {
-    **dict.fromkeys(("ipykernel", "jupyter_client", "tornado", "zmq"), Owner.KERNEL),
+    **dict.fromkeys(("ipykernel", "jupyter_client", "pyodide_kernel", "tornado", "zmq"), Owner.KERNEL),
     **dict.fromkeys(("IPython", "prompt_toolkit"), Owner.SHELL),
 }
 #: Files whose code calls the user's, and is called by it. `contextlib` is there since it enters our context

@@ -396,7 +396,7 @@ class LoopState:
             parked in a nested run), `set aside` (another loop runs inside a cell), `closed`.
         detail: More about the condition, such as who set the loop aside ("" if nothing).
         generation: Which of this session's loops it is. The first is 1.
-        engine: `handoff`, `nest-asyncio` or `off`.
+        engine: `handoff`, `nest-asyncio`, `stack-switching` or `off`.
         parked: Number of stacks parked in nested runs.
         cell: The cell that is executing, if any.
         notes: Further notes, each a sentence.

@@ -354,9 +354,7 @@ class Session:
             remedy = f"Use `await`, or a plain %%aloop cell{switch}."
             raise NestingError(f"nesting is off: {self.nesting.reason}", remedy)
         with self.deadline(task, timeout):
-            if self.nesting.name == "nest-asyncio":
-                return self.loop.run_until_complete(task)
-            result: T = run_nested(self.loop, task)
+            result: T = self.nesting.run(task)
         return result
 
     def _wait_outside(self, task: asyncio.Task[T], timeout: float | None) -> T:

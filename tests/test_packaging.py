@@ -54,10 +54,10 @@ def test_the_wheel_asks_for_what_the_code_imports(wheel: ZipFile) -> None:
     assert metadata["License-Expression"] == "BSD-3-Clause"
     assert {line for line in required if "extra" not in line} == {
         "anywidget>=0.9.13",
-        "greenlet>=3.1",
+        "greenlet>=3.1; sys_platform != 'emscripten'",
         "ipython>=7.34",
         "ipywidgets>=7.7",
-        "nest-asyncio2>=1.7; python_version >= '3.12'",
+        "nest-asyncio2>=1.7; python_version >= '3.12' and sys_platform != 'emscripten'",
         "nest-asyncio>=1.6; python_version < '3.12'",
     }
     assert {line for line in required if "extra" in line} == {"ipykernel!=7.0.*,>=6.17; extra == 'kernel'"}

@@ -14,6 +14,7 @@ from loopnb.nesting._cpython import running_loop
 from loopnb.nesting.fatal import CapturedFatal
 from loopnb.nesting.loop_task import make_task
 from loopnb.nesting.other_loops import aside
+from loopnb.nesting.stack_switching import is_web_loop, only_loop
 from loopnb.shell.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -49,11 +50,14 @@ class FreshRuns:
 
         Raises:
             KeyboardInterrupt: An interrupt has ended the cell, or its cleanup.
+            NestingError: The loop is Pyodide's.
             TimeoutError: The timeout of the options has passed.
         """
         running = running_loop()
         if running is None:
             return self._run(request)
+        if is_web_loop(running):
+            raise only_loop("run on a fresh loop", "Leave out --fresh.")
         with aside(running, None, (request.source.filename, 1)):
             return self._run(request)
 

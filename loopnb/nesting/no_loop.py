@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.nesting import _cpython
+from loopnb.nesting.stack_switching import is_web_loop, only_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,6 +169,8 @@ class NoLoop:
         running = _cpython.running_loop()
         if running is None:
             return
+        if is_web_loop(running):
+            raise only_loop("hide the loop", "Leave out noloop: asyncio.run() works as it is.")
         left, _here.left = _here.left, None
         if left is not None and not left.loop.is_running():
             left = None

@@ -12,6 +12,7 @@ from loopnb.errors import NestingError
 from loopnb.nesting._cpython import owner_of_pass, running_loop, why_not_drivable
 from loopnb.nesting.engine import Handoff
 from loopnb.nesting.greenlets import why_missing
+from loopnb.nesting.stack_switching import is_web_loop, only_loop
 
 if TYPE_CHECKING:
     import asyncio
@@ -130,6 +131,8 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
     engine = engine_of(loop)
     if engine is not None and not engine.is_removed:
         return engine
+    if is_web_loop(loop):
+        raise only_loop("apply loopnb's nesting", "asyncio.run() nests without it, where the browser can.")
     reason = why_not_drivable(loop)
     if why_missing is not None:
         reason = f"greenlet cannot be imported ({why_missing})"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from loopnb import nesting
 from loopnb.errors import NestingError
-from loopnb.nesting import other_packages
+from loopnb.nesting import other_packages, stack_switching
 from loopnb.nesting._cpython import (
     current_policy,
     is_stopping,
@@ -26,6 +26,7 @@ from loopnb.nesting._cpython import (
     running_loop,
     set_stopping,
 )
+from loopnb.nesting.entry_points import run_nested
 from loopnb.nesting.greenlets import why_missing
 from loopnb.nesting.scope import engine_of
 from loopnb.patching import Difference, Patch, PatchSet
@@ -191,7 +192,7 @@ def _run_forever(loop: Any) -> None:
 
 # -- the choice ----------------------------------------------------------------------------------
 
-EngineName = Literal["handoff", "nest-asyncio", "off"]
+EngineName = Literal["handoff", "nest-asyncio", "off", "stack-switching"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 
 
@@ -233,6 +234,9 @@ class NestingChoice:
 
     def start(self) -> None:
         """Choose the best engine that this loop and this interpreter allow. Raises nothing."""
+        if stack_switching.is_web_loop(self._loop):
+            self._start_on_web_loop()
+            return
         try:
             self._use_handoff()
             self.reason = "it is the default"
@@ -273,6 +277,15 @@ class NestingChoice:
         """
         if name == self.name:
             return []
+        if name in {"handoff", "nest-asyncio"} and stack_switching.is_web_loop(self._loop):
+            doing = f"switch to {name}"
+            raise stack_switching.only_loop(doing, "The engine 'stack-switching' needs no loop of Python's.")
+        if name == "stack-switching" and not stack_switching.is_web_loop(self._loop):
+            raise NestingError(
+                "only the loop of JupyterLite can switch stacks",
+                "The engine 'handoff' does the same here.",
+                doing="switch to stack-switching",
+            )
         engine = engine_of(self._loop)
         parked = len(engine.waits) if engine is not None else 0
         if name == "nest-asyncio" and parked:
@@ -286,10 +299,24 @@ class NestingChoice:
             self._use_handoff()
         elif name == "nest-asyncio":
             self._use_reentrant()
+        elif name == "stack-switching":
+            self._use_stack_switching()
         elif parked:
             said.append(f"{parked} parked stacks still end in order; new nested runs are refused.")
         self.reason = "it was asked for"
         return said
+
+    def run(self, task: asyncio.Task[Any]) -> Any:
+        """Wait for *task* in a nested run, by the engine that is on, and return its result.
+
+        Raises:
+            NestingError: The loop cannot be entered again from here; `.reason` says why.
+        """
+        if self.name == "stack-switching":
+            return stack_switching.run(task)
+        if self.name == "nest-asyncio":
+            return self._loop.run_until_complete(task)
+        return run_nested(self._loop, task)
 
     def newest_reentrant(self) -> ReentrantRun | None:
         """Return the newest nested run of nest-asyncio, if there is one."""
@@ -333,6 +360,20 @@ class NestingChoice:
         if engine is not None:
             engine.set_foreground(self._foreground)
         self.name = "handoff"
+
+    def _start_on_web_loop(self) -> None:
+        self.cannot = True
+        try:
+            self._use_stack_switching()
+            self.reason = "JavaScript turns this loop, and WebAssembly can switch stacks"
+        except NestingError as error:
+            self.reason = error.reason
+
+    def _use_stack_switching(self) -> None:
+        reason = stack_switching.why_not_here()
+        if reason is not None:
+            raise NestingError(reason, "Use `await`.", doing="switch to stack-switching")
+        self.name = "stack-switching"
 
     def _use_reentrant(self) -> None:
         reentrant = Reentrant(self._loop)

@@ -592,7 +592,10 @@ class Listing:
             return "waiting"
         if chain.wait is not None:
             return "parked"
-        return "running" if current_task(self._loop) is task else "scheduled"
+        if current_task(self._loop) is task:
+            return "running"
+        # Where WebAssembly switches stacks, a coroutine that is parked counts as running.
+        return "parked" if getattr(task.get_coro(), "cr_running", False) else "scheduled"
 
     def _is_kernels(self, coro: Any) -> bool:
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)

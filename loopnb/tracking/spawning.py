@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from typing import TYPE_CHECKING, Any
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.frames import is_ours, loops_namespaces, without_any_frames_of
-from loopnb.patching import MethodWrapper, PatchSet
-from loopnb.tracking._cpython import make_factory, stock_create_task
+from loopnb.nesting.loop_task import make_task
+from loopnb.patching import MethodWrapper, Patch, PatchSet, TaskFactoryPatch
+from loopnb.tracking._cpython import Spawns, make_factory, stock_create_task
 from loopnb.tracking.tracked import Run, TrackedTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
-
-    from loopnb.tracking._cpython import Spawns
 
     Factory = Callable[..., asyncio.Task[Any]]
 
@@ -35,7 +35,9 @@ _sites: set[tuple[int, int]] = set()
 _MOST_SITES = 4096
 
 
-def tracking_factory(spawns: Spawns, factory: Factory | None = None) -> Factory:
+def tracking_factory(
+    spawns: Spawns, factory: Factory | None = None, task_class: type[TrackedTask] = TrackedTask
+) -> Factory:
     """Return a task factory whose tasks know their origin; see `make_factory`.
 
     Args:
@@ -43,10 +45,11 @@ def tracking_factory(spawns: Spawns, factory: Factory | None = None) -> Factory:
         factory: None returns a task factory. Given such a factory, this returns a stand-in for
             `BaseEventLoop.create_task`, which saves a call for each spawn. On a loop that has another
             factory, the stand-in does what the stock method does.
+        task_class: The class of the tasks.
     """
     _hidden.update(loops_namespaces())
     make_tracked = make_factory(
-        TrackedTask, spawns, hidden=_hidden, sites=_sites, locate=_locate, factory=factory
+        task_class, spawns, hidden=_hidden, sites=_sites, locate=_locate, factory=factory
     )
     return make_tracked if factory is None else functools.update_wrapper(make_tracked, stock_create_task)
 
@@ -96,6 +99,51 @@ def _locate(task: TrackedTask, frame: FrameType, run: Run | None) -> None:
     else:
         # This call sometimes goes through asyncio and sometimes straight to the loop.
         _sites.discard((id(code), instruction))
+
+
+class TracksSpawns(Spawns, Protocol):
+    """What a hook needs from the tracker. Called in the loop's thread."""
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Record the origin of a task that the user's task factory has just made."""
+
+
+class SpawnHook:
+    """Has a loop of asyncio's kind make tracked tasks. The loop's thread.
+
+    Args:
+        loop: The loop.
+        tracker: Numbers the tasks.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tracker: TracksSpawns) -> None:
+        factory = tracking_factory(tracker)
+        self._factory = TaskFactoryPatch(loop, factory, over=make_task)
+        self._users_factory = UsersFactory(loop, factory, tracker.adopt)
+        self._create_task: Patch | None = None
+        if can_stand_in(loop):
+            self._create_task = Patch(
+                loop, "create_task", MethodType(tracking_factory(tracker, factory), loop)
+            )
+
+    @property
+    def users_factory(self) -> Any:
+        """The user's own task factory; None while there is none. Any thread."""
+        return self._users_factory.users
+
+    def install(self) -> None:
+        """Track tasks from now on."""
+        self._factory.install()
+        if self._factory.installed and self._create_task is not None:
+            self._create_task.install()
+        self._users_factory.install()
+
+    def restore(self) -> None:
+        """Put the task factory back as it was."""
+        self._users_factory.restore()
+        if self._create_task is not None:
+            self._create_task.restore()
+        self._factory.restore()
 
 
 class UsersFactory:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from loopnb._cpython import held_finished_tasks, live_tasks
 from loopnb.errors import TaskNotFoundError
 from loopnb.frames import frame_outside
-from loopnb.nesting.loop_task import make_task
-from loopnb.patching import Patch, TaskFactoryPatch
+from loopnb.nesting.stack_switching import is_web_loop
 from loopnb.records import TaskRecord
 from loopnb.texts import error_text, repr_text
 from loopnb.tracking import _cpython, cells, chains
 from loopnb.tracking.history import BlockedTimes, EndedTask, History
 from loopnb.tracking.listing import Listing
-from loopnb.tracking.spawning import UsersFactory, can_stand_in, site_of, tracking_factory
+from loopnb.tracking.spawning import SpawnHook, site_of
 from loopnb.tracking.suspended import KnownCodes
 from loopnb.tracking.tracked import Origin, Run, has_origin, ledger_of
+from loopnb.tracking.web_loop import WebSpawnHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,24 +77,16 @@ class Tracker:
         self.blocked = BlockedTimes()
         self.codes = KnownCodes(describe, is_kernels)
         self.listing = Listing(loop, self, self.codes)
-        factory = tracking_factory(self)
-        self._factory = TaskFactoryPatch(loop, factory, over=make_task)
-        self._users_factory = UsersFactory(loop, factory, self.adopt)
-        self._create_task: Patch | None = None
-        if can_stand_in(loop):
-            self._create_task = Patch(loop, "create_task", MethodType(tracking_factory(self, factory), loop))
+        self._hook: SpawnHook | WebSpawnHook = (WebSpawnHook if is_web_loop(loop) else SpawnHook)(loop, self)
 
     def install(self) -> None:
         """Track tasks from now on. We do not see how tasks of the user's own task factory end."""
         self.history.start()
-        self._factory.install()
-        if self._factory.installed and self._create_task is not None:
-            self._create_task.install()
-        self._users_factory.install()
+        self._hook.install()
 
     def notes(self) -> tuple[str, ...]:
         """Return a note for `%loopnb` if the user has set a task factory of their own. Any thread."""
-        factory = self._users_factory.users
+        factory = self._hook.users_factory
         if factory is None:
             return ()
         name = getattr(factory, "__qualname__", repr_text(factory, 60))
@@ -107,10 +98,7 @@ class Tracker:
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
         self.history.stop()
-        self._users_factory.restore()
-        if self._create_task is not None:
-            self._create_task.restore()
-        self._factory.restore()
+        self._hook.restore()
 
     def relocate(self, task: asyncio.Task[Any], code: CodeType) -> None:
         """Make the first line of *code* the spawn site of *task*, instead of the line that called loopnb."""

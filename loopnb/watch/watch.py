@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -32,6 +33,9 @@ _log = logging.getLogger("loopnb")
 #: How many blocks, and how many places of blocks, are kept.
 _BLOCKS = 50
 _PLACES = 200
+
+#: In a browser, Python cannot start threads, and nothing is watched.
+_HAS_THREADS = sys.platform != "emscripten"
 
 
 class Cells(Protocol):
@@ -95,7 +99,7 @@ class Watch:
         self._blocked_after = seconds
         if seconds == 0 or self.fault is not None:
             self._end()
-        if seconds > 0 and self._watchdog is None:
+        if seconds > 0 and self._watchdog is None and _HAS_THREADS:
             self._garbage.start()
             self._watchdog = Watchdog(self._loop, self._lookout, self._thread_id, self)
             self._watchdog.is_watching = bool(self._watchers)
@@ -123,7 +127,7 @@ class Watch:
 
     @property
     def is_on(self) -> bool:
-        """True unless `LoopNB.blocked_after` is 0, or watching has failed."""
+        """True unless `LoopNB.blocked_after` is 0, watching has failed, or there are no threads."""
         return self._watchdog is not None and self._watchdog.fault is None
 
     @property

@@ -240,6 +240,16 @@ def test_an_unknown_engine_is_told(notebook: Notebook) -> None:
     assert "handoff, nest-asyncio, off" in str(error)
 
 
+def test_the_engine_of_jupyterlite_is_refused_elsewhere(
+    notebook: Notebook, printed: Callable[[str], str]
+) -> None:
+    error = notebook.error("%loopnb nesting stack-switching")
+
+    assert isinstance(error, UsageError)
+    assert "only the loop of JupyterLite can switch stacks" in str(error)
+    assert "engine  handoff" in printed("%loopnb nesting")
+
+
 def test_of_ten_thousand_tasks_only_those_are_looked_at_that_are_shown(
     notebook: Notebook, printed: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

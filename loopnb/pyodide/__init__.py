@@ -1,0 +1,1 @@
+"""JupyterLite: a kernel in the browser, on a loop that JavaScript turns."""
