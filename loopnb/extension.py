@@ -195,10 +195,22 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
 
 
 def _wake_before_code(shell: Any, watch: Watch, parts: ExitStack) -> None:
-    """Have the watch look soon when code of the user's is about to run."""
-    # IPython fires this event before a cell, and before the callback of a comm.
+    """Wake *watch* before code of the user's runs: a cell, or the callback of a comm."""
     shell.events.register("pre_execute", watch.wake)
     parts.callback(shell.events.unregister, "pre_execute", watch.wake)
+
+
+def _error_notes(shell: Any, session: Session, cells: Cells, closed: ClosedLoops) -> ErrorNotes:
+    """Make what explains the errors that the shell shows."""
+    errors = AsyncioErrors(session.loop, closed, session.nesting, cells.places)
+    return ErrorNotes(shell, [errors.explain, stack_switching.explain, explain_library_error])
+
+
+def _start(parts: ExitStack, *starting: _Part) -> None:
+    """Start the parts in order, and have *parts* stop them in reverse order."""
+    for part in starting:
+        part.start()
+        parts.callback(part.stop)
 
 
 def _hook_kernel(
