@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from loopnb.nesting.no_loop import NoLoop
-    from loopnb.records import LoopState
+    from loopnb.records import Finding, LoopState
     from loopnb.views import TaskList
 
-__all__ = ["hold", "noloop", "release", "run", "show", "spawn", "status", "tasks"]
+__all__ = ["diagnose", "hold", "noloop", "release", "run", "show", "spawn", "status", "tasks"]
 __version__ = "0.1.0"
 
 #: Submodules that are promised, too. They are there once something has imported them.
@@ -190,6 +190,25 @@ def status() -> LoopState:
     from loopnb import session
 
     return session.current("status").loop_state()
+
+
+@_errors_end_at_the_caller
+def diagnose(*, long_wait: float = 300.0) -> list[Finding]:
+    """Return what is wrong with the loop and its tasks, worst first; an empty list if nothing was found.
+
+    Each finding has `code`, `severity`, `summary`, `remedy` and `place`. Inside the loop, the loop turns
+    three times meanwhile, or 300 times if a task seems to spin. Any thread may call this. Outside the
+    loop's thread it blocks until the loop turns.
+
+    Args:
+        long_wait: A wait without a timer that lasts longer, in seconds, is a finding.
+
+    Raises:
+        NotLoadedError: `%load_ext loopnb` has not been run.
+    """
+    from loopnb import session
+
+    return session.current("diagnose").diagnose(long_wait)
 
 
 @_errors_end_at_the_caller

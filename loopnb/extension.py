@@ -39,6 +39,7 @@ from loopnb.shell.error_notes import ErrorNotes
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
 from loopnb.shell.never_awaited import NeverAwaited
+from loopnb.shell.notebook import ShellNotebook
 from loopnb.shell.rejecting import Rejections
 from loopnb.shell.reports import Reports
 from loopnb.shell.reruns import Reruns
@@ -151,25 +152,25 @@ class _Reload:
 
 def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     """Make the parts, each after those that it needs, and start them."""
-    loop, kernel = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell)
-    cells = Cells(shell)
+    loop, kernel, cells = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell), Cells(shell)
     tracker = Tracker(loop, describe=cells.places, is_kernels=frames.is_kernels)
     replies = ReplyGuard(shell, loop) if kernel is not None else None
     wakeups = Wakeups(lambda: cells.executing is not None)
     interrupts = Interrupts(loop, ShellTasks(loop, cells, tracker, replies, wakeups))
     watch = Watch(loop, tracker, cells, None if kernel is None else ShellQueue(kernel))
+    closed, healer = ClosedLoops(cells.places.of_closing), Healer(loop)
     session = Session(
         LoopOwner(loop, generation),
         tracker=tracker,
         nesting=NestingChoice(loop, who="loopnb", foreground=interrupts),
-        healer=Healer(loop),
+        healer=healer,
         watch=watch,
         cells=cells,
         settings=_offer_settings(shell, parts),
+        notebook=ShellNotebook(shell, closed, healer),
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    closed = ClosedLoops(cells.places.of_closing)
     error_notes = _error_notes(shell, session, cells, closed)
     aloop = Aloop(shell, session, cells, interrupts, PARSER)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)

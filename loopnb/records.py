@@ -1,4 +1,4 @@
-"""Frozen data that crosses folders: a cell, a task, a block, the loop, a snapshot, and what has changed."""
+"""Frozen data that crosses folders: a cell, a task, a block, a finding, the loop, a snapshot, a delta."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 TaskState = Literal["running", "waiting", "parked", "scheduled", "returned", "raised", "cancelled", "dropped"]
+Severity = Literal["error", "warning", "note"]
 LoopCondition = Literal["running", "idle", "nested", "set aside", "closed"]
 BlockedBy = Literal["cell", "task", "callback", "kernel", "unknown"]
 BlockedHow = Literal[
@@ -359,6 +360,30 @@ class Busy:
     tasks: tuple[BusyRow, ...]
     cells: tuple[BusyRow, ...]
     coroutines: tuple[BusyRow, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Finding:
+    """What the doctor has found, and what to do about it.
+
+    Attributes:
+        code: Its name, the same for all findings of that kind: `deadlock`.
+        severity: `error` (something is stuck or was lost), `warning` (it will hurt) or `note`.
+        summary: What is the matter, a sentence with the numbers.
+        remedy: What to type, or to change.
+        place: Where in the user's code ("" if that is not known).
+    """
+
+    code: str
+    severity: Severity
+    summary: str
+    remedy: str
+    place: str = ""
+
+    def __repr__(self) -> str:
+        """Return it as text: `error deadlock at In[3], line 2: ... Remedy: ...`."""
+        at = f" at {self.place}" if self.place else ""
+        return f"<{self.severity} {self.code}{at}: {self.summary} Remedy: {self.remedy}>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
 import uuid
@@ -28,7 +29,9 @@ from loopnb.tracking.details import detail_of
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.holding import Holds, end_task
 from loopnb.views import TaskList
+from loopnb.watch.checks import LONG_WAIT_S, examine
 from loopnb.watch.deadlocks import DeadlockWatch
+from loopnb.watch.doctor import Doctor, count_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterable
@@ -37,9 +40,11 @@ if TYPE_CHECKING:
     from loopnb.loop.owner import LoopOwner
     from loopnb.nesting.engine import Handoff
     from loopnb.nesting.second_engine import EngineName, NestingChoice
-    from loopnb.records import AwaitGraph, CellRef, LoopCondition, TaskRecord, WaitDetail
+    from loopnb.records import AwaitGraph, CellRef, Finding, LoopCondition, TaskRecord, WaitDetail
     from loopnb.settings import LoopNB
     from loopnb.tracking.tracker import Tracker
+    from loopnb.watch.checks import Facts, Spin
+    from loopnb.watch.doctor import Notebook
     from loopnb.watch.watch import Watch
 
 T = TypeVar("T")
@@ -101,6 +106,7 @@ class Session:
         watch: Watches the loop.
         cells: Knows which cells execute.
         settings: The user's settings.
+        notebook: What the doctor asks of the notebook.
         is_service_thread: Returns True if the calling thread is one of the kernel's own.
         make_widget: Makes the widget of this session when it is first shown.
 
@@ -108,6 +114,8 @@ class Session:
         epoch: Unique name of this session. After a reload it is another.
         failures: Finds the failures that nobody has seen.
         holds: Holds context managers across cells.
+        deadlocks: Looks for deadlocks.
+        doctor: Says what is wrong.
         describe: Formats file and line for people.
     """
 
@@ -121,6 +129,7 @@ class Session:
         watch: Watch,
         cells: ExecutingCells,
         settings: LoopNB,
+        notebook: Notebook,
         is_service_thread: Callable[[], bool],
         make_widget: Callable[[Session], Widget],
     ) -> None:
@@ -140,6 +149,7 @@ class Session:
         )
         self.holds = Holds(owner.loop, self.failures, tracker.runs)
         self.deadlocks = DeadlockWatch(tracker)
+        self.doctor = Doctor(owner.loop, tracker, watch, self.failures, self.deadlocks, notebook)
         self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget
@@ -441,6 +451,29 @@ class Session:
     def _wait_details(self, numbers: list[int]) -> dict[int, WaitDetail]:
         tasks = {number: self.tracker.listing.task(number) for number in numbers}
         return {number: detail_of(self.tracker, task) for number, task in tasks.items() if task is not None}
+
+    def facts(self, long_wait_s: float = LONG_WAIT_S) -> Facts:
+        """Gather what the doctor checks. From another thread it waits for the loop to turn.
+
+        Inside a loop that nests, the loop turns three times meanwhile, or 300 times if a task seems to spin.
+
+        Args:
+            long_wait_s: A wait of more seconds counts as long.
+        """
+        spins: tuple[Spin, ...] | None = None
+        can_wait = not self.loop.is_closed() and self.nesting.name != "off"
+        if can_wait and (self.owner.is_inside() or running_loop() is None):
+            with contextlib.suppress(NestingError):  # no stack can be parked here
+                spins = self.run(count_steps(self.loop, self.tracker))
+        return self.owner.call(self.doctor.facts, spins, long_wait_s)
+
+    def diagnose(self, long_wait_s: float = LONG_WAIT_S) -> list[Finding]:
+        """Return what is wrong, worst first; see `facts`."""
+        return examine(self.facts(long_wait_s))
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong as far as it is known at once. From another thread it waits for the loop."""
+        return self.owner.call(self.doctor.quick)
 
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:
         """Return records of tasks, oldest first. From another thread it waits for the loop to turn."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 QUICKSTART = FOLDER / "01_quickstart.ipynb"
+DOCTOR = FOLDER / "02_doctor.ipynb"
 
 
 def name_of(path: Path) -> str:
@@ -90,9 +91,11 @@ def quickstart(run_once: Callable[[Path], Executed]) -> Executed:
 def test_no_cell_of_a_notebook_fails(executed: Executed) -> None:
     assert executed.status == 0, executed.said
     for cell in executed.notebook.cells:
-        for output in cell.get("outputs", ()):
-            assert output.output_type != "error"
-            assert output.get("name") != "stderr", output
+        outputs = cell.get("outputs", ())
+        assert "error" not in [output.output_type for output in outputs]
+        # A cell whose subject is a line on standard error says so in its tags.
+        is_expected = "stderr" in cell.metadata.get("tags", ())
+        assert ("stderr" in [output.get("name") for output in outputs]) == is_expected, outputs
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
@@ -147,3 +150,29 @@ def test_the_rendered_page_holds_the_table_and_loads_nothing(quickstart: Execute
     assert "ACME 101" in quickstart.page
     for loading in ('src="http', "src='http", 'rel="stylesheet" href="http'):
         assert loading not in quickstart.page
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "code"),
+    [
+        ("coroutine", "blocked-by-coroutine"),
+        ("cell-found", "blocked-by-cell"),
+        ("failure", "unobserved-failure"),
+        ("dropped", "dropped-while-pending"),
+        ("deadlock", "deadlock"),
+        ("wait", "waits-for-long"),
+        ("spins", "spins"),
+        ("fan-out", "unbounded-fan-out"),
+        ("executor", "executor-saturated"),
+        ("other-loop", "object-of-other-loop"),
+        ("foreign", "foreign-patch"),
+    ],
+)
+def test_the_doctor_finds_what_each_cell_does(
+    run_once: Callable[[Path], Executed], cell_id: str, code: str
+) -> None:
+    assert f" {code}" in run_once(DOCTOR).text_of(cell_id).partition(":")[0]
+
+
+def test_the_doctor_finds_nothing_in_a_healthy_notebook(run_once: Callable[[Path], Executed]) -> None:
+    assert run_once(DOCTOR).text_of("healthy").startswith("Nothing found. Looked at ")

@@ -27,7 +27,7 @@ from loopnb.magics import command_table
 from loopnb.magics.command_table import Command, meant
 from loopnb.magics.display import display_widget
 from loopnb.magics.waiting import take_timeout
-from loopnb.magics.watching import WatchCommands, status_line
+from loopnb.magics.watching import WatchCommands, findings_line, status_line
 from loopnb.nesting.second_engine import ENGINES
 from loopnb.texts import unquoted
 from loopnb.tracking.where import where_lines
@@ -167,6 +167,7 @@ class LoopCommands:
         _print(views.status_text(snapshot))
         if snapshot.loop.block is not None:
             _print(status_line(snapshot.loop.block))
+        _print(findings_line(self._session.findings()))
         fault = self._session.widget_fault
         if fault is not None:
             _print(
@@ -501,6 +502,12 @@ COMMANDS = (
             ("--cell N", "cancel all tasks of a cell"),
             ("--all", "cancel all tasks but the one that runs this"),
         ),
+    ),
+    Command(
+        "doctor",
+        WatchCommands,
+        WatchCommands.doctor,
+        (("", "what is wrong, worst first, and what to do about it"),),
     ),
     Command(
         "wait",

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from IPython.core.error import UsageError
 
 from loopnb.watch import texts
+from loopnb.watch.checks import examine, looked_at
 
 if TYPE_CHECKING:
-    from loopnb.records import Block
+    from collections.abc import Sequence
+
+    from loopnb.records import Block, Finding
     from loopnb.session import Session
 
 _OFF = "Nothing is measured: LoopNB.blocked_after is 0. '%config LoopNB.blocked_after = 0.5' starts it."
@@ -43,6 +46,12 @@ class WatchCommands:
             _print(_OFF)
         _print(texts.pace_text(watch.pace()))
 
+    def doctor(self, rest: str) -> None:
+        """Say what is wrong, worst first, and what to do about it."""
+        _expect("doctor", rest, "")
+        facts = self._session.facts()
+        _print(texts.findings_text(examine(facts), looked_at(facts)))
+
     def watch(self, rest: str) -> None:
         """Begin or end sampling who keeps the loop busy. Without `on`, say who it was."""
         _expect("watch", rest, "on", "off", "")
@@ -68,6 +77,11 @@ class WatchCommands:
 def status_line(block: Block) -> str:
     """Return the line of the status about the newest block."""
     return f"{'block':<8}{texts.status_line(block, time.time())}"
+
+
+def findings_line(findings: Sequence[Finding]) -> str:
+    """Return the line of the status about what the doctor has found."""
+    return f"{'doctor':<8}{texts.findings_count(findings)}"
 
 
 def _expect(command: str, rest: str, *known: str) -> None:

@@ -93,6 +93,12 @@ class CellRuns:
             return False
         return self._latest.get(cell.cell_id, cell) != cell
 
+    def all_runs_of(self, cell: CellRef) -> tuple[CellRef, ...]:
+        """Return the executions of the cell that *cell* is one of, oldest first, as far as they are known."""
+        if cell.cell_id is None:
+            return (cell,)
+        return tuple(known for known in self._contexts if known.cell_id == cell.cell_id)
+
     def is_rerun(self, cell: CellRef) -> bool:
         """Return True if the cell of that execution was executed before."""
         return cell.cell_id in self._rerun

@@ -179,13 +179,13 @@ class Tracker:
         From Python 3.14 on this looks at every object of the process, which takes 15 ms and more.
         """
         held = [EndedTask.of(task) for task in held_finished_tasks(self._loop) if has_origin(task)]
-        users = [task for task in [*held, *self.history] if not self._is_kernel_coro(task.origin.coro)]
+        users = [task for task in [*held, *self.history] if not self.is_kernels_coro(task.origin.coro)]
         return sorted(users, key=lambda task: task.origin.number)
 
     def note_spawn(self, coro: object) -> None:
         """Note that a task with this coroutine is being spawned, if it is the user's."""
         # The kernel spawns a task for each message. Its failures are not looked for.
-        if not self._is_kernel_coro(coro):
+        if not self.is_kernels_coro(coro):
             self._ledger.has_spawned.append(True)
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
@@ -298,9 +298,10 @@ class Tracker:
 
     def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* belongs to the kernel itself."""
-        return self._is_kernel_coro(task.get_coro())
+        return self.is_kernels_coro(task.get_coro())
 
-    def _is_kernel_coro(self, coro: object) -> bool:
+    def is_kernels_coro(self, coro: object) -> bool:
+        """Return True if a task with that coroutine belongs to the kernel itself."""
         code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
         return code is not None and self.codes.of(code).is_kernels
 

@@ -99,11 +99,11 @@ def kept_waiting(loop: Any, now: float) -> Kept:
                 looked_at += (2 * index + 1, 2 * index + 2)
     except (AttributeError, RuntimeError, IndexError):  # another kind of loop; or the queue has just changed
         return Kept()
-    tasks = list(islice(filter(None, map(_task_of, handles)), _NAMES))
+    tasks = list(islice(filter(None, map(task_of, handles)), _NAMES))
     return Kept(len(handles), overdue, tuple(task.get_name() for task in tasks))
 
 
-def _task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
+def task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
     """Return the task that *handle* steps, or None. Runs no code of the user's."""
     callback = callback_of(handle)
     if type(callback).__module__ not in {"builtins", "_asyncio"}:

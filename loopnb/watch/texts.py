@@ -11,7 +11,7 @@ from loopnb.watch.sources import callee
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from loopnb.records import Block, BlockedHow, Busy, BusyRow, Lag, Pace, PlaceTotal
+    from loopnb.records import Block, BlockedHow, Busy, BusyRow, Finding, Lag, Pace, PlaceTotal
 
 #: How many places and how many rows of who is busy are shown.
 _PLACES = 10
@@ -172,3 +172,23 @@ def _lags(lag: Lag) -> tuple[str, ...]:
 def _ago(seconds: float) -> str:
     seconds = max(0.0, seconds)
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def findings_count(findings: Sequence[Finding]) -> str:
+    """Say how many findings there are, and what the worst is about."""
+    if not findings:
+        return "nothing found"
+    more = "1 finding" if len(findings) == 1 else f"{len(findings)} findings, the worst"
+    return f"{more}: {findings[0].code}; '%loopnb doctor' explains"
+
+
+def findings_text(findings: Sequence[Finding], looked_at: str) -> str:
+    """List *findings*, each with what to do, and say what was looked at."""
+    if not findings:
+        return f"Nothing found. {looked_at}"
+    lines: list[str] = []
+    for finding in findings:
+        at = f"  at {finding.place}" if finding.place else ""
+        lines += [f"{finding.severity:<9}{finding.code}{at}"]
+        lines += [f"         {finding.summary}", f"         -> {finding.remedy}"]
+    return "\n".join([*lines, "", looked_at])

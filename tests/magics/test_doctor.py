@@ -1,0 +1,109 @@
+"""What `%loopnb doctor`, `loopnb.diagnose()` and the status say of a notebook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+    from loopnb.records import Finding
+    from tests.shells import Notebook
+
+SLEEPERS = """
+    import asyncio
+    sleepers = [asyncio.create_task(asyncio.sleep(60)) for _ in range(40)]
+    everyone = globals().setdefault("everyone", [])
+    everyone += sleepers
+    """
+DIAGNOSE = """
+    import loopnb
+    found = loopnb.diagnose()
+    """
+
+
+def out(notebook: Notebook, capsys: pytest.CaptureFixture[str], code: str) -> str:
+    """Run a cell and return what it printed."""
+    capsys.readouterr()
+    notebook.run(code)
+    return capsys.readouterr().out
+
+
+def diagnosed(notebook: Notebook) -> list[Finding]:
+    """Return what `loopnb.diagnose()` returns in a cell."""
+    notebook.run(DIAGNOSE)
+    found: list[Finding] = notebook.value("found")
+    return found
+
+
+def test_a_healthy_notebook_has_no_findings(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
+    said = out(notebook, capsys, "%loopnb doctor")
+
+    assert said.startswith("Nothing found. Looked at ")
+    assert "doctor  nothing found\n" in out(notebook, capsys, "%loopnb")
+    assert diagnosed(notebook) == []
+
+
+def test_tasks_of_earlier_runs_are_counted(notebook: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(3):
+        notebook.run(SLEEPERS, cell_id="sleepers")
+    (finding,) = diagnosed(notebook)
+    said = out(notebook, capsys, "%loopnb doctor")
+    status = out(notebook, capsys, "%loopnb")
+    notebook.run("%loopnb cancel --all")
+
+    assert finding.code == "left-over"
+    assert "was run 3 times" in finding.summary
+    assert "80 of the tasks of its earlier runs live on" in finding.summary
+    assert said.splitlines()[0] == f"warning  left-over  at {finding.place}"
+    assert f"-> {finding.remedy}" in said
+    assert "doctor  1 finding: left-over; '%loopnb doctor' explains" in status
+
+
+def test_a_cell_that_was_run_again_and_left_nothing_is_no_finding(notebook: Notebook) -> None:
+    for _ in range(2):
+        notebook.run("%loopnb cancel --all")
+        notebook.run("await asyncio.sleep(0)" if "asyncio" in notebook.shell.user_ns else "import asyncio")
+        notebook.run(SLEEPERS, cell_id="sleepers")
+    notebook.run("%loopnb cancel --all")
+
+    assert diagnosed(notebook) == []
+
+
+def test_a_task_that_spins_is_found_from_a_cell(notebook: Notebook) -> None:
+    notebook.run(
+        """
+        import asyncio
+
+        async def poll():
+            while True:
+                await asyncio.sleep(0)
+
+        polling = asyncio.create_task(poll(), name="poll")
+        """
+    )
+    (finding,) = diagnosed(notebook)
+    notebook.run("polling.cancel()")
+
+    assert finding.code == "spins"
+    assert "'poll'" in finding.summary
+
+
+def test_without_nesting_the_doctor_says_what_it_has_not_looked_at(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook.run("%loopnb nesting off")
+    said = out(notebook, capsys, "%loopnb doctor")
+
+    assert "Not looked at: whether a task spins." in said
+
+
+def test_another_thread_may_ask(notebook: Notebook) -> None:
+    notebook.run(
+        """
+        import asyncio, loopnb
+        found = await asyncio.to_thread(loopnb.diagnose)
+        """
+    )
+
+    assert notebook.value("found") == []
