@@ -51,10 +51,10 @@ async def until_cancelled():
 COUNT_SAMPLES = """\
 from loopnb import session
 current = session.current()
-samples, snapshot = [], type(current.tracker).records_of
-type(current.tracker).records_of = lambda *given: [samples.append(1), snapshot(*given)][1]
+samples, snapshot = [], type(current).snapshot
+type(current).snapshot = lambda *given: [samples.append(1), snapshot(*given)][1]
 await asyncio.sleep(2)
-type(current.tracker).records_of = snapshot
+type(current).snapshot = snapshot
 print(len(samples))
 """
 
