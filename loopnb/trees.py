@@ -1,8 +1,8 @@
 """Format who waits for whom, and who spawned whom, as a tree. Everything here is pure.
 
 Tasks of one shape share a line: tasks that stand at the same place and wait for the same kind of thing. What
-they wait for in turn is put together below that line. Each task has its place once, so a tree has at most as
-many lines as there are tasks and edges.
+they wait for in turn is put together below that line. Each task is followed only once, so a tree has at most
+as many lines as there are tasks and edges.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def roots_of(
     """Return the tasks where a tree begins, oldest first.
 
     These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in
-    a circle it is the oldest. A task of the kernel's counts if a wanted task stands below it: a cell waits.
+    a circle it is the oldest. A task of the kernel's counts as wanted if a wanted task stands below it: a
+    cell waits in it.
 
     Args:
         records: The live tasks.

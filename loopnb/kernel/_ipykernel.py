@@ -67,7 +67,9 @@ def loop_of(shell: Any) -> asyncio.AbstractEventLoop:
 
 
 def runs_on_other_loop(shell: Any) -> bool:
-    """Return True if the loop of *shell* runs, but not here: in another thread, or below another loop.
+    """Return True if the loop of *shell* runs, but is not the running loop here.
+
+    It runs in another thread, or further out on this stack, around the loop that runs here.
 
     The kernel's loop is `kernel.io_loop`, once it has been started. The terminal's is
     `IPython.core.async_helpers._asyncio_event_loop`, once IPython has made one. Without either, the
@@ -133,9 +135,9 @@ def _subshell_threads() -> list[Any]:
 def join_subshells(timeout: float) -> None:
     """Stop the threads of subshells, which must be idle, and join them for at most *timeout* seconds in all.
 
-    Call in the shell channel's thread, as `SubshellManager.close` does (7.1.0 to 7.4.0): at their end they
-    close sockets of that thread. But `close` holds a lock meanwhile. A thread that still has a message to
-    handle waits for that, and both would wait for ever.
+    Call in the shell channel's thread, as ipykernel calls `SubshellManager.close` (7.1.0 to 7.4.0): at their
+    end the threads close sockets of that thread. We do not call `close`, since it holds a lock meanwhile. A
+    thread that still has a message to handle waits for that lock, and both would wait for ever.
     """
     deadline = time.monotonic() + timeout
     threads = [item for item in _subshell_threads() if item is not threading.current_thread()]
@@ -152,7 +154,7 @@ def is_shell_channels(kernel: Any, loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def end_shell_channel(kernel: Any, timeout: float) -> None:
-    """End the shell channel's thread, and wait for that at most *timeout* seconds. The main thread."""
+    """End the shell channel's thread, and join it for at most *timeout* seconds. Call in the main thread."""
     channel = getattr(kernel, "shell_channel_thread", None)
     if channel is not None and channel.is_alive():
         channel.stop()
@@ -234,9 +236,10 @@ def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: A
 
 
 def is_called_by_kernel(kernel: Any) -> bool:
-    """Return True if the kernel's `do_execute`, which makes a task of a cell, has called the asking function.
+    """Return True if the function that asks was called by `do_execute`, which makes a task of a cell.
 
-    `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if it has another name, or is not the direct caller.
+    `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if the method has another name, or is not the direct
+    caller.
     """
     code = sys._getframe(2).f_code
     methods = (vars(kind).get("do_execute") for kind in type(kernel).__mro__)
@@ -374,7 +377,7 @@ def wrap_streams(
 def patch_parents(kernel: Any, replace: Callable[[dict[str, Any]], dict[str, Any]]) -> Patch | None:
     """Return the patch for the kernel's record of the newest request of each channel (`Kernel._parents`).
 
-    A dictionary in 6.29.5 and 6.31.0. None from 7.0 on, where there is none.
+    It is a dictionary in 6.29.5 and 6.31.0. Returns None from 7.0 on, where there is no such record.
 
     Args:
         kernel: The kernel.

@@ -61,7 +61,7 @@ class Deadline:
             raise timeout.with_traceback(error.__traceback__) from None  # it shows where the task was
 
     def _is_cause(self) -> bool:
-        """Return True if nobody else has cancelled the task."""
+        """Return True if the CancelledError is the task's own, not that of the code which waits for it."""
         return self._task.cancelled()
 
     def _expire(self) -> None:
@@ -79,7 +79,7 @@ class OwnDeadline(Deadline):
 
     Args:
         timeout: Seconds from now; None waits for ever.
-        where: As of `Deadline`.
+        where: As in `Deadline`.
 
     Raises:
         RuntimeError: No task is running.
@@ -101,4 +101,5 @@ class OwnDeadline(Deadline):
         super().__exit__(kind, error, tb)
 
     def _is_cause(self) -> bool:
+        """Return True if nobody else has cancelled the task as well."""
         return self._task.cancelling() <= self._cancelling

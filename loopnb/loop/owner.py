@@ -34,7 +34,7 @@ class LoopOwner:
     def is_inside(self) -> bool:
         """Return True if the caller runs inside the loop: in a cell of a kernel, a task, a callback.
 
-        Also if it does not see that loop: in `loopnb.noloop()`.
+        True in `loopnb.noloop()` as well, although the loop is hidden there.
         """
         return loop_here() is self.loop
 
@@ -45,7 +45,7 @@ class LoopOwner:
     def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Call *fn* in the loop's thread and return what it returns.
 
-        Any thread; from another one it blocks until the loop turns.
+        Any thread. Outside the loop's own thread it blocks until the loop has called *fn*.
         """
         if self.is_home():
             return fn(*args)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 def accepted_by(loop: Any, server: asyncio.AbstractServer) -> list[asyncio.Transport]:
     """Return the connections that *server* has accepted and that are open.
 
-    `BaseSelectorEventLoop._transports` maps file descriptors to transports, `_SelectorTransport._server` is
-    the server that accepted it. Returns an empty list where there are none: on uvloop, and with Windows'
-    proactor. `Server.close_clients()` would do, but there is none before Python 3.13.
+    `BaseSelectorEventLoop._transports` maps file descriptors to transports. `_SelectorTransport._server` is
+    the server that accepted the connection. Where these names are missing, on uvloop and with Windows'
+    proactor, the list is empty. `Server.close_clients()` would do, but Python has it only from 3.13 on.
     """
     transports = list(getattr(loop, "_transports", {}).values())
     return [transport for transport in transports if getattr(transport, "_server", None) is server]

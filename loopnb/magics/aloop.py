@@ -162,7 +162,7 @@ class Aloop:
         """Run the magic in a nested run, and return its value. Blocks the caller, not the loop.
 
         Args:
-            line: The text behind the magic's name.
+            line: The text after the magic's name.
             body: The lines below it; None for `%aloop`.
             local_ns: Local variables of the function around a `%aloop`.
 
@@ -178,7 +178,7 @@ class Aloop:
         """Run *body* where no loop is seen to run, and return its value: `%%noloop`.
 
         Args:
-            line: The text behind the magic's name. It must be blank.
+            line: The text after the magic's name. It must be blank.
             body: The lines below it.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The commands of `%loopnb` as entries of a table, from which come help, completion and what was meant.
+"""The commands of `%loopnb` as entries of a table, from which help, completion and suggestions are made.
 
 To add a command, add one `Command` to `COMMANDS` in `commands.py`.
 """
@@ -29,7 +29,7 @@ class Command:
     Attributes:
         name: Its name, as typed.
         group: The class of the object that does it.
-        method: Called with that object, and the text behind the command.
+        method: Called with that object, and the text after the command.
         forms: Its arguments and a line of help, for each way to use it. In the arguments, a word in capitals
             stands for something (`NAME` is the name of a live task), and other words are typed as they are.
             `|` separates alternatives.
@@ -75,7 +75,7 @@ def find(commands: Iterable[Command], name: str) -> Command:
     """Return the command of that name.
 
     Raises:
-        UsageError: There is none. The text says which was meant.
+        UsageError: There is none. The text suggests a command with a similar name.
     """
     known = {command.name: command for command in commands}
     if name not in known:
@@ -92,13 +92,13 @@ def meant(word: str, known: Collection[str]) -> str:
 
 
 def last_word(text: str) -> str:
-    """Return the word that *text* ends with, with its quotes. Empty behind a blank."""
+    """Return the word that *text* ends with, with its quotes. Empty after a blank."""
     match = _LAST_WORD.search(text)
     return "" if match is None else match[0]
 
 
 def completions(commands: Iterable[Command], before: str, names: Callable[[], list[str]]) -> list[str]:
-    """Return what the last word of *before*, the text behind `%loopnb`, may become.
+    """Return what the last word of *before*, the text after `%loopnb`, may become.
 
     Args:
         commands: The commands.

@@ -207,8 +207,8 @@ class Selection:
 
     Attributes:
         flags: The flags that were given, such as `--all`.
-        cell: The N of In[N] behind `--cell`; None if that was not given.
-        words: The words behind the flags.
+        cell: The N of In[N] after `--cell`; None if that was not given.
+        words: The words after the flags.
     """
 
     flags: Collection[str]
@@ -221,7 +221,7 @@ def select(command: str, rest: str, *known: str) -> Selection:
 
     Args:
         command: The command, for errors.
-        rest: The text behind the command.
+        rest: The text after the command.
         known: The flags that the command knows. All commands know `--cell N`.
 
     Raises:

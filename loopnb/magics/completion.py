@@ -1,4 +1,4 @@
-"""Tab completes commands, options and names of tasks behind `%loopnb`, `%aloop` and `%%aloop`."""
+"""Tab completes commands, options and names of tasks after `%loopnb`, `%aloop` and `%%aloop`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from loopnb.magics.command_table import Command
     from loopnb.session import Session
 
-#: A magic and the text behind it up to the cursor. A line magic may stand behind `=`.
+#: A magic and the text after it up to the cursor. A line magic may follow `=`.
 _LINE_MAGIC = re.compile(r"(?:^|=)\s*%(loopnb|aloop)\s+(.*)\Z")
 _CELL_MAGIC = re.compile(r"^%%(aloop)\s+(.*)\Z")
 #: An option in the help of the parser.
 _OPTION = re.compile(r"(?<![\w-])--?[a-z]+\b")
-#: What the options whose value is the name of a task end with: `-bn NAME` is `-b -n NAME`.
+#: An option that takes the name of a task ends with one of these: `-bn NAME` is `-b -n NAME`.
 _TAKES_A_NAME = ("n", "--name")
 
 
@@ -43,7 +43,7 @@ class Completion:
         self._options = sorted(set(_OPTION.findall(parser.format_help())))
 
     def start(self) -> None:
-        """Complete from now on. Does nothing before IPython 8.6, whose completer takes no matchers."""
+        """Complete from now on. Has no effect before IPython 8.6, where the completer takes no matchers."""
         self._matchers.append(self.match)
 
     def stop(self) -> None:
@@ -51,7 +51,7 @@ class Completion:
         self._matchers.remove(self.match)
 
     def match(self, context: Any) -> dict[str, Any]:
-        """Return what may stand at the cursor. A matcher of IPython's second kind; it raises nothing."""
+        """Return what may stand at the cursor. A matcher of IPython's API version 2; it raises nothing."""
         before = context.text_until_cursor
         is_first = context.cursor_line == 0
         found = _LINE_MAGIC.search(before) or (_CELL_MAGIC.match(before) if is_first else None)
@@ -60,7 +60,7 @@ class Completion:
         magic, typed = found.groups()
         if magic == "loopnb":
             return _result(completions(self._commands, typed, self._names), typed, hides_others=True)
-        # Behind the options of `%aloop` comes code, which IPython completes.
+        # After the options of `%aloop` comes code, which IPython completes.
         is_alone = before.startswith("%%") or last_word(typed).startswith("-")
         return _result(self._aloop(typed), typed, hides_others=is_alone)
 
@@ -87,7 +87,7 @@ class Completion:
 def _result(found: list[str], typed: str, *, hides_others: bool) -> dict[str, Any]:
     """Return what IPython expects of a matcher.
 
-    IPython replaces the last word of *typed*, which is less or more than what it takes for a word.
+    The completion replaces the last word of *typed*, quotes included. IPython would divide words elsewhere.
     """
     from IPython.core.completer import SimpleCompletion
 

@@ -3,7 +3,7 @@
 The wish. papermill, `jupyter execute` and nbconvert stop at a cell that fails. A failed background task fails
 no cell, so that they end with exit code 0.
 
-What does not work. An event callback may not fail a cell, and an AST transformer may only raise
+What does not work. An event callback cannot fail a cell, and an AST transformer can do so only by
 `InputRejected`, which front ends would show instead of the task's own error.
 
 The solution. An AST transformer replaces the code of the next cell by code that raises that error. The cell
@@ -74,7 +74,7 @@ class Failing:
         self._session = session
         self._cells = cells
         self._newest: CellRef | None = None
-        self._begins = False  # set until IPython shows us the code of a cell that has begun
+        self._begins = False  # True from the start of a cell until IPython shows us its code
         self._due: BaseException | None = None
 
     def start(self) -> None:
@@ -114,8 +114,8 @@ class Failing:
             del due
 
     def _begin(self, _info: object) -> None:
-        # IPython announces no silent cells, which front ends run unseen: those raise nothing. If both are
-        # equal, a magic runs another cell inside the newest cell.
+        # IPython announces no silent cells, which front ends run unseen: those raise nothing. If the cell is
+        # still the newest one, a magic runs another cell inside it.
         cell = current_cell.get()
         self._begins, self._newest = cell != self._newest, cell
 

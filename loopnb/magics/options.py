@@ -88,7 +88,7 @@ def split_line(line: str) -> tuple[list[str], str]:
 
 
 def takes_the_next_word(option: str) -> bool:
-    """Return True if the value of *option* is the word behind it."""
+    """Return True if the value of *option* is the word after it."""
     # `-bn NAME` is `-b -n NAME`; in `-nNAME` the value is attached.
     return option in _TAKING_A_VALUE or re.fullmatch("-b+[nto]", option) is not None
 

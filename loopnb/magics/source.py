@@ -1,4 +1,4 @@
-"""Compile and run the code behind `%aloop` or below `%%aloop`, as IPython does with a cell."""
+"""Compile and run the code after `%aloop` or below `%%aloop`, as IPython does with a cell."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ class Source:
         Args:
             global_ns: The global variables.
             local_ns: The local ones; in a notebook they are the same.
-            deadline: Called in the task that runs it. Ends the task in TimeoutError if it takes too long.
+            deadline: Called in the task that runs the source. Its context manager ends that task in
+                TimeoutError if it takes too long.
             in_background: Nobody waits for the value.
         """
         value = None
@@ -202,7 +203,7 @@ def compile_expression(
 
 
 def line_forms(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """Yield the text behind each `%aloop` of a cell, and its line number."""
+    """Yield the text after each `%aloop` of a cell, and its line number."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(

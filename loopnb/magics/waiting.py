@@ -38,7 +38,7 @@ def take_timeout(rest: str) -> tuple[str, float | None]:
     """Return the arguments of the command without `-t SECONDS`, and the seconds, None if there are none.
 
     Raises:
-        UsageError: What stands behind `-t` is no number above 0.
+        UsageError: What follows `-t` is not a number above 0.
     """
     found = _TIMEOUT.search(rest)
     if found is None:
@@ -69,8 +69,8 @@ class Waiting:
     def wait_for_cells(self, is_wanted: Callable[[CellRef | None], bool], timeout: float | None) -> None:
         """Wait until the tasks of some cells have ended, also those that are spawned meanwhile.
 
-        What is held does not count, nor what waits for the caller. Failures that nobody has looked at count
-        even if they came before the wait.
+        Tasks that hold a context manager for later cells do not count, nor do those that wait for the caller.
+        Failures that nobody has looked at count even if they came before the wait.
 
         Args:
             is_wanted: Given the cell that spawned a task, returns True if the task is to be waited for.
@@ -93,7 +93,9 @@ class Waiting:
         self._raise(self._session.owner.call(self._session.failures.take_unseen, is_wanted), late, timeout)
 
     def wait_for_task(self, wanted: str, timeout: float | None) -> None:
-        """Wait until the task with that name or number has ended; if it has, only raise what it failed with.
+        """Wait until the task with that name or number has ended, and raise what it failed with.
+
+        If it has ended before, only its failure is raised.
 
         Raises:
             TaskNotFoundError: There is no such task, and none that has ended is remembered.
@@ -124,7 +126,7 @@ class Waiting:
     def _failure_of(self, task: asyncio.Task[Any]) -> EndedTask | None:
         """Return how *task* failed, and count that as looked at; None if it has not failed."""
         error = None if not task.done() or task.cancelled() else task.exception()
-        if error is None or is_fatal(error):  # a fatal one went through the loop
+        if error is None or is_fatal(error):  # a fatal one has been raised out of the loop
             return None
         return EndedTask(self._session.tracker.origin_of(task), task.get_name(), "raised", error)
 
@@ -155,7 +157,7 @@ class Waiting:
                 return [f"{record.label}, {record.doing}" for record in records]
             await asyncio.wait(tasks, timeout=seconds)
             del tasks  # so that the finalizer of a task that nobody awaits can report its failure
-            await asyncio.sleep(0)  # who awaits one of them retrieves its error first
+            await asyncio.sleep(0)  # whoever awaits one of them gets to retrieve its error first
         return []
 
     def _raise(self, failures: list[EndedTask], late: list[str], timeout: float | None) -> None:

@@ -36,7 +36,7 @@ def why_not_here() -> str | None:
 
 
 def run(future: asyncio.Future[Any]) -> Any:
-    """Wait for *future* and return its result, while JavaScript goes on to turn the loop.
+    """Wait for *future* and return its result, while JavaScript goes on turning the loop.
 
     Raises:
         NestingError: The calling stack cannot be switched away from.

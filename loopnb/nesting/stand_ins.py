@@ -87,11 +87,11 @@ def apply(loop: Any = None, **_options: Any) -> None:
     """Stand in for `apply` of nest_asyncio, anest-asyncio and nest_asyncio2."""
     from loopnb.nesting import other_packages
 
-    other_packages.note_apply(__name__, loop)  # the name of the module whose function this is
+    other_packages.note_apply(__name__, loop)  # the package's own name: we run with its globals
 
 
 def apply_everywhere() -> None:
-    """Stand in for `apply` of reloop, which is for all loops. Also its `applied` calls it."""
+    """Stand in for `apply` of reloop, which patches every loop. reloop's `applied` calls it, too."""
     from loopnb.nesting import other_packages
 
     other_packages.note_apply_everywhere("reloop")

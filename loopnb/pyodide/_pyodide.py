@@ -8,7 +8,7 @@ from typing import Any
 from loopnb.frames import frame_outside
 from loopnb.patching import Patch
 
-#: Process-wide, as the class is whose attribute asks it: the request of the cell that the Context belongs to.
+#: The request of the cell that the Context belongs to. Process-wide, like the patched class that reads it.
 _request: ContextVar[Any] = ContextVar("loopnb_request")
 
 
@@ -25,12 +25,12 @@ def is_called_by_kernel(kernel: Any) -> bool:
 
 
 def keep_request(kernel: Any) -> None:
-    """Let what the present Context prints and displays, and its copies, answer the newest request."""
+    """Let the output of code in the present Context, and in copies of it, answer the newest request."""
     _request.set(getattr(kernel, "_parent_header", None))
 
 
 def patch_request(kernel: Any) -> Patch:
-    """Return the patch by which output answers the request that `keep_request` has noted in its Context.
+    """Return the patch by which output answers the request that `keep_request` has noted in the Context.
 
     `PyodideKernel._parent_header`: JavaScript sets it for each request, and reads it for each output. We put
     a property of this name into the class.

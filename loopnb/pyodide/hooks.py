@@ -1,7 +1,7 @@
 """Hook loopnb into JupyterLite's kernel.
 
 The loop needs no guard: JavaScript turns it, and its `stop()`, `close()` and `run_forever()` do nothing.
-There are no signals. A page that is closed tells nobody, so there is no end in order.
+There are no signals. A page that is closed tells nobody, so there is no orderly shutdown.
 """
 
 from __future__ import annotations

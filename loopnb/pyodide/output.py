@@ -1,4 +1,4 @@
-"""Send what a task prints and displays to the cell that spawned it. Stock JupyterLite takes the newest."""
+"""Send what a task prints and displays to the cell that spawned it. JupyterLite takes the newest cell."""
 
 from __future__ import annotations
 

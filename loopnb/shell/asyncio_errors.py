@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loopnb.nesting.second_engine import NestingChoice
     from loopnb.records import Describe
 
-#: How many of the innermost frames are searched for what an error is about.
+#: How many of the innermost frames are searched for the loop that an error is about.
 _FRAMES = 5
 _IN_THREADS = "There, loopnb.run(coro) and loopnb.spawn(coro) use the notebook's loop."
 
@@ -253,9 +253,9 @@ class Row:
 
     Attributes:
         pattern: A regular expression that its text matches.
-        explain: Given the surroundings and the error, returns a note of at most three lines; None if it is
-            another error with the same text.
-        kinds: Its types.
+        explain: Given the `AsyncioErrors` that asks and the error, returns a note of at most three lines.
+            None if it is another error with the same text.
+        kinds: The types that such an error may have.
     """
 
     pattern: str
@@ -276,7 +276,8 @@ ROWS = (
     Row(_any_of(*REFUSALS), _refused),
     Row(_any_of("no running event loop", "There is no current event loop in thread"), _no_loop),
     Row(r"cannot schedule new futures after shutdown|Executor shutdown has been called", _shut_down),
-    # Not "a coroutine was expected" and the like, where something else was given. No argument of that name.
+    # Not "a coroutine was expected" and the like, where something else was given. Nor an argument with that
+    # name.
     Row(r"(?<!\b[Aa] )(?<!-)(?<!argument ')(?<!argument: ')\bcoroutine\b", _coroutine_as_value, TypeError),
     Row(r"'coroutine' object has no attribute", _coroutine_as_value, AttributeError),
     Row(
@@ -306,7 +307,7 @@ def _is_users(frame: FrameType) -> bool:
 
 
 def _loop_in(error: BaseException) -> asyncio.AbstractEventLoop | None:
-    """Return the loop that the innermost frames have in a variable or a method."""
+    """Return the first loop that an object in the innermost frames is, or belongs to."""
     for _count, (frame, _line) in zip(range(_FRAMES), _innermost(error), strict=False):
         for value in objects_in(frame):
             loop = loop_of(value)
@@ -323,7 +324,7 @@ def _variables_of(frame: FrameType) -> Iterator[tuple[str, object]]:
 
 
 def _names_of(value: object, error: BaseException) -> list[str]:
-    """Return the variables of the user's innermost line that hold *value*."""
+    """Return the names of the variables that hold *value* in the user's innermost frame."""
     for frame, _line in _innermost(error):
         if _is_users(frame):
             return [name for name, held in _variables_of(frame) if held is value]

@@ -51,7 +51,8 @@ class ErrorNotes:
     def add_to(self, error: BaseException | None) -> list[str]:
         """Add notes to *error* and to all errors that are shown with it, and return those notes.
 
-        An error that has its note already gets no second one. Any thread. Does not block, and raises nothing.
+        A note that an error already has is returned, and not added again. Any thread. Does not block, and
+        raises nothing.
         """
         notes: list[str] = []
         # An interrupt must not keep the error itself from being shown.

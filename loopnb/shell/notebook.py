@@ -1,4 +1,4 @@
-"""What the doctor asks of the notebook: its variables, where loops were closed, and whose policy is set."""
+"""What the doctor asks of the notebook: its variables, where loops were closed, and changes to the policy."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Reruns:
     """Looks after the tasks that earlier runs of a cell have left, as `LoopNB.on_rerun` says.
 
-    "cancel" ends them before the new run begins. "tell" names them when it has ended: by then the cell may
-    have ended them itself.
+    "cancel" ends them before the new run begins. "tell" names them after the new run, since the cell may end
+    them itself.
 
     Args:
         shell: The shell.
@@ -87,7 +87,7 @@ class Reruns:
 
     def _begin(self, _info: object) -> None:
         cell = current_cell.get()
-        # If they are equal, a magic runs another cell inside the newest cell.
+        # If the cell is still the newest one, a magic runs another cell inside it.
         self._begun, self._newest = (None if cell == self._newest else cell), cell
 
     def _tell(self) -> None:

@@ -2,7 +2,8 @@
 
 This is made on demand, for one task, and looks at frames. What a list says of each task is made in `chains`.
 
-Everything here runs in the loop's thread, and runs no code of the user's.
+Everything here runs in the loop's thread. It runs no code of the user's, except methods of streams and
+transports of their own, and the `repr` of a host, address or URL of their own.
 """
 
 from __future__ import annotations
@@ -255,7 +256,7 @@ class _Describer:
     # -- names ------------------------------------------------------------------------------------
 
     def _argument(self, further: int) -> Any:
-        """Return an argument of the function that waits, so many behind that which is waited for."""
+        """Return the argument *further* places after the one that is waited for; None if there is none."""
         link = self._chain.links[self._reason.depth]
         code = code_of(link)
         rule = waits.rule_of(code.co_filename, code.co_qualname)
@@ -273,7 +274,7 @@ class _Describer:
 
 
 def chains_words(tracker: Tracker, chain: Chain) -> str:
-    """Return what a list says of that wait."""
+    """Return the words that a list of tasks shows for that wait."""
     return waits_for(chain, tracker.codes).text
 
 

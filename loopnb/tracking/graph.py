@@ -27,16 +27,16 @@ SLICE_S = 0.003
 _AT_ONCE = 32
 """How many tasks are looked at before the clock is asked again. Each takes 1 to 20 us."""
 
-#: The kinds of waits that end when the holder goes on.
+#: The kinds of waits that end when a holder releases what it holds.
 LOCKS = {"lock", "semaphore"}
-#: The kinds of waits, beside those that no rule knows, that end when other tasks do.
+#: The kinds of waits that end when other tasks do. Those that no rule knows are looked at in any case.
 AWAITING = {"tasks", "group", "as completed", "wait_for"}
 
 
 def slices(tracker: Tracker) -> Generator[None, None, AwaitGraph]:
-    """Make the await graph, and yield after each slice of a few milliseconds. It is the value returned.
+    """Make the await graph, yielding after each slice of a few milliseconds, and return it at the end.
 
-    Let the loop turn in between, or do not. If it turns, each task is shown as it was when it was looked at.
+    The loop may turn in between. If it does, each task is shown as it was when it was looked at.
     """
     yield from tracker.listing.slices()
     edges = Edges(tracker)
@@ -76,7 +76,7 @@ class Edges:
 
     Attributes:
         seen: The numbers of the tasks that were looked at.
-        any_of: The numbers of those for which one of what they await is enough.
+        any_of: The numbers of the tasks that go on as soon as one of those they wait for lets them.
         locks: The locks that somebody waits for, by their ids.
     """
 
@@ -131,7 +131,7 @@ class Edges:
 def circles(awaits: Mapping[int, Iterable[int]]) -> set[int]:
     """Return the nodes of a graph that lead back to themselves. Each node and edge is visited once."""
     found: set[int] = set()
-    # Most wait for tasks that wait for no other, and need no closer look.
+    # Most tasks wait only for tasks that wait for no others. They are in no circle.
     inner = {number: below for number, below in awaits.items() if any(other in awaits for other in below)}
     for component in components(inner):
         if len(component) > 1 or component[0] in awaits.get(component[0], ()):

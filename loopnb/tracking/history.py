@@ -28,8 +28,8 @@ class EndedTask:
         name: Its name; "" if the task ended well and nobody ever set or read its name.
         state: How it ended.
         error: What it failed with; its traceback holds the local variables of its frames.
-        waited_at: Where a dropped task waited, file and line, or did when its cell ended. (The garbage
-            collector destroys the coroutine first, which then no longer tells.) None if that is not known.
+        waited_at: File and line at which a dropped task was waiting. If the garbage collector has destroyed
+            its coroutine first, where the task was waiting when its cell ended. None if unknown.
     """
 
     origin: Origin
@@ -40,7 +40,7 @@ class EndedTask:
 
     @classmethod
     def of(cls, task: TrackedTask) -> EndedTask:
-        """Return how *task* ended: it is done, or being destroyed. Its error does not count as retrieved."""
+        """Return how *task*, done or being destroyed, has ended. Does not mark its error as retrieved."""
         if not task.done():
             place = waiting_place(task) or ledger_of(task.get_loop()).places.get(task.number)
             return cls(task.origin, task.get_name(), "dropped", waited_at=place)
@@ -58,7 +58,7 @@ def waiting_place(task: asyncio.Task[Any]) -> tuple[str, int] | None:
 
 
 class History:
-    """Keeps the last tasks that have ended, the failed ones longest.
+    """Keeps the tasks that have ended most recently. The failed ones have a list of their own.
 
     The finalizer of a task that ended well stores a tuple, which takes 0.15 us. Call all
     methods but `add_failed` in the loop's thread.
@@ -90,7 +90,7 @@ class History:
         self._failed = deque(self._failed, maxlen=failed)
 
     def add_failed(self, task: TrackedTask) -> None:
-        """Keep a failed or pending task that nobody refers to any more. Its finalizer; any thread."""
+        """Keep a failed or dropped task. Called by its finalizer, in any thread."""
         if not task.cancelled():
             self._failed.append(EndedTask.of(task))
 
@@ -107,10 +107,10 @@ _BLOCKED = 1_000
 
 
 class BlockedTimes:
-    """For how long each task has blocked the loop. Any thread; only one may add.
+    """For how long each task has blocked the loop. Any thread may read; only one may add.
 
     Attributes:
-        seconds: Seconds, by the number of the task. The same dictionary for good; read it only.
+        seconds: Seconds, by the number of the task. Always the same dictionary; do not change it.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """Find the task that holds a lock. asyncio's locks do not know it themselves.
 
-A coroutine inside `async with lock:` holds the lock's `__aexit__` on its value stack, and the collector shows
-that. In a stack that is parked in a nested run it does not, up to Python 3.13. There the source text has to
-tell: the holder is inside an `async with` block whose expression leads to the lock.
+A coroutine inside `async with lock:` holds the lock's `__aexit__` on its value stack, where the garbage
+collector finds it. Up to Python 3.13, it does not if the stack is parked in a nested run. Then we read the
+source text: the holder is inside an `async with` block whose expression leads to the lock.
 
 A lock that was taken by a bare `await lock.acquire()` has no holder that we could find.
 
@@ -33,7 +33,7 @@ class Holder(NamedTuple):
     Attributes:
         task: The task.
         code: The code that is inside the `async with` block.
-        instruction: Where it stands now.
+        instruction: The offset of the instruction that it has reached.
     """
 
     task: asyncio.Task[Any]
@@ -65,7 +65,7 @@ def _held_in(chain: Chain, wanted: dict[int, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _coroutine_of(link: Any) -> Any:
-    """Return the coroutine that runs in a frame, which `frame.f_generator` tells from Python 3.14 on."""
+    """Return the coroutine that runs in the frame *link* (`frame.f_generator`, from 3.14 on), else *link*."""
     if type(link) is not FrameType:
         return link
     coroutine = getattr(link, "f_generator", None)

@@ -10,19 +10,19 @@ Instead we look again at what may have changed.
 * A task cannot step before the future that it waits for is done. So a weak reference to that future tells
   whether the task has moved: it waits on while the future lives and is pending. Asking takes 0.1 us.
 * Births are a set difference: the weak references of all tasks, less those that we know.
-* What a record says of other things than the task's own await is listed in `Listing._outdated`: names, cells
-  that were run again, runs that have ended. Where nothing tells us (a `gather()` counts what is pending, a
-  future takes no weak references) we look each time.
+* A record also depends on names, on whether its cell was run again, and on whether its run has ended.
+  `Listing._outdated` finds what has changed there. Where nothing tells us (a `gather()` counts what is
+  pending, a future takes no weak references) we look each time.
 
 A record that says the same as before stays the same object. So a reader finds out by `is`, and a `Follower`
 is told which numbers were touched.
 
-A look goes in slices, so that the loop turns in between. Each slice leaves the listing whole. A look at once,
-in the middle of another one that goes in slices, does no harm: both write what is true at that moment.
+A look goes in slices, so that the loop turns in between. Each slice leaves the listing whole. Between two
+slices, another look may be made in one step: each writes what is true at that moment.
 
 Nothing here keeps a task, a future, a coroutine or code of the user's alive. What is left of a look: the
-record of each live task, with its texts, and a weak reference to what it waits for. It goes at the first look
-after the task's end.
+record of each live task, with its texts, and a weak reference to what it waits for. Both are dropped at the
+first look after the task's end.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _ASKED_AT_ONCE = 2_048
 
 #: Makes the default name from Python 3.12 on. `TrackedTask.get_name` does more, and takes longer.
 _stock_name = asyncio.Task.get_name
-#: Makes a record of a tuple, four times faster than its class does.
+#: Makes a record from a tuple, four times faster than its class does.
 _make_record: Callable[[type[TaskRecord], tuple[Any, ...]], TaskRecord] = tuple.__new__
 
 _log = logging.getLogger("loopnb")
@@ -129,9 +129,9 @@ class Follower:
         return self.take()
 
     def take(self) -> TaskDelta:
-        """Return what looks have found to have changed, by whomever, since this was last asked.
+        """Return the changes that looks, whoever made them, have found since this was last asked.
 
-        Use it after `Listing.look_in_slices` or `Listing.slices`.
+        This makes no look itself. Use it after `Listing.look_in_slices` or `Listing.slices`.
         """
         touched, self.touched = self.touched, set()
         records = self._listing.records
@@ -146,8 +146,8 @@ class Follower:
 class Listing:
     """The records of the live tasks of one loop, the kernel's own tasks included.
 
-    Call everything but `outdate` in the loop's thread. No error of a task that misbehaves comes out: such a
-    task has no record.
+    Call everything but `outdate` in the loop's thread. Errors that a task of the user's own class raises are
+    only logged: such a task has no record, or keeps its last one.
 
     Args:
         loop: The loop.
@@ -165,12 +165,13 @@ class Listing:
         self._codes = codes
         self._blocked = origins.blocked.seconds
         self._followers: WeakSet[Follower] = WeakSet()
-        # All of the tasks that have a record.
+        # The tasks that are listed: by number, and as a set.
         self._tasks: dict[int, ref[asyncio.Task[Any]]] = {}
         self._known: set[ref[asyncio.Task[Any]]] = set()
         # References that are not of interest: to finished tasks, and to tasks of other loops.
         self._others: set[ref[asyncio.Task[Any]]] = set()
-        # What tells whether a task has moved. Each task is in one of the first two or in the third.
+        # What tells whether a task has moved. Each is in one of the first two, or is looked at each time (the
+        # third), or both.
         self._waits: dict[int, ref[asyncio.Future[Any]]] = {}
         self._parked: dict[int, ref[Wait]] = {}
         self._unsettled: set[int] = set()
@@ -185,7 +186,7 @@ class Listing:
         self._now = origins.clock()
         # Numbers from `outdate`. A thread may add one at any time.
         self._told: deque[int] = deque()
-        # They have to be looked at even if they have not moved. A look may be abandoned.
+        # Tasks to look at even if they have not moved. Kept here, since a look may be abandoned.
         self._due: set[int] = set()
 
     # -- for readers --------------------------------------------------------------------------
@@ -269,7 +270,7 @@ class Listing:
             touched.clear()
 
     def _steps(self, touched: set[int]) -> Iterator[None]:
-        """Make the look, and yield often. Add the number of each record that is made, changed or dropped."""
+        """Make the look, and yield often. Add the numbers of the records that change to *touched*."""
         refs = refs_of_tasks(self._loop)
         self._due |= self._outdated()
         yield
@@ -398,7 +399,7 @@ class Listing:
             return True
 
     def _look_at_known(self, number: int, touched: set[int]) -> None:
-        """Make the record of that task again, and note what its truth depends on."""
+        """Make the record of that task again, and note what it depends on."""
         self._due.discard(number)
         task_ref = self._tasks.get(number)
         if task_ref is None:
@@ -427,8 +428,8 @@ class Listing:
     def _glance(self, number: int, task: object, old: TaskRecord | None) -> TaskRecord | None:
         """Look at a task that waits for a plain future, as most do, and note what its record depends on.
 
-        It makes the record that `look_at` would make, in a fourth of the time. Everything is inline, and
-        what many tasks have in common is looked up by its `Shape`. It returns None for other tasks.
+        It makes the record that `look_at` would make, in a fourth of the time. Everything is inline, and the
+        texts that many tasks share come from a `Shape`. It returns None for other tasks.
         """
         if type(task) is not TrackedTask:
             return None

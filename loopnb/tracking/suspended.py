@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from loopnb.records import CellRef, Describe
 
-#: Delegates to an awaitable. A coroutine that awaits is always at one of these instructions.
+#: Delegates to an awaitable. A coroutine that awaits stands at such an instruction or right after it, on the
+#: same line.
 _SEND = opmap["SEND"]
 
 
@@ -50,7 +51,7 @@ _LONGEST = 1_000
 
 
 def links_of(awaitable: Any) -> list[Any]:
-    """Return *awaitable*, a coroutine, and what it awaits, inwards as far as Python code runs there."""
+    """Return *awaitable*, what that awaits, and so on inwards, as far as Python code runs there."""
     links: list[Any] = []
     while awaitable is not None and len(links) < _LONGEST:
         kind = type(awaitable)
@@ -71,8 +72,8 @@ def links_of(awaitable: Any) -> list[Any]:
     return links
 
 
-#: What `async for` and `anext()` await, and what `coroutine.__await__()` returns. They have no frames and no
-#: names: each refers to what it drives.
+#: The types of what `async for` and `anext()` await, and of what `coroutine.__await__()` returns. Such an
+#: object has no frame, and no attribute for what it drives. The garbage collector shows it.
 _DRIVERS = {"anext_awaitable", "async_generator_asend", "async_generator_athrow", "coroutine_wrapper"}
 _DRIVEN = (AsyncGeneratorType, CoroutineType)
 
@@ -94,7 +95,7 @@ def code_of(link: Any) -> CodeType:
     """Return the code that runs in *link*: a frame, or one of what `links_of` returns."""
     kind = type(link)
     if kind is CoroutineType:
-        return link.cr_code  # type: ignore[no-any-return]  # its type was asked for in a faster way
+        return link.cr_code  # type: ignore[no-any-return]  # `kind` says that it is a coroutine
     if kind is GeneratorType:
         return link.gi_code  # type: ignore[no-any-return]  # as above
     frame = frame_of(link)
@@ -103,9 +104,9 @@ def code_of(link: Any) -> CodeType:
 
 
 def instruction_within(coro: Any, depth: int) -> int:
-    """Return the instruction at which the link stands that is so many links inwards from *coro*.
+    """Return the offset of the instruction that the link *depth* links inwards from *coro* has reached.
 
-    All links up to there must be coroutines. It reads a frame.
+    All links up to there must be coroutines. This makes a lasting frame object.
     """
     for _ in range(depth):
         coro = coro.cr_await
@@ -133,7 +134,7 @@ _only_waits: dict[int, tuple[int | None, ref[CodeType]]] = {}
 
 
 def only_wait(code: CodeType) -> int | None:
-    """Return the offset of an instruction at which *code* waits; None if it can wait at several lines."""
+    """Return the offset of an instruction at which *code* waits; None unless all are on one line."""
     key = id(code)
     known = _only_waits.get(key)
     if known is None:
@@ -160,7 +161,7 @@ def instruction_of(link: Any) -> int:
 def line_where_suspended(coro: Any) -> tuple[str, int] | None:
     """Return file and line of the user's innermost code in which *coro* waits.
 
-    None if there is none, or if the coroutine has been closed.
+    None if there is none, or if the coroutine is not suspended: it runs, has not begun or has been closed.
     """
     if type(coro) is CoroutineType and not coro.cr_suspended:
         return None
@@ -178,7 +179,8 @@ class Words(NamedTuple):
 
     Attributes:
         text: The text; "" if nothing is known.
-        is_shared: Every task says it that waits for a plain future in the same code, so it is made only once.
+        is_shared: It is the same for all tasks that wait for a plain future in the same code, so it is made
+            only once.
         has_names: It holds the name of a task, which anybody may change.
         changes: It may change at any time.
     """
@@ -190,7 +192,7 @@ class Words(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """The texts that tasks have in common that wait in the same code, and were spawned at the same place.
+    """The texts shared by all tasks that wait in the same code and were spawned at the same place.
 
     Attributes:
         spawn_site: Where they were spawned.
@@ -214,7 +216,8 @@ class Path:
 
     Attributes:
         inner: The paths that go on from here: id of the code that is awaited -> its path.
-        several: How many links inwards the line has to be asked for that is shown; None if there is but one.
+        several: The depth of the link that a list shows, if its code has no `only_wait`, so that its frame
+            has to be read; else None.
         shapes: (instruction, id of the cell, id of the code that spawned it, instruction there) -> its texts.
         kind: The kind of wait of a task whose chain ends here, by `waits.Rule`; "" if no rule tells, None if
             nobody has asked.
@@ -241,9 +244,8 @@ class KnownCode:
         is_users: The user wrote or installed it.
         is_own: The user wrote it.
         is_kernels: A task that runs it is the kernel's own.
-        only_wait: The offset of an instruction at which it waits, if it can wait at one line only. None if it
-            can wait at several.
-        called: What a task waits for that waits in it: `sleep()`, `DataQueue.read() of aiohttp`.
+        only_wait: What the function `only_wait` returns for it.
+        called: What a task that waits in it is said to wait for: `sleep()`, `DataQueue.read() of aiohttp`.
         places: Places in it, in words: (instruction, id of the cell) -> (text, cell). The cell is kept so
             that its id stays its own.
     """
@@ -349,7 +351,7 @@ class KnownCodes:
     def index_shown(self, links: list[Any]) -> int:
         """Return the index of the link that a list shows; -1 if there is none.
 
-        That is the innermost one that the user wrote; if there is none, that the user installed.
+        That is the innermost one that the user wrote; failing that, the innermost that the user installed.
         """
         installed = -1
         for index in range(len(links) - 1, -1, -1):

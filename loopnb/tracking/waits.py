@@ -126,9 +126,10 @@ _NOTHING = Reason("")
 
 
 def rule_within(links: list[Any]) -> tuple[int, Rule | None]:
-    """Return the rule of the outermost function that the user's code called here, and the index of its link.
+    """Return the index of the link that decides what is waited for, and its rule; -1 and None if none does.
 
-    That is the outermost one of the links that are not the user's, counted from the innermost link.
+    That is the outermost link with a rule, among those inside the user's innermost link: the function that
+    the user's code called, rather than one that this has called in turn.
     """
     found: Rule | None = None
     depth = -1
@@ -202,7 +203,7 @@ def _completed_next(links: list[Any], depth: int, subject: Any) -> list[Any]:
     """Return the futures of which `as_completed()` waits for the next."""
     if not isinstance(subject, asyncio.Queue):
         return _cpython.todo_of(subject)
-    # Up to 3.12 a generator knows them, over which the user's code iterates: it is on the value stack there.
+    # Up to 3.12 `as_completed()` is a generator. The code that iterates over it has it on its value stack.
     for link in reversed(links[:depth]):
         for item in reversed(_cpython.held_by(link)):
             if getattr(getattr(item, "gi_code", None), "co_qualname", "") == "as_completed":
@@ -218,7 +219,7 @@ def _pending(futures: Iterable[Any]) -> tuple[asyncio.Future[Any], ...]:
 
 
 def due_at(links: list[Any]) -> float | None:
-    """Return when a timer ends this wait, on the clock of the loop; None if none is known to.
+    """Return when a timer ends this wait, on the clock of the loop; None if no such timer is known.
 
     Such a timer belongs to `sleep()`, `wait()`, `wait_for()`, or an `asyncio.timeout()` that the task is
     inside.
@@ -244,7 +245,7 @@ def _timers_in(links: list[Any]) -> Iterator[float]:
 
 
 def locks_held_in(links: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Yield the locks and semaphores that a chain holds by `async with`, each with the link that does.
+    """Yield the locks and semaphores that a chain holds by `async with`, each with the link that holds it.
 
     A Condition counts as its lock, unless the chain waits to be notified or to get that lock back.
     """

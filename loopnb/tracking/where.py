@@ -1,6 +1,6 @@
-"""Say where a task waits: its frames, what it waits for, and the same for each task behind that.
+"""Say where a task waits: its frames, what it waits for, and the same for each task that it waits for.
 
-Everything here runs in the loop's thread, and runs no code of the user's.
+Everything here runs in the loop's thread, and runs no code of the user's but what `details` names.
 """
 
 from __future__ import annotations

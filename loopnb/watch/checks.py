@@ -29,7 +29,7 @@ LONG_WAIT_S = 300.0
 _RECENT_S = 600.0
 #: A cell that blocks is normal. If it lasts for so many seconds while tasks wait, it is not.
 _LONG_CELL_S = 5.0
-#: A task spins if it makes more steps a second, one in nearly every pass, without waiting for anything.
+#: A task spins if it makes more steps a second than this, one in nearly every pass, and waits for nothing.
 _SPINS_PER_S = 1_000
 _SPINS_SHARE = 0.9
 _SPINS_LEAST = 50
@@ -118,7 +118,7 @@ class Foreign(NamedTuple):
     """A change that somebody else has made to asyncio or to the loop.
 
     Attributes:
-        what: What it is, a sentence without its end.
+        what: What it is: a sentence without capital letter and full stop.
         remedy: How to take it back.
         place: Where it was made ("" if unknown).
         severity: How bad it is.
@@ -140,12 +140,13 @@ class Facts:
         blocks: The last blocks, oldest first.
         failures: Tasks that have failed, and whose errors nobody has looked at.
         dropped: Tasks that nothing referred to while they waited, and that are lost.
-        outdated: The cell executions, among those of the tasks, since which the cell has been run again.
+        outdated: The executions, among those that these tasks and blocks belong to, whose cell has been run
+            again since.
         runs: The executions of each cell that has been run again, oldest first, by the id of the cell.
         deadlocks: Tasks that can never go on.
         long_wait_s: A wait that lasts longer counts as long.
         waits: The longest waits.
-        spins: Tasks that stepped all the time. Empty if nobody has counted.
+        spins: Tasks that stepped without waiting while steps were counted. Empty if they were not counted.
         pools: Pools of threads.
         strays: Objects of other loops.
         foreign: What others have changed.
@@ -219,7 +220,7 @@ def blocked_by_cell(facts: Facts) -> Iterator[Finding]:
 
 
 def _blocks_by_place(facts: Facts, is_wanted: Callable[[Block], bool]) -> Iterator[tuple[Block, str]]:
-    """Yield the longest recent block of each place, and a sentence about all of that place."""
+    """Yield a recent block of each place, one that goes on or else the longest, and a text about them all."""
     recent = [
         block
         for block in facts.blocks
@@ -304,7 +305,7 @@ def deadlock(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_certain(found: Deadlock) -> bool:
-    """Return True unless a later cell may put what the tasks wait for, as cells do for idle workers."""
+    """Return False if a later cell may yet wake the tasks, as cells give work to idle workers."""
     return found.kind != "starved" or found.is_cell_stuck
 
 
@@ -388,7 +389,7 @@ def executor_saturated(facts: Facts) -> Iterator[Finding]:
 
 
 def object_of_other_loop(facts: Facts) -> Iterator[Finding]:
-    """Find clients, queues and locks that fail when they are next used, as their loop is another one."""
+    """Find clients, queues and locks that fail when they are next used: they belong to another loop."""
     strays = [stray for stray in facts.strays if stray.is_closed or not stray.is_running]
     for group in _grouped(strays, lambda stray: (stray.is_closed, stray.closed_at)):
         first = group[0]
@@ -453,7 +454,7 @@ def _who(tasks: Sequence[TaskRecord]) -> str:
 
 
 def _names(tasks: Sequence[TaskRecord]) -> str:
-    """Return some of the names, or what the tasks run and how often."""
+    """Return the names of the tasks if they are few, else the coroutines that they run, with counts."""
     if len(tasks) <= _NAMES:
         return ", ".join(task.name or f"task {task.number}" for task in tasks)
     counts = Counter(task.coro for task in tasks).most_common(_NAMES)

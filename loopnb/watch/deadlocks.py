@@ -9,7 +9,7 @@ can reach that object (`reach`). A later cell can: hence "nothing on this loop c
 
 Both err on the safe side: what is not understood counts as if it would end.
 
-Everything here runs in the loop's thread, and runs no code of the user's.
+Everything here runs in the loop's thread, and runs no code of the user's but what `tracking.details` names.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MOST_WAITING = 1_000
 #: How many objects are followed at most, from all that may still run. Each takes about 1 us.
 _MOST = 30_000
 _REMEDY = "interrupt the cell, or cancel one of them"
-#: A look is made at most so often, in seconds, and takes at most one part in so many of the loop's time.
+#: After a look, `look_if_due` makes none for so many seconds, and for so many times as long as it took.
 _EVERY_S = 0.5
 _REST = 50
 #: How many names of tasks a text lists.
@@ -89,7 +89,7 @@ class DeadlockWatch:
         return self._found
 
     def text(self) -> str:
-        """Describe what keeps a cell or a task from going on for ever; "" if nothing does."""
+        """Describe a deadlock in which a cell or a task would wait for ever; "" if there is none."""
         for deadlock in self.look_if_due():
             if deadlock.kind != "starved" or deadlock.is_cell_stuck:
                 return deadlock.text
@@ -111,7 +111,7 @@ class Waiting(NamedTuple):
 
 
 def find(tracker: Tracker) -> list[Deadlock]:
-    """Return the deadlocks among the live tasks, circles first. None are found among thousands of waiters."""
+    """Return the deadlocks among the live tasks, circles first. Finds none if too many tasks wait."""
     look = _Look(tracker)
     return [] if look.is_too_much else [*look.circles(), *look.unwakeable()]
 
@@ -197,7 +197,7 @@ class _Look:
                 yield Deadlock("circle", tuple(map(number_of, tasks)), self._circle_text(tasks, needs))
 
     def _needs(self, waiting: Waiting) -> list[asyncio.Task[Any]] | None:
-        """Return the tasks of which one must go on for this one to go on; None if others can see to that."""
+        """Return the tasks of which one must go on for this one to go on; None if something else may do."""
         if waiting.reason.kind in _TASKS:
             return waiting.reason.tasks
         if waiting.reason.kind == "lock":
@@ -286,7 +286,7 @@ class _Look:
         roots = _roots(self._loop)
         if roots is None:
             return
-        # A cell that asks is about to end, and whatever it does next is the user's doing.
+        # If a cell asks, it is about to end. What it might still do does not count.
         current = asyncio.current_task(self._loop)
         for task in self._going_on:
             if task is not current or not self._tracker.is_kernels_own(task):
@@ -336,9 +336,9 @@ def has_own_code(chain: Chain) -> bool:
 
 
 def _roots(loop: asyncio.AbstractEventLoop) -> list[Any] | None:
-    """Return what may run code of the user's, beside tasks; None if that cannot be known.
+    """Return what may run code of the user's, besides tasks; None if that cannot be known.
 
-    That is: timers, callbacks that are due, files, signals, threads, and widgets with which the user plays.
+    That is: timers, callbacks that are due, files, signals, threads, and widgets that the user can operate.
     """
     timers, ready, files = (
         _cpython.timers_of(loop), _cpython.ready_handles_of(loop), _cpython.file_handles_of(loop),

@@ -1,7 +1,8 @@
 """Gather what the doctor wants to know, and have it checked.
 
-Gathering takes some 30 us for each live task the first time, and runs no code of the user's. What cannot be
-looked at is named, and nothing is raised.
+Gathering takes some 30 us for each live task the first time. It runs no code of the user's but what
+`tracking.details` names, and `get_loop()` of futures of their own. What cannot be looked at is named, and
+nothing is raised.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ _NAMES = 5_000
 _ITEMS = 20
 #: What never belongs to a loop.
 _PLAIN = (type, str, bytes, int, float, complex, bool, ModuleType, FunctionType, BuiltinFunctionType)
-#: What a class has whose objects may belong to a loop: a slot for it, or what makes futures of them.
+#: A class with one of these names has objects that may have a loop: a slot for it, or the mark of a future.
 _LOOP_NAMES = frozenset({"_loop", "_asyncio_future_blocking"})
-#: For how long steps are counted at most: CPU seconds of the thread, seconds, and passes. On a busy machine
-#: the thread gets only a part of a core, and yet a task that spins is to be told from one that computes.
+#: Steps are counted for at most so many CPU seconds of the thread, seconds, and passes. CPU seconds tell a
+#: task that spins from one that computes, even if the thread gets only a part of a core on a busy machine.
 _COUNT_CPU_S = 0.05
 _COUNT_S = 0.25
 _PASSES = 300
-#: With more tasks about to step than this, nobody counts.
+#: If more tasks than this are about to step, their steps are not counted.
 _MOST_READY = 1_000
 #: If nothing spins, this many passes tell.
 _FEW_PASSES = 3
@@ -249,7 +250,7 @@ class Doctor:
 
 
 def _objects_in(names: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Yield what the names stand for, and what that holds directly, each with how to write it."""
+    """Yield what the names stand for, and what that holds directly, each with the expression for it."""
     for name, value in names.items():
         if _is_plain(value):
             continue

@@ -38,7 +38,7 @@ _ASKS_USER = (
     ("pydevd.py", "_do_wait_suspend"),
     ("IPython/terminal/interactiveshell.py", "prompt_for_code"),  # of `embed()`
 )
-#: What runs the loop of a GUI, for a toolkit whose windows do not live on the kernel's loop.
+#: The file whose functions run the loop of a GUI toolkit, if its windows do not live on the kernel's loop.
 _GUI_LOOPS = os.path.join("ipykernel", "eventloops.py")
 #: The function of IPython that runs the code of a cell.
 _RUN_CODE = ("interactiveshell.py", "run_code")
@@ -72,10 +72,10 @@ class Look(NamedTuple):
     """What the loop's thread was doing at one moment.
 
     Attributes:
-        state: `step` (code of the user's or a library's runs), `kernel` (a handler of the kernel's runs),
-            `select` (the loop waits, or is between two steps), `elsewhere` (the loop is stopped or set
-            aside, another loop or a GUI's runs, or somebody is asked for input).
-        step: Identifies the step; looks at one step have the same.
+        state: `step` (code of the user or of a library is running), `kernel` (one of the kernel's handlers
+            is running), `select` (the loop waits, or is between two steps), `elsewhere` (the loop is stopped
+            or set aside, another loop or that of a GUI is running, or the user is asked for input).
+        step: Identifies the step. It is equal in all looks at the same step.
         pass_began: The loop's time when this pass began to run handles; 0 if unknown.
         task: The task that steps, if any.
         frames: The frames of the step, outermost first.
@@ -218,7 +218,7 @@ def _frames_of(stack: list[FrameType]) -> tuple[Frame, ...]:
 
 
 def _inside_kernel(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """Return the frames inside the innermost one that turns the loop: the loop itself has no frame."""
+    """Return the frames inside the innermost one that turns the loop. A loop in C has no frame itself."""
     turners = [index for index, frame in enumerate(frames) if frame.function.endswith(_TURNERS)]
     return frames[turners[-1] + 1 :] if turners else frames
 

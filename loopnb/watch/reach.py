@@ -5,8 +5,9 @@ knows. But whoever does it must be able to reach the queue: from local variables
 by a global variable that the code names. So we follow references, as the garbage collector does, from
 everything that may run: the other tasks, timers, files, threads, widgets.
 
-The answer errs on one side. If it says no, then no. Code that looks objects up by strings, code in C, and
-anything that takes too long to follow counts as if it reached everything.
+The answer errs on the safe side: a yes may be wrong. Code that looks objects up by strings, and anything that
+takes too long to follow, counts as if it reached everything. Of objects in C, we follow what the garbage
+collector sees.
 
 Everything here runs in the loop's thread. It runs no code of the user's, and keeps nothing alive.
 """
@@ -55,7 +56,7 @@ class Search:
         self._wanted = wanted
         self._most = most
         self._seen: set[int] = set(ignored)
-        # Ids are those of living objects only as long as we keep them.
+        # What we have seen is kept alive meanwhile, or another object might get its id.
         self._kept: list[Any] = []
         self.visits = 0
 
@@ -88,7 +89,7 @@ def isinstance_of(item: Any, classes: tuple[type, ...]) -> bool:
     return issubclass(type(item), classes)
 
 
-#: Those whose objects lead to everything that a notebook has, and that wake nobody by themselves.
+#: Owners whose objects lead to everything that a notebook has, and wake nobody by themselves.
 _OPAQUE = {Owner.OURS, Owner.KERNEL, Owner.SHELL}
 
 
@@ -107,7 +108,7 @@ def _behind(item: Any) -> Iterator[Any]:
             yield from list(item.__dict__.values())
             yield from item.__mro__[1:]
     elif kind is ModuleType or issubclass(kind, asyncio.AbstractEventLoop):
-        return  # a loop leads to everything, and of a module counts only what code names: see `_behind_code`
+        return  # a loop leads to everything; of a module only what code names counts (`_behind_code`)
     elif issubclass(kind, asyncio.Future) or _owner_of(kind) not in _OPAQUE:
         yield from gc.get_referents(item)
 
