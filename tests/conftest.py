@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
-# Later folders are slower. The browser comes last for another reason too: while its fixture lives, Playwright
-# keeps a loop running in this thread.
-ORDER = ("kernel", "test_packaging.py", "test_notebooks.py", "browser")
+# Later folders are slower. What starts kernels comes after all that does not: its threads, which live on, want
+# the GIL at the same moments as the watchdog. The browser comes last for another reason too: while its fixture
+# lives, Playwright keeps a loop running in this thread.
+ORDER = ("libraries", "reach", "stress", "kernel", "test_packaging.py", "test_notebooks.py", "browser")
 
 # Their fixtures outlive a test on purpose, and what they test is in another process.
 MAY_KEEP_THINGS = ("kernel", "browser")

@@ -192,8 +192,7 @@ class Failures:
     def _drop_pending(self, task: TrackedTask) -> None:
         """Take over asyncio's report that *task* is destroyed though it has not ended."""
         if warns_if_destroyed(task) and not self._loop.is_closed():
-            self._due.append(EndedTask.of(task))
-            self._places.pop(task.number, None)
+            self._due.append(EndedTask.of(task))  # `_flush` forgets the place: the history wants it, too
             silence_destroyed_warning(task)
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 self._loop.call_soon_threadsafe(self._flush, context=self._context)
@@ -265,6 +264,7 @@ class Failures:
         by_cell: dict[CellRef | None, list[EndedTask]] = {}
         for _ in range(len(self._due)):
             failure = self._due.popleft()
+            self._places.pop(failure.origin.number, None)
             cell = failure.origin.cell
             if cell is not None and self._is_executing(cell):
                 self._due.append(failure)

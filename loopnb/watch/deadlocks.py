@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loopnb.frames import outwards, package_of
 from loopnb.records import Deadlock
 from loopnb.tracking import _cpython, waits
+from loopnb.tracking._cpython import frames_of_threads
 from loopnb.tracking.chains import chain_of, kind_at_once, reason_of
 from loopnb.tracking.details import detail_of, name_in
 from loopnb.tracking.graph import circles, components
@@ -365,7 +366,7 @@ def _do_threads_run_own_code() -> bool:
     here = threading.get_ident()
     return any(
         not package_of(frame.f_code.co_filename)
-        for ident, innermost in _cpython.frames_of_threads().items()
+        for ident, innermost in frames_of_threads().items()
         if ident != here
         for frame in outwards(innermost)
     )

@@ -165,29 +165,6 @@ def test_a_thread_submits(uv: KernelDriver) -> None:
     assert uv.run("await asyncio.to_thread(loopnb.run, asyncio.sleep(0.01, 'done'))").result == "'done'"
 
 
-def test_unloading_and_the_end_leave_nothing(uv: KernelDriver) -> None:
-    uv.run(
-        """
-        loop = asyncio.get_running_loop()
-        %unload_ext loopnb
-        stock = asyncio.run.__code__.co_filename
-        """
-    )
-    assert "loopnb" not in uv.value("stock")
-    uv.run("%load_ext loopnb")
-    uv.run(
-        """
-        %%aloop -b -n ends
-        try:
-            await tick()
-        finally:
-            print('cleaned up')
-        """
-    )
-
-    assert_quiet(uv.shutdown())
-
-
 def test_who_blocks_the_loop_is_named(uv: KernelDriver) -> None:
     uv.run("%config LoopNB.blocked_after = 0.1")
     uv.run(
@@ -219,3 +196,26 @@ def test_who_blocks_the_loop_is_named(uv: KernelDriver) -> None:
 
     assert uv.value("(cell.by, cell.name, cell.how)") == ("cell", f"In[{number}]", "sleep")
     assert uv.value("(task.by, task.name.split()[-1], task.function)") == ("task", "'hog'", "block")
+
+
+def test_unloading_and_the_end_leave_nothing(uv: KernelDriver) -> None:
+    uv.run(
+        """
+        loop = asyncio.get_running_loop()
+        %unload_ext loopnb
+        stock = asyncio.run.__code__.co_filename
+        """
+    )
+    assert "loopnb" not in uv.value("stock")
+    uv.run("%load_ext loopnb")
+    uv.run(
+        """
+        %%aloop -b -n ends
+        try:
+            await tick()
+        finally:
+            print('cleaned up')
+        """
+    )
+
+    assert_quiet(uv.shutdown())

@@ -69,7 +69,7 @@ def when_seen(watched: Watched, fn: Callable[[], object]) -> threading.Thread:
 def test_python_code_that_computes(watched: Watched) -> None:
     def compute() -> None:
         while not watched.is_seen():
-            sum(range(1_000))
+            sum(range(200_000))  # long, so that looks do not find the question whether it is seen
 
     block = block_in_task(watched, compute)
 

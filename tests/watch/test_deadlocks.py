@@ -66,8 +66,14 @@ async def _passes() -> None:
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    """A tracked loop."""
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """A tracked loop. Threads of other tests' fixtures, such as the one that talks to a kernel, do not count."""
+    before, threads = {thread.ident for thread in threading.enumerate()}, deadlocks.frames_of_threads
+    monkeypatch.setattr(
+        deadlocks,
+        "frames_of_threads",
+        lambda: {ident: frame for ident, frame in threads().items() if ident not in before},
+    )
     with asyncio.Runner() as runner:
         lab = Lab(runner.get_loop())
         yield lab
