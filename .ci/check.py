@@ -25,13 +25,16 @@ REPORTS = ROOT / "build"
 NAMED_SHARES = [
     [
         "tests/terminal",
+        "tests/kernel/test_embedded.py",
+        "tests/kernel/test_engines.py",
+        "tests/kernel/test_headless.py",
         "tests/kernel/test_interrupts.py",
         "tests/kernel/test_loading.py",
         "tests/kernel/test_pytest_in_cells.py",
         "tests/kernel/test_shutdown.py",
         "tests/kernel/test_signals.py",
     ],
-    ["tests/browser", "tests/nesting"],
+    ["tests/browser", "tests/nesting", "tests/test_notebooks.py", "tests/kernel/test_clients.py"],
 ]
 SHARES = [[f"--ignore={path}" for share in NAMED_SHARES for path in share], *NAMED_SHARES]
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 TESTS = Path(__file__).parent
 
-# Later folders are slower. What starts kernels comes after all that does not: its threads, which live on, want
-# the GIL at the same moments as the watchdog. The browser comes last for another reason too: while its fixture
-# lives, Playwright keeps a loop running in this thread.
+# Later folders are slower. What starts kernels comes after all that does not: its threads live on, and want
+# the GIL at the same moments as the watchdog. The browser comes last for another reason too: while its
+# fixture lives, Playwright keeps a loop running in this thread.
 ORDER = ("libraries", "reach", "stress", "kernel", "test_packaging.py", "test_notebooks.py", "browser")
 
 # Their fixtures outlive a test on purpose, and what they test is in another process.

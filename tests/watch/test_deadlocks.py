@@ -67,7 +67,7 @@ async def _passes() -> None:
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """A tracked loop. Threads of other tests' fixtures, such as the one that talks to a kernel, do not count."""
+    """A tracked loop. Threads of other fixtures, such as the one that talks to a kernel, do not count."""
     before, threads = {thread.ident for thread in threading.enumerate()}, deadlocks.frames_of_threads
     monkeypatch.setattr(
         deadlocks,
