@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -257,3 +258,29 @@ def test_a_blank_cell_that_a_cell_runs_does_not_end_it(kernel: KernelDriver) -> 
     )
 
     assert "executing" in cell.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there memory can be limited, and counted so")
+def test_memory_that_runs_out_below_nested_runs_is_an_error_of_the_cell(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        """
+        import asyncio, loopnb, resource
+        from pathlib import Path
+
+        waiting = asyncio.Event()
+        async def held(): return asyncio.run(waiting.wait())
+        tasks = [loopnb.spawn(held()) for _ in range(20)]
+        await asyncio.sleep(0)
+
+        async def greedy(): return bytearray(2**32)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        unlimited = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, unlimited[1]))
+        """
+    )
+
+    assert fresh_kernel.execute("asyncio.run(greedy())").ename == "MemoryError"
+    fresh_kernel.run("resource.setrlimit(resource.RLIMIT_AS, unlimited); waiting.set()")
+    assert fresh_kernel.run(
+        "await asyncio.gather(*tasks); asyncio.run(asyncio.sleep(0, 'goes on'))"
+    ).result == ("'goes on'")
