@@ -222,9 +222,11 @@ def test_the_interpreter_ends_while_a_daemon_thread_nests() -> None:
         from loopnb import nesting
         nesting.apply()
         nested = threading.Event()
+        async def sleeps():
+            await asyncio.sleep(0.0005)
         async def nests_on():
             while True:
-                asyncio.run(asyncio.sleep(0))
+                asyncio.run(sleeps())
                 nested.set()
         async def main():
             await asyncio.gather(*[nests_on() for _ in range(5)])
