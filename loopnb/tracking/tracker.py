@@ -139,8 +139,8 @@ class Tracker:
         if origin is None:
             origin = Origin(self.next_number(), self.clock(), None, None, 0, None, None, None)
             self._untracked[task] = origin
-        # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop. An ended
-        # task is not asked for it: an eager one that ended at once has none, and Python 3.12.1 would crash.
+        # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop. We
+        # don't ask an ended task for it: an eager one that ended at once has none, and Python 3.12.1 crashes.
         return origin if task.done() else origin._replace(coro=task.get_coro())
 
     def note_block(self, number: int, seconds: float) -> None:
@@ -298,7 +298,7 @@ class Tracker:
         return origin.run is not None and origin.run.has_left(origin, self.clock())
 
     def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
-        """Return True if *task* lives and belongs to the kernel itself. Do not ask ended ones: see `origin_of`."""
+        """Return True if *task* lives and belongs to the kernel itself."""
         return not task.done() and self.is_kernels_coro(task.get_coro())
 
     def is_kernels_coro(self, coro: object) -> bool:
