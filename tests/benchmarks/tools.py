@@ -120,7 +120,7 @@ NEST_ASYNCIO2 = Tool("nest_asyncio2", "nest-asyncio2", _applied("nest_asyncio2")
 ANEST_ASYNCIO = Tool("anest-asyncio", "anest-asyncio", _applied("nest_asyncio"), extension="nest_asyncio")
 RELOOP = Tool("reloop", "reloop", _applied_to_all("reloop"), extension="reloop")
 
-#: From 3.14 on, importing nest_asyncio breaks `current_task`, and reloop breaks it by `apply()`.
+#: From 3.14 on, importing nest_asyncio breaks `current_task`. reloop alone breaks it there, and on 3.12.
 TOOLS = [
     STOCK,
     LOOPNB,
@@ -128,6 +128,6 @@ TOOLS = [
     *([NEST_ASYNCIO] if sys.version_info < (3, 14) else []),
     NEST_ASYNCIO2,
     ANEST_ASYNCIO,
-    *([RELOOP] if sys.version_info < (3, 14) else []),
+    *([RELOOP] if sys.version_info[:2] in {(3, 11), (3, 13)} else []),
 ]
 BY_NAME = {tool.name: tool for tool in TOOLS}

@@ -10,6 +10,7 @@ import ast
 import contextlib
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -60,6 +61,13 @@ _SHORT_FLUSH = [
 ]
 
 
+def _own_address() -> str:
+    """Return a local address that no other kernel has: its ports are chosen now, and bound only later."""
+    if sys.platform != "linux":
+        return "127.0.0.1"  # the only one there
+    return "127." + ".".join(str(random.randint(1, 254)) for _ in range(3))
+
+
 class KernelDriver:
     """Starts a kernel in *folder*, talks to it, and ends it.
 
@@ -99,7 +107,7 @@ class KernelDriver:
         self._cell_ids = itertools.count(1)
         key = uuid.uuid4().hex.encode()
         self._connection_file, info = write_connection_file(
-            str(folder / "connection.json"), ip="127.0.0.1", key=key
+            str(folder / "connection.json"), ip=_own_address(), key=key
         )
         self._connection: dict[str, Any] = {**info}
         self._process: subprocess.Popen[bytes] | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb import nesting
+from loopnb.tracking import _cpython
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch import deadlocks, reach
 from tests.watch.healthy import alarms_in
@@ -68,7 +69,7 @@ async def _passes() -> None:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """A tracked loop. Threads of other fixtures, such as the one that talks to a kernel, do not count."""
-    before, threads = {thread.ident for thread in threading.enumerate()}, deadlocks.frames_of_threads
+    before, threads = {thread.ident for thread in threading.enumerate()}, _cpython.frames_of_threads
     monkeypatch.setattr(
         deadlocks,
         "frames_of_threads",
