@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from loopnb.frames import is_ours
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch.deadlocks import DeadlockWatch
@@ -71,7 +72,7 @@ class Ward:
         self.tracker = Tracker(
             loop,
             describe=lambda file, line, cell=None: f"{file.rpartition('/')[2]}:{line}",
-            is_kernels=lambda code: "loopnb/" in code.co_filename,
+            is_kernels=lambda code: is_ours(code.co_filename),
         )
         self.tracker.install()
         self.failures = Failures(
