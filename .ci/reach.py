@@ -41,6 +41,10 @@ class Host:
         own = [python for python in found if python.minor == self.minor]
         return own[0] if own else pythons.ask([sys.executable])
 
+    def versions(self) -> dict[str, str]:
+        """Return the version of each package that it pins."""
+        return pinned(self.pins)
+
     def moved(self, executable: Path) -> list[str]:
         """Return what `pip install loopnb` would change of what is installed, each as `name: old to new`.
 
@@ -62,6 +66,12 @@ class Host:
 def hosts() -> dict[str, Host]:
     """Return the hosts by their names."""
     return {path.stem: _read(path) for path in sorted((ROOT / "tests" / "reach").glob("*.txt"))}
+
+
+def pinned(path: Path) -> dict[str, str]:
+    """Return the versions that a file of pins names."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
 
 
 def _read(path: Path) -> Host:

@@ -188,6 +188,32 @@ def test_tasks_are_cancelled_by_name(lite: LiteKernel) -> None:
     assert lite.ok("await asyncio.sleep(0.01); waiting.cancelled()").text == "True"
 
 
+def test_a_cell_waits_for_the_tasks_of_earlier_cells(lite: LiteKernel) -> None:
+    printing = lite.ok("""
+        async def printing():
+            await slow(0.1)
+            print("printed")
+
+        task = asyncio.create_task(printing())
+    """)
+    lite.ok("%loopnb wait -t 30")
+
+    assert lite.ok("task.done()").text == "True"
+    lite.wait_for(printing, "printed\n")
+
+
+def test_waiting_raises_what_failed_and_names_what_is_late(lite: LiteKernel) -> None:
+    lite.ok("task = asyncio.create_task(failing(), name='fails')")
+    failed = lite.run("%loopnb wait")
+    lite.ok("late = asyncio.create_task(slow(60), name='late')")
+    timed_out = lite.run("%loopnb wait late -t 0.05")
+    lite.ok("%loopnb cancel late")
+
+    assert failed.error == "ValueError: oops"
+    assert timed_out.error.startswith("TimeoutError: not ended within 0.05 s: ")
+    assert "'late'" in timed_out.error
+
+
 def test_a_context_manager_is_held_across_cells(lite: LiteKernel) -> None:
     held = lite.ok("""
         from contextlib import asynccontextmanager
@@ -228,7 +254,7 @@ def test_without_stack_switching_a_nested_run_says_so(unswitched: LiteKernel) ->
 
     assert stock.error.startswith("RuntimeError: WebAssembly stack switching not supported")
     assert "A nested run needs WebAssembly to switch stacks (JSPI). Use `await` here" in stock.traceback
-    for code in ("loopnb.run(slow())", "%aloop slow()"):
+    for code in ("loopnb.run(slow())", "%aloop slow()", "%loopnb wait"):
         cell = unswitched.run(code)
         assert cell.error.startswith("loopnb.errors.NestingError: Cannot wait here: nesting is off: ")
 
