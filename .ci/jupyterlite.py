@@ -63,7 +63,7 @@ def title() -> str:
     """Return what the README calls what is installed."""
     kernel = pinned(WANTED / "packages.txt")["jupyterlite-pyodide-kernel"]
     pyodide = json.loads((WANTED / "package.json").read_text(encoding="utf-8"))["dependencies"]["pyodide"]
-    return f"JupyterLite's Pyodide kernel {kernel}, Pyodide {pyodide}, CPython {_PYTHON}"
+    return f"JupyterLite: Pyodide kernel {kernel}, Pyodide {pyodide}, CPython {_PYTHON}"
 
 
 def _install_node(folder: Path) -> None:

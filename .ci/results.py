@@ -1,4 +1,4 @@
-"""Keep what `make test-all` has run, for the table of versions in the README: `.ci/versions.py` writes it."""
+"""Keep what `make test-all` has run, for the table of versions in the README: `versions.py` writes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Result:
     """What ran in one environment.
 
     Attributes:
-        environment: The environment, as the README calls it.
+        environment: What the README calls the environment. The part before ": " or ", " tells it from others.
         ran: Which tests, as the README calls them.
         passed: How many passed.
         failed: How many failed.
@@ -30,14 +30,20 @@ class Result:
 
 
 def read() -> dict[str, Result]:
-    """Return the last result of each environment, by a key that lasts: `python 3.12`, `colab`."""
+    """Return the last result of each environment, by the part of its name that tells it from others."""
     if not FILE.exists():
         return {}
     kept = json.loads(FILE.read_text(encoding="utf-8"))
-    return {key: Result(**result) for key, result in kept.items()}
+    return {short(result["environment"]): Result(**result) for result in kept}
 
 
-def keep(key: str, result: Result) -> None:
+def keep(result: Result) -> None:
     """Replace what is kept of one environment."""
-    kept = {name: asdict(known) for name, known in read().items()} | {key: asdict(result)}
-    FILE.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    kept = read() | {short(result.environment): result}
+    lines = [asdict(known) for known in kept.values()]
+    FILE.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+
+
+def short(environment: str) -> str:
+    """Return the part of an environment's name that tells it from others."""
+    return environment.partition(": " if ": " in environment else ", ")[0]

@@ -58,13 +58,11 @@ class Environment:
 
     Attributes:
         name: What the summary calls it.
-        key: What its result is kept as.
         title: What the README calls it.
         ran: Which tests run there, as the README calls them.
     """
 
     name: str
-    key: str
     title: str
     ran: str
 
@@ -160,7 +158,7 @@ def test_engine(python: pythons.Python, where: str, command: list[str], root: st
     note = "" if python.has_asyncio_tests else "; this Python has no asyncio tests of its own"
     ran = "tests that need no IPython" + (", asyncio's own" if python.has_asyncio_tests else "")
     name = f"{python.version} ({where})"
-    environment = Environment(name, f"python {python.version}", f"CPython {python.version}", ran)
+    environment = Environment(name, f"CPython {python.version}", ran)
     return run_pytest(environment, command, [*slow, *parts], root, dict(os.environ), note)
 
 
@@ -189,7 +187,7 @@ def run_pytest(
     took_s = time.monotonic() - began
     if not sys.argv[1:]:
         counts = (found.passed, found.failed, len(found.skipped))
-        results.keep(environment.key, results.Result(environment.title, environment.ran, *counts))
+        results.keep(results.Result(environment.title, environment.ran, *counts))
     return Outcome(environment.name, ran.returncode == 0, took_s, found.counts + note, left_out)
 
 
@@ -214,9 +212,8 @@ def test_kernel(python: pythons.Python, version: str) -> Outcome:
         executable = venv_of(python, BUILD / f"ipykernel-{version.removesuffix('.*')}", *wanted)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    number = version.removesuffix(".*")
-    title = f"ipykernel {number}, CPython {python.version}"
-    environment = Environment(name, f"ipykernel {number}", title, IN_KERNELS)
+    title = f"ipykernel {version.removesuffix('.*')}, CPython {python.version}"
+    environment = Environment(name, title, IN_KERNELS)
     return run_pytest(environment, [str(executable)], ["tests/kernel"], str(ROOT), env)
 
 
@@ -239,7 +236,7 @@ def test_host(host: reach.Host, python: pythons.Python) -> Outcome:
     versions = host.versions()
     packages = [f"{package} {versions[package]}" for package in TELLING if package in versions]
     title = f"{host.title}: CPython {python.version}, {', '.join(packages)}"
-    environment = Environment(name, host.name, title, IN_KERNELS)
+    environment = Environment(name, title, IN_KERNELS)
     return run_pytest(environment, [str(executable)], [*options, "tests/kernel"], str(ROOT), env)
 
 
@@ -251,8 +248,8 @@ def test_libraries(python: pythons.Python) -> Outcome:
         executable = venv_of(python, BUILD / "libraries", *wanted)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    title = f"openai-agents, pydantic-ai and Telethon, CPython {python.version}"
-    environment = Environment(name, "libraries", title, IN_KERNELS)
+    title = f"Other people's packages: openai-agents, pydantic-ai, Telethon; CPython {python.version}"
+    environment = Environment(name, title, IN_KERNELS)
     arguments = ["-m", "slow", "tests/libraries"]  # `make test` runs the others
     return run_pytest(environment, [str(executable)], arguments, str(ROOT), dict(os.environ))
 
@@ -269,8 +266,8 @@ def test_classic(python: pythons.Python) -> Outcome:
         return Outcome(name, passed=False, detail=str(error))
     versions = reach.pinned(pins)
     packages = ", ".join(f"{package} {versions[package]}" for package in ("ipywidgets", "anywidget"))
-    title = f"Classic Notebook {versions['notebook']}, {packages}, CPython {python.version}"
-    environment = Environment(name, "classic", title, "the widget in Chromium")
+    title = f"Classic Notebook {versions['notebook']}: {packages}, CPython {python.version}"
+    environment = Environment(name, title, "the widget in Chromium")
     arguments = ["-m", "classic", "tests/browser/test_classic.py"]
     env = os.environ | {"CLASSIC_PYTHON": str(executable)}
     return run_pytest(environment, [sys.executable], arguments, str(ROOT), env)
@@ -286,7 +283,7 @@ def test_jupyterlite() -> Outcome:
     env = os.environ | {"JUPYTERLITE_FOLDER": str(folder)}
     arguments = ["-m", "jupyterlite", "tests/reach", "tests/browser/test_jupyterlite.py"]
     ran = "its kernel in Node, its site in Chromium"
-    environment = Environment("JupyterLite", "jupyterlite", jupyterlite.title(), ran)
+    environment = Environment("JupyterLite", jupyterlite.title(), ran)
     return run_pytest(environment, [sys.executable], arguments, str(ROOT), env)
 
 

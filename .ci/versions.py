@@ -1,12 +1,15 @@
 """Write the table of versions into the README, from what `make test-all` has run on this machine.
 
 Run it after `make test-all`, or after each of its parts: .venv/bin/python .ci/versions.py
+The row of an environment that has not run here stays as it is.
 """
 
 from __future__ import annotations
 
 import sys
 
+import pythons
+import reach
 import results
 from steps import ROOT
 
@@ -17,24 +20,33 @@ END = "<!-- End of the table. -->\n"
 #: No test runs there. What the code does for them follows from their documentation and their source.
 UNTESTED = ("Windows", "macOS", "VS Code", "Colab's own front end")
 
-#: What stands first in the table. Any other key is the name of a host.
-_ORDER = ("python", "ipykernel", "host", "libraries", "classic", "jupyterlite")
+_HEAD = ("| Environment | What ran | Passed | Failed | Left out |", "|---|---|---|---|---|")
+_NOT_RUN = "not run yet"
 
 
-def _rank(key: str) -> int:
-    first = key.partition(" ")[0]
-    return _ORDER.index(first if first in _ORDER else "host")
-
-
-def table(found: dict[str, results.Result]) -> str:
-    """Return the table of what ran, and below it what did not run."""
-    lines = ["| Environment | What ran | Passed | Failed | Left out |", "|---|---|---|---|---|"]
-    for key in sorted(found, key=lambda key: (_rank(key), key)):
-        one = found[key]
-        counts = (f"{count:,}" for count in (one.passed, one.failed, one.left_out))
-        lines.append(f"| {one.environment} | {one.ran} | {' | '.join(counts)} |")
+def table(before: str, found: dict[str, results.Result]) -> str:
+    """Return the table that takes the place of *before*, with what has been found since."""
+    rows = {results.short(row[2:].partition(" | ")[0]): row for row in before.splitlines() if _is_row(row)}
+    for name, result in found.items():
+        counts = (f"{count:,}" for count in (result.passed, result.failed, result.left_out))
+        rows[name] = f"| {result.environment} | {result.ran} | {' | '.join(counts)} |"
+    hosts = [host.title for host in reach.hosts().values()]
+    minors = [f"CPython {major}.{minor}" for major, minor in pythons.SUPPORTED]
+    for wanted in [*hosts, *minors]:
+        if not any(f"{name}.".startswith(f"{wanted}.") for name in rows):
+            rows[wanted] = f"| {wanted} | {_NOT_RUN} | | | |"
+        elif _NOT_RUN in rows.get(wanted, "") and any(name.startswith(f"{wanted}.") for name in rows):
+            del rows[wanted]
+    order = ("CPython", "ipykernel", *hosts)
+    known = {name: rank for rank, start in enumerate(order) for name in rows if name.startswith(start)}
+    lines = [rows[name] for name in sorted(rows, key=lambda name: (known.get(name, len(order)), name))]
     lines += [f"| {name} | nothing: by construction only | | | |" for name in UNTESTED]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*_HEAD, *lines]) + "\n"
+
+
+def _is_row(line: str) -> bool:
+    untested = tuple(f"| {name} | " for name in UNTESTED)
+    return line.startswith("| ") and line != _HEAD[0] and not line.startswith(untested)
 
 
 def main() -> int:
@@ -43,10 +55,10 @@ def main() -> int:
     if not found:
         print(f"There are no results in {results.FILE}: run `make test-all` first.")
         return 1
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", encoding="utf-8")
-    print(f"README.md has {len(found)} environments.")
+    start, rest = README.read_text(encoding="utf-8").split(BEGIN)
+    before, end = rest.split(END)
+    README.write_text(f"{start}{BEGIN}\n{table(before, found)}\n{END}{end}", encoding="utf-8")
+    print(f"Wrote {len(found)} environments into {README}.")
     return 0
 
 

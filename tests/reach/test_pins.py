@@ -62,11 +62,10 @@ def test_the_readme_says_what_ran_elsewhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
     classic = pinned(CLASSIC)
-    wanted = [f"CPython {version}." for version in pythons]
+    wanted = [f"CPython {version}" for version in pythons]
     wanted += [
-        f"Classic Notebook {classic['notebook']}, ipywidgets {classic['ipywidgets']}",
-        "JupyterLite",
-        "ipykernel ",
+        f"Classic Notebook {classic['notebook']}: ipywidgets {classic['ipywidgets']},",
+        "JupyterLite: ",
     ]
 
     assert [start for start in wanted if not any(row.startswith(f"| {start}") for row in ROWS)] == []
