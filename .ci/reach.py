@@ -17,6 +17,26 @@ if TYPE_CHECKING:
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
+#: The tests that depend most on the versions of IPython and ipykernel: where cells begin and end, and their
+#: numbers, magics, output, widgets, interrupts, tasks' tracebacks, loading and the kernel's end.
+DIFFERING = tuple(
+    f"tests/kernel/test_{name}.py"
+    for name in (
+        "aloop",
+        "colab",
+        "comms",
+        "contexts",
+        "interrupts",
+        "loading",
+        "nested_cells",
+        "output",
+        "reruns",
+        "shutdown",
+        "tasks",
+        "timers",
+    )
+)
+
 _FIRST_LINE = re.compile(r"# Python (\d+)\.(\d+): (.+)")
 
 

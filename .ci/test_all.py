@@ -7,8 +7,8 @@ they need Pyodide. So does the classic Notebook, which wants an old ipywidgets. 
 minute, and all combinations of signal handlers take some more.
 
 Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels`, `reach`, `libraries`, `classic`,
-`jupyterlite` and `stress`. A single host, such as `colab`, is a part, too. `versions.py` writes what has run
-into the README.
+`jupyterlite` and `stress`. A single host, such as `colab`, is a part, too. With CI=true a host runs only the
+tests that differ most between hosts. `versions.py` writes what has run into the README.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ PARTS = ("pythons", "kernels", "reach", "libraries", "classic", "jupyterlite", "
 # The first and the last version of 6 and of 7, without the newest: `make test` runs on that one.
 KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
 
+
+IS_CI = os.environ.get("CI") == "true"
 
 # What the README names of a host's packages.
 TELLING = ("ipython", "ipykernel", "ipywidgets")
@@ -172,7 +174,7 @@ def run_pytest(
 ) -> Outcome:
     """Run pytest with *command*, which sees the repository at *root*. *note* follows the numbers of tests.
 
-    The numbers are kept, unless the command line has arguments: those may have chosen some tests.
+    The numbers are kept, unless CI or the command line's arguments may have chosen some of the tests.
     """
     began = time.monotonic()
     print(f"\n== {environment.name}", flush=True)
@@ -185,7 +187,7 @@ def run_pytest(
     reasons = Counter(reason for _, reason in found.skipped)
     left_out = [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
     took_s = time.monotonic() - began
-    if not sys.argv[1:]:
+    if not sys.argv[1:] and not IS_CI:
         counts = (found.passed, found.failed, len(found.skipped))
         results.keep(results.Result(environment.title, environment.ran, *counts))
     return Outcome(environment.name, ran.returncode == 0, took_s, found.counts + note, left_out)
@@ -237,7 +239,8 @@ def test_host(host: reach.Host, python: pythons.Python) -> Outcome:
     packages = [f"{package} {versions[package]}" for package in TELLING if package in versions]
     title = f"{host.title}: CPython {python.version}, {', '.join(packages)}"
     environment = Environment(name, title, IN_KERNELS)
-    return run_pytest(environment, [str(executable)], [*options, "tests/kernel"], str(ROOT), env)
+    tests = reach.DIFFERING if IS_CI else ("tests/kernel",)
+    return run_pytest(environment, [str(executable)], [*options, *tests], str(ROOT), env)
 
 
 def test_libraries(python: pythons.Python) -> Outcome:

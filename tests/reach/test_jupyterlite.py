@@ -17,7 +17,8 @@ from tests.reach.lite import LiteKernel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.jupyterlite
+# Pyodide starts in ten seconds, and in a minute on a busy machine.
+pytestmark = [pytest.mark.jupyterlite, pytest.mark.timeout(180)]
 
 SLOW = """
     import asyncio, loopnb
@@ -40,7 +41,7 @@ def start(*options: str) -> Iterator[LiteKernel]:
     lite.close()
 
 
-# Shared by all tests, since Pyodide takes ten seconds to start.
+# Shared by all tests, since Pyodide takes long to start.
 @pytest.fixture(scope="module")
 def lite() -> Iterator[LiteKernel]:
     yield from start()
@@ -196,15 +197,15 @@ def test_a_cell_waits_for_the_tasks_of_earlier_cells(lite: LiteKernel) -> None:
 
         task = asyncio.create_task(printing())
     """)
-    lite.ok("%loopnb wait -t 30")
+    lite.ok(f"%loopnb wait --cell {printing.number} -t 30")
 
     assert lite.ok("task.done()").text == "True"
     lite.wait_for(printing, "printed\n")
 
 
 def test_waiting_raises_what_failed_and_names_what_is_late(lite: LiteKernel) -> None:
-    lite.ok("task = asyncio.create_task(failing(), name='fails')")
-    failed = lite.run("%loopnb wait")
+    spawned = lite.ok("task = asyncio.create_task(failing(), name='fails')")
+    failed = lite.run(f"%loopnb wait --cell {spawned.number}")
     lite.ok("late = asyncio.create_task(slow(60), name='late')")
     timed_out = lite.run("%loopnb wait late -t 0.05")
     lite.ok("%loopnb cancel late")
