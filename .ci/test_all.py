@@ -171,10 +171,12 @@ def run_pytest(
     root: str,
     env: dict[str, str],
     note: str = "",
+    *,
+    is_whole: bool = True,
 ) -> Outcome:
     """Run pytest with *command*, which sees the repository at *root*. *note* follows the numbers of tests.
 
-    The numbers are kept, unless CI or the command line's arguments may have chosen some of the tests.
+    The numbers are kept if *is_whole*, unless the command line's arguments may have chosen some of the tests.
     """
     began = time.monotonic()
     print(f"\n== {environment.name}", flush=True)
@@ -187,7 +189,7 @@ def run_pytest(
     reasons = Counter(reason for _, reason in found.skipped)
     left_out = [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
     took_s = time.monotonic() - began
-    if not sys.argv[1:] and not IS_CI:
+    if is_whole and not sys.argv[1:]:
         counts = (found.passed, found.failed, len(found.skipped))
         results.keep(results.Result(environment.title, environment.ran, *counts))
     return Outcome(environment.name, ran.returncode == 0, took_s, found.counts + note, left_out)
@@ -240,7 +242,8 @@ def test_host(host: reach.Host, python: pythons.Python) -> Outcome:
     title = f"{host.title}: CPython {python.version}, {', '.join(packages)}"
     environment = Environment(name, title, IN_KERNELS)
     tests = reach.DIFFERING if IS_CI else ("tests/kernel",)
-    return run_pytest(environment, [str(executable)], [*options, *tests], str(ROOT), env)
+    command = [str(executable)]
+    return run_pytest(environment, command, [*options, *tests], str(ROOT), env, is_whole=not IS_CI)
 
 
 def test_libraries(python: pythons.Python) -> Outcome:

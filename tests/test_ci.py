@@ -147,3 +147,7 @@ def test_the_readme_gets_what_ran_in_each_environment(
     results.FILE.unlink()
     results.keep(results.Result("Spam: egg 3", "tests", 4, failed=1, left_out=0))
     assert rows() == [python, "| Spam: egg 3 | tests | 4 | 1 | 0 |"]
+
+
+def test_the_tests_that_ci_runs_for_each_host_exist(ci: Any) -> None:
+    assert [path for path in ci("reach").DIFFERING if not (ROOT / path).exists()] == []
