@@ -274,7 +274,7 @@ def test_classic(python: pythons.Python) -> Outcome:
     packages = ", ".join(f"{package} {versions[package]}" for package in ("ipywidgets", "anywidget"))
     title = f"Classic Notebook {versions['notebook']}: {packages}, CPython {python.version}"
     environment = Environment(name, title, "the widget in Chromium")
-    arguments = ["-m", "classic", "tests/browser/test_classic.py"]
+    arguments = ["-m", "classic", "-o", "faulthandler_timeout=0", "tests/browser/test_classic.py"]
     env = os.environ | {"CLASSIC_PYTHON": str(executable)}
     return run_pytest(environment, [sys.executable], arguments, str(ROOT), env)
 
