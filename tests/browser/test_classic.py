@@ -35,6 +35,10 @@ CELLS = (
 
     spawned = asyncio.create_task(late(), name="later")
     """,
+    """
+    while "ticker" in [task.name for task in loopnb.tasks()]:
+        await asyncio.sleep(0.05)
+    """,
 )
 
 
@@ -54,6 +58,7 @@ def test_the_widget_is_live_and_cancels_in_the_classic_notebook(tmp_path: Path, 
         notebook.run(3)
         expect(rows.filter(has_text="later")).to_have_count(1)
         widget.get_by_role("button", name="Cancel task ticker", exact=True).click()
+        notebook.run(4)  # ends only when the task is gone
         expect(rows.filter(has_text="ticker")).to_have_count(0)
         expect(rows).to_have_count(1)
         server.stop_kernels()
