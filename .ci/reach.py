@@ -43,6 +43,9 @@ DIFFERING = tuple(
     )
 )
 
+# What the README names of a host's packages.
+_TELLING = ("ipython", "ipykernel", "ipywidgets")
+
 _FIRST_LINE = re.compile(r"# Python (\d+)\.(\d+): (.+)")
 
 
@@ -67,9 +70,12 @@ class Host:
         own = [python for python in found if python.minor == self.minor]
         return own[0] if own else pythons.ask([sys.executable])
 
-    def versions(self) -> dict[str, str]:
-        """Return the version of each package that it pins."""
-        return pinned(self.pins)
+    def label(self, python: str | None = None) -> str:
+        """Return what the README calls the host, with the version of *python*; None means the host's own."""
+        versions = pinned(self.pins)
+        packages = [f"{package} {versions[package]}" for package in _TELLING if package in versions]
+        python = python or ".".join(map(str, self.minor))
+        return f"{self.title}: CPython {python}, {', '.join(packages)}"
 
     def moved(self, executable: Path) -> list[str]:
         """Return what `pip install loopnb` would change of what is installed, each as `name: old to new`.

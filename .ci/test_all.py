@@ -47,9 +47,6 @@ KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
 
 IS_CI = os.environ.get("CI") == "true"
 
-# What the README names of a host's packages.
-TELLING = ("ipython", "ipykernel", "ipywidgets")
-
 # What the README says that ran.
 IN_KERNELS = "tests in real kernels"
 
@@ -237,10 +234,7 @@ def test_host(host: reach.Host, python: pythons.Python) -> Outcome:
     env = {key: value for key, value in os.environ.items() if key != "CI"}  # as in `test_kernel`
     # Old packages in the process of the tests, not in the kernel, use what later Pythons deprecate.
     options = ["-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"]
-    versions = host.versions()
-    packages = [f"{package} {versions[package]}" for package in TELLING if package in versions]
-    title = f"{host.title}: CPython {python.version}, {', '.join(packages)}"
-    environment = Environment(name, title, IN_KERNELS)
+    environment = Environment(name, host.label(python.version), IN_KERNELS)
     tests = reach.DIFFERING if IS_CI else ("tests/kernel",)
     command = [str(executable)]
     return run_pytest(environment, command, [*options, *tests], str(ROOT), env, is_whole=not IS_CI)

@@ -11,6 +11,7 @@ import sys
 import pythons
 import reach
 import results
+import test_all
 from steps import ROOT
 
 README = ROOT / "README.md"
@@ -21,22 +22,21 @@ END = "<!-- End of the table. -->\n"
 UNTESTED = ("Windows", "macOS", "VS Code", "Colab's own front end")
 
 _HEAD = ("| Environment | What ran | Passed | Failed | Left out |", "|---|---|---|---|---|")
-_NOT_RUN = "not run yet"
+_NOT_COUNTED = "not counted yet"
 
 
 def table(before: str, found: dict[str, results.Result]) -> str:
     """Return the table that takes the place of *before*, with what has been found since."""
-    rows = {results.short(row[2:].partition(" | ")[0]): row for row in before.splitlines() if _is_row(row)}
+    rows = {
+        results.short(row[2:].partition(" | ")[0]): row for row in before.splitlines() if _is_counted(row)
+    }
     for name, result in found.items():
         counts = (f"{count:,}" for count in (result.passed, result.failed, result.left_out))
         rows[name] = f"| {result.environment} | {result.ran} | {' | '.join(counts)} |"
-    hosts = [host.title for host in reach.hosts().values()]
-    minors = [f"CPython {major}.{minor}" for major, minor in pythons.SUPPORTED]
-    for wanted in [*hosts, *minors]:
+    hosts = {host.title: host.label() for host in reach.hosts().values()}
+    for wanted, label in ({name: name for name in _pythons_and_kernels()} | hosts).items():
         if not any(f"{name}.".startswith(f"{wanted}.") for name in rows):
-            rows[wanted] = f"| {wanted} | {_NOT_RUN} | | | |"
-        elif _NOT_RUN in rows.get(wanted, "") and any(name.startswith(f"{wanted}.") for name in rows):
-            del rows[wanted]
+            rows[wanted] = f"| {label} | {_NOT_COUNTED} | | | |"
     order = ("CPython", "ipykernel", *hosts)
     known = {name: rank for rank, start in enumerate(order) for name in rows if name.startswith(start)}
     lines = [rows[name] for name in sorted(rows, key=lambda name: (known.get(name, len(order)), name))]
@@ -44,9 +44,15 @@ def table(before: str, found: dict[str, results.Result]) -> str:
     return "\n".join([*_HEAD, *lines]) + "\n"
 
 
-def _is_row(line: str) -> bool:
+def _pythons_and_kernels() -> list[str]:
+    minors = [f"CPython {major}.{minor}" for major, minor in pythons.SUPPORTED]
+    return minors + [f"ipykernel {version.removesuffix('.*')}" for version in test_all.KERNELS]
+
+
+def _is_counted(line: str) -> bool:
     untested = tuple(f"| {name} | " for name in UNTESTED)
-    return line.startswith("| ") and line != _HEAD[0] and not line.startswith(untested)
+    is_row = line.startswith("| ") and line != _HEAD[0] and not line.startswith(untested)
+    return is_row and _NOT_COUNTED not in line
 
 
 def main() -> int:
