@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "tests"
 MODULES = sorted((ROOT / "loopnb").rglob("*.py"))
 #: The modules that may reach private names of others: beside their users, one function for each name.
-QUARANTINE = {"_cpython.py", "_ipython.py", "_ipykernel.py", "_pyodide.py"}
+QUARANTINE = {"_cpython.py", "_ipython.py", "_ipykernel.py", "_packages.py", "_pyodide.py"}
 OUTSIDE_QUARANTINE = [path for path in MODULES if path.name not in QUARANTINE]
 
 #: A function is about one screen. There is no limit for modules: they are split by concern.
@@ -105,6 +106,48 @@ def test_private_names_are_not_reached_by_string(path: Path) -> None:
         assert not name.startswith("_") or name.startswith("__"), (
             f"{name_of(path)}:{node.lineno} reaches {name!r}"
         )
+
+
+#: A name, a dotted name or a path to a file, in which a part is private: it begins with one underscore.
+HAS_PRIVATE_PART = re.compile(r"(.*[./])?_(?!_|loopnb_)[A-Za-z][\w.<>]*")
+
+
+def own_strings(tree: ast.AST) -> Iterator[ast.expr]:
+    """Yield the strings that name nothing of others: docstrings, texts, slots, and type variables."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant() as string):
+                yield string
+            case ast.JoinedStr(values=parts):
+                yield from parts
+            case ast.Assign(targets=[ast.Name(id="__slots__")], value=ast.Tuple(elts=names)):
+                yield from names
+            case ast.Call(func=ast.Name(id="TypeVar" | "ParamSpec"), args=[name, *_]):
+                yield name
+
+
+def methods_of(path: Path) -> Iterator[str]:
+    """Yield the qualified names of a module's methods."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}.{item.name}" for item in node.body if isinstance(item, ast.FunctionDef))
+
+
+OWN_METHODS = {method for path in MODULES for method in methods_of(path)}
+
+
+@pytest.mark.parametrize("path", OUTSIDE_QUARANTINE, ids=name_of)
+def test_no_string_holds_a_private_name_of_others(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = {id(string) for string in own_strings(tree)}
+    found = {
+        f"{node.lineno}: {node.value!r}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in own
+        if HAS_PRIVATE_PART.fullmatch(node.value) and node.value not in OWN_METHODS
+    }
+
+    assert not found
 
 
 def imported_by(path: Path) -> set[str]:

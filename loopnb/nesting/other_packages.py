@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import users_place
 from loopnb.nesting import _cpython, scope
+from loopnb.nesting._packages import ANYIO, RELOOP
 from loopnb.nesting.other_loops import aside
 
 if TYPE_CHECKING:
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
 #: The name under which nested runs are wanted if one of those packages has asked for them.
 WHO = "nest_asyncio"
 
-#: The module of `anyio.run`.
-ANYIO = "anyio._core._eventloop"
 UVLOOP = "uvloop"
-#: The module of `reloop.apply`.
-RELOOP = "reloop._patch"
 
 # All of these belong to the process, as those packages do.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from loopnb.frames import package_of
 from loopnb.records import WaitDetail
 from loopnb.texts import repr_text
-from loopnb.tracking import _cpython, waits
+from loopnb.tracking import _cpython, _packages, waits
 from loopnb.tracking.cells import line_of
 from loopnb.tracking.chains import chain_of, reason_of, waits_for
 from loopnb.tracking.graph import LOCKS, chains_of
@@ -243,7 +243,8 @@ class _Describer:
 
     def body(self, response: Any) -> WaitDetail:
         attributes = attributes_of(response)
-        url = attributes.get("_url") or attributes_of(attributes.get("_request")).get("url")
+        request = attributes.get(_packages.REQUEST_OF_RESPONSE)
+        url = attributes.get(_packages.URL_OF_RESPONSE) or attributes_of(request).get("url")
         of = f" of {_path_of(url)}" if url is not None else ""
         return WaitDetail(f"HTTP body{of} ({self._package()})")
 

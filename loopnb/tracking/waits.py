@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import package_of
-from loopnb.tracking import _cpython
+from loopnb.tracking import _cpython, _packages
 from loopnb.tracking.suspended import code_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("anyio", "Semaphore.acquire"): Rule("semaphore", 0),
     ("anyio", "CapacityLimiter.acquire"): Rule("semaphore", 0),
     ("anyio", "AsyncIOBackend.run_sync_in_worker_thread"): Rule("to_thread", 1),
-    ("aiohttp", "ClientSession._request"): Rule("request", 1),
     ("aiohttp", "ClientResponse.read"): Rule("body", 0),
     ("aiohttp", "StreamReader.read"): Rule("body", 0),
     ("aiohttp", "StreamReader.readline"): Rule("body", 0),
@@ -88,7 +87,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("httpx", "AsyncClient.request"): Rule("request", 1),
     ("httpx", "AsyncClient.send"): Rule("send request", 1),
     ("httpx", "Response.aread"): Rule("body", 0),
-    **{name: Rule(*rule) for name, rule in _cpython.PRIVATE_WAITS.items()},
+    **{name: Rule(*rule) for name, rule in (_cpython.PRIVATE_WAITS | _packages.PRIVATE_WAITS).items()},
 }
 
 

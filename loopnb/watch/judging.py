@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from loopnb.frames import Owner, is_ours, owner_of
 from loopnb.records import Block, Kept
+from loopnb.watch._cpython import FUTURES_FILE
 from loopnb.watch.looking import is_users_frame, runs_cell
 from loopnb.watch.sources import source_of
 
@@ -52,7 +53,7 @@ _BY_FILE: tuple[tuple[str, BlockedHow], ...] = (
     ("/ssl.py", "socket"),
     ("/threading.py", "lock"),
     ("/queue.py", "lock"),
-    ("/concurrent/futures/_base.py", "lock"),
+    (FUTURES_FILE, "lock"),
 )
 _LOOP_SOCKETS = "/asyncio/selector_events.py"
 
