@@ -26,6 +26,10 @@ MODULES = sorted((ROOT / "loopnb").rglob("*.py"))
 #: The modules that may reach private names of others: beside their users, one function for each name.
 QUARANTINE = {"_cpython.py", "_ipython.py", "_ipykernel.py", "_packages.py", "_pyodide.py"}
 OUTSIDE_QUARANTINE = [path for path in MODULES if path.name not in QUARANTINE]
+#: The tests, and the scripts, too.
+EVERY_MODULE = sorted([
+    *MODULES, *TESTS.rglob("*.py"), *ROOT.glob("notebooks/*.py"), *ROOT.glob(".ci/*.py"),
+])  # fmt: skip
 
 #: A function is about one screen. There is no limit for modules: they are split by concern.
 MAX_FUNCTION_LINES = 40
@@ -180,12 +184,6 @@ def test_no_imports_go_round_in_a_circle() -> None:
 #: Cells are dedented text there.
 CELL_TESTS = sorted(path for name in ("kernel", "terminal", "browser") for path in TESTS.glob(f"{name}/*.py"))
 
-# Modules with cells whose lines are in one string, each with the reason.
-CELLS_IN_ONE_STRING = {
-    # To be rewritten. Delete each with its last such cell.
-    "tests/kernel/test_subshells.py",
-}
-
 
 def strings_of_cells(node: ast.AST) -> Iterator[ast.expr]:
     """Yield the strings that a driver is called with, and those that begin with a cell magic."""
@@ -220,14 +218,31 @@ def test_a_cell_of_several_lines_is_dedented_text(path: Path) -> None:
         if has_escaped_newline(string)
     }
 
-    assert bool(found) == (name_of(path) in CELLS_IN_ONE_STRING), sorted(found)
+    assert not found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", EVERY_MODULE, ids=name_of)
 def test_no_variable_is_called_one(path: Path) -> None:
-    names = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)]
+    names = {
+        node.id if isinstance(node, ast.Name) else node.arg
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Name | ast.arg)
+    }
 
-    assert [node.lineno for node in names if node.id == "one"] == []
+    assert "one" not in names
+
+
+#: A comment that has a tool ignore something, and no reason behind it.
+WITHOUT_REASON = re.compile(
+    r"#\s*(type: ignore(\[[\w, -]*\])?|noqa(: [A-Z]+[0-9]+(, ?[A-Z]+[0-9]+)*)?|pragma: no cover)\s*$"
+)
+
+
+@pytest.mark.parametrize("path", EVERY_MODULE, ids=name_of)
+def test_what_is_ignored_has_its_reason(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+
+    assert [number for number, line in enumerate(lines, 1) if WITHOUT_REASON.search(line)] == []
 
 
 def test_ruff_lets_the_same_modules_reach_private_names() -> None:

@@ -123,7 +123,7 @@ def test_subshells_that_wait_keep_no_kernel_from_ending(
     )
     subshells = [fresh_kernel.create_subshell() for _ in WAITS]
     for code, subshell in zip(WAITS.values(), subshells, strict=True):
-        cell = fresh_kernel.start(f"print('waits', flush=True)\n{code}", subshell_id=subshell)
+        cell = fresh_kernel.start(f"print('waits', flush=True); {code}", subshell_id=subshell)
         cell.wait_output("waits")
 
     end(fresh_kernel)

@@ -35,7 +35,7 @@ class Watched:
         self.failures.start(self._report)
 
     def _report(self, cell: CellRef | None, failures: list[EndedTask]) -> None:
-        self.reported += [(cell, one.name) for one in failures]
+        self.reported += [(cell, failure.name) for failure in failures]
 
     def begin(self, cell: CellRef) -> None:
         cells.current_cell.set(cell)
