@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-#: The name under which nested runs are wanted if one of those packages has asked for them.
+#: The name under which nested runs are wanted when one of those packages asks for them.
 WHO = "nest_asyncio"
 
 UVLOOP = "uvloop"

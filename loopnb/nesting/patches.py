@@ -118,7 +118,7 @@ _asyncios = PatchSet(
 _submit = CodePatch(asyncio.run_coroutine_threadsafe, stand_ins.run_coroutine_threadsafe)
 _guarding: set[str] = set()
 
-#: What nest_asyncio had changed, and what has its stock value for now.
+#: Put stock functions in place of those of nest_asyncio for now.
 _undone: list[Patch] = []
 
 

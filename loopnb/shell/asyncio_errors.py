@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loopnb.nesting.second_engine import NestingChoice
     from loopnb.records import Describe
 
-#: How many of the innermost frames are searched for the loop that an error is about.
+#: How many frames are searched for the loop that an error is about, the innermost first.
 _FRAMES = 5
 _IN_THREADS = "There, loopnb.run(coro) and loopnb.spawn(coro) use the notebook's loop."
 
