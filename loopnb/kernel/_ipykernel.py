@@ -182,7 +182,7 @@ def patch_aborting(kernel: Any) -> Patch | None:
         if subshell_id is None or not hasattr(thread, "aborting"):
             stock(subshell_id)
         else:
-            thread.aborting = True  # for good, since this is its end
+            thread.aborting = True  # as ipykernel does; but for good, since this is its end
 
     return Patch(kernel, "_abort_queues", abort_queues)
 

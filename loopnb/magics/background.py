@@ -1,4 +1,4 @@
-"""Start and end the tasks of `%%aloop -b`: what a new run replaces, what ends with it, how it is shown.
+"""Start and end the tasks of `%%aloop -b`: what a new run replaces, what ends with a run, how it is shown.
 
 A background run is to the notebook what a program is to a terminal. So the tasks that it has spawned and the
 servers that it has started end when it has ended, as they would with `asyncio.run()`. A task outlives the run

@@ -1,9 +1,10 @@
 """Say what one task waits for, with names and numbers: "Queue.get of jobs (empty, 3 others wait)".
 
-This is made on demand, for one task, and looks at frames. What a list says of each task is made in `chains`.
+This is for one task at a time, since it looks at frames. `chains.waits_for` makes the shorter words that a
+list shows.
 
-Everything here runs in the loop's thread. It runs no code of the user's, except methods of streams and
-transports of their own, and the `repr` of a host, address or URL of their own.
+Everything here runs in the loop's thread. It runs no code of the user's but methods of streams and transports
+of their own, and the `repr` of a host, address or URL of their own.
 """
 
 from __future__ import annotations
@@ -275,7 +276,7 @@ class _Describer:
 
 
 def chains_words(tracker: Tracker, chain: Chain) -> str:
-    """Return the words that a list of tasks shows for that wait."""
+    """Return what a list of tasks says of that wait."""
     return waits_for(chain, tracker.codes).text
 
 

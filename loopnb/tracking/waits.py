@@ -125,10 +125,10 @@ _NOTHING = Reason("")
 
 
 def rule_within(links: list[Any]) -> tuple[int, Rule | None]:
-    """Return the index of the link that decides what is waited for, and its rule; -1 and None if none does.
+    """Return the index of the link that tells what is waited for, and its rule; -1 and None if none does.
 
-    That is the outermost link with a rule, among those inside the user's innermost link: the function that
-    the user's code called, rather than one that this has called in turn.
+    That is the outermost link with a rule, among those inside the user's innermost link. So it is the
+    function that the user's code called, and not one which that function has called in turn.
     """
     found: Rule | None = None
     depth = -1
@@ -199,7 +199,7 @@ def _by_rule(links: list[Any], depth: int, rule: Rule) -> Reason | None:
 
 
 def _completed_next(links: list[Any], depth: int, subject: Any) -> list[Any]:
-    """Return the futures of which `as_completed()` waits for the next."""
+    """Return the futures for which `as_completed()` waits, until the next of them is done."""
     if not isinstance(subject, asyncio.Queue):
         return _cpython.todo_of(subject)
     # Up to 3.12 `as_completed()` is a generator. The code that iterates over it has it on its value stack.
