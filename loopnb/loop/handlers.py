@@ -35,7 +35,7 @@ class Handler:
     before: Any
 
     def inherit(self, before: Any) -> None:
-        """Restore *before* at the end: the handler that should have done so is gone."""
+        """Have *before* restored at the end, and not the handler that this one replaced."""
         self.before = before
 
 
