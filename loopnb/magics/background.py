@@ -184,7 +184,7 @@ class Background:
         self._cancel_after(_PASSES if closed else 0, left)
 
     def _cancel_after(self, passes: int, tasks: list[asyncio.Task[Any]]) -> None:
-        """Cancel those of *tasks* that have not ended after so many passes of the loop."""
+        """Cancel those of *tasks* that have not ended after *passes* passes of the loop."""
         if passes:
             self._session.loop.call_soon(self._cancel_after, passes - 1, tasks)
             return

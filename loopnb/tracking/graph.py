@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 SLICE_S = 0.003
-"""A slice ends soon after so many seconds."""
+"""Seconds that a slice takes, or a little more."""
 _AT_ONCE = 32
 """How many tasks are looked at before the clock is asked again. Each takes 1 to 20 us."""
 

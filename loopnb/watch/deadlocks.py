@@ -49,7 +49,8 @@ _MOST_WAITING = 1_000
 #: How many objects are followed at most, from all that may still run. Each takes about 1 us.
 _MOST = 30_000
 _REMEDY = "interrupt the cell, or cancel one of them"
-#: After a look, `look_if_due` makes no other for so many seconds, nor for so many times as long as it took.
+#: After a look, `look_if_due` makes no other for this many seconds, nor for this many times as long as the
+#: look took.
 _EVERY_S = 0.5
 _REST = 50
 #: How many names of tasks a text lists.
