@@ -172,7 +172,7 @@ def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
         return ""
     if path.kind is None:
         _depth, rule = waits.rule_within(links_of(task.get_coro()))
-        return path.learn_kind("" if rule is None else rule.kind)
+        path.kind = "" if rule is None else rule.kind
     return path.kind
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 SLICE_S = 0.003
-"""Seconds that a slice takes, or a little more."""
+"""A slice ends soon after so many seconds."""
 _AT_ONCE = 32
 """How many tasks are looked at before the clock is asked again. Each takes 1 to 20 us."""
 
@@ -117,7 +117,7 @@ class Edges:
                 self._holders.setdefault(lock, []).append(self._tracker.number_of(holder.task))
 
     def awaits(self) -> dict[int, tuple[int, ...]]:
-        """Map the number of each task to those of the tasks that it waits for, holders of locks included."""
+        """Return the numbers of those that each task waits for, holders of locks included."""
         found = {number: tuple(dict.fromkeys(awaited)) for number, awaited in self._awaits.items()}
         holders = {lock: tuple(dict.fromkeys(numbers)) for lock, numbers in self._holders.items()}
         for number, lock in self._wants.items():
@@ -129,7 +129,7 @@ class Edges:
 
 
 def circles(awaits: Mapping[int, Iterable[int]]) -> set[int]:
-    """Return the nodes of a graph from which a path leads back to them. Visits each node and edge once."""
+    """Return the nodes of a graph that lead back to themselves. Each node and edge is visited once."""
     found: set[int] = set()
     # Most tasks wait only for tasks that wait for no others. They are in no circle.
     inner = {number: below for number, below in awaits.items() if any(other in awaits for other in below)}

@@ -231,11 +231,6 @@ class Path:
         self.several = several
         self.shapes: dict[tuple[int, int, int, int], Shape] = {}
 
-    def learn_kind(self, kind: str) -> str:
-        """Remember *kind*, and return it."""
-        self.kind = kind
-        return kind
-
 
 class KnownCode:
     """What is known of one code object, and texts about it. It does not keep the code alive.
