@@ -12,17 +12,15 @@ from loopnb.watch import _cpython
 if TYPE_CHECKING:
     import asyncio
 
-#: For so many seconds at most, passes keep the GIL.
+#: Passes keep the GIL for so many seconds at most.
 _HELD_S = 0.1
 
 
 class Passes:
     """Counts the passes of a loop between `start` and `stop`. Each pass calls `select` once.
 
-    Each call of `select` releases the GIL, and a busy loop takes it back at once. A thread that waits for the GIL
-    is woken by each release, and is told afterwards that it has come too late. So while such a thread waits, a
-    pass that would not wait for anything does not call `select`, and what is ready to be read or written is
-    noticed some passes later.
+    And it keeps the GIL in them, while the watchdog waits for it: a pass of a busy loop, which would not wait in
+    `select`, does not call it then. What is ready to be read or written is noticed some passes later.
 
     It costs 0.2 us a pass. A loop whose selector cannot be seen, such as uvloop's, is left as it is.
 
