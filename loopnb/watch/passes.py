@@ -19,8 +19,8 @@ _HELD_S = 0.1
 class Passes:
     """Counts the passes of a loop between `start` and `stop`. Each pass calls `select` once.
 
-    And it keeps the GIL in them, while the watchdog waits for it: a pass of a busy loop, which would not wait in
-    `select`, does not call it then. What is ready to be read or written is noticed some passes later.
+    And it keeps the GIL in them, while the watchdog waits for it: a pass of a busy loop, which would not wait
+    in `select`, does not call it then. What is ready to be read or written is noticed some passes later.
 
     It costs 0.2 us a pass. A loop whose selector cannot be seen, such as uvloop's, is left as it is.
 

@@ -25,13 +25,13 @@ Four things are less simple than they seem:
 *   A look at a random moment has to wait for the GIL. If steps are shorter than Python's switch interval of
     5 ms, the loop gives the GIL up in select. So such looks find the loop waiting, however busy it is
     (98 of 100, when measured). For the few milliseconds before a look, we set the switch interval to 50 us.
-*   A thread that waits for the GIL asks for it only after a whole switch interval in which nobody has released
-    it. Each select of a busy loop releases it and takes it back at once. Where threads wake up slowly, this one
-    finds it taken again, and begins to wait anew: it starves, for up to seconds. So once the GIL came late, we
-    also wait with the short interval for a minute. (Two threads that compute lose up to 6 % by that. But where
-    there are two, nobody gets the GIL back at once.) Even so, looks then find what runs late in a pass, as
-    each began to wait at the beginning of one. While somebody wants to know who is busy, passes therefore keep
-    the GIL until the look has come (`passes.py`).
+*   A thread that waits for the GIL asks for it only after a whole switch interval in which nobody has
+    released it. Each select of a busy loop releases it and takes it back at once. Where threads wake up
+    slowly, this one finds it taken again, and begins to wait anew: it starves, for up to seconds. So once the
+    GIL came late, we also wait with the short interval for a minute. (Two threads that compute lose up to 6 %
+    by that. But where there are two, nobody gets the GIL back at once.) Even so, looks then find what runs
+    late in a pass, as each began to wait at the beginning of one. While somebody wants to know who is busy,
+    passes therefore keep the GIL until the look has come (`passes.py`).
 
 What it cannot do. See a block while C code holds the GIL. Count passes, unless `%loopnb watch` is on. Tell
 apart the steps of one task on a loop that is not built on asyncio's own, such as uvloop's. Look at random
