@@ -248,7 +248,11 @@ class Watchdog:
     def _await_answer(self, posted: float) -> None:
         was_elsewhere, count = False, 0
         before, cpu = posted, self._cpu_now()
-        waited_s = self._wait(LATE_S)
+        is_short = self._may_starve()
+        waited_s = self._wait(LATE_S, is_short=is_short)
+        if is_short and self._answer_at is None:
+            # How long the GIL takes to come tells Python code from C code, if the interval is the stock one.
+            waited_s += self._wait(_BEFORE_S[0])
         while self._answer_at is None and not self._is_ended:
             look = self._lookout.look()
             now, cpu_before, cpu = self._clock(), cpu, self._cpu_now()
@@ -304,11 +308,12 @@ class Watchdog:
             left_s = until - self._clock()
             if left_s <= 0:
                 return
-            self._wait(min(left_s, random.uniform(*_WATCH_S)) if self.is_watching else left_s)
+            pause_s = min(left_s, random.uniform(*_WATCH_S)) if self.is_watching else left_s
+            self._wait(pause_s, is_short=self._may_starve())
             if self._was_woken or self._overslept_s >= GIL_HELD_S:
                 return
             if not self.is_watching:
-                self._wait(random.uniform(*_BEFORE_S), is_exact=True)
+                self._wait(random.uniform(*_BEFORE_S), is_short=True)
             self._count(self._lookout.look(), self._clock())
 
     def _count(self, look: Look, now: float) -> None:
@@ -326,12 +331,15 @@ class Watchdog:
     def _cpu_now(self) -> float | None:
         return None if self._cpu is None else self._cpu()
 
-    def _wait(self, seconds: float | None, *, is_exact: bool = False) -> float:
+    def _may_starve(self) -> bool:
+        return self.is_watching or self._clock() < self._starved_until
+
+    def _wait(self, seconds: float | None, *, is_short: bool = False) -> float:
         """Wait that long, or until woken. None waits until woken.
 
         Args:
             seconds: How long.
-            is_exact: Ask for the GIL soon after, not only after the whole switch interval.
+            is_short: Ask for the GIL soon after, not only after the whole switch interval.
 
         Returns:
             For how many seconds after that this thread still waited for the GIL.
@@ -339,7 +347,7 @@ class Watchdog:
         due = self._clock() + (seconds or 0.0)
         self._cpu_before = self._cpu_now()
         self._was_woken = True
-        if is_exact or (seconds is not None and (self.is_watching or due < self._starved_until)):
+        if is_short:
             _shorten_interval()
         if seconds is not None:
             self._passes.hold_from(due)
