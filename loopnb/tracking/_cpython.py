@@ -50,8 +50,8 @@ class Spawns(Protocol):
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of a task that was not made here."""
 
-    def note_spawn(self, coro: Any) -> None:
-        """Note the spawn of a task with this coroutine. Called only while `has_spawned` is false or empty."""
+    def note_spawn(self, task: Any) -> None:
+        """Note the spawn of a tracked task. Called only while `has_spawned` is false or empty."""
 
 
 def make_factory(
@@ -147,7 +147,7 @@ def make_factory(
         if runners and (spawned := get_spawned()) is not None:
             spawned.add(task)
         if not has_spawned:
-            note_spawn(coro)
+            note_spawn(task)
         return task
 
     return make_tracked
