@@ -44,13 +44,16 @@ def live_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     return [task for task in _tasks_in_sets() if task.get_loop() is loop and not task.done()]
 
 
-def refs_of_tasks(loop: asyncio.AbstractEventLoop) -> set[ref[asyncio.Task[Any]]] | list[ref[asyncio.Task[Any]]]:
+def refs_of_tasks(
+    loop: asyncio.AbstractEventLoop,
+) -> set[ref[asyncio.Task[Any]]] | list[ref[asyncio.Task[Any]]]:
     """Return a weak reference to each live task of *loop*. The loop's thread.
 
-    It makes no set of them where there is none: that would take as long again. There, a task that ends
-    meanwhile leaves a reference that has no hash. Up to 3.13 there are also references to finished tasks and to those of other loops. Sorting them out takes
+    Up to 3.13 there are also references to finished tasks and to those of other loops. Sorting them out takes
     longer than all else that a listing does if nothing has changed. A task has the same reference each time.
-    From 3.14 on, most of the time goes into `all_tasks`, which calls two methods of each task of our class.
+    From 3.14 on it is a list, since a set would take as long again. If a task ends before the hash of its
+    reference was asked for, the reference has none. Most of the time goes into `all_tasks`, which calls two
+    methods of each task of our class.
 
     `WeakSet.data`, a set of weak references.
     """

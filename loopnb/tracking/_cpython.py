@@ -242,11 +242,11 @@ def held_by(link: Any) -> list[Any]:
     It relies on the order in which CPython's collector visits a frame: its code first, then what is above.
     For a frame that is executing, and for anything else, the list may be empty.
     """
-    found = gc.get_referents(link)
     try:
         code = code_of(link)
     except AssertionError:
         return []
+    found = gc.get_referents(link)
     for index in range(len(found) - 1, -1, -1):
         if found[index] is code:
             return [_contents(item) if type(item) is CellType else item for item in found[index + 1 :]]

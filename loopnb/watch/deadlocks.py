@@ -25,7 +25,7 @@ from loopnb.tracking import _cpython, waits
 from loopnb.tracking._cpython import frames_of_threads
 from loopnb.tracking.chains import chain_of, kind_at_once, reason_of
 from loopnb.tracking.details import detail_of, name_in
-from loopnb.tracking.graph import circles, components
+from loopnb.tracking.graph import circles, components, finish
 from loopnb.tracking.holders import attributes_of, holders_of
 from loopnb.tracking.suspended import code_of
 from loopnb.watch.reach import Search, TooFar
@@ -135,7 +135,7 @@ class _Look:
         self._going_on: set[asyncio.Task[Any]] = set()
         for task in tracker.live(kernels=True):
             self._loop = task.get_loop()
-            kind = kind_at_once(task, self._codes)
+            kind, _lock = kind_at_once(task, self._codes)
             if kind and kind not in _SHARED and kind not in _TASKS:
                 self._going_on.add(task)
                 continue
@@ -191,7 +191,7 @@ class _Look:
         edges = {
             number: [number_of(needed) for needed in needs[task] or ()] for number, task in numbered.items()
         }
-        cyclic = circles(edges)
+        cyclic = finish(circles(edges))
         for component in components(edges):
             if component[0] in cyclic:
                 tasks = [numbered[number] for number in self._in_order(component, edges)]
