@@ -36,6 +36,7 @@ from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
+from loopnb.shell.hung_cells import HungCells
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
 from loopnb.shell.never_awaited import NeverAwaited
@@ -191,6 +192,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
     _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections)
+    _start(parts, HungCells(shell, session, cells))
     cells.begin_loading_cell()
 
 

@@ -188,6 +188,16 @@ def line_where_suspended(coro: Any) -> tuple[str, int] | None:
     return None
 
 
+def only_line_of(coro: Any) -> tuple[str, int] | None:
+    """Return file and line at which the user's coroutine *coro* waits, if its code waits on one line only.
+
+    None otherwise. This also tells of a coroutine that has been closed while it waited.
+    """
+    code: CodeType | None = getattr(coro, "cr_code", None)
+    only = None if code is None or not is_users(code) else only_wait(code)
+    return None if code is None or only is None else (code.co_filename, line_of(code, only))
+
+
 class Words(NamedTuple):
     """What a task waits for, in words, and how long that text stays true.
 
