@@ -137,12 +137,6 @@ def test_no_imports_go_round_in_a_circle() -> None:
 #: Cells are dedented text there.
 CELL_TESTS = sorted(path for name in ("kernel", "terminal", "browser") for path in TESTS.glob(f"{name}/*.py"))
 
-# Modules with cells whose lines are in one string, each with the reason.
-CELLS_IN_ONE_STRING = {
-    # To be rewritten. Delete each with its last such cell.
-    "tests/kernel/test_subshells.py",
-}
-
 
 def strings_of_cells(node: ast.AST) -> Iterator[ast.expr]:
     """Yield the strings that a driver is called with, and those that begin with a cell magic."""
@@ -177,7 +171,7 @@ def test_a_cell_of_several_lines_is_dedented_text(path: Path) -> None:
         if has_escaped_newline(string)
     }
 
-    assert bool(found) == (name_of(path) in CELLS_IN_ONE_STRING), sorted(found)
+    assert found == set()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
