@@ -176,7 +176,7 @@ class LabPage:
         self._wait_ready()
 
     def close(self) -> None:
-        """Close the notebook, unsaved, and leave the page to the next one: loading JupyterLab takes seconds."""
+        """Close the notebook, unsaved, and leave the page to the next one."""
         expect(self.page.locator(".jp-Dialog")).to_have_count(0)
         self.page.evaluate("[...jupyterapp.shell.widgets('main')].forEach(widget => widget.dispose())")
         expect(self.page.locator(".jp-Notebook")).to_have_count(0)

@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magics.execution import ExecutionMagics
 
 from tests.kernel.driver import KernelDriver
+from tests.kernel.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ class KernelsAhead:
 
     def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         self._tmp_path_factory = tmp_path_factory
+        self._zygote = Zygote() if Zygote.is_possible else None
         self._next: KernelDriver | None = None
 
     @contextmanager
@@ -85,9 +87,11 @@ class KernelsAhead:
         """End the kernel that nobody has taken."""
         if self._next is not None:
             self._next.kill(keep_reading=False)
+        if self._zygote is not None:
+            self._zygote.close()
 
     def _begin(self) -> KernelDriver:
-        kernel = KernelDriver(self._tmp_path_factory.mktemp("kernel"))
+        kernel = KernelDriver(self._tmp_path_factory.mktemp("kernel"), zygote=self._zygote)
         kernel.begin()
         return kernel
 
