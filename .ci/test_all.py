@@ -121,7 +121,7 @@ def test_engine(python: pythons.Python, name: str, command: list[str], root: str
     parts = ["tests/nesting", "tests/loop", "tests/tracking", "tests/watch", "tests/test_cpython.py"]
     parts += ["tests/cpython"] if python.has_asyncio_tests else []
     # Slow tests take minutes, and they wait for other processes: faulthandler's stacks would show nothing.
-    slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]
+    slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0", "--hypothesis-profile=thorough"]
     note = "" if python.has_asyncio_tests else "; this Python has no asyncio tests of its own"
     return run_pytest(name, command, [*slow, *parts], root, dict(os.environ), note)
 

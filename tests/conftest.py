@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from loopnb.tracking.cells import current_cell
 
@@ -37,6 +38,12 @@ PATCHED_OWNERS: tuple[Any, ...] = (
     asyncio.SelectorEventLoop,
     *asyncio.SelectorEventLoop.__bases__,
 )
+
+
+# How many examples hypothesis tries: `make test-all` chooses the second.
+settings.register_profile("quick", max_examples=50)
+settings.register_profile("thorough", max_examples=200)
+settings.load_profile("quick")
 
 
 def _callables_of(owner: Any) -> dict[str, tuple[object, object]]:

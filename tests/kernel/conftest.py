@@ -65,11 +65,12 @@ class KernelsAhead:
 
     Args:
         tmp_path_factory: Makes their folders.
+        zygote: Forks them, if there can be one here.
     """
 
-    def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory, zygote: Zygote | None) -> None:
         self._tmp_path_factory = tmp_path_factory
-        self._zygote = Zygote() if Zygote.is_possible else None
+        self._zygote = zygote
         self._next: KernelDriver | None = None
 
     @contextmanager
@@ -87,8 +88,6 @@ class KernelsAhead:
         """End the kernel that nobody has taken."""
         if self._next is not None:
             self._next.kill(keep_reading=False)
-        if self._zygote is not None:
-            self._zygote.close()
 
     def _begin(self) -> KernelDriver:
         kernel = KernelDriver(self._tmp_path_factory.mktemp("kernel"), zygote=self._zygote)
@@ -97,9 +96,16 @@ class KernelsAhead:
 
 
 @pytest.fixture(scope="session")
-def kernels_ahead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelsAhead]:
+def zygote() -> Iterator[Zygote | None]:
+    """Fork kernels, or None where that is not possible: a kernel is started alone then."""
+    with closing(Zygote()) as zygote:
+        yield zygote if Zygote.is_possible else None
+
+
+@pytest.fixture(scope="session")
+def kernels_ahead(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote | None) -> Iterator[KernelsAhead]:
     """Start kernels before they are needed."""
-    with closing(KernelsAhead(tmp_path_factory)) as kernels:
+    with closing(KernelsAhead(tmp_path_factory, zygote)) as kernels:
         yield kernels
 
 
