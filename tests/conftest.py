@@ -63,6 +63,16 @@ def _part(path: Path) -> str:
     return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else ""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap() -> None:
+    """Keep all that was imported so far out of the sight of `gc.collect()`, which many tests call.
+
+    Else each call looks at hundreds of thousands of objects, for a tenth of a second and more.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Check that a test leaves asyncio as it was, no running loop and no thread."""
@@ -91,15 +101,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the parts named in ORDER after all others, in that order."""
     rank = {name: number for number, name in enumerate(ORDER, start=1)}
     items.sort(key=lambda item: rank.get(_part(item.path), 0))
-
-
-def pytest_collection_finish() -> None:
-    """Keep all that the tests' modules have imported out of the sight of `gc.collect()`, which many call.
-
-    Else each call looks at hundreds of thousands of objects, for a tenth of a second and more.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def _left_out(config: pytest.Config) -> list[pytest.TestReport]:
