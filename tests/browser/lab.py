@@ -170,7 +170,8 @@ class LabPage:
         self.page = page
         self._path = server.root / name
         if page.url.startswith(server.url):
-            page.evaluate("path => jupyterapp.commands.execute('docmanager:open', {path})", name)
+            # In braces: what it returns, all of the notebook's widget, would be sent here.
+            page.evaluate("path => { jupyterapp.commands.execute('docmanager:open', {path}) }", name)
         else:
             page.goto(f"{server.url}/doc/tree/{name}?token={server.token}")
         self._wait_ready()
