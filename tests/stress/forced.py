@@ -16,13 +16,14 @@ from tests.stress import shim
 from tests.stress.cells import BY_NAME, PREPARATION, Kind
 from tests.stress.kernels import (
     LOST_AFTER_S,
+    REPLY_WITHIN_S,
     Observer,
     Supply,
     fault_after_interrupt,
-    has_ended,
     last_line,
     start,
     tasks_left,
+    wait_ended,
 )
 from tests.stress.report import Fault, Figures
 
@@ -234,13 +235,18 @@ def _try_exit(kernel: KernelDriver, name: str, code: str, observer: Observer) ->
     observer.begin()
     cell = start(kernel, Kind(name, code))
     try:
-        if not has_ended(cell, LOST_AFTER_S):
+        if wait_ended(kernel, cell, LOST_AFTER_S) is None:
             observer.fail(Fault.LOST, name)
             kernel.kill()
             return
+        cell.wait(REPLY_WITHIN_S)
         time.sleep(0.2)
     except KernelDiedError:
         observer.fail(Fault.KILLED, name)
+        return
+    except WaitTimedOutError:
+        observer.fail(Fault.NO_REPLY, name)
+        kernel.kill()
         return
     words = [word for word in cell.stdout.split() if word in ("finally", "after")]
     if words not in (["finally"], ["finally", "after"]):

@@ -10,12 +10,10 @@ from tests.processes import WaitTimedOutError
 from tests.stress import choice
 from tests.stress.cells import KINDS, PREPARATION
 from tests.stress.kernels import (
-    LOST_AFTER_S,
     Observer,
     Supply,
     end,
     fault_after_interrupt,
-    has_ended,
     last_line,
     start,
 )
@@ -24,6 +22,9 @@ from tests.stress.report import Fault, Figures
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
     from tests.stress.kernels import Options
+
+#: Seconds that a cell has to begin, or to end by itself.
+_ENDS_WITHIN_S = 10.0
 
 #: Counts what a kernel holds. By names and modules: where loopnb keeps its things is its own affair.
 _COUNTING = dedent(
@@ -168,13 +169,15 @@ def _run_cell(kernel: KernelDriver, name: str, observer: Observer) -> None:
     if interrupted is None:
         # One id for each kind: each is run again, as a user does.
         cell = kernel.start(CELLS[name], cell_id=name, stop_on_error=False)
-        if not has_ended(cell, LOST_AFTER_S):
+        try:
+            cell.wait(_ENDS_WITHIN_S)
+        except WaitTimedOutError:
             observer.fail(Fault.LOST, name, "did not end by itself")
             end(kernel, cell)
         return
     cell = start(kernel, interrupted)
     try:
-        cell.wait_output("waits", LOST_AFTER_S)
+        cell.wait_output("waits", _ENDS_WITHIN_S)
     except WaitTimedOutError:
         observer.fail(Fault.LOST, name, f"has not begun: {cell.text.strip()[-150:]!r}")
     kernel.interrupt()
