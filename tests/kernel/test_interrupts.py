@@ -64,6 +64,10 @@ WAITS = {
         "await asyncio.sleep(0); print('waits', flush=True); other.run_until_complete(asyncio.sleep(60))",
         {"KeyboardInterrupt"},
     ),
+    "code that collects garbage all the time": (
+        "import gc; print('waits', flush=True); [gc.collect() for _ in range(6000)]",
+        {"KeyboardInterrupt"},
+    ),
     "plain code": (
         "print('waits', flush=True); [time.sleep(0.1) for _ in range(600)]",
         {"KeyboardInterrupt"},
