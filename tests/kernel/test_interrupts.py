@@ -730,34 +730,6 @@ INTERRUPTS_ONCE = dedented(
 )
 
 
-@pytest.mark.parametrize("magic", ["", "%%aloop\n"], ids=["await", "%%aloop"])
-def test_interrupts_while_an_error_is_shown_end_neither_the_kernel_nor_cost_the_reply(
-    kernel: KernelDriver, magic: str
-) -> None:
-    kernel.run(
-        """
-        import signal, traceback
-        presses = 0
-
-        class Interrupted(Exception):
-            def __str__(self):
-                global presses
-                if "showtraceback" in [frame.name for frame in traceback.extract_stack()]:
-                    presses += 1
-                    signal.raise_signal(signal.SIGINT)
-                return "shown"
-
-        async def fails():
-            raise Interrupted
-        """
-    )
-
-    result = kernel.execute(f"{magic}await fails()")
-
-    assert result.status == "error"
-    assert kernel.value("presses") > 1
-
-
 def test_an_interrupt_just_before_a_statement_that_blocks_ends_an_await_cell(kernel: KernelDriver) -> None:
     kernel.run(
         f"""
