@@ -136,6 +136,29 @@ def test_a_second_interrupt_ends_a_step_that_blocks(kernel: KernelDriver) -> Non
     assert kernel.value("ticks") > 0
 
 
+@pytest.mark.parametrize("code", ["await waits_beside()", "asyncio.run(waits_beside())"])
+def test_a_second_interrupt_ends_a_callback_that_blocks(kernel: KernelDriver, code: str) -> None:
+    kernel.run(
+        """
+        def block():
+            print('waits', flush=True)
+            [time.sleep(0.1) for _ in range(600)]
+
+        async def waits_beside():
+            asyncio.get_running_loop().call_soon(block)
+            await asyncio.sleep(600)
+        """
+    )
+    cell = kernel.start(code)
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+    kernel.interrupt_until_done(cell)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.value("ticks") > 0
+
+
 def test_a_second_interrupt_ends_a_nested_run_that_swallows_the_first(kernel: KernelDriver) -> None:
     kernel.run(
         """

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
+from tests.kernel.requests import Request
 from tests.kernel.wire import KernelDiedError
 from tests.processes import WaitTimedOutError
 from tests.stress import shim
@@ -208,6 +209,8 @@ def interrupt_held(kernel: KernelDriver, folder: Path, scenario: Forced) -> tupl
     kind = Kind(str(scenario), scenario.code)
     shim.forget(folder)
     if scenario.change:
+        # An earlier request that was answered changes it, too, before the kernel says that it is idle.
+        Request(kernel.wire, kernel.wire.send("shell", "kernel_info_request", {})).wait_idle()
         shim.ask(folder, "sigaction", str(scenario.change))
     cell = start(kernel, kind)
     was_held = shim.is_held(folder, 1.0 if scenario.change else 10.0)
