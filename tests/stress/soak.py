@@ -128,8 +128,12 @@ CELLS = {
     "reload with a widget": "loopnb.show()\n%reload_ext loopnb",
 }
 
-#: What an interrupt leaves on another loop stays there, as without loopnb.
-_INTERRUPTED = {f"interrupted {kind.name}": kind for kind in KINDS if kind.name != "another loop"}
+#: What an interrupt leaves on another loop stays there, as without loopnb. So do the pipes and terminals of
+#: `subprocess` and pexpect, if the interrupt comes while they start the process.
+_LEAVES_THINGS = ("another loop", "subprocess", "shell escape")
+_INTERRUPTED = {
+    f"interrupted {kind.name}": kind for kind in KINDS if not kind.name.startswith(_LEAVES_THINGS)
+}
 
 
 def run(options: Options) -> Figures:
