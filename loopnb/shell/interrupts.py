@@ -210,7 +210,12 @@ class Interrupts:
     def finish(self, future: asyncio.Future[Any]) -> bool:
         """End the await of *future* in KeyboardInterrupt. Return False if *future* is no waiting task."""
         self._finished.add(future)
-        return isinstance(future, asyncio.Task) and end_with(future, KeyboardInterrupt())
+        if not isinstance(future, asyncio.Task):
+            return False
+        waited = waited_future(future)
+        if waited is not None:
+            waited.add_done_callback(_retrieve)  # *future* leaves it, so nobody else retrieves its error
+        return end_with(future, KeyboardInterrupt())
 
     def loop_set_aside(self) -> None:
         """Raise KeyboardInterrupt if the loop still had to answer an interrupt, which it now cannot.

@@ -230,6 +230,46 @@ def test_a_second_interrupt_ends_what_swallows_the_first(kernel: KernelDriver, c
     assert kernel.value("1 + 1") == 2
 
 
+def test_a_gather_that_a_second_interrupt_leaves_is_not_reported(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import gc
+        may_end = asyncio.Event()
+
+        async def lingers():
+            try:
+                await asyncio.sleep(600)
+            finally:
+                print("first", flush=True)
+                await may_end.wait()
+
+        async def gathers():
+            global lingering
+            lingering = [asyncio.create_task(lingers()) for _ in range(2)]
+            await asyncio.sleep(0)
+            print("waits", flush=True)
+            await asyncio.gather(*lingering)
+        """
+    )
+    cell = kernel.start("await gathers()")
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+    cell.wait_output("first")
+    kernel.interrupt_until_done(cell)
+    later = kernel.run(
+        """
+        may_end.set()
+        await asyncio.wait(lingering)
+        await asyncio.sleep(0)
+        gc.collect()
+        await asyncio.sleep(0)
+        """
+    )
+
+    assert "never retrieved" not in cell.text + later.cell.text + kernel.log()
+
+
 @pytest.mark.parametrize("code", [STUBBORN["%%aloop"], STUBBORN["loopnb.run"]], ids=["%%aloop", "loopnb.run"])
 def test_a_task_that_swallows_everything_is_left_by_the_third_interrupt_and_named(
     kernel: KernelDriver, code: str
