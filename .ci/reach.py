@@ -55,7 +55,10 @@ class Host:
         listed = json.loads(_output_of([*aloud, "list", "--format", "json"]))
         before = {_normal(package["name"]): package["version"] for package in listed}
         report = json.loads(_output_of([*pip, "install", "--dry-run", "--report", "-", f"{ROOT}[kernel]"]))
-        after = {_normal(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}
+        after = {
+            _normal(package["metadata"]["name"]): package["metadata"]["version"]
+            for package in report["install"]
+        }
         return [f"{name}: {before[name]} to {version}" for name, version in after.items() if name in before]
 
 

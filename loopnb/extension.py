@@ -49,8 +49,8 @@ from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch.watch import Watch
 
-#: Held while loopnb is loaded or unloaded. Two threads may do so at once, and a function that is patched
-#: twice would call itself for ever.
+#: Held while loopnb is loaded or unloaded. Two threads may try at once, and a function that is patched twice
+#: would call itself for ever.
 _changing = threading.RLock()
 #: Shell -> what unloads loopnb from it. Kept here since `%unload_ext` passes only the shell to `unload`.
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()

@@ -115,10 +115,10 @@ class LoopNB(Configurable):
     shutdown_grace = Float(
         2.0,
         help="""
-        Seconds that tasks have to end when the kernel is shut down or restarted. After that, async
-        generators, clients and executor threads have as many seconds again, all together. The log
+        Seconds to wait for tasks to end when the kernel is shut down or restarted. After that, loopnb
+        waits as long again for async generators, clients and executor threads, all together. The log
         names what has not ended by then. At the end of a cell with `%%aloop --fresh`, the threads of its
-        executor have as many seconds, too.
+        executor get as many seconds, too.
 
         Default 2.0. 0 does not wait. Jupyter kills a kernel 5 s after asking it to end.
         """,
@@ -127,9 +127,8 @@ class LoopNB(Configurable):
     def update_config(self, config: Any) -> None:
         """Set the values in *config*, as `%config` does.
 
-        IPython writes a value into the shell's own config before it is checked. If a value is refused, this
-        puts the current value back there. Otherwise the next `%config` and every reload would fail on the
-        refused value.
+        IPython writes a value into the shell's own config before the value is checked. If it is refused, we
+        put the current value back there. Otherwise the next `%config` and every reload would fail on it.
 
         Raises:
             TraitError: A value was refused.

@@ -156,7 +156,7 @@ def _kind_of(waits_for: str) -> str:
 
 
 def explained(tree: Tree) -> list[int]:
-    """Return the tasks that have a line for themselves: what they wait for is worth a closer look."""
+    """Return the tasks that have a line for themselves, on which there is room to say more of their wait."""
     shown = tree.branches[:MOST_LINES]
     return [branch.numbers[0] for branch in shown if len(branch.numbers) == 1 and not branch.is_again]
 

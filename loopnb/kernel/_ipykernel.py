@@ -1,4 +1,4 @@
-"""Private names of ipykernel, and those of IPython that loading uses.
+"""Private names of ipykernel and of tornado below it, and those of IPython that loading uses.
 
 Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1. Unless it says otherwise, call a function in
 the thread of the shell that it is about; none blocks.
@@ -107,7 +107,7 @@ class Subshell:
     """A subshell of ipykernel 7.
 
     Attributes:
-        name: Of its thread.
+        name: The name of its thread.
         loop: Its loop.
         is_busy: Returns True while it handles a request, the reply included. Any thread.
     """
@@ -128,7 +128,8 @@ def subshells() -> list[Subshell]:
 
 
 def _subshell_threads() -> list[Any]:
-    # The shell channel's thread has such a lock, too, and never uses it.
+    # The shell channel's thread has such a lock, too, which it holds while it passes a message on. So it is
+    # among them, but no stack is ever parked there.
     return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
 
 
@@ -181,7 +182,7 @@ def patch_aborting(kernel: Any) -> Patch | None:
         if subshell_id is None or not hasattr(thread, "aborting"):
             stock(subshell_id)
         else:
-            thread.aborting = True  # for good, since this is its end
+            thread.aborting = True  # as ipykernel does; but for good, since this is its end
 
     return Patch(kernel, "_abort_queues", abort_queues)
 
@@ -310,7 +311,7 @@ def shell_descriptor(kernel: Any) -> int | None:
 
 
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
-    """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
+    """Return sender and message of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")
 
 

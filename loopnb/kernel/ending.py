@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Seconds in which the loop must turn once. If it does not, it counts as blocked.
 _TURNS_WITHIN = 1.0
-#: Seconds that the control thread has to end.
+#: Seconds that we wait for the control thread to end.
 _CONTROL_ENDS_WITHIN = 2.0
 #: Seconds that functions registered with `atexit` may take before we log what Python is waiting for.
 _EXIT_ENDS_WITHIN = 1.0

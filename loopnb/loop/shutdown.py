@@ -67,7 +67,7 @@ class Ending(Protocol):
         """Return True if *error* says that a block was left in another task than the one that entered it."""
 
     def grace(self) -> float:
-        """Return how many seconds the tasks get to end. All the rest then gets as many. 0 does not wait."""
+        """Return how many seconds the tasks get to end. The rest then gets as many again. 0 does not wait."""
 
     def describe(self, task: asyncio.Task[Any]) -> str:
         """Name *task* and its cell, and say where it waits."""
@@ -227,7 +227,7 @@ class OrderlyEnd:
             self._ending.log(f"{tasks[task]} did not end within {timeout:.2g} s")
         for task, what in tasks.items():
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                # The task that has entered it is gone. It has cleaned up before it says so.
+                # The task that entered the block is gone. The block has cleaned up before it raised this.
                 if self._ending.is_of_other_task(error):
                     continue
                 self._ending.log(f"{what} did not end in order: {error_text(error)}")

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from loopnb import session
+from loopnb._cpython import parse
 from loopnb.frames import users_frames
 from loopnb.nesting.greenlets import current_context
 
@@ -136,14 +137,14 @@ def without_await(code: str, transform: Callable[[str], str] = str, *, is_one: b
     Args:
         code: Python, perhaps with IPython's own syntax.
         transform: Turns that into Python.
-        is_one: If a statement has `async for` or `async with`, replace all statements by one call.
+        is_one: If any statement has `async for` or `async with`, replace all statements by one call.
     """
     if not _is_async(code):
         return code
     for make in (str, transform):
         try:
             source = make(code)
-            tree = ast.parse(source)
+            tree = parse(source)
         except SyntaxError:
             continue
         texts = [[statement] for statement in tree.body if _needs_text(statement)]

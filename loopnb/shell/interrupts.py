@@ -173,7 +173,7 @@ class Interrupts:
         return self._tasks.is_cells(task)
 
     def stack_parked(self) -> None:
-        """Count a parked stack of a cell. Install the handler for the first one."""
+        """Count a parked stack of a cell. Install the handler for the first, unless the user has set one."""
         if threading.current_thread() is not threading.main_thread():
             return
         if self._parked == 0 and not _is_users(signal.getsignal(signal.SIGINT)):

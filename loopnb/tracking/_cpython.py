@@ -363,7 +363,7 @@ def default_executor_of(loop: Any) -> Any:
 
 
 def load_of(executor: Any) -> tuple[int, int, int] | None:
-    """Return how many threads of a ThreadPoolExecutor are busy, how many it may have, how many calls queue.
+    """Return how many threads of a ThreadPoolExecutor are busy, how many it may have, how many calls wait.
 
     None if it is another kind of executor. Private names: `ThreadPoolExecutor._max_workers`, `_threads`,
     `_idle_semaphore`, `_work_queue`.

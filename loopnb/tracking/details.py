@@ -1,9 +1,10 @@
 """Say what one task waits for, with names and numbers: "Queue.get of jobs (empty, 3 others wait)".
 
-This is made on demand, for one task, and looks at frames. What a list says of each task is made in `chains`.
+This is for one task at a time, since it looks at frames. `chains.waits_for` makes the shorter words that a
+list shows.
 
-Everything here runs in the loop's thread. It runs no code of the user's, except methods of streams and
-transports of their own, and the `repr` of a host, address or URL of their own.
+Everything here runs in the loop's thread. It runs no code of the user's but methods of streams and transports
+of their own, and the `repr` of a host, address or URL of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from loopnb.frames import package_of
 from loopnb.records import WaitDetail
 from loopnb.texts import repr_text
-from loopnb.tracking import _cpython, waits
+from loopnb.tracking import _cpython, _packages, waits
 from loopnb.tracking.cells import line_of
 from loopnb.tracking.chains import chain_of, reason_of, waits_for
 from loopnb.tracking.graph import LOCKS, chains_of
@@ -243,7 +244,8 @@ class _Describer:
 
     def body(self, response: Any) -> WaitDetail:
         attributes = attributes_of(response)
-        url = attributes.get("_url") or attributes_of(attributes.get("_request")).get("url")
+        request = attributes.get(_packages.REQUEST_OF_RESPONSE)
+        url = attributes.get(_packages.URL_OF_RESPONSE) or attributes_of(request).get("url")
         of = f" of {_path_of(url)}" if url is not None else ""
         return WaitDetail(f"HTTP body{of} ({self._package()})")
 
@@ -274,7 +276,7 @@ class _Describer:
 
 
 def chains_words(tracker: Tracker, chain: Chain) -> str:
-    """Return the words that a list of tasks shows for that wait."""
+    """Return what a list of tasks says of that wait."""
     return waits_for(chain, tracker.codes).text
 
 

@@ -117,7 +117,7 @@ class BlockedTimes:
         self.seconds: dict[int, float] = {}
 
     def add(self, number: int, seconds: float) -> None:
-        """Note that the task with that number has blocked the loop for so many seconds."""
+        """Note that the task with that number has blocked the loop for *seconds* more."""
         self.seconds[number] = self.seconds.pop(number, 0.0) + seconds
         if len(self.seconds) > _BLOCKED:
             del self.seconds[next(iter(self.seconds))]

@@ -36,7 +36,7 @@ def where_lines(tracker: Tracker, task: asyncio.Task[Any], say: Callable[[WaitDe
     Args:
         tracker: Knows the tasks.
         task: The task.
-        say: Says in words what a task waits for.
+        say: Formats what a task waits for.
     """
     yield from _Explainer(tracker, say).lines(task, "", 0)
 

@@ -49,7 +49,8 @@ _MOST_WAITING = 1_000
 #: How many objects are followed at most, from all that may still run. Each takes about 1 us.
 _MOST = 30_000
 _REMEDY = "interrupt the cell, or cancel one of them"
-#: After a look, `look_if_due` makes none for so many seconds, and for so many times as long as it took.
+#: After a look, `look_if_due` makes no other for this many seconds, nor for this many times as long as the
+#: look took.
 _EVERY_S = 0.5
 _REST = 50
 #: How many names of tasks a text lists.
@@ -198,7 +199,7 @@ class _Look:
                 yield Deadlock("circle", tuple(map(number_of, tasks)), self._circle_text(tasks, needs))
 
     def _needs(self, waiting: Waiting) -> list[asyncio.Task[Any]] | None:
-        """Return the tasks of which one must go on for this one to go on; None if something else may do."""
+        """Return tasks, one of which must go on before this one can; None if something else may free it."""
         if waiting.reason.kind in _TASKS:
             return waiting.reason.tasks
         if waiting.reason.kind == "lock":

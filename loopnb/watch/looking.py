@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from loopnb.frames import Owner, outwards, owner_of
 from loopnb.nesting._cpython import current_task, owner_of_pass
 from loopnb.nesting.other_loops import set_aside_by
-from loopnb.watch import _cpython
+from loopnb.watch import _cpython, _ipykernel
 from loopnb.watch.sources import Frame, callee, source_of
 
 if TYPE_CHECKING:
@@ -27,15 +27,13 @@ if TYPE_CHECKING:
 _DEEPEST = 400
 #: The functions that wait for the user, for `input()`, `getpass()` or a debugger: end of file name, function.
 _ASKS_USER = (
-    ("ipykernel/kernelbase.py", "_input_request"),
+    *_ipykernel.ASKS_USER,
+    *_cpython.ASKS_USER,
     ("/pdb.py", "interaction"),
     ("/bdb.py", "interaction"),
-    ("/pdb.py", "_cmdloop"),
     ("/pdb.py", "cmdloop"),
     ("/code.py", "interact"),
     ("/getpass.py", "unix_getpass"),
-    ("pydevd.py", "do_wait_suspend"),
-    ("pydevd.py", "_do_wait_suspend"),
     ("IPython/terminal/interactiveshell.py", "prompt_for_code"),  # of `embed()`
 )
 #: The file whose functions run the loop of a GUI toolkit, if its windows do not live on the kernel's loop.
@@ -76,7 +74,8 @@ class Look(NamedTuple):
             is running), `select` (the loop waits, or is between two steps), `elsewhere` (the loop is stopped
             or set aside, another loop or that of a GUI is running, or the user is asked for input).
         step: Identifies the step. It is equal in all looks at the same step.
-        pass_began: The loop's time when this pass began to run handles; 0 if unknown.
+        pass_began: The loop's time when this pass began to run handles, or, before it does, when the last one
+            did; 0 if unknown.
         task: The task that steps, if any.
         frames: The frames of the step, outermost first.
         executing: The cell that executes in the main thread.
@@ -150,7 +149,7 @@ class Lookout:
             if loop is not self._loop:
                 return _ELSEWHERE, False
             if not stack or not _cpython.is_handle(stack.pop()):
-                return NOTHING, False
+                return Look("select", pass_began=began), False
         frames = _frames_of(stack)
         if turner is None and task is None:
             frames = _inside_kernel(frames)

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from loopnb.frames import Owner, owner_of
+from loopnb.watch._cpython import CURRENT_TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 #: Code that names one of these may look up anything.
 _LOOKS_UP = {
-    "__import__", "_current_tasks", "all_tasks", "eval", "exec", "f_globals", "f_locals", "get_ipython",
+    "__import__", CURRENT_TASKS, "all_tasks", "eval", "exec", "f_globals", "f_locals", "get_ipython",
     "get_objects", "get_referents", "get_referrers", "globals", "import_module", "locals", "modules", "vars",
 }  # fmt: skip
 #: Objects of these classes refer to nothing that matters.

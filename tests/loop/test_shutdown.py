@@ -147,11 +147,11 @@ def test_what_only_await_can_close_is_closed_on_its_own_loop_only() -> None:
 
 def test_what_a_client_refers_to_is_left_to_it() -> None:
     async def main() -> None:
-        session, connector, resolver, one, other = (Client(asyncio.get_running_loop()) for _ in range(5))
+        session, connector, resolver, friend, other = (Client(asyncio.get_running_loop()) for _ in range(5))
         vars(session)["connector"], vars(connector)["resolvers"] = connector, {"first": [resolver]}
-        vars(one)["other"], vars(other)["other"] = other, one  # neither is the other's
+        vars(friend)["other"], vars(other)["other"] = other, friend  # neither is the other's
         log = await wind_down()
-        clients = (session, connector, resolver, one, other)
+        clients = (session, connector, resolver, friend, other)
         assert [client.is_closed for client in clients] == [True, False, False, True, True]
         assert log == []
 
@@ -463,11 +463,11 @@ def test_an_owner_that_does_not_end_leaves_its_helpers_half_of_the_grace() -> No
 def test_tasks_that_own_one_another_are_cancelled_at_once() -> None:
     async def main() -> None:
         ended: list[str] = []
-        one, other = (asyncio.create_task(notes_its_end(ended, name)) for name in ("one", "other"))
+        first, other = (asyncio.create_task(notes_its_end(ended, name)) for name in ("one", "other"))
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await wind_down(one, other, owners={one: {other}, other: {one}}, grace=20)
+        await wind_down(first, other, owners={first: {other}, other: {first}}, grace=20)
         assert sorted(ended) == ["one", "other"]
         assert loop.time() - began < 5  # half of the grace is 10 s
 

@@ -50,7 +50,7 @@ def test_causes_contexts_and_members_of_groups_have_their_notes(notes: ErrorNote
     group = ExceptionGroup("several", [first, second, ExceptionGroup("inner", [member])])
 
     assert notes.add_to(group) == [NOTE]
-    assert [notes_of(one) for one in (cause, context, member)] == [[NOTE]] * 3
+    assert [notes_of(error) for error in (cause, context, member)] == [[NOTE]] * 3
     assert notes_of(group) == notes_of(first) == notes_of(first.__context__) == []
 
 

@@ -169,7 +169,7 @@ def supply(folder: Path) -> Supply:
 def run(options: Options) -> Figures:
     """Interrupt kernels that are held."""
     observer = Observer(Figures("forced"))
-    chosen = [one for one in [*BEFORE_WAITS, *SWALLOWED, *BEGINNINGS] if options.wanted(one)]
+    chosen = [point for point in [*BEFORE_WAITS, *SWALLOWED, *BEGINNINGS] if options.wanted(point)]
     not_held: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="loopnb-hold-") as name:
         folder = Path(name)

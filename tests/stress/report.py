@@ -60,7 +60,9 @@ class Figures:
 
     def count(self, fault: Fault) -> int:
         """Return how many tries had that *fault*."""
-        return len({(one.scenario, one.number) for one in self.failures if one.fault is fault})
+        return len(
+            {(failure.scenario, failure.number) for failure in self.failures if failure.fault is fault}
+        )
 
 
 def table(parts: list[Figures]) -> str:
@@ -103,7 +105,9 @@ def _failures(figures: Figures) -> list[str]:
     groups = Counter((failure.fault, _kind(failure)) for failure in figures.failures)
     lines = []
     for (fault, kind), count in groups.most_common():
-        example = next(one for one in figures.failures if (one.fault, _kind(one)) == (fault, kind))
+        example = next(
+            failure for failure in figures.failures if (failure.fault, _kind(failure)) == (fault, kind)
+        )
         lines.append(f"{count} x {fault}, {kind}; first: {example.scenario}: {example.detail}".rstrip(": "))
     return lines
 

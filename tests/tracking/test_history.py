@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_a_finished_task_that_nobody_holds_is_in_the_history(track: Callable[..., Any]) -> None:
     async def main(tracker: Tracker) -> list[tuple[str, str, str]]:
         await asyncio.create_task(nothing(), name="short")
-        return [(one.name, one.state, tracker.record_ended(one).coro) for one in tracker.ended()]
+        return [(ended.name, ended.state, tracker.record_ended(ended).coro) for ended in tracker.ended()]
 
     assert track(main) == [("short", "returned", "nothing")]
 
@@ -26,7 +26,7 @@ def test_a_finished_task_that_somebody_holds_is_found_too(track: Callable[..., A
     async def main(tracker: Tracker) -> list[tuple[str, str]]:
         held = asyncio.create_task(nothing(), name="held")
         await held
-        return [(one.name, one.state) for one in tracker.ended()]
+        return [(ended.name, ended.state) for ended in tracker.ended()]
 
     assert track(main) == [("held", "returned")]
 
@@ -39,7 +39,7 @@ def test_cancelled_and_failed_tasks_are_told_apart(track: Callable[..., Any]) ->
         await asyncio.gather(sleeper, asyncio.create_task(fail(), name="failing"), return_exceptions=True)
         del sleeper
         gc.collect()
-        records = [tracker.record_ended(one) for one in tracker.ended()]
+        records = [tracker.record_ended(ended) for ended in tracker.ended()]
         return {record.name: (record.state, record.error) for record in records}
 
     assert track(main) == {"sleeper": ("cancelled", ""), "failing": ("raised", "ValueError: expected")}
@@ -52,6 +52,6 @@ def test_the_history_is_bounded_and_keeps_failures_longest(track: Callable[..., 
         for _ in range(10):
             await asyncio.create_task(nothing())
         await asyncio.sleep(0)  # the last one's wake-up has held on to it
-        return [one.state for one in tracker.ended()]
+        return [ended.state for ended in tracker.ended()]
 
     assert track(main) == ["raised", "returned", "returned", "returned"]
