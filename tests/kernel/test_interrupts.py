@@ -237,6 +237,7 @@ def test_a_gather_that_a_second_interrupt_leaves_is_not_reported(kernel: KernelD
         may_end = asyncio.Event()
 
         async def lingers():
+            print("waits", flush=True)  # not before: the cell would be interrupted where it does not wait yet
             try:
                 await asyncio.sleep(600)
             finally:
@@ -246,8 +247,6 @@ def test_a_gather_that_a_second_interrupt_leaves_is_not_reported(kernel: KernelD
         async def gathers():
             global lingering
             lingering = [asyncio.create_task(lingers()) for _ in range(2)]
-            await asyncio.sleep(0)
-            print("waits", flush=True)
             await asyncio.gather(*lingering)
         """
     )
