@@ -49,7 +49,7 @@ def assert_quiet(log: str) -> None:
 
 def assert_ended_in(result: CellResult, *enames: str) -> None:
     """Fail unless the cell has ended in an error of such a name, or `%time` has shown it and ended."""
-    is_timed = _time_shows_all and result.cell.code.startswith("%%time")
+    is_timed = _time_shows_all and re.match(r"%%?time\s", result.cell.code)
     is_shown = is_timed and any(ename in result.cell.text for ename in enames)
     assert result.ename in enames or is_shown, result
 
