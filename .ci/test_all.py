@@ -153,7 +153,7 @@ def test_engine(python: pythons.Python, where: str, command: list[str], root: st
     parts = ["tests/nesting", "tests/loop", "tests/tracking", "tests/watch", "tests/test_cpython.py"]
     parts += ["tests/cpython"] if python.has_asyncio_tests else []
     # Slow tests take minutes, and they wait for other processes: faulthandler's stacks would show nothing.
-    slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]
+    slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0", "--hypothesis-profile=thorough"]
     note = "" if python.has_asyncio_tests else "; this Python has no asyncio tests of its own"
     ran = "tests that need no IPython" + (", asyncio's own" if python.has_asyncio_tests else "")
     name = f"{python.version} ({where})"

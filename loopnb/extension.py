@@ -36,6 +36,7 @@ from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
+from loopnb.shell.hung_cells import HungCells
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
 from loopnb.shell.never_awaited import NeverAwaited
@@ -185,12 +186,12 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
-    reruns = Reruns(shell, session, cells)
+    reruns, hung = Reruns(shell, session, cells), HungCells(shell, session, cells)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections)
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, hung)
     cells.begin_loading_cell()
 
 

@@ -26,6 +26,19 @@ class LoopNB(Configurable):
         Default "tell".
         """,
     ).tag(config=True)
+    on_deadlock = Enum(
+        ("tell", "keep"),
+        default_value="tell",
+        help="""
+        What happens when a cell waits for something that can never come: for a lock that its own code
+        holds, for tasks that wait for each other, or for a queue that nothing can fill.
+
+        "tell" writes one line into the cell, about two seconds later. "keep" says nothing; `%loopnb` and
+        `%loopnb doctor` name it all the same. In neither case is anything cancelled.
+
+        Default "tell".
+        """,
+    ).tag(config=True)
     rerun_grace = Float(
         10.0,
         help="""

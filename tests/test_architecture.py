@@ -39,6 +39,8 @@ LONGER: dict[str, int] = {
     # One closure, since it runs for each spawn and every further call is 1.5 % of one.
     "loopnb/tracking/_cpython.py:make_tracked": 60,
     "loopnb/tracking/_cpython.py:make_factory": 72,
+    # One loop over ten thousand tasks, in which every call of a function shows.
+    "loopnb/tracking/listing.py:_look_at_each": 54,
 }
 
 TOP_LEVEL = {

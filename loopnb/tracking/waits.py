@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import package_of
 from loopnb.tracking import _cpython, _packages
-from loopnb.tracking.suspended import code_of
+from loopnb.tracking.suspended import code_of, has_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -249,6 +249,8 @@ def locks_held_in(links: list[Any]) -> Iterator[tuple[Any, Any]]:
     A Condition counts as its lock, unless the chain waits to be notified or to get that lock back.
     """
     for index, link in enumerate(links):
+        if not has_with(code_of(link)):
+            continue
         managers = list(_cpython.entered_in(_cpython.held_by(link)))
         if managers and index + 1 < len(links) and code_of(links[index + 1]).co_name == "__aenter__":
             managers.pop()  # it is just being entered

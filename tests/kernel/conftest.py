@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magics.execution import ExecutionMagics
 
 from tests.kernel.driver import KernelDriver
+from tests.kernel.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,10 +68,12 @@ class KernelsAhead:
 
     Args:
         tmp_path_factory: Makes their folders.
+        zygote: Forks them, if there can be one here.
     """
 
-    def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory, zygote: Zygote | None) -> None:
         self._tmp_path_factory = tmp_path_factory
+        self._zygote = zygote
         self._next: KernelDriver | None = None
 
     @contextmanager
@@ -90,15 +93,22 @@ class KernelsAhead:
             self._next.kill(keep_reading=False)
 
     def _begin(self) -> KernelDriver:
-        kernel = KernelDriver(self._tmp_path_factory.mktemp("kernel"))
+        kernel = KernelDriver(self._tmp_path_factory.mktemp("kernel"), zygote=self._zygote)
         kernel.begin()
         return kernel
 
 
 @pytest.fixture(scope="session")
-def kernels_ahead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelsAhead]:
+def zygote() -> Iterator[Zygote | None]:
+    """Fork kernels, or None where that is not possible: a kernel is started alone then."""
+    with closing(Zygote()) as zygote:
+        yield zygote if Zygote.is_possible else None
+
+
+@pytest.fixture(scope="session")
+def kernels_ahead(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote | None) -> Iterator[KernelsAhead]:
     """Start kernels before they are needed."""
-    with closing(KernelsAhead(tmp_path_factory)) as kernels:
+    with closing(KernelsAhead(tmp_path_factory, zygote)) as kernels:
         yield kernels
 
 

@@ -414,6 +414,36 @@ def test_helpers_are_cancelled_when_their_owners_have_ended_outermost_first() ->
     run(main)
 
 
+def test_a_child_that_its_group_has_cancelled_is_not_cancelled_again_halfway() -> None:
+    async def helps(halfway: asyncio.Event) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            halfway.set()
+
+    async def groups(ended: list[str], until: asyncio.Event, children: list[asyncio.Task[None]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            children.append(group.create_task(notes_its_end(ended, "child", until)))
+
+    async def main() -> None:
+        ended: list[str] = []
+        never, halfway = asyncio.Event(), asyncio.Event()
+        children: list[asyncio.Task[None]] = []
+        group = asyncio.create_task(groups(ended, halfway, children))
+        stuck = asyncio.create_task(notes_its_end(ended, "stuck", never), name="stuck")
+        helper = asyncio.create_task(helps(halfway))
+        for _ in range(3):  # the group begins, then its child, which waits
+            await asyncio.sleep(0)
+        [child] = children
+        await wind_down(group, child, stuck, helper, owners={child: {group}, helper: {stuck}}, grace=0.2)
+        assert ended == ["child"]
+        never.set()
+        with pytest.raises(asyncio.CancelledError):
+            await stuck
+
+    run(main)
+
+
 def test_an_owner_that_does_not_end_leaves_its_helpers_half_of_the_grace() -> None:
     async def main() -> None:
         ended: list[str] = []

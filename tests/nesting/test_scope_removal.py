@@ -246,7 +246,7 @@ def test_each_name_is_taken_back_by_itself() -> None:
 STEPS = st.lists(st.sampled_from(["apply", "apply here", "remove", "nest", "spawn", "step"]), max_size=25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_installing_and_removing_at_random_points(steps: list[str]) -> None:
     before = picture()

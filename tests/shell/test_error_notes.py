@@ -127,3 +127,14 @@ def test_a_shell_that_shows_notes_itself_formats_errors_as_ever(shell: SimpleNam
     ErrorNotes(shell, [explain]).start()
 
     assert vars(formatter) == {}
+
+
+def test_an_interrupt_while_an_error_is_shown_ends_that_only(shell: SimpleNamespace) -> None:
+    def interrupted(exc_tuple: Any = None) -> None:
+        raise KeyboardInterrupt
+
+    shell.showtraceback = interrupted
+    notes = ErrorNotes(shell, [])
+    notes.start()
+
+    shell.showtraceback()

@@ -35,7 +35,7 @@ class Load:
     Attributes:
         threads: Threads of the kernel that compute.
         process: Another process that computes.
-        chatter: Requests on the control channel, a hundred a second.
+        chatter: Requests on the control channel, up to a hundred a second.
     """
 
     threads: bool

@@ -55,3 +55,33 @@ def test_the_history_is_bounded_and_keeps_failures_longest(track: Callable[..., 
         return [ended.state for ended in tracker.ended()]
 
     assert track(main) == ["raised", "returned", "returned", "returned"]
+
+
+async def waits_on_one_line() -> None:
+    await waits_inside(asyncio.get_running_loop().create_future())
+
+
+async def waits_inside(future: asyncio.Future[None]) -> None:
+    await asyncio.sleep(0)
+    await future
+
+
+def test_a_task_that_the_collector_takes_tells_where_it_waited_if_its_code_waits_on_one_line(
+    track: Callable[..., Any],
+) -> None:
+    async def main(tracker: Tracker) -> list[tuple[str, tuple[str, int] | None]]:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        asyncio.create_task(waits_on_one_line(), name="one line")  # noqa: RUF006  it is to be dropped
+        several = waits_inside(asyncio.get_running_loop().create_future())
+        asyncio.create_task(several, name="several lines")  # noqa: RUF006  as above
+        del several
+        for _ in range(3):
+            await asyncio.sleep(0)
+        gc.collect()
+        return [(ended.name, ended.waited_at) for ended in tracker.ended() if ended.state == "dropped"]
+
+    code = waits_on_one_line.__code__
+    assert track(main) == [
+        ("one line", (code.co_filename, code.co_firstlineno + 1)),
+        ("several lines", None),
+    ]
