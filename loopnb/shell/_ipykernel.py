@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # polling.
 _DEEPEST_INPUT = 8
 
+# How many frames below `OutStream.flush` a signal may find the kernel: in `Event.wait` and what that calls.
+_DEEPEST_FLUSH = 6
+
 
 def is_asking(frame: FrameType | None) -> bool:
     """Return True if *frame* asks the user for input. The kernel expects KeyboardInterrupt there.
@@ -28,4 +31,18 @@ def is_asking(frame: FrameType | None) -> bool:
     code = getattr(getattr(kernel, "_input_request", None), "__code__", None)
     return code is not None and any(
         caller.f_code is code for caller in islice(outwards(frame), _DEEPEST_INPUT)
+    )
+
+
+def is_flushing(frame: FrameType | None) -> bool:
+    """Return True if *frame* flushes output: it waits for the thread that sends it, for some milliseconds.
+
+    `OutStream.flush`, a few frames up, which is public. It waits at most `OutStream.flush_timeout` seconds.
+    An error raised while `threading.Condition.wait` takes its lock back there becomes "RuntimeError: release
+    unlocked lock". Without ipykernel, nothing is known to flush.
+    """
+    stream = getattr(sys.modules.get("ipykernel.iostream"), "OutStream", None)
+    code = getattr(getattr(stream, "flush", None), "__code__", None)
+    return code is not None and any(
+        caller.f_code is code for caller in islice(outwards(frame), _DEEPEST_FLUSH)
     )

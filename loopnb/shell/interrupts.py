@@ -27,7 +27,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from loopnb.frames import is_our_callable, outwards, without_loops_frames
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, ready_queue, running_loop, waited_future
 from loopnb.nesting.scope import engine_of
-from loopnb.shell._ipykernel import is_asking
+from loopnb.shell._ipykernel import is_asking, is_flushing
 from loopnb.shell.cancelling import cancel_below, cancel_sparing, end_with
 from loopnb.tracking.background import is_background
 
@@ -325,11 +325,15 @@ class Interrupts:
         """Return True if the handler must raise KeyboardInterrupt while an `await` cell executes.
 
         It must in the cell's code and in whatever that calls, but not where IPython shows a traceback, which
-        it does in the same task.
+        it does in the same task. It need not where the cell's output is flushed: that takes milliseconds, the
+        interrupt is sent again, and raised there it may turn into a RuntimeError.
         """
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
         return self._is_blocked(frame) or (
-            task is not None and self._tasks.is_cells(task) and self._is_below_cell(frame)
+            task is not None
+            and self._tasks.is_cells(task)
+            and self._is_below_cell(frame)
+            and not is_flushing(frame)
         )
 
     def _is_blocked(self, frame: FrameType | None) -> bool:
@@ -377,8 +381,8 @@ class Interrupts:
             return
         self._ask(self._cancel, future)
         if running_loop() is self._loop and asyncio.current_task(self._loop) is future:
-            # IPython is running its own code in the cell's task. If the cell's next statement blocks, the
-            # loop cannot answer.
+            # IPython is running its own code in the cell's task, or the kernel flushes output. If the cell's
+            # next statement blocks, the loop cannot answer.
             asked_at = self._asked_at
             self._tasks.send_again(lambda: self._asked_at == asked_at is not None)
 
