@@ -26,8 +26,8 @@ WAITS = {
         "await asyncio.sleep(0); print('waits', flush=True); [time.sleep(0.1) for _ in range(600)]",
         {"KeyboardInterrupt"},
     ),
-    # IPython compiles the last expression after the rest has run, this one for some 20 ms. In a single line it
-    # would cost seconds on CPython 3.12.1, whose tokenizer needs time that grows with the square of a line's
+    # IPython compiles the last expression after the rest has run, this one for some 20 ms. In a single line
+    # it would cost seconds on CPython 3.12.1, whose tokenizer needs time that grows with the square of a line's
     # length. IPython 8 uses it before the cell begins, and again for the traceback.
     "an await cell between two statements": (
         filled(
