@@ -15,14 +15,13 @@ import logging
 import threading
 import time
 from contextvars import Context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anywidget
 import traitlets
 
 from loopnb import views
-from loopnb.widget import protocol
+from loopnb.widget import assets, protocol
 from loopnb.widget._ipykernel import route_as_sent
 from loopnb.widget.protocol import BadMessage, Cancel, Resync, Visible
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
 
     from loopnb.records import Snapshot
     from loopnb.widget.protocol import State
-
-STATIC = Path(__file__).parent / "static"
 
 FAST_S = 0.25
 """Pause between two samples while something changes."""
@@ -86,8 +83,8 @@ class LoopWidget(anywidget.AnyWidget):
 
     # The texts, not the paths. Given a path, anywidget watches the file for changes, and for that it keeps
     # every widget alive, closed or not, and with it the session.
-    _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
-    _css = (STATIC / "widget.css").read_text(encoding="utf-8")
+    _esm = assets.ESM
+    _css = assets.CSS
 
     snapshot = traitlets.Dict().tag(
         sync=True,

@@ -40,9 +40,20 @@ export function makeButton(name, text, onClick, attributes = {}) {
  * @param {string} text
  * @param {string} [title]
  */
-export function put(node, text, title = "") {
+export function write(node, text, title = "") {
 	if (node.textContent !== text) node.textContent = text;
 	if (node.title !== title) node.title = title;
+}
+
+/**
+ * Set an element's text, and hide it if there is none.
+ *
+ * @param {HTMLElement} node
+ * @param {string} text
+ * @param {string} [title]
+ */
+export function put(node, text, title = "") {
+	write(node, text, title);
 	if (node.hidden === Boolean(text)) node.hidden = !text;
 }
 

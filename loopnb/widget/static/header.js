@@ -4,7 +4,7 @@ import { make, makeButton, put, putAttribute } from "./dom.js";
 import { countText, lagNumber, loopText } from "./texts.js";
 
 /**
- * @typedef {import("./protocol.js").Head} Head
+ * @typedef {import("./protocol.js").Shared} Shared
  * @typedef {{filter(state: string): void, cancelLeftovers(): void, showTask(number: number): void}} HeaderHost
  */
 
@@ -36,7 +36,8 @@ export class Header {
 		this.lag.append(this.lagText, this.spark);
 		second.append(this.counts, this.leftovers, this.lag);
 		this.finding = make("div", "finding");
-		this.element.append(first, this.remedy, second, this.finding);
+		this.mended = make("div", "mended");
+		this.element.append(first, this.remedy, second, this.finding, this.mended);
 		/** @type {number[]} */
 		this.drawn = [];
 	}
@@ -49,11 +50,12 @@ export class Header {
 	}
 
 	/**
-	 * @param {Head} head
+	 * @param {Shared} shared
 	 * @param {number} clock_s
 	 * @param {{pressed: string, isGone: boolean}} how *pressed*: the state that the table is filtered by.
 	 */
-	update(head, clock_s, { pressed, isGone }) {
+	update(shared, clock_s, { pressed, isGone }) {
+		let { head } = shared;
 		for (let [state, chip] of Object.entries(this.chips)) {
 			let count = head.counts[state] ?? 0;
 			let text = `${count.toLocaleString("en")} ${state}`;
@@ -67,22 +69,23 @@ export class Header {
 		this.leftovers.disabled = isGone;
 		this.writeLag(head.lag);
 		this.writeFinding(head.finding);
-		this.tick(head, clock_s, isGone);
+		put(this.mended, head.mended);
+		this.tick(shared, clock_s, isGone);
 	}
 
 	/**
-	 * @param {Head} head
+	 * @param {Shared} shared
 	 * @param {number} clock_s
 	 * @param {boolean} isGone
 	 */
-	tick(head, clock_s, isGone) {
-		let { text, since, condition } = loopText(head, clock_s);
+	tick(shared, clock_s, isGone) {
+		let { head, block } = shared;
+		let { text, since, condition } = loopText(shared, clock_s);
 		putAttribute(this.element, "data-condition", isGone ? "gone" : condition);
 		let engine = `loop #${head.generation}, ${head.kind}, engine ${head.engine}`;
 		put(this.condition, text, engine);
 		put(this.since, since);
-		let remedy = head.block?.remedy ?? "";
-		put(this.remedy, remedy);
+		put(this.remedy, block?.remedy ?? "");
 	}
 
 	/** @param {import("./protocol.js").Lag | null} lag */

@@ -9,7 +9,8 @@ import { rowName } from "./texts.js";
  * @typedef {{row?: Row | null, chain: ChainPart[], awaited_by: {number: number, label: string}[],
  *   parents: string[], spawn_site: string, blocks: string[], output: string[], result: string,
  *   traceback: string, cancelled_by: string}} Details
- * @typedef {{depth: number, text: string, number: number | null, is_cycle: boolean}} TreeLine
+ * @typedef {{depth: number, text: string, numbers: number[], count: number, is_cycle: boolean,
+ *   is_again: boolean}} TreeLine
  * @typedef {{showTask(number: number): void, close(): void, cancelNumber(number: number): void,
  *   copy(text: string): void, askTree(kind: string): void}} PaneHost
  */
@@ -161,12 +162,13 @@ export class TreePane {
 	}
 
 	/** @param {TreeLine} line */
-	makeLine({ depth, text, number, is_cycle }) {
+	makeLine({ depth, text, numbers, is_cycle, is_again }) {
 		let line = make("div", "tree-line", "", { role: "treeitem", "aria-level": String(depth + 1) });
-		line.style.paddingInlineStart = `${8 + depth * 18}px`;
-		if (number === null) line.textContent = text;
-		else line.append(makeButton("link", text, () => this.host.showTask(number)));
+		line.style.paddingInlineStart = `${8 + Math.min(depth, 24) * 18}px`;
+		if (numbers.length) line.append(makeButton("link", text, () => this.host.showTask(numbers[0])));
+		else line.textContent = text;
 		if (is_cycle) line.append(make("span", "cycle", "cycle"));
+		else if (is_again) line.append(make("span", "muted", "(see above)"));
 		return line;
 	}
 }

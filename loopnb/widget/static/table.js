@@ -3,7 +3,7 @@
  * the pointer or the keyboard's focus is among them.
  */
 
-import { make, makeButton, put, putAttribute } from "./dom.js";
+import { make, makeButton, put, putAttribute, write } from "./dom.js";
 import { Arrangement, columnsFor, offsetFor, ROW_HEIGHT, rowsAt } from "./layout.js";
 import { ageText, pendingText, rowCoro, rowName, rowWaits, spanText } from "./texts.js";
 
@@ -12,9 +12,9 @@ import { ageText, pendingText, rowCoro, rowName, rowWaits, spanText } from "./te
  * @typedef {import("./protocol.js").Query} Query
  * @typedef {import("./protocol.js").Window} TaskWindow
  * @typedef {{id: string, at: number, isAnswered: boolean}} Pending A cancel that is under way.
- * @typedef {{ask(change: Partial<Query>): void, cancel(row: Row): void, open(row: Row): void, leave(): void,
+ * @typedef {{ask(change: Partial<Query>): void, scrollTo(offset: number): void, cancel(row: Row): void, open(row: Row): void, leave(): void,
  *   find(): void, showCell(cell: string): void}} TableHost What the table asks of its view.
- * @typedef {{window: TaskWindow, query: Query, clock_s: number, isPaused: boolean, isGone: boolean,
+ * @typedef {{window: TaskWindow, block: import("./protocol.js").Block | null, query: Query, clock_s: number, isPaused: boolean, isGone: boolean,
  *   pending: Map<string, Pending>, ended: Map<string, string>, openKey: string}} TableFacts
  */
 
@@ -30,7 +30,7 @@ class TableRow {
 		/** @type {Row | null} */
 		this.row = null;
 		this.index = -1;
-		this.isEnded = false;
+		this.isEnded = this.isBlocking = false;
 		this.armedUntil = 0;
 		this.element = make("div", "row", "", { role: "row", tabindex: "-1" });
 		this.element.addEventListener("click", (event) => this.click(event));
@@ -109,11 +109,12 @@ class TableRow {
 		putAttribute(this.element, "data-open", key && key === facts.openKey ? "" : null);
 		if (!row) return this.element.setAttribute("data-gap", "");
 		this.element.removeAttribute("data-gap");
-		let state = outcome ?? (isHeld ? "moved" : row.state);
+		this.isBlocking = !this.isEnded && isBlocking(row, facts.block);
+		let state = outcome ?? (isHeld ? "moved" : this.isBlocking ? "blocking" : row.state);
 		let isGroup = row.count !== undefined;
 		putAttribute(this.element, "aria-level", String((row.depth ?? 0) + 1));
 		putAttribute(this.element, "aria-expanded", isGroup ? String(Boolean(row.is_open)) : null);
-		this.write(row, state, facts);
+		this.fill(row, state, facts);
 		this.tick(facts);
 	}
 
@@ -122,20 +123,21 @@ class TableRow {
 	 * @param {string} state
 	 * @param {TableFacts} facts
 	 */
-	write(row, state, facts) {
+	fill(row, state, facts) {
 		let { parts } = this;
 		let isFinished = facts.query.tab === "finished";
-		let waits = rowWaits(row, isFinished);
+		let { block } = facts;
+		let waits = this.isBlocking && block ? { first: `${block.call} at ${block.place}`, second: block.remedy } : rowWaits(row, isFinished);
 		if (parts.word) put(parts.word, state);
 		putAttribute(parts.mark, "data-state", state);
 		putAttribute(this.element, "data-state", state);
 		if (parts.mark) parts.mark.title = state;
-		put(parts.twisty, row.count === undefined ? "" : row.is_open ? "▾" : "▸");
+		write(parts.twisty, row.count === undefined ? "" : row.is_open ? "▾" : "▸");
 		put(parts.name, rowName(row), row.name);
 		put(parts.coro, rowCoro(row), `${row.coro}\nspawned at ${row.spawn_site}`);
 		if (parts.link) put(parts.link, row.cell ?? "", row.spawn_site);
-		if (parts.busy) put(parts.busy, row.busy === null || row.busy === undefined ? "" : `${Math.round(row.busy * 100)} %`);
-		if (parts.steps) put(parts.steps, row.steps?.toLocaleString("en") ?? "");
+		if (parts.busy) write(parts.busy, row.busy === null || row.busy === undefined ? "" : `${Math.round(row.busy * 100)} %`);
+		if (parts.steps) write(parts.steps, row.steps?.toLocaleString("en") ?? "");
 		if (!parts.waits) return;
 		put(parts.for, waits.first);
 		put(parts.at, waits.second);
@@ -151,17 +153,18 @@ class TableRow {
 	}
 
 	/** Update what changes with time alone. @param {TableFacts} facts */
-	tick({ clock_s, pending, isGone }) {
+	tick({ clock_s, block, pending, isGone }) {
 		let { row, parts } = this;
 		if (!row) return;
 		let age = (/** @type {number | null | undefined} */ instant) =>
 			instant === null || instant === undefined ? "" : ageText(clock_s - instant);
 		if (!this.isEnded) {
-			if (parts.age) put(parts.age, age(row.oldest_s ?? row.spawned_s));
-			if (parts.waited) put(parts.waited, age(row.waiting_since_s));
+			if (parts.age) write(parts.age, age(row.oldest_s ?? row.spawned_s));
+			let since = this.isBlocking ? block?.since_s : (row.cancelling_since_s ?? row.waiting_since_s);
+			if (parts.waited) write(parts.waited, age(since));
 		}
-		if (parts.ended) put(parts.ended, row.ended_s === undefined ? "" : `${age(row.ended_s)} ago`);
-		if (parts.took) put(parts.took, row.duration_s === undefined ? "" : spanText(row.duration_s));
+		if (parts.ended) write(parts.ended, typeof row.ended_s === "number" ? `${age(row.ended_s)} ago` : "");
+		if (parts.took) write(parts.took, typeof row.duration_s === "number" ? spanText(row.duration_s) : "");
 		if (this.button) this.writeButton(this.button, row, pending.get(row.key), isGone);
 	}
 
@@ -183,6 +186,16 @@ class TableRow {
 		putAttribute(button, "aria-label", isArmed ? `Really cancel ${row.count} tasks?` : label);
 		if (button.disabled !== isGone) button.disabled = isGone;
 	}
+}
+
+/**
+ * @param {Row} row
+ * @param {import("./protocol.js").Block | null} block
+ * @returns {boolean} Whether it is this row's task that blocks the loop, or one of this group.
+ */
+function isBlocking(row, block) {
+	if (!block) return false;
+	return row.count === undefined ? row.key === `t${block.task}` : row.key === block.group;
 }
 
 /** How a task can have ended. */
@@ -288,16 +301,17 @@ export class TaskTable {
 		let { sort, desc } = this.facts.query;
 		this.columns.forEach((column, index) => {
 			let cell = this.header.children[index];
-			let isSorted = column.sort === sort;
-			putAttribute(cell, "aria-sort", column.sort ? (isSorted ? (desc ? "descending" : "ascending") : "none") : null);
+			// By age and the like, the kernel's first order begins with the greatest.
+			let isDescending = desc !== ["age", "waited", "busy"].includes(column.sort);
+			let order = column.sort !== sort ? "none" : isDescending ? "descending" : "ascending";
+			putAttribute(cell, "aria-sort", column.sort ? order : null);
 		});
 	}
 
 	/** @param {string} column */
 	sort(column) {
 		let { sort, desc } = this.facts.query;
-		let isNumber = ["age", "waited", "busy"].includes(column);
-		this.host.ask({ sort: column, desc: sort === column ? !desc : isNumber, offset: 0 });
+		this.host.ask({ sort: column, desc: sort === column && !desc, offset: 0 });
 	}
 
 	draw() {
@@ -315,7 +329,7 @@ export class TaskTable {
 		let slots = this.arrangement.arrange(window, range, /** @type {"follow" | "hold" | "freeze"} */ (mode));
 		this.drawRows(slots);
 		let offset = offsetFor(range, { offset: query.offset, limit: query.limit, total: window.total });
-		if (offset !== query.offset) this.host.ask({ offset });
+		if (offset !== query.offset) this.host.scrollTo(offset);
 	}
 
 	/** @param {import("./layout.js").Slot[]} slots */

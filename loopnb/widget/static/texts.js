@@ -61,16 +61,18 @@ export function countText(n, noun) {
 }
 
 /**
- * Say what the loop does, and since when: `In[7] runs, 12 s`.
+ * Say what the loop does, and since when: `In[7] runs`, `12 s`.
  *
- * @param {import("./protocol.js").Head} head
+ * @param {import("./protocol.js").Shared} shared
  * @param {number} clock_s The kernel's clock, now.
  * @returns {{text: string, since: string, condition: string}}
  */
-export function loopText(head, clock_s) {
-	let since = (/** @type {number | null} */ instant) => (instant === null ? "" : ageText(clock_s - instant));
-	if (head.block) return { text: head.block.text, since: since(head.block.since_s), condition: "blocked" };
-	return { text: head.text, since: since(head.since_s), condition: head.condition };
+export function loopText({ head, block }, clock_s) {
+	if (block) {
+		return { text: `blocked by ${block.text}`, since: ageText(clock_s - block.since_s), condition: "blocked" };
+	}
+	let since = head.since_s === null ? "" : ageText(clock_s - head.since_s);
+	return { text: head.text, since, condition: head.condition };
 }
 
 /**
@@ -129,8 +131,10 @@ export function rowCoro(row) {
  * @returns {{first: string, second: string}}
  */
 export function rowWaits(row, isFinished) {
-	if (isFinished) return { first: row.error || row.note || "", second: row.waits_at || "" };
-	return { first: [row.note, row.waits_for].filter(Boolean).join(", "), second: row.waits_at || "" };
+	if (isFinished) return { first: row.error ?? "", second: row.waits_at ?? "" };
+	// A note of a task that ends says where it is, too.
+	let second = row.state === "cancelling" && row.note?.includes(" at ") ? "" : (row.waits_at ?? "");
+	return { first: [row.note, row.waits_for].filter(Boolean).join("; "), second };
 }
 
 /**

@@ -2,9 +2,10 @@
 
 import { make, makeButton, put } from "./dom.js";
 import { ageText, countText } from "./texts.js";
-import { applyTimeline, boxAt, layOut, SPAN_S, ticks, traceOf } from "./timeaxis.js";
+import { applyTimeline } from "./protocol.js";
+import { boxAt, layOut, SPAN_S, ticks } from "./timeaxis.js";
 
-/** @typedef {import("./timeaxis.js").Timeline} Timeline */
+/** @typedef {import("./protocol.js").Timeline} Timeline */
 
 const LABELS = 64;
 const PAD = 8;
@@ -12,7 +13,7 @@ const PAD = 8;
 const HUES = [212, 28, 140, 282, 190, 54, 330, 96];
 
 export class TimelinePane {
-	/** @param {{save(name: string, text: string): void, resyncTimeline(): void}} host */
+	/** @param {{askTrace(): void, resync(): void}} host */
 	constructor(host) {
 		this.host = host;
 		/** @type {Timeline | null} */
@@ -27,7 +28,7 @@ export class TimelinePane {
 		this.empty = make("div", "muted", "Asking the kernel…");
 		let row = make("div", "kinds");
 		row.append(
-			makeButton("export", "Export", () => this.save(), { title: "Save as a trace for Perfetto or chrome://tracing" }),
+			makeButton("export", "Export", () => host.askTrace(), { title: "Save as a trace for Perfetto or chrome://tracing" }),
 			make("span", "muted", "A lane for each cell; blocks of the loop are red"),
 		);
 		this.box = make("div", "canvas-box");
@@ -41,7 +42,7 @@ export class TimelinePane {
 	/** @param {any} message */
 	receive(message) {
 		let next = applyTimeline(this.timeline, message);
-		if (!next) return this.host.resyncTimeline();
+		if (!next) return this.host.resync();
 		this.timeline = next;
 	}
 
@@ -97,8 +98,7 @@ export class TimelinePane {
 			pen.fillRect(block.x, block.y - 5, block.width, 4);
 		}
 		for (let box of layout.boxes) {
-			let lane = box.bar?.lane ?? 0;
-			pen.fillStyle = laneColor(lane, isDark);
+			pen.fillStyle = laneColor(box.lane, isDark);
 			pen.fillRect(box.x, box.y, box.width, box.height);
 			if (box.bar?.state === "raised") {
 				pen.fillStyle = bad;
@@ -124,7 +124,7 @@ export class TimelinePane {
 		pen.beginPath();
 		pen.rect(box.x, box.y, box.width - 4, box.height);
 		pen.clip();
-		pen.fillText(box.bar.name, box.x + 4, box.y + box.height / 2 + 0.5);
+		pen.fillText(box.bar.name || box.bar.coro, box.x + 4, box.y + box.height / 2 + 0.5);
 		pen.restore();
 	}
 
@@ -149,12 +149,8 @@ export class TimelinePane {
 		let clock_s = this.clock_s;
 		if (block) return `The loop was blocked for ${ageText((block.to_s ?? clock_s) - block.from_s)}: ${block.text}`;
 		if (!bar) return "";
-		let lane = this.timeline?.lanes[bar.lane];
-		return `${bar.name}${lane ? `, ${lane}` : ""}: ${bar.state}, ${ageText((bar.to_s ?? clock_s) - bar.from_s)}`;
-	}
-
-	save() {
-		if (this.timeline) this.host.save("loopnb-trace.json", JSON.stringify(traceOf(this.timeline, this.clock_s)));
+		let lane = bar.lane ? `, ${bar.lane}` : "";
+		return `${bar.name || bar.coro}${lane}: ${bar.state}, ${ageText((bar.to_s ?? clock_s) - bar.from_s)}`;
 	}
 }
 
@@ -163,8 +159,7 @@ export class TimelinePane {
  * @param {boolean} isDark Whether the ground is dark.
  */
 function laneColor(lane, isDark) {
-	let hue = lane < 0 ? "0 0%" : `${HUES[lane % HUES.length]} 58%`;
-	return `hsl(${hue} ${isDark ? 68 : 30}%)`;
+	return `hsl(${HUES[lane % HUES.length]} 58% ${isDark ? 68 : 30}%)`;
 }
 
 /**

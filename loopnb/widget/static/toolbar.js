@@ -39,7 +39,7 @@ export class Toolbar {
 		this.cell.addEventListener("change", () => host.ask({ cell: this.cell.value || null, offset: 0 }));
 		this.group = makeButton("toggle", "Group", () => host.ask({ group: this.group.ariaPressed !== "true", offset: 0 }));
 		this.group.title = "Show tasks of one coroutine, cell and waiting place as one row";
-		this.kernels = makeButton("toggle", "Kernel’s own", () => host.ask({ kernels: this.kernels.ariaPressed !== "true", offset: 0 }));
+		this.kernels = makeButton("toggle", "Kernel", () => host.ask({ kernels: this.kernels.ariaPressed !== "true", offset: 0 }));
 		this.kernels.title = "Show the tasks of the kernel itself, too";
 		this.pause = makeButton("toggle", "Pause", () => host.pause());
 		this.pause.title = "Freeze rows and ages";

@@ -4,7 +4,7 @@ import { make, put, putAttribute } from "./dom.js";
 import { Header } from "./header.js";
 import { findCell, watchKernel } from "./kernel.js";
 import { DetailPane, TreePane } from "./panes.js";
-import { apply, FIRST_QUERY } from "./protocol.js";
+import { applyShared, applyWindow, FIRST_QUERY } from "./protocol.js";
 import { TaskTable } from "./table.js";
 import { countText, kernelGoneText, liveness } from "./texts.js";
 import { TimelinePane } from "./timeline.js";
@@ -37,17 +37,20 @@ export class View {
 		this.model = model;
 		this.id = Math.random().toString(36).slice(2);
 		this.requests = 0;
-		let { shared, window, options } = model.get("snapshot");
-		/** @type {import("./protocol.js").State} */
-		this.state = { shared, window };
+		let { shared, window } = model.get("snapshot");
+		let options = model.get("options");
+		/** @type {import("./protocol.js").Shared} */
+		this.shared = shared;
+		/** @type {import("./protocol.js").Window} */
+		this.window = window;
 		/** @type {Query} */
 		this.query = { ...FIRST_QUERY, ...window.query, group: options?.group ?? window.query.group };
-		/** What the kernel has answered last. @type {Query | undefined} */
-		this.lastQuery = undefined;
 		/** @type {Tab} */
 		this.tab = "live";
 		/** @type {Map<string, import("./table.js").Pending>} */
 		this.pending = new Map();
+		/** Of the trace that is being sent. @type {string[]} */
+		this.pieces = [];
 		/** How the tasks have ended whose rows are held in place. @type {Map<string, string>} */
 		this.ended = new Map();
 		this.isVisible = this.isOnScreen = this.isPaused = false;
@@ -62,7 +65,7 @@ export class View {
 		this.clock_s = shared.clock_s;
 		this.frame = this.ticker = this.lease = 0;
 		this.panel = make("div", "panel", "", { tabindex: "-1", role: "region", "aria-label": "loopnb: tasks of the loop" });
-		this.panel.style.setProperty("--loopnb-height", `${options?.height_px ?? DEFAULT_HEIGHT}px`);
+		this.panel.style.setProperty("--loopnb-height", `${options?.height ?? DEFAULT_HEIGHT}px`);
 		this.end = make("div", "end", "", { role: "alert" });
 		this.header = new Header(this);
 		this.toolbar = new Toolbar(this);
@@ -176,8 +179,8 @@ export class View {
 	 * when the message has been handled, and the kernel keeps views meanwhile.
 	 */
 	renew() {
-		let { head } = this.state.shared;
-		let isBusy = head.cell !== null || head.block !== null || head.condition !== "idle";
+		let { head, block } = this.shared;
+		let isBusy = head.cell !== null || block !== null;
 		if (!isBusy && !this.goneText) this.sayVisible();
 	}
 
@@ -218,30 +221,37 @@ export class View {
 	receive(message) {
 		if (this.goneText || (message.view !== undefined && message.view !== this.id)) return;
 		if (message.op === "end") return this.stop(message.text);
-		if (message.epoch !== this.state.shared.epoch) return this.lose("restart");
+		if (message.op !== "ack" && message.epoch !== this.shared.epoch) return this.lose("restart");
 		this.doubtedAt = null;
 		this.heardAt = performance.now();
-		if (message.clock_s !== undefined) this.setClock(message.clock_s);
+		let clock_s = (message.shared ?? message).clock_s;
+		if (clock_s !== undefined) this.setClock(clock_s);
 		if (message.op === "ack") this.acknowledge(message);
 		else if (message.op === "detail") this.detail.receive(message.number, message.detail);
 		else if (message.op === "tree") this.tree.receive(message.kind, message.lines, message.more);
 		else if (message.op === "timeline") this.timeline.receive(message);
+		else if (message.op === "trace") this.takeTrace(message);
 		else this.take(message);
 		this.schedule();
 	}
 
 	/** Apply what has changed. @param {any} message */
 	take(message) {
-		let next = apply(this.state, message);
+		if (message.op === "shared") this.shared = message.shared;
+		else if (message.op === "window") this.takeWindow(message);
+		else this.shared = applyShared(this.shared, message) ?? this.resync() ?? this.shared;
+	}
+
+	/** @param {any} message */
+	takeWindow(message) {
+		let next = applyWindow(this.window, message);
 		if (!next) return this.resync();
-		this.state = next;
-		if (message.op !== "window") return;
 		// The user's own question decides the order; nothing is held against it.
-		if (message.query && isOtherOrder(message.query, this.lastQuery)) {
+		if (isOtherOrder(next.query, this.window.query)) {
 			this.table.release();
 			this.ended.clear();
 		}
-		if (message.query) this.lastQuery = message.query;
+		this.window = next;
 		for (let [key, outcome] of Object.entries(message.ended ?? {})) this.ended.set(key, String(outcome));
 		for (let key of Object.keys(message.rows)) this.ended.delete(key);
 	}
@@ -261,19 +271,21 @@ export class View {
 		this.send({ op: "resync", view: this.id, query: this.query });
 	}
 
-	resyncTimeline() {
-		this.send({ op: "timeline", view: this.id, shown: true });
-	}
-
 	// What the parts of the view ask for.
 
 	/** @param {Partial<Query>} change */
 	ask(change) {
 		this.query = { ...this.query, ...change };
-		// Another order or other rows are read from the top; opening a group changes what is below it only.
+		// Other rows are read from the top; opening a group changes only what is below it.
 		if (change.offset === 0) this.table.scroll.scrollTop = 0;
 		this.send({ op: "query", view: this.id, query: this.query });
 		this.schedule();
+	}
+
+	/** Ask for the rows that are scrolled to. @param {number} offset */
+	scrollTo(offset) {
+		this.query = { ...this.query, offset };
+		this.send({ op: "query", view: this.id, query: this.query });
 	}
 
 	/** @param {Tab} tab */
@@ -285,9 +297,8 @@ export class View {
 		if (tab === "tree") this.tree.choose(this.tree.kind);
 		if (tab === "timeline") this.send({ op: "timeline", view: this.id, shown: true });
 		if (tab === "live" || tab === "finished") {
-			// The newest failure first, or the oldest task.
-			let sort = tab === "live" ? { sort: "age", desc: true } : { sort: "state", desc: false };
-			if (this.query.tab !== tab) this.ask({ tab, states: [], offset: 0, ...sort });
+			// By age the oldest task is first, or the newest failure.
+			if (this.query.tab !== tab) this.ask({ tab, states: [], offset: 0, sort: "age", desc: false });
 		}
 		this.draw();
 	}
@@ -324,7 +335,7 @@ export class View {
 
 	/** @param {number} number */
 	showTask(number) {
-		let { rows } = this.state.window;
+		let { rows } = this.window;
 		let row = rows[`t${number}`] ?? rows[`f${number}`];
 		this.detail.open(row ?? { key: `t${number}`, number, name: `task ${number}`, coro: "", state: "", spawn_site: "" });
 		this.send({ op: "detail", view: this.id, number });
@@ -343,7 +354,7 @@ export class View {
 	cancel(row) {
 		let id = this.request(row.key);
 		if (row.count === undefined) return this.send({ op: "cancel", id, number: row.number });
-		this.send({ op: "cancel", id, group: row.key, count: row.count });
+		this.send({ op: "cancel", id, view: this.id, group: row.key });
 	}
 
 	/** @param {number} number */
@@ -379,6 +390,17 @@ export class View {
 		this.note.textContent = text;
 		this.note.dataset.ok = String(ok);
 		this.notedAt = performance.now();
+	}
+
+	askTrace() {
+		this.pieces = [];
+		this.send({ op: "trace", view: this.id, id: `${this.id}:${++this.requests}` });
+	}
+
+	/** Collect the pieces of the trace, and save it when all are there. @param {any} message */
+	takeTrace({ part, parts, text }) {
+		this.pieces[part] = text;
+		if (Object.keys(this.pieces).length === parts) this.save("loopnb-trace.json", this.pieces.join(""));
 	}
 
 	/** @param {string} kind */
@@ -444,17 +466,17 @@ export class View {
 	get tableFacts() {
 		let { query, isPaused, pending, ended, clock_s } = this;
 		let openKey = this.detail.number === null ? "" : `${query.tab === "live" ? "t" : "f"}${this.detail.number}`;
-		return { window: this.state.window, query, clock_s, isPaused, isGone: Boolean(this.goneText), pending, ended, openKey };
+		return { window: this.window, block: this.shared.block, query, clock_s, isPaused, isGone: Boolean(this.goneText), pending, ended, openKey };
 	}
 
 	draw() {
-		let { shared } = this.state;
+		let { shared } = this;
 		let isTable = this.tab === "live" || this.tab === "finished";
 		let isGone = Boolean(this.goneText);
 		this.updateClock();
 		putAttribute(this.panel, "data-tab", this.tab);
 		put(this.end, this.goneText);
-		if (!this.isPaused) this.header.update(shared.head, this.clock_s, { pressed: this.pressed, isGone });
+		if (!this.isPaused) this.header.update(shared, this.clock_s, { pressed: this.pressed, isGone });
 		this.toolbar.update(this.tab, this.query, shared.head.cells, this.isPaused);
 		this.tree.element.hidden = this.tab !== "tree";
 		this.timeline.element.hidden = this.tab !== "timeline";
@@ -476,7 +498,7 @@ export class View {
 
 	/** @param {boolean} isTable */
 	writeFoot(isTable) {
-		let { total } = this.state.window;
+		let { total } = this.window;
 		let more = total - this.table.total;
 		let isShifted = this.table.isHeld && [...this.table.rows.values()].some((row) => row.isEnded);
 		let text = isTable && isShifted ? "Rows stay in place while the pointer or the focus is among them." : "";
@@ -486,7 +508,7 @@ export class View {
 	}
 
 	updateClock() {
-		let { taken_at } = this.state.shared;
+		let { taken_at } = this.shared;
 		let now = performance.now();
 		let silent_ms = this.isVisible ? now - this.heardAt : 0;
 		let facts = { ended: this.goneText, paused: this.isPaused, heard: this.offset_s !== null, silent_ms, taken_at };
@@ -501,11 +523,11 @@ export class View {
 		let now = performance.now();
 		if (this.doubtedAt !== null && now - this.doubtedAt > ANSWER_MS) this.lose("unknown");
 		for (let [key, { isAnswered, at }] of this.pending) {
-			if (isAnswered && now - at > FORGET_MS && !this.state.shared.head.block) this.pending.delete(key);
+			if (isAnswered && now - at > FORGET_MS && !this.shared.block) this.pending.delete(key);
 		}
 		this.updateClock();
 		let isGone = Boolean(this.goneText);
-		if (!this.isPaused) this.header.tick(this.state.shared.head, this.clock_s, isGone);
+		if (!this.isPaused) this.header.tick(this.shared, this.clock_s, isGone);
 		this.table.tick(this.tableFacts);
 		if (this.tab === "timeline" && !this.isPaused) this.timeline.draw(this.clock_s);
 		if (now - this.notedAt > NOTE_FOR_MS && this.note.textContent) this.note.textContent = "";
@@ -516,8 +538,8 @@ export class View {
  * Return True if the rows stand in another order: anything but the offset is another.
  *
  * @param {Query} query
- * @param {Query | undefined} last
+ * @param {Query} last
  */
 function isOtherOrder(query, last) {
-	return !last || JSON.stringify({ ...query, offset: 0 }) !== JSON.stringify({ ...last, offset: 0 });
+	return JSON.stringify({ ...query, offset: 0 }) !== JSON.stringify({ ...last, offset: 0 });
 }
