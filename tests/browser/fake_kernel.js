@@ -128,7 +128,7 @@ export class FakeKernel {
 		let all = query.tab === "finished" ? this.finished : this.find(query);
 		if (query.desc) all = all.toReversed();
 		let shown = all.slice(query.offset, query.offset + query.limit);
-		let rows = Object.fromEntries(shown.map((row) => [row.key, row]));
+		let rows = Object.fromEntries(shown.map((row) => [row.key, { ...row }]));
 		return { query, wseq, total: all.length, offset: query.offset, keys: shown.map((row) => row.key), rows };
 	}
 

@@ -66,6 +66,7 @@ class PlainPage:
     ) -> None:
         self.page = page
         fake = re.sub(r"^export ", "", FAKE_KERNEL, flags=re.MULTILINE)
+        page.goto("about:blank")  # else the window of the last one stays, with its kernel
         page.set_content(
             PAGE.format(
                 theme=THEMES[theme],
@@ -105,5 +106,7 @@ class PlainPage:
 def page(browser: Any) -> Any:
     """A page for all tests of a module."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
-    yield context.new_page()
+    page = context.new_page()
+    page.set_default_timeout(5_000)
+    yield page
     context.close()

@@ -141,7 +141,7 @@ def test_ten_thousand_tasks_are_sixty_rows_in_the_page_and_all_can_be_reached(pa
 def test_rows_neither_move_nor_vanish_under_the_pointer(page: Page) -> None:
     view = PlainPage(page, [{**FEED, "number": number, "name": name, "cell": None, "coro": name} for number, name in enumerate("abcd")])
     wait_names(view, *"abcd")
-    view.row("c").hover()
+    view.rows.nth(2).hover()
     view.kernel(
         """kernel.tasks = kernel.tasks.filter(task => task.name !== "a").toReversed();
         kernel.push({ ended: { t0: "returned" } })"""
@@ -345,7 +345,6 @@ def test_a_view_that_missed_something_asks_for_everything(page: Page) -> None:
 
     wait_names(view, "feed", "report")
     assert len(view.heard("resync")) == 1
-    expect(view.panel.locator(".loopnb-chip").first).to_have_text("0 waiting" if False else re.compile("running|waiting"))
 
 
 def test_finished_tasks_have_their_outcome(page: Page) -> None:
