@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loopnb.widget.model import STATIC
+from loopnb.widgets.model import STATIC
 
 HERE = Path(__file__).parent
 

@@ -8,12 +8,12 @@ const here = new URL(".", import.meta.url);
 const read = (/** @type {string} */ name) => readFileSync(new URL(name, here), "utf8");
 
 // As anywidget loads it: from its text, whatever the nearest package.json says of *.js.
-const source = read("../../loopnb/widget/static/widget.js");
+const source = read("../../loopnb/widgets/static/widget.js");
 const widget = await import(`data:text/javascript,${encodeURIComponent(source)}`);
 
 const [first] = JSON.parse(read("deltas.json"));
 
-for (let [age_s, text] of JSON.parse(read("ages.json"))) {
+for (let [age_s, text] of JSON.parse(read("vectors/ages.json"))) {
 	test(`an age of ${age_s} s is said as people do`, () => assert.equal(widget.ageText(age_s), text));
 }
 
