@@ -18,7 +18,7 @@ from loopnb.records import CellRef, LoopState, Snapshot, TaskRecord
 if TYPE_CHECKING:
     from loopnb.records import LoopCondition
 
-AGES = json.loads((Path(__file__).parent / "widget" / "ages.json").read_text(encoding="utf-8"))
+AGES = json.loads((Path(__file__).parent / "widget" / "vectors" / "ages.json").read_text(encoding="utf-8"))
 
 #: The monotonic clock when these tasks are looked at.
 NOW = 1_000.0

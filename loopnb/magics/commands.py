@@ -198,7 +198,7 @@ class LoopCommands:
     def show(self, rest: str) -> None:
         """Display the live widget."""
         _expect_nothing("show", rest)
-        display_widget(self._session)
+        display_widget(self._session.widget())
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ class Follower:
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
         self.touched = set(listing.records)
+        self.ended: dict[int, ref[asyncio.Task[Any]]] = {}
 
     def look(self) -> TaskDelta:
         """Bring the listing up to date, and return what has changed since this was last asked.
@@ -137,6 +138,14 @@ class Follower:
         records = self._listing.records
         changed = {number: records[number] for number in sorted(touched) if number in records}
         return TaskDelta(changed, frozenset(touched.difference(changed)))
+
+    def take_ended(self) -> dict[int, ref[asyncio.Task[Any]]]:
+        """Return the tasks that looks have found ended since this was last asked, by number.
+
+        Only those that something still referred to. The history has the others.
+        """
+        ended, self.ended = self.ended, {}
+        return ended
 
     def close(self) -> None:
         """Follow no more."""
@@ -537,6 +546,8 @@ class Listing:
         self._known.discard(task_ref)
         if task_ref() is not None:
             self._others.add(task_ref)
+            for follower in self._followers:
+                follower.ended[number] = task_ref
         self.records.pop(number, None)
         self._waits.pop(number, None)
         self._parked.pop(number, None)

@@ -183,6 +183,10 @@ class Tracker:
         users = [task for task in [*held, *self.history] if not self.is_kernels_coro(task.origin.coro)]
         return sorted(users, key=lambda task: task.origin.number)
 
+    def held(self) -> dict[int, ref[asyncio.Task[Any]]]:
+        """Return the ended tasks that something still refers to, by number. It takes as long as `ended`."""
+        return {task.number: ref(task) for task in held_finished_tasks(self._loop) if has_origin(task)}
+
     def note_spawn(self, coro: object) -> None:
         """Note that a task with this coroutine is being spawned, if it is the user's."""
         # The kernel spawns a task for each message. Its failures are not looked for.

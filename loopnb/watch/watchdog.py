@@ -81,6 +81,9 @@ class Host(Protocol):
     def step_ended(self, step: Step, messages: bool) -> None:
         """Note the end of *step*, which was seen while a marker was late. The watchdog's thread."""
 
+    def still_late(self, step: Step, now: float) -> None:
+        """Note that a marker is late, and the step that is seen. The watchdog's thread."""
+
     def unseen(self, began: float, until: float) -> None:
         """Note that the loop did not turn in that time, and no look shows why. The watchdog's thread."""
 
@@ -246,6 +249,8 @@ class Watchdog:
                     self._not_before = now  # the pass may go on, and has not blocked the loop until now
             if self.step is not None and count % _KEPT_EVERY == 0:
                 self.step.kept = _cpython.kept_waiting(self._loop, now)
+            if self.step is not None:
+                self._host.still_late(self.step, now)
             if self.is_watching:
                 self._count(look, now)
             before, count = now, count + 1

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopnb.widget import assets
+from loopnb.widgets import assets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

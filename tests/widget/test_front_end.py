@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from loopnb.widget import assets
-from loopnb.widget.assets import STATIC
+from loopnb.widgets import assets
+from loopnb.widgets.assets import STATIC
 
 HERE = Path(__file__).parent
 SCRIPTS = sorted(STATIC.glob("*.js"))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopnb.widget import protocol
-from loopnb.widget.protocol import (
+from loopnb.widgets import protocol
+from loopnb.widgets.protocol import (
     Ask,
     AskDetail,
     AskTimeline,
@@ -79,7 +79,9 @@ def test_what_has_changed_in_the_header_is_said() -> None:
     [case] = [case for case in vectors("shared") if case["claim"] == "a cell begins"]
 
     assert [protocol.head_message(case["before"], case["after"])] == case["messages"]
-    assert protocol.head_message(case["before"], {**case["before"], "clock_s": 99.0}) is None
+    later: Any = {**case["before"], "clock_s": 99.0}
+
+    assert protocol.head_message(case["before"], later) is None
 
 
 # -- the law ---------------------------------------------------------------------------------------

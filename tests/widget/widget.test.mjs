@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
-const STATIC = new URL("../../loopnb/widget/static/", import.meta.url);
+const STATIC = new URL("../../loopnb/widgets/static/", import.meta.url);
 const VECTORS = new URL("vectors/", import.meta.url);
 
 /** Load a module from its text, as anywidget does, whatever the nearest package.json says of *.js. */

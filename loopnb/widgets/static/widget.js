@@ -5,7 +5,7 @@
  * it from user code, so text goes into the page as text, never as HTML.
  *
  * These modules are shipped as they are, and joined to one text when the widget's class is made
- * (`loopnb/widget/assets.py`), because anywidget serves a single one.
+ * (`loopnb/widgets/assets.py`), because anywidget serves a single one.
  */
 
 import { View } from "./view.js";

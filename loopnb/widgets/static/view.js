@@ -37,7 +37,7 @@ export class View {
 		this.model = model;
 		this.id = Math.random().toString(36).slice(2);
 		this.requests = 0;
-		let { shared, window } = model.get("snapshot");
+		let { shared, window, end } = model.get("snapshot");
 		let options = model.get("options");
 		/** @type {import("./protocol.js").Shared} */
 		this.shared = shared;
@@ -88,7 +88,8 @@ export class View {
 		});
 		this.sized = new ResizeObserver(() => this.schedule());
 		this.listen();
-		this.draw();
+		if (end) this.finish(end);
+		else this.draw();
 	}
 
 	/** @param {HTMLElement} el */
@@ -198,6 +199,13 @@ export class View {
 		this.stop(kernelGoneText(what, Date.now() / 1000));
 	}
 
+	/** The kernel says that nothing will come any more. @param {{why: string, text: string}} message */
+	finish({ why, text }) {
+		if (why === "restarted") return this.lose("restart");
+		if (why === "shut down") return this.lose("end");
+		this.stop(text);
+	}
+
 	/** Nothing will come any more: say why, and grey everything. @param {string} text */
 	stop(text) {
 		this.goneText = text;
@@ -220,7 +228,7 @@ export class View {
 	/** @param {any} message */
 	receive(message) {
 		if (this.goneText || (message.view !== undefined && message.view !== this.id)) return;
-		if (message.op === "end") return this.stop(message.text);
+		if (message.op === "end") return this.finish(message);
 		if (message.op !== "ack" && message.epoch !== this.shared.epoch) return this.lose("restart");
 		this.doubtedAt = null;
 		this.heardAt = performance.now();

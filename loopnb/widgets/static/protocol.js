@@ -1,7 +1,7 @@
 /**
  * The state of a view, and the messages of the kernel that change it. Pure.
  *
- * The kernel's side has the same functions (`loopnb/widget/protocol.py`), and both are tested with the same
+ * The kernel's side has the same functions (`loopnb/widgets/protocol.py`), and both are tested with the same
  * vectors. A function returns null when a message was missed: the caller asks for everything.
  *
  * @typedef {{text: string, place: string, call: string, since_s: number, remedy: string,

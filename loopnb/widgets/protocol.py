@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -237,13 +237,16 @@ def apply_window(window: Window | None, message: Mapping[str, Any]) -> Window | 
     """Return what *message* makes of *window*; None if it does not fit."""
     given: Any = {name: message[name] for name in ("wseq", "total", "offset")}
     if message["wbase"] is None:
-        return {**given, "query": message["query"], "keys": message["keys"], "rows": message["rows"]}
+        given.update({name: message[name] for name in ("query", "keys", "rows")})
+        return cast("Window", given)
     if window is None or message["wbase"] != window["wseq"]:
         return None
     gone = set(message["gone"])
     rows = {key: row for key, row in window["rows"].items() if key not in gone}
-    keys = message.get("keys", window["keys"])
-    return {**given, "query": window["query"], "keys": keys, "rows": {**rows, **message["rows"]}}
+    given["query"] = window["query"]
+    given["keys"] = message.get("keys", window["keys"])
+    given["rows"] = {**rows, **message["rows"]}
+    return cast("Window", given)
 
 
 # -- the timeline --------------------------------------------------------------------------------
@@ -279,17 +282,16 @@ def apply_timeline(timeline: Timeline | None, message: Mapping[str, Any]) -> Tim
     """Return what *message* makes of *timeline*; None if it does not fit."""
     given: Any = {name: message[name] for name in ("tseq", "now_s")}
     if message["base"] is None:
-        return {**given, **{name: message[name] for name in ("lanes", "bars", "blocks")}}
+        given.update({name: message[name] for name in ("lanes", "bars", "blocks")})
+        return cast("Timeline", given)
     if timeline is None or message["base"] != timeline["tseq"]:
         return None
     gone = set(message["gone"])
     bars = {key: bar for key, bar in timeline["bars"].items() if key not in gone}
-    return {
-        **given,
-        "lanes": message.get("lanes", timeline["lanes"]),
-        "bars": {**bars, **message["bars"]},
-        "blocks": message.get("blocks", timeline["blocks"]),
-    }
+    given["lanes"] = message.get("lanes", timeline["lanes"])
+    given["bars"] = {**bars, **message["bars"]}
+    given["blocks"] = message.get("blocks", timeline["blocks"])
+    return cast("Timeline", given)
 
 
 def _parts(rows: Mapping[str, Any]) -> list[dict[str, Any]]:

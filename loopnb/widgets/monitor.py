@@ -1,0 +1,514 @@
+"""What the views see: it is brought up to date look by look, and each view is sent what has changed for it.
+
+A look goes in slices of a few milliseconds, so that the loop turns in between, and costs as much as has
+changed since the last one. The model (`model.py`) decides when to look, and sends.
+
+The loop's thread, unless it says otherwise. Nothing here keeps a task of the user's alive.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from loopnb.tracking.chains import kind_at_once
+from loopnb.tracking.details import detail_of
+from loopnb.tracking.graph import LOCKS
+from loopnb.widgets import head, protocol
+from loopnb.widgets.cancels import Cancels
+from loopnb.widgets.ended import Ended
+from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from loopnb.records import Block, Finding, LoopState, Pace, TaskRecord
+    from loopnb.tracking.listing import Follower
+    from loopnb.tracking.tracker import Tracker
+    from loopnb.widgets.protocol import Message, Query, Shared, Window
+    from loopnb.widgets.table import LiveTask
+
+SLICE_S = 0.002
+"""A slice of a look ends soon after so many seconds."""
+BEAT_S = 2.0
+"""Figures that always change, such as the lag, are sent this often."""
+_AT_ONCE = 64
+"""How many tasks are taken in before the clock is asked again. Each takes some microseconds."""
+_ENDED_EVERY_S = 1.0
+"""How often the history is looked at."""
+_DOCTOR_EVERY_S = 10.0
+_DOCTOR_SHARE = 0.002
+"""How often the doctor is asked, and for which share of the time at most."""
+_WORDS_AT_ONCE = 8
+"""For how many rows it is found out in one look what exactly they wait for. Each takes 0.1 ms."""
+_MANY = 500
+"""With more live tasks than this, nobody looks for the holder of a lock, and the doctor is not asked."""
+
+
+class Watched(Protocol):
+    """Knows who blocks the loop, how late it is, and who keeps it busy. Any thread."""
+
+    @property
+    def is_on(self) -> bool:
+        """True unless nothing is measured."""
+
+    def pace(self) -> Pace:
+        """Return how fast the loop turns."""
+
+    def worst_lags(self) -> list[float]:
+        """Return the worst lag of each of the last 60 seconds, in seconds."""
+
+    def busy_shares(self) -> dict[int, float]:
+        """Return the share of the loop's time that each task takes, by number."""
+
+    def blocks(self) -> list[Block]:
+        """Return the last blocks, oldest first."""
+
+    def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+        """Tell *fn* of blocks while they last."""
+
+    def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+        """Tell *fn* nothing any more."""
+
+
+class Source(Protocol):
+    """What a widget shows: a session."""
+
+    @property
+    def epoch(self) -> str:
+        """Names the session."""
+
+    @property
+    def tracker(self) -> Tracker:
+        """Knows the tasks."""
+
+    @property
+    def watch(self) -> Watched:
+        """Watches the loop."""
+
+    def loop_state(self) -> LoopState:
+        """Return the loop's state, at once."""
+
+    def cell_since(self) -> float | None:
+        """Return when the cell that executes began, in monotonic seconds."""
+
+    def findings(self) -> list[Finding]:
+        """Return what the doctor knows, worst first. It may take some milliseconds."""
+
+
+class Viewer:
+    """One view, and what it was sent.
+
+    Args:
+        view: Its id.
+        query: What it shows.
+
+    Attributes:
+        view, query: As given, until it asks for something else.
+        window: The rows that it has; None if it needs all.
+        detail: The number of the task whose details it shows, or None.
+        tree: The kind of tree that it shows, or None.
+        timeline: It shows the timeline.
+    """
+
+    def __init__(self, view: str, query: Query) -> None:
+        self.view = view
+        self.query = query
+        self.window: Window | None = None
+        self.detail: int | None = None
+        self.tree: str | None = None
+        self.timeline = False
+
+
+class Monitor:
+    """The picture of one session that the views of a widget share.
+
+    Args:
+        source: The session.
+        send: Sends a message to all views.
+        clock: Monotonic seconds.
+
+    Attributes:
+        shared: The header, as the views have it. Another thread may read it: it is replaced, never changed.
+        viewers: The views that are visible, by id.
+        tasks: The live tasks.
+        cancels: Asks tasks to end.
+        ended: The tasks that have ended.
+        has_changed: The last look has found something.
+        sent_bytes: How much was sent since somebody last set it to 0.
+    """
+
+    def __init__(self, source: Source, send: Callable[[Message], None], clock: Callable[[], float]) -> None:
+        self._source = source
+        self._tracker = source.tracker
+        self._watch = source.watch
+        self._send_message = send
+        self._clock = clock
+        self._follower: Follower | None = None
+        self._under_way: Iterator[None] = iter(())
+        self._selections: dict[Query, Selection] = {}
+        self._busy: dict[int, float] = {}
+        self._words: dict[int, tuple[TaskRecord, str]] = {}
+        self._doing: head.Doing | None = None
+        self._doing_since: float | None = None
+        self._lag: protocol.Lag | None = None
+        self._findings: list[Finding] = []
+        self._figures_at = self._doctor_at = self._ended_at = float("-inf")
+        self.viewers: dict[str, Viewer] = {}
+        self.tasks = Tasks()
+        self.cancels = Cancels()
+        self.ended = Ended(self._tracker)
+        self.has_changed = False
+        self.sent_bytes = 0
+        self.shared: Shared = {
+            "epoch": source.epoch,
+            "seq": 0,
+            "clock_s": clock(),
+            "taken_at": time.time(),
+            "head": self._head(source.loop_state()),
+            "block": None,
+        }
+
+    # -- coming and going -------------------------------------------------------------------------
+
+    def rest(self) -> None:
+        """Forget what takes memory or time: nobody looks. The next look begins anew."""
+        self._under_way = iter(())
+        if self._follower is not None:
+            self._follower.close()
+            self._follower = None
+        self.viewers.clear()
+        self._selections.clear()
+        self._words.clear()
+        self.tasks = Tasks()
+        self.ended = Ended(self._tracker)
+        self._ended_at = float("-inf")
+
+    def look_at_once(self) -> None:
+        """Make a whole look in one step, and end the one that is under way."""
+        for steps in (self._under_way, self._look(_Unlimited())):
+            for _ in steps:
+                pass
+
+    def look(self) -> Iterator[None]:
+        """Bring everything up to date and send it, in slices. Go on with one look before the next."""
+        self._under_way = self._look(_Pace())
+        return self._under_way
+
+    def _look(self, pace: _Pace | _Unlimited) -> Iterator[None]:
+        self.has_changed = False
+        for _ in self._tracker.listing.slices():
+            if pace.is_over():
+                yield
+                pace.begin()
+        for _ in self._take_in():
+            if pace.is_over():
+                yield
+                pace.begin()
+        self._look_at_figures()
+        self._send_head()
+        for viewer in list(self.viewers.values()):
+            for _ in self._show(viewer):
+                if pace.is_over():
+                    yield
+                    pace.begin()
+
+    def _take_in(self) -> Iterator[None]:
+        """Take in what has changed since the last look."""
+        now = self._clock()
+        if self._follower is None:
+            self._follower = self._tracker.listing.follow()
+            self._follower.touched.update(self._tracker.listing.records)
+            self.ended.begin()
+            yield
+        delta = self._follower.take()
+        refs = self._follower.take_ended()
+        self.has_changed = bool(delta)
+        for count, record in enumerate(delta.changed.values()):
+            self._put(record, now)
+            if not count % _AT_ONCE:
+                yield
+        users = set()
+        for count, number in enumerate(delta.gone):
+            old = self.tasks.drop(number)
+            self.cancels.forget(number)
+            self._words.pop(number, None)
+            if old is not None:
+                for selection in self._selections.values():
+                    selection.drop(number)
+            if old is None or not old.record.is_kernel:
+                users.add(number)
+                self.ended.note(number, now)
+            if not count % _AT_ONCE:
+                yield
+        self.ended.hold({number: task_ref for number, task_ref in refs.items() if number in users})
+        if now - self._ended_at >= _ENDED_EVERY_S or refs or users:
+            self._ended_at = now
+            self.ended.look()
+        for selection in self._selections.values():
+            selection.settle()
+
+    def _put(self, record: TaskRecord, now: float) -> None:
+        task = self.cancels.look_at(record, self._tracker.listing.task(record.number), now)
+        self.tasks.put(task)
+        for selection in self._selections.values():
+            selection.put(record.number)
+
+    def end_tasks(self, numbers: Iterable[int]) -> list[TaskRecord]:
+        """Ask these tasks to end. Return what those that were alive were doing."""
+        now, ended = self._clock(), []
+        for number in numbers:
+            task = self._tracker.listing.task(number)
+            record = self._tracker.listing.records.get(number)
+            if task is None or record is None or record.is_kernel:
+                continue
+            self.cancels.end(number, task, now)
+            self._tracker.listing.outdate(number)
+            ended.append(record)
+            if number in self.tasks.live:
+                self._put(record, now)
+        for selection in self._selections.values():
+            selection.settle()
+        return ended
+
+    # -- the header -------------------------------------------------------------------------------
+
+    def _look_at_figures(self) -> None:
+        """Refresh, every two seconds, what changes all the time, and ask the doctor now and then."""
+        now = self._clock()
+        if now - self._figures_at < BEAT_S:
+            return
+        self._figures_at = now
+        if self._watch.is_on:
+            self._lag = head.lag_of(self._watch.pace().recent, self._watch.worst_lags())
+            before = self._busy.copy()
+            self._busy.clear()
+            self._busy.update(self._watch.busy_shares())
+            for selection in self._selections.values():
+                selection.look_at_busy(before.keys() | self._busy.keys())
+                selection.settle()
+        if now >= self._doctor_at and len(self.tasks.live) <= _MANY:
+            began = time.perf_counter()
+            self._findings = self._source.findings()
+            cost_s = time.perf_counter() - began
+            self._doctor_at = now + max(_DOCTOR_EVERY_S, cost_s / _DOCTOR_SHARE)
+
+    def _send_head(self) -> None:
+        """Send what has changed in the header, or a beat if nothing has for some time."""
+        before, state = self.shared, self._source.loop_state()
+        after: Shared = {
+            **before,
+            "seq": before["seq"] + 1,
+            "clock_s": self._clock(),
+            "taken_at": time.time(),
+            "head": self._head(state),
+        }
+        message = protocol.head_message(before, after)
+        if message is not None:
+            self.has_changed = self.has_changed or not message["head"].keys() <= {"lag"}
+            self.shared = after
+            self._send(message)
+        elif after["clock_s"] - before["clock_s"] >= BEAT_S:
+            self.shared = {**after, "seq": before["seq"]}
+            self._send(protocol.beat(self.shared))
+
+    def _head(self, state: LoopState) -> protocol.Head:
+        doing = head.doing(state, self.tasks.states)
+        if doing != self._doing:
+            is_first, self._doing = self._doing is None, doing
+            self._doing_since = None if is_first else self._clock()
+        since = self._source.cell_since() if state.cell is not None else self._doing_since
+        return head.head_of(
+            state,
+            self.tasks,
+            since=since,
+            ended=self.ended.count,
+            lag=self._lag,
+            findings=self._findings,
+        )
+
+    def block(self, block: Block | None) -> Message:
+        """Return the message that says what blocks the loop. Any thread."""
+        shared, now = self.shared, self._clock()
+        group, record = None, None
+        if block is not None and block.task is not None:
+            record = self._tracker.listing.records.get(block.task)
+        if record is not None:
+            group = _group_of(record)
+        found = None if block is None else head.block_of(block, now, group)
+        return protocol.block_message(shared, found, now, time.time())
+
+    # -- one view ---------------------------------------------------------------------------------
+
+    def show_all(self, viewer: Viewer) -> None:
+        """Send a view the header and all its rows, whatever it has."""
+        viewer.window = None
+        self._send(protocol.shared_message(self.shared))
+
+    def show_rows(self, viewer: Viewer) -> bool:
+        """Send a view the rows that it has asked for, if that needs no look. Returns False if it does."""
+        if viewer.query.tab == "live" and viewer.query.selection not in self._selections:
+            return False
+        if self._follower is None:
+            return False
+        for _ in self._show(viewer):
+            pass
+        return True
+
+    def _show(self, viewer: Viewer) -> Iterator[None]:
+        query = viewer.query
+        if query.tab == "finished":
+            yield
+            window = self._finished_window(query)
+        else:
+            selection = self._selections.get(query.selection)
+            if selection is None:
+                selection = Selection(query.selection, self.tasks, self._busy)
+                for count, number in enumerate(list(self.tasks.live)):
+                    if number in self.tasks.live:
+                        selection.put(number)
+                    if not count % _AT_ONCE:
+                        yield
+                selection.settle()
+                self._forget_unused()
+                self._selections[query.selection] = selection
+                for number in self.tasks.live:  # those that have changed meanwhile
+                    selection.put(number)
+                selection.settle()
+            window = self._live_window(query, selection)
+        viewer.window, messages = protocol.window_messages(viewer.window, window)
+        for message in messages:
+            self._send({**message, "epoch": self.shared["epoch"], "view": viewer.view})
+
+    def _forget_unused(self) -> None:
+        used = {viewer.query.selection for viewer in self.viewers.values()}
+        self._selections = {
+            query: selection for query, selection in self._selections.items() if query in used
+        }
+
+    def window_of(self, query: Query) -> Window:
+        """Return the rows that *query* finds among the live tasks, as of the last look. In one step."""
+        selection = self._selections.get(query.selection)
+        if selection is None:
+            selection = Selection(query.selection, self.tasks, self._busy)
+            for number in self.tasks.live:
+                selection.put(number)
+        return self._live_window(query, selection)
+
+    def _live_window(self, query: Query, selection: Selection) -> Window:
+        selection.settle()
+        total, found = selection.window(query)
+        rows = {}
+        budget = [_WORDS_AT_ONCE]
+        for key, depth in found:
+            if key[0] == "t":
+                task = self.tasks.live[int(key[1:])]
+                words = self._words_of(task, budget)
+                rows[key] = task_row(task, depth, self._busy_of(task.record.number), words)
+            else:
+                group = selection.groups[key]
+                busy = sum(self._busy.get(number, 0.0) for number in self._busy.keys() & group.numbers)
+                rows[key] = group_row(
+                    group,
+                    self.tasks.live,
+                    is_open=key in query.open,
+                    busy=round(busy, 3) if self._watch.is_on else None,
+                    waits_for=self._words_of_group(group.numbers, budget),
+                )
+        return {
+            "query": query.as_json(),
+            "wseq": 0,
+            "total": total,
+            "offset": query.offset,
+            "keys": list(rows),
+            "rows": rows,
+        }
+
+    def _busy_of(self, number: int) -> float | None:
+        return round(self._busy.get(number, 0.0), 3) if self._watch.is_on else None
+
+    def _words_of(self, task: LiveTask, budget: list[int]) -> str:
+        """Return what a task waits for, as exactly as *budget*, the closer looks that are left, allows."""
+        record = task.record
+        known = self._words.get(record.number)
+        if known is not None and known[0] is record:
+            return known[1]
+        live = self._tracker.listing.task(record.number) if budget[0] > 0 else None
+        if live is None or record.state != "waiting":
+            return record.waits_for
+        budget[0] -= 1
+        is_lock = kind_at_once(live, self._tracker.codes) in LOCKS
+        text = record.waits_for
+        if not is_lock or len(self.tasks.live) <= _MANY:
+            text = detail_of(self._tracker, live).text or text
+        self._words[record.number] = (record, text)
+        return text
+
+    def _words_of_group(self, numbers: set[int], budget: list[int]) -> str | None:
+        """Return what all tasks of a group wait for exactly, if its oldest and its newest say the same."""
+        live = self.tasks.live
+        first, last = (self._words_of(live[number], budget) for number in (min(numbers), max(numbers)))
+        return first if first == last else None
+
+    def _finished_window(self, query: Query) -> Window:
+        found = self.ended.select(query, self.ended.records())
+        shown = found[query.offset : query.offset + query.limit]
+        rows = {row["key"]: row for row in map(self.ended.row, shown)}
+        return {
+            "query": query.as_json(),
+            "wseq": 0,
+            "total": len(found),
+            "offset": query.offset,
+            "keys": list(rows),
+            "rows": rows,
+        }
+
+    def numbers_in(self, view: str, group: str) -> list[int]:
+        """Return the numbers of the tasks behind a row of a view."""
+        viewer = self.viewers.get(view)
+        selection = None if viewer is None else self._selections.get(viewer.query.selection)
+        return [] if selection is None else selection.numbers_in(group)
+
+    def leftovers(self) -> list[int]:
+        """Return the numbers of the user's tasks that are left over."""
+        return [
+            number
+            for number, task in self.tasks.live.items()
+            if task.is_leftover and not task.record.is_kernel
+        ]
+
+    def _send(self, message: Message) -> None:
+        if self.viewers:
+            self.sent_bytes += protocol.size_of(message)
+            self._send_message(message)
+
+
+def _group_of(record: TaskRecord) -> str:
+    cell = -1 if record.cell is None else record.cell.execution_count
+    return group_key(record.coro, cell, record.waits_at)
+
+
+class _Pace:
+    """Tells when a slice is over."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a slice."""
+        self._ends = time.perf_counter() + SLICE_S
+
+    def is_over(self) -> bool:
+        """Return True if the slice has taken its time."""
+        return time.perf_counter() > self._ends
+
+
+class _Unlimited:
+    """A slice that is never over."""
+
+    def begin(self) -> None:
+        """Begin a slice."""
+
+    def is_over(self) -> bool:
+        """Return False."""
+        return False
