@@ -1,9 +1,9 @@
 """The browser's side as anywidget takes it: one text for the script, one for the style.
 
-The script is a few ES modules, each a story of its own, that a browser or Node can load as they are. anywidget
-serves a single text. So they are joined here: a module follows those that it imports, and the lines that import
-them go. That takes no bundler, because each import is one statement and no name is used twice at the top of
-two modules. `tests/widget/test_front_end.py` checks both.
+The script is a few ES modules, each a story of its own, that a browser or Node can load as they are, and
+anywidget serves a single text. So they are joined here: a module follows those that it imports, and the lines
+that import them go. That takes no bundler, because each import is one statement and no name is used twice at
+the top of two modules. `tests/widget/test_front_end.py` checks both.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ let seen = (node) => node.checkVisibility({ opacityProperty: true, visibilityPro
 let dim = (node) => (node ? Number(getComputedStyle(node).opacity) * dim(node.parentElement) : 1);
 """
 
-_TEXTS = """panel => {
+_TEXTS = (
+    """panel => {
     %s
     let walker = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
     let found = [];
@@ -63,9 +64,12 @@ _TEXTS = """panel => {
         }
     }
     return found;
-}""" % _SCRIPT  # noqa: UP031  braces are JavaScript's
+}"""
+    % _SCRIPT
+)  # noqa: UP031  braces are JavaScript's
 
-_BORDERS = """panel => {
+_BORDERS = (
+    """panel => {
     %s
     let buttons = [...panel.querySelectorAll("button, input, select")].filter(seen);
     return buttons.flatMap((button) => {
@@ -77,7 +81,9 @@ _BORDERS = """panel => {
         let color = over(parse(style.borderTopColor), ground(button));
         return [{ text: button.textContent, ratio: ratio(color, back) }];
     });
-}""" % _SCRIPT  # noqa: UP031  braces are JavaScript's
+}"""
+    % _SCRIPT
+)  # noqa: UP031  braces are JavaScript's
 
 
 def contrasts(panel: Locator) -> list[dict[str, Any]]:

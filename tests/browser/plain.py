@@ -11,8 +11,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from loopnb.widgets import assets
 
 if TYPE_CHECKING:
@@ -101,12 +99,3 @@ class PlainPage:
         """Return the row with this text."""
         return self.rows.filter(has_text=text)
 
-
-@pytest.fixture(scope="module")
-def page(browser: Any) -> Any:
-    """A page for all tests of a module."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    page = context.new_page()
-    page.set_default_timeout(5_000)
-    yield page
-    context.close()

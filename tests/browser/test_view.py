@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from .contrast import borders, contrasts
-from .plain import THEMES, PlainPage, page  # noqa: F401  a fixture
+from .plain import THEMES, PlainPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +20,22 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60)
 
 FETCHES = [{"number": number, "waits_for": "bytes from 127.0.0.1:8080"} for number in range(1, 41)]
-FEED = {"number": 100, "name": "feed", "coro": "feed", "cell": "In[3]", "state": "running", "waits_at": "feed In[3], line 2"}
-PARKED = {"number": 101, "name": "report", "coro": "report", "cell": "In[3]", "state": "parked", "waits_at": "report In[3], line 9"}
+FEED = {
+    "number": 100,
+    "name": "feed",
+    "coro": "feed",
+    "cell": "In[3]",
+    "state": "running",
+    "waits_at": "feed In[3], line 2",
+}
+PARKED = {
+    "number": 101,
+    "name": "report",
+    "coro": "report",
+    "cell": "In[3]",
+    "state": "parked",
+    "waits_at": "report In[3], line 9",
+}
 STUBBORN = {
     "number": 102, "name": "stubborn", "coro": "stubborn", "state": "cancelling", "cancelling_since_s": 998.0,
     "note": "runs its finally at In[3], line 8", "waits_at": "stubborn In[3], line 8",
@@ -45,7 +59,12 @@ DETAIL = {
 }  # fmt: skip
 HEAD = {
     "lag": {"p50_ms": 0.31, "p99_ms": 4.2, "max_ms": 312, "recent": [1] * 60},
-    "finding": {"severity": "warning", "summary": "The loop was blocked.", "remedy": "Use `await`.", "more": 2},
+    "finding": {
+        "severity": "warning",
+        "summary": "The loop was blocked.",
+        "remedy": "Use `await`.",
+        "more": 2,
+    },
     "leftovers": 3,
     "mended": "A closed loop was replaced.",
 }
@@ -55,12 +74,27 @@ BLOCK = """kernel.blocks({
 })"""
 TREE = [
     {"depth": 0, "text": "main", "numbers": [1], "count": 1, "is_cycle": False, "is_again": False},
-    {"depth": 1, "text": "<i>40 x fetch</i>", "numbers": [1, 2, 3], "count": 40, "is_cycle": True, "is_again": False},
+    {
+        "depth": 1,
+        "text": "<i>40 x fetch</i>",
+        "numbers": [1, 2, 3],
+        "count": 40,
+        "is_cycle": True,
+        "is_again": False,
+    },
 ]
 TIMELINE = {
     "lanes": [{"lane": "In[3]", "tasks": 1}],
     "bars": {
-        "1": {"lane": "In[3]", "number": 1, "name": "<b>job", "coro": "f", "from_s": 900.0, "to_s": None, "state": "waiting"}
+        "1": {
+            "lane": "In[3]",
+            "number": 1,
+            "name": "<b>job",
+            "coro": "f",
+            "from_s": 900.0,
+            "to_s": None,
+            "state": "waiting",
+        }
     },
     "blocks": [{"from_s": 960.0, "to_s": 963.0, "text": "time.sleep"}],
 }
@@ -139,7 +173,13 @@ def test_ten_thousand_tasks_are_sixty_rows_in_the_page_and_all_can_be_reached(pa
 
 
 def test_rows_neither_move_nor_vanish_under_the_pointer(page: Page) -> None:
-    view = PlainPage(page, [{**FEED, "number": number, "name": name, "cell": None, "coro": name} for number, name in enumerate("abcd")])
+    view = PlainPage(
+        page,
+        [
+            {**FEED, "number": number, "name": name, "cell": None, "coro": name}
+            for number, name in enumerate("abcd")
+        ],
+    )
     wait_names(view, *"abcd")
     view.rows.nth(2).hover()
     view.kernel(
@@ -225,7 +265,9 @@ def test_the_focus_survives_what_the_kernel_sends_and_a_long_way(page: Page) -> 
 
 def test_no_key_reaches_the_page_around(page: Page) -> None:
     view = PlainPage(page, SINGLE)
-    page.evaluate("() => { window.leaked = []; document.body.addEventListener('keydown', e => leaked.push(e.key)); }")
+    page.evaluate(
+        "() => { window.leaked = []; document.body.addEventListener('keydown', e => leaked.push(e.key)); }"
+    )
     view.rows.first.focus()
     for key in ("x", "d", "d", "ArrowDown", "/", "a", "Escape"):
         page.keyboard.press(key)
@@ -297,7 +339,10 @@ def test_a_silent_kernel_is_not_said_to_be_live(page: Page) -> None:
 @pytest.mark.parametrize(
     ("how", "text"),
     [
-        ("kernel.isSilent = true; kernel.fire('comm_live_update')", "This view belongs to the kernel that was lost at"),
+        (
+            "kernel.isSilent = true; kernel.fire('comm_live_update')",
+            "This view belongs to the kernel that was lost at",
+        ),
         ("kernel.say({ op: 'end', why: 'unloaded', text: 'loopnb was unloaded.' })", "loopnb was unloaded."),
         ("kernel.say({ op: 'beat', epoch: 'another', seq: 0, clock_s: 0 })", "before its restart at"),
     ],
@@ -392,12 +437,16 @@ def test_the_timeline_is_drawn_and_says_what_is_under_the_pointer(page: Page) ->
     view = PlainPage(page, SINGLE, timeline=TIMELINE)
     view.panel.get_by_role("tab", name="Timeline").click()
     canvas = view.panel.locator(".loopnb-canvas")
-    expect(canvas).to_have_attribute("aria-label", re.compile("1 task in 1 lane, the loop was blocked 1 time"))
+    expect(canvas).to_have_attribute(
+        "aria-label", re.compile("1 task in 1 lane, the loop was blocked 1 time")
+    )
     box = canvas.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] - 40, box["y"] + 28)
 
-    expect(view.panel.locator(".loopnb-hover")).to_have_text(re.compile(r"<b>job, In\[3\]: waiting, 1 min \d\d s"))
+    expect(view.panel.locator(".loopnb-hover")).to_have_text(
+        re.compile(r"<b>job, In\[3\]: waiting, 1 min \d\d s")
+    )
     painted = canvas.evaluate(
         "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(Boolean)"
     )
@@ -420,11 +469,19 @@ HOSTILE = "<img src=x onerror='window.hacked = 1'>\u202eevil\n"
 
 
 def test_names_reprs_and_errors_are_text_on_every_surface(page: Page) -> None:
-    texts = {"name": HOSTILE, "coro": HOSTILE, "waits_for": HOSTILE, "waits_at": HOSTILE, "note": HOSTILE, "spawn_site": HOSTILE, "cell": HOSTILE}
+    texts = {
+        "name": HOSTILE,
+        "coro": HOSTILE,
+        "waits_for": HOSTILE,
+        "waits_at": HOSTILE,
+        "note": HOSTILE,
+        "spawn_site": HOSTILE,
+        "cell": HOSTILE,
+    }
     line = {**TREE[0], "text": HOSTILE}
     detail = {
         **{name: [HOSTILE] for name in ("parents", "blocks", "output")},
-        **{name: HOSTILE for name in ("spawn_site", "result", "traceback", "cancelled_by")},
+        **dict.fromkeys(("spawn_site", "result", "traceback", "cancelled_by"), HOSTILE),
         "chain": [{"text": HOSTILE, "place": HOSTILE, "task": None}],
         "awaited_by": [{"number": 3, "label": HOSTILE}],
     }
@@ -433,7 +490,9 @@ def test_names_reprs_and_errors_are_text_on_every_surface(page: Page) -> None:
     head = {"text": HOSTILE, "finding": finding, "mended": HOSTILE, "cells": [HOSTILE]}
     bar = {**TIMELINE["bars"]["1"], "name": HOSTILE, "lane": HOSTILE}  # type: ignore[index]  # a plain dict
     timeline = {"lanes": [{"lane": HOSTILE, "tasks": 1}], "bars": {"1": bar}, "blocks": []}
-    view = PlainPage(page, [{**FEED, **texts}], head=head, finished=finished, detail=detail, tree=[line], timeline=timeline)
+    view = PlainPage(
+        page, [{**FEED, **texts}], head=head, finished=finished, detail=detail, tree=[line], timeline=timeline
+    )
     view.rows.first.click()
     expect(view.panel.locator(".loopnb-detail-section").first).to_be_visible()
     view.kernel(BLOCK.replace("In[7], line 3: time.sleep", "<img src=x>"))
@@ -488,7 +547,9 @@ STATES: dict[str, Callable[[PlainPage], object]] = {
     "finished": lambda view: view.panel.get_by_role("tab", name="Finished").click(),
     "tree": lambda view: view.panel.get_by_role("tab", name="Tree").click(),
     "timeline": lambda view: view.panel.get_by_role("tab", name="Timeline").click(),
-    "gone": lambda view: view.kernel("kernel.say({ op: 'end', why: 'unloaded', text: 'loopnb was unloaded.' })"),
+    "gone": lambda view: view.kernel(
+        "kernel.say({ op: 'end', why: 'unloaded', text: 'loopnb was unloaded.' })"
+    ),
 }
 
 

@@ -317,6 +317,8 @@ export class TaskTable {
 	draw() {
 		if (!this.facts) return;
 		this.resize();
+		// It is not in the page yet, or hidden.
+		if (!this.columns.length) return;
 		let { window, query, isPaused, isGone } = this.facts;
 		let mode = isPaused ? "freeze" : this.isHeld && !isGone ? "hold" : "follow";
 		this.total = mode === "follow" ? window.total : Math.max(window.total, this.arrangement.total);

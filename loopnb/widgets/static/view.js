@@ -488,11 +488,9 @@ export class View {
 		this.toolbar.update(this.tab, this.query, shared.head.cells, this.isPaused);
 		this.tree.element.hidden = this.tab !== "tree";
 		this.timeline.element.hidden = this.tab !== "timeline";
-		// Nothing under the pointer or the focus vanishes: the table stays while it holds rows in place.
+		this.table.element.hidden = !isTable;
 		if (isTable) this.table.update(this.tableFacts);
 		let isEmpty = isTable && this.table.total === 0;
-		this.table.element.hidden = !isTable;
-		putAttribute(this.table.element, "data-empty", isEmpty ? "" : null);
 		put(this.empty, isEmpty ? this.emptyText() : "");
 		this.writeFoot(isTable);
 		this.tick();
