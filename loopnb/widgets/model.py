@@ -266,18 +266,14 @@ class LoopWidget(anywidget.AnyWidget):
         is_new = view not in monitor.viewers
         self._leases[view] = self._loop.time() + LEASE_S
         if is_new:
-            viewer = monitor.viewers[view] = Viewer(view, query)
-            monitor.show_all(viewer)
+            monitor.show_all(Viewer(view, query))
             self._hurry(0.0)
 
     def _show(self, monitor: Monitor, view: str, query: Query, *, anew: bool) -> None:
         self._leases[view] = self._loop.time() + LEASE_S
-        viewer = monitor.viewers.get(view)
-        if viewer is None:
-            viewer = monitor.viewers[view] = Viewer(view, query)
-            anew = True
+        viewer = monitor.viewers.get(view, Viewer(view, query))
         viewer.query = query
-        if anew:
+        if anew or view not in monitor.viewers:
             monitor.show_all(viewer)
         if not monitor.show_rows(viewer):
             self._hurry(0.0)

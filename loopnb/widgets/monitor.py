@@ -341,7 +341,9 @@ class Monitor:
     # -- one view ---------------------------------------------------------------------------------
 
     def show_all(self, viewer: Viewer) -> None:
-        """Send a view the header and all its rows, whatever it has."""
+        """Send a view the header now, and all its rows soon, whatever it has."""
+        self._send_head()
+        self.viewers[viewer.view] = viewer
         viewer.window = None
         self._send(protocol.shared_message(self.shared))
 
