@@ -42,8 +42,8 @@ _stock: dict[str, Callable[..., Any]] = {}
 #: The tasks that handle comm messages. Kept here, since asyncio refers to them only weakly; they outlive the
 #: patches, too.
 _handling: set[asyncio.Task[None]] = set()
-#: The requests to the main shell that have no answer yet, the one that is being handled first. It outlives the
-#: patches, too.
+#: The requests to the main shell that have no answer yet; the one that is being handled comes first. It
+#: outlives the patches, too.
 _requests: list[dict[str, Any]] = []
 
 

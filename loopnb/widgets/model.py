@@ -284,11 +284,13 @@ class LoopWidget(anywidget.AnyWidget):
             return
         match request:
             case AskDetail(_view, number):
-                viewer.detail = number
+                viewer.detail, viewer.sent_detail, viewer.known = number, None, None
             case AskTree(_view, kind):
-                viewer.tree = kind
+                viewer.tree, viewer.sent_tree, viewer.tree_of = kind, None, None
             case AskTimeline(_view, shown):
-                viewer.timeline = shown
+                viewer.timeline, viewer.sent_timeline = shown, None
+            case AskTrace(_view, request_id):
+                monitor.send_trace(viewer, request_id)
         self._hurry(0.0)
 
     def _cancel(self, monitor: Monitor, request: Cancel) -> dict[str, Any]:
