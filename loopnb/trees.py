@@ -171,7 +171,7 @@ def tree_text(tree: Tree, graph: AwaitGraph, now: float, said: Mapping[int, str]
         said: What tasks wait for, by number. Only those of `explained` are shown.
     """
     shown = tree.branches[:MOST_LINES]
-    lines = ["    " * min(branch.depth, _DEEPEST) + _line(branch, graph, now, said) for branch in shown]
+    lines = ["    " * min(branch.depth, _DEEPEST) + line_text(branch, graph, now, said) for branch in shown]
     missing = {number for branch in tree.branches[MOST_LINES:] for number in branch.numbers}
     missing -= {number for branch in shown for number in branch.numbers}
     if missing:
@@ -179,7 +179,8 @@ def tree_text(tree: Tree, graph: AwaitGraph, now: float, said: Mapping[int, str]
     return lines_text(lines)
 
 
-def _line(branch: Branch, graph: AwaitGraph, now: float, said: Mapping[int, str]) -> str:
+def line_text(branch: Branch, graph: AwaitGraph, now: float, said: Mapping[int, str]) -> str:
+    """Return one line of a tree as text; see `tree_text`."""
     records = [graph.records[number] for number in branch.numbers]
     first = records[0]
     where = _where(first)

@@ -77,6 +77,7 @@ class KernelShutdown:
         nothing can end. We log that, and the kernel ends all the same when the time is up.
         """
         self._was_requested = True
+        self._ends.end_widgets(restart=restart)
         if running_loop() is self._loop:
             # An old client sent the request on the shell channel. The shutdown must not wait for its own
             # reply.

@@ -25,10 +25,11 @@ _REMEMBERED = 10_000
 
 
 class _Asked(NamedTuple):
-    """How often a task was asked to end, and when last, in monotonic seconds."""
+    """How often a task was asked to end, when last, in monotonic seconds, and whether by a click."""
 
     times: int
     at: float
+    by_click: bool = True
 
 
 class Cancels:
@@ -36,6 +37,7 @@ class Cancels:
 
     def __init__(self) -> None:
         self._asked: dict[int, _Asked] = {}
+        self._done: dict[int, _Asked] = {}  # those of them that have ended
 
     def end(self, number: int, task: asyncio.Task[Any], now: float) -> None:
         """Ask *task* to end. What it holds by `loopnb.hold()` is released first."""
@@ -45,9 +47,21 @@ class Cancels:
         if len(self._asked) > _REMEMBERED:
             del self._asked[next(iter(self._asked))]
 
+    def who(self, number: int) -> str:
+        """Return who has asked the task to end, in words; "" if nobody has, or if that is not known."""
+        asked = self._asked.get(number) or self._done.get(number)
+        if asked is None or not asked.by_click:
+            return ""
+        times = "" if asked.times == 1 else f", {asked.times} times"
+        return f"a click in the widget{times}"
+
     def forget(self, number: int) -> None:
         """Note that the task has ended."""
-        self._asked.pop(number, None)
+        asked = self._asked.pop(number, None)
+        if asked is not None:
+            self._done[number] = asked
+            if len(self._done) > _REMEMBERED:
+                del self._done[next(iter(self._done))]
 
     def look_at(self, record: TaskRecord, task: asyncio.Task[Any] | None, now: float) -> LiveTask:
         """Return the task of that record as the views show it.
@@ -65,7 +79,9 @@ class Cancels:
             return LiveTask(record, state, record.note)
         if asked is None or asked.times < pending:  # somebody else has asked as well
             first_seen = now if record.waiting_since is None else record.waiting_since
-            asked = self._asked[number] = _Asked(pending, first_seen if asked is None else asked.at)
+            asked = self._asked[number] = _Asked(
+                pending, first_seen if asked is None else asked.at, asked is not None and asked.by_click
+            )
         how = _how_it_goes_on(record, task, asked.at)
         if how is None:
             note = f"refused to cancel{_times(asked.times)}"

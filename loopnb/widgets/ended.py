@@ -72,15 +72,15 @@ class Ended:
         """Bring everything up to date. Takes 1 us for each task in the history."""
         tasks: dict[int, EndedTask] = {}
         is_kernels = self._tracker.is_kernels_coro
-        for ended in self._tracker.history:
-            if not is_kernels(ended.origin.coro):
-                self._take_in(tasks, ended)
         for number, task_ref in list(self._held.items()):
             task = task_ref()
             if task is None:
                 del self._held[number]
-            elif number not in tasks and has_origin(task) and not is_kernels(task.origin.coro):
+            elif has_origin(task) and not is_kernels(task.origin.coro):
                 self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task))
+        for ended in self._tracker.history:
+            if ended.origin.number not in tasks and not is_kernels(ended.origin.coro):
+                self._take_in(tasks, ended)
         if tasks.keys() != self._tasks.keys():
             self._records = {number: self._records[number] for number in self._records.keys() & tasks.keys()}
             self._tasks = tasks
@@ -99,6 +99,11 @@ class Ended:
         failed = sum(ended.state in {"raised", "dropped"} for ended in self._tasks.values())
         self.count = (len(self._tasks) - failed, failed)
         self.version += 1
+
+    def state_of(self, number: int) -> str:
+        """Return how the task with that number has ended; `returned` if nothing else is known."""
+        ended = self._tasks.get(number)
+        return "returned" if ended is None else ended.state
 
     def task(self, number: int) -> asyncio.Task[Any] | None:
         """Return the ended task with that number, if something refers to it."""

@@ -263,18 +263,14 @@ class LoopWidget(anywidget.AnyWidget):
         is_new = view not in monitor.viewers
         self._leases[view] = self._loop.time() + LEASE_S
         if is_new:
-            viewer = monitor.viewers[view] = Viewer(view, query)
-            monitor.show_all(viewer)
+            monitor.show_all(Viewer(view, query))
             self._hurry(0.0)
 
     def _show(self, monitor: Monitor, view: str, query: Query, *, anew: bool) -> None:
         self._leases[view] = self._loop.time() + LEASE_S
-        viewer = monitor.viewers.get(view)
-        if viewer is None:
-            viewer = monitor.viewers[view] = Viewer(view, query)
-            anew = True
+        viewer = monitor.viewers.get(view, Viewer(view, query))
         viewer.query = query
-        if anew:
+        if anew or view not in monitor.viewers:
             monitor.show_all(viewer)
         if not monitor.show_rows(viewer):
             self._hurry(0.0)
@@ -285,11 +281,13 @@ class LoopWidget(anywidget.AnyWidget):
             return
         match request:
             case AskDetail(_view, number):
-                viewer.detail = number
+                viewer.detail, viewer.sent_detail, viewer.known = number, None, None
             case AskTree(_view, kind):
-                viewer.tree = kind
+                viewer.tree, viewer.sent_tree, viewer.tree_of = kind, None, None
             case AskTimeline(_view, shown):
-                viewer.timeline = shown
+                viewer.timeline, viewer.sent_timeline = shown, None
+            case AskTrace(_view, request_id):
+                monitor.send_trace(viewer, request_id)
         self._hurry(0.0)
 
     def _cancel(self, monitor: Monitor, request: Cancel) -> dict[str, Any]:

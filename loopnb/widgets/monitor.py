@@ -9,12 +9,14 @@ The loop's thread, unless it says otherwise. Nothing here keeps a task of the us
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from loopnb import trees
+from loopnb.tracking import graph
 from loopnb.tracking.chains import kind_at_once
 from loopnb.tracking.details import detail_of
 from loopnb.tracking.graph import LOCKS
-from loopnb.widgets import head, protocol
+from loopnb.widgets import details, head, protocol, timeline
 from loopnb.widgets.cancels import Cancels
 from loopnb.widgets.ended import Ended
 from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_row
@@ -22,10 +24,10 @@ from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_ro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from loopnb.records import Block, Finding, LoopState, Pace, TaskRecord
+    from loopnb.records import AwaitGraph, Block, Finding, LoopState, Pace, TaskRecord
     from loopnb.tracking.listing import Follower
     from loopnb.tracking.tracker import Tracker
-    from loopnb.widgets.protocol import Message, Query, Shared, Window
+    from loopnb.widgets.protocol import Message, Query, Shared, Timeline, Window
     from loopnb.widgets.table import LiveTask
 
 SLICE_S = 0.002
@@ -41,6 +43,10 @@ _DOCTOR_SHARE = 0.002
 """How often the doctor is asked, and for which share of the time at most."""
 _WORDS_AT_ONCE = 8
 """For how many rows it is found out in one look what exactly they wait for. Each takes 0.1 ms."""
+_GRAPH_EVERY_S = 2.0
+_GRAPH_SHARE = 0.02
+"""How often the await graph is made while somebody looks at it, and for which share of the time at most."""
+_TIMELINE_EVERY_S = 1.0
 _MANY = 500
 """With more live tasks than this, nobody looks for the holder of a lock, and the doctor is not asked."""
 
@@ -109,6 +115,10 @@ class Viewer:
         detail: The number of the task whose details it shows, or None.
         tree: The kind of tree that it shows, or None.
         timeline: It shows the timeline.
+        sent_detail, sent_tree, sent_timeline: What it has of these; None if it needs all.
+        tree_of: The graph of which `sent_tree` was made.
+        known: What is asked only once of the task whose details are shown: its number, its parents, and its
+            outcome if it has ended.
     """
 
     def __init__(self, view: str, query: Query) -> None:
@@ -118,6 +128,11 @@ class Viewer:
         self.detail: int | None = None
         self.tree: str | None = None
         self.timeline = False
+        self.sent_detail: Message | None = None
+        self.sent_tree: Message | None = None
+        self.sent_timeline: Timeline | None = None
+        self.tree_of: AwaitGraph | None = None
+        self.known: tuple[int, list[str], dict[str, str] | None] | None = None
 
 
 class Monitor:
@@ -154,6 +169,9 @@ class Monitor:
         self._lag: protocol.Lag | None = None
         self._findings: list[Finding] = []
         self._figures_at = self._doctor_at = self._ended_at = float("-inf")
+        self._graph: AwaitGraph | None = None
+        self._graph_at = self._graph_due = self._timeline_due = float("-inf")
+        self._history = timeline.History()
         self.viewers: dict[str, Viewer] = {}
         self.tasks = Tasks()
         self.cancels = Cancels()
@@ -183,6 +201,8 @@ class Monitor:
         self.tasks = Tasks()
         self.ended = Ended(self._tracker)
         self._ended_at = float("-inf")
+        self._graph = None
+        self._history = timeline.History()
 
     def look_at_once(self) -> None:
         """Make a whole look in one step, and end the one that is under way."""
@@ -207,8 +227,8 @@ class Monitor:
                 pace.begin()
         self._look_at_figures()
         self._send_head()
-        for viewer in list(self.viewers.values()):
-            for _ in self._show(viewer):
+        for steps in (*map(self._show, self.viewers.values()), self._look_closer()):
+            for _ in steps:
                 if pace.is_over():
                     yield
                     pace.begin()
@@ -239,6 +259,8 @@ class Monitor:
             if old is None or not old.record.is_kernel:
                 users.add(number)
                 self.ended.note(number, now)
+                if old is not None:
+                    self._history.add(old.record, now)
             if not count % _AT_ONCE:
                 yield
         self.ended.hold({number: task_ref for number, task_ref in refs.items() if number in users})
@@ -341,8 +363,10 @@ class Monitor:
     # -- one view ---------------------------------------------------------------------------------
 
     def show_all(self, viewer: Viewer) -> None:
-        """Send a view the header and all its rows, whatever it has."""
-        viewer.window = None
+        """Send a view the header now, and all its rows soon, whatever it has."""
+        self._send_head()
+        self.viewers[viewer.view] = viewer
+        viewer.window = viewer.sent_detail = viewer.sent_tree = viewer.sent_timeline = viewer.tree_of = None
         self._send(protocol.shared_message(self.shared))
 
     def show_rows(self, viewer: Viewer) -> bool:
@@ -378,7 +402,20 @@ class Monitor:
             window = self._live_window(query, selection)
         viewer.window, messages = protocol.window_messages(viewer.window, window)
         for message in messages:
-            self._send({**message, "epoch": self.shared["epoch"], "view": viewer.view})
+            ended = self._ended_among(message["gone"])
+            self._send_to(viewer, {**message, "ended": ended} if ended else message)
+
+    def _ended_among(self, keys: list[str]) -> dict[str, str]:
+        """Return how those of the tasks have ended that are not only out of sight."""
+        numbers = {key: int(key[1:]) for key in keys if key[0] == "t"}
+        return {
+            key: self.ended.state_of(number)
+            for key, number in numbers.items()
+            if number not in self.tasks.live
+        }
+
+    def _send_to(self, viewer: Viewer, message: Message) -> None:
+        self._send({**message, "epoch": self.shared["epoch"], "view": viewer.view})
 
     def _forget_unused(self) -> None:
         used = {viewer.query.selection for viewer in self.viewers.values()}
@@ -476,6 +513,125 @@ class Monitor:
             for number, task in self.tasks.live.items()
             if task.is_leftover and not task.record.is_kernel
         ]
+
+    # -- details, trees, timeline -----------------------------------------------------------------
+
+    def _look_closer(self) -> Iterator[None]:
+        """Send the views that show details, a tree or a timeline what has changed there."""
+        now = self._clock()
+        viewers = list(self.viewers.values())
+        if now >= self._graph_due and any(viewer.detail or viewer.tree for viewer in viewers):
+            began = time.perf_counter()
+            self._graph = yield from graph.slices(self._tracker)
+            self._graph_at = self._clock()
+            cost_s = time.perf_counter() - began
+            self._graph_due = now + max(_GRAPH_EVERY_S, cost_s / _GRAPH_SHARE)
+        for viewer in viewers:
+            if viewer.detail is not None:
+                self._show_detail(viewer, viewer.detail)
+                yield
+            if viewer.tree is not None:
+                self._show_tree(viewer, viewer.tree)
+                yield
+        if now >= self._timeline_due or any(
+            viewer.timeline and viewer.sent_timeline is None for viewer in viewers
+        ):
+            self._timeline_due = now + _TIMELINE_EVERY_S
+            for viewer in viewers:
+                if viewer.timeline:
+                    self._show_timeline(viewer)
+                    yield
+
+    def _show_detail(self, viewer: Viewer, number: int) -> None:
+        found = self._detail(viewer, number)
+        if found is not None and protocol.size_of(found) > protocol.MOST_BYTES - 1_000:
+            # Texts full of characters of four bytes.
+            found |= {"chain": found["chain"][-5:], "parents": [], "traceback": found["traceback"][-2_000:]}
+        message = {"op": "detail", "number": number, "detail": found}
+        if message != viewer.sent_detail:
+            viewer.sent_detail = message
+            self._send_to(viewer, message)
+
+    def _detail(self, viewer: Viewer, number: int) -> dict[str, Any] | None:
+        live = self.tasks.live.get(number)
+        task = self._tracker.listing.task(number)
+        ended = self.ended.of(number) if live is None or task is None else None
+        if live is not None and task is not None:
+            record = live.record
+            row = task_row(live, 0, self._busy_of(number), self._words_of(live, [1]))
+            chain = details.chain_lines(self._tracker, task, many=len(self.tasks.live) > _MANY)
+        elif ended is not None:
+            record = self._tracker.record_ended(ended)
+            row, chain = self.ended.row(record), []
+        else:
+            return None
+        known = viewer.known
+        if known is None or known[0] != number or (ended is not None and known[2] is None):
+            outcome = None if ended is None else details.outcome(self.ended.task(number), ended)
+            known = viewer.known = (number, self._tracker.parents_of(record), outcome)
+        return details.detail(
+            row,
+            record,
+            chain=chain,
+            awaited=details.awaited_by(self._graph, number),
+            parents=known[1],
+            blocks=self._watch.blocks(),
+            outcome=known[2] or {"result": "", "traceback": ""},
+            cancelled_by=self.cancels.who(number),
+        )
+
+    def _show_tree(self, viewer: Viewer, kind: str) -> None:
+        graph, now = self._graph, self._graph_at
+        if graph is None or viewer.tree_of is graph:
+            return
+        viewer.tree_of = graph
+        below = graph.awaits if kind == "awaits" else trees.spawned_by(graph.records)
+        tree = trees.tree_of(graph.records, below, trees.roots_of(graph.records, below, lambda _task: True))
+        shown = tree.branches[: trees.MOST_LINES]
+        lines, left_out = protocol.fitting(
+            {
+                "depth": branch.depth,
+                "text": protocol.cut(trees.line_text(branch, graph, now, {})),
+                "numbers": list(branch.numbers[:3]),
+                "count": len(branch.numbers),
+                "is_cycle": kind == "awaits" and not graph.cyclic.isdisjoint(branch.numbers),
+                "is_again": branch.is_again,
+            }
+            for branch in shown
+        )
+        more = left_out + len(tree.branches) - len(shown)
+        message = {"op": "tree", "kind": kind, "lines": lines, "more": more}
+        if message != viewer.sent_tree:
+            viewer.sent_tree = message
+            self._send_to(viewer, message)
+
+    def _show_timeline(self, viewer: Viewer) -> None:
+        now = self._clock()
+        after = timeline.timeline_of(
+            self.tasks.live.values(),
+            self._history.since(now - timeline.SECONDS),
+            timeline.blocks_of(self._watch.blocks(), now, time.time()),
+            now,
+            self.ended.state_of,
+        )
+        viewer.sent_timeline, messages = protocol.timeline_messages(viewer.sent_timeline, after)
+        for message in messages:
+            self._send_to(viewer, message)
+
+    def send_trace(self, viewer: Viewer, request_id: str) -> None:
+        """Send a view the timeline as a file, piece by piece."""
+        now = self._clock()
+        text = timeline.trace_of(
+            self.tasks.live.values(),
+            self._history.since(now - timeline.SECONDS),
+            timeline.blocks_of(self._watch.blocks(), now, time.time()),
+            now,
+            self.ended.state_of,
+        )
+        pieces = protocol.in_pieces(text)
+        for part, piece in enumerate(pieces):
+            message = {"op": "trace", "id": request_id, "part": part, "parts": len(pieces), "text": piece}
+            self._send_to(viewer, message)
 
     def _send(self, message: Message) -> None:
         if self.viewers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import json
 import logging
 import threading
 import weakref
@@ -685,3 +686,155 @@ def test_what_ended_before_anybody_looked_is_shown_without_a_duration(
 
     assert (row["name"], row["state"]) == ("early", "returned")
     assert row["duration_s"] is None
+
+
+# -- details, trees, timeline ------------------------------------------------------------------------
+
+
+async def outer() -> None:
+    await asyncio.create_task(ticks(), name="inner")
+
+
+def end_all(loop: FastLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.pass_time(0)
+
+
+def test_a_row_that_is_opened_tells_all_that_is_known(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn(outer(), "outer", cell=3)
+    look(page, loop, group=False)
+    first, second = (row["number"] for row in page.rows())
+    page.say(op="detail", view="v", number=first)
+    loop.pass_time(1)
+    above = page.last("detail")["detail"]
+    page.say(op="detail", view="v", number=second)
+    loop.pass_time(1)
+    below = page.last("detail")["detail"]
+
+    assert above["row"]["name"] == "outer"
+    assert [line["text"] for line in above["chain"]] == [
+        "outer()",
+        "waits for task inner",
+        f"task {second} 'inner'",
+    ]
+    assert above["chain"][-1]["task"] == second
+    assert below["awaited_by"] == [{"number": first, "label": f"task {first} 'outer'"}]
+    assert below["parents"][0] == f"task {first} 'outer' (waiting) of In[3]"
+    assert below["chain"][-1]["due_s"] > 1e8
+    end_all(loop)
+
+
+def test_details_are_sent_again_only_if_something_has_changed(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn(ticks())
+    look(page, loop)
+    page.say(op="detail", view="v", number=page.rows()[0]["number"])
+    loop.pass_time(5)
+    assert page.ops().count("detail") == 1
+
+    page.say(op="detail", view="v", number=None)
+    loop.pass_time(5)
+
+    assert "detail" not in page.ops()
+
+
+async def fails_at_length() -> None:
+    raise ValueError("\N{PILE OF POO}" * 9_000)
+
+
+async def returns_at_length() -> str:
+    return "\N{PILE OF POO}" * 9_000
+
+
+def test_the_details_of_an_ended_task_have_its_outcome(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    failing, good = kernel.spawn(fails_at_length()), kernel.spawn(returns_at_length())
+    loop.pass_time(1)
+    look(page, loop, tab="finished")
+    bad_row, good_row = page.rows()
+    page.say(op="detail", view="v", number=bad_row["number"])
+    loop.pass_time(1)
+    bad = page.last("detail")["detail"]
+    page.say(op="detail", view="v", number=good_row["number"])
+    loop.pass_time(1)
+    result = page.last("detail")["detail"]["result"]
+
+    assert bad["row"]["state"] == "raised"
+    assert bad["row"]["error"].startswith("ValueError")
+    assert bad["traceback"]
+    assert result.startswith("'\N{PILE OF POO}")
+    assert max(page.sizes) <= MOST_BYTES
+    assert failing.exception()
+    assert good.done()
+
+
+def test_a_task_that_is_not_known_has_no_details(widget: LoopWidget, page: FrontEnd, loop: FastLoop) -> None:
+    look(page, loop)
+    page.say(op="detail", view="v", number=12_345)
+    loop.pass_time(1)
+
+    assert page.last("detail")["detail"] is None
+
+
+@pytest.mark.parametrize("kind", ["awaits", "spawned"])
+def test_a_tree_shows_who_awaits_and_who_spawned_whom(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop, kind: str
+) -> None:
+    kernel.spawn(outer(), "outer")
+    look(page, loop)
+    page.say(op="tree", view="v", kind=kind)
+    loop.pass_time(1)
+    lines = page.last("tree")["lines"]
+    [first] = [line for line in lines if "'outer'" in line["text"]]
+    [second] = [line for line in lines if "'inner'" in line["text"]]
+
+    assert second["depth"] == first["depth"] + 1
+    assert not first["is_cycle"]
+    end_all(loop)
+
+
+def test_a_tree_marks_circles(widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
+    tasks: list[asyncio.Task[None]] = []
+    stop = asyncio.Event()
+
+    async def waits(index: int) -> None:
+        await asyncio.sleep(1)
+        await asyncio.wait([tasks[index], asyncio.create_task(stop.wait())], return_when="FIRST_COMPLETED")
+
+    tasks += kernel.spawn_all([waits(1), waits(0)], ["a", "b"])
+    loop.pass_time(2)
+    look(page, loop)
+    page.say(op="tree", view="v", kind="awaits")
+    loop.pass_time(1)
+
+    assert any(line["is_cycle"] for line in page.last("tree")["lines"])
+    stop.set()
+    loop.pass_time(1)
+
+
+def test_the_timeline_has_a_bar_for_each_task_in_the_lane_of_its_cell(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop)
+    page.say(op="timeline", view="v", shown=True)
+    spawned_at = loop.time()
+    kernel.spawn(nap(3), "short", cell=3)
+    kernel.spawn(ticks(), "long", cell=4)
+    loop.pass_time(6)
+    timeline = page.timelines["v"]
+    bars = {bar["name"]: bar for bar in timeline["bars"].values()}
+    assert [lane["lane"] for lane in timeline["lanes"]] == ["In[4]", "In[3]"]
+    assert bars["short"]["from_s"] == pytest.approx(spawned_at, abs=0.1)
+    assert bars["short"]["to_s"] == pytest.approx(spawned_at + 3, abs=SLOW_S)
+    assert (bars["short"]["state"], bars["long"]["to_s"]) == ("returned", None)
+
+    page.say(op="trace", view="v", id="v:7")
+    loop.pass_time(0)
+    trace = json.loads("".join(message["text"] for message in page.heard if message["op"] == "trace"))
+    begins = {event["name"]: event for event in trace["traceEvents"] if event["ph"] == "b"}
+    assert begins.keys() == {"short", "long"}
