@@ -53,6 +53,8 @@ SOON_S = 0.03
 """Pause after a cancel, since a task takes a few passes of the loop to end."""
 MAX_SHARE = 0.05
 """Share of the loop's time that looking may take. The pause grows if a look takes long."""
+MOST_PAUSE_S = 2.0
+"""No pause is longer, however dear the last look was: it may have been an exception, and views must hear."""
 BYTES_PER_S = 48_000
 """How much is sent in the long run. The pause grows if a look has much to say."""
 LEASE_S = 30.0
@@ -326,7 +328,8 @@ class LoopWidget(anywidget.AnyWidget):
             return
         self._steps = None
         pause_s = FAST_S if monitor.has_changed else SLOW_S
-        self._sleep(max(pause_s, self._cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S))
+        dear_s = max(self._cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S)
+        self._sleep(max(pause_s, min(dear_s, MOST_PAUSE_S)))
 
     def _expire(self, monitor: Monitor) -> None:
         now = self._loop.time()

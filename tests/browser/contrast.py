@@ -22,7 +22,10 @@ let parse = (color) => {
 };
 let over = ([r, g, b, a], [R, G, B]) => [r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a)];
 let ground = (node) => {
-    if (!node) return getComputedStyle(document.documentElement).colorScheme === "dark" ? [18, 18, 18] : [255, 255, 255];
+    if (!node) {
+        let { colorScheme } = getComputedStyle(document.documentElement);
+        return colorScheme === "dark" ? [18, 18, 18] : [255, 255, 255];
+    }
     let color = parse(getComputedStyle(node).backgroundColor);
     return color[3] === 1 ? color.slice(0, 3) : over(color, ground(node.parentElement));
 };
@@ -41,9 +44,8 @@ let seen = (node) => node.checkVisibility({ opacityProperty: true, visibilityPro
 let dim = (node) => (node ? Number(getComputedStyle(node).opacity) * dim(node.parentElement) : 1);
 """
 
-_TEXTS = (
-    """panel => {
-    %s
+_TEXTS = """panel => {
+    SCRIPT
     let walker = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
     let found = [];
     while (walker.nextNode()) {
@@ -60,17 +62,15 @@ _TEXTS = (
         for (let name of names) {
             let back = ground(field);
             let color = parse(getComputedStyle(field, name).color);
-            found.push({ text: name ?? field.tagName, name: field.className, ratio: ratio(over(color, back), back) });
+            let text = name ?? field.tagName;
+            found.push({ text, name: field.className, ratio: ratio(over(color, back), back) });
         }
     }
     return found;
-}"""
-    % _SCRIPT
-)  # noqa: UP031  braces are JavaScript's
+}""".replace("SCRIPT", _SCRIPT)
 
-_BORDERS = (
-    """panel => {
-    %s
+_BORDERS = """panel => {
+    SCRIPT
     let buttons = [...panel.querySelectorAll("button, input, select")].filter(seen);
     return buttons.flatMap((button) => {
         let style = getComputedStyle(button);
@@ -81,9 +81,7 @@ _BORDERS = (
         let color = over(parse(style.borderTopColor), ground(button));
         return [{ text: button.textContent, ratio: ratio(color, back) }];
     });
-}"""
-    % _SCRIPT
-)  # noqa: UP031  braces are JavaScript's
+}""".replace("SCRIPT", _SCRIPT)
 
 
 def contrasts(panel: Locator) -> list[dict[str, Any]]:

@@ -240,7 +240,7 @@ class LabPage:
         self.page.evaluate(
             """() => {
                 let bar = document.querySelector("#jp-main-statusbar");
-                let look = () => bar.textContent.match(/ipykernel\\) \\| (\\w+)/)?.[1] ?? "?";
+                let look = () => bar.textContent.match(/ipykernel\\) \\| (Idle|Busy)/)?.[1] ?? "?";
                 let said = (window.kernelStatus = [look()]);
                 new MutationObserver(() => look() !== said.at(-1) && said.push(look()))
                     .observe(bar, { subtree: true, childList: true, characterData: true });

@@ -98,4 +98,3 @@ class PlainPage:
     def row(self, text: str) -> Locator:
         """Return the row with this text."""
         return self.rows.filter(has_text=text)
-

@@ -37,26 +37,60 @@ PARKED = {
     "waits_at": "report In[3], line 9",
 }
 STUBBORN = {
-    "number": 102, "name": "stubborn", "coro": "stubborn", "state": "cancelling", "cancelling_since_s": 998.0,
-    "note": "runs its finally at In[3], line 8", "waits_at": "stubborn In[3], line 8",
-}  # fmt: skip
+    "number": 102,
+    "name": "stubborn",
+    "coro": "stubborn",
+    "state": "cancelling",
+    "cancelling_since_s": 998.0,
+    "note": "runs its finally at In[3], line 8",
+    "waits_at": "stubborn In[3], line 8",
+}
 SINGLE = [FEED, PARKED, STUBBORN]
 MANY = [{"number": number, "name": f"job-{number:05}"} for number in range(10_000)]
 FINISHED = [
     {
-        "key": "f1", "number": 1, "name": "boom", "coro": "boom", "state": "raised", "cell": "In[4]", "duration_s": 0.52,
-        "ended_s": 990.0, "error": "ValueError: no <b>", "waits_at": "", "spawn_site": "In[4], line 1", "depth": 0,
+        "key": "f1",
+        "number": 1,
+        "name": "boom",
+        "coro": "boom",
+        "state": "raised",
+        "cell": "In[4]",
+        "duration_s": 0.52,
+        "ended_s": 990.0,
+        "error": "ValueError: no <b>",
+        "waits_at": "",
+        "spawn_site": "In[4], line 1",
+        "depth": 0,
     },
     {
-        "key": "f2", "number": 2, "name": "fine", "coro": "fine", "state": "returned", "cell": "In[4]", "duration_s": 61.0,
-        "ended_s": 995.0, "error": "", "waits_at": "", "spawn_site": "In[4], line 1", "depth": 0,
+        "key": "f2",
+        "number": 2,
+        "name": "fine",
+        "coro": "fine",
+        "state": "returned",
+        "cell": "In[4]",
+        "duration_s": 61.0,
+        "ended_s": 995.0,
+        "error": "",
+        "waits_at": "",
+        "spawn_site": "In[4], line 1",
+        "depth": 0,
     },
-]  # fmt: skip
+]
 DETAIL = {
-    "chain": [{"text": "fetch", "place": "In[4], line 3", "task": None}, {"text": "inner", "place": "", "task": 7}],
-    "awaited_by": [{"number": 3, "label": "task 3 'main'"}], "parents": ["task 1 'main'"], "spawn_site": "In[4], line 7",
-    "blocks": ["1.2 s at In[4], line 9: time.sleep"], "output": ["hello"], "result": "", "traceback": "", "cancelled_by": "",
-}  # fmt: skip
+    "chain": [
+        {"text": "fetch", "place": "In[4], line 3", "task": None},
+        {"text": "inner", "place": "", "task": 7},
+    ],
+    "awaited_by": [{"number": 3, "label": "task 3 'main'"}],
+    "parents": ["task 1 'main'"],
+    "spawn_site": "In[4], line 7",
+    "blocks": ["1.2 s at In[4], line 9: time.sleep"],
+    "output": ["hello"],
+    "result": "",
+    "traceback": "",
+    "cancelled_by": "",
+}
 HEAD = {
     "lag": {"p50_ms": 0.31, "p99_ms": 4.2, "max_ms": 312, "recent": [1] * 60},
     "finding": {
@@ -223,8 +257,12 @@ def test_the_table_is_one_tab_stop_and_keys_do_all(page: Page) -> None:
     page.keyboard.press("Tab")
     assert focused(view) == "40 × fetch"
     for key, expected in {
-        "ArrowDown": "feed", "End": "stubborn", "ArrowUp": "report", "Home": "40 × fetch", "PageDown": "stubborn",
-    }.items():  # fmt: skip
+        "ArrowDown": "feed",
+        "End": "stubborn",
+        "ArrowUp": "report",
+        "Home": "40 × fetch",
+        "PageDown": "stubborn",
+    }.items():
         page.keyboard.press(key)
         assert focused(view) == expected, key
     page.keyboard.press("Home")
@@ -534,37 +572,36 @@ def test_cancel_is_in_reach_at_every_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": 1200, "height": 800})
 
 
+UNLOADED = "kernel.say({ op: 'end', why: 'unloaded', text: 'loopnb was unloaded' })"
+
+#: What is done one after the other, with a look at all colours after each.
 STATES: dict[str, Callable[[PlainPage], object]] = {
     "live": lambda view: view.row("report").hover(),
-    "blocked": lambda view: view.kernel(BLOCK),
     "asked twice": lambda view: view.row("40 × fetch").locator(".loopnb-cancel").click(),
-    "ended": lambda view: (
-        view.row("report").hover(),
-        view.kernel("kernel.tasks.splice(40, 1); kernel.push({ ended: { t100: 'returned' } })"),
+    "ended": lambda view: view.kernel(
+        "kernel.tasks.splice(41, 1); kernel.push({ ended: { t101: 'raised' } })"
     ),
+    "detail": lambda view: view.row("stubborn").locator(".loopnb-name").click(),
+    "blocked": lambda view: view.kernel(BLOCK),
     "paused": lambda view: view.panel.get_by_role("button", name="Pause").click(),
-    "detail": lambda view: view.row("feed").click(),
     "finished": lambda view: view.panel.get_by_role("tab", name="Finished").click(),
     "tree": lambda view: view.panel.get_by_role("tab", name="Tree").click(),
     "timeline": lambda view: view.panel.get_by_role("tab", name="Timeline").click(),
-    "gone": lambda view: view.kernel(
-        "kernel.say({ op: 'end', why: 'unloaded', text: 'loopnb was unloaded.' })"
-    ),
+    "tasks again": lambda view: view.panel.get_by_role("tab", name="Tasks").click(),
+    "gone": lambda view: view.kernel(UNLOADED),
 }
 
 
 @pytest.mark.parametrize("theme", THEMES)
 def test_everything_has_contrast(page: Page, theme: str) -> None:
+    surfaces = {"finished": FINISHED, "detail": DETAIL, "tree": TREE, "timeline": TIMELINE}
+    view = PlainPage(page, [*FETCHES, *SINGLE], theme, head=HEAD, **surfaces)
     for name, act in STATES.items():
-        view = PlainPage(
-            page, [*FETCHES, *SINGLE], theme, head=HEAD, finished=FINISHED, detail=DETAIL, tree=TREE, timeline=TIMELINE
-        )  # fmt: skip
         act(view)
         page.wait_for_timeout(60)
         texts: list[dict[str, Any]] = contrasts(view.panel)
-        low = [text for text in texts if text["ratio"] < 4.5]
         assert len(texts) > 15
-        assert low == [], f"{name} in {theme}"
+        assert [text for text in texts if text["ratio"] < 4.5] == [], f"{name} in {theme}"
         lines = borders(view.panel)
         assert [line for line in lines if line["ratio"] < 3] == [], f"{name} in {theme}"
 

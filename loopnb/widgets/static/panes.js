@@ -1,11 +1,13 @@
 /** What opens beside or below the table: one task in detail, and the trees. */
 
 import { make, makeButton, put } from "./dom.js";
-import { rowName } from "./texts.js";
+import { ageText, rowName } from "./texts.js";
 
 /**
  * @typedef {import("./protocol.js").Row} Row
- * @typedef {{text: string, place: string, task: number | null}} ChainPart
+ * @typedef {{text: string, place: string, task: number | null, due_s?: number | null}} ChainPart *due_s*: when a
+ *   timer ends the wait.
+ * @typedef {{text: string, task: number | null, due_s?: number | null}} Line
  * @typedef {{row?: Row | null, chain: ChainPart[], awaited_by: {number: number, label: string}[],
  *   parents: string[], spawn_site: string, blocks: string[], output: string[], result: string,
  *   traceback: string, cancelled_by: string}} Details
@@ -28,12 +30,12 @@ export function detailText(details, title) {
 
 /**
  * @param {Details} details
- * @returns {{name: string, lines: {text: string, task: number | null}[], isCode: boolean}[]}
+ * @returns {{name: string, lines: Line[], isCode: boolean}[]}
  */
 export function sections(details) {
 	let plain = (/** @type {string[]} */ lines) => lines.map((text) => ({ text, task: null }));
 	let split = (/** @type {string} */ text) => (text ? plain(text.replace(/\n$/, "").split("\n")) : []);
-	let chain = details.chain.map(({ text, place, task }) => ({ text: [text, place].filter(Boolean).join("  "), task }));
+	let chain = details.chain.map(({ text, place, ...line }) => ({ text: [text, place].filter(Boolean).join("  "), ...line }));
 	let by = details.awaited_by.map(({ number, label }) => ({ text: label, task: number }));
 	return [
 		{ name: "Failed with", lines: split(details.traceback), isCode: true },
@@ -68,6 +70,8 @@ export class DetailPane {
 		this.element.append(top, this.parts);
 		this.element.hidden = true;
 		this.drawn = "";
+		/** @type {{node: HTMLElement, due_s: number}[]} */
+		this.dues = [];
 	}
 
 	/** @param {Row} row */
@@ -102,7 +106,13 @@ export class DetailPane {
 		this.drawn = is;
 		this.details = details;
 		if (details.row) this.write(details.row);
+		this.dues = [];
 		this.parts.replaceChildren(...sections(details).map((section) => this.makeSection(section)));
+	}
+
+	/** Count down what a timer ends. @param {number} clock_s */
+	tick(clock_s) {
+		for (let { node, due_s } of this.dues) put(node, `  ends in ${ageText(due_s - clock_s)}`);
 	}
 
 	/** @param {ReturnType<typeof sections>[number]} section */
@@ -110,9 +120,10 @@ export class DetailPane {
 		let box = make("div", "detail-section");
 		box.append(make("h4", "detail-title", name));
 		let list = make("div", isCode ? "detail-lines loopnb-code" : "detail-lines");
-		for (let { text, task } of lines) {
+		for (let { text, task, due_s } of lines) {
 			let line = make("div", "detail-line", text);
 			if (task !== null) line.replaceChildren(makeButton("link", text, () => this.host.showTask(task)));
+			if (typeof due_s === "number") this.dues.push({ node: line.appendChild(make("span", "due")), due_s });
 			list.append(line);
 		}
 		box.append(list);

@@ -535,6 +535,7 @@ export class View {
 		let isGone = Boolean(this.goneText);
 		if (!this.isPaused) this.header.tick(this.shared, this.clock_s, isGone);
 		this.table.tick(this.tableFacts);
+		if (!this.isPaused) this.detail.tick(this.clock_s);
 		if (this.tab === "timeline" && !this.isPaused) this.timeline.draw(this.clock_s);
 		if (now - this.notedAt > NOTE_FOR_MS && this.note.textContent) this.note.textContent = "";
 	}
