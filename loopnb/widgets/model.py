@@ -54,7 +54,7 @@ SLOW_S = 0.5
 """Pause between two looks while nothing changes."""
 SOON_S = 0.03
 """Pause after a cancel, since a task takes a few passes of the loop to end."""
-MAX_SHARE = 0.05
+MAX_SHARE = 0.025
 """Share of the loop's time that looking may take. The pause grows if a look takes long."""
 BYTES_PER_S = 48_000
 """How much is sent in the long run. The pause grows if a look has much to say."""
@@ -134,7 +134,9 @@ class LoopWidget(anywidget.AnyWidget):
         self._monitor: Monitor | None = Monitor(source, self.send, clock)
         self._last: dict[str, Any] = {}
         self._look_once(self._monitor)
+        self._is_fresh = True
         super().__init__()
+        self._is_fresh = False
         route_as_sent(self.comm)
         self.on_msg(self._receive)
         source.watch.watch_blocks(self._note_block)
@@ -174,7 +176,7 @@ class LoopWidget(anywidget.AnyWidget):
     def state(self) -> dict[str, Any]:
         """What a front end gets that asks for everything. Any thread; in the loop's own it is up to date."""
         monitor = self._monitor
-        if monitor is not None and threading.get_ident() == self._thread:
+        if monitor is not None and threading.get_ident() == self._thread and not self._is_fresh:
             self._guard(self._look_once, monitor)
         return {**self._last, "end": self._ended}
 

@@ -225,8 +225,11 @@ class Monitor:
             if pace.is_over():
                 yield
                 pace.begin()
-        self._look_at_figures()
-        self._send_head()
+        for step in (self._look_at_figures, self._send_head):
+            if pace.is_over():
+                yield
+                pace.begin()
+            step()
         for steps in (*map(self._show, self.viewers.values()), self._look_closer()):
             for _ in steps:
                 if pace.is_over():
