@@ -107,7 +107,8 @@ class LoopNB(Configurable):
     rows_shown = Integer(
         200,
         help="""
-        Number of tasks that `%loopnb tasks` prints. `loopnb.tasks()` always returns all of them.
+        Number of tasks that `%loopnb tasks` prints, and that the list of `loopnb.tasks()` shows. It always
+        has all of them.
 
         Default 200. 0 prints all.
         """,
