@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Enum, Float, Integer, TraitError, validate
+from traitlets import Bool, Enum, Float, Integer, TraitError, validate
 from traitlets.config.configurable import Configurable
 
 
@@ -111,6 +111,16 @@ class LoopNB(Configurable):
         has all of them.
 
         Default 200. 0 prints all.
+        """,
+    ).tag(config=True)
+    progress = Bool(
+        False,
+        help="""
+        Whether each cell that runs for more than a second shows how far it has come: for how long it runs,
+        how many of the tasks that it has spawned are done or have failed, and how fast that goes. One short
+        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. Not in a terminal.
+
+        Default False.
         """,
     ).tag(config=True)
     shutdown_grace = Float(

@@ -46,7 +46,8 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.seen.append(tag)
-        self.open.append(tag)
+        if tag not in {"tr", "td", "th"}:  # their end tags may be left out
+            self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -106,7 +107,8 @@ def test_what_turns_the_direction_of_writing_is_replaced() -> None:
 
 def test_nothing_is_said_of_tasks_if_there_are_none() -> None:
     head: Any = {**HEAD, "text": "idle", "tasks": 0, "counts": {}}
-    page = stored.html_of({**SHARED, "head": head}, window())
+    shared: Any = {**SHARED, "head": head}
+    page = stored.html_of(shared, window())
 
     assert "idle; no live tasks" in page
     assert "table" not in Tags(page).seen
