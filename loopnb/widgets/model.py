@@ -26,7 +26,7 @@ import traitlets
 
 from loopnb.widgets import protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
-from loopnb.widgets.monitor import Monitor, Viewer
+from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer
 from loopnb.widgets.protocol import (
     Ask,
     AskDetail,
@@ -55,7 +55,7 @@ SLOW_S = 0.5
 SOON_S = 0.03
 """Pause after a cancel, since a task takes a few passes of the loop to end."""
 MAX_SHARE = 0.025
-"""Share of the loop's time that looking may take. The pause grows if a look takes long."""
+"""Share of the loop's time that looking may take. The pause grows if a look takes long, to two seconds."""
 BYTES_PER_S = 48_000
 """How much is sent in the long run. The pause grows if a look has much to say."""
 LEASE_S = 30.0
@@ -297,17 +297,12 @@ class LoopWidget(anywidget.AnyWidget):
 
     def _cancel(self, monitor: Monitor, request: Cancel) -> dict[str, Any]:
         if request.leftovers:
-            records = monitor.end_tasks(monitor.leftovers())
-            text = f"cancelled {_count(len(records))} left over" if records else "nothing is left over"
-        elif request.group is not None:
-            records = monitor.end_tasks(monitor.numbers_in(request.view, request.group))
-            text = f"cancelled {_count(len(records))}" if records else "these tasks have ended"
-            text += f" of {records[0].coro}" if records else ""
-        else:
-            records = monitor.end_tasks([request.number or 0])
-            names = [record.name or record.coro for record in records]
-            text = f"cancelled {names[0]}" if names else f"there is no live task {request.number}"
-        return protocol.ack(request.id, ok=bool(records), text=text)
+            return monitor.cancel(request.id, monitor.leftovers(), "nothing is left over")
+        if request.group is not None:
+            numbers = monitor.numbers_in(request.view, request.group)
+            return monitor.cancel(request.id, numbers, "these tasks have ended")
+        number = request.number or 0
+        return monitor.cancel(request.id, [number], f"there is no live task {number}")
 
     # -- the loop's thread: looks ---------------------------------------------------------------------
 
@@ -331,7 +326,8 @@ class LoopWidget(anywidget.AnyWidget):
             return
         self._steps = None
         pause_s = FAST_S if monitor.has_changed else SLOW_S
-        self._sleep(max(pause_s, self._cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S))
+        pause_s = max(pause_s, self._cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S)
+        self._sleep(min(pause_s, BEAT_S))
 
     def _expire(self, monitor: Monitor) -> None:
         now = self._loop.time()
@@ -381,7 +377,3 @@ class LoopWidget(anywidget.AnyWidget):
 
 #: What a look yields when it is over.
 _OVER = object()
-
-
-def _count(number: int) -> str:
-    return "1 task" if number == 1 else f"{number:,} tasks"
