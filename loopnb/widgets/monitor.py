@@ -24,7 +24,7 @@ from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_ro
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from loopnb.records import AwaitGraph, Block, CellRef, Finding, LoopState, Pace, TaskRecord
+    from loopnb.records import AwaitGraph, Block, Finding, LoopState, Pace, TaskRecord
     from loopnb.tracking.listing import Follower
     from loopnb.tracking.tracker import Tracker
     from loopnb.widgets.protocol import Message, Query, Shared, Timeline, Window
@@ -38,7 +38,7 @@ _AT_ONCE = 64
 """How many tasks are taken in before the clock is asked again. Each takes some microseconds."""
 _ENDED_EVERY_S = 1.0
 _HELD_SHARE = 0.002
-"""How often the history is looked at; and for which share of the time, at most, ended tasks are looked for."""
+"""How often the history is looked at. What it lacks is looked for a share of the time at most."""
 _DOCTOR_EVERY_S = 10.0
 _DOCTOR_SHARE = 0.002
 """How often the doctor is asked, and for which share of the time at most."""
@@ -170,7 +170,6 @@ class Monitor:
         self._lag: protocol.Lag | None = None
         self._findings: list[Finding] = []
         self._figures_at = self._doctor_at = self._ended_at = self._held_due = float("-inf")
-        self._cell: CellRef | None = None
         self._requests: dict[str, _Cancelling] = {}
         self._graph: AwaitGraph | None = None
         self._graph_at = self._graph_due = self._timeline_due = float("-inf")
@@ -269,7 +268,7 @@ class Monitor:
             if not count % _AT_ONCE:
                 yield
         self.ended.hold({number: task_ref for number, task_ref in refs.items() if number in users})
-        if now >= self._held_due or self._has_cell_ended():
+        if now >= self._held_due:
             began = time.perf_counter()
             self.ended.find_held()
             self._held_due = now + max(_ENDED_EVERY_S, (time.perf_counter() - began) / _HELD_SHARE)
@@ -280,11 +279,6 @@ class Monitor:
         for selection in self._selections.values():
             selection.settle()
 
-    def _has_cell_ended(self) -> bool:
-        """Return True if the cell that ran at the last look has ended since."""
-        before, self._cell = self._cell, self._source.loop_state().cell
-        return before is not None and before != self._cell
-
     def _put(self, record: TaskRecord, now: float) -> None:
         task = self.cancels.look_at(record, self._tracker.listing.task(record.number), now)
         self.tasks.put(task)
@@ -292,7 +286,7 @@ class Monitor:
             selection.put(record.number)
 
     def cancel(self, request_id: str, numbers: Iterable[int], what: str) -> Message:
-        """Ask these tasks to end, and return the first answer. The last one follows when they have, or refused.
+        """Ask these tasks to end, and return the first answer. The last follows when they have, or refused.
 
         Args:
             request_id: The id of the request.
@@ -370,6 +364,8 @@ class Monitor:
             "taken_at": time.time(),
             "head": self._head(state),
         }
+        if before["head"]["cell"] not in (None, after["head"]["cell"]):
+            self._held_due = after["clock_s"]  # a cell has ended: the next look finds what has ended in it
         message = protocol.head_message(before, after)
         if message is not None:
             self.has_changed = self.has_changed or not message["head"].keys() <= {"lag"}
