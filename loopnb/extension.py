@@ -23,6 +23,7 @@ from loopnb.magics.commands import COMMANDS, PARSER, LoopMagics
 from loopnb.magics.completion import Completion
 from loopnb.magics.display import make_widget
 from loopnb.magics.failing import Failing
+from loopnb.magics.progress import Progress
 from loopnb.magics.timers import Timers
 from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
@@ -172,7 +173,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         make_widget=make_widget,
     )
     error_notes = _error_notes(shell, session, cells, closed)
-    aloop = Aloop(shell, session, cells, interrupts, PARSER)
+    progress = Progress(shell, session, cells)
+    aloop = Aloop(shell, session, cells, interrupts, PARSER, progress)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     _wake_before_code(shell, watch, parts)
     waiting, failing = Waiting(shell, session, cells), Failing(shell, session, cells)
@@ -190,7 +192,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections)
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, progress)
     cells.begin_loading_cell()
 
 

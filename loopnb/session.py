@@ -510,7 +510,8 @@ class Session:
         if finished:
             records += [self.tracker.record_ended(ended) for ended in self.tracker.ended()]
             records.sort(key=lambda record: record.number)
-        return TaskList(records, self.tracker.runs.every_run_of, self.tracker.clock())
+        most = self.settings.rows_shown
+        return TaskList(records, self.tracker.runs.every_run_of, self.tracker.clock(), most)
 
     def cancel(self, wanted: str | int) -> TaskRecord:
         """Cancel the live task with that name or number. Any thread.

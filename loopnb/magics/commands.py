@@ -93,6 +93,7 @@ class LoopMagics(Magics):
         help="With -b: leave the cell's earlier run running, and the tasks and servers that this one leaves.",
     )
     @argument("--replace", action="store_true", help="With -b: end another cell's task of that name.")
+    @argument("--progress", action="store_true", help="Show how far the cell has come, while it waits.")
     @argument("--fresh", action="store_true", help="Run on a new loop, closed in order afterwards.")
     @argument("code", nargs="*", help="What %%aloop awaits: all that follows the options, as typed.")
     @no_var_expand

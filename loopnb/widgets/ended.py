@@ -9,6 +9,7 @@ The loop's thread. Nothing here keeps a task alive.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from loopnb.tracking.history import EndedTask
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: For how many tasks it is remembered when they ended, and how many that something refers to are kept.
 _REMEMBERED = 2_000
+#: How many tasks are looked at before others get a turn. Each takes some microseconds.
+_AT_ONCE = 64
 #: In which order the finished tasks stand, if nothing else is asked for: failed ones first.
 _RANKS = {"raised": 0, "dropped": 1, "cancelled": 2, "returned": 2}
 
@@ -47,32 +50,37 @@ class Ended:
         self._held: dict[int, ref[asyncio.Task[Any]]] = {}
         self._tasks: dict[int, EndedTask] = {}
         self._records: dict[int, TaskRecord] = {}
-        self.when: dict[int, float] = {}
+        self.when: OrderedDict[int, float] = OrderedDict()
         self.count = (0, 0)
         self.version = 0
 
-    def begin(self) -> None:
-        """Find the tasks that have ended before. From Python 3.14 on this may take 15 ms and more."""
+    def find_held(self) -> None:
+        """Find the tasks that have ended without a look having seen them, and that something refers to.
+
+        From Python 3.14 on this looks at every object of the process, which may take 15 ms and more.
+        """
         self.hold(self._tracker.held())
-        self.look()
 
     def note(self, number: int, now: float) -> None:
         """Note that the task with that number, one of the user's, has been found ended."""
         self.when[number] = now
         if len(self.when) > _REMEMBERED:
-            del self.when[next(iter(self.when))]
+            self.when.popitem(last=False)
 
     def hold(self, refs: dict[int, ref[asyncio.Task[Any]]]) -> None:
         """Take in tasks that have ended and that something still refers to."""
         self._held.update(refs)
-        while len(self._held) > _REMEMBERED:
-            del self._held[next(iter(self._held))]
+        if len(self._held) > _REMEMBERED:
+            self._held = dict(list(self._held.items())[-_REMEMBERED:])
 
-    def look(self) -> None:
-        """Bring everything up to date. Takes 1 us for each task in the history."""
+    def look(self) -> Iterator[None]:
+        """Bring everything up to date, and yield now and then. Takes 1 us for each task in the history."""
         tasks: dict[int, EndedTask] = {}
         is_kernels = self._tracker.is_kernels_coro
-        for number, task_ref in list(self._held.items()):
+        for count, (number, task_ref) in enumerate(list(self._held.items())):
+            if not count % _AT_ONCE:
+                task = None
+                yield
             task = task_ref()
             if task is None:
                 del self._held[number]
@@ -100,10 +108,10 @@ class Ended:
         self.count = (len(self._tasks) - failed, failed)
         self.version += 1
 
-    def state_of(self, number: int) -> str:
-        """Return how the task with that number has ended; `returned` if nothing else is known."""
+    def state_of(self, number: int, otherwise: str = "returned") -> str:
+        """Return how the task with that number has ended; *otherwise* if that is not known."""
         ended = self._tasks.get(number)
-        return "returned" if ended is None else ended.state
+        return otherwise if ended is None else ended.state
 
     def task(self, number: int) -> asyncio.Task[Any] | None:
         """Return the ended task with that number, if something refers to it."""

@@ -25,7 +25,7 @@ import traitlets
 
 from loopnb.widgets import assets, protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
-from loopnb.widgets.monitor import Monitor, Viewer
+from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer
 from loopnb.widgets.protocol import (
     Ask,
     AskDetail,
@@ -51,10 +51,8 @@ SLOW_S = 0.5
 """Pause between two looks while nothing changes."""
 SOON_S = 0.03
 """Pause after a cancel, since a task takes a few passes of the loop to end."""
-MAX_SHARE = 0.05
-"""Share of the loop's time that looking may take. The pause grows if a look takes long."""
-MOST_PAUSE_S = 2.0
-"""No pause is longer, however dear the last look was: it may have been an exception, and views must hear."""
+MAX_SHARE = 0.025
+"""Share of the loop's time that looking may take. The pause grows if a look takes long, to two seconds."""
 BYTES_PER_S = 48_000
 """How much is sent in the long run. The pause grows if a look has much to say."""
 LEASE_S = 30.0
@@ -133,7 +131,9 @@ class LoopWidget(anywidget.AnyWidget):
         self._monitor: Monitor | None = Monitor(source, self.send, clock)
         self._last: dict[str, Any] = {}
         self._look_once(self._monitor)
+        self._is_fresh = True
         super().__init__()
+        self._is_fresh = False
         route_as_sent(self.comm)
         self.on_msg(self._receive)
         source.watch.watch_blocks(self._note_block)
@@ -173,7 +173,7 @@ class LoopWidget(anywidget.AnyWidget):
     def state(self) -> dict[str, Any]:
         """What a front end gets that asks for everything. Any thread; in the loop's own it is up to date."""
         monitor = self._monitor
-        if monitor is not None and threading.get_ident() == self._thread:
+        if monitor is not None and threading.get_ident() == self._thread and not self._is_fresh:
             self._guard(self._look_once, monitor)
         return {**self._last, "end": self._ended}
 
@@ -294,17 +294,12 @@ class LoopWidget(anywidget.AnyWidget):
 
     def _cancel(self, monitor: Monitor, request: Cancel) -> dict[str, Any]:
         if request.leftovers:
-            records = monitor.end_tasks(monitor.leftovers())
-            text = f"cancelled {_count(len(records))} left over" if records else "nothing is left over"
-        elif request.group is not None:
-            records = monitor.end_tasks(monitor.numbers_in(request.view, request.group))
-            text = f"cancelled {_count(len(records))}" if records else "these tasks have ended"
-            text += f" of {records[0].coro}" if records else ""
-        else:
-            records = monitor.end_tasks([request.number or 0])
-            names = [record.name or record.coro for record in records]
-            text = f"cancelled {names[0]}" if names else f"there is no live task {request.number}"
-        return protocol.ack(request.id, ok=bool(records), text=text)
+            return monitor.cancel(request.id, monitor.leftovers(), "nothing is left over")
+        if request.group is not None:
+            numbers = monitor.numbers_in(request.view, request.group)
+            return monitor.cancel(request.id, numbers, "these tasks have ended")
+        number = request.number or 0
+        return monitor.cancel(request.id, [number], f"there is no live task {number}")
 
     # -- the loop's thread: looks ---------------------------------------------------------------------
 
@@ -328,8 +323,8 @@ class LoopWidget(anywidget.AnyWidget):
             return
         self._steps = None
         pause_s = FAST_S if monitor.has_changed else SLOW_S
-        dear_s = max(self._cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S)
-        self._sleep(max(pause_s, min(dear_s, MOST_PAUSE_S)))
+        pause_s = max(pause_s, self._cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S)
+        self._sleep(min(pause_s, BEAT_S))
 
     def _expire(self, monitor: Monitor) -> None:
         now = self._loop.time()
@@ -379,7 +374,3 @@ class LoopWidget(anywidget.AnyWidget):
 
 #: What a look yields when it is over.
 _OVER = object()
-
-
-def _count(number: int) -> str:
-    return "1 task" if number == 1 else f"{number:,} tasks"

@@ -9,7 +9,7 @@ The loop's thread, unless it says otherwise. Nothing here keeps a task of the us
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb import trees
 from loopnb.tracking import graph
@@ -37,7 +37,8 @@ BEAT_S = 2.0
 _AT_ONCE = 64
 """How many tasks are taken in before the clock is asked again. Each takes some microseconds."""
 _ENDED_EVERY_S = 1.0
-"""How often the history is looked at."""
+_HELD_SHARE = 0.002
+"""How often the history is looked at. What it lacks is looked for a share of the time at most."""
 _DOCTOR_EVERY_S = 10.0
 _DOCTOR_SHARE = 0.002
 """How often the doctor is asked, and for which share of the time at most."""
@@ -168,7 +169,8 @@ class Monitor:
         self._doing_since: float | None = None
         self._lag: protocol.Lag | None = None
         self._findings: list[Finding] = []
-        self._figures_at = self._doctor_at = self._ended_at = float("-inf")
+        self._figures_at = self._doctor_at = self._ended_at = self._held_due = float("-inf")
+        self._requests: dict[str, _Cancelling] = {}
         self._graph: AwaitGraph | None = None
         self._graph_at = self._graph_due = self._timeline_due = float("-inf")
         self._history = timeline.History()
@@ -200,7 +202,8 @@ class Monitor:
         self._words.clear()
         self.tasks = Tasks()
         self.ended = Ended(self._tracker)
-        self._ended_at = float("-inf")
+        self._ended_at = self._held_due = float("-inf")
+        self._requests.clear()
         self._graph = None
         self._history = timeline.History()
 
@@ -225,8 +228,11 @@ class Monitor:
             if pace.is_over():
                 yield
                 pace.begin()
-        self._look_at_figures()
-        self._send_head()
+        for step in (self._look_at_figures, self._send_head, self._answer_requests):
+            if pace.is_over():
+                yield
+                pace.begin()
+            step()
         for steps in (*map(self._show, self.viewers.values()), self._look_closer()):
             for _ in steps:
                 if pace.is_over():
@@ -239,8 +245,6 @@ class Monitor:
         if self._follower is None:
             self._follower = self._tracker.listing.follow()
             self._follower.touched.update(self._tracker.listing.records)
-            self.ended.begin()
-            yield
         delta = self._follower.take()
         refs = self._follower.take_ended()
         self.has_changed = bool(delta)
@@ -264,9 +268,14 @@ class Monitor:
             if not count % _AT_ONCE:
                 yield
         self.ended.hold({number: task_ref for number, task_ref in refs.items() if number in users})
+        if now >= self._held_due:
+            began = time.perf_counter()
+            self.ended.find_held()
+            self._held_due = now + max(_ENDED_EVERY_S, (time.perf_counter() - began) / _HELD_SHARE)
+            yield
         if now - self._ended_at >= _ENDED_EVERY_S or refs or users:
             self._ended_at = now
-            self.ended.look()
+            yield from self.ended.look()
         for selection in self._selections.values():
             selection.settle()
 
@@ -275,6 +284,36 @@ class Monitor:
         self.tasks.put(task)
         for selection in self._selections.values():
             selection.put(record.number)
+
+    def cancel(self, request_id: str, numbers: Iterable[int], what: str) -> Message:
+        """Ask these tasks to end, and return the first answer. The last follows when they have, or refused.
+
+        Args:
+            request_id: The id of the request.
+            numbers: The numbers of the tasks.
+            what: What to say if none of them lives.
+        """
+        records = self.end_tasks(numbers)
+        if not records:
+            return protocol.ack(request_id, ok=False, text=what)
+        request = _Cancelling([record.number for record in records], _name_of(records))
+        if not self.viewers:
+            return protocol.ack(request_id, ok=True, text=f"cancelled {request.name}")
+        self._requests[request_id] = request
+        return protocol.ack(request_id, ok=True, text=f"cancelling {request.name}", final=False)
+
+    def _answer_requests(self) -> None:
+        """Send the last answer to those requests of which no task still cleans up."""
+        for request_id, request in list(self._requests.items()):
+            live = {number: self.tasks.live.get(number) for number in request.numbers}
+            refused = [task for task in live.values() if task is not None and "refused" in task.note]
+            if len(refused) == sum(task is not None for task in live.values()):
+                del self._requests[request_id]
+                states = [
+                    self.ended.state_of(number, "cancelled") for number, task in live.items() if task is None
+                ]
+                text = request.outcome(states)
+                self._send({**protocol.ack(request_id, ok=not refused, text=text)})
 
     def end_tasks(self, numbers: Iterable[int]) -> list[TaskRecord]:
         """Ask these tasks to end. Return what those that were alive were doing."""
@@ -325,6 +364,8 @@ class Monitor:
             "taken_at": time.time(),
             "head": self._head(state),
         }
+        if before["head"]["cell"] not in (None, after["head"]["cell"]):
+            self._held_due = after["clock_s"]  # a cell has ended: the next look finds what has ended in it
         message = protocol.head_message(before, after)
         if message is not None:
             self.has_changed = self.has_changed or not message["head"].keys() <= {"lag"}
@@ -637,6 +678,42 @@ class Monitor:
         if self.viewers:
             self.sent_bytes += protocol.size_of(message)
             self._send_message(message)
+
+
+class _Cancelling(NamedTuple):
+    """A request to cancel that has not got its last answer.
+
+    Attributes:
+        numbers: The numbers of its tasks.
+        name: What they are called in a sentence.
+    """
+
+    numbers: list[int]
+    name: str
+
+    def outcome(self, states: list[str]) -> str:
+        """Say what became of the tasks, given how those have ended that have not refused."""
+        count, cancelled = len(self.numbers), states.count("cancelled")
+        if count == 1:
+            words = {"cancelled": "cancelled {}", "raised": "{} failed", "returned": "{} has ended"}
+            return (
+                words.get(states[0], "{} has ended").format(self.name)
+                if states
+                else (f"{self.name} refused to cancel")
+            )
+        refused = count - len(states)
+        text = (
+            f"cancelled {self.name}" if cancelled == count else f"{cancelled:,} of {count:,} tasks cancelled"
+        )
+        return f"{text}, {refused:,} refused" if refused else text
+
+
+def _name_of(records: list[TaskRecord]) -> str:
+    first = records[0]
+    if len(records) == 1:
+        return first.name or first.coro
+    of = f" of {first.coro}" if all(record.coro == first.coro for record in records) else ""
+    return f"{len(records):,} tasks{of}"
 
 
 def _group_of(record: TaskRecord) -> str:

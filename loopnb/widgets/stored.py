@@ -21,7 +21,8 @@ MOST_BYTES = 12_000
 """How many bytes of HTML are stored."""
 
 _COLUMNS = ("task", "state", "cell", "age", "waits for")
-_CELL = "text-align:left;padding:2px 12px 2px 0"
+#: JupyterLab puts the text of cells to the right. End tags of cells and rows may be left out in HTML.
+_CELL = "<td style=text-align:left>"
 
 
 def html_of(shared: Shared, window: Window) -> str:
@@ -34,7 +35,7 @@ def html_of(shared: Shared, window: Window) -> str:
     rows = [_html_row(_cells(row, shared["clock_s"])) for row in _rows(window)]
     head = f"<div><b>loopnb</b> {_html(summary(shared))}</div>"
     as_of = f"As of {when_text(shared['taken_at'])}. Run the cell again for the live view."
-    titles = "".join(f"<th style='{_CELL}'>{title}</th>" for title in _COLUMNS)
+    titles = "".join(f"<th style=text-align:left>{title}" for title in _COLUMNS)
     size = len((head + as_of + titles).encode()) + 400
     shown: list[str] = []
     for row in rows:
@@ -43,7 +44,7 @@ def html_of(shared: Shared, window: Window) -> str:
             break
         shown.append(row)
     note = _left_out(window, len(shown))
-    table = f"<table><thead><tr>{titles}</tr></thead><tbody>{''.join(shown)}</tbody></table>" if shown else ""
+    table = f"<table><thead><tr>{titles}</thead><tbody>{''.join(shown)}</tbody></table>" if shown else ""
     return f"<div>{head}{table}<div>{_html(f'{note} {as_of}'.strip())}</div></div>"
 
 
@@ -109,4 +110,4 @@ def _html(text: str) -> str:
 
 
 def _html_row(cells: tuple[str, ...]) -> str:
-    return "".join(("<tr>", *(f"<td style='{_CELL}'>{_html(cell)}</td>" for cell in cells), "</tr>"))
+    return "".join(("<tr>", *(f"{_CELL}{_html(cell)}" for cell in cells)))

@@ -198,6 +198,7 @@ class Selection:
         self._tasks = tasks.live
         self._busy = busy
         self._value = _VALUES[query.sort]
+        self._is_lasting = query.sort in {"age", "number"}  # no change moves a task
         self._order = Order()
         self._states_of: dict[int, tuple[str, str]] = {}  # of grouped tasks: key of the group, and state
         self.groups: dict[str, Group] = {}
@@ -255,6 +256,8 @@ class Selection:
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = Group(key)
+        if old is not None and old[1] == task.state and group.members is None and self._is_lasting:
+            return
         if old is not None:
             group.states[old[1]] -= 1
         group.states[task.state] += 1
@@ -279,7 +282,7 @@ class Selection:
     def _place(self, group: Group, row_key: str) -> None:
         """Put the row that stands for *group* where it belongs."""
         sort, numbers, is_folded = self._query.sort, group.numbers, row_key == group.key
-        if is_folded and sort in {"age", "number"}:
+        if is_folded and self._is_lasting:
             if group.anchor is not None:
                 return  # a group stays where it is when its oldest task ends
             group.anchor = min(numbers)

@@ -144,7 +144,7 @@ def test_a_click_while_a_cell_awaits_or_nests_is_served_at_once(kernel: KernelDr
         [number] = [row["number"] for row in rows if row["name"] == "waits"]
         after = page.count
         request_id = page.say("cancel", number=number)
-        ack = page.wait_op("ack", after, id=request_id)
+        ack = page.wait_op("ack", after, id=request_id, final=True)
         running.wait()
 
         assert (ack["ok"], ack["final"], ack["text"]) == (True, True, "cancelled waits")

@@ -315,7 +315,9 @@ def test_a_cancel_is_acknowledged_and_the_row_goes_soon(
     assert page.heard == []  # the handler has only posted it
     loop.pass_time(2 * SOON_S)
 
-    assert page.heard[0] == {"op": "ack", "id": "v:1", "ok": True, "text": "cancelled feed", "final": True}
+    first, *_ = page.heard
+    assert first == {"op": "ack", "id": "v:1", "ok": True, "text": "cancelling feed", "final": False}
+    assert page.last("ack") == {**first, "text": "cancelled feed", "final": True}
     assert page.rows() == []
 
 
@@ -345,7 +347,7 @@ def test_leftovers_are_counted_and_cancelled(
     page.say(op="cancel", id="v:1", leftovers=True)
     loop.pass_time(1)
 
-    assert page.last("ack")["text"] == "cancelled 1 task left over"
+    assert page.last("ack")["text"] == "cancelled old"
     assert old.cancelled()
     assert [row["name"] for row in page.rows()] == ["other"]
 
@@ -380,9 +382,11 @@ def test_a_task_that_cleans_up_is_cancelling(
     assert row["cancelling_since_s"] == pytest.approx(asked_at, abs=0.1)
     assert row["note"].startswith("runs its finally at cleans_up")
     assert page.shared["head"]["counts"]["cancelling"] == 1
+    assert not page.last("ack")["final"]
     is_clean.set()
     loop.pass_time(1)
     assert page.rows() == []
+    assert page.last("ack")["text"] == "cancelled careful"
 
 
 def test_a_task_that_swallows_its_cancellation_has_refused(
@@ -397,6 +401,8 @@ def test_a_task_that_swallows_its_cancellation_has_refused(
         [row] = page.rows()
 
         assert (row["state"], row["note"]) == ("waiting", note)
+        ack = page.last("ack")
+        assert (ack["ok"], ack["final"], ack["text"]) == (False, True, "mule refused to cancel")
     may_end.set()
 
 
@@ -676,13 +682,26 @@ def test_failed_tasks_stay_with_their_error_and_come_first(
     failing.exception()
 
 
+def test_a_task_stays_however_short_it_lived(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop, tab="finished")
+    loop.pass_time(1)
+    tasks = [kernel.spawn(fails_at_length(), "boom"), kernel.spawn(nap(0), "quick")]
+    loop.pass_time(3)
+
+    assert [(row["name"], row["state"]) for row in page.rows()] == [("boom", "raised"), ("quick", "returned")]
+    assert page.shared["head"]["counts"]["failed"] == 1
+    assert tasks[0].exception()
+
+
 def test_what_ended_before_anybody_looked_is_shown_without_a_duration(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     kernel.spawn(nap(1), "early")
     loop.pass_time(2)
     look(page, loop, tab="finished")
-    [row] = page.rows()
+    [row] = [row for row in page.rows() if row["name"] == "early"]
 
     assert (row["name"], row["state"]) == ("early", "returned")
     assert row["duration_s"] is None
