@@ -1,7 +1,11 @@
-"""What several folders use of Python under private names. Checked on CPython 3.11.7 to 3.15.2."""
+"""What several folders use of Python under private names, and a way around a fault of its.
+
+Checked on CPython 3.11.7 to 3.15.2.
+"""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import sys
@@ -19,6 +23,29 @@ def is_being_imported(module: ModuleType) -> bool:
     import the module again would wait for its lock, or, in the importing thread, return a half-made module.
     """
     return bool(getattr(module.__spec__, "_initializing", False))
+
+
+#: After a SystemError, a source is parsed so many times more. The garbage that has caused it is gone by then.
+_RETRIES = 3
+
+
+def parse(source: str) -> ast.Module:
+    """Parse *source*, as `ast.parse` does.
+
+    On Python 3.11, that raises SystemError ("AST constructor recursion depth mismatch") if meanwhile the
+    garbage collector runs code that parses, too. Formatting a traceback does, so a task that failed and that
+    nobody has awaited is enough.
+
+    Raises:
+        SyntaxError: The source is not Python.
+        ValueError: The source contains null bytes.
+    """
+    for _ in range(_RETRIES):
+        try:
+            return ast.parse(source)
+        except SystemError:
+            continue
+    return ast.parse(source)
 
 
 # -- tasks of a loop -----------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,3 +60,27 @@ def test_tasks_of_other_loops_are_not_found() -> None:
     assert theirs not in asyncio.run(main())
     assert _cpython.held_finished_tasks(other) == [theirs]
     other.close()
+
+
+class Told:
+    """Garbage that, like a task that failed, formats a traceback when it goes."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        """Format one."""
+        try:
+            [1][int("7") + 0]
+        except IndexError:
+            traceback.format_exc()
+
+
+def test_source_is_parsed_also_if_garbage_formats_a_traceback_meanwhile() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    parsed = []
+    for _ in range(30):
+        Told()
+        parsed.append(_cpython.parse(source))  # makes enough objects to start a collection
+
+    assert {type(module) for module in parsed} == {ast.Module}

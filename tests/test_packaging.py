@@ -44,6 +44,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
     assert {
         "loopnb/py.typed",
         "loopnb/widgets/static/widget.js",
+        "loopnb/widgets/static/view.js",
         "loopnb/widgets/static/widget.css",
     } <= inside
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())

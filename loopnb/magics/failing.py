@@ -12,14 +12,15 @@ takes its own frame out of the traceback: it holds no code of the user's.
 
 from __future__ import annotations
 
-import ast
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import parse
 from loopnb.frames import users_frames
 from loopnb.tracking.cells import current_cell
 
 if TYPE_CHECKING:
+    import ast
     from collections.abc import Sequence
 
     from loopnb.records import CellRef
@@ -99,7 +100,7 @@ class Failing:
         if not failures:
             return tree
         self._due = error_from(failures, told=_TOLD)
-        return ast.parse(_RAISING_CELL)
+        return parse(_RAISING_CELL)
 
     def raise_due(self) -> None:
         """Raise the errors that are due, as if they came straight out of the tasks."""

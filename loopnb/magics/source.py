@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from IPython.core.error import UsageError
 
+from loopnb._cpython import parse
 from loopnb.frames import runs_users_code, users_frames
 from loopnb.magics._ipython import ends_with_semicolon
 from loopnb.nesting.fatal import CapturedFatal
@@ -223,7 +224,7 @@ def _in_function(
     `eval` is given.
     """
     used = {node.id: local_ns[node.id] for node in ast.walk(tree) if _is_name_in(node, local_ns)}
-    module = ast.parse(f"async def aloop({', '.join(used)}): return ...")
+    module = parse(f"async def aloop({', '.join(used)}): return ...")
     cast("Any", module.body[0]).body = [ast.copy_location(ast.Return(tree.body), tree.body)]
     code = _compile(shell, module, name, "exec")
 

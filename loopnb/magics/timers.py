@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from loopnb import session
+from loopnb._cpython import parse
 from loopnb.frames import users_frames
 from loopnb.nesting.greenlets import current_context
 
@@ -143,7 +144,7 @@ def without_await(code: str, transform: Callable[[str], str] = str, *, is_one: b
     for make in (str, transform):
         try:
             source = make(code)
-            tree = ast.parse(source)
+            tree = parse(source)
         except SyntaxError:
             continue
         texts = [[statement] for statement in tree.body if _needs_text(statement)]

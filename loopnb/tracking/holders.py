@@ -16,6 +16,7 @@ import linecache
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from loopnb._cpython import parse
 from loopnb.tracking.suspended import code_of, instruction_of
 from loopnb.tracking.waits import locks_held_in
 
@@ -79,7 +80,7 @@ def _named_in(frame: FrameType) -> Iterator[Any]:
     """Yield what the `async with` blocks around the current line of *frame* have entered."""
     source = "".join(linecache.getlines(frame.f_code.co_filename, frame.f_globals))
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
     except (SyntaxError, ValueError):  # a cell with magics in it, or no source at all
         return
     for node in ast.walk(tree):

@@ -76,7 +76,8 @@ class Look(NamedTuple):
             is running), `select` (the loop waits, or is between two steps), `elsewhere` (the loop is stopped
             or set aside, another loop or that of a GUI is running, or the user is asked for input).
         step: Identifies the step. It is equal in all looks at the same step.
-        pass_began: The loop's time when this pass began to run handles; 0 if unknown.
+        pass_began: The loop's time when this pass began to run handles, or, before it does, when the last one
+            did; 0 if unknown.
         task: The task that steps, if any.
         frames: The frames of the step, outermost first.
         executing: The cell that executes in the main thread.
@@ -150,7 +151,7 @@ class Lookout:
             if loop is not self._loop:
                 return _ELSEWHERE, False
             if not stack or not _cpython.is_handle(stack.pop()):
-                return NOTHING, False
+                return Look("select", pass_began=began), False
         frames = _frames_of(stack)
         if turner is None and task is None:
             frames = _inside_kernel(frames)

@@ -6,6 +6,8 @@ import ast
 import linecache
 from typing import NamedTuple
 
+from loopnb._cpython import parse
+
 
 class Frame(NamedTuple):
     """One frame of a stack, without the frame.
@@ -59,9 +61,10 @@ def _shortened(text: str) -> str:
 def callee(call: str) -> str:
     """Return what a call calls: `time.sleep()` for `time.sleep(5)`. Other text comes back as it is."""
     try:
-        parsed = ast.parse(call, mode="eval").body
-    except (SyntaxError, ValueError):
+        (statement,) = parse(call).body
+    except (SyntaxError, ValueError):  # it is cut, or several statements or none
         return call
+    parsed = statement.value if isinstance(statement, ast.Expr) else None
     if isinstance(parsed, ast.Await):
         parsed = parsed.value
     return f"{ast.unparse(parsed.func)}()" if isinstance(parsed, ast.Call) else call

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb.patching import Patch
 from loopnb.records import Pace, PlaceTotal
 from loopnb.watch import _cpython
 from loopnb.watch.busy import BusyTable, RecentShares, RecentTasks
@@ -18,6 +17,7 @@ from loopnb.watch.garbage import GarbageWatch
 from loopnb.watch.judging import Judge
 from loopnb.watch.lateness import Lateness
 from loopnb.watch.looking import Lookout, TaskFacts
+from loopnb.watch.passes import Passes
 from loopnb.watch.watchdog import INTERVAL_S, Watchdog
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Watch:
         self._told_at: float | None = None
         self._busy: BusyTable | None = None
         self._watchers: set[object] = set()
-        self._passes = PassCounter(loop)
+        self._passes = Passes(loop)
 
     # -- coming and going -------------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ class Watch:
             self._end()
         if seconds > 0 and self._watchdog is None and _HAS_THREADS:
             self._garbage.start()
-            self._watchdog = Watchdog(self._loop, self._lookout, self._thread_id, self)
+            self._watchdog = Watchdog(self._loop, self._lookout, self._thread_id, self, self._passes)
             self._watchdog.is_watching = bool(self._watchers)
             self._watchdog.start()
 
@@ -336,45 +336,3 @@ class Watch:
         )
         if len(self._totals) > _PLACES:
             del self._totals[next(iter(self._totals))]
-
-
-class PassCounter:
-    """Counts the passes of a loop between `start` and `stop`. Each pass calls `select` once.
-
-    It costs 0.1 us a pass. A loop whose selector cannot be seen, such as uvloop's, is not counted.
-
-    Args:
-        loop: The loop.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._count = 0
-        self._began: float | None = None
-        self._patch: Patch | None = None
-        selector = _cpython.selector_of(loop)
-        if selector is not None:
-            self._patch = Patch(selector, "select", self._counting(selector.select))
-
-    def start(self) -> None:
-        """Count from now on. The loop's thread."""
-        if self._patch is not None:
-            self._count, self._began = 0, time.monotonic()
-            self._patch.install()
-
-    def stop(self) -> None:
-        """Count no more. The loop's thread."""
-        self._began = None
-        if self._patch is not None:
-            self._patch.restore()
-
-    def per_second(self, now: float) -> float | None:
-        """Return the passes in a second since `start`; None if they are not counted. Any thread."""
-        began = self._began
-        return None if began is None or now <= began else self._count / (now - began)
-
-    def _counting(self, stock: Any) -> Any:
-        def select(timeout: float | None = None) -> Any:
-            self._count += 1
-            return stock(timeout)
-
-        return select

@@ -13,7 +13,7 @@ thread every 20 ms (`looking.py`). Looks that find the same step are put togethe
 longer than `LoopNB.blocked_after` is a block (`judging.py`). Between markers the thread looks once, at a
 random moment, to know where the time goes. It sleeps while nothing of the user's can run.
 
-Three things are less simple than they seem:
+Four things are less simple than they seem:
 
 *   When a block began. The marker is posted up to a quarter of a second later. But the pass that runs has
     noted when it began, in a local variable of the loop's own method. If that is newer than the last answer,
@@ -25,9 +25,17 @@ Three things are less simple than they seem:
 *   A look at a random moment has to wait for the GIL. If steps are shorter than Python's switch interval of
     5 ms, the loop gives the GIL up in select. So such looks find the loop waiting, however busy it is
     (98 of 100, when measured). For the few milliseconds before a look, we set the switch interval to 50 us.
+*   A thread that waits for the GIL asks for it only after a whole switch interval in which nobody has
+    released it. Each select of a busy loop releases it and takes it back at once. Where threads wake up
+    slowly, this one finds it taken again, and begins to wait anew: it starves, for up to seconds. So once the
+    GIL came late, we also wait with the short interval for a minute. (Two threads that compute lose up to 6 %
+    by that. But where there are two, nobody gets the GIL back at once.) Even so, looks then find what runs
+    late in a pass, as each began to wait at the beginning of one. While somebody wants to know who is busy,
+    passes therefore keep the GIL until the look has come (`passes.py`).
 
 What it cannot do. See a block while C code holds the GIL. Count passes, unless `%loopnb watch` is on. Tell
-apart the steps of one task on a loop that is not built on asyncio's own, such as uvloop's.
+apart the steps of one task on a loop that is not built on asyncio's own, such as uvloop's. Look at random
+moments, on a machine that wakes threads slowly, if the steps themselves release the GIL all the time.
 """
 
 from __future__ import annotations
@@ -39,7 +47,6 @@ import random
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
@@ -49,9 +56,10 @@ from loopnb.watch.judging import GIL_HELD_S, Step
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from loopnb.watch.looking import Look, Lookout
+    from loopnb.watch.passes import Passes
 
 _log = logging.getLogger("loopnb")
 
@@ -59,12 +67,15 @@ _log = logging.getLogger("loopnb")
 INTERVAL_S = 0.25
 #: Seconds after which a marker is late, and between two looks while one is.
 LATE_S = 0.02
-#: Seconds between two looks while somebody wants to know who is busy.
-_WATCH_S = 0.02
+#: Seconds between two looks while somebody wants to know who is busy: at random, within these bounds.
+_WATCH_S = (0.01, 0.03)
 #: The switch interval before a look at a random moment. It is set a random time before the look, within these
 #: bounds. All in seconds.
 _SHORT_S = 5e-5
 _BEFORE_S = (0.0005, 0.003)
+#: If the GIL came this many switch intervals late, the switch interval is short for so many seconds.
+_LATE_INTERVALS = 2
+_STARVED_S = 60.0
 #: While a marker is late, what waits for the loop is read at the first look, and again after so many looks.
 _KEPT_EVERY = 25
 
@@ -102,6 +113,7 @@ class Watchdog:
         lookout: Looks at the thread of the loop.
         thread_id: The identifier of that thread.
         host: Answers questions, and is told what was found.
+        passes: The passes of the loop, which may keep the GIL from this thread.
         clock: Seconds, monotonic; the loop's own clock, if the loop is asyncio's.
 
     Attributes:
@@ -116,6 +128,7 @@ class Watchdog:
         lookout: Lookout,
         thread_id: int,
         host: Host,
+        passes: Passes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.is_watching = False
@@ -124,6 +137,7 @@ class Watchdog:
         self._loop = loop
         self._lookout = lookout
         self._host = host
+        self._passes = passes
         self._clock = clock
         self._cpu = _cpython.cpu_clock(thread_id)
         self._context = Context()  # an empty one: a copy of a cell's would keep its request alive
@@ -141,6 +155,7 @@ class Watchdog:
         self._looked_at = self._posted_at = 0.0
         self._was_woken = False
         self._overslept_s = 0.0
+        self._starved_until = 0.0
         self._cpu_before: float | None = None
 
     def start(self) -> None:
@@ -214,8 +229,8 @@ class Watchdog:
     def _look_after_standstill(self) -> None:
         """Look at once if this thread could not run for long: C code held the GIL, and no marker was posted.
 
-        It may also be that the machine was busy. Then the look finds a pass that has just begun, or the
-        thread of the loop has used less CPU time than has passed.
+        It may also be that the machine was busy, or that this thread starved. Then the look finds a pass that
+        has just begun, or the thread of the loop has used less CPU time than has passed.
         """
         held_s = self._overslept_s
         if held_s < GIL_HELD_S:
@@ -224,18 +239,23 @@ class Watchdog:
         cpu, cpu_s = self._cpu_now(), None
         if cpu is not None and self._cpu_before is not None and not self._was_woken:
             cpu_s = cpu - self._cpu_before
+        began = max(now - held_s, min(look.pass_began, now))
         if look.state in {"step", "kernel"}:
             self._see(look, now - held_s, now, cpu_s, held_s)
         elif look.state == "select" and cpu_s is not None and cpu_s > held_s / 2:
-            self._host.unseen(now - held_s, now)
+            self._host.unseen(began, now)
         else:
             return
-        self._host.answered(held_s, now)
+        self._host.answered(now - began, now)
 
     def _await_answer(self, posted: float) -> None:
         was_elsewhere, count = False, 0
         before, cpu = posted, self._cpu_now()
-        waited_s = self._wait(LATE_S)
+        is_short = self._may_starve()
+        waited_s = self._wait(LATE_S, is_short=is_short)
+        if is_short and self._answer_at is None:
+            # How long the GIL takes to come tells Python code from C code, if the interval is the stock one.
+            waited_s += self._wait(_BEFORE_S[0])
         while self._answer_at is None and not self._is_ended:
             look = self._lookout.look()
             now, cpu_before, cpu = self._clock(), cpu, self._cpu_now()
@@ -293,34 +313,38 @@ class Watchdog:
             left_s = until - self._clock()
             if left_s <= 0:
                 return
-            self._wait(min(left_s, _WATCH_S) if self.is_watching else left_s)
+            pause_s = min(left_s, random.uniform(*_WATCH_S)) if self.is_watching else left_s
+            self._wait(pause_s, is_short=self._may_starve())
             if self._was_woken or self._overslept_s >= GIL_HELD_S:
                 return
-            self._look_at_random()
-
-    def _look_at_random(self) -> None:
-        with _short_interval():
-            self._wait(random.uniform(*_BEFORE_S))
-            look = self._lookout.look()
-        self._count(look, self._clock())
+            if not self.is_watching:
+                self._wait(random.uniform(*_BEFORE_S), is_short=True)
+            self._count(self._lookout.look(), self._clock())
 
     def _count(self, look: Look, now: float) -> None:
         """Tell the host of a look, and for how many seconds it stands.
 
         It stands for the time since the last look. But if it came late because the machine was busy, it says
         nothing about most of that time. So it stands for no more than the pass has lasted, or, if that is
-        longer, than the usual time between two looks.
+        longer, than the longest usual time between two looks.
         """
         passed_s, self._looked_at = now - self._looked_at, now
-        apart_s = _WATCH_S if self.is_watching else INTERVAL_S
-        lasted_s = now - look.pass_began if look.pass_began else apart_s
+        apart_s = _WATCH_S[1] if self.is_watching else INTERVAL_S
+        lasted_s = now - look.pass_began if look.pass_began and look.state != "select" else apart_s
         self._host.looked(look, min(passed_s, max(lasted_s, apart_s)), now)
 
     def _cpu_now(self) -> float | None:
         return None if self._cpu is None else self._cpu()
 
-    def _wait(self, seconds: float | None) -> float:
+    def _may_starve(self) -> bool:
+        return self.is_watching or self._clock() < self._starved_until
+
+    def _wait(self, seconds: float | None, *, is_short: bool = False) -> float:
         """Wait that long, or until woken. None waits until woken.
+
+        Args:
+            seconds: How long.
+            is_short: Ask for the GIL soon after, not only after the whole switch interval.
 
         Returns:
             For how many seconds after that this thread still waited for the GIL.
@@ -328,32 +352,38 @@ class Watchdog:
         due = self._clock() + (seconds or 0.0)
         self._cpu_before = self._cpu_now()
         self._was_woken = True
+        if is_short:
+            _shorten_interval()
+        if seconds is not None:
+            self._passes.hold_from(due)
         try:
             due = self._commands.get(timeout=seconds)
         except queue.Empty:
             self._was_woken = False
-        self._overslept_s = max(0.0, self._clock() - due)
+        finally:
+            # First of all: while we look, the loop's thread must not ask for the GIL so soon.
+            _restore_interval()
+            self._passes.hold_no_more()
+        now = self._clock()
+        self._overslept_s = max(0.0, now - due)
+        if self._overslept_s > _LATE_INTERVALS * sys.getswitchinterval():
+            self._starved_until = now + _STARVED_S
         return self._overslept_s
 
 
 #: Seconds that `stop` waits for the thread. It may be reading a source file from a slow disk.
 _JOIN_S = 1.0
-#: The switch interval that was set before `_short_interval`. Process-wide, as the interval is.
+#: The switch interval that was set before `_shorten_interval`. Process-wide, as the interval is.
 _stock_intervals = [sys.getswitchinterval()]
 #: The watchdogs that have a thread. Process-wide: a function registered with `os.register_at_fork` stays.
 _active: WeakSet[Watchdog] = WeakSet()
 
 
-@contextmanager
-def _short_interval() -> Iterator[None]:
-    """Make Python hand the GIL over soon while the block runs."""
+def _shorten_interval() -> None:
+    """Make Python hand the GIL over soon, until `_restore_interval`."""
     if not _is_short():
         _stock_intervals[:] = [sys.getswitchinterval()]
         sys.setswitchinterval(_SHORT_S)
-    try:
-        yield
-    finally:
-        _restore_interval()
 
 
 def _restore_interval() -> None:

@@ -18,13 +18,12 @@ import logging
 import threading
 import time
 from contextvars import Context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
-from loopnb.widgets import protocol, stored
+from loopnb.widgets import assets, protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
 from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer
 from loopnb.widgets.protocol import (
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
     from loopnb.records import Block
     from loopnb.widgets.monitor import Source
-
-STATIC = Path(__file__).parent / "static"
 
 FAST_S = 0.25
 """Pause between two looks while something changes."""
@@ -94,8 +91,8 @@ class LoopWidget(anywidget.AnyWidget):
 
     # The texts, not the paths. Given a path, anywidget watches the file for changes, and for that it keeps
     # every widget alive, closed or not, and with it the session.
-    _esm = (STATIC / "widget.js").read_text(encoding="utf-8")
-    _css = (STATIC / "widget.css").read_text(encoding="utf-8")
+    _esm = assets.ESM
+    _css = assets.CSS
 
     snapshot = traitlets.Dict().tag(
         sync=True,

@@ -15,7 +15,7 @@ from .lab import LabPage, LabServer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
     from .lab import Theme
 
@@ -58,6 +58,28 @@ def browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """A page for all tests of a module, without JupyterLab."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(5_000)
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def shared_lab(lab: LabServer, browser: Browser) -> Iterator[LabPage]:
+    """One page with one kernel for all tests of a module: a notebook of three empty cells."""
+    context = browser.new_context(viewport={"width": 1368, "height": 1100})
+    lab.set_theme("light")
+    try:
+        yield LabPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", ["", "", ""]))
+    finally:
+        context.close()
+        lab.stop_kernels()
 
 
 @pytest.fixture

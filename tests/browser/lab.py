@@ -217,6 +217,42 @@ class LabPage:
         self.wait(index)
         return self.text(index)
 
+    def put(self, index: int, source: str) -> None:
+        """Replace the text of cell *index* by *source*, dedented."""
+        editor = self.cell(index).locator(".cm-content")
+        editor.click()
+        editor.press("Control+a")
+        # In one piece, so that the editor adds neither brackets nor indentation.
+        self.page.keyboard.insert_text(dedented(source))
+
+    def choose_theme(self, theme: Theme) -> None:
+        """Change the theme of the open page, by the menu."""
+        name = "JupyterLab Dark" if theme == "dark" else "JupyterLab Light"
+        self.page.locator(".lm-MenuBar-item", has_text="Settings").click()
+        self.page.locator(".lm-Menu-item", has_text="Theme").first.click()
+        self.page.locator(".lm-Menu-item", has_text=re.compile(f"^{name}$")).click()
+        expect(self.page.locator("body")).to_have_attribute(
+            "data-jp-theme-light", "false" if theme == "dark" else "true"
+        )
+
+    def watch_status(self) -> None:
+        """Note from now on what the kernel's indicator says."""
+        self.page.evaluate(
+            """() => {
+                let bar = document.querySelector("#jp-main-statusbar");
+                let look = () => bar.textContent.match(/ipykernel\\) \\| (Idle|Busy)/)?.[1] ?? "?";
+                let said = (window.kernelStatus = [look()]);
+                new MutationObserver(() => look() !== said.at(-1) && said.push(look()))
+                    .observe(bar, { subtree: true, childList: true, characterData: true });
+            }"""
+        )
+
+    @property
+    def statuses(self) -> list[str]:
+        """What the kernel's indicator has said since `watch_status`."""
+        said: list[str] = self.page.evaluate("window.kernelStatus")
+        return said
+
     def run_all(self, *indices: int) -> None:
         """Run these cells, one after the other."""
         for index in indices:

@@ -8,6 +8,7 @@ MODE is how the engine is there: see `MODES`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -124,6 +125,7 @@ def main() -> None:
     loader = unittest.defaultTestLoader
     suite = loader.loadTestsFromNames(names) if names else loader.loadTestsFromName(module)
     outcomes: Any = Outcomes()
+    gc.freeze()  # most tests collect several times, and nothing that was imported is garbage
     _without_inherent(suite).run(outcomes)
     print("\n" + json.dumps(outcomes.ended), flush=True)
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ MODULES = [
         "test_timeouts",
     )
 ]
+MODES = ["stock", "applied", "attached"]
 #: A test that ends differently is run again in both ways, so often: some of them measure time.
 TRIES = 3
 
@@ -65,23 +67,31 @@ def different(stock: Ended, engine: Ended) -> list[str]:
     ]
 
 
+def run_in(modes: list[str], module: str, *names: str) -> list[Ended]:
+    """Do so in each of *modes* at once: most tests wait for a time."""
+    with ThreadPoolExecutor(len(modes)) as pool:
+        return [ran.result() for ran in [pool.submit(run, mode, module, *names) for mode in modes]]
+
+
 @pytest.fixture(scope="module")
-def stock_results() -> dict[str, Ended]:
-    """Keep what the stock loop makes of a module: two tests ask for it."""
+def results() -> dict[str, dict[str, Ended]]:
+    """Keep what each mode makes of a module: two tests ask for it."""
     return {}
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mode", ["applied", "attached"])
+@pytest.mark.parametrize("mode", MODES[1:])
 @pytest.mark.parametrize("module", MODULES)
-def test_every_test_ends_as_it_does_without(module: str, mode: str, stock_results: dict[str, Ended]) -> None:
-    if module not in stock_results:
-        stock_results[module] = run("stock", module)
-    stock, engine = stock_results[module], run(mode, module)
+def test_every_test_ends_as_it_does_without(
+    module: str, mode: str, results: dict[str, dict[str, Ended]]
+) -> None:
+    if module not in results:
+        results[module] = dict(zip(MODES, run_in(MODES, module), strict=True))
+    stock, engine = results[module]["stock"], results[module][mode]
     for _ in range(1, TRIES):
         names = different(stock, engine)
         if not names:
             break
-        stock, engine = run("stock", module, *names), run(mode, module, *names)
+        stock, engine = run_in(["stock", mode], module, *names)
 
     assert {name: (stock.get(name), engine.get(name)) for name in different(stock, engine)} == {}
