@@ -172,8 +172,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    error_notes = _error_notes(shell, session, cells, closed)
-    progress = Progress(shell, session, cells)
+    error_notes, progress = _error_notes(shell, session, cells, closed), Progress(shell, session, cells)
     aloop = Aloop(shell, session, cells, interrupts, PARSER, progress)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     _wake_before_code(shell, watch, parts)

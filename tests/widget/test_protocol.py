@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopnb.widgets import protocol
@@ -103,6 +103,7 @@ def windows(draw: st.DrawFn, queries: tuple[int, ...] = (0, 1)) -> protocol.Wind
     return {"query": query, "wseq": 7, "total": total, "offset": offset, "keys": keys, "rows": rows}
 
 
+@settings(deadline=None)
 @given(st.none() | windows(), windows())
 def test_the_messages_between_two_windows_lead_from_one_to_the_other(
     before: protocol.Window | None, after: protocol.Window
@@ -114,6 +115,7 @@ def test_the_messages_between_two_windows_lead_from_one_to_the_other(
     assert all(protocol.size_of(message) <= protocol.MOST_BYTES for message in messages)
 
 
+@settings(deadline=None)
 @given(HEADS, HEADS)
 def test_the_message_between_two_headers_leads_from_one_to_the_other(before: Any, after: Any) -> None:
     old: Any = {"epoch": "e", "seq": 1, "clock_s": 1.0, "taken_at": 1.0, "head": before, "block": None}
@@ -124,6 +126,7 @@ def test_the_message_between_two_headers_leads_from_one_to_the_other(before: Any
     assert message is None or protocol.apply_shared(old, message) == new
 
 
+@settings(deadline=None)
 @given(st.none() | ROWS, ROWS, st.lists(st.sampled_from(["In[1]", "In[2]"])))
 def test_the_messages_between_two_timelines_lead_from_one_to_the_other(
     before: Any, after: Any, lanes: Any
@@ -157,6 +160,7 @@ def test_any_name_can_be_sent() -> None:
     assert protocol.cut("x" * protocol.MOST_TEXT) == "x" * protocol.MOST_TEXT
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60_000))
 def test_a_long_text_travels_in_pieces(text: str) -> None:
     pieces = protocol.in_pieces(text)
@@ -243,6 +247,7 @@ ANYTHING = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(ANYTHING)
 def test_no_message_makes_the_reader_raise(content: object) -> None:
     assert isinstance(protocol.parse(content), BadMessage)

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopnb.widgets import stored
@@ -90,6 +90,7 @@ def test_fifty_usual_rows_take_less_than_12_kb() -> None:
     assert Tags(stored.html_of(SHARED, window(*[ROW] * 50))).seen.count("tr") == 51
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=200), min_size=1, max_size=60))
 def test_whatever_the_names_are_it_is_small_and_nothing_but_text(names: list[str]) -> None:
     page = stored.html_of(SHARED, window(*({**ROW, "name": name or "x"} for name in names)))

@@ -80,6 +80,7 @@ def test_rows_are_those_of_the_plain_way(
     assert sum(tasks.states.values()) == len(tasks.live)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 30), st.integers(1, 9), st.booleans())
 def test_windows_put_together_are_the_whole(offset: int, limit: int, desc: bool) -> None:
     tasks = Tasks()
