@@ -84,16 +84,18 @@ def shared_lab(lab: LabServer, browser: Browser) -> Iterator[LabPage]:
 
 @pytest.fixture
 def open_notebook(lab: LabServer, browser: Browser) -> Iterator[OpenNotebook]:
-    """Open a notebook in a fresh page: a file, or a new one that has the given code cells."""
+    """Open a notebook in a fresh page (of Notebook, if *page* says so): a file, or a new one of these cells."""
     context = browser.new_context(viewport={"width": 1368, "height": 1000})
 
-    def open_it(notebook: Path | Sequence[str], theme: Theme = "light") -> LabPage:
+    def open_it(
+        notebook: Path | Sequence[str], theme: Theme = "light", *, page: type[LabPage] = LabPage
+    ) -> LabPage:
         lab.set_theme(theme)
         if isinstance(notebook, Path):
             name = lab.copy(notebook)
         else:
             name = lab.add(f"notebook-{next(_numbers)}.ipynb", notebook)
-        return LabPage(lab, context.new_page(), name)
+        return page(lab, context.new_page(), name)
 
     try:
         yield open_it
