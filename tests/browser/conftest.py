@@ -84,7 +84,7 @@ def shared_lab(lab: LabServer, browser: Browser) -> Iterator[LabPage]:
 
 @pytest.fixture
 def open_notebook(lab: LabServer, browser: Browser) -> Iterator[OpenNotebook]:
-    """Open a notebook in a fresh page (of Notebook, if *page* says so): a file, or a new one of these cells."""
+    """Open a notebook in a fresh page (*page* says of which front end): a file, or a new one of these cells."""
     context = browser.new_context(viewport={"width": 1368, "height": 1000})
 
     def open_it(
