@@ -97,7 +97,7 @@ def test_a_cell_that_awaits_runs_and_a_cell_that_blocks_is_named(kernel: KernelD
     after = page.count
     waiting = kernel.start("await asyncio.sleep(1.5)")
     runs = page.wait(lambda message: str(message.get("head", {}).get("text", "")).endswith("runs"), after)
-    number = waiting.wait().expect_ok().execution_count
+    number = waiting.wait().expect_ok().execution_count or 0
     assert runs["head"]["text"] == f"In[{number}] runs"
     page.wait(lambda message: message.get("head", {}).get("text") == "idle", after)
 
@@ -168,7 +168,7 @@ def test_a_click_while_a_cell_blocks_is_acknowledged_and_done_when_it_yields(
     request_id = page.say("cancel", number=ticker["number"])
     noted = page.wait_op("ack", after, id=request_id)
     assert time.monotonic() - began < 2  # while it blocks
-    number = cell.wait().expect_ok().execution_count
+    number = cell.wait().expect_ok().execution_count or 0
     done = page.wait_op("ack", after, id=request_id, final=True)
     page.wait_rows(lambda rows: all(row["name"] != "ticker" for row in rows))
 
