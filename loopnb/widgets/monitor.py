@@ -152,6 +152,7 @@ class Monitor:
         ended: The tasks that have ended.
         has_changed: The last look has found something.
         sent_bytes: How much was sent since somebody last set it to 0.
+        rare_s: How many seconds were spent on what is done rarely, and paces itself, since then.
     """
 
     def __init__(self, source: Source, send: Callable[[Message], None], clock: Callable[[], float]) -> None:
@@ -180,6 +181,7 @@ class Monitor:
         self.ended = Ended(self._tracker)
         self.has_changed = False
         self.sent_bytes = 0
+        self.rare_s = 0.0
         self.shared: Shared = {
             "epoch": source.epoch,
             "seq": 0,
@@ -271,7 +273,9 @@ class Monitor:
         if now >= self._held_due:
             began = time.perf_counter()
             self.ended.find_held()
-            self._held_due = now + max(_ENDED_EVERY_S, (time.perf_counter() - began) / _HELD_SHARE)
+            cost_s = time.perf_counter() - began
+            self.rare_s += cost_s
+            self._held_due = now + max(_ENDED_EVERY_S, cost_s / _HELD_SHARE)
             yield
         if now - self._ended_at >= _ENDED_EVERY_S or refs or users:
             self._ended_at = now
@@ -352,6 +356,7 @@ class Monitor:
             began = time.perf_counter()
             self._findings = self._source.findings()
             cost_s = time.perf_counter() - began
+            self.rare_s += cost_s
             self._doctor_at = now + max(_DOCTOR_EVERY_S, cost_s / _DOCTOR_SHARE)
 
     def _send_head(self) -> None:
