@@ -26,12 +26,10 @@ LOAD = """
     import asyncio, time, loopnb
     """
 DOWNLOADS = """
-    async def answer(reader, writer):
-        await reader.readline()
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
+    import socket
+    server = socket.create_server(("127.0.0.1", 8080), backlog=100)  # it never answers
     async def fetch(symbol):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", 8080)
         return await reader.readline()
     downloads = [asyncio.create_task(fetch(n), name=f"fetch-{n}") for n in range(40)]
     """
@@ -83,11 +81,17 @@ class Studio:
         lab.put(1, "loopnb.show()")
         lab.run_all(0, 1)
         self.view = lab.widget(1)
+        self.next = 2
+
+    def write(self, source: str) -> int:
+        """Write *source* into a new cell, and return the cell's index."""
+        index, self.next = self.next, self.next + 1
+        self.lab.put(index, source)
+        return index
 
     def run(self, source: str) -> None:
-        """Run *source* in the third cell."""
-        self.lab.put(2, source)
-        self.lab.run(2)
+        """Run *source* in a new cell."""
+        self.lab.run(self.write(source))
 
     def row(self, text: str) -> Locator:
         """Return the row with this text."""
@@ -111,17 +115,17 @@ def draw(studio: Studio) -> None:
     for source in (FEED, DOWNLOADS, REPORTS):
         studio.run(source)
     expect(studio.row("40 ×")).to_have_count(1)
-    expect(studio.row("parked")).to_have_count(1)
+    expect(studio.row("parked")).not_to_have_count(0)
     studio.take("task-widget")
     studio.lab.choose_theme("dark")
     studio.take("task-widget-dark")
     studio.lab.choose_theme("light")
 
-    studio.lab.put(2, "time.sleep(4)")
-    studio.lab.start(2)
+    cell = studio.write("time.sleep(4)")
+    studio.lab.start(cell)
     expect(studio.view.locator(".loopnb-now")).to_contain_text("blocked by")
     studio.take("widget-blocked")
-    studio.lab.wait(2)
+    studio.lab.wait(cell)
 
     studio.run(FAILING)
     studio.tab("Finished")
@@ -152,8 +156,8 @@ def main() -> int:
             server.set_theme("light")
             with sync_playwright() as playwright:
                 chrome = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS))
-                page = chrome.new_page(viewport={"width": 1300, "height": 1100}, device_scale_factor=1.5)
-                draw(Studio(LabPage(server, page, server.add("shots.ipynb", ["", "", ""]))))
+                page = chrome.new_page(viewport={"width": 1368, "height": 2400})
+                draw(Studio(LabPage(server, page, server.add("shots.ipynb", [""] * 9))))
                 chrome.close()
         finally:
             server.stop_kernels()

@@ -274,7 +274,13 @@ def test_each_of_ten_thousand_tasks_can_be_found_and_cancelled(shown: Shown) -> 
     [
         pytest.param("print(await until_cancelled())", id="awaits"),
         pytest.param("print(asyncio.run(until_cancelled()))", id="is in a nested run"),
-        pytest.param("%%aloop\nprint(await until_cancelled())", id="waits for a task"),
+        pytest.param(
+            """
+            %%aloop
+            print(await until_cancelled())
+            """,
+            id="waits for a task",
+        ),
     ],
 )
 def test_a_cancel_works_while_a_cell(shown: Shown, cell: str) -> None:

@@ -221,6 +221,12 @@ test("what is older than two minutes is not drawn, and what reaches into them is
 	assert.deepEqual(laid.map(({ block, width }) => [block.text, width]), [["now", 10]]);
 });
 
+for (let [from_s, span_s] of [[990, 15], [980, 30], [941, 60], [930, 120], [10, 120]]) {
+	test(`a bar from ${1_000 - from_s} s ago is shown in ${span_s} s`, () => {
+		assert.equal(axis.spanOf({ bars: { 1: bar("In[3]", from_s, null) }, blocks: [] }, 1_000), span_s);
+	});
+}
+
 test("a thousand tasks at once do not make the lane endless", () => {
 	let bars = Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [index, bar("In[3]", 950, null)]));
 	assert.ok(axis.layOut({ bars, lanes: [], blocks: [] }, 1_000, 1_200).height < 200);
@@ -238,8 +244,10 @@ test("a bar is found under the pointer, and a block where there is none", () => 
 
 test("the axis has round numbers that do not touch", () => {
 	for (let width of [120, 250, 600, 1_500]) {
-		let marks = axis.ticks(width);
-		assert.equal(marks[0].text, "now");
-		assert.ok(marks.length === 1 || marks[0].x - marks[1].x >= 60, `${width} px`);
+		for (let span_s of [15, 30, 60, 120]) {
+			let marks = axis.ticks(width, span_s);
+			assert.equal(marks[0].text, "now");
+			assert.ok(marks.length === 1 || marks[0].x - marks[1].x >= 60, `${width} px, ${span_s} s`);
+		}
 	}
 });

@@ -8,8 +8,8 @@
  * @typedef {{text: string, y: number, height: number, index: number}} LaneBox
  */
 
-/** Seconds that are shown. */
-export const SPAN_S = 120;
+/** Seconds that may be shown: the shortest of these that holds all bars, or else the last. */
+const SPANS_S = [15, 30, 60, 120];
 const BAR = 12;
 const GAP = 3;
 const LANE_GAP = 10;
@@ -18,16 +18,33 @@ const MAX_LINES = 8;
 export const AXIS = 22;
 
 /**
+ * Return how many seconds before now are shown.
+ *
+ * @param {Timeline} timeline
+ * @param {number} now_s
+ * @returns {number}
+ */
+export function spanOf(timeline, now_s) {
+	let longest_s = SPANS_S[SPANS_S.length - 1];
+	let begins = [...Object.values(timeline.bars), ...timeline.blocks]
+		.filter(({ to_s }) => (to_s ?? now_s) >= now_s - longest_s)
+		.map(({ from_s }) => from_s);
+	let oldest_s = begins.reduce((oldest, from_s) => Math.max(oldest, now_s - from_s), 0);
+	return SPANS_S.find((span_s) => span_s >= oldest_s) ?? longest_s;
+}
+
+/**
  * Return the marks of the axis, at round seconds before now.
  *
  * @param {number} width In pixels.
+ * @param {number} span_s
  * @returns {{x: number, text: string}[]}
  */
-export function ticks(width) {
-	let step = [5, 10, 15, 30, 60].find((seconds) => (seconds / SPAN_S) * width >= 70) ?? 60;
+export function ticks(width, span_s) {
+	let step = [1, 5, 10, 15, 30, 60].find((seconds) => (seconds / span_s) * width >= 70) ?? 60;
 	let marks = [];
-	for (let ago = 0; ago <= SPAN_S; ago += step) {
-		marks.push({ x: width - (ago / SPAN_S) * width, text: ago ? `−${ago} s` : "now" });
+	for (let ago = 0; ago <= span_s; ago += step) {
+		marks.push({ x: width - (ago / span_s) * width, text: ago ? `−${ago} s` : "now" });
 	}
 	return marks;
 }
@@ -38,10 +55,11 @@ export function ticks(width) {
  * @param {Timeline} timeline
  * @param {number} now_s
  * @param {number} width In pixels.
- * @returns {{boxes: Box[], lanes: LaneBox[], blocks: Box[], height: number}}
+ * @returns {{boxes: Box[], lanes: LaneBox[], blocks: Box[], height: number, span_s: number}}
  */
 export function layOut(timeline, now_s, width) {
-	let x = (/** @type {number} */ instant) => ((instant - now_s) / SPAN_S + 1) * width;
+	let span_s = spanOf(timeline, now_s);
+	let x = (/** @type {number} */ instant) => ((instant - now_s) / span_s + 1) * width;
 	let span = (/** @type {number} */ from, /** @type {number | null} */ to) => {
 		let left = Math.max(x(from), 0);
 		return { x: left, width: Math.max(x(to ?? now_s) - left, 2) };
@@ -49,7 +67,7 @@ export function layOut(timeline, now_s, width) {
 	/** @type {Map<string, Bar[]>} */
 	let byLane = new Map(timeline.lanes.map(({ lane }) => [lane, []]));
 	for (let bar of Object.values(timeline.bars)) {
-		if ((bar.to_s ?? now_s) < now_s - SPAN_S) continue;
+		if ((bar.to_s ?? now_s) < now_s - span_s) continue;
 		let bars = byLane.get(bar.lane);
 		if (bars) bars.push(bar);
 		else byLane.set(bar.lane, [bar]);
@@ -75,9 +93,9 @@ export function layOut(timeline, now_s, width) {
 		y += height + LANE_GAP;
 	}
 	let blocks = timeline.blocks
-		.filter((block) => (block.to_s ?? now_s) >= now_s - SPAN_S)
+		.filter((block) => (block.to_s ?? now_s) >= now_s - span_s)
 		.map((block) => ({ ...span(block.from_s, block.to_s), y: AXIS, height: y - AXIS, lane: -1, bar: null, block }));
-	return { boxes, lanes, blocks, height: y };
+	return { boxes, lanes, blocks, height: y, span_s };
 }
 
 /**

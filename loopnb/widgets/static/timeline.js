@@ -3,7 +3,7 @@
 import { make, makeButton, put } from "./dom.js";
 import { ageText, countText } from "./texts.js";
 import { applyTimeline } from "./protocol.js";
-import { boxAt, layOut, SPAN_S, ticks } from "./timeaxis.js";
+import { boxAt, layOut, ticks } from "./timeaxis.js";
 
 /** @typedef {import("./protocol.js").Timeline} Timeline */
 
@@ -56,7 +56,7 @@ export class TimelinePane {
 		if (!timeline || width < 40) return;
 		let layout = (this.layout = layOut(timeline, clock_s, width));
 		let bars = Object.keys(timeline.bars).length;
-		canvas.setAttribute("aria-label", `Timeline of the last ${SPAN_S} seconds: ${countText(bars, "task")} in ${countText(layout.lanes.length, "lane")}, the loop was blocked ${countText(timeline.blocks.length, "time")}`);
+		canvas.setAttribute("aria-label", `Timeline of the last ${layout.span_s} seconds: ${countText(bars, "task")} in ${countText(layout.lanes.length, "lane")}, the loop was blocked ${countText(timeline.blocks.length, "time")}`);
 		let scale = devicePixelRatio || 1;
 		let [full, height] = [this.box.clientWidth, Math.max(layout.height, 60)];
 		if (canvas.width !== Math.round(full * scale) || canvas.height !== Math.round(height * scale)) {
@@ -83,7 +83,7 @@ export class TimelinePane {
 		pen.font = `11px ${style.fontFamily}`;
 		pen.textBaseline = "middle";
 		pen.translate(LABELS + PAD, 0);
-		for (let { x, text: label } of ticks(width)) {
+		for (let { x, text: label } of ticks(width, layout.span_s)) {
 			pen.fillStyle = text;
 			pen.textAlign = x > width - 10 ? "right" : x < 30 ? "left" : "center";
 			pen.fillText(label, x, 8);
