@@ -37,6 +37,7 @@ from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
+from loopnb.shell.hung_cells import HungCells
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
 from loopnb.shell.never_awaited import NeverAwaited
@@ -50,8 +51,8 @@ from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch.watch import Watch
 
-#: Held while loopnb is loaded or unloaded. Two threads may do so at once, and a function that is patched
-#: twice would call itself for ever.
+#: Held while loopnb is loaded or unloaded. Two threads may try at once, and a function that is patched twice
+#: would call itself for ever.
 _changing = threading.RLock()
 #: Shell -> what unloads loopnb from it. Kept here since `%unload_ext` passes only the shell to `unload`.
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
@@ -172,7 +173,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    error_notes, progress = _error_notes(shell, session, cells, closed), Progress(shell, session, cells)
+    error_notes = _error_notes(shell, session, cells, closed)
+    progress = Progress(shell, session, cells)
     aloop = Aloop(shell, session, cells, interrupts, PARSER, progress)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     _wake_before_code(shell, watch, parts)
@@ -186,12 +188,13 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
-    reruns = Reruns(shell, session, cells)
+    reruns, hung = Reruns(shell, session, cells), HungCells(shell, session, cells)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, progress)
+    reports = Reports(shell, session, cells, error_notes)
+    _start(parts, cells, reports, reruns, failing, rejections, hung, progress)
     cells.begin_loading_cell()
 
 

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb import trees
 from loopnb.tracking import graph
-from loopnb.tracking.chains import kind_at_once
+from loopnb.tracking.chains import LOCKS, kind_at_once
 from loopnb.tracking.details import detail_of
-from loopnb.tracking.graph import LOCKS
 from loopnb.widgets import details, head, protocol, timeline
 from loopnb.widgets.cancels import Cancels
 from loopnb.widgets.ended import Ended
 from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from loopnb.records import AwaitGraph, Block, Finding, LoopState, Pace, TaskRecord
     from loopnb.tracking.listing import Follower
@@ -222,7 +221,7 @@ class Monitor:
 
     def _look(self, pace: _Pace | _Unlimited) -> Iterator[None]:
         self.has_changed = False
-        for _ in self._tracker.listing.slices():
+        for _ in self._tracker.listing.slices(exact=isinstance(pace, _Unlimited)):
             if pace.is_over():
                 yield
                 pace.begin()
@@ -520,7 +519,7 @@ class Monitor:
         if live is None or record.state != "waiting":
             return record.waits_for
         budget[0] -= 1
-        is_lock = kind_at_once(live, self._tracker.codes) in LOCKS
+        is_lock = kind_at_once(live, self._tracker.codes)[0] in LOCKS
         text = record.waits_for
         if not is_lock or len(self.tasks.live) <= _MANY:
             text = detail_of(self._tracker, live).text or text
@@ -577,8 +576,7 @@ class Monitor:
                 self._show_detail(viewer, viewer.detail)
                 yield
             if viewer.tree is not None:
-                self._show_tree(viewer, viewer.tree)
-                yield
+                yield from self._show_tree(viewer, viewer.tree)
         if now >= self._timeline_due or any(
             viewer.timeline and viewer.sent_timeline is None for viewer in viewers
         ):
@@ -626,13 +624,16 @@ class Monitor:
             cancelled_by=self.cancels.who(number),
         )
 
-    def _show_tree(self, viewer: Viewer, kind: str) -> None:
+    def _show_tree(self, viewer: Viewer, kind: str) -> Iterator[None]:
         graph, now = self._graph, self._graph_at
         if graph is None or viewer.tree_of is graph:
             return
         viewer.tree_of = graph
-        below = graph.awaits if kind == "awaits" else trees.spawned_by(graph.records)
-        tree = trees.tree_of(graph.records, below, trees.roots_of(graph.records, below, lambda _task: True))
+        below: Mapping[int, tuple[int, ...]] = graph.awaits
+        if kind == "spawned":
+            below = yield from trees.spawned_by(graph.records)
+        roots = yield from trees.roots_of(graph.records, below, lambda _task: True)
+        tree = yield from trees.tree_of(graph.records, below, roots)
         shown = tree.branches[: trees.MOST_LINES]
         lines, left_out = protocol.fitting(
             {

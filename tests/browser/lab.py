@@ -15,9 +15,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import nbformat
 from playwright.sync_api import expect
 
 from tests.cells import dedented
@@ -110,11 +109,14 @@ class LabServer:
 
     def add(self, name: str, cells: Sequence[str]) -> str:
         """Write a notebook with these code cells, dedented, and return its name."""
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(dedented(cell)) for cell in cells],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        )
-        nbformat.write(notebook, self.root / name)
+        spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = {
+            "cells": [_code_cell(f"cell-{number}", dedented(cell)) for number, cell in enumerate(cells)],
+            "metadata": {"kernelspec": spec},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+        (self.root / name).write_text(json.dumps(notebook))
         return name
 
     def copy(self, notebook: Path) -> str:
@@ -138,6 +140,7 @@ class LabServer:
             "ServerApp.allow_root": "True",
             "IdentityProvider.token": self.token,
             "LabApp.extension_manager": "readonly",
+            "LabApp.expose_app_in_browser": "True",
         }
         return [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
 
@@ -159,26 +162,36 @@ class LabPage:
 
     Args:
         server: Where it is served.
-        page: A fresh page of the browser.
+        page: A fresh page of the browser, or one whose notebook was closed.
         name: The notebook's file name.
     """
 
     def __init__(self, server: LabServer, page: Page, name: str) -> None:
         self.page = page
         self._path = server.root / name
-        page.goto(f"{server.url}/doc/tree/{name}?token={server.token}")
+        if page.url.startswith(server.url):
+            # In braces: what it returns, all of the notebook's widget, would be sent here.
+            page.evaluate("path => { jupyterapp.commands.execute('docmanager:open', {path}) }", name)
+        else:
+            page.goto(f"{server.url}/doc/tree/{name}?token={server.token}")
         self._wait_ready()
+
+    def close(self) -> None:
+        """Close the notebook, unsaved, and leave the page to the next one."""
+        expect(self.page.locator(".jp-Dialog")).to_have_count(0)
+        self.page.evaluate("[...jupyterapp.shell.widgets('main')].forEach(widget => widget.dispose())")
+        expect(self.page.locator(".jp-Notebook")).to_have_count(0)
 
     def reload(self) -> None:
         """Reload the page; the kernel goes on."""
         self.page.reload()
         self._wait_ready()
 
-    def save(self) -> nbformat.NotebookNode:
+    def save(self) -> dict[str, Any]:
         """Save the notebook, wait until it is on the disk, and read it from there."""
         with self.page.expect_response(lambda got: got.request.method == "PUT" and "/contents/" in got.url):
             self.page.locator('[data-command="docmanager:save"]').first.click()
-        notebook: nbformat.NotebookNode = nbformat.read(self._path, as_version=4)
+        notebook: dict[str, Any] = json.loads(self._path.read_text())
         return notebook
 
     def restart_kernel(self) -> None:
@@ -275,6 +288,11 @@ class LabPage:
         # The toolbar's indicator says idle while there is no kernel yet, and a cell run then is dropped.
         status = self.page.get_by_text(re.compile(r"ipykernel\) \| Idle$"))
         expect(status).to_be_visible(timeout=START_TIMEOUT_S * 1000)
+
+
+def _code_cell(cell_id: str, source: str) -> dict[str, Any]:
+    empty: dict[str, Any] = {"execution_count": None, "metadata": {}, "outputs": []}
+    return {"cell_type": "code", "id": cell_id, "source": source, **empty}
 
 
 def _free_port() -> int:
