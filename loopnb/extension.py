@@ -173,8 +173,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    error_notes = _error_notes(shell, session, cells, closed)
-    progress = Progress(shell, session, cells)
+    error_notes, progress = _error_notes(shell, session, cells, closed), Progress(shell, session, cells)
     aloop = Aloop(shell, session, cells, interrupts, PARSER, progress)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     _wake_before_code(shell, watch, parts)
@@ -188,13 +187,12 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
-    reruns, hung = Reruns(shell, session, cells), HungCells(shell, session, cells)
+    reruns, late = Reruns(shell, session, cells), (HungCells(shell, session, cells), progress)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    reports = Reports(shell, session, cells, error_notes)
-    _start(parts, cells, reports, reruns, failing, rejections, hung, progress)
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, *late)
     cells.begin_loading_cell()
 
 
