@@ -2,8 +2,9 @@
 # make test   run every check: ruff, mypy, import-linter, pytest with real kernels and a real browser
 # make test-all   run the tests that need no IPython, and CPython's asyncio tests, on every CPython of this
 #                 machine; run the tests in real kernels on older versions of ipykernel, with the packages of the
-#                 hosts in tests/reach (PARTS=colab for one of them), and those with other people's packages; run
-#                 JupyterLite's kernel in Node; a minute of the stress, and all its signal handlers
+#                 hosts in tests/reach (PARTS=colab for one of them), and those with other people's packages; show
+#                 the widget in the classic Notebook; run JupyterLite's kernel in Node; a minute of the stress, and
+#                 all its signal handlers
 # make stress put kernels under load, for minutes, and count what is lost or left; STRESS=--seed=N repeats it,
 #             STRESS='--quick interrupts' runs a sample of one part
 # make bench  compare it with stock asyncio and with nest_asyncio and its kin; BENCH=--quick, --markdown, --profile
@@ -28,7 +29,7 @@ demo: .venv/.has-demo
 test: .venv/.has-test
 	.venv/bin/python .ci/check.py
 
-test-all: .venv/.has-engine
+test-all: .venv/.has-test
 	PARTS='$(PARTS)' .venv/bin/python .ci/test_all.py
 
 stress: .venv/.has-engine

@@ -33,7 +33,6 @@ NAMED_SHARES = [
         "tests/kernel/test_loading.py",
         "tests/kernel/test_pytest_in_cells.py",
         "tests/kernel/test_shutdown.py",
-        "tests/kernel/test_signals.py",
     ],
     ["tests/browser", "tests/nesting", "tests/test_notebooks.py", "tests/kernel/test_clients.py"],
 ]

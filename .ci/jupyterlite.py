@@ -11,16 +11,18 @@ import zipfile
 from typing import TYPE_CHECKING
 
 import browser
-from reach import PIP
+from reach import PIP, pinned
 from steps import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 WANTED = ROOT / "tests" / "reach" / "jupyterlite"
-#: The Python of Pyodide. Wheels of compiled code are for other machines than WebAssembly.
+#: The Python of Pyodide.
+_PYTHON = "3.14"
+#: Wheels of compiled code are for other machines than WebAssembly.
 _PURE = [
-    "--python-version=3.14",
+    f"--python-version={_PYTHON}",
     "--platform=any",
     "--implementation=py",
     "--abi=none",
@@ -55,6 +57,13 @@ def install(folder: Path) -> None:
         _run(*PIP, "--python", lite, "install", "--requirement", str(WANTED / "site.txt"))
         stamp.write_text(wanted, encoding="utf-8")
     _build_site(folder)
+
+
+def title() -> str:
+    """Return what the README calls what is installed."""
+    kernel = pinned(WANTED / "packages.txt")["jupyterlite-pyodide-kernel"]
+    pyodide = json.loads((WANTED / "package.json").read_text(encoding="utf-8"))["dependencies"]["pyodide"]
+    return f"JupyterLite: Pyodide kernel {kernel}, Pyodide {pyodide}, CPython {_PYTHON}"
 
 
 def _install_node(folder: Path) -> None:

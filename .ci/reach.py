@@ -17,6 +17,35 @@ if TYPE_CHECKING:
 
 PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
 
+#: The tests that depend most on the versions of IPython and ipykernel: where cells begin and end, and their
+#: numbers, magics, output, messages, widgets, interrupts, tracebacks of tasks, loading and the kernel's end.
+#: With the packages of Colab they take half as long as all.
+DIFFERING = tuple(
+    f"tests/kernel/test_{name}.py"
+    for name in (
+        "aloop",
+        "awkward_ends",
+        "blocks",
+        "colab",
+        "comms",
+        "configuration",
+        "contexts",
+        "input",
+        "interrupts",
+        "loading",
+        "nested_cells",
+        "output",
+        "reruns",
+        "shutdown",
+        "signals",
+        "tasks",
+        "timers",
+    )
+)
+
+# What the README names of a host's packages.
+_TELLING = ("ipython", "ipykernel", "ipywidgets")
+
 _FIRST_LINE = re.compile(r"# Python (\d+)\.(\d+): (.+)")
 
 
@@ -41,6 +70,13 @@ class Host:
         own = [python for python in found if python.minor == self.minor]
         return own[0] if own else pythons.ask([sys.executable])
 
+    def label(self, python: str | None = None) -> str:
+        """Return what the README calls the host, with the version of *python*; None means the host's own."""
+        versions = pinned(self.pins)
+        packages = [f"{package} {versions[package]}" for package in _TELLING if package in versions]
+        python = python or ".".join(map(str, self.minor))
+        return f"{self.title}: CPython {python}, {', '.join(packages)}"
+
     def moved(self, executable: Path) -> list[str]:
         """Return what `pip install loopnb` would change of what is installed, each as `name: old to new`.
 
@@ -55,13 +91,22 @@ class Host:
         listed = json.loads(_output_of([*aloud, "list", "--format", "json"]))
         before = {_normal(package["name"]): package["version"] for package in listed}
         report = json.loads(_output_of([*pip, "install", "--dry-run", "--report", "-", f"{ROOT}[kernel]"]))
-        after = {_normal(one["metadata"]["name"]): one["metadata"]["version"] for one in report["install"]}
+        after = {
+            _normal(package["metadata"]["name"]): package["metadata"]["version"]
+            for package in report["install"]
+        }
         return [f"{name}: {before[name]} to {version}" for name, version in after.items() if name in before]
 
 
 def hosts() -> dict[str, Host]:
     """Return the hosts by their names."""
     return {path.stem: _read(path) for path in sorted((ROOT / "tests" / "reach").glob("*.txt"))}
+
+
+def pinned(path: Path) -> dict[str, str]:
+    """Return the versions that a file of pins names."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
 
 
 def _read(path: Path) -> Host:

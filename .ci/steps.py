@@ -41,18 +41,27 @@ class Report:
     """What pytest wrote to its JUnit files.
 
     Attributes:
-        counts: How many tests passed, failed and were left out, in one line.
+        passed: How many tests passed.
+        failed: How many failed.
         skipped: The name and the reason of each test that was skipped or is expected to fail.
     """
 
-    counts: str
-    skipped: list[tuple[str, str]]
+    passed: int = 0
+    failed: int = 0
+    skipped: Sequence[tuple[str, str]] = ()
+
+    @property
+    def counts(self) -> str:
+        """How many tests passed, failed and were left out, in one line."""
+        if not (self.passed or self.failed or self.skipped):
+            return "pytest wrote no report"
+        return f"{self.passed} passed, {self.failed} failed, {len(self.skipped)} left out"
 
 
 def read_reports(*paths: Path) -> Report:
     """Add up the JUnit files at *paths*."""
     if not all(path.exists() for path in paths):
-        return Report("pytest wrote no report", [])
+        return Report()
     cases = [case for path in paths for case in ET.parse(path).getroot().iter("testcase")]
     failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
     skipped = [
@@ -63,8 +72,7 @@ def read_reports(*paths: Path) -> Report:
         for case in cases
         if (mark := case.find("skipped")) is not None
     ]
-    passed = len(cases) - failed - len(skipped)
-    return Report(f"{passed} passed, {failed} failed, {len(skipped)} left out", skipped)
+    return Report(len(cases) - failed - len(skipped), failed, skipped)
 
 
 def sum_up(outcomes: list[Outcome], not_run: Sequence[str] = ()) -> int:

@@ -3,11 +3,12 @@
 The tests that need no IPython and CPython's own asyncio tests run on every CPython that is found. The tests
 in real kernels run on the older versions of ipykernel, and with the packages of the hosts in `tests/reach`.
 Some tests run here because they need packages that take minutes to install, and those of JupyterLite since
-they need Pyodide. A sample of the stress takes a minute, and all combinations of signal handlers take some
-more.
+they need Pyodide. So does the classic Notebook, which wants an old ipywidgets. A sample of the stress takes a
+minute, and all combinations of signal handlers take some more.
 
-Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels`, `reach`, `libraries`,
-`jupyterlite` and `stress`. A single host, such as `colab`, is a part, too.
+Arguments go to pytest. The variable PARTS chooses from `pythons`, `kernels`, `reach`, `libraries`, `classic`,
+`jupyterlite` and `stress`. A single host, such as `colab`, is a part, too. With CI=true a host runs only the
+tests that differ most between hosts. `versions.py` writes what has run into the README.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import sys
 import time
 import tomllib
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import browser
 import jupyterlite
 import pythons
 import reach
+import results
 import sid
 import steps
 from packaging.requirements import Requirement
@@ -35,10 +39,31 @@ if TYPE_CHECKING:
 
 BUILD = ROOT / "build" / "test-all"
 GROUP = "engine"
-PARTS = ("pythons", "kernels", "reach", "libraries", "jupyterlite", "stress")
+PARTS = ("pythons", "kernels", "reach", "libraries", "classic", "jupyterlite", "stress")
 
 # The first and the last version of 6 and of 7, without the newest: `make test` runs on that one.
 KERNELS = ["6.29.*", "6.31.*", "7.1.*", "7.3.*"]
+
+
+IS_CI = os.environ.get("CI") == "true"
+
+# What the README says that ran.
+IN_KERNELS = "tests in real kernels"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where tests run.
+
+    Attributes:
+        name: What the summary calls it.
+        title: What the README calls it.
+        ran: Which tests run there, as the README calls them.
+    """
+
+    name: str
+    title: str
+    ran: str
 
 
 class NotReadyError(Exception):
@@ -116,22 +141,42 @@ def _requirements(version: str) -> list[str]:
     ]
 
 
-def test_engine(python: pythons.Python, name: str, command: list[str], root: str) -> Outcome:
-    """Run the engine's tests with *command*, which sees the repository at *root*."""
+def test_engine(python: pythons.Python, where: str, command: list[str], root: str) -> Outcome:
+    """Run the engine's tests with *command*, which sees the repository at *root*.
+
+    Args:
+        python: The interpreter.
+        where: What tells it from another of the same version.
+        command: What starts it, with the packages that the tests need.
+        root: Where it finds the repository.
+    """
     parts = ["tests/nesting", "tests/loop", "tests/tracking", "tests/watch", "tests/test_cpython.py"]
     parts += ["tests/cpython"] if python.has_asyncio_tests else []
     # Slow tests take minutes, and they wait for other processes: faulthandler's stacks would show nothing.
-    slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0"]
+    slow = ["-m", "slow or not slow", "-o", "faulthandler_timeout=0", "--hypothesis-profile=thorough"]
     note = "" if python.has_asyncio_tests else "; this Python has no asyncio tests of its own"
-    return run_pytest(name, command, [*slow, *parts], root, dict(os.environ), note)
+    ran = "tests that need no IPython" + (", asyncio's own" if python.has_asyncio_tests else "")
+    name = f"{python.version} ({where})"
+    environment = Environment(name, f"CPython {python.version}", ran)
+    return run_pytest(environment, command, [*slow, *parts], root, dict(os.environ), note)
 
 
 def run_pytest(
-    name: str, command: list[str], arguments: list[str], root: str, env: dict[str, str], note: str = ""
+    environment: Environment,
+    command: list[str],
+    arguments: list[str],
+    root: str,
+    env: dict[str, str],
+    note: str = "",
+    *,
+    is_whole: bool = True,
 ) -> Outcome:
-    """Run pytest with *command*, which sees the repository at *root*. *note* follows the numbers of tests."""
+    """Run pytest with *command*, which sees the repository at *root*. *note* follows the numbers of tests.
+
+    The numbers are kept if *is_whole*, unless the command line's arguments may have chosen some of the tests.
+    """
     began = time.monotonic()
-    print(f"\n== {name}", flush=True)
+    print(f"\n== {environment.name}", flush=True)
     report = BUILD / "report.xml"
     report.unlink(missing_ok=True)
     report_there = f"{root}/{report.relative_to(ROOT).as_posix()}"
@@ -141,18 +186,20 @@ def run_pytest(
     reasons = Counter(reason for _, reason in found.skipped)
     left_out = [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
     took_s = time.monotonic() - began
-    return Outcome(name, ran.returncode == 0, took_s, found.counts + note, left_out)
+    if is_whole and not sys.argv[1:]:
+        counts = (found.passed, found.failed, len(found.skipped))
+        results.keep(results.Result(environment.title, environment.ran, *counts))
+    return Outcome(environment.name, ran.returncode == 0, took_s, found.counts + note, left_out)
 
 
 def test_here(python: pythons.Python) -> Outcome:
     """Run the engine's tests on a Python of this machine."""
-    name = f"{python.version} ({python.path})"
     tag = hashlib.sha256(python.path.encode()).hexdigest()[:8]
     try:
         executable = venv_of(python, BUILD / f"{python.version}-{tag}", "--group", GROUP)
     except NotReadyError as error:
-        return Outcome(name, passed=False, detail=str(error))
-    return test_engine(python, name, [str(executable)], str(ROOT))
+        return Outcome(f"{python.version} ({python.path})", passed=False, detail=str(error))
+    return test_engine(python, python.path, [str(executable)], str(ROOT))
 
 
 def test_kernel(python: pythons.Python, version: str) -> Outcome:
@@ -166,7 +213,9 @@ def test_kernel(python: pythons.Python, version: str) -> Outcome:
         executable = venv_of(python, BUILD / f"ipykernel-{version.removesuffix('.*')}", *wanted)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    return run_pytest(name, [str(executable)], ["tests/kernel"], str(ROOT), env)
+    title = f"ipykernel {version.removesuffix('.*')}, CPython {python.version}"
+    environment = Environment(name, title, IN_KERNELS)
+    return run_pytest(environment, [str(executable)], ["tests/kernel"], str(ROOT), env)
 
 
 def test_host(host: reach.Host, python: pythons.Python) -> Outcome:
@@ -185,7 +234,10 @@ def test_host(host: reach.Host, python: pythons.Python) -> Outcome:
     env = {key: value for key, value in os.environ.items() if key != "CI"}  # as in `test_kernel`
     # Old packages in the process of the tests, not in the kernel, use what later Pythons deprecate.
     options = ["-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"]
-    return run_pytest(name, [str(executable)], [*options, "tests/kernel"], str(ROOT), env)
+    environment = Environment(name, host.label(python.version), IN_KERNELS)
+    tests = reach.DIFFERING if IS_CI else ("tests/kernel",)
+    command = [str(executable)]
+    return run_pytest(environment, command, [*options, *tests], str(ROOT), env, is_whole=not IS_CI)
 
 
 def test_libraries(python: pythons.Python) -> Outcome:
@@ -196,8 +248,29 @@ def test_libraries(python: pythons.Python) -> Outcome:
         executable = venv_of(python, BUILD / "libraries", *wanted)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    # `make test` runs the others.
-    return run_pytest(name, [str(executable)], ["-m", "slow", "tests/libraries"], str(ROOT), dict(os.environ))
+    title = f"Other people's packages: openai-agents, pydantic-ai, Telethon; CPython {python.version}"
+    environment = Environment(name, title, IN_KERNELS)
+    arguments = ["-m", "slow", "tests/libraries"]  # `make test` runs the others
+    return run_pytest(environment, [str(executable)], arguments, str(ROOT), dict(os.environ))
+
+
+def test_classic(python: pythons.Python) -> Outcome:
+    """Run the test of the widget in the classic Notebook, in a real Chromium."""
+    name = f"classic Notebook ({python.version})"
+    pins = ROOT / "tests" / "reach" / "classic" / "packages.txt"
+    if browser.ensure() is None:
+        return Outcome(name, passed=False, detail="there is no Chromium")
+    try:
+        executable = venv_of(python, BUILD / "classic", "--requirement", str(pins), "--editable", ".[kernel]")
+    except NotReadyError as error:
+        return Outcome(name, passed=False, detail=str(error))
+    versions = reach.pinned(pins)
+    packages = ", ".join(f"{package} {versions[package]}" for package in ("ipywidgets", "anywidget"))
+    title = f"Classic Notebook {versions['notebook']}: {packages}, CPython {python.version}"
+    environment = Environment(name, title, "the widget in Chromium")
+    arguments = ["-m", "classic", "-o", "faulthandler_timeout=0", "tests/browser/test_classic.py"]
+    env = os.environ | {"CLASSIC_PYTHON": str(executable)}
+    return run_pytest(environment, [sys.executable], arguments, str(ROOT), env)
 
 
 def test_jupyterlite() -> Outcome:
@@ -209,7 +282,9 @@ def test_jupyterlite() -> Outcome:
         return Outcome("JupyterLite", passed=False, detail=str(error))
     env = os.environ | {"JUPYTERLITE_FOLDER": str(folder)}
     arguments = ["-m", "jupyterlite", "tests/reach", "tests/browser/test_jupyterlite.py"]
-    return run_pytest("JupyterLite", [sys.executable], arguments, str(ROOT), env)
+    ran = "its kernel in Node, its site in Chromium"
+    environment = Environment("JupyterLite", jupyterlite.title(), ran)
+    return run_pytest(environment, [sys.executable], arguments, str(ROOT), env)
 
 
 def test_stress(name: str, *arguments: str) -> Outcome:
@@ -247,7 +322,8 @@ def test_in_sid(version: tuple[int, int]) -> Outcome:
         packages_for(python, packages)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    return test_engine(python, name, sid.enter(folder, ROOT, "sh", "-c", inside, packages_there), "/loopnb")
+    command_there = sid.enter(folder, ROOT, "sh", "-c", inside, packages_there)
+    return test_engine(python, "Debian sid", command_there, "/loopnb")
 
 
 def main() -> int:
@@ -271,11 +347,12 @@ def main() -> int:
             not_run.append(f"{version[0]}.{version[1]}: none is installed, and Debian sid is no way: {error}")
     own = pythons.ask([sys.executable])
     if own is None:
-        left_out = [part for part in ("kernels", "libraries") if part in parts]
+        left_out = [part for part in ("kernels", "libraries", "classic") if part in parts]
         not_run += [f"{part}: this Python is not one that loopnb supports" for part in left_out]
     else:
         outcomes += [test_kernel(own, version) for version in KERNELS if "kernels" in parts]
         outcomes += [test_libraries(own)] if "libraries" in parts else []
+        outcomes += [test_classic(own)] if "classic" in parts else []
     for host in hosts.values():
         python = host.python(found)
         if not {"reach", host.name} & set(parts):

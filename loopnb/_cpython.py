@@ -71,21 +71,30 @@ def live_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     return [task for task in _tasks_in_sets() if task.get_loop() is loop and not task.done()]
 
 
-def refs_of_tasks(loop: asyncio.AbstractEventLoop) -> set[ref[asyncio.Task[Any]]]:
+def refs_of_tasks(
+    loop: asyncio.AbstractEventLoop,
+) -> set[ref[asyncio.Task[Any]]] | list[ref[asyncio.Task[Any]]]:
     """Return a weak reference to each live task of *loop*. The loop's thread.
 
     Up to 3.13 there are also references to finished tasks and to those of other loops. Sorting them out takes
     longer than all else that a listing does if nothing has changed. A task has the same reference each time.
-    From 3.14 on, most of the time goes into `all_tasks`, which calls two methods of each task of our class.
+    From 3.14 on it is a list, since a set would take as long again. If a task ends before the hash of its
+    reference was asked for, the reference has none. Most of the time goes into `all_tasks`, which calls two
+    methods of each task of our class.
 
     `WeakSet.data`, a set of weak references.
     """
     if _scheduled is None:
-        return set(map(ref, _all_tasks(loop)))
+        return list(map(ref, _all_tasks(loop)))
     refs: set[ref[asyncio.Task[Any]]] = _scheduled.data.copy()
     if eager_tasks:
         refs.update(map(ref, list(eager_tasks)))
     return refs
+
+
+def count_live(loop: asyncio.AbstractEventLoop) -> int:
+    """Return how many live tasks *loop* has. From 3.14 on, it takes half as long as `refs_of_tasks`."""
+    return len(live_tasks(loop) if _scheduled is not None else _all_tasks(loop))
 
 
 def held_finished_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:

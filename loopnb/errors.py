@@ -1,4 +1,4 @@
-"""The errors that loopnb raises. Each is also a builtin error, which existing code may catch.
+"""The errors that loopnb raises. Each is also one of Python's own, which existing code may catch.
 
 LoopnbError
 ├── NestingError            a blocking call could not run inside the running loop

@@ -37,6 +37,7 @@ from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
 from loopnb.shell.error_notes import ErrorNotes
+from loopnb.shell.hung_cells import HungCells
 from loopnb.shell.interrupts import Interrupts, ShellTasks
 from loopnb.shell.library_errors import explain_library_error
 from loopnb.shell.never_awaited import NeverAwaited
@@ -50,8 +51,8 @@ from loopnb.terminal.guard import hook_terminal
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch.watch import Watch
 
-#: Held while loopnb is loaded or unloaded. Two threads may do so at once, and a function that is patched
-#: twice would call itself for ever.
+#: Held while loopnb is loaded or unloaded. Two threads may try at once, and a function that is patched twice
+#: would call itself for ever.
 _changing = threading.RLock()
 #: Shell -> what unloads loopnb from it. Kept here since `%unload_ext` passes only the shell to `unload`.
 _loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
@@ -186,12 +187,12 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
-    reruns = Reruns(shell, session, cells)
+    reruns, late = Reruns(shell, session, cells), (HungCells(shell, session, cells), progress)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, progress)
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, *late)
     cells.begin_loading_cell()
 
 

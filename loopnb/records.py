@@ -32,8 +32,8 @@ class CellRef:
     Attributes:
         cell_id: The front end's id of the cell, the same over re-runs; None where it sends none.
         execution_count: The number in the cell's prompt, `In[4]`.
-        background: Number of the background run of that cell whose code this is; None for the rest of the
-            cell. Both count as the same cell, so it is not compared.
+        background: Number of the background run that this code belongs to; None for the rest of the cell. A
+            run counts as its cell, so this is not compared.
     """
 
     cell_id: str | None
@@ -67,12 +67,13 @@ class TaskRecord(NamedTuple):
         name: Its name; "" if the task has ended and nobody ever set or read its name.
         coro: Qualified name of its coroutine.
         state: `running` (its step is executing now), `waiting` (for `waits_for`), `parked` (it waits in
-            a nested run), `scheduled` (it will step in this pass). If it has ended: `returned`, `raised`,
+            a nested run), `scheduled` (its next step is due). If it has ended: `returned`, `raised`,
             `cancelled` or `dropped` (it waited, and nothing referred to it any more).
         spawned_at: When it was spawned, in monotonic seconds.
         cell: The cell execution that spawned it, if any.
         spawn_site: `file:line` of the user's code that spawned it ("" if unknown).
-        waits_at: `function file:line` of the innermost frame of its await chain ("" if it has none).
+        waits_at: `function file:line` of the innermost link of its await chain that the user wrote; else, of
+            the innermost that the user installed; else "".
         waits_for: What it waits for, in words ("" if nothing is known).
         parent: Number of the task that spawned it.
         is_kernel: It belongs to the kernel itself and is hidden by default.
@@ -80,7 +81,7 @@ class TaskRecord(NamedTuple):
         error: What it failed with, in words ("" if it has not failed).
         blocked_s: Seconds for which it has blocked the loop, all its blocks together.
         waiting_since: When it was first seen in this wait, in monotonic seconds. It may have begun to wait
-            earlier, but no earlier than the look before that one. None if it does not wait.
+            earlier, but not before the previous look. None if it does not wait.
     """
 
     number: int
@@ -145,8 +146,8 @@ class AwaitGraph(NamedTuple):
         records: The live tasks, the kernel's own included.
         awaits: The number of a task -> the numbers of those that it waits for, each once: tasks that it
             awaits, and the holders of the lock that it waits for. Tasks that wait for none are left out.
-        any_of: Those for which one of what they await is enough.
-        cyclic: Those that wait for themselves, through others or directly.
+        any_of: The numbers of the tasks that go on as soon as one of those they wait for lets them.
+        cyclic: The numbers of the tasks that wait for themselves, through others or directly.
     """
 
     records: dict[int, TaskRecord]
@@ -161,8 +162,9 @@ class WaitDetail(NamedTuple):
     Attributes:
         text: What it waits for: `Queue.get of jobs`.
         state: What changes while it waits, such as `empty, 3 others wait`; "" if nothing.
-        due_at: When a timer ends the wait, in monotonic seconds; None if none is known to.
-        since: Since when it has been like that, at least, in monotonic seconds; None if that is not known.
+        due_at: When a timer ends the wait, in monotonic seconds; None if no such timer is known.
+        since: For a lock: since when its holder has waited, and so held it, in monotonic seconds; None if
+            that is not known.
         line: The user's own innermost line: `In[4], line 3: await r.read()`; "" if there is none.
     """
 
@@ -228,7 +230,7 @@ class Block:
         function: Name of the user's innermost function ("" for a cell's own lines).
         coroutine: Name of the innermost coroutine function that blocks; "" if there is none.
         call: The call on that line, as written ("" if unknown).
-        below: The innermost frame, in a library, `recv_into() socket.py:720` ("" if it is the user's).
+        below: The innermost frame, if it is a library's: `recv_into() socket.py:720`; "" if it is the user's.
         stack: The frames from the outermost one of the step to the innermost, for people.
         garbage_s: Seconds of it that the garbage collector took.
         is_late: Nothing could be seen while it lasted, as C code held the GIL.
@@ -256,7 +258,7 @@ class Block:
 
     @property
     def is_alarm(self) -> bool:
-        """True if it need not be: a coroutine or a callback blocks. A cell that computes is normal."""
+        """True if the user should mend it: a coroutine or callback blocks. A cell that computes is normal."""
         return self.by in {"task", "callback"} or bool(self.coroutine)
 
 
@@ -282,9 +284,9 @@ class Lag:
     """How late the loop runs what it is asked to run, in seconds.
 
     Attributes:
-        p50_s: Half of the markers were at most as late.
-        p99_s: 99 of 100 markers were at most as late.
-        max_s: The latest one.
+        p50_s: Half of the markers were at most this late.
+        p99_s: 99 of 100 markers were at most this late.
+        max_s: How late the most delayed marker was.
         count: Number of markers.
     """
 
@@ -296,7 +298,7 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Where the time of the loop's thread goes, as shares of 1.
+    """Where the time of the loop's thread goes, as shares from 0 to 1.
 
     Attributes:
         user: In cells, tasks and callbacks of the user's and of libraries.
@@ -334,7 +336,7 @@ class BusyRow:
 
     Attributes:
         name: Its name, for people.
-        share: Its share of all the time looked at, of 1.
+        share: Its share of all the time looked at, from 0 to 1.
         busy_s: The same in seconds.
     """
 
@@ -395,7 +397,7 @@ class LoopState:
         condition: `running` (a cell is executing), `idle` (no cell is executing), `nested` (the cell is
             parked in a nested run), `set aside` (another loop runs inside a cell), `closed`.
         detail: More about the condition, such as who set the loop aside ("" if nothing).
-        generation: Which of this session's loops it is. The first is 1.
+        generation: Which of this shell's loops it is. The first is 1.
         engine: `handoff`, `nest-asyncio`, `stack-switching` or `off`.
         parked: Number of stacks parked in nested runs.
         cell: The cell that is executing, if any.
@@ -421,7 +423,7 @@ class Snapshot:
     Attributes:
         epoch: Names the session; another epoch means another kernel process or a reload.
         taken_at: Wall-clock time, seconds since the Unix epoch.
-        clock_s: The same moment in monotonic seconds, as the records have their instants.
+        clock_s: The same moment on the monotonic clock of the records, in seconds.
         loop: The loop's state.
         tasks: The oldest of the live tasks, oldest first, without the kernel's own.
         more: How many more live tasks there are.

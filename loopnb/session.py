@@ -51,6 +51,8 @@ T = TypeVar("T")
 
 #: With more live tasks than this, the await graph is made in slices.
 _MANY = 500
+#: The loop turns after so many seconds, and a step more.
+_SLICE_S = 0.002
 
 #: The sessions that are loaded, the newest last. `loopnb.run()` and its kin take no shell as an argument, so
 #: they use the newest session.
@@ -458,22 +460,46 @@ class Session:
 
         Inside a running loop that nests, it lets the loop turn after every few milliseconds.
         """
-        steps = self.owner.call(graph.slices, self.tracker)
+        return self.in_slices(self.owner.call(graph.slices, self.tracker))
+
+    def in_slices(self, steps: Generator[None, None, T]) -> T:
+        """Go through *steps* in the loop's thread, and return what they return.
+
+        Inside a running loop that nests, it lets the loop turn after every few milliseconds, if there are
+        many tasks. From another thread it waits for the loop to turn.
+        """
         many = len(self.tracker.listing.records) > _MANY
         if many and self.owner.is_home() and self.owner.is_inside() and self.nesting.name == "handoff":
             try:
                 return self.run(_in_slices(steps))
             except NestingError:  # no stack can be parked here
                 pass
-        return self.owner.call(graph.finish, steps)
+        value: T = self.owner.call(graph.finish, steps)
+        return value
 
-    def wait_details(self, numbers: Iterable[int]) -> dict[int, WaitDetail]:
-        """Return what those live tasks wait for, by number. From another thread it waits for the loop."""
-        return self.owner.call(self._wait_details, list(numbers))
+    def wait_details(self, numbers: Iterable[int], found: AwaitGraph) -> dict[int, WaitDetail]:
+        """Return what those live tasks wait for, by number. It lets the loop turn as `in_slices` does.
 
-    def _wait_details(self, numbers: list[int]) -> dict[int, WaitDetail]:
-        tasks = {number: self.tracker.listing.task(number) for number in numbers}
-        return {number: detail_of(self.tracker, task) for number, task in tasks.items() if task is not None}
+        Args:
+            numbers: The numbers of the tasks.
+            found: Who waits for whom.
+        """
+        return self.in_slices(self._wait_details(list(numbers), found))
+
+    def _wait_details(
+        self, numbers: list[int], found: AwaitGraph
+    ) -> Generator[None, None, dict[int, WaitDetail]]:
+        details: dict[int, WaitDetail] = {}
+        live = self.tracker.listing.task
+        for number in numbers:
+            task = live(number)
+            if task is not None:
+                holders = [held for held in map(live, found.awaits.get(number, ())) if held is not None]
+                details[number] = detail_of(self.tracker, task, holders)
+            task = None
+            holders = []
+            yield
+        return details
 
     def facts(self, long_wait_s: float = LONG_WAIT_S) -> Facts:
         """Gather what the doctor checks. From another thread it waits for the loop to turn.
@@ -599,13 +625,16 @@ class Session:
 
 
 async def _in_slices(steps: Generator[None, None, T]) -> T:
+    ends = time.perf_counter() + _SLICE_S
     while True:
         try:
             next(steps)
         except StopIteration as stop:
             value: T = stop.value
             return value
-        await asyncio.sleep(0)
+        if time.perf_counter() > ends:
+            await asyncio.sleep(0)
+            ends = time.perf_counter() + _SLICE_S
 
 
 def _check_coroutine(coro: object, what: str) -> None:

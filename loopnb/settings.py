@@ -26,6 +26,19 @@ class LoopNB(Configurable):
         Default "tell".
         """,
     ).tag(config=True)
+    on_deadlock = Enum(
+        ("tell", "keep"),
+        default_value="tell",
+        help="""
+        What happens when a cell waits for something that can never come: for a lock that its own code
+        holds, for tasks that wait for each other, or for a queue that nothing can fill.
+
+        "tell" writes one line into the cell, about two seconds later. "keep" says nothing; `%loopnb` and
+        `%loopnb doctor` name it all the same. In neither case is anything cancelled.
+
+        Default "tell".
+        """,
+    ).tag(config=True)
     rerun_grace = Float(
         10.0,
         help="""
@@ -126,10 +139,10 @@ class LoopNB(Configurable):
     shutdown_grace = Float(
         2.0,
         help="""
-        Seconds that tasks have to end when the kernel is shut down or restarted. After that, async
-        generators, clients and executor threads have as many seconds again, all together. The log
+        Seconds to wait for tasks to end when the kernel is shut down or restarted. After that, loopnb
+        waits as long again for async generators, clients and executor threads, all together. The log
         names what has not ended by then. At the end of a cell with `%%aloop --fresh`, the threads of its
-        executor have as many seconds, too.
+        executor get as many seconds, too.
 
         Default 2.0. 0 does not wait. Jupyter kills a kernel 5 s after asking it to end.
         """,
@@ -138,9 +151,8 @@ class LoopNB(Configurable):
     def update_config(self, config: Any) -> None:
         """Set the values in *config*, as `%config` does.
 
-        IPython writes a value into the shell's own config before it is checked. If a value is refused, this
-        puts the current value back there. Otherwise the next `%config` and every reload would fail on the
-        refused value.
+        IPython writes a value into the shell's own config before the value is checked. If it is refused, we
+        put the current value back there. Otherwise the next `%config` and every reload would fail on it.
 
         Raises:
             TraitError: A value was refused.

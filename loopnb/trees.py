@@ -3,11 +3,15 @@
 Tasks of one shape share a line: tasks that stand at the same place and wait for the same kind of thing. What
 they wait for in turn is put together below that line. Each task is followed only once, so a tree has at most
 as many lines as there are tasks and edges.
+
+All that takes long is a generator that yields often, and returns its value at the end. Whoever goes through
+it may let the loop turn in between.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Generator
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from loopnb.views import age_text, lines_text, not_shown_text
 
@@ -20,6 +24,13 @@ MOST_LINES = 300
 """How many lines a tree has. The last one says how many tasks are missing."""
 _DEEPEST = 40
 """How deep lines are indented. What lies deeper is shown at that depth."""
+
+
+_AT_ONCE = 512
+"""How many tasks are handled in one step. Each takes 1 us."""
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[None, None, T]
 
 
 class Branch(NamedTuple):
@@ -50,12 +61,14 @@ class Tree(NamedTuple):
     visits: int
 
 
-def spawned_by(records: Mapping[int, TaskRecord]) -> dict[int, tuple[int, ...]]:
+def spawned_by(records: Mapping[int, TaskRecord]) -> Steps[dict[int, tuple[int, ...]]]:
     """Return which live tasks each live task has spawned, by number, the kernel's own tasks left out."""
     found: dict[int, list[int]] = {}
-    for number, record in sorted(records.items()):
+    for count, (number, record) in enumerate(sorted(records.items())):
         if record.parent in records and not record.is_kernel and record.parent is not None:
             found.setdefault(record.parent, []).append(number)
+        if not count % _AT_ONCE:
+            yield
     return {number: tuple(spawned) for number, spawned in found.items()}
 
 
@@ -63,7 +76,7 @@ def roots_of(
     records: Mapping[int, TaskRecord],
     below: Mapping[int, Sequence[int]],
     is_wanted: Callable[[TaskRecord], bool],
-) -> list[int]:
+) -> Steps[list[int]]:
     """Return the tasks where a tree begins, oldest first.
 
     These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in
@@ -75,38 +88,51 @@ def roots_of(
         below: Which tasks stand below each.
         is_wanted: Returns True for the tasks that the tree is about.
     """
-    wanted = {number for number, record in records.items() if not record.is_kernel and is_wanted(record)}
+    wanted: set[int] = set()
+    for count, (number, record) in enumerate(records.items()):
+        if not record.is_kernel and is_wanted(record):
+            wanted.add(number)
+        if not count % _AT_ONCE:
+            yield
     wanted |= {
         number for number in below if records[number].is_kernel and not wanted.isdisjoint(below[number])
     }
+    yield
     reached: set[int] = set()
-    for number, under in below.items():
+    for count, (number, under) in enumerate(below.items()):
         if number in wanted:
-            reached.update(other for other in under if other != number)
+            reached.update(under if number not in under else [other for other in under if other != number])
+        if not count % _AT_ONCE:
+            yield
     roots = sorted(wanted - reached)
     missing = sorted(wanted & reached)
-    seen = _reach(roots, below) if missing else set()
+    seen: set[int] = set()
+    if missing:
+        yield from _reach(roots, below, seen)
     for number in missing:
         if number not in seen:  # it is part of a circle, or stands below one
             roots.append(number)
-            seen |= _reach([number], below)
+            yield from _reach([number], below, seen)
     return roots
 
 
-def _reach(roots: Iterable[int], below: Mapping[int, Sequence[int]]) -> set[int]:
-    seen: set[int] = set()
+def _reach(roots: Iterable[int], below: Mapping[int, Sequence[int]], seen: set[int]) -> Steps[None]:
+    """Add to *seen* all that stands below *roots*, and the roots."""
     work = list(roots)
+    visits = 0
     while work:
         number = work.pop()
         if number not in seen:
             seen.add(number)
             work.extend(below.get(number, ()))
-    return seen
+        visits += 1
+        if not visits % _AT_ONCE:
+            yield
 
 
 def tree_of(
     records: Mapping[int, TaskRecord], below: Mapping[int, Sequence[int]], roots: Iterable[int]
-) -> Tree:
+) -> Steps[Tree]:
     """Return the tree that begins with *roots*.
 
     Args:
@@ -117,27 +143,33 @@ def tree_of(
     branches: list[Branch] = []
     seen: set[int] = set()
     visits = 0
-    work = [(0, group) for group in reversed(_groups(roots, records, below))]
+    groups = yield from _groups(roots, records, below)
+    work = [(0, group) for group in reversed(groups)]
     while work:
         depth, group = work.pop()
         visits += len(group)
         fresh = [number for number in group if number not in seen]
-        has_more = any(below.get(number) for number in group)
+        has_more = any(map(below.get, group))
         branches.append(Branch(depth, tuple(fresh or group), not fresh, has_more))
         seen.update(fresh)
-        under = dict.fromkeys(
-            other for number in fresh for other in below.get(number, ()) if other in records
-        )
+        yield
+        under: dict[int, None] = {}
+        for first in range(0, len(fresh), _AT_ONCE):
+            for number in fresh[first : first + _AT_ONCE]:
+                if number in below:
+                    under.update(dict.fromkeys(below[number]))
+            yield
         visits += len(under)
-        work.extend((depth + 1, inner) for inner in reversed(_groups(under, records, below)))
+        groups = yield from _groups((number for number in under if number in records), records, below)
+        work.extend((depth + 1, inner) for inner in reversed(groups))
     return Tree(branches, visits)
 
 
 def _groups(
     numbers: Iterable[int], records: Mapping[int, TaskRecord], below: Mapping[int, Sequence[int]]
-) -> list[list[int]]:
+) -> Steps[list[list[int]]]:
     groups: dict[tuple[object, ...], list[int]] = {}
-    for number in numbers:
+    for count, number in enumerate(numbers, start=1):
         record = records[number]
         words = record.waits_for if number not in below else _kind_of(record.waits_for)
         shape = (record.coro, record.state, record.waits_at, words, number in below)
@@ -146,6 +178,8 @@ def _groups(
             groups[shape] = [number]
         else:
             group.append(number)
+        if not count % _AT_ONCE:
+            yield
     return list(groups.values())
 
 
@@ -156,12 +190,12 @@ def _kind_of(waits_for: str) -> str:
 
 
 def explained(tree: Tree) -> list[int]:
-    """Return the tasks that have a line for themselves: what they wait for is worth a closer look."""
+    """Return the tasks that have a line for themselves, on which there is room to say more of their wait."""
     shown = tree.branches[:MOST_LINES]
     return [branch.numbers[0] for branch in shown if len(branch.numbers) == 1 and not branch.is_again]
 
 
-def tree_text(tree: Tree, graph: AwaitGraph, now: float, said: Mapping[int, str]) -> str:
+def tree_text(tree: Tree, graph: AwaitGraph, now: float, said: Mapping[int, str]) -> Steps[str]:
     """Return *tree* as text.
 
     Args:
@@ -171,9 +205,16 @@ def tree_text(tree: Tree, graph: AwaitGraph, now: float, said: Mapping[int, str]
         said: What tasks wait for, by number. Only those of `explained` are shown.
     """
     shown = tree.branches[:MOST_LINES]
-    lines = ["    " * min(branch.depth, _DEEPEST) + line_text(branch, graph, now, said) for branch in shown]
-    missing = {number for branch in tree.branches[MOST_LINES:] for number in branch.numbers}
-    missing -= {number for branch in shown for number in branch.numbers}
+    lines, named = [], set[int]()
+    for branch in shown:
+        lines.append("    " * min(branch.depth, _DEEPEST) + line_text(branch, graph, now, said))
+        named.update(branch.numbers)
+        yield
+    missing: set[int] = set()
+    for branch in tree.branches[MOST_LINES:]:
+        missing.update(branch.numbers)
+        yield
+    missing -= named
     if missing:
         lines.append(not_shown_text(len(missing)))
     return lines_text(lines)

@@ -24,12 +24,12 @@ def filled(template: str, body: str) -> str:
     return before + textwrap.indent(dedented(body), indent) + after
 
 
-def below(magic: str, body: str) -> str:
-    """Return a cell whose first line is *magic*, with *body* below it, dedented.
+def below(first: str, body: str) -> str:
+    """Return a cell whose first line is *first*, such as a magic, with *body* below it, dedented.
 
-    Use it for a body that has a name. Others stand below their magic in the text of the cell.
+    Use it for a body that has a name. Others stand below that line in the text of the cell.
     """
-    return f"{magic}\n{dedented(body)}"
+    return f"{first}\n{dedented(body)}"
 
 
 NESTED = dedented(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from loopnb.tracking.cells import current_cell
 
@@ -38,6 +40,12 @@ PATCHED_OWNERS: tuple[Any, ...] = (
 )
 
 
+# How many examples hypothesis tries: `make test-all` chooses the second.
+settings.register_profile("quick", max_examples=50)
+settings.register_profile("thorough", max_examples=200)
+settings.load_profile("quick")
+
+
 def _callables_of(owner: Any) -> dict[str, tuple[object, object]]:
     return {
         name: (value, getattr(value, "__code__", None))
@@ -53,6 +61,16 @@ STOCK = [_callables_of(owner) for owner in PATCHED_OWNERS]
 def _part(path: Path) -> str:
     """Name the folder or module directly below tests/ that *path* belongs to."""
     return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else ""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen_heap() -> None:
+    """Keep all that was imported so far out of the sight of `gc.collect()`, which many tests call.
+
+    Else each call looks at hundreds of thousands of objects, for a tenth of a second and more.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

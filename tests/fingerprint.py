@@ -23,7 +23,7 @@ def fingerprint():
                "loop class": type(loop), "shell class": type(shell),
                "hook class": type(shell.displayhook), "publisher class": type(shell.display_pub),
                "stream class": type(sys.stdout)}
-    owners |= {f"{name} class {cls.__name__}": cls for name, one in own.items() for cls in type(one).__mro__}
+    owners |= {f"{name} class {cls.__name__}": cls for name, obj in own.items() for cls in type(obj).__mro__}
     seen = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
     functions = [(name, value) for name, value in seen.items() if hasattr(value, "__code__")]
     seen |= {f"{name}.__code__": value.__code__ for name, value in functions}
@@ -44,8 +44,8 @@ def fingerprint():
                    "unraisable": sys.unraisablehook, "sigurg": signal.getsignal(signal.SIGURG),
                    **{thread.name: thread for thread in threading.enumerate() if "loopnb" in thread.name}}
 
-def same(one, other):
-    return one is other or (hasattr(one, "__self__") and one == other)
+def same(value, other):
+    return value is other or (hasattr(value, "__self__") and value == other)
 
 # What IPython and the kernel change from cell to cell, or the loop from pass to pass.
 MOVES = ("loop._ready", "loop._scheduled", "loop._timer_cancelled_count", "loop._current_handle",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -23,8 +24,12 @@ ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "tests"
 MODULES = sorted((ROOT / "loopnb").rglob("*.py"))
 #: The modules that may reach private names of others: beside their users, one function for each name.
-QUARANTINE = {"_cpython.py", "_ipython.py", "_ipykernel.py", "_pyodide.py"}
+QUARANTINE = {"_cpython.py", "_ipython.py", "_ipykernel.py", "_packages.py", "_pyodide.py"}
 OUTSIDE_QUARANTINE = [path for path in MODULES if path.name not in QUARANTINE]
+#: The tests, and the scripts, too.
+EVERY_MODULE = sorted([
+    *MODULES, *TESTS.rglob("*.py"), *ROOT.glob("notebooks/*.py"), *ROOT.glob(".ci/*.py"),
+])  # fmt: skip
 
 #: A function is about one screen. There is no limit for modules: they are split by concern.
 MAX_FUNCTION_LINES = 40
@@ -34,6 +39,8 @@ LONGER: dict[str, int] = {
     # One closure, since it runs for each spawn and every further call is 1.5 % of one.
     "loopnb/tracking/_cpython.py:make_tracked": 60,
     "loopnb/tracking/_cpython.py:make_factory": 72,
+    # One loop over ten thousand tasks, in which every call of a function shows.
+    "loopnb/tracking/listing.py:_look_at_each": 54,
 }
 
 TOP_LEVEL = {
@@ -107,6 +114,48 @@ def test_private_names_are_not_reached_by_string(path: Path) -> None:
         )
 
 
+#: A name, a dotted name or a path to a file, in which a part is private: it begins with one underscore.
+HAS_PRIVATE_PART = re.compile(r"(.*[./])?_(?!_|loopnb_)[A-Za-z][\w.<>]*")
+
+
+def own_strings(tree: ast.AST) -> Iterator[ast.expr]:
+    """Yield the strings that name nothing of others: docstrings, texts, slots, and type variables."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant() as string):
+                yield string
+            case ast.JoinedStr(values=parts):
+                yield from parts
+            case ast.Assign(targets=[ast.Name(id="__slots__")], value=ast.Tuple(elts=names)):
+                yield from names
+            case ast.Call(func=ast.Name(id="TypeVar" | "ParamSpec"), args=[name, *_]):
+                yield name
+
+
+def methods_of(path: Path) -> Iterator[str]:
+    """Yield the qualified names of a module's methods."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}.{item.name}" for item in node.body if isinstance(item, ast.FunctionDef))
+
+
+OWN_METHODS = {method for path in MODULES for method in methods_of(path)}
+
+
+@pytest.mark.parametrize("path", OUTSIDE_QUARANTINE, ids=name_of)
+def test_no_string_holds_a_private_name_of_others(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    own = {id(string) for string in own_strings(tree)}
+    found = {
+        f"{node.lineno}: {node.value!r}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in own
+        if HAS_PRIVATE_PART.fullmatch(node.value) and node.value not in OWN_METHODS
+    }
+
+    assert not found
+
+
 def imported_by(path: Path) -> set[str]:
     """Name the modules of the package that a module imports: in functions, and for type checkers, too."""
     known = {dotted(module) for module in MODULES}
@@ -136,12 +185,6 @@ def test_no_imports_go_round_in_a_circle() -> None:
 
 #: Cells are dedented text there.
 CELL_TESTS = sorted(path for name in ("kernel", "terminal", "browser") for path in TESTS.glob(f"{name}/*.py"))
-
-# Modules with cells whose lines are in one string, each with the reason.
-CELLS_IN_ONE_STRING = {
-    # To be rewritten. Delete each with its last such cell.
-    "tests/kernel/test_subshells.py",
-}
 
 
 def strings_of_cells(node: ast.AST) -> Iterator[ast.expr]:
@@ -177,14 +220,31 @@ def test_a_cell_of_several_lines_is_dedented_text(path: Path) -> None:
         if has_escaped_newline(string)
     }
 
-    assert bool(found) == (name_of(path) in CELLS_IN_ONE_STRING), sorted(found)
+    assert found == set()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", EVERY_MODULE, ids=name_of)
 def test_no_variable_is_called_one(path: Path) -> None:
-    names = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Name)]
+    names = {
+        node.id if isinstance(node, ast.Name) else node.arg
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Name | ast.arg)
+    }
 
-    assert [node.lineno for node in names if node.id == "one"] == []
+    assert "one" not in names
+
+
+#: A comment that has a tool ignore something, and no reason behind it.
+WITHOUT_REASON = re.compile(
+    r"#\s*(type: ignore(\[[\w, -]*\])?|noqa(: [A-Z]+[0-9]+(, ?[A-Z]+[0-9]+)*)?|pragma: no cover)\s*$"
+)
+
+
+@pytest.mark.parametrize("path", EVERY_MODULE, ids=name_of)
+def test_what_is_ignored_has_its_reason(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+
+    assert [number for number, line in enumerate(lines, 1) if WITHOUT_REASON.search(line)] == []
 
 
 def test_ruff_lets_the_same_modules_reach_private_names() -> None:

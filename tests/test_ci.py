@@ -1,16 +1,20 @@
-"""Check what CI relies on: CI=true lets no test be left out, and the summary tells the truth."""
+"""Check what CI relies on: CI=true leaves no test out, and the summary and the README tell the truth."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,6 +82,7 @@ def test_a_report_counts_the_tests_and_names_those_left_out(tmp_path: Path) -> N
 
     assert found.counts == "1 passed, 1 failed, 2 left out"
     assert found.skipped == [("tests.test_a.skips", "no server"), ("tests.test_b", "no browser")]
+    assert load_steps().read_reports(tmp_path / "none.xml").counts == "pytest wrote no report"
 
 
 @pytest.mark.parametrize(
@@ -105,3 +110,44 @@ def test_the_last_line_says_whether_all_passed(
 
     assert steps.sum_up([steps.Outcome("pytest", passed, left_out=left_out)], not_run) == status
     assert capsys.readouterr().out.splitlines()[-1] == last
+
+
+@pytest.fixture
+def ci(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Import modules of `.ci` by name, as its commands do."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(ROOT / ".ci")
+    yield importlib.import_module
+    for path in (ROOT / ".ci").glob("*.py"):
+        if path.stem not in before:
+            sys.modules.pop(path.stem, None)
+
+
+def test_the_readme_gets_what_ran_in_each_environment(
+    ci: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    results, versions = ci("results"), ci("versions")
+    monkeypatch.setattr(results, "FILE", tmp_path / "results.json")
+    monkeypatch.setattr(versions, "README", tmp_path / "README.md")
+    versions.README.write_text(f"before\n{versions.BEGIN}\n{versions.END}after\n")
+
+    def rows() -> list[str]:
+        assert versions.main() == 0
+        lines = versions.README.read_text().splitlines()
+        assert (lines[0], lines[-1]) == ("before", "after")
+        assert "| Windows | nothing: by construction only | | | |" in lines
+        assert any(line.startswith(f"| CPython 3.11 | {versions._NOT_COUNTED}") for line in lines)
+        return [line for line in lines if "tests" in line]
+
+    for environment, passed in (("Spam: egg 1", 1), ("CPython 3.12.1", 2000), ("Spam: egg 2", 3)):
+        results.keep(results.Result(environment, "tests", passed, failed=0, left_out=5))
+    python, spam = "| CPython 3.12.1 | tests | 2,000 | 0 | 5 |", "| Spam: egg 2 | tests | 3 | 0 | 5 |"
+    assert rows() == [python, spam]
+
+    results.FILE.unlink()
+    results.keep(results.Result("Spam: egg 3", "tests", 4, failed=1, left_out=0))
+    assert rows() == [python, "| Spam: egg 3 | tests | 4 | 1 | 0 |"]
+
+
+def test_the_tests_that_ci_runs_for_each_host_exist(ci: Any) -> None:
+    assert [path for path in ci("reach").DIFFERING if not (ROOT / path).exists()] == []

@@ -189,15 +189,15 @@ def test_wrappers_come_off_in_any_order(order: tuple[int, ...]) -> None:
 
 
 def test_a_wrapper_for_one_instance_leaves_the_others_alone() -> None:
-    one, other = Derived(), Derived()
-    wrapper = MethodWrapper(Derived, "greet", lambda greet, name: greet(name).upper(), one)
+    first, other = Derived(), Derived()
+    wrapper = MethodWrapper(Derived, "greet", lambda greet, name: greet(name).upper(), first)
     wrapper.install()
     try:
-        assert (one.greet("us"), other.greet("us")) == ("HELLO US", "hello us")
-        assert not vars(one)
+        assert (first.greet("us"), other.greet("us")) == ("HELLO US", "hello us")
+        assert not vars(first)
     finally:
         wrapper.restore()
-    assert one.greet("us") == "hello us"
+    assert first.greet("us") == "hello us"
 
 
 def test_the_method_looks_as_it_did() -> None:
@@ -212,11 +212,11 @@ def test_the_method_looks_as_it_did() -> None:
 
 def test_a_method_bound_before_follows_if_it_takes_nothing_but_the_instance() -> None:
     stock, code, signature = Base.leave, Base.leave.__code__, inspect.signature(Base.leave)
-    one, other = Derived(), Derived()
-    bound, bound_to_other = one.leave, other.leave
+    first, other = Derived(), Derived()
+    bound, bound_to_other = first.leave, other.leave
     wrappers = [
         MethodWrapper(Base, "leave", lambda leave, _instance: f"a({leave()})"),
-        MethodWrapper(Derived, "leave", lambda leave: f"b({leave()})", one),
+        MethodWrapper(Derived, "leave", lambda leave: f"b({leave()})", first),
     ]
     for wrapper in wrappers:
         wrapper.install()
@@ -233,14 +233,14 @@ def test_somebody_elses_method_around_such_a_one_stays() -> None:
     wrapper = MethodWrapper(Base, "leave", lambda leave, _instance: f"a({leave()})")
     wrapper.install()
     stock = Base.leave
-    theirs = Base.leave = lambda self: f"theirs({stock(self)})"  # type: ignore[method-assign]
+    theirs = Base.leave = lambda self: f"theirs({stock(self)})"  # type: ignore[method-assign]  # their patch
     try:
         assert Base().leave() == "theirs(a(bye))"
         assert wrapper.restore()
         assert Base().leave() == "theirs(bye)"
         assert vars(Base)["leave"] is theirs
     finally:
-        Base.leave = stock  # type: ignore[method-assign]
+        Base.leave = stock  # type: ignore[method-assign]  # what it was
 
 
 def test_an_error_has_no_frame_of_the_wrappers() -> None:
@@ -257,11 +257,16 @@ def test_an_error_has_no_frame_of_the_wrappers() -> None:
     assert files == [__file__] * len(files)
 
 
+def theirs_around(below: Callable[..., str]) -> Callable[..., str]:
+    """Return somebody else's patch around a method."""
+    return lambda self, *args, **options: f"theirs({below(self, *args, **options)})"
+
+
 def test_somebody_elses_patch_on_top_stays_and_later_wrappers_work() -> None:
     wrapper = MethodWrapper(Base, "greet", adding("a"))
     wrapper.install()
     below = vars(Base)["greet"]
-    Base.greet = lambda self, *args, **options: f"theirs({below(self, *args, **options)})"  # type: ignore[method-assign]
+    Base.greet = theirs_around(below)  # type: ignore[method-assign]  # their patch
     try:
         assert not wrapper.restore()
         assert Base().greet("us") == "theirs(hello us)"
@@ -271,14 +276,14 @@ def test_somebody_elses_patch_on_top_stays_and_later_wrappers_work() -> None:
         assert again.restore()
         assert Base().greet("us") == "theirs(hello us)"
     finally:
-        Base.greet = STOCK  # type: ignore[method-assign]
+        Base.greet = STOCK  # type: ignore[method-assign]  # what it was
 
 
 def test_wrappers_above_and_below_somebody_elses_patch_come_off_apart() -> None:
     lower, upper = MethodWrapper(Base, "greet", adding("a")), MethodWrapper(Base, "greet", adding("b"))
     lower.install()
     below = vars(Base)["greet"]
-    theirs = Base.greet = lambda self, *args, **options: f"theirs({below(self, *args, **options)})"  # type: ignore[method-assign]
+    theirs = Base.greet = theirs_around(below)  # type: ignore[method-assign]  # their patch
     try:
         upper.install()
         assert Base().greet("us") == "b(theirs(a(hello us)))"
@@ -287,7 +292,7 @@ def test_wrappers_above_and_below_somebody_elses_patch_come_off_apart() -> None:
         assert upper.restore()
         assert vars(Base)["greet"] is theirs
     finally:
-        Base.greet = STOCK  # type: ignore[method-assign]
+        Base.greet = STOCK  # type: ignore[method-assign]  # what it was
 
 
 def test_a_method_of_a_class_in_c_is_reached_by_way_of_the_subclass() -> None:

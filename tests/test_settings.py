@@ -7,7 +7,7 @@ from traitlets import TraitError
 
 from loopnb.settings import LoopNB
 
-CHOICES = ["on_rerun", "nesting_order", "on_failure"]
+CHOICES = ["on_rerun", "on_deadlock", "nesting_order", "on_failure"]
 SWITCHES = ["progress"]
 NUMBERS = [name for name in LoopNB.class_traits(config=True) if name not in [*CHOICES, *SWITCHES]]
 

@@ -8,6 +8,7 @@ import pytest
 
 from loopnb import trees
 from loopnb.records import AwaitGraph, CellRef, TaskRecord
+from loopnb.tracking.graph import finish
 
 
 def task(number: int, name: str = "", *, coro: str = "work", **fields: Any) -> TaskRecord:
@@ -40,9 +41,9 @@ def graph_of(
 def shown(graph: AwaitGraph, below: dict[int, tuple[int, ...]] | None = None, now: float = 20.0) -> list[str]:
     """Return the lines of the tree of *graph*."""
     below = graph.awaits if below is None else below
-    roots = trees.roots_of(graph.records, below, lambda _task: True)
-    tree = trees.tree_of(graph.records, below, roots)
-    return trees.tree_text(tree, graph, now, {}).splitlines()
+    roots = finish(trees.roots_of(graph.records, below, lambda _task: True))
+    tree = finish(trees.tree_of(graph.records, below, roots))
+    return finish(trees.tree_text(tree, graph, now, {})).splitlines()
 
 
 def test_tasks_of_one_shape_share_a_line_with_their_count_and_the_oldest_age() -> None:
@@ -108,7 +109,8 @@ def test_a_diamond_of_forty_layers_takes_as_many_visits_as_it_has_edges(is_folde
                 awaits[number] = (layer * 2 - 2, layer * 2 - 1)
     graph = graph_of(tasks, awaits)
 
-    tree = trees.tree_of(graph.records, awaits, trees.roots_of(graph.records, awaits, lambda _task: True))
+    roots = finish(trees.roots_of(graph.records, awaits, lambda _task: True))
+    tree = finish(trees.tree_of(graph.records, awaits, roots))
     assert tree.visits <= 4 * len(tasks)
 
 
@@ -132,7 +134,7 @@ def test_a_task_of_the_kernels_is_shown_only_if_a_users_task_stands_below_it() -
 def test_who_spawned_whom_is_a_tree_too() -> None:
     graph = graph_of([task(1, "top"), task(2, "child", parent=1), task(3, "orphan", parent=99)], {})
 
-    lines = shown(graph, trees.spawned_by(graph.records))
+    lines = shown(graph, finish(trees.spawned_by(graph.records)))
     assert [line.split("  ")[0] for line in lines if not line.startswith(" ")] == [
         "task 1 'top'",
         "task 3 'orphan'",
@@ -144,3 +146,24 @@ def test_a_name_cannot_break_a_line() -> None:
     (line,) = shown(graph_of([task(1, "a", coro="b\nc\x1b[31m")], {}))
 
     assert "\x1b" not in line
+
+
+def test_a_tree_of_many_tasks_is_made_in_many_steps() -> None:
+    count = 4_000
+    graph = graph_of([task(number) for number in range(count + 1)], dict.fromkeys(range(1, count + 1), (0,)))
+    steps = {"roots": 0, "tree": 0, "spawned": 0}
+
+    def counted(name: str, generator: trees.Steps[Any]) -> Any:
+        while True:
+            try:
+                next(generator)
+            except StopIteration as stop:
+                return stop.value
+            steps[name] += 1
+
+    roots = counted("roots", trees.roots_of(graph.records, graph.awaits, lambda _task: True))
+    tree = counted("tree", trees.tree_of(graph.records, graph.awaits, roots))
+    counted("spawned", trees.spawned_by(graph.records))
+
+    assert len(tree.branches[0].numbers) == count
+    assert min(steps.values()) >= count // 512

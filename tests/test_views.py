@@ -169,7 +169,7 @@ TASKS = views.TaskList(
     [({}, [1, 2, 3]), ({"name": "a"}, [1, 3]), ({"name": "a", "state": "running"}, [3]), ({"cell": 4}, [1])],
 )
 def test_a_list_is_filtered_by_all_that_is_given(conditions: dict[str, Any], numbers: list[int]) -> None:
-    assert [one.number for one in TASKS.filter(**conditions)] == numbers
+    assert [task.number for task in TASKS.filter(**conditions)] == numbers
 
 
 def test_a_list_is_a_table_in_text_and_in_html() -> None:

@@ -1,4 +1,4 @@
-"""Private names of ipykernel, and those of IPython that loading uses.
+"""Private names of ipykernel and of tornado below it, and those of IPython that loading uses.
 
 Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0 and IPython 9.18.1. Unless it says otherwise, call a function in
 the thread of the shell that it is about; none blocks.
@@ -107,7 +107,7 @@ class Subshell:
     """A subshell of ipykernel 7.
 
     Attributes:
-        name: Of its thread.
+        name: The name of its thread.
         loop: Its loop.
         is_busy: Returns True while it handles a request, the reply included. Any thread.
     """
@@ -128,7 +128,8 @@ def subshells() -> list[Subshell]:
 
 
 def _subshell_threads() -> list[Any]:
-    # The shell channel's thread has such a lock, too, and never uses it.
+    # The shell channel's thread has such a lock, too, which it holds while it passes a message on. So it is
+    # among them, but no stack is ever parked there.
     return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
 
 
@@ -181,7 +182,7 @@ def patch_aborting(kernel: Any) -> Patch | None:
         if subshell_id is None or not hasattr(thread, "aborting"):
             stock(subshell_id)
         else:
-            thread.aborting = True  # for good, since this is its end
+            thread.aborting = True  # as ipykernel does; but for good, since this is its end
 
     return Patch(kernel, "_abort_queues", abort_queues)
 
@@ -292,25 +293,37 @@ def is_answering(kernel: Any) -> bool:
 def shell_descriptor(kernel: Any) -> int | None:
     """Return the file descriptor that is readable while messages wait for the main shell; None if unknown.
 
-    A thread hands them over by `SubshellManager.get_shell_channel_to_subshell_pair` (7.1.0 to 7.4.0). On
-    6.29.5 and 6.31.0 they come from `Kernel.shell_stream` itself. We don't ask the socket for its events:
-    that resets the descriptor, and the loop would not be woken for them.
+    A thread hands them over by `SubshellManager.get_shell_channel_to_subshell_pair` (7.1.0 to 7.4.0). We
+    don't ask that socket for its events: it resets the descriptor, and the loop would not be woken for them.
     """
     manager = getattr(getattr(kernel, "shell_channel_thread", None), "manager", None)
-    if manager is None:
-        socket = getattr(getattr(kernel, "shell_stream", None), "socket", None)
-    elif hasattr(manager, "get_shell_channel_to_subshell_pair"):
-        socket = manager.get_shell_channel_to_subshell_pair(None).to_socket
-    else:
-        socket = None
+    pair_of = getattr(manager, "get_shell_channel_to_subshell_pair", None)
+    socket = None if pair_of is None else pair_of(None).to_socket
     if socket is None or socket.closed:
         return None
     descriptor: int = socket.FD
     return descriptor
 
 
+def stream_has_messages(kernel: Any) -> bool:
+    """Return True if messages wait in `Kernel.shell_stream` (before 7). The loop's thread.
+
+    To send a reply resets the descriptor of its socket, so only the socket itself knows. To ask that resets
+    the descriptor, too. The loop would not be woken for what has come, so here it is told to read.
+    """
+    from zmq import POLLIN
+
+    stream = getattr(kernel, "shell_stream", None)
+    if stream is None or getattr(kernel, "shell_channel_thread", None) is not None:
+        return False  # from 7 on the stream is that thread's
+    if stream.closed() or not stream.socket.events & POLLIN:
+        return False
+    stream.io_loop.add_callback(stream.flush, POLLIN)
+    return True
+
+
 def shell_parent(kernel: Any) -> tuple[Any, Any]:
-    """Return sender and header of the request the shell handles (`Kernel._parent_ident`, all versions)."""
+    """Return sender and message of the request the shell handles (`Kernel._parent_ident`, all versions)."""
     return kernel._parent_ident["shell"], kernel.get_parent("shell")
 
 

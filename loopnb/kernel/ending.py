@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import inspect
 import threading
 import time
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Seconds in which the loop must turn once. If it does not, it counts as blocked.
 _TURNS_WITHIN = 1.0
-#: Seconds that the control thread has to end.
+#: Seconds that we wait for the control thread to end.
 _CONTROL_ENDS_WITHIN = 2.0
 #: Seconds that functions registered with `atexit` may take before we log what Python is waiting for.
 _EXIT_ENDS_WITHIN = 1.0
@@ -123,19 +124,33 @@ class ExitWatch:
 
     def __init__(self, ends: ShellsEnd) -> None:
         self._ends = ends
+        self._exits: threading.Event | None = None
 
     def begin(self) -> None:
-        """Watch the functions registered with `atexit` by now. Python calls the newest, ours, first."""
+        """Watch the functions registered with `atexit` by now. Python calls the newest, ours, first.
+
+        The thread begins to wait now, since in a function of `atexit` Python 3.12 lets no thread start.
+        """
         self.cancel()
-        atexit.register(self._start)
+        exits = threading.Event()
+        with contextlib.suppress(RuntimeError):  # there are too many threads, or Python ends already
+            threading.Thread(target=self._watch, args=(exits,), name="loopnb exit", daemon=True).start()
+            self._exits = exits
+            atexit.register(self._start)
 
     def cancel(self) -> None:
         """Watch no more."""
         atexit.unregister(self._start)
+        exits, self._exits = self._exits, None
+        if exits is not None:
+            exits.set()
 
     def _start(self) -> None:
-        threading.Thread(target=self._watch, name="loopnb exit", daemon=True).start()
+        if self._exits is not None:
+            self._exits.set()
 
-    def _watch(self) -> None:
-        time.sleep(_EXIT_ENDS_WITHIN)  # Python usually ends before this does, and the thread with it
-        self._ends.say_not_ended(main_frame())
+    def _watch(self, exits: threading.Event) -> None:
+        exits.wait()
+        if self._exits is exits:
+            time.sleep(_EXIT_ENDS_WITHIN)  # Python usually ends before this does, and the thread with it
+            self._ends.say_not_ended(main_frame())

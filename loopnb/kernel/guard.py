@@ -70,8 +70,8 @@ class KernelHost(ShellHost):
     def is_programs_stop(self) -> bool:
         """Return True if the program that embeds the kernel stops the loop.
 
-        Return False if a cell stops it, or a callback of a cell. A thread that a cell has started cannot be
-        told from one of the program's.
+        False if a cell stops it, or a callback of a cell. A thread that a cell has started cannot be told
+        from one of the program's.
         """
         if not self._is_embedded or current_cell.get() is not None:
             return False

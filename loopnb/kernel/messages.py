@@ -29,6 +29,7 @@ from loopnb.kernel._ipykernel import (
     shell_descriptor,
     shell_lock,
     shell_parent,
+    stream_has_messages,
 )
 from loopnb.patching import CodePatch, PatchSet
 
@@ -182,7 +183,7 @@ class ShellQueue:
         """Return True if messages have come that the loop has not read. The loop's thread."""
         descriptor = shell_descriptor(self._kernel)
         if descriptor is None:
-            return False
+            return stream_has_messages(self._kernel)
         try:
             readable, _, _ = select.select([descriptor], [], [], 0)
         except ValueError:  # too high a number for `select`

@@ -75,17 +75,13 @@ class StreamsByContext:
         text, header = self._of(stream), self.header(stream)
         with buffer_lock(stream):
             if text.owner is not header:
-                piece = take_buffer(stream)
-                if piece:
-                    text.set_aside.append((text.owner, piece))
-                text.owner = header
+                text.change_owner(header, take_buffer(stream))
             return stock(*args)
 
     def _flush(self, stock: Callable[..., Any], stream: Any) -> None:
         text = self._of(stream)
         with buffer_lock(stream):
-            pieces = [*text.set_aside, (text.owner, take_buffer(stream))]
-            text.set_aside.clear()
+            pieces = text.take_all(take_buffer(stream))
         for header, piece in pieces:
             self._sending.header, self._sending.text = header, piece
             try:
@@ -105,13 +101,23 @@ class _Text:
         owner: The header of what the buffer holds.
 
     Attributes:
-        set_aside: Header and text of what is to be sent before the buffer.
         owner: The header of what the buffer holds.
     """
 
     def __init__(self, owner: Any) -> None:
-        self.set_aside: list[tuple[Any, str]] = []
         self.owner = owner
+        self._set_aside: list[tuple[Any, str]] = []  # header and text of what is to be sent first
+
+    def change_owner(self, owner: Any, piece: str) -> None:
+        """Have the buffer belong to another request. Set aside *piece*, which it held."""
+        if piece:
+            self._set_aside.append((self.owner, piece))
+        self.owner = owner
+
+    def take_all(self, piece: str) -> list[tuple[Any, str]]:
+        """Return what was set aside, each with its header, then *piece*, which the buffer held."""
+        pieces, self._set_aside = [*self._set_aside, (self.owner, piece)], []
+        return pieces
 
 
 class _Header:

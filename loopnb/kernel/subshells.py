@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two checks that the subshells are done.
 _GLANCE = 0.01
-#: Seconds that a cell has to end after we have ended its nested runs. Then its loop stops.
+#: Seconds that a cell gets to end after we have ended its nested runs. Then its loop stops.
 _CELL_ENDS_WITHIN = 1.0
-#: Seconds that the threads of all subshells have to end: as long as a front end waits before it kills the
+#: Seconds that the threads of all subshells get to end: as long as a front end waits before it kills the
 #: kernel.
 _THREADS_END_WITHIN = 5.0
 

@@ -1,7 +1,7 @@
 """What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.15.2, and uvloop 0.23.0.
 
-Three stories: state of a loop that user code leaves damaged, threads that are busy when Python ends, and
-which loop an object belongs to.
+Three stories: state of a loop that user code leaves damaged or open, threads that are busy when Python ends,
+and which loop is set here or belongs to an object.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ def mend_signal_handlers(loop: Any) -> None:
     """Have signals reach *loop* again if another loop has taken them over. The main thread.
 
     Python announces signals through one file descriptor for the whole process. Each of asyncio's loops sets
-    it to the loop's own, and a loop that removes its last handler resets it for the whole process. Private
-    names: `_signal_handlers` and `_csock` of the loop, `unix_events._sighandler_noop`. Does nothing on
-    Windows, which has none of them.
+    it to a descriptor of its own. A loop that removes its last handler resets it for the whole process.
+
+    Private names: `_signal_handlers` and `_csock` of the loop, `unix_events._sighandler_noop`. Does nothing
+    on Windows, which has none of them.
     """
     handlers, noop = getattr(loop, "_signal_handlers", None), getattr(asyncio, "unix_events", None)
     if not handlers or noop is None or loop.is_closed():
@@ -74,8 +75,8 @@ def mend_signal_handlers(loop: Any) -> None:
 def signal_gate(loop: Any, get: Callable[[int], Any]) -> MethodWrapper | None:
     """Return the patch that has *loop* answer a signal only while Python's handler is the loop's own.
 
-    asyncio reads the numbers of signals from a file descriptor and calls what was added for each, whatever
-    handler stands. Private names: `_UnixSelectorEventLoop._handle_signal(sig)`, and
+    asyncio reads the numbers of signals from a file descriptor and calls what was added for each, whichever
+    handler Python has. Private names: `_UnixSelectorEventLoop._handle_signal(sig)`, and
     `unix_events._sighandler_noop`. Returns None where there are none: on Windows, and for uvloop's loops.
 
     Args:

@@ -1,4 +1,4 @@
-"""Remembers where event loops were closed, and explains the errors of code that still uses them."""
+"""Remember where event loops were closed, and explain the errors of code that still uses them."""
 
 from __future__ import annotations
 

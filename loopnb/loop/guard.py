@@ -153,7 +153,7 @@ class LoopGuard:
 
     @property
     def is_winding_down(self) -> bool:
-        """Whether `wind_down` has begun, which takes a turn of the loop. Any thread."""
+        """True once `wind_down` has begun, which takes a pass of the loop. Any thread."""
         return self._winding_down is not None
 
     def _stop_in_order(self, stop_loop: Callable[[], None]) -> None:

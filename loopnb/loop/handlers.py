@@ -34,6 +34,10 @@ class Handler:
     task: asyncio.Task[Any] | None
     before: Any
 
+    def inherit(self, before: Any) -> None:
+        """Have *before* restored at the end, and not the handler that this one replaced."""
+        self.before = before
+
 
 H = TypeVar("H", bound=Handler)
 
@@ -54,7 +58,7 @@ class Stack(Generic[H]):
         if newest is not None and newest.task is task and type(newest) is type(handler):
             # Handlers that a run sets in a row share one entry. A run that sets and restores a handler again
             # and again would otherwise grow the stack for ever.
-            handler.before = self.handlers.pop().before
+            handler.inherit(self.handlers.pop().before)
         elif all(other.task is not task for other in self.handlers):
             task.add_done_callback(self._end_of)
         self.handlers.append(handler)
@@ -111,7 +115,7 @@ class ExceptionHandlers(Stack[_ExceptionHandler]):
         self.push(_ExceptionHandler(task, before, handler, set_handler))
 
     def _inherit(self, above: _ExceptionHandler, gone: _ExceptionHandler) -> None:
-        above.before = gone.before
+        above.inherit(gone.before)
 
     def _put_back(self, gone: _ExceptionHandler) -> None:
         if self._loop.get_exception_handler() is gone.handler:

@@ -67,7 +67,7 @@ class Ending(Protocol):
         """Return True if *error* says that a block was left in another task than the one that entered it."""
 
     def grace(self) -> float:
-        """Return how many seconds the tasks get to end. All the rest then gets as many. 0 does not wait."""
+        """Return how many seconds the tasks get to end. The rest then gets as many again. 0 does not wait."""
 
     def describe(self, task: asyncio.Task[Any]) -> str:
         """Name *task* and its cell, and say where it waits."""
@@ -99,6 +99,8 @@ class OrderlyEnd:
         # Task -> when it was cancelled, in the loop's time. Keeps the tasks alive until their failures are
         # logged.
         self._cancelled: dict[asyncio.Task[Any], float] = {}
+        # Task -> how often it had been cancelled when this began to end it.
+        self._counts: dict[asyncio.Task[Any], int] = {}
         self._named: set[asyncio.Task[Any]] = set()
         self._closed: dict[int, AsyncGeneratorType[Any, Any]] = {}
         self._sigterm = SigtermShield()
@@ -133,11 +135,12 @@ class OrderlyEnd:
         Outermost first: the `finally` of a task may need the tasks that it spawned, and a TaskGroup cancels
         its children itself. If we cancelled all at once, the children would be cancelled a second time, in
         their own `finally`. So a task is cancelled once its owners have ended, or when half of the time is
-        over.
+        over, and only if nobody else has cancelled it by then.
         """
         loop = asyncio.get_running_loop()
         live = set(self._ending.live()) - self._cancelled.keys() - {asyncio.current_task()}
         owners, due = self._ending.owners(live), set(live)
+        self._counts.update((task, task.cancelling()) for task in live)
         now = loop.time()
         halfway, end = now + timeout / 2, now + timeout
         while live:
@@ -161,7 +164,8 @@ class OrderlyEnd:
     def _cancel(self, tasks: set[asyncio.Task[Any]], now: float) -> None:
         for task in tasks:
             self._cancelled[task] = now
-            if not self._ending.is_ending(task):
+            # Halfway, a TaskGroup may have cancelled it already.
+            if not self._ending.is_ending(task) and task.cancelling() <= self._counts[task]:
                 task.cancel()
 
     def _name(self, task: asyncio.Task[Any], fate: str) -> None:
@@ -223,7 +227,7 @@ class OrderlyEnd:
             self._ending.log(f"{tasks[task]} did not end within {timeout:.2g} s")
         for task, what in tasks.items():
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                # The task that has entered it is gone. It has cleaned up before it says so.
+                # The task that entered the block is gone. The block has cleaned up before it raised this.
                 if self._ending.is_of_other_task(error):
                     continue
                 self._ending.log(f"{what} did not end in order: {error_text(error)}")

@@ -119,6 +119,10 @@ class _SignalHandler(Handler):
 
     stands: Any
 
+    def call_users(self) -> None:
+        """Put the user's own functions in place of our wrappers of them."""
+        self.before, self.stands = shown(self.before), shown(self.stands)
+
 
 @dataclass(eq=False)
 class _LoopsHandler(_SignalHandler):
@@ -133,6 +137,11 @@ class _LoopsHandler(_SignalHandler):
     add: Callable[..., None]
     called: tuple[Any, ...]
     users: tuple[Any, ...]
+
+    def call_users(self) -> None:
+        """Have the loop call the user's function directly, once it is added again."""
+        super().call_users()
+        self.called = self.users
 
 
 class _OneSignal(Stack[_SignalHandler]):
@@ -194,11 +203,11 @@ class _OneSignal(Stack[_SignalHandler]):
             if handler.task is None and not isinstance(handler, _LoopsHandler):
                 continue
             if is_reset and handler.before is signal.default_int_handler and self.is_loops():
-                handler.before = self._loops
+                handler.inherit(self._loops)
             self.take_out(handler)
 
     def drop(self, stands: Any) -> None:
-        """Forget a handler that the user has taken off, and that is on top."""
+        """Forget the newest handler, which the user has removed, if *stands* is the one it had installed."""
         if self.handlers and self.handlers[-1].stands is stands:
             self.handlers.pop()
 
@@ -211,9 +220,7 @@ class _OneSignal(Stack[_SignalHandler]):
     def call_users(self) -> None:
         """Make the loop and Python call the user's functions directly, without us in between."""
         for handler in self.handlers:
-            handler.before, handler.stands = shown(handler.before), shown(handler.stands)
-            if isinstance(handler, _LoopsHandler) and handler.called != handler.users:
-                handler.called = handler.users
+            handler.call_users()
         present = self._python.get(self._sig)
         loops = self._newest_of_loop()
         if loops is not None and not self._loop.is_closed():
@@ -223,7 +230,7 @@ class _OneSignal(Stack[_SignalHandler]):
 
     def _inherit(self, above: _SignalHandler, gone: _SignalHandler) -> None:
         if above.before is gone.stands:
-            above.before = gone.before
+            above.inherit(gone.before)
         self._take_off_loop(gone, self._python.get(self._sig))
 
     def _put_back(self, gone: _SignalHandler) -> None:

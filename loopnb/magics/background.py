@@ -1,4 +1,4 @@
-"""Start and end the tasks of `%%aloop -b`: what a new run replaces, what ends with it, how it is shown.
+"""Start and end the tasks of `%%aloop -b`: what a new run replaces, what ends with a run, how it is shown.
 
 A background run is to the notebook what a program is to a terminal. So the tasks that it has spawned and the
 servers that it has started end when it has ended, as they would with `asyncio.run()`. A task outlives the run
@@ -184,7 +184,7 @@ class Background:
         self._cancel_after(_PASSES if closed else 0, left)
 
     def _cancel_after(self, passes: int, tasks: list[asyncio.Task[Any]]) -> None:
-        """Cancel those of *tasks* that have not ended after so many passes of the loop."""
+        """Cancel those of *tasks* that have not ended after *passes* passes of the loop."""
         if passes:
             self._session.loop.call_soon(self._cancel_after, passes - 1, tasks)
             return

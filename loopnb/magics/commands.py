@@ -307,13 +307,18 @@ class TaskCommands:
         session, is_of_cell = self._session, self._is_wanted(selection.cell)
         number = self._number_of("tree", unquoted(" ".join(selection.words))) if selection.words else None
         graph = session.await_graph()
-        below = trees.spawned_by(graph.records) if "--spawned" in selection.flags else graph.awaits
-        roots = trees.roots_of(graph.records, below, lambda task: is_of_cell(task.cell))
-        tree = trees.tree_of(graph.records, below, roots if number is None else [number])
-        details = session.wait_details(trees.explained(tree))
+        below: Mapping[int, tuple[int, ...]] = graph.awaits
+        if "--spawned" in selection.flags:
+            below = session.in_slices(trees.spawned_by(graph.records))
+        roots = [] if number is None else [number]
+        if number is None:
+            steps = trees.roots_of(graph.records, below, lambda task: is_of_cell(task.cell))
+            roots = session.in_slices(steps)
+        tree = session.in_slices(trees.tree_of(graph.records, below, roots))
+        details = session.wait_details(trees.explained(tree), graph)
         now = session.tracker.clock()
         said = {number: views.wait_text(detail, now) for number, detail in details.items()}
-        _print(trees.tree_text(tree, graph, now, said) or "No live tasks.")
+        _print(session.in_slices(trees.tree_text(tree, graph, now, said)) or "No live tasks.")
 
     def _number_of(self, command: str, wanted: str) -> int:
         tracker = self._session.tracker

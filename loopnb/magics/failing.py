@@ -3,7 +3,7 @@
 The wish. papermill, `jupyter execute` and nbconvert stop at a cell that fails. A failed background task fails
 no cell, so that they end with exit code 0.
 
-What does not work. An event callback cannot fail a cell, and an AST transformer can do so only by
+What does not work. An event callback cannot fail a cell. An AST transformer can, but only by raising
 `InputRejected`, which front ends would show instead of the task's own error.
 
 The solution. An AST transformer replaces the code of the next cell by code that raises that error. The cell

@@ -137,7 +137,7 @@ def without_await(code: str, transform: Callable[[str], str] = str, *, is_one: b
     Args:
         code: Python, perhaps with IPython's own syntax.
         transform: Turns that into Python.
-        is_one: If a statement has `async for` or `async with`, replace all statements by one call.
+        is_one: If any statement has `async for` or `async with`, replace all statements by one call.
     """
     if not _is_async(code):
         return code

@@ -41,7 +41,7 @@ def apply(
         order: "any": waits end as soon as what they wait for is done. "lifo": the newest ends
             first. Use it only if waits have C++ code below them that insists on that order (pybind11): an
             older wait takes as long as the newer ones, and hangs if a newer wait depends on it.
-        who: In whose name. `remove` takes back one name and leaves the others.
+        who: A name for whoever wants this. `remove` takes back one name and leaves the others.
 
     Raises:
         NestingError: *loop*, or the running loop, cannot be nested on; `.reason` says why.
@@ -77,7 +77,7 @@ def remove(loop: asyncio.AbstractEventLoop | None = None, *, who: str = "user") 
 
     Args:
         loop: The loop that you gave to `apply`. None takes back everything in that name.
-        who: In whose name it was applied.
+        who: The name that you gave to `apply`.
 
     Any thread may call it; a loop that runs in another thread is given back a moment later. It does not
     block.

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from loopnb._cpython import eager_tasks
 from loopnb.frames import is_ours, outwards
+from loopnb.nesting._packages import RELOOP
 from loopnb.patching import Patch, copy_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def before_reloop(name: str, present: Any) -> Any:
         name: The name under which reloop keeps it.
         present: What asyncio has now.
     """
-    return getattr(sys.modules.get("reloop._patch"), "_originals", {}).get(name, present)
+    return getattr(sys.modules.get(RELOOP), "_originals", {}).get(name, present)
 
 
 # The hooks that CPython documents for authors of a Task class:
@@ -163,7 +164,7 @@ def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
             module = getattr(method, "__module__", None)
             if module in {"nest_asyncio", "nest_asyncio2"}:
                 found.append((owner, name, getattr(super(owner, owner), name)))
-            elif module == "reloop._patch":
+            elif module == RELOOP:
                 found.append((owner, name, before_reloop(name, method)))
     return found
 

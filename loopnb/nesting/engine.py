@@ -111,7 +111,7 @@ class Handoff:
         loop: The loop.
         lot: The waits, and what may end them.
         waits: The waits whose stacks are parked, oldest first.
-        is_removed: No further stack is parked; the engine goes when the last parked stack has been resumed.
+        is_removed: No further stack is parked. The engine is removed when the last parked stack has resumed.
         turning: The driver whose pass or handle runs now.
         handed_to: The stack that the engine is switching to; None once that stack runs.
     """
@@ -852,7 +852,7 @@ class ParkingLot:
         return wait
 
     def _ordered(self) -> dict[Wait, None]:
-        """Return the waits that have to go on newest first. They come oldest first."""
+        """Return the waits that have to go on in order, the newest first. The dictionary has it last."""
         return self.waits if self._is_lifo else self._below_tk
 
     def runs(self, handle: asyncio.Handle) -> bool:

@@ -4,12 +4,12 @@ Outside a running loop each of them is the stock function, in every thread. Insi
 loop is a nested run (`engine.py`), and a call for another loop sets the running one aside meanwhile
 (`other_loops.py`).
 
-What `asyncio.run_coroutine_threadsafe` returns waits by a nested run, too, if it is asked for its result in
-the thread of its own loop (`SubmittedFuture`). That function is patched while a notebook's session is loaded,
-even if nesting is off there: waiting would be a deadlock, so an error says what to do instead.
+`asyncio.run_coroutine_threadsafe` returns a future that waits by a nested run, too, if you ask for its result
+in the thread of its own loop (`SubmittedFuture`). The function is patched while a notebook's session is
+loaded, even if nesting is off. To wait would be a deadlock then, so an error says what to do instead.
 
-Each function here that stands in for a stock one cuts our frames off the traceback of what comes out of it;
-how, and why it works, is said on top of `stand_ins.py`. `patches.py` puts them in place.
+Each function here that stands in for a stock one cuts our frames off the tracebacks of its errors. The top of
+`stand_ins.py` says how, and why that works. `patches.py` puts the functions in place.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextvars import Context
 
-# What is patched, as it was at import.
+# The stock functions, as they were at import.
 _stock_submit = copy_of(asyncio.run_coroutine_threadsafe)
 _stock_run_until_complete = _cpython.stock_run_until_complete
 _stock_runner_run = _cpython.Runner.run
@@ -146,7 +146,7 @@ class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # m
             raise
 
     def _time_left(self, timeout: float | None, call: str) -> float | None:
-        """Return for how many seconds the thread may block.
+        """Return how many seconds the stock method may block.
 
         In the loop's own thread, wait in a nested run first, and return 0. If that wait is interrupted, or
         the task that waits is cancelled, the coroutine is cancelled.
@@ -175,7 +175,7 @@ class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # m
 
 
 def _how_to_wait(loop: asyncio.AbstractEventLoop, call: str) -> Callable[[asyncio.Future[None]], object]:
-    """Return what waits for a future in a nested run on *loop*, the running one.
+    """Return the function that waits for a future in a nested run on *loop*, the running one.
 
     Raises:
         NestingError: No nested run can begin here.

@@ -16,20 +16,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import users_place
 from loopnb.nesting import _cpython, scope
+from loopnb.nesting._packages import ANYIO, RELOOP
 from loopnb.nesting.other_loops import aside
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-#: The name under which nested runs are wanted if one of those packages has asked for them.
+#: The name under which nested runs are wanted when one of those packages asks for them.
 WHO = "nest_asyncio"
 
-#: The module of `anyio.run`.
-ANYIO = "anyio._core._eventloop"
 UVLOOP = "uvloop"
-#: The module of `reloop.apply`.
-RELOOP = "reloop._patch"
 
 # All of these belong to the process, as those packages do.
 

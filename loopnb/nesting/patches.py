@@ -15,7 +15,16 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
-from loopnb.nesting import _cpython, entry_points, no_loop, other_packages, runners, scope, stand_ins
+from loopnb.nesting import (
+    _cpython,
+    _packages,
+    entry_points,
+    no_loop,
+    other_packages,
+    runners,
+    scope,
+    stand_ins,
+)
 from loopnb.nesting.engine import once_for_each_event
 from loopnb.nesting.other_loops import wrapper_aside
 from loopnb.patching import CodePatch, ImportWatch, MethodWrapper, Patch, PatchSet, looking_like
@@ -109,7 +118,7 @@ _asyncios = PatchSet(
 _submit = CodePatch(asyncio.run_coroutine_threadsafe, stand_ins.run_coroutine_threadsafe)
 _guarding: set[str] = set()
 
-#: What nest_asyncio had changed, and what has its stock value for now.
+#: Put stock functions in place of those of nest_asyncio for now.
 _undone: list[Patch] = []
 
 
@@ -210,10 +219,10 @@ def _patch(patch: Revertible) -> None:
 _watch = ImportWatch(
     {
         other_packages.UVLOOP: _patch_uvloop,
-        other_packages.ANYIO: _patch_anyio,
-        "anyio._backends._asyncio": _patch_anyios_asyncio,
+        _packages.ANYIO: _patch_anyio,
+        _packages.ANYIO_ASYNCIO: _patch_anyios_asyncio,
         "nest_asyncio": _patch_patcher,
         "nest_asyncio2": _patch_patcher,
-        other_packages.RELOOP: _patch_reloop,
+        _packages.RELOOP: _patch_reloop,
     }
 )

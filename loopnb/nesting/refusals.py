@@ -210,7 +210,7 @@ def refusal(*, is_removed: bool, is_closing: bool) -> NestingError:
 
 
 def result_needs_loop() -> NestingError:
-    """Return the error for a result that the loop has to bring, asked for in its thread without nesting."""
+    """Return the error for a wait in a loop's own thread for a result of that loop, while nesting is off."""
     return NestingError(
         "nesting is off here, and this thread's loop has to go on to bring that result",
         "Use `await asyncio.wrap_future(future)`. Or switch nesting on: '%loopnb nesting handoff' does that "

@@ -1,4 +1,4 @@
-"""The second engine, nest-asyncio or an heir of it, and the choice of an engine.
+"""The second engine, nest-asyncio or a fork of it, and the choice of an engine.
 
 nest-asyncio runs the loop *on top of* the waiting stack; `engine.py` says what that costs. It is used if
 greenlet cannot be imported, or if the user asks for it. The package's own `apply()` cannot be taken back.
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 # -- nest-asyncio --------------------------------------------------------------------------------
 
 
-#: The modules that can be the second engine, the first choice first. The fork of nest_asyncio knows the
-#: argument `loop_factory`, which `asyncio.run` takes from 3.12 on; ipykernel 7 made the same choice.
+#: The modules that can be the second engine, the first choice first. From 3.12 on that is nest_asyncio2, a
+#: fork. It knows the argument `loop_factory`, which `asyncio.run` takes there. ipykernel 7 prefers it, too.
 _PACKAGES = (
     ("nest_asyncio", "nest_asyncio2") if sys.version_info < (3, 12) else ("nest_asyncio2", "nest_asyncio")
 )
@@ -50,9 +50,9 @@ _PACKAGES = (
 def package_name() -> str:
     """Return the name of a package that is there and works on the running Python. Any thread.
 
-    nest-asyncio, nest-asyncio2 and anest-asyncio do. But nest-asyncio is no longer maintained: it does not
-    know `loop_factory`, and it breaks `current_task()` on 3.14. reloop will not do: a task that was made
-    before `reloop.apply()`, as the kernel's own were, loses its step in a nested run, and hangs (0.1.0).
+    nest-asyncio2 and anest-asyncio work, and up to 3.11 nest-asyncio. That is no longer maintained: it does
+    not know `loop_factory`, and it breaks `current_task()` on 3.14. reloop does not work: a task that was
+    made before `reloop.apply()`, as the kernel's own were, loses its step in a nested run, and hangs (0.1.0).
 
     Returns:
         The first choice, if none is there.
@@ -139,11 +139,10 @@ class Reentrant:
         reentrant_loops.add(self._loop)
 
     def remove(self) -> list[str]:
-        """Take back what the package changed.
+        """Take back what the package changed. Tasks that were made meanwhile stay Python tasks.
 
         Returns:
-            The attributes that stay as they are, because somebody has changed them since. Tasks that were
-            made meanwhile are Python tasks until they end.
+            The attributes that stay as they are, because somebody has changed them since.
         """
         reentrant_loops.discard(self._loop)
         self._guard.restore()
@@ -174,7 +173,7 @@ class Reentrant:
 def _owners(package: ModuleType, loop: asyncio.AbstractEventLoop) -> list[Any]:
     """Return everything whose attributes the package changes.
 
-    Read in the source of nest-asyncio 1.6.0, nest-asyncio2 1.7.4 and anest-asyncio 2.0.0.
+    The list follows the sources of nest-asyncio 1.6.0, nest-asyncio2 1.7.4 and anest-asyncio 2.0.0.
     """
     owners: list[Any] = [asyncio, asyncio.tasks, asyncio.futures, asyncio.events, package]
     owners += [kind for kind in type(loop).__mro__ if issubclass(kind, asyncio.base_events.BaseEventLoop)]
@@ -215,7 +214,7 @@ class NestingChoice:
 
     Args:
         loop: The loop.
-        who: In whose name nested runs are wanted.
+        who: The name under which nested runs are wanted, see `loopnb.nesting.apply`.
         foreground: Knows the stacks that a user is waiting for.
 
     Attributes:

@@ -1,6 +1,7 @@
-"""What interrupts and the end of a shell need of asyncio under private names, one function for each.
+"""Private names of CPython that `shell` uses, one function for each.
 
-Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. Call each in the loop's thread; none blocks.
+Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. Call each in the loop's thread, but for the
+function of `before_warnings`, which any thread calls. None blocks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What differs between versions of IPython for code that follows cells: a function or class for each.
+"""What differs between versions of IPython for code that follows cells. One function or class for each.
 
 Checked on IPython 7.34.0, 8.14.0, 8.30.0, 8.37.0 and 9.18.1.
 """

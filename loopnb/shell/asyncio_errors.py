@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loopnb.nesting.second_engine import NestingChoice
     from loopnb.records import Describe
 
-#: How many of the innermost frames are searched for the loop that an error is about.
+#: How many frames are searched for the loop that an error is about, the innermost first.
 _FRAMES = 5
 _IN_THREADS = "There, loopnb.run(coro) and loopnb.spawn(coro) use the notebook's loop."
 
@@ -219,7 +219,7 @@ def _coroutine_as_value(errors: AsyncioErrors, error: BaseException) -> str | No
 
 def _may_await(frame: FrameType) -> bool:
     """Return True if the code of *frame* may await: that of an `async def`, or the top level of a cell."""
-    # `<module>`, or `<cell line: 1>` if it awaits.
+    # `<module>`, or `<cell line: 1>` on old versions of IPython.
     is_top_level = frame.f_code.co_name.startswith(("<module", "<cell"))
     return is_top_level or bool(frame.f_code.co_flags & inspect.CO_COROUTINE)
 
@@ -276,8 +276,8 @@ ROWS = (
     Row(_any_of(*REFUSALS), _refused),
     Row(_any_of("no running event loop", "There is no current event loop in thread"), _no_loop),
     Row(r"cannot schedule new futures after shutdown|Executor shutdown has been called", _shut_down),
-    # Not "a coroutine was expected" and the like, where something else was given. Nor an argument with that
-    # name.
+    # Leave out "a coroutine was expected" and the like: there, something else was given. Leave out arguments
+    # that are named `coroutine`, too.
     Row(r"(?<!\b[Aa] )(?<!-)(?<!argument ')(?<!argument: ')\bcoroutine\b", _coroutine_as_value, TypeError),
     Row(r"'coroutine' object has no attribute", _coroutine_as_value, AttributeError),
     Row(

@@ -119,7 +119,7 @@ class Cells:
 
     @contextmanager
     def attribute_to_cell(self, task: asyncio.Task[Any]) -> Iterator[None]:
-        """Count *task* as the executing cell's own while the block runs: the cell's code runs in it."""
+        """Count *task*, in which code of the executing cell runs, as that cell's own while the block runs."""
         here = self._here()
         if not here:
             yield

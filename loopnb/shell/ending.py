@@ -172,7 +172,7 @@ class ShellsEnd:
         return is_of_other_task(error)
 
     def grace(self) -> float:
-        """Return how many seconds tasks have to end: `LoopNB.shutdown_grace`. Any thread."""
+        """Return how many seconds tasks get to end: `LoopNB.shutdown_grace`. Any thread."""
         return float(self._session.settings.shutdown_grace)
 
     def describe(self, task: asyncio.Task[Any]) -> str:

@@ -2,6 +2,8 @@
 
 We patch `shell.showtraceback()`, which shows the errors of all cells, in a kernel and in a terminal.
 IPython's events come too late, after the error was shown. `set_custom_exc()` belongs to the user.
+
+Interrupts while an error is shown end that, and nothing else: the cell has ended.
 """
 
 from __future__ import annotations
@@ -74,7 +76,13 @@ class ErrorNotes:
     def _adding_notes(self, stock: Any) -> Any:
         def showtraceback(exc_tuple: Any = None, *args: Any, **options: Any) -> Any:
             self.add_to(sys.exception() if exc_tuple is None else exc_tuple[1])
-            return stock(exc_tuple, *args, **options)
+            try:
+                return stock(exc_tuple, *args, **options)
+            except KeyboardInterrupt:
+                # IPython stops at the first interrupt, and calls the error's `__str__` to say so. A second
+                # one comes out here. In the task of an `await` cell it would go on into the loop, and end
+                # the kernel.
+                return None
 
         return looking_like(stock, showtraceback)
 

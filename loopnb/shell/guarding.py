@@ -1,4 +1,4 @@
-"""Guard a shell's loop: the answers that kernel and terminal give the guard alike, and the hooks of both."""
+"""Guard a shell's loop: what kernel and terminal answer the guard in the same way, and their hooks."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class ShellHost(ABC):
         return self.session.cell is None
 
     def is_callers_cell(self, run: asyncio.Task[Any] | None) -> bool:
-        """Return True if the caller, whose run has that main task, is part of the cell that executes."""
+        """Return True if the caller, whose run has *run* for its main task, is part of the executing cell."""
         cell = self.session.cell
         return cell is not None and current_cell.get() == cell and (run is None or not is_background(run))
 
@@ -192,7 +192,7 @@ class ShellHost(ABC):
         return self._interrupts.take_fatal(error)
 
     def report_handler(self, name: str, error: BaseException) -> None:
-        """Say that a handler of the signal *name*, which the current Context has set, raised *error*."""
+        """Log that a handler of the signal *name*, set by code in the current Context, raised *error*."""
         trace = "".join(traceback.format_exception(error)).rstrip()
         self._ends.log(
             f"a handler of {name}, set by {current_cell.get() or 'other code'}, raised "

@@ -24,8 +24,8 @@ from weakref import WeakSet
 from IPython.core import compilerop
 from IPython.core.interactiveshell import InteractiveShell
 
-from loopnb.frames import is_our_callable, without_loops_frames
-from loopnb.nesting._cpython import ready_queue, running_loop, waited_future
+from loopnb.frames import is_our_callable, outwards, without_loops_frames
+from loopnb.nesting._cpython import HANDLE_RUN_CODE, ready_queue, running_loop, waited_future
 from loopnb.nesting.scope import engine_of
 from loopnb.shell._ipykernel import is_asking
 from loopnb.shell.cancelling import cancel_below, cancel_sparing, end_with
@@ -173,7 +173,7 @@ class Interrupts:
         return self._tasks.is_cells(task)
 
     def stack_parked(self) -> None:
-        """Count a parked stack of a cell. Install the handler for the first one."""
+        """Count a parked stack of a cell. Install the handler for the first, unless the user has set one."""
         if threading.current_thread() is not threading.main_thread():
             return
         if self._parked == 0 and not _is_users(signal.getsignal(signal.SIGINT)):
@@ -210,7 +210,12 @@ class Interrupts:
     def finish(self, future: asyncio.Future[Any]) -> bool:
         """End the await of *future* in KeyboardInterrupt. Return False if *future* is no waiting task."""
         self._finished.add(future)
-        return isinstance(future, asyncio.Task) and end_with(future, KeyboardInterrupt())
+        if not isinstance(future, asyncio.Task):
+            return False
+        waited = waited_future(future)
+        if waited is not None:
+            waited.add_done_callback(_retrieve)  # *future* leaves it, so nobody else retrieves its error
+        return end_with(future, KeyboardInterrupt())
 
     def loop_set_aside(self) -> None:
         """Raise KeyboardInterrupt if the loop still had to answer an interrupt, which it now cannot.
@@ -331,9 +336,9 @@ class Interrupts:
         """Return True if the handler must raise KeyboardInterrupt while a cell's stack is parked.
 
         It must while another loop runs in the cell, while a nested run asks for input, and when a blocking
-        step keeps the loop from answering the last interrupt, or a cell from ending in an error. Nowhere
-        else: in a frame of the loop, or of the engine while it parks a stack, KeyboardInterrupt would end the
-        kernel.
+        step, or a callback of the user's, keeps the loop from answering the last interrupt, or a cell from
+        ending in an error. Nowhere else: in a frame of the loop, or of the engine while it parks a stack,
+        KeyboardInterrupt would end the kernel.
         """
         if running_loop() is not self._loop or is_asking(frame):
             return True
@@ -341,7 +346,17 @@ class Interrupts:
         if has_answered and not self._ending:
             return False
         task = asyncio.current_task(self._loop)
-        return task is not None and not self._tasks.is_cells(task) and not self._tasks.is_kernels(task)
+        if task is None:
+            return self._is_in_users_callback(frame)
+        return not self._tasks.is_cells(task) and not self._tasks.is_kernels(task)
+
+    def _is_in_users_callback(self, frame: FrameType | None) -> bool:
+        for caller in outwards(frame):
+            if caller.f_code is HANDLE_RUN_CODE:
+                return False
+            if self._tasks.is_cell_file(caller.f_code.co_filename):
+                return True
+        return False
 
     def _is_blocked_while_parked(self, frame: FrameType | None) -> bool:
         # A run that has set a handler over ours may put ours back after the last stack has been resumed.

@@ -1,7 +1,7 @@
-"""Say with Python's warning of a coroutine that was never awaited in which cell that was, and what to type.
+"""Add to Python's warning "coroutine ... was never awaited" in which cell that was, and what to type.
 
-We change the text of the warning when it is about to be shown. Filters have been asked by then, so they still
-match what Python says.
+We change the text of the warning when it is about to be shown. By then Python has applied its filters, so
+they still match Python's own text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TEXT = re.compile(r"coroutine '([^']+)' was never awaited")
 
 
 class NeverAwaited:
-    """Completes those warnings, in whichever thread they are shown.
+    """Completes these warnings, in whichever thread they are shown.
 
     Args:
         places: Knows the files of cells.

@@ -50,8 +50,8 @@ class Spawns(Protocol):
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of a task that was not made here."""
 
-    def note_spawn(self, coro: Any) -> None:
-        """Note the spawn of a task with this coroutine. Called only while `has_spawned` is false or empty."""
+    def note_spawn(self, task: Any) -> None:
+        """Note the spawn of a tracked task. Called only while `has_spawned` is false or empty."""
 
 
 def make_factory(
@@ -147,7 +147,7 @@ def make_factory(
         if runners and (spawned := get_spawned()) is not None:
             spawned.add(task)
         if not has_spawned:
-            note_spawn(coro)
+            note_spawn(task)
         return task
 
     return make_tracked
@@ -242,11 +242,11 @@ def held_by(link: Any) -> list[Any]:
     It relies on the order in which CPython's collector visits a frame: its code first, then what is above.
     For a frame that is executing, and for anything else, the list may be empty.
     """
-    found = gc.get_referents(link)
     try:
         code = code_of(link)
     except AssertionError:
         return []
+    found = gc.get_referents(link)
     for index in range(len(found) - 1, -1, -1):
         if found[index] is code:
             return [_contents(item) if type(item) is CellType else item for item in found[index + 1 :]]
@@ -363,7 +363,7 @@ def default_executor_of(loop: Any) -> Any:
 
 
 def load_of(executor: Any) -> tuple[int, int, int] | None:
-    """Return how many threads of a ThreadPoolExecutor are busy, how many it may have, how many calls queue.
+    """Return how many threads of a ThreadPoolExecutor are busy, how many it may have, how many calls wait.
 
     None if it is another kind of executor. Private names: `ThreadPoolExecutor._max_workers`, `_threads`,
     `_idle_semaphore`, `_work_queue`.

@@ -1,7 +1,7 @@
 """Private names of Pyodide's loop that tracking uses. Checked on Pyodide 314.0.7.
 
-Pyodide counts the tasks in progress, and calls a handler when none is left. It also reports at once each
-failed task that nobody awaits.
+Pyodide counts the tasks in progress, and calls a handler when none is left. When a task fails and nobody
+awaits it, Pyodide reports that at once.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class BackgroundRun:
         cell: The execution that started it; None if no cell did.
         name: The name that the user gave it.
         text: The source of its cell. It identifies an unnamed run of a cell without an id.
-        number: What `CellRef.background` is in code that belongs to it; None of tasks that it has left.
+        number: `CellRef.background` of the code that belongs to it; None for a task that a run has left.
     """
 
     cell: CellRef | None

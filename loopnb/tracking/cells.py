@@ -33,8 +33,8 @@ class CellRuns:
     """Remembers the executions of cells, oldest first. The loop's thread.
 
     Attributes:
-        reruns: How many times what is said of the tasks of earlier cells may have become wrong: a cell was
-            run again, or perhaps was, or was forgotten.
+        reruns: A counter. It goes up when notes on the tasks of earlier cells may have become wrong, since a
+            cell was run again (or may have been, if it has no id) or was forgotten.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class CellRuns:
         return self._contexts.get(cell) if cell is not None else None
 
     def are_of_one_cell(self, run: CellRef | None, other: CellRef | None) -> bool:
-        """Return True if these are two executions of one cell. Without ids, that is one of the same text."""
+        """Return True if these are two executions of one cell. Without ids, one text counts as one cell."""
         if run is None or other is None or run == other:
             return False
         if run.cell_id is not None or other.cell_id is not None:

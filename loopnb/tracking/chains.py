@@ -132,6 +132,9 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
     return _FUTURE
 
 
+#: The kinds of waits that end when a holder releases what it holds.
+LOCKS = {"lock", "semaphore"}
+
 #: What a list says for a kind of wait, where the name of the function would say too little.
 _KINDS = {
     "tasks": "wait()",
@@ -159,21 +162,30 @@ def reason_of(chain: Chain) -> Reason:
     return waits.reason_of(chain.links, chain.waited, chain.nested)
 
 
-def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
-    """Return the kind of wait of *task*, if that can be told in 1 us by the code that waits; else "".
+def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> tuple[str, Any]:
+    """Return the kind of wait of *task*, if the code that waits tells it in 1 us; else "".
 
     It can be told of a task that waits for a plain future in a function for which there is a rule, once a
-    list has met another one like it.
+    list has met another one like it. If the kind is one of `LOCKS`, the second value is the lock; that takes
+    3 us.
     """
     if type(waited_future(task)) is not asyncio.Future:
-        return ""
-    path = codes.path_of(task.get_coro())
+        return "", None
+    link: Any = task.get_coro()
+    path = codes.path_of(link)
     if path is None:
-        return ""
+        return "", None
     if path.kind is None:
-        _depth, rule = waits.rule_within(links_of(task.get_coro()))
+        depth, rule = waits.rule_within(links_of(link))
         path.kind = "" if rule is None else rule.kind
-    return path.kind
+        path.subject = (0, 0) if rule is None else (depth, rule.subject)
+    if path.kind not in LOCKS:
+        return path.kind, None
+    depth, argument = path.subject
+    for _ in range(depth):
+        link = link.cr_await
+    held = _cpython.held_by(link)
+    return (path.kind, held[argument]) if argument < len(held) else ("", None)
 
 
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:

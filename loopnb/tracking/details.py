@@ -1,9 +1,10 @@
 """Say what one task waits for, with names and numbers: "Queue.get of jobs (empty, 3 others wait)".
 
-This is made on demand, for one task, and looks at frames. What a list says of each task is made in `chains`.
+This is for one task at a time, since it looks at frames. `chains.waits_for` makes the shorter words that a
+list shows.
 
-Everything here runs in the loop's thread. It runs no code of the user's, except methods of streams and
-transports of their own, and the `repr` of a host, address or URL of their own.
+Everything here runs in the loop's thread. It runs no code of the user's but methods of streams and transports
+of their own, and the `repr` of a host, address or URL of their own.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from loopnb.frames import package_of
 from loopnb.records import WaitDetail
 from loopnb.texts import repr_text
-from loopnb.tracking import _cpython, waits
+from loopnb.tracking import _cpython, _packages, waits
 from loopnb.tracking.cells import line_of
-from loopnb.tracking.chains import chain_of, reason_of, waits_for
-from loopnb.tracking.graph import LOCKS, chains_of
+from loopnb.tracking.chains import LOCKS, chain_of, reason_of, waits_for
+from loopnb.tracking.graph import chains_of
 from loopnb.tracking.holders import attributes_of, holders_of
 from loopnb.tracking.suspended import code_of, frame_of, instruction_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import FrameType
 
     from loopnb.tracking.chains import Chain
@@ -31,11 +32,21 @@ if TYPE_CHECKING:
     from loopnb.tracking.waits import Reason
 
 
-def detail_of(tracker: Tracker, task: asyncio.Task[Any]) -> WaitDetail:
-    """Return what *task* waits for. Takes 0.1 ms; if it waits for a lock, 5 us more for each live task."""
+def detail_of(
+    tracker: Tracker, task: asyncio.Task[Any], holders: Iterable[asyncio.Task[Any]] | None = None
+) -> WaitDetail:
+    """Return what *task* waits for.
+
+    Takes 0.1 ms; if it waits for a lock whose holder is not known, 5 us more for each live task.
+
+    Args:
+        tracker: Knows the tasks.
+        task: The task.
+        holders: If it waits for a lock or a semaphore, those who may hold it; None if that may be any task.
+    """
     chain = chain_of(task)
     reason = reason_of(chain)
-    detail = _Describer(tracker, task, chain, reason).detail()
+    detail = _Describer(tracker, task, chain, reason, holders).detail()
     due_at = waits.due_at(chain.links)
     return detail._replace(due_at=due_at, line=users_line(tracker, task, chain))
 
@@ -60,10 +71,19 @@ class _Describer:
         task: The task that waits.
         chain: Its chain.
         reason: Why it waits.
+        holders: As for `detail_of`.
     """
 
-    def __init__(self, tracker: Tracker, task: asyncio.Task[Any], chain: Chain, reason: Reason) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        task: asyncio.Task[Any],
+        chain: Chain,
+        reason: Reason,
+        holders: Iterable[asyncio.Task[Any]] | None,
+    ) -> None:
         self._tracker = tracker
+        self._may_hold = holders
         self._task = task
         self._chain = chain
         self._reason = reason
@@ -156,7 +176,7 @@ class _Describer:
         return WaitDetail(text, self._other_waiters(lock), since=since)
 
     def _holders(self, lock: Any) -> list[Holder]:
-        tasks = self._tracker.live(kernels=True)
+        tasks = self._tracker.live(kernels=True) if self._may_hold is None else self._may_hold
         found = holders_of({id(lock): lock}, chains_of(tasks))
         return [holder for _lock, holder in found]
 
@@ -243,7 +263,8 @@ class _Describer:
 
     def body(self, response: Any) -> WaitDetail:
         attributes = attributes_of(response)
-        url = attributes.get("_url") or attributes_of(attributes.get("_request")).get("url")
+        request = attributes.get(_packages.REQUEST_OF_RESPONSE)
+        url = attributes.get(_packages.URL_OF_RESPONSE) or attributes_of(request).get("url")
         of = f" of {_path_of(url)}" if url is not None else ""
         return WaitDetail(f"HTTP body{of} ({self._package()})")
 
@@ -274,7 +295,7 @@ class _Describer:
 
 
 def chains_words(tracker: Tracker, chain: Chain) -> str:
-    """Return the words that a list of tasks shows for that wait."""
+    """Return what a list of tasks says of that wait."""
     return waits_for(chain, tracker.codes).text
 
 

@@ -78,7 +78,7 @@ class Failures:
         self._unseen: dict[int, EndedTask] = {}
         ledger = ledger_of(loop)
         self._shown = ledger.shown
-        self._has_spawned = ledger.has_spawned
+        self._spawned = ledger.spawned
         self._places = ledger.places
         self._watched: WeakSet[TrackedTask] = WeakSet()  # have our done-callback
         self._late: WeakSet[asyncio.Task[Any]] = WeakSet()  # failed after their cell had ended
@@ -235,7 +235,7 @@ class Failures:
             return  # the end of that cell starts the timer again
         found = self._found()
         if self._may_find_more():
-            self._has_spawned.clear()
+            self._spawned.forget_users()
             self._watch_live()  # tasks spawned since the last scan: perhaps no later scan looks for them
             found = list(self._held())
         for task in found:
@@ -246,7 +246,7 @@ class Failures:
 
     def _may_find_more(self) -> bool:
         """Return True if only a look at every object can tell whether a task has failed."""
-        return _cpython.FINISHED_ARE_SCANNED_FOR and bool(self._has_spawned)
+        return _cpython.FINISHED_ARE_SCANNED_FOR and self._spawned.has_users
 
     def _found(self) -> list[TrackedTask]:
         """Return the finished tasks that something refers to and that can be found without a scan."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.nesting._cpython import error_of, waited_future
 from loopnb.tracking import _cpython, tracked
-from loopnb.tracking.suspended import line_where_suspended
+from loopnb.tracking.suspended import line_where_suspended, only_line_of
 from loopnb.tracking.tracked import Origin, ledger_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class EndedTask:
         state: How it ended.
         error: What it failed with; its traceback holds the local variables of its frames.
         waited_at: File and line at which a dropped task was waiting. If the garbage collector has destroyed
-            its coroutine first, where the task was waiting when its cell ended. None if unknown.
+            its coroutine first, where the task was waiting when its cell ended; before that end, the only
+            line at which the coroutine's own code waits. None if unknown.
     """
 
     origin: Origin
@@ -42,7 +43,8 @@ class EndedTask:
     def of(cls, task: TrackedTask) -> EndedTask:
         """Return how *task*, done or being destroyed, has ended. Does not mark its error as retrieved."""
         if not task.done():
-            place = waiting_place(task) or ledger_of(task.get_loop()).places.get(task.number)
+            noted = ledger_of(task.get_loop()).places.get(task.number)
+            place = waiting_place(task) or noted or only_line_of(task.coro)
             return cls(task.origin, task.get_name(), "dropped", waited_at=place)
         error = error_of(task)
         if task.cancelled():
@@ -117,7 +119,7 @@ class BlockedTimes:
         self.seconds: dict[int, float] = {}
 
     def add(self, number: int, seconds: float) -> None:
-        """Note that the task with that number has blocked the loop for so many seconds."""
+        """Note that the task with that number has blocked the loop for *seconds* more."""
         self.seconds[number] = self.seconds.pop(number, 0.0) + seconds
         if len(self.seconds) > _BLOCKED:
             del self.seconds[next(iter(self.seconds))]

@@ -29,13 +29,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
+from asyncio import Future
 from collections import deque
+from itertools import islice
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet, ref
 
-from loopnb._cpython import refs_of_tasks
+from loopnb._cpython import count_live, refs_of_tasks
 from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.records import TaskDelta, TaskRecord
 from loopnb.tracking import chains, tracked
@@ -43,21 +46,21 @@ from loopnb.tracking.suspended import FutureIterator, Shape, instruction_of, ins
 from loopnb.tracking.tracked import TrackedTask, has_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 
     from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef, TaskState
     from loopnb.tracking.cells import CellRuns
     from loopnb.tracking.history import BlockedTimes
     from loopnb.tracking.suspended import KnownCodes, Words
-    from loopnb.tracking.tracked import Origin, Run
+    from loopnb.tracking.tracked import Origin, Run, Spawned
 
 SLICE_S = 0.002
 """A slice of a look ends soon after so many seconds."""
 _AT_ONCE = 16
 """How many tasks are looked at before the clock is asked again. Each takes 3 to 10 us."""
-_NUMBERED_AT_ONCE = 256
-"""The same for new tasks that are only asked for their number. Each takes 0.3 us."""
+SEARCH_S = 1.0
+"""After so many seconds, a look that need not be exact finds the tasks whose spawn was not noted."""
 _ASKED_AT_ONCE = 2_048
 """How many futures are asked whether they are done before the clock is asked again. Each takes 0.1 us."""
 
@@ -125,8 +128,9 @@ class Follower:
         """Bring the listing up to date, and return what has changed since this was last asked.
 
         The first time that is everything. In one step; for 10,000 tasks it takes some 30 ms the first time.
+        The look is not exact: see `Listing.look`.
         """
-        self._listing.look()
+        self._listing.look(exact=False)
         return self.take()
 
     def take(self) -> TaskDelta:
@@ -162,16 +166,24 @@ class Listing:
         loop: The loop.
         origins: Knows where its tasks came from.
         codes: Remembers texts about code.
+        spawned: Notes spawns from now on, for this listing only. None where `refs_of_tasks` is fast.
 
     Attributes:
         records: The records as of the last look, by number. Read it, do not change it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, origins: Origins, codes: KnownCodes) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        origins: Origins,
+        codes: KnownCodes,
+        spawned: Spawned | None = None,
+    ) -> None:
         self.records: dict[int, TaskRecord] = {}
         self._loop = loop
         self._origins = origins
         self._codes = codes
+        self._spawned = spawned
         self._blocked = origins.blocked.seconds
         self._followers: WeakSet[Follower] = WeakSet()
         # The tasks that are listed: by number, and as a set.
@@ -179,6 +191,10 @@ class Listing:
         self._known: set[ref[asyncio.Task[Any]]] = set()
         # References that are not of interest: to finished tasks, and to tasks of other loops.
         self._others: set[ref[asyncio.Task[Any]]] = set()
+        # Tasks whose spawn was noted, and that no look has added yet.
+        self._born: set[ref[asyncio.Task[Any]]] = set()
+        #: When to look for tasks whose spawn nobody has noted.
+        self._search_at = -math.inf
         # What tells whether a task has moved. Each is in one of the first two, or is looked at each time (the
         # third), or both.
         self._waits: dict[int, ref[asyncio.Future[Any]]] = {}
@@ -200,18 +216,27 @@ class Listing:
 
     # -- for readers --------------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Bring `records` up to date, in one step."""
-        for _ in self._slices(unlimited=True):
+    def look(self, *, exact: bool = True) -> None:
+        """Bring `records` up to date, in one step.
+
+        Args:
+            exact: Find every task. If False, a task that was made without the loop's `create_task` may be
+                missing from the list for `SEARCH_S` seconds. That saves 0.2 us for each task from Python
+                3.14 on.
+        """
+        for _ in self._slices(unlimited=True, exact=exact):
             pass
 
-    def slices(self) -> Iterator[None]:
+    def slices(self, *, exact: bool = True) -> Iterator[None]:
         """Bring `records` up to date, and yield after each slice of about `SLICE_S` seconds.
 
         Let the loop turn, then go on. You may also stop in the middle. The records are as of the time at
         which each task was looked at; tasks that were spawned after the beginning may be missing.
+
+        Args:
+            exact: As for `look`.
         """
-        return self._slices(unlimited=False)
+        return self._slices(unlimited=False, exact=exact)
 
     async def look_in_slices(self) -> None:
         """Do what `slices` does, and let the loop turn between two slices."""
@@ -257,12 +282,12 @@ class Listing:
 
     # -- a look -------------------------------------------------------------------------------
 
-    def _slices(self, *, unlimited: bool) -> Iterator[None]:
+    def _slices(self, *, unlimited: bool, exact: bool) -> Iterator[None]:
         pace = _Pace(unlimited)
         touched: set[int] = set()
         self._now = self._origins.clock()
         try:
-            for _ in self._steps(touched):
+            for _ in self._steps(touched, exact):
                 if pace.is_over():
                     self._tell(touched)
                     yield
@@ -278,9 +303,11 @@ class Listing:
                 follower.touched |= touched
             touched.clear()
 
-    def _steps(self, touched: set[int]) -> Iterator[None]:
+    def _steps(self, touched: set[int], exact: bool) -> Iterator[None]:
         """Make the look, and yield often. Add the numbers of the records that change to *touched*."""
-        refs = refs_of_tasks(self._loop)
+        born = self._take_births()
+        found = refs_of_tasks(self._loop) if born is None else born
+        yield
         self._due |= self._outdated()
         yield
         yield from self._look_again([*self._due], touched)
@@ -290,58 +317,60 @@ class Listing:
             moved = _moved(numbers[first:last], futures[first:last])
             yield
             yield from self._look_again(moved, touched)
-        yield from self._find_births(refs, touched)
+        if born is not None:
+            yield from self._add_born(born, touched)
+            if not exact or self._has_every_task():
+                return
+            found = refs_of_tasks(self._loop)
+            yield
+        refs = found if isinstance(found, set) else (yield from _set_of_living(found))
+        self._others &= refs
+        yield from self._add_born(refs, touched)
+        self._search_at = self._origins.clock() + SEARCH_S
         if len(refs) != len(self._known) + len(self._others) and (lost := self._known - refs):
             # A task was lost without its future being done. (Or it was spawned since this look began.)
             for number in [number for number, task_ref in self._tasks.items() if task_ref in lost]:
                 self._look_at_known(number, touched)
 
-    def _find_births(self, refs: set[ref[asyncio.Task[Any]]], touched: set[int]) -> Iterator[None]:
-        self._others &= refs
-        born: dict[int, ref[asyncio.Task[Any]]] = {}
-        others = self._others
-        for count, task_ref in enumerate(refs.difference(self._known, others)):
+    def _take_births(self) -> set[ref[asyncio.Task[Any]]] | None:
+        """Return the tasks that were noted as spawned; None if it is time to look for others, too."""
+        births = None if self._spawned is None else self._spawned.take_births()
+        if births is None:
+            self._search_at = -math.inf  # until a search has ended: this look may be abandoned
+            return None
+        for task_ref in births:
             task = task_ref()
-            if task is None:
-                continue
-            if (number := self._number_if_live(task)) is None:
-                others.add(task_ref)
-            else:
-                born[number] = task_ref
-            if not count % _NUMBERED_AT_ONCE:
-                task = None
-                yield
-        task = None
-        order = sorted(born)
-        yield
-        for first in range(0, len(order), _ASKED_AT_ONCE):
-            # Without those that another look has found meanwhile.
-            part = [number for number in order[first : first + _ASKED_AT_ONCE] if number not in self._tasks]
-            part_refs = [born[number] for number in part]
-            self._tasks.update(zip(part, part_refs, strict=True))
-            self._known.update(part_refs)
-            self._unsettled.update(part)  # another look may come in between, or this one be abandoned
-            yield from self._look_at_born(part, part_refs, touched)
+            if task is not None:  # otherwise its reference may have no hash
+                self._born.add(task_ref)
+        return self._born.copy() if self._origins.clock() < self._search_at else None
 
-    def _look_at_born(
-        self, numbers: list[int], refs: list[ref[asyncio.Task[Any]]], touched: set[int]
-    ) -> Iterator[None]:
-        records, unsettled, glance = self.records, self._unsettled, self._glance
-        for first in range(0, len(numbers), _AT_ONCE):
-            last = first + _AT_ONCE
-            for number, task_ref in zip(numbers[first:last], refs[first:last], strict=True):
-                if number in records:  # another look was faster
+    def _has_every_task(self) -> bool:
+        others = sum(_is_live(task_ref) for task_ref in self._others)
+        return count_live(self._loop) == len(self._tasks) + others
+
+    def _add_born(self, refs: set[ref[asyncio.Task[Any]]], touched: set[int]) -> Iterator[None]:
+        """List those of the tasks that are not listed yet, if they can be listed."""
+        tasks, known, others = self._tasks, self._known, self._others
+        # By their addresses, which their hashes tell: memory is read fastest from one end to the other.
+        iterator = iter(sorted(refs.difference(known, others), key=hash))
+        yield
+        while part := list(islice(iterator, _AT_ONCE)):
+            born: dict[int, asyncio.Task[Any]] = {}
+            for task_ref in part:
+                task = task_ref()
+                if task is None or task_ref in known:  # another look was faster
                     continue
-                try:
-                    record = glance(number, task_ref(), None)
-                except Exception:  # noqa: BLE001  it is looked at again, and then reported
-                    record = None
-                if record is None:
-                    self._look_at_known(number, touched)
+                if (number := self._number_if_live(task)) is None:
+                    others.add(task_ref)
                 else:
-                    unsettled.discard(number)
-                    touched.add(number)
-                    records[number] = record
+                    tasks[number] = task_ref
+                    born[number] = task
+            self._look_at_each(born, born.values(), touched)
+            # If an interrupt has ended this look before here, the next one finds them again.
+            known.update([tasks[number] for number in born if number in tasks])
+            self._born.difference_update(part)
+            task = None
+            born.clear()
             yield
 
     def _number_if_live(self, task: asyncio.Task[Any]) -> int | None:
@@ -356,11 +385,13 @@ class Listing:
             _log.debug("a task cannot be listed", exc_info=True)
             return None
 
-    def _look_again(self, numbers: Iterable[int], touched: set[int]) -> Iterator[None]:
-        for count, number in enumerate(numbers):
-            self._look_at_known(number, touched)
-            if not count % _AT_ONCE:
-                yield
+    def _look_again(self, numbers: list[int], touched: set[int]) -> Iterator[None]:
+        for first in range(0, len(numbers), _AT_ONCE):
+            part = numbers[first : first + _AT_ONCE]
+            self._due.difference_update(part)
+            refs = [self._tasks.get(number, _no_ref) for number in part]
+            self._look_at_each(part, [task_ref() for task_ref in refs], touched)
+            yield
 
     def _outdated(self) -> set[int]:
         """Return the numbers of the tasks that have to be looked at even if they have not moved."""
@@ -408,77 +439,96 @@ class Listing:
             return True
 
     def _look_at_known(self, number: int, touched: set[int]) -> None:
-        """Make the record of that task again, and note what it depends on."""
-        self._due.discard(number)
-        task_ref = self._tasks.get(number)
-        if task_ref is None:
-            return
-        task = task_ref()
-        old = self.records.get(number)
-        if task is None or task.done():
-            self._drop(number)
+        self._look_at_each([number], [self._tasks.get(number, _no_ref)()], touched)
+
+    def _look_at_each(self, numbers: Collection[int], tasks: Collection[Any], touched: set[int]) -> None:
+        """Make the records of some tasks anew, and note what they depend on.
+
+        A task that waits for a plain future, as most do, is looked at right here. It gets the record that
+        `_look_at` would make, in a fourth of the time. Everything is inline, and the texts that many tasks
+        share come from a `Shape`.
+
+        Args:
+            numbers: The numbers of the tasks.
+            tasks: The tasks, in that order. None for one that is gone.
+            touched: Gets the numbers of the records that change.
+        """
+        records, waits, blocked, now = self.records, self._waits, self._blocked, self._now
+        outermost, look_closely = self._codes.paths, self._look_closely
+        latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
+        for number, task in zip(numbers, tasks, strict=True):
+            future = waited_future(task) if type(task) is TrackedTask else None
+            if type(future) is not Future:
+                look_closely(number, task, touched)
+                continue
+            try:
+                run = task.run  # the last of its slots to be set
+                coro = link = task.coro
+                paths, path = outermost, None
+                while type(link) is CoroutineType:
+                    path = paths[id(link.cr_code)]
+                    paths = path.inner
+                    link = link.cr_await
+                if path is None or type(link) is not FutureIterator:
+                    look_closely(number, task, touched)
+                    continue
+                instruction = -1 if path.several is None else instruction_within(coro, path.several)
+                cell, site, site_at = task.cell, task.code, task.instruction
+                # Most tasks are like the one before.
+                if (
+                    path is not latest_path
+                    or site is not latest_site
+                    or cell is not latest_cell
+                    or site_at != latest_site_at
+                    or instruction != latest_instruction
+                ):
+                    shape = path.shapes[instruction, id(cell), id(site), site_at]
+                    spawn_site, waits_at, waits_for, is_kernel, note, _cell = shape
+                    latest_path, latest_instruction = path, instruction
+                    latest_cell, latest_site, latest_site_at = cell, site, site_at
+            except (AttributeError, KeyError):  # its spawn was interrupted; the first of its kind
+                look_closely(number, task, touched)
+                continue
+            if run is not None and run.number != number and not self._note_run(number, run):
+                look_closely(number, task, touched)
+                continue
+            future_ref, since, old = ref(future), now, records.get(number)
             if old is not None:
+                since = self._settle(number, old, future_ref)
+            waits[number] = future_ref
+            name = task.known_name
+            if name is None:
+                name = task.known_name = _stock_name(task)
+            record = _make_record(TaskRecord, (
+                number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
+                waits_for, task.parent, is_kernel, note, "", blocked.get(number, 0.0) if blocked else 0.0,
+                since,
+            ))  # fmt: skip
+            if old is None or record != old:
+                records[number] = record
                 touched.add(number)
+
+    def _look_closely(self, number: int, task: asyncio.Task[Any] | None, touched: set[int]) -> None:
+        """Do what `_look_at_each` does, for one task of any kind."""
+        if number not in self._tasks:
             return
+        old = self.records.get(number)
         try:
-            record = self._glance(number, task, old)
-            if record is None:
-                look = self._look_at(task)
-                record = look.record
-                self._note(number, task, look)
+            if task is None or task.done():
+                self._drop(number)
+                if old is not None:
+                    touched.add(number)
+                return
+            look = self._look_at(task)
+            self._note(number, task, look)
+            self._learn(task, look)
         except Exception:  # noqa: BLE001  a class of the user's, which may do anything
             _log.debug("a task cannot be listed", exc_info=True)
             self._unsettled.add(number)
             return
-        if record != old:
-            self.records[number] = record
+        if look.record != old:
+            self.records[number] = look.record
             touched.add(number)
-
-    def _glance(self, number: int, task: object, old: TaskRecord | None) -> TaskRecord | None:
-        """Look at a task that waits for a plain future, as most do, and note what its record depends on.
-
-        It makes the record that `look_at` would make, in a fourth of the time. Everything is inline, and the
-        texts that many tasks share come from a `Shape`. It returns None for other tasks.
-        """
-        if type(task) is not TrackedTask:
-            return None
-        future = waited_future(task)
-        if type(future) is not asyncio.Future:
-            return None
-        try:
-            run = task.run  # the last of its slots to be set
-        except AttributeError:
-            return None
-        coro = task.coro
-        link, paths, path = coro, self._codes.paths, None
-        try:
-            while type(link) is CoroutineType:
-                path = paths[id(link.cr_code)]
-                paths = path.inner
-                link = link.cr_await
-        except KeyError:
-            return self._learn(number, task)
-        if path is None or type(link) is not FutureIterator:
-            return None
-        instruction = -1 if path.several is None else instruction_within(coro, path.several)
-        cell, site, site_at = task.cell, task.code, task.instruction
-        shape = path.shapes.get((instruction, id(cell), id(site), site_at))
-        if shape is None:
-            return self._learn(number, task)
-        if run is not None and run.number != number and not self._note_run(number, run):
-            return None
-        future_ref = ref(future)
-        waiting_since = self._now if old is None else self._settle(number, old, future_ref)
-        self._waits[number] = future_ref
-        name = task.known_name
-        if name is None:
-            name = task.known_name = _stock_name(task)
-        spawn_site, waits_at, waits_for, is_kernel, note, _cell = shape
-        return _make_record(TaskRecord, (
-            number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
-            waits_for, task.parent, is_kernel, note, "",
-            self._blocked.get(number, 0.0), waiting_since,
-        ))  # fmt: skip
 
     def _note_run(self, number: int, run: Run) -> bool:
         """Note that the record changes when *run* ends. Returns False if that run is not known to go on."""
@@ -496,13 +546,14 @@ class Listing:
         self._naming.discard(number)
         return self._now if old.waiting_since is None or not is_same else old.waiting_since
 
-    def _learn(self, number: int, task: TrackedTask) -> TaskRecord:
-        """Look at a task, and remember its texts for those like it, if they are shared."""
-        look = self._look_at(task)
-        self._note(number, task, look)
+    def _learn(self, task: asyncio.Task[Any], look: Look) -> None:
+        """Remember what was found of a task for those like it, if `_look_at_each` can use that."""
         links = look.chain.links
-        is_plain = all(type(link) is CoroutineType for link in links)
-        if look.words.is_shared and is_plain and type(links[-1].cr_await) is FutureIterator:
+        if not (look.words.is_shared and type(task) is TrackedTask and type(look.chain.waited) is Future):
+            return
+        if not links or any(type(link) is not CoroutineType for link in links):
+            return
+        if type(links[-1].cr_await) is FutureIterator:
             path = self._codes.add_path(links)
             instruction = -1 if path.several is None else instruction_of(links[path.several])
             site = task.code
@@ -510,7 +561,6 @@ class Listing:
                 self._codes.of(site)
             key = (instruction, id(task.cell), id(site), task.instruction)
             self._codes.add_shape(path, key, self._shape_of(look))
-        return look.record
 
     def _shape_of(self, look: Look) -> Shape:
         record = look.record
@@ -635,6 +685,30 @@ def _moved(numbers: list[int], futures: list[ref[asyncio.Future[Any]]]) -> list[
         for number, future_ref in zip(numbers, futures, strict=True)
         if (future := future_ref()) is None or future.done()
     ]
+
+
+def _set_of_living(
+    refs: Sequence[ref[asyncio.Task[Any]]],
+) -> Generator[None, None, set[ref[asyncio.Task[Any]]]]:
+    """Return those of *refs* whose task lives, yielding often."""
+    living = set()
+    for first in range(0, len(refs), _ASKED_AT_ONCE):
+        for task_ref in refs[first : first + _ASKED_AT_ONCE]:
+            task = task_ref()
+            if task is not None:
+                living.add(task_ref)
+        task = None
+        yield
+    return living
+
+
+def _is_live(task_ref: ref[asyncio.Task[Any]]) -> bool:
+    task = task_ref()
+    return task is not None and not task.done()
+
+
+def _no_ref() -> None:
+    """Stand for the reference to a task that is gone."""
 
 
 class _Pace:

@@ -42,7 +42,7 @@ def tracking_factory(
 
     Args:
         spawns: Numbers the tasks.
-        factory: None returns a task factory. Given such a factory, this returns a stand-in for
+        factory: If None, this returns a task factory. If it is such a factory, this returns a stand-in for
             `BaseEventLoop.create_task`, which saves a call for each spawn. On a loop that has another
             factory, the stand-in does what the stock method does.
         task_class: The class of the tasks.

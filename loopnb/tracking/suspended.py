@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 #: Delegates to an awaitable. A coroutine that awaits stands at such an instruction or right after it, on the
 #: same line.
 _SEND = opmap["SEND"]
+#: Each `with` statement has one. It calls `__exit__`.
+_WITH_EXCEPT_START = opmap["WITH_EXCEPT_START"]
 
 
 class _Debugs:
@@ -145,6 +147,20 @@ def only_wait(code: CodeType) -> int | None:
     return known[0]
 
 
+#: What `has_with` has found, by the id of the code, and a reference to the code. Process-wide, as code is.
+_withs: dict[int, tuple[bool, ref[CodeType]]] = {}
+
+
+def has_with(code: CodeType) -> bool:
+    """Return True if *code* has a `with` or `async with` statement."""
+    key = id(code)
+    known = _withs.get(key)
+    if known is None:
+        found = _WITH_EXCEPT_START in code.co_code[::2]
+        known = _withs[key] = (found, ref(code, lambda _ref: _withs.pop(key, None)))
+    return known[0]
+
+
 def instruction_of(link: Any) -> int:
     """Return the instruction at which *link* stands, or another one of that line."""
     if type(link) is CoroutineType:
@@ -170,6 +186,16 @@ def line_where_suspended(coro: Any) -> tuple[str, int] | None:
         if is_users(code):
             return code.co_filename, line_of(code, instruction_of(link))
     return None
+
+
+def only_line_of(coro: Any) -> tuple[str, int] | None:
+    """Return file and line at which the user's coroutine *coro* waits, if its code waits on one line only.
+
+    None otherwise. This also tells of a coroutine that has been closed while it waited.
+    """
+    code: CodeType | None = getattr(coro, "cr_code", None)
+    only = None if code is None or not is_users(code) else only_wait(code)
+    return None if code is None or only is None else (code.co_filename, line_of(code, only))
 
 
 class Words(NamedTuple):
@@ -221,12 +247,14 @@ class Path:
         shapes: (instruction, id of the cell, id of the code that spawned it, instruction there) -> its texts.
         kind: The kind of wait of a task whose chain ends here, by `waits.Rule`; "" if no rule tells, None if
             nobody has asked.
+        subject: The depth of the link that waits, and which of its arguments is what it waits for.
     """
 
-    __slots__ = ("inner", "kind", "several", "shapes")
+    __slots__ = ("inner", "kind", "several", "shapes", "subject")
 
     def __init__(self, several: int | None) -> None:
         self.kind: str | None = None
+        self.subject = (0, 0)
         self.inner: dict[int, Path] = {}
         self.several = several
         self.shapes: dict[tuple[int, int, int, int], Shape] = {}

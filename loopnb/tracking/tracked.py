@@ -174,6 +174,48 @@ def has_origin(task: asyncio.Task[Any]) -> TypeGuard[TrackedTask]:
     return isinstance(task, TrackedTask) and hasattr(task, "run")  # the last of its slots to be set
 
 
+#: So many births are noted at most between two looks.
+_MOST_BIRTHS = 1_000
+
+
+class Spawned:
+    """What is noted of spawns, from Python 3.14 on. There, only a look at every task shows the new ones.
+
+    Call everything in the loop's thread. Only `note` may be called from others.
+
+    Attributes:
+        is_noted: Not empty if further spawns tell nothing new. Always the same list.
+        has_users: True if the user may have spawned a task since `forget_users`.
+    """
+
+    def __init__(self) -> None:
+        self.is_noted: list[bool] = []
+        self.has_users = False
+        self._births: list[ref[asyncio.Task[Any]]] | None = None
+
+    def note(self, task: asyncio.Task[Any], *, is_users: bool) -> None:
+        """Note that *task* has been spawned, by the user or by the kernel."""
+        self.has_users = self.has_users or is_users
+        births = self._births
+        if births is not None:
+            births.append(ref(task))
+            if len(births) > _MOST_BIRTHS:  # nobody looks, or a look at every task takes no longer
+                self._births = None
+        if self.has_users and self._births is None:
+            self.is_noted[:] = [True]
+
+    def forget_users(self) -> None:
+        """Note it when the user spawns the next task."""
+        self.has_users = False
+        self.is_noted.clear()
+
+    def take_births(self) -> list[ref[asyncio.Task[Any]]] | None:
+        """Return the tasks spawned since this was last called; None if not all of them were noted."""
+        births, self._births = self._births, []
+        self.is_noted.clear()
+        return births
+
+
 class Ledger:
     """Notes about the tasks and cells of one loop.
 
@@ -183,7 +225,7 @@ class Ledger:
         untracked: Origins of tasks that our factories did not make. Such a task gets its number when it is
             first seen.
         shown: Numbers of tasks whose failure was reported while something still referred to them.
-        has_spawned: Not empty if the user may have spawned a task since `failures` last looked.
+        spawned: What is noted of spawns.
         places: Where live tasks were waiting when their cell ended, by number: file and line.
     """
 
@@ -192,7 +234,7 @@ class Ledger:
         self.runs = CellRuns()
         self.untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
         self.shown: set[int] = set()
-        self.has_spawned: list[bool] = []
+        self.spawned = Spawned()
         self.places: dict[int, tuple[str, int]] = {}
 
 

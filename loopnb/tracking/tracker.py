@@ -13,7 +13,7 @@ from loopnb.frames import frame_outside
 from loopnb.nesting.stack_switching import is_web_loop
 from loopnb.records import TaskRecord
 from loopnb.texts import error_text, repr_text
-from loopnb.tracking import _cpython, cells, chains
+from loopnb.tracking import _cpython, cells, chains, tracked
 from loopnb.tracking.history import BlockedTimes, EndedTask, History
 from loopnb.tracking.listing import Listing
 from loopnb.tracking.spawning import SpawnHook, site_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from loopnb.records import CellRef, Describe
+    from loopnb.tracking.tracked import TrackedTask
 
 
 class Tracker:
@@ -71,17 +72,19 @@ class Tracker:
         self._ledger = ledger = ledger_of(loop)
         self.runs = ledger.runs
         self.next_number: Callable[[], int] = ledger.numbers.__next__
-        self.has_spawned = ledger.has_spawned if _cpython.FINISHED_ARE_SCANNED_FOR else True
+        self._spawned = ledger.spawned if _cpython.FINISHED_ARE_SCANNED_FOR else None
+        self.has_spawned = True if self._spawned is None else self._spawned.is_noted
         self._untracked = ledger.untracked
         self._users_task: ref[asyncio.Task[Any]] | None = None  # one that lived when last asked
         self.blocked = BlockedTimes()
         self.codes = KnownCodes(describe, is_kernels)
-        self.listing = Listing(loop, self, self.codes)
+        self.listing = Listing(loop, self, self.codes, self._spawned)
         self._hook: SpawnHook | WebSpawnHook = (WebSpawnHook if is_web_loop(loop) else SpawnHook)(loop, self)
 
     def install(self) -> None:
         """Track tasks from now on. We do not see how tasks of the user's own task factory end."""
         self.history.start()
+        tracked.on_failed.append(self._note_end)
         self._hook.install()
 
     def notes(self) -> tuple[str, ...]:
@@ -98,6 +101,7 @@ class Tracker:
     def remove(self) -> None:
         """Put the task factory back as it was. Tasks keep their origin."""
         self.history.stop()
+        tracked.on_failed.remove(self._note_end)
         self._hook.restore()
 
     def relocate(self, task: asyncio.Task[Any], code: CodeType) -> None:
@@ -130,6 +134,8 @@ class Tracker:
             run=run,
             coro=None,
         )
+        if self._spawned is not None:
+            self._spawned.note(task, is_users=False)  # failures of such tasks are left to asyncio
 
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from. If nothing noted that, it counts as spawned when first seen."""
@@ -142,6 +148,11 @@ class Tracker:
         # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop. We
         # don't ask an ended task for it: an eager one that ended at once has none, and Python 3.12.1 crashes.
         return origin if task.done() else origin._replace(coro=task.get_coro())
+
+    def _note_end(self, task: TrackedTask) -> None:
+        """Note that a task is no more, which may have been destroyed while it waited. Any thread."""
+        if task.get_loop() is self._loop:
+            self.listing.outdate(task.number)
 
     def note_block(self, number: int, seconds: float) -> None:
         """Note that the task with that number has blocked the loop for so many seconds. Any thread."""
@@ -187,11 +198,11 @@ class Tracker:
         """Return the ended tasks that something still refers to, by number. It takes as long as `ended`."""
         return {task.number: ref(task) for task in held_finished_tasks(self._loop) if has_origin(task)}
 
-    def note_spawn(self, coro: object) -> None:
-        """Note that a task with this coroutine is being spawned, if it is the user's."""
-        # The kernel spawns a task for each message. Its failures are not looked for.
-        if not self.is_kernels_coro(coro):
-            self._ledger.has_spawned.append(True)
+    def note_spawn(self, task: TrackedTask) -> None:
+        """Note that this task has been spawned. Called from Python 3.14 on."""
+        if self._spawned is not None:
+            # The kernel spawns a task for each message. Its failures are not looked for.
+            self._spawned.note(task, is_users=not self.is_kernels_coro(task.coro))
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
         """Return the live task with that number or name; of several with one name, the newest.

@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import package_of
-from loopnb.tracking import _cpython
-from loopnb.tracking.suspended import code_of
+from loopnb.tracking import _cpython, _packages
+from loopnb.tracking.suspended import code_of, has_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -80,7 +80,6 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("anyio", "Semaphore.acquire"): Rule("semaphore", 0),
     ("anyio", "CapacityLimiter.acquire"): Rule("semaphore", 0),
     ("anyio", "AsyncIOBackend.run_sync_in_worker_thread"): Rule("to_thread", 1),
-    ("aiohttp", "ClientSession._request"): Rule("request", 1),
     ("aiohttp", "ClientResponse.read"): Rule("body", 0),
     ("aiohttp", "StreamReader.read"): Rule("body", 0),
     ("aiohttp", "StreamReader.readline"): Rule("body", 0),
@@ -88,7 +87,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("httpx", "AsyncClient.request"): Rule("request", 1),
     ("httpx", "AsyncClient.send"): Rule("send request", 1),
     ("httpx", "Response.aread"): Rule("body", 0),
-    **{name: Rule(*rule) for name, rule in _cpython.PRIVATE_WAITS.items()},
+    **{name: Rule(*rule) for name, rule in (_cpython.PRIVATE_WAITS | _packages.PRIVATE_WAITS).items()},
 }
 
 
@@ -126,10 +125,10 @@ _NOTHING = Reason("")
 
 
 def rule_within(links: list[Any]) -> tuple[int, Rule | None]:
-    """Return the index of the link that decides what is waited for, and its rule; -1 and None if none does.
+    """Return the index of the link that tells what is waited for, and its rule; -1 and None if none does.
 
-    That is the outermost link with a rule, among those inside the user's innermost link: the function that
-    the user's code called, rather than one that this has called in turn.
+    That is the outermost link with a rule, among those inside the user's innermost link. So it is the
+    function that the user's code called, and not one which that function has called in turn.
     """
     found: Rule | None = None
     depth = -1
@@ -200,7 +199,7 @@ def _by_rule(links: list[Any], depth: int, rule: Rule) -> Reason | None:
 
 
 def _completed_next(links: list[Any], depth: int, subject: Any) -> list[Any]:
-    """Return the futures of which `as_completed()` waits for the next."""
+    """Return the futures for which `as_completed()` waits, until the next of them is done."""
     if not isinstance(subject, asyncio.Queue):
         return _cpython.todo_of(subject)
     # Up to 3.12 `as_completed()` is a generator. The code that iterates over it has it on its value stack.
@@ -250,6 +249,8 @@ def locks_held_in(links: list[Any]) -> Iterator[tuple[Any, Any]]:
     A Condition counts as its lock, unless the chain waits to be notified or to get that lock back.
     """
     for index, link in enumerate(links):
+        if not has_with(code_of(link)):
+            continue
         managers = list(_cpython.entered_in(_cpython.held_by(link)))
         if managers and index + 1 < len(links) and code_of(links[index + 1]).co_name == "__aenter__":
             managers.pop()  # it is just being entered

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from loopnb.frames import is_ours
 from loopnb.tracking import waits
 from loopnb.tracking.cells import line_of
-from loopnb.tracking.chains import chain_of, reason_of
+from loopnb.tracking.chains import LOCKS, chain_of, reason_of
 from loopnb.tracking.details import detail_of
-from loopnb.tracking.graph import LOCKS, chains_of
+from loopnb.tracking.graph import chains_of
 from loopnb.tracking.holders import holders_of
 from loopnb.tracking.suspended import code_of, instruction_of
 
@@ -36,7 +36,7 @@ def where_lines(tracker: Tracker, task: asyncio.Task[Any], say: Callable[[WaitDe
     Args:
         tracker: Knows the tasks.
         task: The task.
-        say: Says in words what a task waits for.
+        say: Formats what a task waits for.
     """
     yield from _Explainer(tracker, say).lines(task, "", 0)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from loopnb.frames import Owner, owner_of
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, callback_of, ready_queue
 from loopnb.records import Kept
+from loopnb.tracking.holders import attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 _MOST = 1_000
 #: How many names of tasks a `Kept` holds.
 _NAMES = 3
+#: The functions of pdb that wait for the user: end of the file name, function. `_cmdloop` calls `cmdloop`.
+ASKS_USER = (("/pdb.py", "_cmdloop"),)
+#: The file of `concurrent.futures.Future`.
+FUTURES_FILE = "/concurrent/futures/_base.py"
+#: `asyncio.tasks._current_tasks`: the dictionary by which code can find every task that is running.
+CURRENT_TASKS = "_current_tasks"
 
 
 def frame_of(thread_id: int) -> FrameType | None:
@@ -153,3 +160,32 @@ def _owner_of_callback(callback: Any) -> Owner | None:
 def selector_of(loop: Any) -> Any:
     """Return the selector whose `select` each pass calls once (`BaseEventLoop._selector`); None if none."""
     return getattr(loop, "_selector", None)
+
+
+# -- what has a loop ---------------------------------------------------------------------------------
+
+#: A class with one of these names has objects that may have a loop: a slot for it, or the mark of a future.
+_LOOP_NAMES = frozenset({"_loop", "_asyncio_future_blocking"})
+
+
+def stores_loop(value: object) -> bool:
+    """Return True if *value* itself holds `_loop`, by which asyncio's objects know their loop."""
+    return "_loop" in attributes_of(value)
+
+
+def may_have_loop(value: object, have_loops: dict[type, bool]) -> bool:
+    """Return False if `loop_of`, which takes ten times as long, need not be asked.
+
+    Private names: `_loop`, and `_asyncio_future_blocking`, by which asyncio recognises futures.
+
+    Args:
+        value: The object.
+        have_loops: Remembers which classes have what it looks for.
+    """
+    if stores_loop(value):
+        return True
+    kind = type(value)
+    if kind not in have_loops:
+        names = [name for base in type.__getattribute__(kind, "__mro__") for name in vars(base)]
+        have_loops[kind] = not _LOOP_NAMES.isdisjoint(names)
+    return have_loops[kind]

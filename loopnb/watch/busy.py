@@ -27,7 +27,7 @@ class RecentShares:
         self._slices: deque[tuple[float, dict[str, float]]] = deque()
 
     def add(self, look: Look, seconds: float, now: float) -> None:
-        """Add a look that stands for so many seconds. Time in which the loop is set aside does not count."""
+        """Add a look that stands for *seconds*. Time in which the loop is set aside does not count."""
         kind = _STATES.get(look.state)
         if kind is None:
             return
@@ -96,7 +96,7 @@ class BusyTable:
         self._coroutines: dict[str, float] = {}
 
     def add(self, look: Look, seconds: float) -> None:
-        """Add a look that stands for so many seconds."""
+        """Add a look that stands for *seconds*."""
         self._seconds += seconds
         self._looks += 1
         if look.state not in {"step", "kernel"}:

@@ -25,15 +25,15 @@ _T = TypeVar("_T")
 LONG_WAIT_S = 300.0
 """A wait that lasts longer counts as long."""
 
-#: Blocks that ended longer ago than so many seconds are left to `%loopnb blocks`.
+#: Blocks that ended longer ago than this many seconds are left to `%loopnb blocks`.
 _RECENT_S = 600.0
-#: A cell that blocks is normal. If it lasts for so many seconds while tasks wait, it is not.
+#: A cell that blocks is normal, but not if it blocks for this many seconds while tasks wait.
 _LONG_CELL_S = 5.0
 #: A task spins if it makes more steps a second than this, one in nearly every pass, and waits for nothing.
 _SPINS_PER_S = 1_000
 _SPINS_SHARE = 0.9
 _SPINS_LEAST = 50
-#: So many tasks that do the same are too many.
+#: More tasks than this that do the same are too many.
 _FAN_OUT = 1_000
 #: Tasks that wait for one of these are held back, as they should be, or wait for work.
 _BOUNDED = (".acquire()", "Queue.get()")

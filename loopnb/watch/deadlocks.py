@@ -25,10 +25,10 @@ from loopnb.tracking import _cpython, waits
 from loopnb.tracking._cpython import frames_of_threads
 from loopnb.tracking.chains import chain_of, kind_at_once, reason_of
 from loopnb.tracking.details import detail_of, name_in
-from loopnb.tracking.graph import circles, components
+from loopnb.tracking.graph import circles, components, finish
 from loopnb.tracking.holders import attributes_of, holders_of
 from loopnb.tracking.suspended import code_of
-from loopnb.watch.reach import Search, TooFar
+from loopnb.watch.reach import Search, TooFar, may_be_called_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,8 @@ _MOST_WAITING = 1_000
 #: How many objects are followed at most, from all that may still run. Each takes about 1 us.
 _MOST = 30_000
 _REMEDY = "interrupt the cell, or cancel one of them"
-#: After a look, `look_if_due` makes none for so many seconds, and for so many times as long as it took.
+#: After a look, `look_if_due` makes no other for this many seconds, nor for this many times as long as the
+#: look took.
 _EVERY_S = 0.5
 _REST = 50
 #: How many names of tasks a text lists.
@@ -88,6 +89,31 @@ class DeadlockWatch:
         if is_due or any(self._tracker.listing.task(number) is None for number in numbers):
             return self.look()
         return self._found
+
+    def stuck_cell(self) -> Deadlock | None:
+        """Look for a deadlock because of which a cell would wait for ever."""
+        self._tracker.listing.look(exact=False)  # `waits_of` finds the tasks there
+        return next((deadlock for deadlock in self.look() if deadlock.is_cell_stuck), None)
+
+    def waits_of(self, deadlock: Deadlock) -> list[object]:
+        """Return what each task of *deadlock* waits for: a future, a nested run, or None."""
+        tasks = map(self._tracker.listing.task, deadlock.numbers)
+        chains = [None if task is None else chain_of(task) for task in tasks]
+        return [None if chain is None else chain.waited or chain.wait for chain in chains]
+
+    def is_certain(self, deadlock: Deadlock) -> bool:
+        """Return True if not even code in C could wake the tasks of *deadlock*, as far as can be told.
+
+        A callback of the user's may be known to code in C alone. This looks at each object of the process,
+        which takes 30 ms and more.
+        """
+        if deadlock.kind == "circle":
+            return True
+        tasks = map(self._tracker.listing.task, deadlock.numbers)
+        # No list of what they wait for: it would be one more object that refers to it.
+        return not any(
+            may_be_called_back(reason_of(chain_of(task)).subject) for task in tasks if task is not None
+        )
 
     def text(self) -> str:
         """Describe a deadlock in which a cell or a task would wait for ever; "" if there is none."""
@@ -135,7 +161,7 @@ class _Look:
         self._going_on: set[asyncio.Task[Any]] = set()
         for task in tracker.live(kernels=True):
             self._loop = task.get_loop()
-            kind = kind_at_once(task, self._codes)
+            kind, _lock = kind_at_once(task, self._codes)
             if kind and kind not in _SHARED and kind not in _TASKS:
                 self._going_on.add(task)
                 continue
@@ -191,14 +217,44 @@ class _Look:
         edges = {
             number: [number_of(needed) for needed in needs[task] or ()] for number, task in numbered.items()
         }
-        cyclic = circles(edges)
+        needed_by: dict[int, list[int]] = {}
+        for number, needed in edges.items():
+            for other in needed:
+                needed_by.setdefault(other, []).append(number)
+        cyclic = finish(circles(edges))
         for component in components(edges):
             if component[0] in cyclic:
                 tasks = [numbered[number] for number in self._in_order(component, edges)]
-                yield Deadlock("circle", tuple(map(number_of, tasks)), self._circle_text(tasks, needs))
+                yield Deadlock(
+                    "circle",
+                    tuple(map(number_of, tasks)),
+                    self._circle_text(tasks, needs),
+                    self._is_cell_behind(component, needed_by, numbered),
+                )
+
+    def _is_cell_behind(
+        self,
+        component: list[int],
+        needed_by: dict[int, list[int]],
+        numbered: dict[int, asyncio.Task[Any]],
+    ) -> bool:
+        """Return True if a cell is part of that circle, or waits for it."""
+        seen, work = set(component), list(component)
+        while work:
+            number = work.pop()
+            if self._is_cell(self._waiting[numbered[number]]):
+                return True
+            for above in needed_by.get(number, ()):
+                if above not in seen:
+                    seen.add(above)
+                    work.append(above)
+        return False
+
+    def _is_cell(self, waiting: Waiting) -> bool:
+        return self._tracker.is_kernels_own(waiting.task) and has_own_code(waiting.chain)
 
     def _needs(self, waiting: Waiting) -> list[asyncio.Task[Any]] | None:
-        """Return the tasks of which one must go on for this one to go on; None if something else may do."""
+        """Return tasks, one of which must go on before this one can; None if something else may free it."""
         if waiting.reason.kind in _TASKS:
             return waiting.reason.tasks
         if waiting.reason.kind == "lock":
@@ -302,9 +358,7 @@ class _Look:
 
     def _starved(self, candidates: list[Waiting], asleep: list[Waiting]) -> Iterator[Deadlock]:
         """Yield a deadlock for each object that some of *candidates* wait for, and that nobody can reach."""
-        is_cell_asleep = any(
-            self._tracker.is_kernels_own(waiting.task) and has_own_code(waiting.chain) for waiting in asleep
-        )
+        is_cell_asleep = any(map(self._is_cell, asleep))
         groups: dict[int, list[Waiting]] = {}
         for waiting in candidates:
             holders = self._holders.get(id(waiting.reason.subject), [])

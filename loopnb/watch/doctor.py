@@ -21,7 +21,7 @@ from loopnb.nesting._cpython import waited_future
 from loopnb.tracking import _cpython
 from loopnb.tracking.details import detail_of
 from loopnb.tracking.holders import attributes_of
-from loopnb.watch._cpython import task_of
+from loopnb.watch._cpython import may_have_loop, stores_loop, task_of
 from loopnb.watch.checks import LONG_WAIT_S, Facts, Foreign, LongWait, Pool, Spin, Stray, examine
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ _NAMES = 5_000
 _ITEMS = 20
 #: What never belongs to a loop.
 _PLAIN = (type, str, bytes, int, float, complex, bool, ModuleType, FunctionType, BuiltinFunctionType)
-#: A class with one of these names has objects that may have a loop: a slot for it, or the mark of a future.
-_LOOP_NAMES = frozenset({"_loop", "_asyncio_future_blocking"})
+
 #: Steps are counted for at most so many CPU seconds of the thread, seconds, and passes. CPU seconds tell a
 #: task that spins from one that computes, even if the thread gets only a part of a core on a busy machine.
 _COUNT_CPU_S = 0.05
@@ -208,7 +207,7 @@ class Doctor:
         seen: set[int] = set()
         have_loops: dict[type, bool] = {}
         for name, value in _objects_in(names):
-            if id(value) in seen or not _may_have_loop(value, have_loops):
+            if id(value) in seen or not may_have_loop(value, have_loops):
                 continue
             loop = None if isinstance(value, asyncio.AbstractEventLoop) else loop_of(value)
             if loop is None or loop is self._loop or _is_done(value):
@@ -267,24 +266,8 @@ def _held_by(name: str, value: Any) -> Iterator[tuple[str, object]]:
     elif type(value) is dict:
         items = list(itertools.islice(value.items(), _ITEMS))
         yield from ((f"{name}[{key!r:.20}]", item) for key, item in items if type(key) is str)
-    elif "_loop" not in attributes_of(value):
+    elif not stores_loop(value):
         yield from ((f"{name}.{attribute}", item) for attribute, item in list(attributes_of(value).items()))
-
-
-def _may_have_loop(value: object, have_loops: dict[type, bool]) -> bool:
-    """Return False if `loop_of`, which takes ten times as long, need not be asked.
-
-    Args:
-        value: The object.
-        have_loops: Remembers which classes have what it looks for.
-    """
-    if "_loop" in attributes_of(value):
-        return True
-    kind = type(value)
-    if kind not in have_loops:
-        names = [name for base in type.__getattribute__(kind, "__mro__") for name in vars(base)]
-        have_loops[kind] = not _LOOP_NAMES.isdisjoint(names)
-    return have_loops[kind]
 
 
 def _is_plain(value: object) -> bool:

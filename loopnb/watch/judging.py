@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from loopnb.frames import Owner, is_ours, owner_of
 from loopnb.records import Block, Kept
+from loopnb.watch._cpython import FUTURES_FILE
 from loopnb.watch.looking import is_users_frame, runs_cell
 from loopnb.watch.sources import source_of
 
@@ -52,7 +53,7 @@ _BY_FILE: tuple[tuple[str, BlockedHow], ...] = (
     ("/ssl.py", "socket"),
     ("/threading.py", "lock"),
     ("/queue.py", "lock"),
-    ("/concurrent/futures/_base.py", "lock"),
+    (FUTURES_FILE, "lock"),
 )
 _LOOP_SOCKETS = "/asyncio/selector_events.py"
 
@@ -76,6 +77,15 @@ class Group:
     gil_s: float = 0.0
     waited_s: float = 0.0
     count: int = 0
+
+    def add(self, seconds: float, cpu_s: float | None, waited_s: float) -> None:
+        """Add a look; see `Step.add`."""
+        self.seconds += seconds
+        self.count += 1
+        self.waited_s += waited_s
+        if waited_s >= GIL_HELD_S:
+            self.gil_s += waited_s
+        self.cpu_s = None if cpu_s is None or self.cpu_s is None else self.cpu_s + cpu_s
 
 
 @dataclass(slots=True)
@@ -119,13 +129,7 @@ class Step:
         key: tuple[object, ...] = (users and users[:3], frames and frames[-1][:4])
         if key not in self.groups and len(self.groups) >= _GROUPS:
             key = next(iter(self.groups))
-        group = self.groups.setdefault(key, Group(look))
-        group.seconds += seconds
-        group.count += 1
-        group.waited_s += waited_s
-        if waited_s >= GIL_HELD_S:
-            group.gil_s += waited_s
-        group.cpu_s = None if cpu_s is None or group.cpu_s is None else group.cpu_s + cpu_s
+        self.groups.setdefault(key, Group(look)).add(seconds, cpu_s, waited_s)
 
 
 class Who(NamedTuple):
@@ -279,7 +283,7 @@ class Judge:
     def unseen(
         self, number: int, began: float, lasted_s: float, garbage_s: float, cell: CellRef | None
     ) -> Block:
-        """Return a block of which nothing could be seen: C code held the GIL all the time.
+        """Return a block that no look has seen, since C code held the GIL all the time.
 
         Args:
             number: The block's number.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from loopnb.frames import Owner, outwards, owner_of
 from loopnb.nesting._cpython import current_task, owner_of_pass
 from loopnb.nesting.other_loops import set_aside_by
-from loopnb.watch import _cpython
+from loopnb.watch import _cpython, _ipykernel
 from loopnb.watch.sources import Frame, callee, source_of
 
 if TYPE_CHECKING:
@@ -27,15 +27,13 @@ if TYPE_CHECKING:
 _DEEPEST = 400
 #: The functions that wait for the user, for `input()`, `getpass()` or a debugger: end of file name, function.
 _ASKS_USER = (
-    ("ipykernel/kernelbase.py", "_input_request"),
+    *_ipykernel.ASKS_USER,
+    *_cpython.ASKS_USER,
     ("/pdb.py", "interaction"),
     ("/bdb.py", "interaction"),
-    ("/pdb.py", "_cmdloop"),
     ("/pdb.py", "cmdloop"),
     ("/code.py", "interact"),
     ("/getpass.py", "unix_getpass"),
-    ("pydevd.py", "do_wait_suspend"),
-    ("pydevd.py", "_do_wait_suspend"),
     ("IPython/terminal/interactiveshell.py", "prompt_for_code"),  # of `embed()`
 )
 #: The file whose functions run the loop of a GUI toolkit, if its windows do not live on the kernel's loop.

@@ -16,20 +16,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import sys
 from functools import lru_cache
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import (
+    AsyncGeneratorType,
+    CellType,
+    CodeType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    ModuleType,
+)
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from loopnb.frames import Owner, owner_of
+from loopnb.watch._cpython import CURRENT_TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 #: Code that names one of these may look up anything.
 _LOOKS_UP = {
-    "__import__", "_current_tasks", "all_tasks", "eval", "exec", "f_globals", "f_locals", "get_ipython",
+    "__import__", CURRENT_TASKS, "all_tasks", "eval", "exec", "f_globals", "f_locals", "get_ipython",
     "get_objects", "get_referents", "get_referrers", "globals", "import_module", "locals", "modules", "vars",
 }  # fmt: skip
 #: Objects of these classes refer to nothing that matters.
@@ -143,6 +154,47 @@ def _names_in(code: CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if type(constant) is CodeType:
             yield from _names_in(constant)
+
+
+#: Code that waits may refer to what it waits for, and does not wake it. (Threads were looked at before.)
+_HARMLESS = (CoroutineType, GeneratorType, AsyncGeneratorType, FrameType)
+
+
+def may_be_called_back(subject: Any) -> bool:
+    """Return True if code in C might hold a callback that gets hold of *subject*.
+
+    That is not so if only variables of modules and of coroutines refer to it, and no function that is not
+    itself a coroutine's names such a variable. It looks at every object that the garbage collector knows.
+    """
+    namespaces: dict[int, set[str]] = {}
+    modules = {id(vars(module)) for module in list(sys.modules.values()) if type(module) is ModuleType}
+    for referrer in gc.get_referrers(subject):
+        if isinstance_of(referrer, _HARMLESS):
+            continue
+        if type(referrer) is dict and id(referrer) in modules:
+            names = {name for name, value in referrer.items() if value is subject}
+            namespaces[id(referrer)] = names
+        elif type(referrer) is not CellType:  # the functions that use it are looked at below
+            return True
+    for function in gc.get_objects():
+        if type(function) is not FunctionType or function.__code__.co_flags & _IS_COROUTINE:
+            continue
+        if any(_contents_of(cell) is subject for cell in function.__closure__ or ()):
+            return True
+        names = namespaces.get(id(function.__globals__), set())
+        if names and not names.isdisjoint(_names_in(function.__code__)):
+            return True
+    return False
+
+
+_IS_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def _contents_of(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not set yet
+        return None
 
 
 #: Stands for the file of a module that has none: it is built in.

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from loopnb.frames import users_frames
 from loopnb.nesting._cpython import error_of
 from loopnb.texts import repr_text
-from loopnb.tracking.chains import chain_of, kind_at_once, reason_of
+from loopnb.tracking.chains import LOCKS, chain_of, kind_at_once, reason_of
 from loopnb.tracking.details import detail_of
-from loopnb.tracking.graph import LOCKS
 from loopnb.tracking.suspended import code_of, instruction_of
 from loopnb.watch.texts import block_text, kept_text
 from loopnb.widgets.protocol import cut
@@ -52,7 +51,7 @@ def chain_lines(tracker: Tracker, task: asyncio.Task[Any], *, many: bool) -> lis
             lines.append(_line(type(link).__name__))
             continue
         lines.append(_line(f"{code.co_qualname}()", tracker.place(code, instruction, cell)))
-    if not (many and kind_at_once(task, tracker.codes) in LOCKS):
+    if not (many and kind_at_once(task, tracker.codes)[0] in LOCKS):
         found = detail_of(tracker, task)
         if found.text:
             state = f" ({found.state})" if found.state else ""

@@ -313,7 +313,7 @@ class LoopWidget(anywidget.AnyWidget):
             if not monitor.viewers:
                 monitor.rest()
                 return
-            self._cost_s, monitor.sent_bytes = 0.0, 0
+            self._cost_s, monitor.sent_bytes, monitor.rare_s = 0.0, 0, 0.0
             self._steps = monitor.look()
         began = self._clock()
         is_over = next(self._steps, _OVER) is _OVER
@@ -323,7 +323,8 @@ class LoopWidget(anywidget.AnyWidget):
             return
         self._steps = None
         pause_s = FAST_S if monitor.has_changed else SLOW_S
-        pause_s = max(pause_s, self._cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S)
+        cost_s = self._cost_s - monitor.rare_s
+        pause_s = max(pause_s, cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S)
         self._sleep(min(pause_s, BEAT_S))
 
     def _expire(self, monitor: Monitor) -> None:

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb import trees
 from loopnb.tracking import graph
-from loopnb.tracking.chains import kind_at_once
+from loopnb.tracking.chains import LOCKS, kind_at_once
 from loopnb.tracking.details import detail_of
-from loopnb.tracking.graph import LOCKS
 from loopnb.widgets import details, head, protocol, timeline
 from loopnb.widgets.cancels import Cancels
 from loopnb.widgets.ended import Ended
 from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from loopnb.records import AwaitGraph, Block, Finding, LoopState, Pace, TaskRecord
     from loopnb.tracking.listing import Follower
@@ -152,6 +151,7 @@ class Monitor:
         ended: The tasks that have ended.
         has_changed: The last look has found something.
         sent_bytes: How much was sent since somebody last set it to 0.
+        rare_s: How many seconds were spent on what is done rarely, and paces itself, since then.
     """
 
     def __init__(self, source: Source, send: Callable[[Message], None], clock: Callable[[], float]) -> None:
@@ -180,6 +180,7 @@ class Monitor:
         self.ended = Ended(self._tracker)
         self.has_changed = False
         self.sent_bytes = 0
+        self.rare_s = 0.0
         self.shared: Shared = {
             "epoch": source.epoch,
             "seq": 0,
@@ -220,7 +221,7 @@ class Monitor:
 
     def _look(self, pace: _Pace | _Unlimited) -> Iterator[None]:
         self.has_changed = False
-        for _ in self._tracker.listing.slices():
+        for _ in self._tracker.listing.slices(exact=isinstance(pace, _Unlimited)):
             if pace.is_over():
                 yield
                 pace.begin()
@@ -271,7 +272,9 @@ class Monitor:
         if now >= self._held_due:
             began = time.perf_counter()
             self.ended.find_held()
-            self._held_due = now + max(_ENDED_EVERY_S, (time.perf_counter() - began) / _HELD_SHARE)
+            cost_s = time.perf_counter() - began
+            self.rare_s += cost_s
+            self._held_due = now + max(_ENDED_EVERY_S, cost_s / _HELD_SHARE)
             yield
         if now - self._ended_at >= _ENDED_EVERY_S or refs or users:
             self._ended_at = now
@@ -352,6 +355,7 @@ class Monitor:
             began = time.perf_counter()
             self._findings = self._source.findings()
             cost_s = time.perf_counter() - began
+            self.rare_s += cost_s
             self._doctor_at = now + max(_DOCTOR_EVERY_S, cost_s / _DOCTOR_SHARE)
 
     def _send_head(self) -> None:
@@ -515,7 +519,7 @@ class Monitor:
         if live is None or record.state != "waiting":
             return record.waits_for
         budget[0] -= 1
-        is_lock = kind_at_once(live, self._tracker.codes) in LOCKS
+        is_lock = kind_at_once(live, self._tracker.codes)[0] in LOCKS
         text = record.waits_for
         if not is_lock or len(self.tasks.live) <= _MANY:
             text = detail_of(self._tracker, live).text or text
@@ -572,8 +576,7 @@ class Monitor:
                 self._show_detail(viewer, viewer.detail)
                 yield
             if viewer.tree is not None:
-                self._show_tree(viewer, viewer.tree)
-                yield
+                yield from self._show_tree(viewer, viewer.tree)
         if now >= self._timeline_due or any(
             viewer.timeline and viewer.sent_timeline is None for viewer in viewers
         ):
@@ -621,13 +624,16 @@ class Monitor:
             cancelled_by=self.cancels.who(number),
         )
 
-    def _show_tree(self, viewer: Viewer, kind: str) -> None:
+    def _show_tree(self, viewer: Viewer, kind: str) -> Iterator[None]:
         graph, now = self._graph, self._graph_at
         if graph is None or viewer.tree_of is graph:
             return
         viewer.tree_of = graph
-        below = graph.awaits if kind == "awaits" else trees.spawned_by(graph.records)
-        tree = trees.tree_of(graph.records, below, trees.roots_of(graph.records, below, lambda _task: True))
+        below: Mapping[int, tuple[int, ...]] = graph.awaits
+        if kind == "spawned":
+            below = yield from trees.spawned_by(graph.records)
+        roots = yield from trees.roots_of(graph.records, below, lambda _task: True)
+        tree = yield from trees.tree_of(graph.records, below, roots)
         shown = tree.branches[: trees.MOST_LINES]
         lines, left_out = protocol.fitting(
             {

@@ -82,11 +82,11 @@ def three_waits(tool: Tool) -> Found:
     async def main(nests: bool) -> Found:
         began = time.monotonic()
 
-        async def one(seconds: float) -> str:
+        async def nap(seconds: float) -> str:
             await _wait(nests, asyncio.sleep(seconds))
             return f"{time.monotonic() - began:.1f}"
 
-        return " / ".join(await asyncio.gather(one(0.1), one(1.0), one(0.3))) + " s"
+        return " / ".join(await asyncio.gather(nap(0.1), nap(1.0), nap(0.3))) + " s"
 
     return _run(tool, main)
 

@@ -76,9 +76,9 @@ def tree_of_tasks(tracker: Tracker) -> str:
     from loopnb.tracking import graph
 
     edges = graph.finish(graph.slices(tracker))
-    roots = trees.roots_of(edges.records, edges.awaits, lambda _task: True)
-    tree = trees.tree_of(edges.records, edges.awaits, roots)
-    return trees.tree_text(tree, edges, tracker.clock(), {})
+    roots = graph.finish(trees.roots_of(edges.records, edges.awaits, lambda _task: True))
+    tree = graph.finish(trees.tree_of(edges.records, edges.awaits, roots))
+    return graph.finish(trees.tree_text(tree, edges, tracker.clock(), {}))
 
 
 def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,4 @@
-"""One JupyterLab server and one Chromium for all browser tests; a fresh page for each."""
+"""One JupyterLab server, one Chromium and mostly one page for all browser tests; a notebook for each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Error, sync_playwright
 
-from .lab import LabPage, LabServer
+from .lab import LabPage, LabServer, NotebookPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
     from .lab import Theme
 
@@ -82,20 +82,86 @@ def shared_lab(lab: LabServer, browser: Browser) -> Iterator[LabPage]:
         lab.stop_kernels()
 
 
-@pytest.fixture
-def open_notebook(lab: LabServer, browser: Browser) -> Iterator[OpenNotebook]:
-    """Open a notebook in a fresh page (*page* says of which front end): a file, or a new one of these cells."""
-    context = browser.new_context(viewport={"width": 1368, "height": 1000})
+class Pages:
+    """Lends the same page to one test after the other: loading JupyterLab costs more than most tests.
 
-    def open_it(
-        notebook: Path | Sequence[str], theme: Theme = "light", *, page: type[LabPage] = LabPage
-    ) -> LabPage:
-        lab.set_theme(theme)
+    Args:
+        lab: The server.
+        browser: The browser.
+    """
+
+    def __init__(self, lab: LabServer, browser: Browser) -> None:
+        self._lab = lab
+        self._browser = browser
+        self._theme: Theme | None = None
+        self._context: BrowserContext | None = None
+        self._lent: LabPage | None = None
+
+    def open(self, name: str, theme: Theme) -> LabPage:
+        """Open a notebook. JupyterLab reads its theme when it is loaded: another one takes a fresh page."""
+        if theme != self._theme:
+            self.drop()
+        if self._context is None:
+            self._lab.set_theme(theme)
+            self._context = self._browser.new_context(viewport={"width": 1368, "height": 1000})
+            self._context.new_page()
+            self._theme = theme
+        (page,) = self._context.pages
+        self._lent = LabPage(self._lab, page, name)
+        return self._lent
+
+    def take_back(self) -> None:
+        """Close the notebook. A page in which that fails is lent to nobody else."""
+        lent, self._lent = self._lent, None
+        try:
+            if lent is not None:
+                lent.close()
+        except (AssertionError, Error):
+            self.drop()
+        finally:
+            self._lab.stop_kernels()
+
+    def drop(self) -> None:
+        """Close the page."""
+        context, self._context, self._theme = self._context, None, None
+        if context is not None:
+            context.close()
+
+
+@pytest.fixture(scope="session")
+def pages(lab: LabServer, browser: Browser) -> Iterator[Pages]:
+    """Keep a page open."""
+    pages = Pages(lab, browser)
+    try:
+        yield pages
+    finally:
+        pages.drop()
+
+
+@pytest.fixture
+def open_notebook(lab: LabServer, pages: Pages) -> Iterator[OpenNotebook]:
+    """Open one notebook: a file, or a new one that has the given code cells."""
+
+    def open_it(notebook: Path | Sequence[str], theme: Theme = "light") -> LabPage:
         if isinstance(notebook, Path):
             name = lab.copy(notebook)
         else:
             name = lab.add(f"notebook-{next(_numbers)}.ipynb", notebook)
-        return page(lab, context.new_page(), name)
+        return pages.open(name, theme)
+
+    try:
+        yield open_it
+    finally:
+        pages.take_back()
+
+
+@pytest.fixture
+def open_notebook_7(lab: LabServer, browser: Browser) -> Iterator[Callable[[Sequence[str]], NotebookPage]]:
+    """Open a new notebook that has the given code cells, in a fresh page of Notebook 7."""
+    context = browser.new_context(viewport={"width": 1368, "height": 1000})
+
+    def open_it(cells: Sequence[str]) -> NotebookPage:
+        return NotebookPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", cells))
 
     try:
         yield open_it

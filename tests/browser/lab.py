@@ -15,9 +15,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import nbformat
 from playwright.sync_api import expect
 
 from tests.cells import dedented
@@ -116,11 +115,14 @@ class LabServer:
 
     def add(self, name: str, cells: Sequence[str]) -> str:
         """Write a notebook with these code cells, dedented, and return its name."""
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(dedented(cell)) for cell in cells],
-            metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-        )
-        nbformat.write(notebook, self.root / name)
+        spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = {
+            "cells": [_code_cell(f"cell-{number}", dedented(cell)) for number, cell in enumerate(cells)],
+            "metadata": {"kernelspec": spec},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+        (self.root / name).write_text(json.dumps(notebook))
         return name
 
     def copy(self, notebook: Path) -> str:
@@ -144,6 +146,7 @@ class LabServer:
             "ServerApp.allow_root": "True",
             "IdentityProvider.token": self.token,
             "LabApp.extension_manager": "readonly",
+            "LabApp.expose_app_in_browser": "True",
         }
         return [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in options.items())]
 
@@ -165,7 +168,7 @@ class LabPage:
 
     Args:
         server: Where it is served.
-        page: A fresh page of the browser.
+        page: A fresh page of the browser, or one whose notebook was closed.
         name: The notebook's file name.
     """
 
@@ -175,19 +178,29 @@ class LabPage:
         self.page = page
         self._server = server
         self._path = server.root / name
-        page.goto(f"{server.url}{self.FOLDER}{name}?token={server.token}")
+        if page.url.startswith(server.url):
+            # In braces: what it returns, all of the notebook's widget, would be sent here.
+            page.evaluate("path => { jupyterapp.commands.execute('docmanager:open', {path}) }", name)
+        else:
+            page.goto(f"{server.url}{self.FOLDER}{name}?token={server.token}")
         self._wait_ready()
+
+    def close(self) -> None:
+        """Close the notebook, unsaved, and leave the page to the next one."""
+        expect(self.page.locator(".jp-Dialog")).to_have_count(0)
+        self.page.evaluate("[...jupyterapp.shell.widgets('main')].forEach(widget => widget.dispose())")
+        expect(self.page.locator(".jp-Notebook")).to_have_count(0)
 
     def reload(self) -> None:
         """Reload the page; the kernel goes on."""
         self.page.reload()
         self._wait_ready()
 
-    def save(self) -> nbformat.NotebookNode:
+    def save(self) -> dict[str, Any]:
         """Save the notebook, wait until it is on the disk, and read it from there."""
         with self.page.expect_response(lambda got: got.request.method == "PUT" and "/contents/" in got.url):
             self.page.locator('[data-command="docmanager:save"]').first.click()
-        notebook: nbformat.NotebookNode = nbformat.read(self._path, as_version=4)
+        notebook: dict[str, Any] = json.loads(self._path.read_text())
         return notebook
 
     def restart_kernel(self) -> None:
@@ -297,6 +310,11 @@ class NotebookPage(LabPage):
         give_up_at = time.monotonic() + START_TIMEOUT_S
         while self._server.kernel_states() != ["idle"] and time.monotonic() < give_up_at:
             self.page.wait_for_timeout(200)
+
+
+def _code_cell(cell_id: str, source: str) -> dict[str, Any]:
+    empty: dict[str, Any] = {"execution_count": None, "metadata": {}, "outputs": []}
+    return {"cell_type": "code", "id": cell_id, "source": source, **empty}
 
 
 def _free_port() -> int:

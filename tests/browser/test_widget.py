@@ -14,7 +14,6 @@ from playwright.sync_api import expect
 from tests.cells import dedented
 
 from .contrast import borders, contrasts
-from .lab import NotebookPage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
@@ -417,8 +416,8 @@ def test_after_a_restart_the_view_says_so_and_is_grey(shown: Shown) -> None:
     expect(shown.widget.locator(".loopnb-empty")).to_have_text("No live tasks")
 
 
-def test_the_view_is_at_home_in_notebook_7(open_notebook: OpenNotebook) -> None:
-    lab = open_notebook([LOAD, TICKER, SHOW, "time.sleep(2)"], page=NotebookPage)
+def test_the_view_is_at_home_in_notebook_7(open_notebook_7: OpenNotebook) -> None:
+    lab = open_notebook_7([LOAD, TICKER, SHOW, "time.sleep(2)"])
     lab.run_all(0, 1, 2)
     widget = lab.widget(2)
     expect(widget.locator(".loopnb-live")).to_have_text("live")

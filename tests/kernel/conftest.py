@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magics.execution import ExecutionMagics
 
 from tests.kernel.driver import KernelDriver
+from tests.kernel.zygote import Zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ def assert_quiet(log: str) -> None:
 
 def assert_ended_in(result: CellResult, *enames: str) -> None:
     """Fail unless the cell has ended in an error of such a name, or `%time` has shown it and ended."""
-    is_timed = _time_shows_all and result.cell.code.startswith("%%time")
+    is_timed = _time_shows_all and re.match(r"%%?time\s", result.cell.code)
     is_shown = is_timed and any(ename in result.cell.text for ename in enames)
     assert result.ename in enames or is_shown, result
 
@@ -64,10 +65,12 @@ class KernelsAhead:
 
     Args:
         tmp_path_factory: Makes their folders.
+        zygote: Forks them, if there can be one here.
     """
 
-    def __init__(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def __init__(self, tmp_path_factory: pytest.TempPathFactory, zygote: Zygote | None) -> None:
         self._tmp_path_factory = tmp_path_factory
+        self._zygote = zygote
         self._next: KernelDriver | None = None
 
     @contextmanager
@@ -87,15 +90,22 @@ class KernelsAhead:
             self._next.kill(keep_reading=False)
 
     def _begin(self) -> KernelDriver:
-        kernel = KernelDriver(self._tmp_path_factory.mktemp("kernel"))
+        kernel = KernelDriver(self._tmp_path_factory.mktemp("kernel"), zygote=self._zygote)
         kernel.begin()
         return kernel
 
 
 @pytest.fixture(scope="session")
-def kernels_ahead(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelsAhead]:
+def zygote() -> Iterator[Zygote | None]:
+    """Fork kernels, or None where that is not possible: a kernel is started alone then."""
+    with closing(Zygote()) as zygote:
+        yield zygote if Zygote.is_possible else None
+
+
+@pytest.fixture(scope="session")
+def kernels_ahead(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote | None) -> Iterator[KernelsAhead]:
     """Start kernels before they are needed."""
-    with closing(KernelsAhead(tmp_path_factory)) as kernels:
+    with closing(KernelsAhead(tmp_path_factory, zygote)) as kernels:
         yield kernels
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from tests.kernel.wire import Channel
+    from tests.kernel.zygote import Zygote
 
 __all__ = [
     "Cell",
@@ -87,6 +88,7 @@ class KernelDriver:
         arguments: Sequence[str] = (),
         script: str | None = None,
         env: Mapping[str, str] | None = None,
+        zygote: Zygote | None = None,
     ) -> None:
         """Prepare a kernel without starting it.
 
@@ -97,12 +99,14 @@ class KernelDriver:
             script: Python code that is run instead of that, and embeds a kernel. Its argument is the
                 connection file.
             env: Environment variables to add.
+            zygote: Forks the process, which then has *python* and *script* for nothing. None starts it alone.
         """
         self.folder = folder
         self._python = python
         self._arguments = tuple(arguments)
         self._script = None if script is None else dedented(script)
         self._env = dict(env or {})
+        self._zygote = zygote
         self._launches = itertools.count(1)
         self._cell_ids = itertools.count(1)
         key = uuid.uuid4().hex.encode()
@@ -133,8 +137,23 @@ class KernelDriver:
     def begin(self) -> None:
         """Start the process. Call `wait_ready` before anything else."""
         self.log_path = self.folder / f"kernel-{next(self._launches)}.log"
+        self._process = self._forked() if self._zygote is not None else self._started()
+        try:
+            self.wire = Wire(self._connection, self.is_alive)
+        except BaseException:
+            self._end_process()
+            raise
+
+    def _forked(self) -> subprocess.Popen[bytes]:
+        assert self._zygote is not None
+        self.log_path.touch()
+        return self._zygote.start(
+            self._launcher_arguments(), folder=self.folder, env=self._environment(), log=self.log_path
+        )
+
+    def _started(self) -> subprocess.Popen[bytes]:
         with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 self._command(),
                 cwd=self.folder,
                 env=self._environment(),
@@ -143,11 +162,6 @@ class KernelDriver:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        try:
-            self.wire = Wire(self._connection, self.is_alive)
-        except BaseException:
-            self._end_process()
-            raise
 
     def wait_ready(self) -> None:
         """Wait until the process answers on every channel, or end it."""
@@ -162,10 +176,11 @@ class KernelDriver:
             path = self.folder / "script.py"
             path.write_text(self._script)
             return [self._python, str(path), self._connection_file]
-        return [
-            self._python, "-m", "ipykernel_launcher", "-f", self._connection_file,
-            "--HistoryManager.enabled=False", *_SHORT_FLUSH, *self._arguments,
-        ]  # fmt: skip
+        return [self._python, "-m", "ipykernel_launcher", *self._launcher_arguments()]
+
+    def _launcher_arguments(self) -> list[str]:
+        options = ["--HistoryManager.enabled=False", *_SHORT_FLUSH, *self._arguments]
+        return ["-f", self._connection_file, *options]
 
     def _environment(self) -> dict[str, str]:
         # JPY_PARENT_PID: the kernel ends itself when the tests are gone.

@@ -89,3 +89,79 @@ def test_a_cell_that_waits_for_what_a_task_does_later_is_left_in_peace(names: Ke
     names.run("looks.cancel();")
     assert result.result == "''"
     assert names.value("seen") == []
+
+
+def test_a_cell_that_can_never_go_on_says_so_by_itself(names: KernelDriver) -> None:
+    for code, text in HUNG.items():
+        cell = names.start(code)
+        line = cell.wait_output("LoopNB.on_deadlock")
+        names.interrupt()
+        cell.wait()
+
+        assert text in line
+        assert line.count("on_deadlock") == 1
+
+
+HUNG = {
+    """
+    async with lock:
+        asyncio.run(needs())
+    """: "loopnb: deadlock: the cell waits in a nested run for task",
+    """
+    async def takes(first, second):
+        async with first:
+            await asyncio.sleep(0)
+            async with second:
+                pass
+    other = asyncio.Lock()
+    await asyncio.gather(takes(lock, other), takes(other, lock))
+    """: "loopnb: deadlock: task",
+    """
+    jobs = asyncio.Queue()
+    await jobs.get()
+    """: "nothing on this loop can wake this task: the cell waits for Queue.get of jobs",
+}
+
+
+def test_a_cell_whose_wait_ends_by_itself_or_by_code_that_nobody_sees_says_nothing(
+    names: KernelDriver,
+) -> None:
+    names.run("import ctypes, functools, threading")
+    for code in HEALTHY:
+        ended = names.run(code)
+
+        assert "deadlock" not in ended.stderr
+        assert "nothing on this loop" not in ended.stderr
+
+
+HEALTHY = [
+    "await asyncio.sleep(2.5)",
+    """
+    jobs = asyncio.Queue()
+    asyncio.get_running_loop().call_later(2.5, jobs.put_nowait, 1)
+    await jobs.get()
+    """,
+    """
+    jobs = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    threading.Timer(2.5, loop.call_soon_threadsafe, [jobs.put_nowait, 1]).start()
+    await jobs.get()
+    """,
+]
+
+
+def test_the_setting_keeps_a_hung_cell_quiet(names: KernelDriver) -> None:
+    names.run("%config LoopNB.on_deadlock = 'keep'")
+    cell = names.start(
+        """
+        jobs = asyncio.Queue()
+        asyncio.get_running_loop().call_later(3, print, "three seconds")
+        await jobs.get()
+        """
+    )
+    cell.wait_output("three seconds")
+    names.interrupt()
+    ended = cell.wait()
+    names.run("%config LoopNB.on_deadlock = 'tell'")
+
+    assert "nothing on this loop" not in ended.stderr

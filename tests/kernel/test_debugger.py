@@ -75,7 +75,7 @@ class Debugger:
         """Return the local variables of *frame*."""
         scope = self.ask("scopes", {"frameId": frame["id"]})["scopes"][0]
         found = self.ask("variables", {"variablesReference": scope["variablesReference"]})["variables"]
-        return {one["name"]: one["value"] for one in found}
+        return {variable["name"]: variable["value"] for variable in found}
 
     def go_on(self, command: str, thread_id: int) -> None:
         """Have the thread go on, by "continue" or "next"."""

@@ -15,6 +15,8 @@ from tests.kernel.driver import KernelDriver
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.kernel.zygote import Zygote
+
 PREPARE = """\
 %load_ext loopnb
 import asyncio, tkinter
@@ -45,8 +47,11 @@ def display() -> Iterator[str]:
 
 
 @pytest.fixture
-def kernel(tmp_path_factory: pytest.TempPathFactory, display: str) -> Iterator[KernelDriver]:
-    with KernelDriver(tmp_path_factory.mktemp("kernel"), env={"DISPLAY": display}) as kernel:
+def kernel(
+    tmp_path_factory: pytest.TempPathFactory, display: str, zygote: Zygote | None
+) -> Iterator[KernelDriver]:
+    folder = tmp_path_factory.mktemp("kernel")
+    with KernelDriver(folder, env={"DISPLAY": display}, zygote=zygote) as kernel:
         kernel.run(PREPARE)
         yield kernel
 

@@ -34,6 +34,12 @@ LOADS = dedented(
     %load_ext loopnb
     """
 )
+WAITS = dedented(
+    """
+    asyncio.get_running_loop().call_later(0.01, go.set)
+    %loopnb wait
+    """
+)
 RAISES = dedented(
     """
     import asyncio
@@ -42,8 +48,9 @@ RAISES = dedented(
     """
 )
 SPAWNS = """
+go = asyncio.Event()
 async def prints(name):
-    await asyncio.sleep(0.2)
+    await go.wait()
     print(name, 'has ended')
     display({'text/plain': f'{name} displays'}, raw=True)
 async def fails():
@@ -124,11 +131,11 @@ def test_wait_shows_in_the_last_cell_what_tasks_print_meanwhile(tmp_path: Path, 
         %%aloop -b -n feed
         await prints('feed')
         """,
-        "%loopnb wait",
+        WAITS,
     )
 
     assert ran.status == 0, ran.said
-    shown = ran.text_of("%loopnb wait")
+    shown = ran.text_of(WAITS)
     assert "task has ended\n" in shown
     assert "feed has ended\n" in shown
     assert "task displays" in shown

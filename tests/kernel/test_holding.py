@@ -32,9 +32,9 @@ def _manager(kernel: KernelDriver) -> None:
 
 
 def test_entered_in_one_cell_and_left_in_another(kernel: KernelDriver) -> None:
-    assert kernel.run("one = await loopnb.hold(opened('a')); one").result == "'a'"
+    assert kernel.run("held = await loopnb.hold(opened('a')); held").result == "'a'"
     assert "held by In[" in kernel.run("%loopnb tasks").stdout
-    kernel.run("await loopnb.release(one)")
+    kernel.run("await loopnb.release(held)")
 
     assert kernel.value("said") == ["+a", "-a"]
 

@@ -64,6 +64,10 @@ WAITS = {
         "await asyncio.sleep(0); print('waits', flush=True); other.run_until_complete(asyncio.sleep(60))",
         {"KeyboardInterrupt"},
     ),
+    "code that collects garbage all the time": (
+        "import gc; print('waits', flush=True); [gc.collect() for _ in range(6000)]",
+        {"KeyboardInterrupt"},
+    ),
     "plain code": (
         "print('waits', flush=True); [time.sleep(0.1) for _ in range(600)]",
         {"KeyboardInterrupt"},
@@ -123,6 +127,29 @@ def test_a_second_interrupt_ends_a_step_that_blocks(kernel: KernelDriver) -> Non
         """
     )
     cell = kernel.start("asyncio.run(block())")
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+    kernel.interrupt_until_done(cell)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.value("ticks") > 0
+
+
+@pytest.mark.parametrize("code", ["await waits_beside()", "asyncio.run(waits_beside())"])
+def test_a_second_interrupt_ends_a_callback_that_blocks(kernel: KernelDriver, code: str) -> None:
+    kernel.run(
+        """
+        def block():
+            print('waits', flush=True)
+            [time.sleep(0.1) for _ in range(600)]
+
+        async def waits_beside():
+            asyncio.get_running_loop().call_soon(block)
+            await asyncio.sleep(600)
+        """
+    )
+    cell = kernel.start(code)
     cell.wait_output("waits")
 
     kernel.interrupt()
@@ -201,6 +228,45 @@ def test_a_second_interrupt_ends_what_swallows_the_first(kernel: KernelDriver, c
     assert result.ename == "KeyboardInterrupt" or "KeyboardInterrupt" in result.cell.text
     assert kernel.value("[task.name for task in loopnb.tasks() if task.coro in ('swallow', 'named')]") == []
     assert kernel.value("1 + 1") == 2
+
+
+def test_a_gather_that_a_second_interrupt_leaves_is_not_reported(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import gc
+        may_end = asyncio.Event()
+
+        async def lingers():
+            print("waits", flush=True)  # not before: the cell would be interrupted where it does not wait yet
+            try:
+                await asyncio.sleep(600)
+            finally:
+                print("first", flush=True)
+                await may_end.wait()
+
+        async def gathers():
+            global lingering
+            lingering = [asyncio.create_task(lingers()) for _ in range(2)]
+            await asyncio.gather(*lingering)
+        """
+    )
+    cell = kernel.start("await gathers()")
+    cell.wait_output("waits")
+
+    kernel.interrupt()
+    cell.wait_output("first")
+    kernel.interrupt_until_done(cell)
+    later = kernel.run(
+        """
+        may_end.set()
+        await asyncio.wait(lingering)
+        await asyncio.sleep(0)
+        gc.collect()
+        await asyncio.sleep(0)
+        """
+    )
+
+    assert "never retrieved" not in cell.text + later.cell.text + kernel.log()
 
 
 @pytest.mark.parametrize("code", [STUBBORN["%%aloop"], STUBBORN["loopnb.run"]], ids=["%%aloop", "loopnb.run"])

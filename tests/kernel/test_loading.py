@@ -98,7 +98,7 @@ def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> Non
     fresh_kernel.run("await handle")
     assert fresh_kernel.value("return_value") == "done"
     # Nor does anything wait for Python's end: `atexit` would keep it alive.
-    fresh_kernel.run("import gc; left = [type(one).__name__ for one in gc.get_objects()]")
+    fresh_kernel.run("import gc; left = [type(item).__name__ for item in gc.get_objects()]")
     assert not fresh_kernel.value("'FinalCheck' in left")
 
 
@@ -115,7 +115,7 @@ def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: Ke
     fresh_kernel.run("%unload_ext loopnb")
     # In whichever cell: ipykernel 6 by itself does not know better.
     wire = fresh_kernel.wire
-    wire.wait_for(lambda: any(one.msg_type == "error" for one in wire.messages) or None, 20, "error")
+    wire.wait_for(lambda: any(message.msg_type == "error" for message in wire.messages) or None, 20, "error")
     fresh_kernel.run(
         """
         %load_ext loopnb
@@ -125,7 +125,9 @@ def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: Ke
     other = fresh_kernel.start("other = asyncio.create_task(asyncio.to_thread(int, 'no number'))")
     other.wait_late("invalid literal")  # so what there was to tell has been told
 
-    streams = [one.content["text"] for one in fresh_kernel.wire.messages if one.msg_type == "stream"]
+    streams = [
+        message.content["text"] for message in fresh_kernel.wire.messages if message.msg_type == "stream"
+    ]
     assert [text for text in streams if "'fails'" in text] == []
 
 
@@ -244,7 +246,7 @@ def test_a_session_is_freed_when_it_is_unloaded_whatever_lives_on(
         gc.collect()
         """
     )
-    assert fresh_kernel.value("sum(type(one) is Session for one in gc.get_objects())") == expected
+    assert fresh_kernel.value("sum(type(item) is Session for item in gc.get_objects())") == expected
 
 
 def test_a_nested_run_works_in_the_very_cell_that_loads(unloaded_kernel: KernelDriver) -> None:

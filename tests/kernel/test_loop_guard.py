@@ -88,7 +88,7 @@ def test_the_same_line_in_another_cell_is_warned_of_as_well(kernel: KernelDriver
 
     said = [kernel.run(close, cell_id=cell).stderr for cell in ("one", "other", "one", "other")]
 
-    assert ["was ignored" in one for one in said] == [True, True, False, False]
+    assert ["was ignored" in line for line in said] == [True, True, False, False]
 
 
 def test_a_shut_down_executor_works_in_the_next_cell_and_is_told_once(kernel: KernelDriver) -> None:

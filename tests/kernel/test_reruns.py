@@ -129,8 +129,8 @@ def test_a_line_in_a_loop_replaces_nothing_of_the_same_run(kernel: KernelDriver)
         """
         tasks = []
         for n in range(3):
-            one = %aloop -b asyncio.sleep(60)
-            tasks.append(one)
+            task = %aloop -b asyncio.sleep(60)
+            tasks.append(task)
         """
     )
     kernel.run(code, cell_id="loop")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.kernel.driver import Cell, KernelDriver
 
 DEFINITIONS = """
-import aiohttp, aiohttp.web, asyncio, loopnb, os, pathlib, signal, time
+import asyncio, loopnb, os, pathlib, signal, time
 folder = pathlib.Path({folder!r})
 loop = asyncio.get_running_loop()
 def writes(name):
@@ -47,8 +47,6 @@ async def generates():
     finally:
         await asyncio.sleep(0.05)
         writes("generator")
-async def answers(request):
-    return aiohttp.web.Response(text="hello")
 def is_busy_for_a_moment(name):
     time.sleep(0.3)
     writes(name)
@@ -66,6 +64,9 @@ half_read = generates()
 await anext(half_read)
 short = loop.run_in_executor(None, is_busy_for_a_moment, "thread")
 long = asyncio.create_task(asyncio.to_thread(is_busy_until_the_loop_has_stopped))
+import aiohttp, aiohttp.web
+async def answers(request):
+    return aiohttp.web.Response(text="hello")
 app = aiohttp.web.Application()
 app.router.add_get("/", answers)
 runner = aiohttp.web.AppRunner(app)

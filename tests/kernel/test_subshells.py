@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cells import below
 from tests.kernel.conftest import assert_quiet, needs_subshells
 from tests.kernel.driver import END_WITHIN_S
 
@@ -123,7 +124,7 @@ def test_subshells_that_wait_keep_no_kernel_from_ending(
     )
     subshells = [fresh_kernel.create_subshell() for _ in WAITS]
     for code, subshell in zip(WAITS.values(), subshells, strict=True):
-        cell = fresh_kernel.start(f"print('waits', flush=True)\n{code}", subshell_id=subshell)
+        cell = fresh_kernel.start(below("print('waits', flush=True)", code), subshell_id=subshell)
         cell.wait_output("waits")
 
     end(fresh_kernel)

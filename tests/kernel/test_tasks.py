@@ -465,6 +465,23 @@ def test_a_task_that_is_dropped_while_it_waits_is_told_of_in_its_cell(kernel: Ke
     kernel.run("%loopnb cancel kept")
 
 
+def test_a_task_that_is_dropped_in_its_own_cell_tells_where_it_waited(kernel: KernelDriver) -> None:
+    cell = kernel.start(
+        """
+        import asyncio, gc
+        async def forever():
+            await asyncio.get_running_loop().create_future()
+        asyncio.create_task(forever(), name="lost early")
+        await asyncio.sleep(0)
+        _ = gc.collect()
+        """
+    )
+    ended = cell.wait().expect_ok()
+
+    place = f"In[{ended.execution_count}]"
+    assert f"spawned at {place}, line 4, was dropped while it waited at {place}, line 3:" in ended.stderr
+
+
 def test_settings_are_taken_back_on_unload(kernel: KernelDriver) -> None:
     assert "LoopNB" in kernel.run("%config").stdout
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.kernel.conftest import fresh_kernel, kernel, kernels_ahead, module_kernel, stock_kernel
+from tests.kernel.conftest import fresh_kernel, kernel, kernels_ahead, module_kernel, stock_kernel, zygote
 
-__all__ = ["fresh_kernel", "kernel", "kernels_ahead", "module_kernel", "stock_kernel"]
+__all__ = ["fresh_kernel", "kernel", "kernels_ahead", "module_kernel", "stock_kernel", "zygote"]

@@ -11,6 +11,8 @@ from tests.kernel.driver import KernelDriver
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.kernel.zygote import Zygote
+
 PREPARE = """
 %load_ext loopnb
 %gui qt5
@@ -35,10 +37,13 @@ async def waits():
 
 
 @pytest.fixture(scope="module")
-def module_qt_kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelDriver]:
+def module_qt_kernel(
+    tmp_path_factory: pytest.TempPathFactory, zygote: Zygote | None
+) -> Iterator[KernelDriver]:
     """Start a kernel with Qt that the tests of this module share."""
     folder = tmp_path_factory.mktemp("kernel")
-    with KernelDriver(folder, env={"QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(folder)}) as kernel:
+    env = {"QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(folder)}
+    with KernelDriver(folder, env=env, zygote=zygote) as kernel:
         kernel.run(PREPARE)
         yield kernel
 

@@ -155,12 +155,12 @@ def test_what_a_cell_sets_stays(handlers: Handlers) -> None:
 
 
 def test_two_runs_that_take_turns_leave_nothing(handlers: Handlers) -> None:
-    one, other = handlers.begin_run(), handlers.begin_run()
-    handlers.set("a", one[0])
+    first, other = handlers.begin_run(), handlers.begin_run()
+    handlers.set("a", first[0])
     handlers.set("b", other[0])
-    handlers.set("c", one[0])
+    handlers.set("c", first[0])
 
-    handlers.end_run(one)
+    handlers.end_run(first)
     assert handlers.in_force() == "b"
 
     handlers.end_run(other)

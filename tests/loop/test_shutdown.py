@@ -147,11 +147,11 @@ def test_what_only_await_can_close_is_closed_on_its_own_loop_only() -> None:
 
 def test_what_a_client_refers_to_is_left_to_it() -> None:
     async def main() -> None:
-        session, connector, resolver, one, other = (Client(asyncio.get_running_loop()) for _ in range(5))
+        session, connector, resolver, friend, other = (Client(asyncio.get_running_loop()) for _ in range(5))
         vars(session)["connector"], vars(connector)["resolvers"] = connector, {"first": [resolver]}
-        vars(one)["other"], vars(other)["other"] = other, one  # neither is the other's
+        vars(friend)["other"], vars(other)["other"] = other, friend  # neither is the other's
         log = await wind_down()
-        clients = (session, connector, resolver, one, other)
+        clients = (session, connector, resolver, friend, other)
         assert [client.is_closed for client in clients] == [True, False, False, True, True]
         assert log == []
 
@@ -414,6 +414,36 @@ def test_helpers_are_cancelled_when_their_owners_have_ended_outermost_first() ->
     run(main)
 
 
+def test_a_child_that_its_group_has_cancelled_is_not_cancelled_again_halfway() -> None:
+    async def helps(halfway: asyncio.Event) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            halfway.set()
+
+    async def groups(ended: list[str], until: asyncio.Event, children: list[asyncio.Task[None]]) -> None:
+        async with asyncio.TaskGroup() as group:
+            children.append(group.create_task(notes_its_end(ended, "child", until)))
+
+    async def main() -> None:
+        ended: list[str] = []
+        never, halfway = asyncio.Event(), asyncio.Event()
+        children: list[asyncio.Task[None]] = []
+        group = asyncio.create_task(groups(ended, halfway, children))
+        stuck = asyncio.create_task(notes_its_end(ended, "stuck", never), name="stuck")
+        helper = asyncio.create_task(helps(halfway))
+        for _ in range(3):  # the group begins, then its child, which waits
+            await asyncio.sleep(0)
+        [child] = children
+        await wind_down(group, child, stuck, helper, owners={child: {group}, helper: {stuck}}, grace=0.2)
+        assert ended == ["child"]
+        never.set()
+        with pytest.raises(asyncio.CancelledError):
+            await stuck
+
+    run(main)
+
+
 def test_an_owner_that_does_not_end_leaves_its_helpers_half_of_the_grace() -> None:
     async def main() -> None:
         ended: list[str] = []
@@ -433,11 +463,11 @@ def test_an_owner_that_does_not_end_leaves_its_helpers_half_of_the_grace() -> No
 def test_tasks_that_own_one_another_are_cancelled_at_once() -> None:
     async def main() -> None:
         ended: list[str] = []
-        one, other = (asyncio.create_task(notes_its_end(ended, name)) for name in ("one", "other"))
+        first, other = (asyncio.create_task(notes_its_end(ended, name)) for name in ("one", "other"))
         await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await wind_down(one, other, owners={one: {other}, other: {one}}, grace=20)
+        await wind_down(first, other, owners={first: {other}, other: {first}}, grace=20)
         assert sorted(ended) == ["one", "other"]
         assert loop.time() - began < 5  # half of the grace is 10 s
 

@@ -135,7 +135,7 @@ def test_the_tree_folds_what_is_alike_and_names_what_is_not(
             await asyncio.gather(*tasks)
         tasks = [asyncio.create_task(work(), name=f"w{number}") for number in range(3)]
         top = asyncio.create_task(main(tasks), name="top")
-        await asyncio.sleep(0.01)
+        for _ in range(3): await asyncio.sleep(0)
         """
     )
 

@@ -140,7 +140,7 @@ def test_after_the_timeout_the_tasks_go_on_and_are_named(spawning: Notebook) -> 
     assert type(error) is TimeoutError
     assert "'feed', waiting for sleep()" in str(error)
     assert not spawning.value("task").done()
-    spawning.run("loopnb.spawn(fails('no'), name='failed'); await asyncio.sleep(0.02)")
+    spawning.run("failed = loopnb.spawn(fails('no'), name='failed'); await asyncio.wait([failed])")
     both = spawning.error("%loopnb wait -t 0.01")
     assert isinstance(both, ExceptionGroup)
     assert [type(error) for error in both.exceptions] == [ValueError, TimeoutError]

@@ -11,6 +11,7 @@ import pytest
 from loopnb import nesting
 from loopnb.errors import NestingError
 from loopnb.nesting import scope
+from tests.loops import turns
 from tests.nesting.test_scope_removal import nests, picture, picture_of
 from tests.processes import run_script
 
@@ -139,7 +140,7 @@ def test_what_another_task_has_parked_in_it_ends_in_order_after_it() -> None:
         event = asyncio.Event()
         with nesting.applied():
             task = asyncio.create_task(parks(event))
-            await asyncio.sleep(0.01)
+            await turns()
         refused = await is_refused()
         event.set()
         return refused, await task

@@ -517,7 +517,7 @@ if sys.version_info >= (3, 12):  # tasks can be eager
             await asyncio.create_task(nests())
 
         async def fails() -> None:
-            await asyncio.sleep(0.01)
+            await turns()  # the other parks
             raise LookupError
 
         async def main() -> None:

@@ -253,7 +253,7 @@ def test_what_a_signal_handler_raises_at_any_point_of_the_engine_leaves_it_whole
     """It may end the wait that it has interrupted, or the run as a whole; nothing hangs or is lost."""
     places: list[str] = []
     gc.collect()
-    drivers_before = sum(isinstance(one, Driver) for one in gc.get_objects())
+    drivers_before = sum(isinstance(item, Driver) for item in gc.get_objects())
     with asyncio.Runner() as runner:
         number = 0
         while len(places) == number:
@@ -266,7 +266,7 @@ def test_what_a_signal_handler_raises_at_any_point_of_the_engine_leaves_it_whole
 
     assert len(places) > 100
     gc.collect()
-    assert sum(isinstance(one, Driver) for one in gc.get_objects()) == drivers_before
+    assert sum(isinstance(item, Driver) for item in gc.get_objects()) == drivers_before
 
 
 def test_an_error_out_of_our_frames_only_is_shown_without_any() -> None:
@@ -299,7 +299,9 @@ def test_what_a_signal_handler_raises_as_a_driver_begins_ends_the_wait_that_need
         assert runner.run(main()) == [1, 2, 3]
 
     assert outcomes[number - 2] == "TooLateError()"
-    assert sorted({*outcomes} - {"TooLateError()"}) == [str(one) for one in (1, 2, 3) if one != number - 1]
+    assert sorted({*outcomes} - {"TooLateError()"}) == [
+        str(other) for other in (1, 2, 3) if other != number - 1
+    ]
 
 
 def test_what_a_signal_handler_raises_while_drivers_are_thrown_away_reaches_the_owner() -> None:

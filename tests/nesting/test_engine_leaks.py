@@ -69,7 +69,7 @@ def test_after_a_burst_a_handful_of_drivers_remains() -> None:
 
 
 def test_a_loop_that_has_run_and_closed_leaves_nothing() -> None:
-    def one() -> None:
+    def one_round() -> None:
         async def nests(number: int) -> None:
             asyncio.run(asyncio.sleep(0.001 * (number % 3)))
 
@@ -78,10 +78,10 @@ def test_a_loop_that_has_run_and_closed_leaves_nothing() -> None:
 
         asyncio.run(main())
 
-    one()
+    one_round()
     before, stacks = counted(), greenlets()
     for _ in range(20):
-        one()
+        one_round()
     more = counted() - before
     assert greenlets() - stacks <= 0
     for kind in ("Task", "Context", "Handoff", "Wait", "_UnixSelectorEventLoop"):

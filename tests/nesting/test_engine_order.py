@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb import nesting
+from tests.loops import turns
 from tests.nesting.conftest import FACTORIES
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def test_those_that_are_due_at_the_same_time_end_in_the_order_they_began(run: Ru
             order.append(number)
 
         tasks = [asyncio.ensure_future(nests(number)) for number in range(count)]
-        await asyncio.sleep(0.01)
+        await turns()  # they park
         event.set()
         await asyncio.gather(*tasks)
         return order

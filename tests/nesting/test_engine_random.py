@@ -118,7 +118,7 @@ def outcome(tree: Any, nested: bool, factory: Any) -> str:
 
 
 @pytest.mark.parametrize("factory", list(FACTORIES))
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(tree=TREES)
 def test_nested_and_awaited_graphs_give_the_same(factory: str, tree: Any) -> None:
     assert outcome(tree, True, FACTORIES[factory]) == outcome(tree, False, FACTORIES[factory])

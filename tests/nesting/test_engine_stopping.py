@@ -13,6 +13,7 @@ from typing import Literal
 import pytest
 
 from loopnb import nesting
+from tests.loops import turns
 from tests.nesting.conftest import new_loop
 from tests.nesting.foreground import WaitingUser
 
@@ -124,7 +125,7 @@ def test_the_end_of_asyncio_run_does_not_wait_for_parked_bystanders() -> None:
 
     async def main() -> None:
         asyncio.ensure_future(nests())  # noqa: RUF006  left behind on purpose
-        await asyncio.sleep(0.01)
+        await turns()  # it parks
 
     asyncio.run(main())
     assert ended == ["finally"]
@@ -241,7 +242,7 @@ def test_an_interrupt_ends_the_newest_waiting_cell_only() -> None:
         assert not engine.interrupt()
         cell, bystander = loop.create_task(nests(10)), loop.create_task(nests(0.05))
         engine.set_foreground(WaitingUser([cell]))
-        await asyncio.sleep(0.01)
+        await turns()  # both park
         assert engine.interrupt()
         return await asyncio.gather(cell, bystander)
 

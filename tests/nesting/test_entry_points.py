@@ -46,7 +46,8 @@ def test_methods_tell_signature_and_help_of_the_stock_ones() -> None:
     def told() -> list[Any]:
         methods = [getattr(kind, name) for kind, name in names]
         return [
-            (inspect.signature(one), one.__qualname__, one.__doc__, get_type_hints(one)) for one in methods
+            (inspect.signature(method), method.__qualname__, method.__doc__, get_type_hints(method))
+            for method in methods
         ]
 
     nested = told()

@@ -100,10 +100,10 @@ def test_two_stacks_keep_their_views_apart(run: Run) -> None:
         return sees()
 
     async def main() -> Any:
-        one, two, three = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        first = asyncio.ensure_future(hidden(one, three))
-        second = asyncio.ensure_future(hidden(two, one))
-        third = asyncio.ensure_future(open_(three))
+        event1, event2, event3 = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        first = asyncio.ensure_future(hidden(event1, event3))
+        second = asyncio.ensure_future(hidden(event2, event1))
+        third = asyncio.ensure_future(open_(event3))
         return await asyncio.gather(first, second, third)
 
     seen = [[False, False], [False, False], [True, True]]

@@ -178,6 +178,7 @@ import asyncio, warnings
 warnings.simplefilter("ignore")
 from loopnb import nesting
 from loopnb.errors import NestingError
+from tests.loops import turns
 
 async def nests():
     return asyncio.run(event.wait())
@@ -187,7 +188,7 @@ async def main():
     event = asyncio.Event()
     nesting.apply()
     task = asyncio.create_task(nests())
-    await asyncio.sleep(0.01)
+    await turns()
     nesting.remove()
     import {package}
     {package}.apply()

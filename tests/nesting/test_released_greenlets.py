@@ -11,6 +11,8 @@ import greenlet as greenlets
 import pytest
 from greenlet import getcurrent, greenlet
 
+from tests.loops import turns
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
@@ -132,7 +134,7 @@ def test_a_cancelled_one_ends_at_its_nested_run(run: Run) -> None:
 
     async def main() -> tuple[str, int]:
         task, other = asyncio.create_task(later(nests)), asyncio.create_task(later(awaits))
-        await asyncio.sleep(0.003)
+        await turns()  # the first parks
         task.cancel()
         return await task, await other
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from loopnb import nesting
 from loopnb.errors import NestingError
 from loopnb.nesting.scope import engine_of
+from tests.loops import turns
 
 OWNERS: list[Any] = [
     asyncio,
@@ -180,8 +181,8 @@ def test_removed_with_stacks_parked_new_ones_are_refused_and_those_end() -> None
         loop = asyncio.get_running_loop()
         was = picture_of(loop)
         nesting.apply()
-        tasks = [loop.create_task(nests(0.01 * number)) for number in range(1, 4)]
-        await asyncio.sleep(0.005)
+        tasks = [loop.create_task(nests(0.05 * number)) for number in range(1, 4)]
+        await turns()  # they park
         nesting.remove()
         with pytest.raises(RuntimeError) as caught:
             loop.run_until_complete(tasks[0])
@@ -245,7 +246,7 @@ def test_each_name_is_taken_back_by_itself() -> None:
 STEPS = st.lists(st.sampled_from(["apply", "apply here", "remove", "nest", "spawn", "step"]), max_size=25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(steps=STEPS)
 def test_installing_and_removing_at_random_points(steps: list[str]) -> None:
     before = picture()

@@ -77,7 +77,7 @@ async def nests():
 
 async def main():
     ticker = asyncio.create_task(ticks())  # a task of C: the package comes later
-    await asyncio.sleep(0.002)
+    await inner()
     task = asyncio.current_task()
     engine = second_engine.Reentrant(asyncio.get_running_loop())
     engine.install()

@@ -17,7 +17,8 @@ from tests.reach.lite import LiteKernel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.jupyterlite
+# Pyodide starts in ten seconds, and in a minute on a busy machine.
+pytestmark = [pytest.mark.jupyterlite, pytest.mark.timeout(180)]
 
 SLOW = """
     import asyncio, loopnb
@@ -40,7 +41,7 @@ def start(*options: str) -> Iterator[LiteKernel]:
     lite.close()
 
 
-# Shared by all tests, since Pyodide takes ten seconds to start.
+# Shared by all tests, since Pyodide takes long to start.
 @pytest.fixture(scope="module")
 def lite() -> Iterator[LiteKernel]:
     yield from start()
@@ -188,6 +189,32 @@ def test_tasks_are_cancelled_by_name(lite: LiteKernel) -> None:
     assert lite.ok("await asyncio.sleep(0.01); waiting.cancelled()").text == "True"
 
 
+def test_a_cell_waits_for_the_tasks_of_earlier_cells(lite: LiteKernel) -> None:
+    printing = lite.ok("""
+        async def printing():
+            await slow(0.1)
+            print("printed")
+
+        task = asyncio.create_task(printing())
+    """)
+    lite.ok(f"%loopnb wait --cell {printing.number} -t 30")
+
+    assert lite.ok("task.done()").text == "True"
+    lite.wait_for(printing, "printed\n")
+
+
+def test_waiting_raises_what_failed_and_names_what_is_late(lite: LiteKernel) -> None:
+    spawned = lite.ok("task = asyncio.create_task(failing(), name='fails')")
+    failed = lite.run(f"%loopnb wait --cell {spawned.number}")
+    lite.ok("late = asyncio.create_task(slow(60), name='late')")
+    timed_out = lite.run("%loopnb wait late -t 0.05")
+    lite.ok("%loopnb cancel late")
+
+    assert failed.error == "ValueError: oops"
+    assert timed_out.error.startswith("TimeoutError: not ended within 0.05 s: ")
+    assert "'late'" in timed_out.error
+
+
 def test_a_context_manager_is_held_across_cells(lite: LiteKernel) -> None:
     held = lite.ok("""
         from contextlib import asynccontextmanager
@@ -228,7 +255,7 @@ def test_without_stack_switching_a_nested_run_says_so(unswitched: LiteKernel) ->
 
     assert stock.error.startswith("RuntimeError: WebAssembly stack switching not supported")
     assert "A nested run needs WebAssembly to switch stacks (JSPI). Use `await` here" in stock.traceback
-    for code in ("loopnb.run(slow())", "%aloop slow()"):
+    for code in ("loopnb.run(slow())", "%aloop slow()", "%loopnb wait"):
         cell = unswitched.run(code)
         assert cell.error.startswith("loopnb.errors.NestingError: Cannot wait here: nesting is off: ")
 

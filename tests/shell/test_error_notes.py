@@ -50,7 +50,7 @@ def test_causes_contexts_and_members_of_groups_have_their_notes(notes: ErrorNote
     group = ExceptionGroup("several", [first, second, ExceptionGroup("inner", [member])])
 
     assert notes.add_to(group) == [NOTE]
-    assert [notes_of(one) for one in (cause, context, member)] == [[NOTE]] * 3
+    assert [notes_of(error) for error in (cause, context, member)] == [[NOTE]] * 3
     assert notes_of(group) == notes_of(first) == notes_of(first.__context__) == []
 
 
@@ -127,3 +127,14 @@ def test_a_shell_that_shows_notes_itself_formats_errors_as_ever(shell: SimpleNam
     ErrorNotes(shell, [explain]).start()
 
     assert vars(formatter) == {}
+
+
+def test_an_interrupt_while_an_error_is_shown_ends_that_only(shell: SimpleNamespace) -> None:
+    def interrupted(exc_tuple: Any = None) -> None:
+        raise KeyboardInterrupt
+
+    shell.showtraceback = interrupted
+    notes = ErrorNotes(shell, [])
+    notes.start()
+
+    shell.showtraceback()

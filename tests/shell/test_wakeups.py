@@ -92,7 +92,7 @@ def test_other_errors_of_finalizers_are_reported_as_before() -> None:
         wakeups.stop()
         sys.unraisablehook, is_ours = before, sys.unraisablehook == told.append
 
-    assert [one.exc_type for one in told] == [KeyboardInterrupt]
+    assert [error.exc_type for error in told] == [KeyboardInterrupt]
     assert is_ours
 
 

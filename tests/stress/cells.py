@@ -5,7 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from textwrap import dedent
 
-#: Run once in each kernel.
+#: The file in a kernel's folder that says when an error has left the code of a cell, on `time.monotonic()`.
+ENDED = "ended"
+
+_NOTING = f"""
+import time
+
+show_traceback = get_ipython().showtraceback
+
+def note_end(*args, **options):
+    with open({ENDED!r}, "a") as file:
+        print(time.monotonic(), file=file)
+    show_traceback(*args, **options)
+
+get_ipython().showtraceback = note_end
+"""
+
+#: Run first in each kernel. To show an error takes seconds beside busy threads: this notes when that begins.
+#: It is no code of a cell, in which an interrupt would be raised again while the error is shown.
+NOTES_ENDS = f"exec(compile({_NOTING!r}, '<stress>', 'exec'), {{'get_ipython': get_ipython}})"
+
+#: Run in each kernel when loopnb has been loaded.
 PREPARATION = dedent(
     """
     import asyncio, collections, signal, subprocess, sys, threading, time

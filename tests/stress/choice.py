@@ -35,7 +35,7 @@ class Load:
     Attributes:
         threads: Threads of the kernel that compute.
         process: Another process that computes.
-        chatter: Requests on the control channel, a hundred a second.
+        chatter: Requests on the control channel, up to a hundred a second.
     """
 
     threads: bool
@@ -173,7 +173,7 @@ def shutdowns(seed: int, count: int) -> list[Shutdown]:
     random = Random(f"shutdowns {seed}")
     chosen = [Shutdown(*first, restart=False, number=number) for number, first in enumerate(FIRST)]
     for number in range(len(chosen), count):
-        some = tuple(one for one in LEFTOVERS if random.random() < 0.5)
+        some = tuple(leftover for leftover in LEFTOVERS if random.random() < 0.5)
         leftovers = LEFTOVERS if number % 2 == 0 else some
         chosen.append(Shutdown(leftovers, random.choice(FOREGROUNDS), random.random() < 0.3, number))
     return chosen[:count]

@@ -10,19 +10,21 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
+from tests.kernel.requests import Request
 from tests.kernel.wire import KernelDiedError
 from tests.processes import WaitTimedOutError
 from tests.stress import shim
 from tests.stress.cells import BY_NAME, PREPARATION, Kind
 from tests.stress.kernels import (
     LOST_AFTER_S,
+    REPLY_WITHIN_S,
     Observer,
     Supply,
     fault_after_interrupt,
-    has_ended,
     last_line,
     start,
     tasks_left,
+    wait_ended,
 )
 from tests.stress.report import Fault, Figures
 
@@ -167,7 +169,7 @@ def supply(folder: Path) -> Supply:
 def run(options: Options) -> Figures:
     """Interrupt kernels that are held."""
     observer = Observer(Figures("forced"))
-    chosen = [one for one in [*BEFORE_WAITS, *SWALLOWED, *BEGINNINGS] if options.wanted(one)]
+    chosen = [point for point in [*BEFORE_WAITS, *SWALLOWED, *BEGINNINGS] if options.wanted(point)]
     not_held: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="loopnb-hold-") as name:
         folder = Path(name)
@@ -207,6 +209,8 @@ def interrupt_held(kernel: KernelDriver, folder: Path, scenario: Forced) -> tupl
     kind = Kind(str(scenario), scenario.code)
     shim.forget(folder)
     if scenario.change:
+        # An earlier request that was answered changes it, too, before the kernel says that it is idle.
+        Request(kernel.wire, kernel.wire.send("shell", "kernel_info_request", {})).wait_idle()
         shim.ask(folder, "sigaction", str(scenario.change))
     cell = start(kernel, kind)
     was_held = shim.is_held(folder, 1.0 if scenario.change else 10.0)
@@ -234,13 +238,18 @@ def _try_exit(kernel: KernelDriver, name: str, code: str, observer: Observer) ->
     observer.begin()
     cell = start(kernel, Kind(name, code))
     try:
-        if not has_ended(cell, LOST_AFTER_S):
+        if wait_ended(kernel, cell, LOST_AFTER_S) is None:
             observer.fail(Fault.LOST, name)
             kernel.kill()
             return
+        cell.wait(REPLY_WITHIN_S)
         time.sleep(0.2)
     except KernelDiedError:
         observer.fail(Fault.KILLED, name)
+        return
+    except WaitTimedOutError:
+        observer.fail(Fault.NO_REPLY, name)
+        kernel.kill()
         return
     words = [word for word in cell.stdout.split() if word in ("finally", "after")]
     if words not in (["finally"], ["finally", "after"]):

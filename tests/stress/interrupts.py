@@ -35,11 +35,15 @@ if TYPE_CHECKING:
 def run(options: Options) -> Figures:
     """Interrupt cells, and look what each interrupt has come to."""
     observer = Observer(Figures("interrupts"))
-    chosen = [one for one in choice.interrupts(options.seed, options.size(1000, 40)) if options.wanted(one)]
+    chosen = [
+        interrupt
+        for interrupt in choice.interrupts(options.seed, options.size(1000, 40))
+        if options.wanted(interrupt)
+    ]
     if options.stock:
-        chosen = [one for one in chosen if one.kind.is_stock]
+        chosen = [interrupt for interrupt in chosen if interrupt.kind.is_stock]
     with Supply(stock=options.stock) as supply:
-        for load, batch in groupby(chosen, key=lambda one: one.load):
+        for load, batch in groupby(chosen, key=lambda interrupt: interrupt.load):
             waiting = list(batch)
             while waiting:
                 kernel = supply.get()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from tests.kernel.driver import KernelDriver
 from tests.kernel.wire import KernelDiedError
 from tests.processes import WaitTimedOutError
-from tests.stress.cells import PREPARATION
+from tests.stress.cells import ENDED, NOTES_ENDS, PREPARATION
 from tests.stress.report import Failure, Fault
 
 if TYPE_CHECKING:
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from tests.kernel.requests import Cell, Request
+    from tests.kernel.requests import Cell
     from tests.stress.cells import Kind
     from tests.stress.report import Figures
 
-#: An interrupt is lost when the cell still runs so many seconds later. By themselves, all run far longer.
-LOST_AFTER_S = 10.0
-#: An interrupt is late when the cell ends after so many seconds. IPython formats the traceback in the kernel:
-#: beside two busy threads, on a busy machine, that takes seconds.
-LATE_AFTER_S = 3.0
+#: An interrupt is lost when the cell's code still runs so many seconds later. By itself, it runs a minute.
+LOST_AFTER_S = 3.0
+#: Seconds that a cell has from the end of its code to its reply. In between IPython formats the traceback:
+#: beside two busy threads, on a busy machine, that alone takes seconds.
+REPLY_WITHIN_S = 30.0
 #: Seconds after which a cell that needs another interrupt gets it: two that come at once are one to Python.
 NEXT_PRESS_S = 0.5
 
@@ -94,7 +95,7 @@ class Supply:
 
     Attributes:
         env: Environment variables for the kernels.
-        preparation: A cell that each runs first.
+        preparation: A cell that each runs when loopnb has been loaded.
         stock: Whether to leave loopnb out.
     """
 
@@ -128,6 +129,7 @@ class Supply:
             folder.mkdir()
             self._kernel = KernelDriver(folder, env=self.env)
             self._kernel.launch()
+            self._kernel.run(NOTES_ENDS)
             if not self.stock:
                 self._kernel.run("%load_ext loopnb")
             self._kernel.run(self.preparation)
@@ -142,6 +144,7 @@ class Supply:
 
 def start(kernel: KernelDriver, kind: Kind) -> Cell:
     """Send a cell of that *kind*. Its error does not abort the cells behind it."""
+    (kernel.folder / ENDED).unlink(missing_ok=True)
     return kernel.start(kind.code, stop_on_error=False, allow_stdin=True)
 
 
@@ -150,17 +153,34 @@ def wait_begun(cell: Cell, timeout: float = 10.0) -> None:
     cell.wait_for(lambda: any(message.msg_type == "status" for message in cell.messages), "busy", timeout)
 
 
-def has_ended(cell: Request, timeout: float) -> bool:
-    """Wait up to *timeout* seconds for the end of *cell*; return False if it still runs.
+def ended_at(kernel: KernelDriver, cell: Cell) -> float | None:
+    """Return when the code of *cell* ended, on `time.monotonic()`; None if it runs.
+
+    An error has left the code when IPython begins to show it. Where none does, the cell's idle status counts.
 
     Raises:
         KernelDiedError: The kernel has.
     """
-    try:
-        cell.wait_idle(timeout)
-    except WaitTimedOutError:
-        return False
-    return True
+    path = kernel.folder / ENDED
+    if path.exists() and (text := path.read_text()).endswith("\n"):
+        return float(text.split()[0])
+    if cell.idle is not None:
+        return cell.idle.at_s
+    if not kernel.is_alive():
+        raise KernelDiedError(last_line(kernel))
+    return None
+
+
+def wait_ended(kernel: KernelDriver, cell: Cell, timeout: float) -> float | None:
+    """Wait up to *timeout* seconds for the end of the code of *cell*; return when it came, None if it runs.
+
+    Raises:
+        KernelDiedError: The kernel has.
+    """
+    deadline = time.monotonic() + timeout
+    while (moment := ended_at(kernel, cell)) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return moment
 
 
 def fault_after_interrupt(
@@ -174,38 +194,40 @@ def fault_after_interrupt(
         kind: Its kind.
         counts: Whether the interrupt must end it; False if it may have come too early.
     """
-    began = time.monotonic()
     try:
         is_lost = not _ends_in_time(kernel, cell, kind)
         if is_lost and not counts:
-            began = time.monotonic()
             kernel.interrupt()
             is_lost = not _ends_in_time(kernel, cell, kind)
         if is_lost:
             end(kernel, cell)
             return Fault.LOST
-        cell.wait_reply(LOST_AFTER_S)
+        cell.wait(REPLY_WITHIN_S)
     except KernelDiedError:
         return Fault.KILLED
     except WaitTimedOutError:
         return Fault.NO_REPLY
-    return Fault.LATE if time.monotonic() - began > LATE_AFTER_S + kind.presses * NEXT_PRESS_S else None
+    return None
 
 
 def _ends_in_time(kernel: KernelDriver, cell: Cell, kind: Kind) -> bool:
     for _ in range(kind.presses - 1):
-        if has_ended(cell, NEXT_PRESS_S):
+        if wait_ended(kernel, cell, NEXT_PRESS_S) is not None:
             return True
         kernel.interrupt()
-    return has_ended(cell, LOST_AFTER_S)
+    last_press = time.monotonic()
+    moment = wait_ended(kernel, cell, LOST_AFTER_S)
+    return moment is not None and moment - last_press < LOST_AFTER_S
 
 
-def end(kernel: KernelDriver, cell: Request) -> None:
+def end(kernel: KernelDriver, cell: Cell) -> None:
     """End *cell* by interrupts, or the kernel if they do not help."""
     for _ in range(4):
         kernel.interrupt()
-        if has_ended(cell, 1.0):
-            return
+        if wait_ended(kernel, cell, 1.0) is not None:
+            with suppress(WaitTimedOutError):
+                cell.wait(REPLY_WITHIN_S)
+                return
     kernel.kill()
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import ExitStack, contextmanager
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
+from tests.kernel.requests import Request
 from tests.kernel.wire import KernelDiedError
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from tests.stress.choice import Load
 
 _CHATTER_EVERY_S = 0.01
+#: Requests that the kernel has not answered yet. A socket that holds too many blocks who sends.
+_MOST_UNANSWERED = 20
 
 _START_THREADS = dedent(
     """
@@ -72,9 +76,14 @@ def _chatter(kernel: KernelDriver) -> Iterator[None]:
     may_end = threading.Event()
 
     def chat() -> None:
+        sent: deque[Request] = deque()
         while not may_end.wait(_CHATTER_EVERY_S):
+            while sent and sent[0].reply is not None:
+                sent.popleft()
+            if len(sent) == _MOST_UNANSWERED:
+                continue
             try:
-                kernel.wire.send("control", "kernel_info_request", {})
+                sent.append(Request(kernel.wire, kernel.wire.send("control", "kernel_info_request", {})))
             except (KernelDiedError, OSError):  # it has been closed
                 return
 

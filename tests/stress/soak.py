@@ -10,12 +10,10 @@ from tests.processes import WaitTimedOutError
 from tests.stress import choice
 from tests.stress.cells import KINDS, PREPARATION
 from tests.stress.kernels import (
-    LOST_AFTER_S,
     Observer,
     Supply,
     end,
     fault_after_interrupt,
-    has_ended,
     last_line,
     start,
 )
@@ -24,6 +22,9 @@ from tests.stress.report import Fault, Figures
 if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
     from tests.stress.kernels import Options
+
+#: Seconds that a cell has to begin, or to end by itself.
+_ENDS_WITHIN_S = 10.0
 
 #: Counts what a kernel holds. By names and modules: where loopnb keeps its things is its own affair.
 _COUNTING = dedent(
@@ -127,8 +128,12 @@ CELLS = {
     "reload with a widget": "loopnb.show()\n%reload_ext loopnb",
 }
 
-#: What an interrupt leaves on another loop stays there, as without loopnb.
-_INTERRUPTED = {f"interrupted {kind.name}": kind for kind in KINDS if kind.name != "another loop"}
+#: What an interrupt leaves on another loop stays there, as without loopnb. So do the pipes and terminals of
+#: `subprocess` and pexpect, if the interrupt comes while they start the process.
+_LEAVES_THINGS = ("another loop", "subprocess", "shell escape")
+_INTERRUPTED = {
+    f"interrupted {kind.name}": kind for kind in KINDS if not kind.name.startswith(_LEAVES_THINGS)
+}
 
 
 def run(options: Options) -> Figures:
@@ -168,13 +173,15 @@ def _run_cell(kernel: KernelDriver, name: str, observer: Observer) -> None:
     if interrupted is None:
         # One id for each kind: each is run again, as a user does.
         cell = kernel.start(CELLS[name], cell_id=name, stop_on_error=False)
-        if not has_ended(cell, LOST_AFTER_S):
+        try:
+            cell.wait(_ENDS_WITHIN_S)
+        except WaitTimedOutError:
             observer.fail(Fault.LOST, name, "did not end by itself")
             end(kernel, cell)
         return
     cell = start(kernel, interrupted)
     try:
-        cell.wait_output("waits", LOST_AFTER_S)
+        cell.wait_output("waits", _ENDS_WITHIN_S)
     except WaitTimedOutError:
         observer.fail(Fault.LOST, name, f"has not begun: {cell.text.strip()[-150:]!r}")
     kernel.interrupt()

@@ -35,7 +35,7 @@ def test_a_longer_run_begins_like_a_shorter_one() -> None:
 
 
 def test_each_kind_of_cell_is_interrupted_as_often_as_the_others() -> None:
-    counts = Counter(one.kind.name for one in choice.interrupts(7, 3 * len(KINDS)))
+    counts = Counter(interrupt.kind.name for interrupt in choice.interrupts(7, 3 * len(KINDS)))
 
     assert set(counts.values()) == {3}
     assert len(counts) == len(KINDS)
@@ -43,14 +43,14 @@ def test_each_kind_of_cell_is_interrupted_as_often_as_the_others() -> None:
 
 def test_half_of_the_interrupts_come_within_two_milliseconds_of_the_beginning() -> None:
     chosen = choice.interrupts(7, 1000)
-    early = [one for one in chosen if one.since is Since.BEGUN]
+    early = [interrupt for interrupt in chosen if interrupt.since is Since.BEGUN]
 
     assert 400 < len(early) < 600
-    assert max(one.delay_ms for one in early) <= 2
+    assert max(interrupt.delay_ms for interrupt in early) <= 2
 
 
 def test_every_load_comes_up() -> None:
-    assert len({one.load for one in choice.interrupts(7, 2000)}) == 8
+    assert len({interrupt.load for interrupt in choice.interrupts(7, 2000)}) == 8
 
 
 def test_every_handler_is_set_in_every_place_for_every_signal() -> None:
@@ -81,7 +81,7 @@ def test_the_cells_that_set_handlers_are_python() -> None:
 
 
 def test_every_second_kernel_ends_with_everything_open() -> None:
-    everything = [one for one in choice.shutdowns(7, 20) if one.leftovers == choice.LEFTOVERS]
+    everything = [shutdown for shutdown in choice.shutdowns(7, 20) if shutdown.leftovers == choice.LEFTOVERS]
 
     assert len(everything) >= (20 - len(choice.FIRST)) // 2
     assert set(shutdowns.LEFTOVERS) == set(choice.LEFTOVERS)

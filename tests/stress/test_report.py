@@ -24,9 +24,9 @@ def figures() -> Figures:
 def test_the_table_has_a_line_for_each_part_and_a_column_for_each_fault() -> None:
     lines = report.table([figures(), Figures("soak", tried=300)]).splitlines()
 
-    assert lines[0].split() == ["part", "tried", "lost", "no", "reply", "killed", "left", "late"]
-    assert lines[1].split() == ["interrupts", "30", "2", "0", "1", "1", "0"]
-    assert lines[2].split() == ["soak", "300", "0", "0", "0", "0", "0"]
+    assert lines[0].split() == ["part", "tried", "lost", "no", "reply", "killed", "left"]
+    assert lines[1].split() == ["interrupts", "30", "2", "0", "1", "1"]
+    assert lines[2].split() == ["soak", "300", "0", "0", "0", "0"]
 
 
 def test_a_try_that_fails_twice_in_one_way_counts_once() -> None:
@@ -67,7 +67,6 @@ def test_what_was_left_out_is_said() -> None:
 def test_only_faults_are_a_failure() -> None:
     assert report.has_failed([figures()])
     assert not report.has_failed([Figures("soak", tried=300, notes=["took 60 s"])])
-    assert not report.has_failed([Figures("soak", tried=300, failures=[Failure(Fault.LATE, "await")])])
 
 
 def test_a_failure_is_said_in_one_line() -> None:

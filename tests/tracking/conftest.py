@@ -26,7 +26,7 @@ def _known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 def finished_among_all_objects(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     """Return the ended tasks of *loop* that somebody holds."""
-    tasks = [one for one in gc.get_objects() if issubclass(type(one), asyncio.Task)]
+    tasks = [item for item in gc.get_objects() if issubclass(type(item), asyncio.Task)]
     return [task for task in tasks if task.done() and task.get_loop() is loop]
 
 

@@ -26,9 +26,9 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize(("one", "other", "are_of_one_cell"), PAIRS.values(), ids=PAIRS)
+@pytest.mark.parametrize(("run", "other", "are_of_one_cell"), PAIRS.values(), ids=PAIRS)
 def test_a_cell_is_known_by_its_id_else_its_name_else_its_text(
-    one: BackgroundRun, other: BackgroundRun, are_of_one_cell: bool
+    run: BackgroundRun, other: BackgroundRun, are_of_one_cell: bool
 ) -> None:
-    assert one.is_earlier_run_of(other) == are_of_one_cell
-    assert other.is_earlier_run_of(one) == are_of_one_cell
+    assert run.is_earlier_run_of(other) == are_of_one_cell
+    assert other.is_earlier_run_of(run) == are_of_one_cell

@@ -44,9 +44,9 @@ def test_where_follows_the_tasks_that_are_awaited(track: Callable[..., Any], how
         await asyncio.sleep(0)
         now = tracker.clock()
         text = "\n".join(where_lines(tracker, task, lambda detail: views.wait_text(detail, now)))
-        for one in tracker.live():
-            if one is not asyncio.current_task():
-                one.cancel()
+        for other in tracker.live():
+            if other is not asyncio.current_task():
+                other.cancel()
         await asyncio.gather(task, return_exceptions=True)
         return text
 

@@ -35,7 +35,7 @@ class Watched:
         self.failures.start(self._report)
 
     def _report(self, cell: CellRef | None, failures: list[EndedTask]) -> None:
-        self.reported += [(cell, one.name) for one in failures]
+        self.reported += [(cell, failure.name) for failure in failures]
 
     def begin(self, cell: CellRef) -> None:
         cells.current_cell.set(cell)
@@ -86,7 +86,7 @@ def test_so_is_one_that_only_asyncio_takes_for_a_failure(
         task = asyncio.create_task(fails(), name="failing")
         await settle()
         watched.end(cell)
-        await asyncio.sleep(0.01)
+        await settle()
         watched.failures.stop()
         return watched.reported if task.done() else []
 
@@ -205,11 +205,11 @@ def test_an_unseen_failure_is_taken_once_and_not_reported_again(
         await settle()
         if is_reported:
             watched.end(cell)
-            await asyncio.sleep(0.01)
+            await settle()
         taken = [failure.name for failure in watched.failures.take_unseen(anything)]
         again = [failure.name for failure in watched.failures.take_unseen(anything)]
         watched.end(cell)
-        await asyncio.sleep(0.01)
+        await settle()
         task = None
         gc.collect()
         await settle()
@@ -229,7 +229,7 @@ def test_a_failure_that_was_awaited_after_its_report_is_not_taken(track: Callabl
         task = asyncio.create_task(fail(), name="failing")
         await settle()
         watched.end(cell)
-        await asyncio.sleep(0.01)
+        await settle()
         assert watched.reported
         with pytest.raises(ValueError):
             await task

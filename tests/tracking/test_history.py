@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def test_a_finished_task_that_nobody_holds_is_in_the_history(track: Callable[..., Any]) -> None:
     async def main(tracker: Tracker) -> list[tuple[str, str, str]]:
         await asyncio.create_task(nothing(), name="short")
-        return [(one.name, one.state, tracker.record_ended(one).coro) for one in tracker.ended()]
+        return [(ended.name, ended.state, tracker.record_ended(ended).coro) for ended in tracker.ended()]
 
     assert track(main) == [("short", "returned", "nothing")]
 
@@ -26,7 +26,7 @@ def test_a_finished_task_that_somebody_holds_is_found_too(track: Callable[..., A
     async def main(tracker: Tracker) -> list[tuple[str, str]]:
         held = asyncio.create_task(nothing(), name="held")
         await held
-        return [(one.name, one.state) for one in tracker.ended()]
+        return [(ended.name, ended.state) for ended in tracker.ended()]
 
     assert track(main) == [("held", "returned")]
 
@@ -39,7 +39,7 @@ def test_cancelled_and_failed_tasks_are_told_apart(track: Callable[..., Any]) ->
         await asyncio.gather(sleeper, asyncio.create_task(fail(), name="failing"), return_exceptions=True)
         del sleeper
         gc.collect()
-        records = [tracker.record_ended(one) for one in tracker.ended()]
+        records = [tracker.record_ended(ended) for ended in tracker.ended()]
         return {record.name: (record.state, record.error) for record in records}
 
     assert track(main) == {"sleeper": ("cancelled", ""), "failing": ("raised", "ValueError: expected")}
@@ -52,6 +52,36 @@ def test_the_history_is_bounded_and_keeps_failures_longest(track: Callable[..., 
         for _ in range(10):
             await asyncio.create_task(nothing())
         await asyncio.sleep(0)  # the last one's wake-up has held on to it
-        return [one.state for one in tracker.ended()]
+        return [ended.state for ended in tracker.ended()]
 
     assert track(main) == ["raised", "returned", "returned", "returned"]
+
+
+async def waits_on_one_line() -> None:
+    await waits_inside(asyncio.get_running_loop().create_future())
+
+
+async def waits_inside(future: asyncio.Future[None]) -> None:
+    await asyncio.sleep(0)
+    await future
+
+
+def test_a_task_that_the_collector_takes_tells_where_it_waited_if_its_code_waits_on_one_line(
+    track: Callable[..., Any],
+) -> None:
+    async def main(tracker: Tracker) -> list[tuple[str, tuple[str, int] | None]]:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+        asyncio.create_task(waits_on_one_line(), name="one line")  # noqa: RUF006  it is to be dropped
+        several = waits_inside(asyncio.get_running_loop().create_future())
+        asyncio.create_task(several, name="several lines")  # noqa: RUF006  as above
+        del several
+        for _ in range(3):
+            await asyncio.sleep(0)
+        gc.collect()
+        return [(ended.name, ended.waited_at) for ended in tracker.ended() if ended.state == "dropped"]
+
+    code = waits_on_one_line.__code__
+    assert track(main) == [
+        ("one line", (code.co_filename, code.co_firstlineno + 1)),
+        ("several lines", None),
+    ]

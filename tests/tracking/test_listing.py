@@ -216,6 +216,7 @@ class World:
 
     def see(self) -> None:
         """Apply what has changed, and compare it with what a fresh listing says."""
+        self.tracker.listing.look()
         delta = self.follower.look()
         self.apply(delta)
         fresh = Listing(self.tracker._loop, self.tracker, self.tracker.codes)
@@ -288,14 +289,14 @@ async def carry_out(tracker: Tracker, program: list[tuple[Any, ...]]) -> None:
 def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """End a slice after each task."""
     monkeypatch.setattr(listing, "SLICE_S", -1.0)
-    for name in ("_AT_ONCE", "_NUMBERED_AT_ONCE", "_ASKED_AT_ONCE"):
+    for name in ("_AT_ONCE", "_ASKED_AT_ONCE"):
         monkeypatch.setattr(listing, name, 1)
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.usefixtures("tiny_slices")
 @given(program=st.lists(STEPS, min_size=5, max_size=50))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_deltas_applied_give_what_a_fresh_listing_gives(
     factory: str, program: list[tuple[Any, ...]]
 ) -> None:
@@ -612,5 +613,97 @@ def test_the_line_is_the_one_that_the_frame_tells(name: str) -> None:
 
         assert begins.endswith(f"lines.py:{_NAMESPACE[name].__code__.co_firstlineno} of None")
         assert said.endswith(f"lines.py:{frames[-1].f_lineno} of None")
+        event.set()
+        turn(loop)
+
+
+def test_a_follower_is_told_of_ended_tasks_that_something_still_refers_to() -> None:
+    with tracked_loop() as (runner, tracker):
+        loop = runner.get_loop()
+        held, dropped = (loop.create_task(asyncio.sleep(0)) for _ in range(2))
+        number = tracker.number_of(held)
+        follower = tracker.listing.follow()
+        follower.look()
+        del dropped
+        for _ in range(3):
+            turn(loop)
+        gc.collect()
+        follower.look()
+        found = {key: task_ref() for key, task_ref in follower.take_ended().items()}
+
+        assert held.done()
+        assert found.pop(number) is held
+        assert follower.take_ended() == {}
+        assert tracker.held()[number]() is held
+
+
+def test_a_follower_finds_the_tasks_that_the_loop_was_asked_to_make() -> None:
+    with tracked_loop() as (runner, tracker):
+        loop, event = runner.get_loop(), asyncio.Event()
+        follower = tracker.listing.follow()
+        follower.look()
+        tasks = [loop.create_task(waits_on_one_line(event)) for _ in range(3)]
+        del tasks[0]  # its loop keeps it
+        ended = loop.create_task(asyncio.sleep(0))
+        ended.cancel()
+        turn(loop)
+        del ended
+
+        assert len(follower.look().changed) == 3
+        event.set()
+        turn(loop)
+        assert len(follower.look().gone) == 3
+
+
+def test_a_task_that_was_made_directly_is_found_at_once_by_an_exact_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tracked_loop() as (runner, tracker):
+        loop, event = runner.get_loop(), asyncio.Event()
+        follower = tracker.listing.follow()
+        follower.look()
+        tasks = [asyncio.Task(waits_on_one_line(event), loop=loop)]
+        turn(loop)
+        tracker.listing.look()
+        assert len(follower.take().changed) == 1
+
+        # By a follower, it is found when that looks for such tasks the next time.
+        tasks.append(asyncio.Task(waits_on_one_line(event), loop=loop))
+        turn(loop)
+        monkeypatch.setattr(listing, "SEARCH_S", -1.0)
+        tracker.listing.look()
+        tasks.append(asyncio.Task(waits_on_one_line(event), loop=loop))
+        turn(loop)
+        assert len(follower.look().changed) == 2
+        event.set()
+        turn(loop)
+
+
+def test_more_spawns_than_are_noted_are_all_found() -> None:
+    with tracked_loop() as (runner, tracker):
+        loop, event = runner.get_loop(), asyncio.Event()
+        follower = tracker.listing.follow()
+        follower.look()
+        tasks = [loop.create_task(waits_on_one_line(event)) for _ in range(1_200)]
+        turn(loop)
+
+        assert len(follower.look().changed) == len(tasks)
+        event.set()
+        turn(loop)
+
+
+def test_a_look_that_is_abandoned_loses_no_task(tiny_slices: None) -> None:
+    with tracked_loop() as (runner, tracker):
+        loop, event = runner.get_loop(), asyncio.Event()
+        follower = tracker.listing.follow()
+        follower.look()
+        tasks = [loop.create_task(waits_on_one_line(event)) for _ in range(10)]
+        turn(loop)
+        look = tracker.listing.slices()
+        next(look)
+        next(look)
+        del look
+
+        assert len(follower.look().changed) == len(tasks)
         event.set()
         turn(loop)

@@ -38,7 +38,7 @@ def test_the_spawn_site_is_the_users_line(track: Callable[..., Any], spawn: str)
                 group.create_task(nothing())
         else:
             await asyncio.wait_for(asyncio.ensure_future(nothing()), 5)
-        return {tracker.record_ended(one).spawn_site.partition(":")[0] for one in tracker.ended()}
+        return {tracker.record_ended(ended).spawn_site.partition(":")[0] for ended in tracker.ended()}
 
     assert track(main) == {HERE}
 
@@ -54,7 +54,7 @@ def test_sites_are_told_apart_however_they_take_turns(track: Callable[..., Any])
             tasks.append(asyncio.create_task(nothing()))
             await asyncio.gather(nothing(), nothing())
             await asyncio.gather(nothing(), *tasks)
-            records = [tracker.record_ended(one) for one in tracker.ended()[-8:]]
+            records = [tracker.record_ended(ended) for ended in tracker.ended()[-8:]]
             lines.append([int(record.spawn_site.rpartition(":")[2]) - began for record in records])
         return lines
 
@@ -97,7 +97,7 @@ def test_a_name_is_kept_if_anybody_has_given_or_asked_for_it(track: Callable[...
         await asyncio.gather(asked, renamed, given)
         del asked, renamed, given
         ended = tracker.ended()
-        return [one.name for one in ended], name, [tracker.record_ended(one).label for one in ended]
+        return [task.name for task in ended], name, [tracker.record_ended(task).label for task in ended]
 
     names, default, labels = track(main)
 

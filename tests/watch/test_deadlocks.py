@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import sys
 import threading
+import types
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +15,7 @@ from loopnb import nesting
 from loopnb.tracking import _cpython
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch import deadlocks, reach
+from loopnb.watch.reach import may_be_called_back
 from tests.watch.healthy import alarms_in
 
 if TYPE_CHECKING:
@@ -358,3 +362,32 @@ def test_without_following_references_most_of_them_would(lab: Lab, monkeypatch: 
 def test_two_thousand_healthy_programs_cause_no_alarm(lab: Lab) -> None:
     for seed in range(60, 2_060):
         assert alarms_in(lab.tracker, lab.loop, seed) == [], seed
+
+
+def test_what_code_in_c_may_call_back_is_told_apart() -> None:
+    def callbacks_of(queue: asyncio.Queue[int]) -> list[Callable[..., object]]:
+        return [lambda: queue.put_nowait(1), queue.put_nowait, functools.partial(print, queue)]
+
+    for index in range(3):
+        queue: asyncio.Queue[int] = asyncio.Queue()
+        coro = queue.get()
+        assert not may_be_called_back(queue)
+
+        callback = callbacks_of(queue)[index]
+        assert may_be_called_back(queue)
+        coro.close()
+        del callback
+
+
+def test_a_function_that_names_a_variable_of_its_module_may_be_called_back() -> None:
+    space = types.ModuleType("space_of_a_test")
+    sys.modules[space.__name__] = space
+    try:
+        source = "import asyncio\njobs = asyncio.Queue()\nasync def work():\n    await jobs.get()\n"
+        exec(source, vars(space))
+        assert not may_be_called_back(space.jobs)
+
+        exec("def on_key(key):\n    jobs.put_nowait(key)\n", vars(space))
+        assert may_be_called_back(space.jobs)
+    finally:
+        del sys.modules[space.__name__]

@@ -170,7 +170,7 @@ def test_while_it_waits_for_the_gil_busy_passes_keep_it(monkeypatch: pytest.Monk
     clock, loop = Clock(), Loop()
     monkeypatch.setattr("loopnb.watch.passes.time.monotonic", clock)
     selector = loop._selector
-    passes = Passes(loop)  # type: ignore[arg-type]
+    passes = Passes(loop)  # type: ignore[arg-type]  # all that it needs
     passes.start()
     passes.hold_from(clock.now + 1.0)
 

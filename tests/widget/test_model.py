@@ -685,9 +685,11 @@ def test_failed_tasks_stay_with_their_error_and_come_first(
 def test_a_task_stays_however_short_it_lived(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
+    kernel.cell = CellRef("x", 4)
     look(page, loop, tab="finished")
     loop.pass_time(1)
     tasks = [kernel.spawn(fails_at_length(), "boom"), kernel.spawn(nap(0), "quick")]
+    kernel.cell = None
     loop.pass_time(3)
 
     assert [(row["name"], row["state"]) for row in page.rows()] == [("boom", "raised"), ("quick", "returned")]
