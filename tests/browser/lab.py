@@ -84,11 +84,10 @@ class LabServer:
                 return
         raise RuntimeError(f"JupyterLab did not start:\n{self._log.read_text()}")
 
-    def kernel_states(self) -> list[str]:
-        """Return what the kernels do: `idle`, `busy`, `starting`."""
-        return [
-            found["kernel"]["execution_state"] for found in json.loads(self._call("GET", "/api/sessions"))
-        ]
+    def kernel_state(self, name: str) -> str | None:
+        """Return what the kernel of a notebook does, such as `idle` or `starting`; None if there is none."""
+        sessions = json.loads(self._call("GET", "/api/sessions"))
+        return next((found["kernel"]["execution_state"] for found in sessions if found["path"] == name), None)
 
     def stop_kernels(self) -> None:
         """End the kernels of all notebooks; each is in a process group of its own."""
@@ -308,7 +307,7 @@ class NotebookPage(LabPage):
         expect(self.cell(0)).to_be_visible(timeout=START_TIMEOUT_S * 1000)
         # The page has no indicator that says when the kernel is there.
         give_up_at = time.monotonic() + START_TIMEOUT_S
-        while self._server.kernel_states() != ["idle"] and time.monotonic() < give_up_at:
+        while self._server.kernel_state(self._path.name) != "idle" and time.monotonic() < give_up_at:
             self.page.wait_for_timeout(200)
 
 
