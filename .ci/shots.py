@@ -1,4 +1,4 @@
-"""Draw the pictures of the README and the notebooks from the real thing: JupyterLab in a Chromium (`make shots`)."""
+"""Draw the pictures of README and notebooks from the real thing: JupyterLab in a Chromium (`make shots`)."""
 
 from __future__ import annotations
 

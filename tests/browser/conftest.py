@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Error, sync_playwright
 
-from .lab import LabPage, LabServer
+from .lab import LabPage, LabServer, NotebookPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -153,3 +153,18 @@ def open_notebook(lab: LabServer, pages: Pages) -> Iterator[OpenNotebook]:
         yield open_it
     finally:
         pages.take_back()
+
+
+@pytest.fixture
+def open_notebook_7(lab: LabServer, browser: Browser) -> Iterator[Callable[[Sequence[str]], NotebookPage]]:
+    """Open a new notebook that has the given code cells, in a fresh page of Notebook 7."""
+    context = browser.new_context(viewport={"width": 1368, "height": 1000})
+
+    def open_it(cells: Sequence[str]) -> NotebookPage:
+        return NotebookPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", cells))
+
+    try:
+        yield open_it
+    finally:
+        context.close()
+        lab.stop_kernels()

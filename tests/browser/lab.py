@@ -84,6 +84,12 @@ class LabServer:
                 return
         raise RuntimeError(f"JupyterLab did not start:\n{self._log.read_text()}")
 
+    def kernel_states(self) -> list[str]:
+        """Return what the kernels do: `idle`, `busy`, `starting`."""
+        return [
+            found["kernel"]["execution_state"] for found in json.loads(self._call("GET", "/api/sessions"))
+        ]
+
     def stop_kernels(self) -> None:
         """End the kernels of all notebooks; each is in a process group of its own."""
         for kernel in json.loads(self._call("GET", "/api/sessions")):
@@ -152,7 +158,7 @@ class LabServer:
             "JUPYTER_DATA_DIR": folder / "data",
             "JUPYTER_RUNTIME_DIR": folder / "runtime",
             "IPYTHONDIR": folder / "ipython",
-            "PYTHONPATH": REPO,
+            "PYTHONPATH": os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         }
         return os.environ | {name: str(value) for name, value in own.items()}
 
@@ -166,14 +172,17 @@ class LabPage:
         name: The notebook's file name.
     """
 
+    FOLDER = "/doc/tree/"
+
     def __init__(self, server: LabServer, page: Page, name: str) -> None:
         self.page = page
+        self._server = server
         self._path = server.root / name
         if page.url.startswith(server.url):
             # In braces: what it returns, all of the notebook's widget, would be sent here.
             page.evaluate("path => { jupyterapp.commands.execute('docmanager:open', {path}) }", name)
         else:
-            page.goto(f"{server.url}/doc/tree/{name}?token={server.token}")
+            page.goto(f"{server.url}{self.FOLDER}{name}?token={server.token}")
         self._wait_ready()
 
     def close(self) -> None:
@@ -288,6 +297,19 @@ class LabPage:
         # The toolbar's indicator says idle while there is no kernel yet, and a cell run then is dropped.
         status = self.page.get_by_text(re.compile(r"ipykernel\) \| Idle$"))
         expect(status).to_be_visible(timeout=START_TIMEOUT_S * 1000)
+
+
+class NotebookPage(LabPage):
+    """One notebook, open in Notebook 7, which the same server serves."""
+
+    FOLDER = "/notebooks/"
+
+    def _wait_ready(self) -> None:
+        expect(self.cell(0)).to_be_visible(timeout=START_TIMEOUT_S * 1000)
+        # The page has no indicator that says when the kernel is there.
+        give_up_at = time.monotonic() + START_TIMEOUT_S
+        while self._server.kernel_states() != ["idle"] and time.monotonic() < give_up_at:
+            self.page.wait_for_timeout(200)
 
 
 def _code_cell(cell_id: str, source: str) -> dict[str, Any]:

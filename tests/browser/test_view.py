@@ -191,6 +191,32 @@ def test_many_tasks_are_cancelled_by_a_second_click_only(page: Page) -> None:
     assert "group" in request
 
 
+def test_leftovers_are_cancelled_by_their_button(page: Page) -> None:
+    view = PlainPage(page, SINGLE, head=HEAD)
+    view.panel.get_by_role("button", name="Cancel 3 leftovers").click()
+
+    [request] = view.heard("cancel")
+    assert request["leftovers"] is True
+
+
+def test_an_answer_that_is_not_final_keeps_the_button_busy(page: Page) -> None:
+    view = PlainPage(page, SINGLE)
+    view.kernel("kernel.isSilent = true")
+    button = view.row("feed").locator(".loopnb-cancel")
+    button.click()
+    expect(button).to_have_attribute("aria-busy", "true")
+    [request] = view.heard("cancel")
+    answer = {"op": "ack", "id": request["id"], "ok": True, "text": "cancelling feed", "final": False}
+    view.kernel(f"kernel.say({json.dumps(answer)})")
+    expect(view.panel.locator(".loopnb-note")).to_have_text("cancelling feed")
+    expect(button).to_have_text("Cancelling…")
+    answer |= {"ok": False, "text": "feed refused to cancel", "final": True}
+    view.kernel(f"kernel.say({json.dumps(answer)})")
+
+    expect(button).to_have_attribute("aria-busy", "false")
+    expect(view.panel.locator(".loopnb-note")).to_have_attribute("data-ok", "false")
+
+
 def test_ten_thousand_tasks_are_sixty_rows_in_the_page_and_all_can_be_reached(page: Page) -> None:
     view = PlainPage(page, MANY, options={"height": None, "group": False})
     expect(view.row("job-00000")).to_be_visible()
@@ -450,7 +476,13 @@ def test_the_detail_tells_what_is_known(page: Page) -> None:
         expect(detail).to_contain_text(text)
     expect(detail).not_to_contain_text("Failed with")
 
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """() => Object.defineProperty(navigator, "clipboard",
+            { value: { writeText: async (text) => { window.copied = text; } } })"""
+    )
+    detail.get_by_role("button", name="Copy as text").click()
+    expect(view.panel.locator(".loopnb-note")).to_have_text("Copied.")
+    assert "Waits in:\n  fetch  In[4], line 3\n  inner" in page.evaluate("window.copied")
     detail.get_by_role("button", name="inner").click()
     assert view.heard("detail")[-1]["number"] == 7
     detail.get_by_role("button", name="Close").click()

@@ -416,6 +416,23 @@ def test_after_a_restart_the_view_says_so_and_is_grey(shown: Shown) -> None:
     expect(shown.widget.locator(".loopnb-empty")).to_have_text("No live tasks")
 
 
+def test_the_view_is_at_home_in_notebook_7(open_notebook_7: OpenNotebook) -> None:
+    lab = open_notebook_7([LOAD, TICKER, SHOW, "time.sleep(2)"])
+    lab.run_all(0, 1, 2)
+    widget = lab.widget(2)
+    expect(widget.locator(".loopnb-live")).to_have_text("live")
+    lab.start(3)
+    expect(widget.locator(".loopnb-now")).to_contain_text("blocked by In[4], line 1: time.sleep")
+    lab.wait(3)
+
+    row(widget, "ticker").focus()
+    for key in ("x", "d", "d", "Delete"):
+        lab.page.keyboard.press(key)
+    expect(widget.locator(".loopnb-note")).to_have_text("cancelled ticker")
+    expect(lab.page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(4)
+    assert [text for text in contrasts(widget) if text["ratio"] < 4.5] == []
+
+
 def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: OpenNotebook) -> None:
     cells = [cell.source for cell in nbformat.read(QUICKSTART, 4).cells if cell.cell_type == "code"]
     at = next(index for index, source in enumerate(cells) if "loopnb.show()" in source)

@@ -90,6 +90,17 @@ for (let [row, text] of [
 	test(`a row is called ${text}`, () => assert.equal(texts.rowName(row), text));
 }
 
+for (let [pending, text] of [
+	[{ isAnswered: false, isBlocked: false, waited_ms: 10 }, "Cancelling…"],
+	[{ isAnswered: true, isBlocked: false, waited_ms: 10 }, "Cancelling…"],
+	[{ isAnswered: true, isBlocked: true, waited_ms: 10 }, "Will cancel"],
+	[{ isAnswered: false, isBlocked: true, waited_ms: 4_000 }, "Queued"],
+]) {
+	test(`a click that has no effect yet says ${text}: ${JSON.stringify(pending)}`, () => {
+		assert.equal(texts.pendingText(pending), text);
+	});
+}
+
 // The virtual list.
 
 for (let [scroll, range] of [

@@ -178,7 +178,10 @@ class TableRow {
 		let isGroup = row.count !== undefined;
 		let isArmed = performance.now() <= this.armedUntil;
 		let text = isArmed ? `Cancel ${row.count}?` : isGroup ? "Cancel all" : "Cancel";
-		if (pending) text = pendingText({ isAnswered: pending.isAnswered, waited_ms: performance.now() - pending.at });
+		if (pending) {
+			let waited_ms = performance.now() - pending.at;
+			text = pendingText({ isAnswered: pending.isAnswered, isBlocked: this.table.facts.block !== null, waited_ms });
+		}
 		put(button, this.isEnded ? "" : text);
 		putAttribute(button, "data-armed", isArmed ? "" : null);
 		putAttribute(button, "aria-busy", String(pending !== undefined));

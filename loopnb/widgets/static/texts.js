@@ -140,10 +140,10 @@ export function rowWaits(row, isFinished) {
 /**
  * Return the words for a click that has no effect yet.
  *
- * @param {{isAnswered: boolean, waited_ms: number}} pending
+ * @param {{isAnswered: boolean, isBlocked: boolean, waited_ms: number}} pending
  * @returns {string}
  */
-export function pendingText({ isAnswered, waited_ms }) {
-	if (isAnswered) return "Will cancel";
-	return waited_ms > 3_000 ? "Queued" : "Cancelling…";
+export function pendingText({ isAnswered, isBlocked, waited_ms }) {
+	if (isAnswered && isBlocked) return "Will cancel";
+	return !isAnswered && waited_ms > 3_000 ? "Queued" : "Cancelling…";
 }
