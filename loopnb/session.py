@@ -100,6 +100,9 @@ class Widget(Protocol):
     def end(self, why: str) -> None:
         """Show nothing more, and say why: `unloaded`, `restarted` or `shut down`. Any thread."""
 
+    def _repr_mimebundle_(self) -> Any:
+        """Return what is displayed, by its kind."""
+
 
 class Session:
     """The loop, its nesting and its tasks, for one shell.

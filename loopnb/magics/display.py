@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from loopnb import session
+from loopnb.kernel._ipykernel import is_run_by_program
 from loopnb.widgets import stored
 from loopnb.widgets.monitor import Monitor
 from loopnb.widgets.protocol import Query
@@ -40,10 +41,21 @@ def current_widget(what: str, *, height: int | None = None, group: bool = True) 
 
 
 def display_widget(widget: Widget) -> None:
-    """Display *widget* in the current cell. The loop's thread."""
+    """Display *widget* in the current cell. The loop's thread.
+
+    If a program runs the notebook, only the table is displayed, which needs no kernel. A reader of what it
+    saves would see an empty widget otherwise, or none without a network.
+    """
+    from IPython import get_ipython
     from IPython.display import display
 
-    display(widget)
+    if not is_run_by_program(get_ipython()):
+        display(widget)
+        return
+    bundle = widget._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    kept = {kind: text for kind, text in (data or {}).items() if kind in {"text/html", "text/plain"}}
+    display(kept, raw=True)
 
 
 def make_widget(of: Session, height: int | None, group: bool) -> Widget:

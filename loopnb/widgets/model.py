@@ -25,7 +25,7 @@ import traitlets
 
 from loopnb.widgets import assets, protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
-from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer
+from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer, cpu_clock
 from loopnb.widgets.protocol import (
     Ask,
     AskDetail,
@@ -82,6 +82,8 @@ class LoopWidget(anywidget.AnyWidget):
         source: The session that it shows.
         loop: The loop that is watched.
         clock: Monotonic, in seconds.
+        cpu_clock: What looks cost is measured by it: by default, the CPU seconds of the thread. On a busy
+            machine, looks are no dearer.
         height: Height of a view in CSS pixels; None lets it grow with its rows, up to a limit.
         group: Tasks that wait at one place are one row, until somebody chooses otherwise.
 
@@ -112,13 +114,14 @@ class LoopWidget(anywidget.AnyWidget):
         loop: asyncio.AbstractEventLoop,
         *,
         clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = cpu_clock,
         height: int | None = None,
         group: bool = True,
     ) -> None:
         self.fault: str | None = None
         self.shown_with = {"height": height, "group": group}
         self._loop = loop
-        self._clock = clock
+        self._cpu_clock = cpu_clock
         self._epoch = source.epoch
         self._thread = threading.get_ident()
         self._leases: dict[str, float] = {}
@@ -315,9 +318,9 @@ class LoopWidget(anywidget.AnyWidget):
                 return
             self._cost_s, monitor.sent_bytes, monitor.rare_s = 0.0, 0, 0.0
             self._steps = monitor.look()
-        began = self._clock()
+        began = self._cpu_clock()
         is_over = next(self._steps, _OVER) is _OVER
-        self._cost_s += self._clock() - began
+        self._cost_s += self._cpu_clock() - began
         if not is_over:
             self._sleep(0.0)
             return

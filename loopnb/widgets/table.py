@@ -73,11 +73,13 @@ class Tasks:
 
     def put(self, task: LiveTask) -> None:
         """Take in a task that is new or has changed."""
-        number = task.record.number
-        old = self.live.get(number)
+        record = task.record
+        old = self.live.get(record.number)
+        self.live[record.number] = task
         if old is not None:
+            if old.state == task.state and old.record.note == record.note:
+                return  # most of those that have changed only wait anew
             self._count(old, -1)
-        self.live[number] = task
         self._count(task, 1)
 
     def drop(self, number: int) -> LiveTask | None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from loopnb.widgets import protocol
+from tests.cells import dedented
 from tests.kernel.conftest import assert_quiet, needs_subshells
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.kernel.driver import Comm, KernelDriver
 
@@ -246,3 +250,14 @@ def test_the_widget_is_returned_without_being_shown(kernel: KernelDriver) -> Non
     assert kernel.value("shown is not loopnb.widget()")
     assert kernel.value("shown.get_state()['options']") == {"height": 300, "group": False}
     assert kernel.execute("loopnb.show(height=3)").ename == "ValueError"
+
+
+def test_a_notebook_that_a_program_runs_keeps_the_table_alone(tmp_path: Path) -> None:
+    sources = ["%load_ext loopnb", dedented(TICKER), "loopnb.show()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    [output] = notebook.cells[-1].outputs
+
+    assert set(output.data) == {"text/html", "text/plain"}
+    assert "ticker" in output.data["text/html"]
+    assert "As of " in output.data["text/plain"]

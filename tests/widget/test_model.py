@@ -39,7 +39,7 @@ async def ticks() -> None:
 @pytest.fixture
 def widget(kernel: Notebook, page: FrontEnd, loop: FastLoop) -> Iterator[LoopWidget]:
     """The widget, displayed nowhere yet."""
-    widget = LoopWidget(kernel, loop, clock=loop.time)
+    widget = LoopWidget(kernel, loop, clock=loop.time, cpu_clock=loop.time)
     yield widget
     widget.close()
 
@@ -52,7 +52,7 @@ def look(page: FrontEnd, loop: FastLoop, view: str = "v", **query: object) -> No
 
 def test_a_view_can_draw_as_soon_as_it_is_made(kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
     kernel.spawn(ticks(), "feed")
-    widget = LoopWidget(kernel, loop, clock=loop.time)
+    widget = LoopWidget(kernel, loop, clock=loop.time, cpu_clock=loop.time)
     opened = page.comms[-1].opened_with
     [row] = opened["snapshot"]["window"]["rows"].values()
 
@@ -601,7 +601,7 @@ def test_it_is_displayed_with_a_table_that_needs_no_kernel(widget: LoopWidget, k
 def test_an_ended_widget_says_why_and_keeps_nothing_of_the_session(
     kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
-    widget = LoopWidget(kernel, loop, clock=loop.time)
+    widget = LoopWidget(kernel, loop, clock=loop.time, cpu_clock=loop.time)
     look(page, loop)
     page.ops()
     widget.end("unloaded")
