@@ -416,6 +416,13 @@ def test_after_a_restart_the_view_says_so_and_is_grey(shown: Shown) -> None:
     expect(shown.widget.locator(".loopnb-empty")).to_have_text("No live tasks")
 
 
+def test_after_a_shutdown_the_view_says_so(shown: Shown) -> None:
+    shown.page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:shutdown') }")
+
+    text = re.compile(r"The kernel was shut down at \d\d:\d\d. Start it and run the cell again.")
+    expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
+
+
 def test_the_view_is_at_home_in_notebook_7(open_notebook_7: OpenNotebook) -> None:
     lab = open_notebook_7([LOAD, TICKER, SHOW, "time.sleep(2)"])
     lab.run_all(0, 1, 2)
