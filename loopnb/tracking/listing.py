@@ -121,7 +121,7 @@ class Follower:
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
-        self.touched = set(listing.records)
+        self._touched = set(listing.records)
 
     def look(self) -> TaskDelta:
         """Bring the listing up to date, and return what has changed since this was last asked.
@@ -137,10 +137,14 @@ class Follower:
 
         This makes no look itself. Use it after `Listing.look_in_slices` or `Listing.slices`.
         """
-        touched, self.touched = self.touched, set()
+        touched, self._touched = self._touched, set()
         records = self._listing.records
         changed = {number: records[number] for number in sorted(touched) if number in records}
         return TaskDelta(changed, frozenset(touched.difference(changed)))
+
+    def add(self, touched: set[int]) -> None:
+        """Note the numbers of records that have changed. The listing calls it."""
+        self._touched |= touched
 
     def close(self) -> None:
         """Follow no more."""
@@ -291,7 +295,7 @@ class Listing:
         if touched:
             self._ordered.clear()
             for follower in self._followers:
-                follower.touched |= touched
+                follower.add(touched)
             touched.clear()
 
     def _steps(self, touched: set[int], exact: bool) -> Iterator[None]:

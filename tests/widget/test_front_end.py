@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from loopnb.widget.model import STATIC
+from tests.node import find_node
 
 HERE = Path(__file__).parent
 
 
 def test_the_pure_part_of_the_front_end() -> None:
-    node = shutil.which("node")
+    node = find_node()
     if node is None:
-        pytest.skip("node is not installed: the front end's pure functions were not tested")
+        pytest.skip(
+            "neither Playwright nor Node is installed: the front end's pure functions were not tested"
+        )
     command = [node, "--test", "widget.test.mjs"]
     ran = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=50, check=False)
 
