@@ -15,8 +15,6 @@ Everything here runs in the loop's thread, and runs no code of the user's but wh
 from __future__ import annotations
 
 import asyncio
-import gc
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -395,14 +393,14 @@ def has_own_code(chain: Chain) -> bool:
 def _roots(loop: asyncio.AbstractEventLoop) -> list[Any] | None:
     """Return what may run code of the user's, besides tasks; None if that cannot be known.
 
-    That is: timers, callbacks that are due, files, hooks, threads, and widgets that the user can operate.
+    That is: timers, callbacks that are due, files, signals, threads, and widgets that the user can operate.
     """
     timers, ready, files = (
         _cpython.timers_of(loop), _cpython.ready_handles_of(loop), _cpython.file_handles_of(loop),
     )  # fmt: skip
     if timers is None or ready is None or files is None or _do_threads_run_own_code():
         return None
-    roots: list[Any] = [*threading.enumerate(), *_users_hooks()]
+    roots: list[Any] = list(threading.enumerate())
     for handle in (*timers, *ready, *files, *_cpython.signal_handles_of(loop)):
         callback = _cpython.callback_of(handle)
         roots += [callback, *_cpython.arguments_of(handle)]
@@ -415,14 +413,6 @@ def _roots(loop: asyncio.AbstractEventLoop) -> list[Any] | None:
         for opened in list(attributes_of(manager).get("comms", {}).values()):
             roots += attributes_of(opened).values()
     return roots
-
-
-def _users_hooks() -> Iterator[Any]:
-    """Yield what the user has Python call by itself: handlers of signals, and of the garbage collector."""
-    for hook in [*map(signal.getsignal, signal.valid_signals()), *gc.callbacks]:
-        code = getattr(getattr(hook, "__func__", hook), "__code__", None)
-        if code is not None and not package_of(code.co_filename):
-            yield hook
 
 
 def _do_threads_run_own_code() -> bool:
