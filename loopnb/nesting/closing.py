@@ -43,7 +43,7 @@ def end_waits(loop: asyncio.AbstractEventLoop) -> None:
         return
     with engine.closing():
         while engine.waits:
-            # Code that suppresses its cancellation cannot nest again. So this ends, unless the code tries for ever.
+            # Code that suppresses its cancellation cannot nest again. So this ends, unless it tries for ever.
             engine.lot.cancel_all()
             _run(loop, loop.create_task(asyncio.sleep(0)))
 
