@@ -142,9 +142,9 @@ class Follower:
         changed = {number: records[number] for number in sorted(touched) if number in records}
         return TaskDelta(changed, frozenset(touched.difference(changed)))
 
-    def add(self, touched: set[int]) -> None:
-        """Note the numbers of records that have changed. The listing calls it."""
-        self._touched |= touched
+    def add(self, touched: Iterable[int]) -> None:
+        """Note the numbers of records that have changed, or are to be read again."""
+        self._touched.update(touched)
 
     def close(self) -> None:
         """Follow no more."""
