@@ -24,8 +24,6 @@ MOST_LINES = 300
 """How many lines a tree has. The last one says how many tasks are missing."""
 _DEEPEST = 40
 """How deep lines are indented. What lies deeper is shown at that depth."""
-
-
 _AT_ONCE = 512
 """How many tasks are handled in one step. Each takes 1 us."""
 
@@ -40,7 +38,7 @@ class Branch(NamedTuple):
         depth: How far it is indented.
         numbers: The tasks that the line is about, oldest first.
         is_again: All of them have a line further up.
-        has_more: What they wait for is below it, or further up.
+        has_more: Tasks stand below it: they have lines of their own, here or further up.
     """
 
     depth: int

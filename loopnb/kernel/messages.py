@@ -117,8 +117,8 @@ def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
     if message is None:
         _stock["schedule_dispatch"](kernel, dispatch, *args)
         return
-    # An empty Context, so that the message counts as the newest cell's. The current Context is the socket's:
-    # a copy from whichever cell used the socket last.
+    # An empty Context: there the kernel's request is that of the newest cell, which `_handle` restores. The
+    # current Context is the socket's: a copy from whichever cell used the socket last.
     task = asyncio.create_task(_handle(kernel, *message, is_busy), context=Context())
     _handling.add(task)
     task.add_done_callback(_handling.discard)

@@ -121,7 +121,7 @@ class Follower:
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
-        self.touched = set(listing.records)
+        self._touched = set(listing.records)
         self.ended: dict[int, ref[asyncio.Task[Any]]] = {}
 
     def look(self) -> TaskDelta:
@@ -138,7 +138,7 @@ class Follower:
 
         This makes no look itself. Use it after `Listing.look_in_slices` or `Listing.slices`.
         """
-        touched, self.touched = self.touched, set()
+        touched, self._touched = self._touched, set()
         records = self._listing.records
         changed = {number: records[number] for number in sorted(touched) if number in records}
         return TaskDelta(changed, frozenset(touched.difference(changed)))
@@ -150,6 +150,10 @@ class Follower:
         """
         ended, self.ended = self.ended, {}
         return ended
+
+    def add(self, touched: Iterable[int]) -> None:
+        """Note the numbers of records that have changed, or are to be read again."""
+        self._touched.update(touched)
 
     def close(self) -> None:
         """Follow no more."""
@@ -300,7 +304,7 @@ class Listing:
         if touched:
             self._ordered.clear()
             for follower in self._followers:
-                follower.touched |= touched
+                follower.add(touched)
             touched.clear()
 
     def _steps(self, touched: set[int], exact: bool) -> Iterator[None]:

@@ -109,7 +109,7 @@ class Watch:
         if seconds > 0 and self._watchdog is None and _HAS_THREADS:
             self._garbage.start()
             self._watchdog = Watchdog(self._loop, self._lookout, self._thread_id, self, self._passes)
-            self._watchdog.is_watching = bool(self._watchers)
+            self._set_watching()
             self._watchdog.start()
 
     def stop(self) -> None:
@@ -237,7 +237,7 @@ class Watch:
 
     def _set_watching(self) -> None:
         if self._watchdog is not None:
-            self._watchdog.is_watching = bool(self._watchers)
+            self._watchdog.set_watching(bool(self._watchers))
 
     # -- for the watchdog: see `Host` and `Known` --------------------------------------------------
 

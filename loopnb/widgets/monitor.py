@@ -248,7 +248,7 @@ class Monitor:
         now = self._clock()
         if self._follower is None:
             self._follower = self._tracker.listing.follow()
-            self._follower.touched.update(self._tracker.listing.records)
+            self._follower.add(self._tracker.listing.records)
         delta = self._follower.take()
         refs = self._follower.take_ended()
         self.has_changed = bool(delta)

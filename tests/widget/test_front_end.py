@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from loopnb.widgets import assets
 from loopnb.widgets.assets import STATIC
+from tests.node import find_node
 
 HERE = Path(__file__).parent
 SCRIPTS = sorted(STATIC.glob("*.js"))
@@ -20,9 +20,11 @@ TOP_NAMES = re.compile(r"^(?:export )?(?:function|class|let|const|var) (\w+)", r
 
 
 def test_the_pure_part_of_the_front_end() -> None:
-    node = shutil.which("node")
+    node = find_node()
     if node is None:
-        pytest.skip("node is not installed: the front end's pure functions were not tested")
+        pytest.skip(
+            "neither Playwright nor Node is installed: the front end's pure functions were not tested"
+        )
     command = [node, "--test", "widget.test.mjs"]
     ran = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=50, check=False)
 
@@ -65,7 +67,7 @@ def test_no_two_modules_use_a_name_twice_at_their_top() -> None:
 
 
 def test_the_joined_script_is_a_module_with_a_view() -> None:
-    node = shutil.which("node")
+    node = find_node()
     if node is None:
         pytest.skip("node is not installed: the joined script was not tried")
     script = """
