@@ -26,9 +26,9 @@ WAITS = {
         "await asyncio.sleep(0); print('waits', flush=True); [time.sleep(0.1) for _ in range(600)]",
         {"KeyboardInterrupt"},
     ),
-    # IPython compiles the last expression after the rest has run, this one for some 20 ms. In a single line
-    # it would cost seconds on CPython 3.12.1, whose tokenizer needs time that grows with the square of a line's
-    # length. IPython 8 uses it before the cell begins, and again for the traceback.
+    # IPython compiles the last expression after the rest has run, this one for some 20 ms. Before the cell
+    # begins, IPython makes a list of its tokens, and CPython 3.12.1 copies the whole line for each. In a
+    # single line that would take 2 GB and seconds, and more for the traceback.
     "an await cell between two statements": (
         filled(
             """
