@@ -134,7 +134,7 @@ def test_an_interrupt_is_not_raised_where_an_await_cell_flushes_its_output(kerne
     kernel.run(
         """
         import signal, sys, threading
-        flushed, main = False, threading.get_ident()
+        main = threading.get_ident()
         def interrupts():
             while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
                 time.sleep(0.01)
@@ -148,13 +148,12 @@ def test_an_interrupt_is_not_raised_where_an_await_cell_flushes_its_output(kerne
         await asyncio.sleep(0)
         sys.stdout.pub_thread.schedule(interrupts)
         sys.stdout.flush()
-        flushed = True
         [time.sleep(0.1) for _ in range(600)]
         """
     )
 
     assert result.ename == "KeyboardInterrupt"
-    assert kernel.value("flushed")
+    assert "iostream.py" not in result.traceback  # sent again, it may be raised as soon as the flush returns
     kernel.run(TICKS_GO_ON)
 
 
