@@ -110,7 +110,7 @@ def test_a_cell_at_the_end_of_a_chain_too_long_to_cancel_is_ended() -> None:
         chain = [asyncio.ensure_future(never)]
         for _ in range(5_000):
             chain.append(asyncio.ensure_future(asyncio.gather(chain[-1])))
-        cell = asyncio.create_task(awaits({"last": chain[-1]}, "last"))  # type: ignore[dict-item]  # a gather
+        cell = asyncio.create_task(awaits({"last": chain[-1]}, "last"))
         await passes()
         cancel_sparing(cell, lambda _task: False)
         await passes()

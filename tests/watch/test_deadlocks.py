@@ -379,6 +379,29 @@ def test_what_code_in_c_may_call_back_is_told_apart() -> None:
         del callback
 
 
+def test_a_coroutine_whose_variables_were_looked_at_is_no_callback(lab: Lab) -> None:
+    async def work(queue: asyncio.Queue[int]) -> None:
+        await queue.get()
+
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    coro = work(queue)
+    lab.start(coro, "worker")
+    (found,) = lab.find()  # it names the variable
+    assert coro.cr_frame.f_locals["queue"] is queue
+
+    assert found.kind == "starved"
+    assert not may_be_called_back(queue)
+
+
+def test_a_dictionary_that_a_callback_knows_may_be_called_back() -> None:
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    shared = {"queue": queue}
+    callback = functools.partial(print, shared)
+
+    assert may_be_called_back(queue)
+    del callback
+
+
 def test_a_function_that_names_a_variable_of_its_module_may_be_called_back() -> None:
     space = types.ModuleType("space_of_a_test")
     sys.modules[space.__name__] = space
