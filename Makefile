@@ -8,6 +8,7 @@
 # make stress put kernels under load, for minutes, and count what is lost or left; STRESS=--seed=N repeats it,
 #             STRESS='--quick interrupts' runs a sample of one part
 # make bench  compare it with stock asyncio and with nest_asyncio and its kin; BENCH=--quick, --markdown, --profile
+# make shots  draw the pictures of the README and the notebooks, in JupyterLab
 # make lab    open 01_quickstart.ipynb in JupyterLab
 # make clean  remove everything that the others have made, including .venv
 #
@@ -19,7 +20,7 @@ BENCH ?=
 STRESS ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all stress bench lab clean
+.PHONY: demo test test-all stress bench shots lab clean
 .NOTPARALLEL:
 
 demo: .venv/.has-demo
@@ -36,6 +37,9 @@ stress: .venv/.has-engine
 
 bench: .venv/.has-bench
 	@.venv/bin/python -m tests.benchmarks $(BENCH)
+
+shots: .venv/.has-test
+	.venv/bin/python .ci/shots.py
 
 lab: .venv/.has-lab
 	.venv/bin/jupyter lab notebooks/01_quickstart.ipynb

@@ -15,6 +15,7 @@ import browser
 import display
 import servers
 import steps
+import typescript
 from steps import ROOT, Outcome
 
 BIN = Path(sys.executable).parent
@@ -52,6 +53,7 @@ def lint(name: str, command: list[str]) -> Outcome:
     began = time.monotonic()
     tool, *arguments = command
     ran = subprocess.run(
+        # A path stays as it is.
         [BIN / tool, *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -113,12 +115,17 @@ def run_shares(shares: list[list[str]]) -> bool:
 
 def main() -> int:
     """Run all steps, whether the earlier ones passed or not. The command line's arguments go to pytest."""
-    with ThreadPoolExecutor(os.cpu_count()) as linters:
-        outcomes = list(linters.map(lint, LINTERS, LINTERS.values()))
+    tsc = typescript.ensure()
+    linters = LINTERS | ({"tsc": [tsc, *typescript.OPTIONS]} if tsc else {})
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        outcomes = list(threads.map(lint, linters, linters.values()))
     chromium = browser.ensure()
     outcomes.append(run_tests(chromium, sys.argv[1:]))
-    no_browser = "tests/browser: no Chromium was found, and none could be installed"
-    return steps.sum_up(outcomes, [] if chromium else [no_browser])
+    missing = {
+        "tests/browser: no Chromium was found, and none could be installed": chromium,
+        "tsc: there is no npm, or it could not install TypeScript": tsc,
+    }
+    return steps.sum_up(outcomes, [line for line, found in missing.items() if found is None])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from loopnb.records import Finding, LoopState
     from loopnb.views import TaskList
 
-__all__ = ["diagnose", "hold", "noloop", "release", "run", "show", "spawn", "status", "tasks"]
+__all__ = ["diagnose", "hold", "noloop", "release", "run", "show", "spawn", "status", "tasks", "widget"]
 __version__ = "0.1.0"
 
 #: Submodules that are promised, too. They are there once something has imported them.
@@ -212,20 +212,48 @@ def diagnose(*, long_wait: float = 300.0) -> list[Finding]:
 
 
 @_errors_end_at_the_caller
-def show() -> None:
-    """Display the live widget: the loop's state, and the live tasks with a cancel button for each.
+def show(*, height: int | None = None, group: bool = True) -> None:
+    """Display the live widget: what the loop does, who blocks it, and its tasks, with buttons to cancel them.
 
     Call this in a cell, as often as you like.
 
+    Args:
+        height: Height of the widget in CSS pixels. None lets it grow with its rows, up to a limit.
+        group: Tasks of one coroutine and cell that wait at one place are one row, which can be opened.
+
     Raises:
         NotLoadedError: `%load_ext loopnb` has not been run.
+        ValueError: *height* is below 100.
     """
     from loopnb import session
 
     session.current("show")
-    from loopnb.magics.display import show_widget
+    from loopnb.magics import display
 
-    show_widget()
+    display.display_widget(display.current_widget("show", height=height, group=group))
+
+
+@_errors_end_at_the_caller
+def widget(*, height: int | None = None, group: bool = True) -> Any:
+    """Return the live widget without displaying it, so that it can go into layouts of ipywidgets.
+
+    Call this in a cell. It is one and the same widget for the same arguments. Where anywidget or ipywidgets
+    cannot be imported it is a table that is not live.
+
+    Args:
+        height: As for `show`.
+        group: As for `show`.
+
+    Raises:
+        NotLoadedError: `%load_ext loopnb` has not been run.
+        ValueError: *height* is below 100.
+    """
+    from loopnb import session
+
+    session.current("widget")
+    from loopnb.magics import display
+
+    return display.current_widget("widget", height=height, group=group)
 
 
 @_errors_end_at_the_caller

@@ -23,6 +23,7 @@ from loopnb.magics.commands import COMMANDS, PARSER, LoopMagics
 from loopnb.magics.completion import Completion
 from loopnb.magics.display import make_widget
 from loopnb.magics.failing import Failing
+from loopnb.magics.progress import Progress
 from loopnb.magics.timers import Timers
 from loopnb.magics.waiting import Waiting
 from loopnb.nesting import patches as nesting_patches
@@ -172,8 +173,8 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
         is_service_thread=_ipykernel.is_kernel_thread,
         make_widget=make_widget,
     )
-    error_notes = _error_notes(shell, session, cells, closed)
-    aloop = Aloop(shell, session, cells, interrupts, PARSER)
+    error_notes, progress = _error_notes(shell, session, cells, closed), Progress(shell, session, cells)
+    aloop = Aloop(shell, session, cells, interrupts, PARSER, progress)
     _start(parts, session, closed, error_notes, NeverAwaited(cells.places), wakeups)
     _wake_before_code(shell, watch, parts)
     waiting, failing = Waiting(shell, session, cells), Failing(shell, session, cells)
@@ -186,12 +187,12 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     else:
         hook_terminal(shell, session, cells, interrupts, error_notes, closed, _Reload(), parts)
     parts.callback(cells.call_after(nesting_patches.catch_up))
-    reruns, hung = Reruns(shell, session, cells), HungCells(shell, session, cells)
+    reruns, late = Reruns(shell, session, cells), (HungCells(shell, session, cells), progress)
     last = () if replies is None else (replies.begin_code,)
     rejections = Rejections(shell, (reruns.check, aloop.check, *last))
     _start(parts, Completion(shell, session, COMMANDS, PARSER), Timers(shell), aloop)
     # `Cells` before the parts that ask it which cell has begun.
-    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, hung)
+    _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, *late)
     cells.begin_loading_cell()
 
 

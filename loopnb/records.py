@@ -146,7 +146,8 @@ class AwaitGraph(NamedTuple):
         records: The live tasks, the kernel's own included.
         awaits: The number of a task -> the numbers of those that it waits for, each once: tasks that it
             awaits, and the holders of the lock that it waits for. Tasks that wait for none are left out.
-        any_of: The numbers of the tasks that go on as soon as one of those they wait for lets them.
+        any_of: The numbers of the tasks that need only one of those that they wait for: they go on when that
+            one has ended, or lets the lock go.
         cyclic: The numbers of the tasks that wait for themselves, through others or directly.
     """
 
@@ -163,8 +164,8 @@ class WaitDetail(NamedTuple):
         text: What it waits for: `Queue.get of jobs`.
         state: What changes while it waits, such as `empty, 3 others wait`; "" if nothing.
         due_at: When a timer ends the wait, in monotonic seconds; None if no such timer is known.
-        since: For a lock: since when its holder has waited, and so held it, in monotonic seconds; None if
-            that is not known.
+        since: For a lock: since when its holder has held it at least, as it has been waiting for that long;
+            in monotonic seconds, None if that is not known.
         line: The user's own innermost line: `In[4], line 3: await r.read()`; "" if there is none.
     """
 
@@ -229,11 +230,11 @@ class Block:
         place: The user's innermost line, where most of the time was spent ("" if unknown).
         function: Name of the user's innermost function ("" for a cell's own lines).
         coroutine: Name of the innermost coroutine function that blocks; "" if there is none.
-        call: The call on that line, as written ("" if unknown).
+        call: The call on the line of `place`, as written ("" if unknown).
         below: The innermost frame, if it is a library's: `recv_into() socket.py:720`; "" if it is the user's.
         stack: The frames from the outermost one of the step to the innermost, for people.
         garbage_s: Seconds of it that the garbage collector took.
-        is_late: Nothing could be seen while it lasted, as C code held the GIL.
+        is_late: For more than half of it nothing could be seen, as C code held the GIL.
         kept: What was kept waiting.
     """
 
@@ -282,6 +283,8 @@ class PlaceTotal:
 @dataclass(frozen=True, slots=True)
 class Lag:
     """How late the loop runs what it is asked to run, in seconds.
+
+    A thread posts a marker to the loop four times a second (`watch/watchdog.py`), and the loop runs it.
 
     Attributes:
         p50_s: Half of the markers were at most this late.

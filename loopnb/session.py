@@ -84,6 +84,10 @@ class ExecutingCells(Protocol):
     def executing(self) -> CellRef | None:
         """The outermost cell that executes in the main thread."""
 
+    @property
+    def executing_since(self) -> float | None:
+        """When that cell began, in monotonic seconds."""
+
     def is_executing(self, cell: CellRef | None) -> bool:
         """Return True if *cell* executes, in any thread; for None, if any cell does."""
 
@@ -93,8 +97,11 @@ class Widget(Protocol):
 
     fault: str | None
 
-    def close(self) -> None:
-        """Take the widget's views off the pages."""
+    def end(self, why: str) -> None:
+        """Show nothing more, and say why: `unloaded`, `restarted` or `shut down`. Any thread."""
+
+    def _repr_mimebundle_(self) -> Any:
+        """Return what is displayed, by its kind."""
 
 
 class Session:
@@ -110,7 +117,7 @@ class Session:
         settings: The user's settings.
         notebook: What the doctor asks of the notebook.
         is_service_thread: Returns True if the calling thread is one of the kernel's own.
-        make_widget: Makes the widget of this session when it is first shown.
+        make_widget: Makes a widget of this session, given its height and whether it groups tasks.
 
     Attributes:
         epoch: Unique name of this session. After a reload it is another.
@@ -133,7 +140,7 @@ class Session:
         settings: LoopNB,
         notebook: Notebook,
         is_service_thread: Callable[[], bool],
-        make_widget: Callable[[Session], Widget],
+        make_widget: Callable[[Session, int | None, bool], Widget],
     ) -> None:
         self.epoch = uuid.uuid4().hex
         self.owner = owner
@@ -155,7 +162,7 @@ class Session:
         self._cells = cells
         self._is_service_thread = is_service_thread
         self._make_widget = make_widget
-        self._widget: Widget | None = None
+        self._widgets: dict[tuple[int | None, bool], Widget] = {}
         self._parts = ExitStack()
         self._kept: set[asyncio.Task[Any]] = set()
 
@@ -173,6 +180,11 @@ class Session:
     def cell(self) -> CellRef | None:
         """The cell that executes in the main thread; None between cells. Any thread."""
         return self._cells.executing
+
+    @property
+    def cell_since(self) -> float | None:
+        """When the cell that executes began, in monotonic seconds; None between cells. Any thread."""
+        return self._cells.executing_since
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -207,22 +219,32 @@ class Session:
         parts.callback(_current.remove, self)
 
     def stop(self) -> None:
-        """Take back all that `start` did, and close the widget. The user's tasks go on. The loop's thread."""
-        widget, self._widget = self._widget, None
-        if widget is not None:
-            widget.close()
+        """Take back all that `start` did, and end the widgets. The user's tasks go on. The loop's thread."""
+        self.end_widgets("unloaded")
         self._parts.close()
 
-    def widget(self) -> Widget:
-        """Return the widget of this session, made when it is first asked for. The loop's thread."""
-        if self._widget is None:
-            self._widget = self._make_widget(self)
-        return self._widget
+    def end_widgets(self, why: str) -> None:
+        """Have the widgets say why they show nothing more. Any thread. See `Widget.end`."""
+        widgets, self._widgets = self._widgets, {}
+        for widget in widgets.values():
+            widget.end(why)
+
+    def widget(self, *, height: int | None = None, group: bool = True) -> Widget:
+        """Return the widget of this session, made when it is first asked for. The loop's thread.
+
+        Args:
+            height: Its height in CSS pixels; None lets it grow with its rows.
+            group: Tasks that wait at one place are one row.
+        """
+        widget = self._widgets.get((height, group))
+        if widget is None or widget.fault is not None:
+            widget = self._widgets[height, group] = self._make_widget(self, height, group)
+        return widget
 
     @property
     def widget_fault(self) -> str | None:
-        """Why the widget has stopped; None if it works, or was never shown."""
-        return None if self._widget is None else self._widget.fault
+        """Why a widget has stopped; None if all work, or none was ever shown."""
+        return next((widget.fault for widget in self._widgets.values() if widget.fault is not None), None)
 
     def switch_nesting(self, name: EngineName) -> list[str]:
         """Use another nesting engine; see `NestingChoice.switch`. The loop's thread."""
@@ -414,11 +436,15 @@ class Session:
         clock_s = self.tracker.clock()
         return Snapshot(self.epoch, time.time(), clock_s, self.loop_state(), shown, len(live) - len(shown))
 
-    def loop_state(self) -> LoopState:
-        """Return the loop's state. Any thread, but only in the loop's own thread does it name a deadlock."""
+    def loop_state(self, *, looks_closely: bool = True) -> LoopState:
+        """Return the loop's state. Any thread, but only in the loop's own thread does it name a deadlock.
+
+        Args:
+            looks_closely: Look for a deadlock, which may take 20 us for each task.
+        """
         engine = self.engine
         condition, detail = self._condition()
-        if not detail and self.owner.is_home():
+        if not detail and looks_closely and self.owner.is_home():
             detail = self.deadlocks.text()
         return LoopState(
             kind=type(self.loop).__name__,
@@ -513,7 +539,8 @@ class Session:
         if finished:
             records += [self.tracker.record_ended(ended) for ended in self.tracker.ended()]
             records.sort(key=lambda record: record.number)
-        return TaskList(records, self.tracker.runs.every_run_of, self.tracker.clock())
+        most = self.settings.rows_shown
+        return TaskList(records, self.tracker.runs.every_run_of, self.tracker.clock(), most)
 
     def cancel(self, wanted: str | int) -> TaskRecord:
         """Cancel the live task with that name or number. Any thread.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from traitlets import Enum, Float, Integer, TraitError, validate
+from traitlets import Bool, Enum, Float, Integer, TraitError, validate
 from traitlets.config.configurable import Configurable
 
 
@@ -120,9 +120,20 @@ class LoopNB(Configurable):
     rows_shown = Integer(
         200,
         help="""
-        Number of tasks that `%loopnb tasks` prints. `loopnb.tasks()` always returns all of them.
+        Number of tasks that `%loopnb tasks` prints, and that the list of `loopnb.tasks()` shows. It always
+        has all of them.
 
         Default 200. 0 prints all.
+        """,
+    ).tag(config=True)
+    progress = Bool(
+        False,
+        help="""
+        Whether each cell that runs for more than a second shows how far it has come: for how long it runs,
+        how many of the tasks that it has spawned are done or have failed, and how fast that goes. One short
+        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. Not in a terminal.
+
+        Default False.
         """,
     ).tag(config=True)
     shutdown_grace = Float(

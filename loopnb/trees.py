@@ -24,8 +24,6 @@ MOST_LINES = 300
 """How many lines a tree has. The last one says how many tasks are missing."""
 _DEEPEST = 40
 """How deep lines are indented. What lies deeper is shown at that depth."""
-
-
 _AT_ONCE = 512
 """How many tasks are handled in one step. Each takes 1 us."""
 
@@ -40,7 +38,7 @@ class Branch(NamedTuple):
         depth: How far it is indented.
         numbers: The tasks that the line is about, oldest first.
         is_again: All of them have a line further up.
-        has_more: What they wait for is below it, or further up.
+        has_more: Tasks stand below it: they have lines of their own, here or further up.
     """
 
     depth: int
@@ -207,7 +205,7 @@ def tree_text(tree: Tree, graph: AwaitGraph, now: float, said: Mapping[int, str]
     shown = tree.branches[:MOST_LINES]
     lines, named = [], set[int]()
     for branch in shown:
-        lines.append("    " * min(branch.depth, _DEEPEST) + _line(branch, graph, now, said))
+        lines.append("    " * min(branch.depth, _DEEPEST) + line_text(branch, graph, now, said))
         named.update(branch.numbers)
         yield
     missing: set[int] = set()
@@ -220,7 +218,8 @@ def tree_text(tree: Tree, graph: AwaitGraph, now: float, said: Mapping[int, str]
     return lines_text(lines)
 
 
-def _line(branch: Branch, graph: AwaitGraph, now: float, said: Mapping[int, str]) -> str:
+def line_text(branch: Branch, graph: AwaitGraph, now: float, said: Mapping[int, str]) -> str:
+    """Return one line of a tree as text; see `tree_text`."""
     records = [graph.records[number] for number in branch.numbers]
     first = records[0]
     where = _where(first)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import html
 import importlib
 import time
@@ -22,8 +21,6 @@ NAME_WIDTH = 32
 """How many characters of a name a column shows."""
 NAMES = 8
 """How many names are listed in one line."""
-HTML_ROWS = 200
-"""Rows that a saved notebook keeps; each takes about 300 bytes."""
 
 #: An instant of a record -> the column of a data frame that says how long ago that is.
 _DURATIONS = {"spawned_at": "age_s", "waiting_since": "waiting_s"}
@@ -140,14 +137,14 @@ def table_text(tasks: Sequence[TaskRecord], now: float, *, more: int = 0) -> str
     return "\n".join(lines)
 
 
-def table_html(tasks: Sequence[TaskRecord], now: float) -> str:
-    """Return the first `HTML_ROWS` of *tasks* as a table of static HTML, everything escaped.
+def table_html(tasks: Sequence[TaskRecord], now: float, *, more: int = 0) -> str:
+    """Return *tasks* as a table of static HTML, everything escaped.
 
     Args:
         tasks: The tasks.
         now: Monotonic seconds; ages count until then.
+        more: How many more there are. A last line says so.
     """
-    more = len(tasks) - HTML_ROWS
     note = f'<div style="{_STYLE[2]}">{not_shown_text(more)}</div>' if more > 0 else ""
     return _table(tasks, now) + note
 
@@ -155,26 +152,8 @@ def table_html(tasks: Sequence[TaskRecord], now: float) -> str:
 def _table(tasks: Sequence[TaskRecord], now: float) -> str:
     table, cell, _small = _STYLE
     head = "".join(f'<th scope="col" style="{cell}">{_escape(name)}</th>' for name in COLUMNS)
-    body = "".join(_html_row(task, now, cell) for task in tasks[:HTML_ROWS])
+    body = "".join(_html_row(task, now, cell) for task in tasks)
     return f'<table style="{table}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def snapshot_html(snapshot: Snapshot) -> str:
-    """Return *snapshot* as self-contained HTML: no script, no colour of its own, everything escaped."""
-    small = _STYLE[2]
-    loop = snapshot.loop
-    state = (
-        f"Loop #{loop.generation} ({loop.kind}): {condition_text(loop)} · engine {loop.engine} · "
-        f"{_count(snapshot.count, 'live task')} · {_count(loop.parked, 'stack')} parked"
-    )
-    parts = [f"<div><b>loopnb</b> {_escape(state)}</div>"]
-    if snapshot.tasks:
-        parts.append(_table(snapshot.tasks, snapshot.clock_s))
-    more = snapshot.count - HTML_ROWS
-    notes = f"{not_shown_text(more)} " if more > 0 else ""
-    when = datetime.datetime.fromtimestamp(snapshot.taken_at).astimezone()
-    parts.append(f'<div style="{small}">{notes}As of {when:%Y-%m-%d %H:%M:%S %Z}.</div>')
-    return f"<div>{''.join(parts)}</div>"
 
 
 def names_text(names: Iterable[str]) -> str:
@@ -253,6 +232,7 @@ class TaskList(list[TaskRecord]):
         every_run_of: Given N of In[N], returns a predicate that matches every run of that cell. By default
             it matches that one run.
         now: Monotonic seconds; the ages that it shows count until then. None for the moment of this call.
+        most: At most so many tasks are shown, the first ones; 0 shows all. The list always has all of them.
     """
 
     def __init__(
@@ -260,8 +240,10 @@ class TaskList(list[TaskRecord]):
         records: Iterable[TaskRecord] = (),
         every_run_of: Callable[[int], Callable[[CellRef | None], bool]] | None = None,
         now: float | None = None,
+        most: int = 0,
     ) -> None:
         super().__init__(records)
+        self._most = most
         self._now = time.monotonic() if now is None else now
         self._every_run_of = every_run_of or _that_run
 
@@ -284,6 +266,7 @@ class TaskList(list[TaskRecord]):
             ),
             self._every_run_of,
             self._now,
+            self._most,
         )
 
     def to_pandas(self) -> Any:
@@ -311,11 +294,18 @@ class TaskList(list[TaskRecord]):
             else:
                 yield str(value) if name == "cell" and value else value
 
+    def _shown(self) -> tuple[list[TaskRecord], int]:
+        """Return the tasks that are shown, and how many more there are."""
+        shown = self[: self._most or len(self)]
+        return shown, len(self) - len(shown)
+
     def __repr__(self) -> str:
-        return table_text(self, self._now) if self else "No tasks."
+        shown, more = self._shown()
+        return table_text(shown, self._now, more=more) if self else "No tasks."
 
     def _repr_html_(self) -> str | None:
-        return table_html(self, self._now) if self else None
+        shown, more = self._shown()
+        return table_html(shown, self._now, more=more) if self else None
 
     def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
         printer.text(repr(self))

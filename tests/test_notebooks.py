@@ -137,10 +137,10 @@ def test_the_quickstart_lists_the_ticker_until_it_is_cancelled(quickstart: Execu
     assert quickstart.text_of("close").startswith("The ticker got ")
 
 
-def test_the_quickstart_shows_the_widget_and_a_table_for_where_there_is_none(quickstart: Executed) -> None:
+def test_the_executed_quickstart_keeps_the_widgets_table(quickstart: Executed) -> None:
     (shown,) = quickstart.outputs_of("show")
 
-    assert "application/vnd.jupyter.widget-view+json" in shown["data"]
+    assert set(shown["data"]) == {"text/html", "text/plain"}
     assert "ticker" in shown["data"]["text/html"]
     assert "ticker" in shown["data"]["text/plain"]
 

@@ -41,7 +41,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
 
     assert inside == source
-    assert {"loopnb/py.typed", "loopnb/widget/static/widget.js", "loopnb/widget/static/widget.css"} <= inside
+    assert {
+        "loopnb/py.typed",
+        "loopnb/widgets/static/widget.js",
+        "loopnb/widgets/static/view.js",
+        "loopnb/widgets/static/widget.css",
+    } <= inside
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
 
 

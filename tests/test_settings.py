@@ -8,7 +8,8 @@ from traitlets import TraitError
 from loopnb.settings import LoopNB
 
 CHOICES = ["on_rerun", "on_deadlock", "nesting_order", "on_failure"]
-NUMBERS = [name for name in LoopNB.class_traits(config=True) if name not in CHOICES]
+SWITCHES = ["progress"]
+NUMBERS = [name for name in LoopNB.class_traits(config=True) if name not in [*CHOICES, *SWITCHES]]
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -6,6 +6,7 @@ the thread of the shell that it is about; none blocks.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -28,6 +29,20 @@ def kernel_of(shell: Any) -> Any | None:
     kernel = getattr(shell, "kernel", None)
     base = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
     return kernel if base is not None and isinstance(kernel, base) else None
+
+
+def is_run_by_program(shell: Any) -> bool:
+    """Return True if nobody sees the executing cell: nbclient runs it, for nbconvert or papermill.
+
+    nbclient sends no id of the cell, and answers no `input()`. Voila runs notebooks by nbclient, too, and
+    shows them. It sets an environment variable.
+    """
+    kernel = kernel_of(shell)
+    if kernel is None or "voila" in os.environ.get("SERVER_SOFTWARE", ""):
+        return False
+    request = kernel.get_parent("shell") or {}
+    has_id = "cellId" in request.get("metadata", {})
+    return not has_id and request.get("content", {}).get("allow_stdin") is False
 
 
 def foreign_kernel(shell: Any) -> str | None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from loopnb.loop.guard import LoopGuard
     from loopnb.shell.ending import ShellsEnd
 
-#: Seconds in which the loop must turn once. If it does not, it counts as blocked.
+#: The least number of seconds that the loop gets to turn once. If it has not turned by then, nor within the
+#: grace period, it counts as blocked.
 _TURNS_WITHIN = 1.0
 #: Seconds that we wait for the control thread to end.
 _CONTROL_ENDS_WITHIN = 2.0
@@ -78,6 +79,7 @@ class KernelShutdown:
         nothing can end. We log that, and the kernel ends all the same when the time is up.
         """
         self._was_requested = True
+        self._ends.end_widgets(restart=restart)
         if running_loop() is self._loop:
             # An old client sent the request on the shell channel. The shutdown must not wait for its own
             # reply.
@@ -102,7 +104,7 @@ class KernelShutdown:
         return await answer if inspect.isawaitable(answer) else answer
 
     def _at_exit(self) -> None:
-        """Log what is left, and remove the guard: other `atexit` functions may run and stop the loop."""
+        """Log what is left, and remove the guard: other `atexit` functions may run the loop, and stop it."""
         self._ends.check()
         self._guard.patches.restore()
         control = getattr(self._kernel, "control_thread", None)

@@ -43,6 +43,9 @@ _stock: dict[str, Callable[..., Any]] = {}
 #: The tasks that handle comm messages. Kept here, since asyncio refers to them only weakly; they outlive the
 #: patches, too.
 _handling: set[asyncio.Task[None]] = set()
+#: The requests to the main shell that have no answer yet; the one that is being handled comes first. It
+#: outlives the patches, too.
+_requests: list[dict[str, Any]] = []
 
 
 def handle_comms_at_once(kernel: Any) -> PatchSet:
@@ -86,10 +89,21 @@ async def shell_main(kernel: Any, subshell_id: str | None, frames: Any) -> None:
         return lock.locked() or is_wanted(lock)
 
     message = _read_comm_message(kernel, frames) if is_busy() else None
-    if message is None:
-        await _stock["shell_main"](kernel, subshell_id, frames)
-    else:
+    if message is not None:
         await asyncio.create_task(_handle(kernel, *message, is_busy), context=copy_context())
+    elif subshell_id is None:
+        request = _read_request(kernel, frames)
+        _requests.append(request)
+        try:
+            await _stock["shell_main"](kernel, subshell_id, frames)
+        finally:
+            _requests.remove(request)
+    else:
+        await _stock["shell_main"](kernel, subshell_id, frames)
+    # A front end shows the status that came last, of whatever shell it was. A cell may be busy for long.
+    handled = next(iter(_requests), None)
+    if subshell_id is not None and handled is not None and shell_lock(kernel, None).locked():
+        publish_status(kernel, "busy", handled)
 
 
 def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
@@ -103,11 +117,20 @@ def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
     if message is None:
         _stock["schedule_dispatch"](kernel, dispatch, *args)
         return
-    # An empty Context, so that the message counts as the newest cell's. The current Context is the socket's:
-    # a copy from whichever cell used the socket last.
+    # An empty Context: there the kernel's request is that of the newest cell, which `_handle` restores. The
+    # current Context is the socket's: a copy from whichever cell used the socket last.
     task = asyncio.create_task(_handle(kernel, *message, is_busy), context=Context())
     _handling.add(task)
     task.add_done_callback(_handling.discard)
+
+
+def _read_request(kernel: Any, frames: Any) -> dict[str, Any]:
+    """Return what a status about that message needs of it: its header. Empty if it is unreadable."""
+    try:
+        _idents, frames = kernel.session.feed_identities(frames, copy=False)
+        return {"header": kernel.session.unpack(frames[1].bytes)}
+    except Exception:  # noqa: BLE001  ipykernel will read it, too, and say what is wrong
+        return {}
 
 
 def _read_comm_message(kernel: Any, frames: Any) -> tuple[Any, Any] | None:

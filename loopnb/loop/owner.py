@@ -46,6 +46,10 @@ class LoopOwner:
         """Call *fn* in the loop's thread and return what it returns.
 
         Any thread. Outside the loop's own thread it blocks until the loop has called *fn*.
+
+        Raises:
+            CancelledError: The loop will not turn again (see `end`).
+            BaseException: What *fn* raises.
         """
         if self.is_home():
             return fn(*args)

@@ -58,7 +58,7 @@ class Ending(Protocol):
         """Return the tasks that are to end and have not ended yet."""
 
     def owners(self, tasks: set[asyncio.Task[Any]]) -> dict[asyncio.Task[Any], set[asyncio.Task[Any]]]:
-        """Map each of *tasks* to those others of them that spawned it, or whose TaskGroup it is in."""
+        """Map each task to those others of *tasks* that spawned it, or whose TaskGroup it is in."""
 
     def is_ending(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* was cancelled a moment ago: a second cancel would cut its cleanup short."""
@@ -291,7 +291,7 @@ def open_clients(loop: asyncio.AbstractEventLoop) -> list[tuple[Any, Coroutine[A
     session closes its connector, and the connector its resolver.
 
     What it cannot do. Objects without a finalizer are left alone: they do not complain. So are objects that
-    do not refer to the loop themselves.
+    refer neither to the loop nor to such a thread themselves.
 
     It looks at every object that the garbage collector tracks: some 0.2 s per million.
     """

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextvars import Context
 
+    from loopnb.magics.progress import Progress
     from loopnb.magics.source import Source
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
@@ -48,16 +49,24 @@ class Aloop:
         cells: Knows which cell executes.
         interrupts: Knows whether a cell's task was interrupted.
         parser: Parses the options.
+        progress: Shows how far a cell has come.
     """
 
     def __init__(
-        self, shell: Any, session: Session, cells: Cells, interrupts: Interrupts, parser: ArgumentParser
+        self,
+        shell: Any,
+        session: Session,
+        cells: Cells,
+        interrupts: Interrupts,
+        parser: ArgumentParser,
+        progress: Progress,
     ) -> None:
         self._shell = shell
         self._session = session
         self._cells = cells
         self._interrupts = interrupts
         self._parser = parser
+        self._progress = progress
         self._background = Background(shell, session)
         self._fresh = FreshRuns(session, cells, self._make_coro)
         self._await_cells = AwaitCells(shell)
@@ -285,6 +294,8 @@ class Aloop:
             task = self._session.spawn(coro, name=request.options.name, context=context)
         if request.source.codes:
             self._session.tracker.relocate(task, request.source.codes[0])
+        if request.options.shows_progress:
+            self._progress.begin(task)
         if request.options.is_background:
             self._store(request, task)  # before its first step, which may use the variable
         return task

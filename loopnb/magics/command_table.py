@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,3 +134,8 @@ def _quoted(candidate: str, word: str) -> str:
         return candidate
     quote = word[0] if word[:1] in {'"', "'"} else ("'" if '"' in candidate else '"')
     return f"{quote}{candidate}{quote}"
+
+
+def write(text: str) -> None:
+    """Print what a command says, with one line break at its end."""
+    sys.stdout.write(text.rstrip("\n") + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 import traceback
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from loopnb import trees, views
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics import command_table
-from loopnb.magics.command_table import Command, meant
+from loopnb.magics.command_table import Command, meant, write
 from loopnb.magics.display import display_widget
 from loopnb.magics.waiting import take_timeout
 from loopnb.magics.watching import WatchCommands, findings_line, status_line
@@ -93,6 +92,7 @@ class LoopMagics(Magics):
         help="With -b: leave the cell's earlier run running, and the tasks and servers that this one leaves.",
     )
     @argument("--replace", action="store_true", help="With -b: end another cell's task of that name.")
+    @argument("--progress", action="store_true", help="Show how far the cell has come, while it waits.")
     @argument("--fresh", action="store_true", help="Run on a new loop, closed in order afterwards.")
     @argument("code", nargs="*", help="What %%aloop awaits: all that follows the options, as typed.")
     @no_var_expand
@@ -158,19 +158,19 @@ class LoopCommands:
     def help(self, rest: str) -> None:
         """List the commands."""
         _expect_nothing("help", rest)
-        _print(command_table.help_text(COMMANDS))
+        write(command_table.help_text(COMMANDS))
 
     def status(self, rest: str) -> None:
         """Show the state of the loop."""
         _expect_nothing("status", rest)
         snapshot = self._session.snapshot(most=0)
-        _print(views.status_text(snapshot))
+        write(views.status_text(snapshot))
         if snapshot.loop.block is not None:
-            _print(status_line(snapshot.loop.block))
-        _print(findings_line(self._session.findings()))
+            write(status_line(snapshot.loop.block))
+        write(findings_line(self._session.findings()))
         fault = self._session.widget_fault
         if fault is not None:
-            _print(
+            write(
                 f"widget  stopped by an error of its own, {fault}; after '%reload_ext loopnb', loopnb.show() "
                 "makes a new one"
             )
@@ -186,19 +186,19 @@ class LoopCommands:
         if rest in ENGINES:
             try:
                 for sentence in self._session.switch_nesting(rest):
-                    _print(sentence)
+                    write(sentence)
             except NestingError as error:
                 raise UsageError(f"%loopnb nesting: {error}") from None
         parked = self._session.loop_state().parked
-        _print(f"engine  {choice.name}: {choice.reason}")
-        _print(f"parked  {parked} {'stack' if parked == 1 else 'stacks'}")
+        write(f"engine  {choice.name}: {choice.reason}")
+        write(f"parked  {parked} {'stack' if parked == 1 else 'stacks'}")
         for note in choice.notes():
-            _print(f"note    {note}")
+            write(f"note    {note}")
 
     def show(self, rest: str) -> None:
         """Display the live widget."""
         _expect_nothing("show", rest)
-        display_widget(self._session)
+        display_widget(self._session.widget())
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,15 +290,15 @@ class TaskCommands:
         records, more = self._session.owner.call(look)
         if finished and not records:
             of_cell = "" if selection.cell is None else f" of In[{selection.cell}]"
-            _print(f"No finished task{of_cell} is remembered.")
+            write(f"No finished task{of_cell} is remembered.")
         else:
-            _print(views.table_text(records, tracker.clock(), more=more))
+            write(views.table_text(records, tracker.clock(), more=more))
 
     def where(self, rest: str) -> None:
         """Say what a task waits for, or what it failed with. List the tasks if several share the name."""
         if not rest:
             raise UsageError(f"%loopnb where: which task? Give its name or number. {_LISTED}")
-        _print("\n".join(self._session.owner.call(self._explain, unquoted(rest))))
+        write("\n".join(self._session.owner.call(self._explain, unquoted(rest))))
 
     def tree(self, rest: str) -> None:
         """Show who waits for whom, or who has spawned whom."""
@@ -317,7 +317,7 @@ class TaskCommands:
         details = session.wait_details(trees.explained(tree), graph)
         now = session.tracker.clock()
         said = {number: views.wait_text(detail, now) for number, detail in details.items()}
-        _print(session.in_slices(trees.tree_text(tree, graph, now, said)) or "No live tasks.")
+        write(session.in_slices(trees.tree_text(tree, graph, now, said)) or "No live tasks.")
 
     def _number_of(self, command: str, wanted: str) -> int:
         tracker = self._session.tracker
@@ -359,7 +359,7 @@ class TaskCommands:
     def _cancel_many(self, records: Sequence[TaskRecord]) -> None:
         names = views.names_text(record.name for record in records)
         count = "1 task" if len(records) == 1 else f"{len(records)} tasks"
-        _print(f"Cancelled {count}: {names}." if records else "No task was cancelled: no live task matches.")
+        write(f"Cancelled {count}: {names}." if records else "No task was cancelled: no live task matches.")
 
     def _cancel_named(self, name: str) -> None:
         tracker = self._session.tracker
@@ -371,7 +371,7 @@ class TaskCommands:
     def _cancel_one(self, wanted: str) -> None:
         shared = self._session.owner.call(self._shared, wanted)
         if shared:
-            _print(shared)
+            write(shared)
             raise UsageError(
                 f"%loopnb cancel: several tasks are called {wanted!r:.60}, and none was cancelled. Give the "
                 f"number of one, or cancel them all: '%loopnb cancel --all {wanted:.60}'."
@@ -381,7 +381,7 @@ class TaskCommands:
         except TaskNotFoundError as error:
             raise _not_found("cancel", error) from None
         name = views.names_text([record.name])
-        _print(f"Cancelled task {record.number}, {name}, spawned by {record.cell or 'other code'}.")
+        write(f"Cancelled task {record.number}, {name}, spawned by {record.cell or 'other code'}.")
 
     def _shared(self, name: str) -> str:
         """Return a table of the live tasks of that name, or "" if there is at most one."""
@@ -458,10 +458,6 @@ def _not_found(command: str, error: TaskNotFoundError) -> UsageError:
 def _expect_nothing(command: str, rest: str) -> None:
     if rest:
         raise UsageError(f"%loopnb {command}: does not take {rest!r}. See '%loopnb help'.")
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text.rstrip("\n") + "\n")
 
 
 #: The commands of `%loopnb`, in the order of the help.

@@ -1,94 +1,142 @@
-"""Make the widget of a session, and display it."""
+"""Make the widgets of a session, and display them."""
 
 from __future__ import annotations
 
+import time
 from html import escape
 from typing import TYPE_CHECKING
 
-from loopnb import session, views
+from loopnb import session
+from loopnb.kernel._ipykernel import is_run_by_program
+from loopnb.widgets import stored
+from loopnb.widgets.monitor import Monitor
+from loopnb.widgets.protocol import Query
 
 if TYPE_CHECKING:
-    from loopnb.records import Snapshot
+    from loopnb.records import Finding, LoopState
     from loopnb.session import Session, Widget
+    from loopnb.tracking.tracker import Tracker
+    from loopnb.watch.watch import Watch
 
 
-def show_widget() -> None:
-    """Display the widget of the session that is loaded, in the current cell. The loop's thread.
+LEAST_HEIGHT = 100
+"""The least height of a widget, in CSS pixels: the header and two rows."""
+
+
+def current_widget(what: str, *, height: int | None = None, group: bool = True) -> Widget:
+    """Return the widget of the session that is loaded. The loop's thread.
+
+    Args:
+        what: The public function that asks for it, for the error.
+        height: As for `loopnb.show`.
+        group: As for `loopnb.show`.
 
     Raises:
         NotLoadedError: No session is loaded.
+        ValueError: *height* is below 100.
     """
-    display_widget(session.current("show"))
+    if height is not None and height < LEAST_HEIGHT:
+        raise ValueError(f"height is {height!r}; it takes CSS pixels from {LEAST_HEIGHT} on, or None.")
+    return session.current(what).widget(height=height, group=group)
 
 
-def display_widget(of: Session) -> None:
-    """Display the widget of a session in the current cell. The loop's thread."""
+def display_widget(widget: Widget) -> None:
+    """Display *widget* in the current cell. The loop's thread.
+
+    If a program runs the notebook, only the table is displayed, which needs no kernel. A reader of what it
+    saves would see an empty widget otherwise, or none without a network.
+    """
+    from IPython import get_ipython
     from IPython.display import display
 
-    display(of.widget())
+    if not is_run_by_program(get_ipython()):
+        display(widget)
+        return
+    bundle = widget._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    kept = {kind: text for kind, text in (data or {}).items() if kind in {"text/html", "text/plain"}}
+    display(kept, raw=True)
 
 
-def make_widget(of: Session) -> Widget:
+def make_widget(of: Session, height: int | None, group: bool) -> Widget:
     """Return a new widget that shows the tasks of a session, or a table if there can be no widget.
 
     The loop's thread.
     """
-    from loopnb.widget.protocol import MAX_ROWS
-
-    tasks = SessionsTasks(of, MAX_ROWS)
+    source = SessionsSource(of)
     try:
         # Imported late: anywidget and ipywidgets take longer to import than all of the rest.
-        from loopnb.widget.model import LoopWidget
+        from loopnb.widgets.model import LoopWidget
     except ImportError as error:  # the user has uninstalled one of them, or the host has an odd version
-        return Table(tasks, str(error))
-    return LoopWidget(tasks, of.loop)
+        return Table(source, str(error))
+    return LoopWidget(source, of.loop, height=height, group=group)
 
 
 class Table:
     """Stands in for the widget where anywidget or ipywidgets cannot be imported. The loop's thread.
 
     Args:
-        tasks: The tasks that it shows.
+        source: What it shows.
         why: Why there is no widget, as a clause.
     """
 
     fault: str | None = None
 
-    def __init__(self, tasks: SessionsTasks, why: str) -> None:
-        self._tasks = tasks
+    def __init__(self, source: SessionsSource, why: str) -> None:
+        self._source = source
         self._note = (
             f"This table is not live: {why}. Run the cell again to refresh it, or run "
             "'%pip install anywidget ipywidgets' and '%reload_ext loopnb' for the widget."
         )
 
-    def close(self) -> None:
+    def end(self, why: str) -> None:
         """Do nothing, since the table is text on a page."""
 
     def _repr_mimebundle_(self, **_kwargs: object) -> dict[str, str]:
         """Return what is to be seen now, and say how to refresh it."""
-        now = self._tasks.snapshot()
+        monitor = Monitor(self._source, lambda _message: None, time.monotonic)
+        monitor.look_at_once()
+        shared, window = monitor.shared, monitor.window_of(Query())
+        monitor.rest()
         return {
-            "text/html": f"{views.snapshot_html(now)}<div>{escape(self._note)}</div>",
-            "text/plain": f"{views.status_text(now)}\n\n{views.tasks_text(now)}\n\n{self._note}",
+            "text/html": f"{stored.html_of(shared, window)}<div>{escape(self._note)}</div>",
+            "text/plain": f"{stored.text_of(shared, window)}\n\n{self._note}",
         }
 
 
-class SessionsTasks:
-    """The tasks of a session, as a widget shows them: its `ShownTasks`. The loop's thread.
+class SessionsSource:
+    """A session as a widget sees it: its `Source`. The loop's thread, unless it says otherwise.
 
     Args:
         session: The session.
-        most: How many tasks are shown at most.
     """
 
-    def __init__(self, session: Session, most: int) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._most = most
 
-    def snapshot(self) -> Snapshot:
-        """Return the loop's state and its live tasks."""
-        return self._session.snapshot(self._most)
+    @property
+    def epoch(self) -> str:
+        """Names the session. Any thread."""
+        return self._session.epoch
 
-    def cancel(self, number: int) -> str:
-        """Cancel the live task with this number, and say so."""
-        return f"cancelled {self._session.cancel_number(number).name}"
+    @property
+    def tracker(self) -> Tracker:
+        """Knows the tasks."""
+        return self._session.tracker
+
+    @property
+    def watch(self) -> Watch:
+        """Watches the loop. Any thread."""
+        return self._session.watch
+
+    def loop_state(self) -> LoopState:
+        """Return the loop's state, at once. Any thread."""
+        return self._session.loop_state(looks_closely=False)
+
+    def cell_since(self) -> float | None:
+        """Return when the cell that executes began, in monotonic seconds. Any thread."""
+        return self._session.cell_since
+
+    def findings(self) -> list[Finding]:
+        """Return what the doctor knows, worst first. It may take some milliseconds."""
+        return self._session.findings()

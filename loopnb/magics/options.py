@@ -34,6 +34,7 @@ class AloopOptions:
         keeps: Leave the cell's earlier background run running, and what this one leaves when it returns.
         replaces: End another cell's task of that name.
         is_fresh: Run on a new loop, which is closed afterwards.
+        shows_progress: Show how far it has come, while the cell waits for it.
     """
 
     name: str | None
@@ -43,6 +44,7 @@ class AloopOptions:
     keeps: bool = False
     replaces: bool = False
     is_fresh: bool = False
+    shows_progress: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def parse(parser: ArgumentParser, words: list[str]) -> AloopOptions:
         keeps=args.keep,
         replaces=args.replace,
         is_fresh=args.fresh,
+        shows_progress=args.progress,
     )
 
 
@@ -131,6 +134,8 @@ def _check_background(args: Any) -> None:
             "background. Leave out -b, or --fresh; or give the loop a thread, from a cell with -b: "
             "await asyncio.to_thread(asyncio.run, main())."
         )
+    if args.progress and (args.background or args.fresh):
+        raise UsageError("%%aloop: --progress is about a cell that waits; leave out -b and --fresh.")
     if (args.keep or args.replace) and not args.background:
         raise UsageError("%%aloop: --keep and --replace are about background runs; add -b.")
     if args.keep and args.replace:

@@ -35,7 +35,7 @@ _TIMEOUT = re.compile(r"(?:^|\s)(?:-t|--timeout)(?:[\s=]+(\S+)|(?=\s|$))")
 
 
 def take_timeout(rest: str) -> tuple[str, float | None]:
-    """Return the arguments of the command without `-t SECONDS`, and the seconds, None if there are none.
+    """Return the arguments without `-t SECONDS`, and those seconds; None if the option is not given.
 
     Raises:
         UsageError: What follows `-t` is not a number above 0.

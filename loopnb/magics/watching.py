@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 
+from loopnb.magics.command_table import write
 from loopnb.watch import texts
 from loopnb.watch.checks import examine, looked_at
 
@@ -35,22 +35,22 @@ class WatchCommands:
         _expect("blocks", rest, "")
         watch = self._session.watch
         if not watch.is_on and watch.fault is None:
-            _print(_OFF)
-        _print(texts.blocks_text(watch.blocks(), watch.totals()))
+            write(_OFF)
+        write(texts.blocks_text(watch.blocks(), watch.totals()))
 
     def lag(self, rest: str) -> None:
         """Say how late the loop is, and where its time goes."""
         _expect("lag", rest, "")
         watch = self._session.watch
         if not watch.is_on and watch.fault is None:
-            _print(_OFF)
-        _print(texts.pace_text(watch.pace()))
+            write(_OFF)
+        write(texts.pace_text(watch.pace()))
 
     def doctor(self, rest: str) -> None:
         """Say what is wrong, worst first, and what to do about it."""
         _expect("doctor", rest, "")
         facts = self._session.facts()
-        _print(texts.findings_text(examine(facts), looked_at(facts)))
+        write(texts.findings_text(examine(facts), looked_at(facts)))
 
     def watch(self, rest: str) -> None:
         """Begin or end sampling who keeps the loop busy. Without `on`, say who it was."""
@@ -60,16 +60,16 @@ class WatchCommands:
             if not session.watch.is_on:
                 raise UsageError(f"%loopnb watch: {_OFF}")
             session.owner.call(session.watch.watch_busy, self)
-            _print(
+            write(
                 "Looks 50 times a second at what the loop does, which takes up to 1 % of its time, and more "
                 "on a busy machine. '%loopnb watch' shows who is busy, '%loopnb watch off' ends it."
             )
             return
         busy = session.watch.busy()
         if busy is None:
-            _print("Nobody has looked. '%loopnb watch on' begins.")
+            write("Nobody has looked. '%loopnb watch on' begins.")
         else:
-            _print(texts.busy_text(busy))
+            write(texts.busy_text(busy))
         if rest == "off":
             session.owner.call(session.watch.unwatch_busy, self)
 
@@ -88,7 +88,3 @@ def _expect(command: str, rest: str, *known: str) -> None:
     if rest not in known:
         takes = ", ".join(word for word in known if word) or "nothing more"
         raise UsageError(f"%loopnb {command}: takes {takes}, and got {rest!r}. See '%loopnb?'.")
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text.rstrip("\n") + "\n")

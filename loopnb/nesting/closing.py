@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Seconds that cleanup may take. After that, waits end whether their futures are done or not.
 _GRACE = 2.0
-#: Seconds that cleanup may take after that, at the interpreter's end.
+#: Seconds that cleanup may take after that, at the end of a thread or of the interpreter.
 _LAST_GRACE = 0.5
 
 
@@ -43,7 +43,7 @@ def end_waits(loop: asyncio.AbstractEventLoop) -> None:
         return
     with engine.closing():
         while engine.waits:
-            # Code that has suppressed its cancellation cannot nest again, so this comes to an end.
+            # Code that suppresses its cancellation cannot nest again. So this ends, unless it tries for ever.
             engine.lot.cancel_all()
             _run(loop, loop.create_task(asyncio.sleep(0)))
 

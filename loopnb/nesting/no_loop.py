@@ -13,7 +13,8 @@ block of this thread, the library's loop is seen to run, as it is in the next li
 such blocks, it would leave the thread with the wrong running loop (`mend_running_loop`).
 
 What it cannot do. Only a nested run may suspend the stack. If its task awaits inside the block, that `await`
-ends in a RuntimeError (`_View.note_step_left`). The first step of an eager task has no such protection.
+is cancelled (`_View.note_step_left`), and the block ends in a RuntimeError. The first step of an eager task
+has no such protection.
 
 Call everything in the thread of the loop. Nothing here blocks.
 """
@@ -38,7 +39,7 @@ NO_LOOP = (
     "`with loopnb.noloop():` and %%noloop hide the loop. Outside of them, `await` and asyncio.create_task() "
     "work; inside, asyncio.run(coro) and loopnb.spawn(coro)."
 )
-"""A note on such an error of a block. Nothing else tells afterwards that the loop was hidden."""
+"""A note on an error that says so and leaves a block. Nothing else tells later that the loop was hidden."""
 _AWAITED = (
     "cannot await inside `with loopnb.noloop():`, where no loop runs. Await outside the block, or call "
     "asyncio.run() in it"
@@ -122,7 +123,7 @@ def loop_here() -> asyncio.AbstractEventLoop | None:
 
 
 def mend_running_loop(loop: asyncio.AbstractEventLoop) -> bool:
-    """Make *loop*, which runs in this thread, its running loop again. Return False if it is that already.
+    """Make *loop* the running loop of this thread again. Return False if there is nothing to mend.
 
     What a library has left running instead is kept for the next stack that hides the loop.
     """

@@ -26,7 +26,6 @@ class AllTasks:
     def __init__(self, is_hidden: Callable[[asyncio.Task[Any]], bool]) -> None:
         self._is_hidden = is_hidden
         stock: Any = asyncio.all_tasks
-        self.patches = PatchSet()
         if isinstance(stock, FunctionType):
             patch = CodePatch(stock, _visible_tasks)
             self._stock: Any = patch.original_function

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ class _Execution:
         self.info = info
         self.cell = cell
         self.task = task
+        self.began_at = time.monotonic()
         self.attributed: list[asyncio.Task[Any]] = []
 
 
@@ -90,6 +92,12 @@ class Cells:
         # A slice: the main thread may end the cell between a test and an index.
         outermost = self._threads.get(threading.main_thread().ident, [])[:1]
         return outermost[0].cell if outermost else None
+
+    @property
+    def executing_since(self) -> float | None:
+        """When `executing` began, in monotonic seconds; None if no cell executes. Any thread may ask."""
+        outermost = self._threads.get(threading.main_thread().ident, [])[:1]
+        return outermost[0].began_at if outermost else None
 
     def is_foreground(self, task: asyncio.Task[Any] | None) -> bool:
         """Return True if a cell executes in *task*."""

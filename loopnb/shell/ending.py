@@ -99,6 +99,10 @@ class ShellsEnd:
         """Let SIGTERM end the process again, once everything has ended."""
         self._rest.lower_shield()
 
+    def end_widgets(self, *, restart: bool) -> None:
+        """Have the widgets on the pages say that the kernel ends. Any thread."""
+        self._session.end_widgets("restarted" if restart else "shut down")
+
     def say_blocked(self) -> None:
         """Log that something blocks the loop, so that nothing can end. Any thread."""
         by = self._session.cell or "other code"

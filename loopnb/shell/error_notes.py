@@ -3,7 +3,7 @@
 We patch `shell.showtraceback()`, which shows the errors of all cells, in a kernel and in a terminal.
 IPython's events come too late, after the error was shown. `set_custom_exc()` belongs to the user.
 
-Interrupts while an error is shown end that, and nothing else: the cell has ended.
+An interrupt while an error is shown ends the showing and nothing else, since the cell has ended already.
 """
 
 from __future__ import annotations

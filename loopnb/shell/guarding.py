@@ -168,7 +168,11 @@ class ShellHost(ABC):
         return self.session.cell is None
 
     def is_callers_cell(self, run: asyncio.Task[Any] | None) -> bool:
-        """Return True if the caller, whose run has *run* for its main task, is part of the executing cell."""
+        """Return True if the caller is part of the executing cell, and not of a background run.
+
+        Args:
+            run: The main task of the caller's run; None in the cell itself.
+        """
         cell = self.session.cell
         return cell is not None and current_cell.get() == cell and (run is None or not is_background(run))
 

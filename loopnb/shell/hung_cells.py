@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: The first look at a cell that awaits, in seconds after its beginning, and the least time between two looks.
 _FIRST_S = 1.0
 _NEXT_S = 0.8
-#: After a look that finds nothing, so many times as long passes as it took, but no more seconds than that.
+#: After a look that finds nothing, rest this many times as long as it took, but at most this many seconds.
 _REST = 300
 _MOST_S = 30.0
 
@@ -95,4 +95,5 @@ class HungCells:
 
 
 def _is(found: object, before: object) -> bool:
+    """Return True if both are the same wait. None is a wait that is not known, so it is never the same."""
     return found is not None and found is before

@@ -177,10 +177,10 @@ def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> tuple[str, Any]:
         return "", None
     if path.kind is None:
         depth, rule = waits.rule_within(links_of(link))
-        path.kind = "" if rule is None else rule.kind
-        path.subject = (0, 0) if rule is None else (depth, rule.subject)
+        kind, subject = ("", 0) if rule is None else (rule.kind, rule.subject)
+        path.learn_wait(kind, depth, subject)
     if path.kind not in LOCKS:
-        return path.kind, None
+        return path.kind or "", None
     depth, argument = path.subject
     for _ in range(depth):
         link = link.cr_await

@@ -81,7 +81,8 @@ class Edges:
 
     Attributes:
         seen: The numbers of the tasks that were looked at.
-        any_of: The numbers of the tasks that go on as soon as one of those they wait for lets them.
+        any_of: The numbers of the tasks that need only one of those that they wait for: they go on when that
+            one has ended, or lets the lock go.
         locks: The locks that somebody waits for, by their ids.
     """
 

@@ -29,8 +29,8 @@ class EndedTask:
         state: How it ended.
         error: What it failed with; its traceback holds the local variables of its frames.
         waited_at: File and line at which a dropped task was waiting. If the garbage collector has destroyed
-            its coroutine first, where the task was waiting when its cell ended; before that end, the only
-            line at which the coroutine's own code waits. None if unknown.
+            its coroutine first, it is what was noted when its cell ended, or else the only line at which the
+            coroutine's own code can wait. None if unknown.
     """
 
     origin: Origin
@@ -62,8 +62,8 @@ def waiting_place(task: asyncio.Task[Any]) -> tuple[str, int] | None:
 class History:
     """Keeps the tasks that have ended most recently. The failed ones have a list of their own.
 
-    The finalizer of a task that ended well stores a tuple, which takes 0.15 us. Call all
-    methods but `add_failed` in the loop's thread.
+    The finalizer of a task that ended well stores a tuple, which takes 0.15 us. Call all methods
+    but `add_failed` in the loop's thread.
 
     Args:
         finished: How many returned or cancelled tasks to keep; 0 keeps none.
@@ -104,7 +104,7 @@ class History:
         yield from list(self._failed)
 
 
-#: For how many tasks `BlockedTimes` remembers that they have blocked the loop.
+#: How many tasks `BlockedTimes` remembers: those that were the last to block the loop.
 _BLOCKED = 1_000
 
 

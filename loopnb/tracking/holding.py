@@ -150,7 +150,7 @@ class Holds:
         ]
         for task in reversed(earlier):
             end_task(task)
-            await _left_by(task)  # `_ended` reports a failure
+            await _until_left_by(task)  # `_ended` reports a failure
         coro: Any = held.run()
         coro.__name__ = coro.__qualname__ = type(manager).__qualname__  # shown in lists of tasks
         task = self._loop.create_task(coro, name=held.name)
@@ -208,7 +208,7 @@ class Holds:
             say(f"{what} is gone: {reason}. To have it again, run its cell again.{shown}")
 
 
-async def _left_by(task: asyncio.Task[Any]) -> None:
+async def _until_left_by(task: asyncio.Task[Any]) -> None:
     """Wait until *task* has left what it holds. Say so if that takes long."""
     _ended, left = await asyncio.wait([task], timeout=_SILENT)
     if left:

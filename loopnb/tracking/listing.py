@@ -121,7 +121,8 @@ class Follower:
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
-        self.touched = set(listing.records)
+        self._touched = set(listing.records)
+        self._ended: dict[int, ref[asyncio.Task[Any]]] = {}
 
     def look(self) -> TaskDelta:
         """Bring the listing up to date, and return what has changed since this was last asked.
@@ -137,10 +138,26 @@ class Follower:
 
         This makes no look itself. Use it after `Listing.look_in_slices` or `Listing.slices`.
         """
-        touched, self.touched = self.touched, set()
+        touched, self._touched = self._touched, set()
         records = self._listing.records
         changed = {number: records[number] for number in sorted(touched) if number in records}
         return TaskDelta(changed, frozenset(touched.difference(changed)))
+
+    def take_ended(self) -> dict[int, ref[asyncio.Task[Any]]]:
+        """Return the tasks that looks have found ended since this was last asked, by number.
+
+        Only those that something still referred to. The history has the others.
+        """
+        ended, self._ended = self._ended, {}
+        return ended
+
+    def add(self, touched: Iterable[int]) -> None:
+        """Note the numbers of records that have changed, or are to be read again."""
+        self._touched.update(touched)
+
+    def note_ended(self, number: int, task: ref[asyncio.Task[Any]]) -> None:
+        """Note that a task has ended to which something still refers."""
+        self._ended[number] = task
 
     def close(self) -> None:
         """Follow no more."""
@@ -291,7 +308,7 @@ class Listing:
         if touched:
             self._ordered.clear()
             for follower in self._followers:
-                follower.touched |= touched
+                follower.add(touched)
             touched.clear()
 
     def _steps(self, touched: set[int], exact: bool) -> Iterator[None]:
@@ -587,6 +604,8 @@ class Listing:
         self._known.discard(task_ref)
         if task_ref() is not None:
             self._others.add(task_ref)
+            for follower in self._followers:
+                follower.note_ended(number, task_ref)
         self.records.pop(number, None)
         self._waits.pop(number, None)
         self._parked.pop(number, None)

@@ -261,6 +261,11 @@ class Path:
         self.several = several
         self.shapes: dict[tuple[int, int, int, int], Shape] = {}
 
+    def learn_wait(self, kind: str, depth: int, argument: int) -> None:
+        """Remember the kind of wait in which these chains end, and where they hold what they wait for."""
+        self.kind = kind
+        self.subject = (depth, argument)
+
 
 class KnownCode:
     """What is known of one code object, and texts about it. It does not keep the code alive.

@@ -194,6 +194,10 @@ class Tracker:
         users = [task for task in [*held, *self.history] if not self.is_kernels_coro(task.origin.coro)]
         return sorted(users, key=lambda task: task.origin.number)
 
+    def held(self) -> dict[int, ref[asyncio.Task[Any]]]:
+        """Return the ended tasks that something still refers to, by number. It takes as long as `ended`."""
+        return {task.number: ref(task) for task in held_finished_tasks(self._loop) if has_origin(task)}
+
     def note_spawn(self, task: TrackedTask) -> None:
         """Note that this task has been spawned. Called from Python 3.14 on."""
         if self._spawned is not None:

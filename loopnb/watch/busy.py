@@ -51,6 +51,40 @@ class RecentShares:
             self._slices.popleft()
 
 
+class RecentTasks:
+    """Which share of the last minute each task has kept the loop busy, by the looks at random moments.
+
+    They come four times a second, so a share is right to some percent.
+    """
+
+    def __init__(self) -> None:
+        # Of each slice: when it began, the seconds looked at (under None), and those of each task.
+        self._slices: deque[tuple[float, dict[int | None, float]]] = deque(maxlen=int(_RECENT_S / _SLICE_S))
+
+    def add(self, look: Look, seconds: float, now: float) -> None:
+        """Add a look that stands for so many seconds. The watchdog's thread."""
+        if look.state not in _STATES:
+            return
+        if not self._slices or now - self._slices[-1][0] >= _SLICE_S:
+            self._slices.append((now, {}))
+        busy = self._slices[-1][1]
+        busy[None] = busy.get(None, 0.0) + seconds
+        number = look.task.number if look.task is not None and look.state == "step" else None
+        if number is not None and (number in busy or len(busy) < _MOST):
+            busy[number] = busy.get(number, 0.0) + seconds
+
+    def shares(self, now: float) -> dict[int, float]:
+        """Return the share of each task that was seen, of 1, by number. Any thread."""
+        total, sums = 0.0, dict[int, float]()
+        for began, busy in self._slices.copy():
+            for number, seconds in busy.copy().items() if now - began < _RECENT_S else ():
+                if number is None:
+                    total += seconds
+                else:
+                    sums[number] = sums.get(number, 0.0) + seconds
+        return {number: seconds / total for number, seconds in sums.items()} if total else {}
+
+
 class BusyTable:
     """How long each task, cell and coroutine function has kept the loop busy since the table was made."""
 

@@ -67,6 +67,7 @@ class Lateness:
         self._interval_s = interval_s
         self._total = Histogram()
         self._slices: deque[tuple[float, Histogram]] = deque()
+        self._worst: deque[tuple[int, float]] = deque(maxlen=int(_RECENT_S))  # of each second
 
     def add(self, late_s: float, now: float) -> None:
         """Count a marker that was answered *late_s* seconds after it was posted.
@@ -75,6 +76,10 @@ class Lateness:
         well: otherwise a block of 10 s would be one marker among hundreds, and no percentile would show it.
         """
         self._forget(now)
+        if self._worst and self._worst[-1][0] == int(now):
+            self._worst[-1] = (int(now), max(self._worst[-1][1], late_s))
+        else:
+            self._worst.append((int(now), late_s))
         if not self._slices or now - self._slices[-1][0] >= _SLICE_S:
             self._slices.append((now, Histogram()))
         while True:
@@ -91,6 +96,11 @@ class Lateness:
         for _began, part in list(self._slices):
             merged.merge(part)
         return merged.lag()
+
+    def worst(self, now: float) -> list[float]:
+        """Return the worst of each of the last 60 seconds, the oldest first; 0 where nothing was measured."""
+        worst = dict(self._worst.copy())
+        return [worst.get(second, 0.0) for second in range(int(now - _RECENT_S) + 1, int(now) + 1)]
 
     def total(self) -> Lag:
         """Return the percentiles since the start."""

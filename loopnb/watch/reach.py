@@ -163,8 +163,8 @@ _HARMLESS = (CoroutineType, GeneratorType, AsyncGeneratorType, FrameType)
 def may_be_called_back(subject: Any) -> bool:
     """Return True if code in C might hold a callback that gets hold of *subject*.
 
-    That is not so if only variables of modules and of coroutines refer to it, and no function that is not
-    itself a coroutine's names such a variable. It looks at every object that the garbage collector knows.
+    The answer is no if only global variables and variables of coroutines refer to it, and all functions that
+    name such a variable are coroutine functions. It looks at every object that the garbage collector knows.
     """
     namespaces: dict[int, set[str]] = {}
     modules = {id(vars(module)) for module in list(sys.modules.values()) if type(module) is ModuleType}

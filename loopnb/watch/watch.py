@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.records import Pace, PlaceTotal
 from loopnb.watch import _cpython
-from loopnb.watch.busy import BusyTable, RecentShares
+from loopnb.watch.busy import BusyTable, RecentShares, RecentTasks
 from loopnb.watch.garbage import GarbageWatch
 from loopnb.watch.judging import Judge
 from loopnb.watch.lateness import Lateness
@@ -22,6 +22,7 @@ from loopnb.watch.watchdog import INTERVAL_S, Watchdog
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from loopnb.records import Block, Busy, CellRef
     from loopnb.tracking.tracker import Tracker
@@ -33,6 +34,9 @@ _log = logging.getLogger("loopnb")
 #: How many blocks, and how many places of blocks, are kept.
 _BLOCKS = 50
 _PLACES = 200
+#: Those who look on are told of a block that has lasted so many seconds, and again after so many.
+_TOLD_AFTER_S = 0.4
+_TOLD_EVERY_S = 0.5
 
 #: In a browser, Python cannot start threads, and nothing is watched.
 _HAS_THREADS = sys.platform != "emscripten"
@@ -88,6 +92,9 @@ class Watch:
         self._totals: dict[str, PlaceTotal] = {}
         self._lateness = Lateness(INTERVAL_S)
         self._shares = RecentShares()
+        self._tasks = RecentTasks()
+        self._onlookers: list[Callable[[Block | None], object]] = []
+        self._told_at: float | None = None
         self._busy: BusyTable | None = None
         self._watchers: set[object] = set()
         self._passes = Passes(loop)
@@ -102,7 +109,7 @@ class Watch:
         if seconds > 0 and self._watchdog is None and _HAS_THREADS:
             self._garbage.start()
             self._watchdog = Watchdog(self._loop, self._lookout, self._thread_id, self, self._passes)
-            self._watchdog.is_watching = bool(self._watchers)
+            self._set_watching()
             self._watchdog.start()
 
     def stop(self) -> None:
@@ -156,6 +163,19 @@ class Watch:
         step = step.so_far(time.monotonic())
         return self._block_of(step, 0, is_over=False, messages=False)
 
+    def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+        """Tell *fn* of blocks while they last, from 0.4 s on and twice a second, and with None of their end.
+
+        It is called in the watchdog's thread while the loop does not turn, so it must ask no loop. If it
+        raises, it is not called any more.
+        """
+        self._onlookers.append(fn)
+
+    def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+        """Tell *fn* nothing any more. Does nothing if it is not told anyway."""
+        if fn in self._onlookers:
+            self._onlookers.remove(fn)
+
     def latest(self) -> Block | None:
         """Return the block that is not over, or else the last one that is; None if there was none."""
         return self.current() or (self._blocks[-1] if self._blocks else None)
@@ -173,6 +193,17 @@ class Watch:
             self._shares.shares(now),
             self._passes.per_second(now),
         )
+
+    def worst_lags(self) -> list[float]:
+        """Return the worst lag of each of the last 60 seconds, the oldest first, in seconds."""
+        return self._lateness.worst(time.monotonic())
+
+    def busy_shares(self) -> dict[int, float]:
+        """Return which share of the last minute each task has kept the loop busy, by number.
+
+        Tasks that no look has found at work are left out.
+        """
+        return self._tasks.shares(time.monotonic())
 
     # -- who is busy ------------------------------------------------------------------------------
 
@@ -206,7 +237,7 @@ class Watch:
 
     def _set_watching(self) -> None:
         if self._watchdog is not None:
-            self._watchdog.is_watching = bool(self._watchers)
+            self._watchdog.set_watching(bool(self._watchers))
 
     # -- for the watchdog: see `Host` and `Known` --------------------------------------------------
 
@@ -242,6 +273,9 @@ class Watch:
 
     def step_ended(self, step: Step, messages: bool) -> None:
         """Keep the block that *step* was, if it was one. The watchdog's thread."""
+        if self._told_at is not None:
+            self._told_at = None
+            self._tell(None)
         if self._is_block(step.lasted_s):
             number = next(self._numbers)
             self._keep(self._block_of(step, number, is_over=True, messages=messages))
@@ -253,6 +287,22 @@ class Watch:
             number, cell = next(self._numbers), self._cells.executing
             self._keep(self._judge.unseen(number, began, until - began, garbage_s, cell))
 
+    def still_late(self, step: Step, now: float) -> None:
+        """Tell those who look on of the block that *step* is, if it is one. The watchdog's thread."""
+        least_s = min(self._blocked_after or _TOLD_AFTER_S, _TOLD_AFTER_S)
+        is_due = self._told_at is None or now - self._told_at >= _TOLD_EVERY_S
+        if self._onlookers and is_due and step.lasted_s >= least_s:
+            self._told_at = now
+            self._tell(self._block_of(step, 0, is_over=False, messages=False))
+
+    def _tell(self, block: Block | None) -> None:
+        for fn in list(self._onlookers):
+            try:
+                fn(block)
+            except Exception:  # noqa: BLE001  an observer: the loop is watched on without it
+                _log.exception("an observer of blocks raised")
+                self.unwatch_blocks(fn)
+
     def answered(self, late_s: float, now: float) -> None:
         """Count how late a marker was. The watchdog's thread."""
         self._lateness.add(late_s, now)
@@ -260,6 +310,7 @@ class Watch:
     def looked(self, look: Look, seconds: float, now: float) -> None:
         """Count a look. The watchdog's thread."""
         self._shares.add(look, seconds, now)
+        self._tasks.add(look, seconds, now)
         busy = self._busy
         if busy is not None and self._watchers:
             busy.add(look, seconds)

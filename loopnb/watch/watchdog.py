@@ -92,6 +92,9 @@ class Host(Protocol):
     def step_ended(self, step: Step, messages: bool) -> None:
         """Note the end of *step*, which was seen while a marker was late. The watchdog's thread."""
 
+    def still_late(self, step: Step, now: float) -> None:
+        """Note that a marker is late, and the step that is seen. The watchdog's thread."""
+
     def unseen(self, began: float, until: float) -> None:
         """Note that the loop did not turn in that time, and no look shows why. The watchdog's thread."""
 
@@ -114,7 +117,6 @@ class Watchdog:
         clock: Seconds, monotonic; the loop's own clock, if the loop is asyncio's.
 
     Attributes:
-        is_watching: Look all the time, not only while a marker is late. Any thread may set it.
         step: The step that is seen now, while a marker is late; else None.
         fault: Why the thread has ended by itself, or None.
     """
@@ -128,7 +130,7 @@ class Watchdog:
         passes: Passes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.is_watching = False
+        self._is_watching = False
         self.step: Step | None = None
         self.fault: str | None = None
         self._loop = loop
@@ -160,6 +162,10 @@ class Watchdog:
         _active.add(self)
         self._thread.start()
         self.wake()
+
+    def set_watching(self, is_watching: bool) -> None:
+        """From now on, look all the time, or only while a marker is late. Any thread."""
+        self._is_watching = is_watching
 
     def stop(self) -> None:
         """End the thread, and wait for its end: a millisecond or so. Any thread but that one."""
@@ -266,7 +272,9 @@ class Watchdog:
                     self._not_before = now  # the pass may go on, and has not blocked the loop until now
             if self.step is not None and count % _KEPT_EVERY == 0:
                 self.step.kept = _cpython.kept_waiting(self._loop, now)
-            if self.is_watching:
+            if self.step is not None:
+                self._host.still_late(self.step, now)
+            if self._is_watching:
                 self._count(look, now)
             before, count = now, count + 1
             waited_s = self._wait(LATE_S)
@@ -303,16 +311,16 @@ class Watchdog:
             self._host.step_ended(step, self._has_messages)
 
     def _rest(self, until: float) -> None:
-        """Wait until *until*, or until woken. Look once at the end, or all the time if `is_watching`."""
+        """Wait until *until*, or until woken. Look once at the end, or all the time while watching."""
         while not self._is_ended and self._is_needed:
             left_s = until - self._clock()
             if left_s <= 0:
                 return
-            pause_s = min(left_s, random.uniform(*_WATCH_S)) if self.is_watching else left_s
+            pause_s = min(left_s, random.uniform(*_WATCH_S)) if self._is_watching else left_s
             self._wait(pause_s, is_short=self._may_starve())
             if self._was_woken or self._overslept_s >= GIL_HELD_S:
                 return
-            if not self.is_watching:
+            if not self._is_watching:
                 self._wait(random.uniform(*_BEFORE_S), is_short=True)
             self._count(self._lookout.look(), self._clock())
 
@@ -324,7 +332,7 @@ class Watchdog:
         longer, than the longest usual time between two looks.
         """
         passed_s, self._looked_at = now - self._looked_at, now
-        apart_s = _WATCH_S[1] if self.is_watching else INTERVAL_S
+        apart_s = _WATCH_S[1] if self._is_watching else INTERVAL_S
         lasted_s = now - look.pass_began if look.pass_began and look.state != "select" else apart_s
         self._host.looked(look, min(passed_s, max(lasted_s, apart_s)), now)
 
@@ -332,7 +340,7 @@ class Watchdog:
         return None if self._cpu is None else self._cpu()
 
     def _may_starve(self) -> bool:
-        return self.is_watching or self._clock() < self._starved_until
+        return self._is_watching or self._clock() < self._starved_until
 
     def _wait(self, seconds: float | None, *, is_short: bool = False) -> float:
         """Wait that long, or until woken. None waits until woken.

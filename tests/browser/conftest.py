@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Error, sync_playwright
 
-from .lab import LabPage, LabServer
+from .lab import LabPage, LabServer, NotebookPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Page
 
     from .lab import Theme
 
@@ -58,6 +58,28 @@ def browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """A page for all tests of a module, without JupyterLab."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(5_000)
+    yield page
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def shared_lab(lab: LabServer, browser: Browser) -> Iterator[LabPage]:
+    """One page with one kernel for all tests of a module: a notebook of three empty cells."""
+    context = browser.new_context(viewport={"width": 1368, "height": 1100})
+    lab.set_theme("light")
+    try:
+        yield LabPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", ["", "", ""]))
+    finally:
+        context.close()
+        lab.stop_kernels()
 
 
 class Pages:
@@ -131,3 +153,18 @@ def open_notebook(lab: LabServer, pages: Pages) -> Iterator[OpenNotebook]:
         yield open_it
     finally:
         pages.take_back()
+
+
+@pytest.fixture
+def open_notebook_7(lab: LabServer, browser: Browser) -> Iterator[Callable[[Sequence[str]], NotebookPage]]:
+    """Open a new notebook that has the given code cells, in a fresh page of Notebook 7."""
+    context = browser.new_context(viewport={"width": 1368, "height": 1000})
+
+    def open_it(cells: Sequence[str]) -> NotebookPage:
+        return NotebookPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", cells))
+
+    try:
+        yield open_it
+    finally:
+        context.close()
+        lab.stop_kernels()

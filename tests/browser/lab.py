@@ -84,6 +84,11 @@ class LabServer:
                 return
         raise RuntimeError(f"JupyterLab did not start:\n{self._log.read_text()}")
 
+    def kernel_state(self, name: str) -> str | None:
+        """Return what the kernel of a notebook does, such as `idle` or `starting`; None if there is none."""
+        sessions = json.loads(self._call("GET", "/api/sessions"))
+        return next((found["kernel"]["execution_state"] for found in sessions if found["path"] == name), None)
+
     def stop_kernels(self) -> None:
         """End the kernels of all notebooks; each is in a process group of its own."""
         for kernel in json.loads(self._call("GET", "/api/sessions")):
@@ -152,7 +157,7 @@ class LabServer:
             "JUPYTER_DATA_DIR": folder / "data",
             "JUPYTER_RUNTIME_DIR": folder / "runtime",
             "IPYTHONDIR": folder / "ipython",
-            "PYTHONPATH": REPO,
+            "PYTHONPATH": os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         }
         return os.environ | {name: str(value) for name, value in own.items()}
 
@@ -166,14 +171,17 @@ class LabPage:
         name: The notebook's file name.
     """
 
+    FOLDER = "/doc/tree/"
+
     def __init__(self, server: LabServer, page: Page, name: str) -> None:
         self.page = page
+        self._server = server
         self._path = server.root / name
         if page.url.startswith(server.url):
             # In braces: what it returns, all of the notebook's widget, would be sent here.
             page.evaluate("path => { jupyterapp.commands.execute('docmanager:open', {path}) }", name)
         else:
-            page.goto(f"{server.url}/doc/tree/{name}?token={server.token}")
+            page.goto(f"{server.url}{self.FOLDER}{name}?token={server.token}")
         self._wait_ready()
 
     def close(self) -> None:
@@ -230,6 +238,42 @@ class LabPage:
         self.wait(index)
         return self.text(index)
 
+    def put(self, index: int, source: str) -> None:
+        """Replace the text of cell *index* by *source*, dedented."""
+        editor = self.cell(index).locator(".cm-content")
+        editor.click()
+        editor.press("Control+a")
+        # In one piece, so that the editor adds neither brackets nor indentation.
+        self.page.keyboard.insert_text(dedented(source))
+
+    def choose_theme(self, theme: Theme) -> None:
+        """Change the theme of the open page, by the menu."""
+        name = "JupyterLab Dark" if theme == "dark" else "JupyterLab Light"
+        self.page.locator(".lm-MenuBar-item", has_text="Settings").click()
+        self.page.locator(".lm-Menu-item", has_text="Theme").first.click()
+        self.page.locator(".lm-Menu-item", has_text=re.compile(f"^{name}$")).click()
+        expect(self.page.locator("body")).to_have_attribute(
+            "data-jp-theme-light", "false" if theme == "dark" else "true"
+        )
+
+    def watch_status(self) -> None:
+        """Note from now on what the kernel's indicator says."""
+        self.page.evaluate(
+            """() => {
+                let bar = document.querySelector("#jp-main-statusbar");
+                let look = () => bar.textContent.match(/ipykernel\\) \\| (Idle|Busy)/)?.[1] ?? "?";
+                let said = (window.kernelStatus = [look()]);
+                new MutationObserver(() => look() !== said.at(-1) && said.push(look()))
+                    .observe(bar, { subtree: true, childList: true, characterData: true });
+            }"""
+        )
+
+    @property
+    def statuses(self) -> list[str]:
+        """What the kernel's indicator has said since `watch_status`."""
+        said: list[str] = self.page.evaluate("window.kernelStatus")
+        return said
+
     def run_all(self, *indices: int) -> None:
         """Run these cells, one after the other."""
         for index in indices:
@@ -252,6 +296,19 @@ class LabPage:
         # The toolbar's indicator says idle while there is no kernel yet, and a cell run then is dropped.
         status = self.page.get_by_text(re.compile(r"ipykernel\) \| Idle$"))
         expect(status).to_be_visible(timeout=START_TIMEOUT_S * 1000)
+
+
+class NotebookPage(LabPage):
+    """One notebook, open in Notebook 7, which the same server serves."""
+
+    FOLDER = "/notebooks/"
+
+    def _wait_ready(self) -> None:
+        expect(self.cell(0)).to_be_visible(timeout=START_TIMEOUT_S * 1000)
+        # The page has no indicator that says when the kernel is there.
+        give_up_at = time.monotonic() + START_TIMEOUT_S
+        while self._server.kernel_state(self._path.name) != "idle" and time.monotonic() < give_up_at:
+            self.page.wait_for_timeout(200)
 
 
 def _code_cell(cell_id: str, source: str) -> dict[str, Any]:

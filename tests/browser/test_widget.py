@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nbformat
 import pytest
 from playwright.sync_api import expect
 
 from tests.cells import dedented
 
+from .contrast import borders, contrasts
+
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
     from .conftest import OpenNotebook
-    from .lab import Theme
+    from .lab import LabPage
 
 pytestmark = pytest.mark.timeout(180)
 
 QUICKSTART = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
-
-PICTURE = os.environ.get("LOOPNB_PICTURE")
-"""Where to write the README's picture; the dark one goes beside it, as NAME-dark.png."""
 
 LOAD = dedented(
     """
@@ -41,21 +40,38 @@ TICKER = dedented(
 )
 SHOW = "loopnb.show()"
 
-UNTIL_CANCELLED = """\
+UNTIL_CANCELLED = """
 async def until_cancelled():
     while "ticker" in [task.name for task in loopnb.tasks()]:
         await asyncio.sleep(0.05)
     return "it is gone"
 """
-
-COUNT_SAMPLES = """\
+STUBBORN = """
+async def stubborn():
+    for _ in range(2):
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(1.5)
+task = asyncio.create_task(stubborn(), name="stubborn")
+"""
+COUNT_LOOKS = """
+from loopnb.widgets.model import Monitor
+looks, look = [], Monitor.look
+Monitor.look = lambda *given: [looks.append(1), look(*given)][1]
+await asyncio.sleep(1.5)
+Monitor.look = look
+print(len(looks))
+"""
+END_TASKS = """
 from loopnb import session
-current = session.current()
-samples, snapshot = [], type(current).snapshot
-type(current).snapshot = lambda *given: [samples.append(1), snapshot(*given)][1]
-await asyncio.sleep(2)
-type(current).snapshot = snapshot
-print(len(samples))
+while loopnb.tasks():
+    session.current().cancel_all()
+    await asyncio.sleep(0.02)
 """
 
 
@@ -63,205 +79,377 @@ def rows(widget: Locator) -> Locator:
     return widget.locator(".loopnb-row")
 
 
+def row(widget: Locator, text: str) -> Locator:
+    return rows(widget).filter(has_text=text)
+
+
 def cancel_button(widget: Locator, name: str) -> Locator:
     return widget.get_by_role("button", name=f"Cancel task {name}", exact=True)
 
 
-def is_dark(widget: Locator) -> bool:
-    """Return True if the text is brighter than its background."""
-    ground, text = widget.evaluate(
-        """panel => ["backgroundColor", "color"].map(name =>
-            getComputedStyle(panel)[name].match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0))"""
+class Shown:
+    """A page with a live view in its second cell, and cells to run.
+
+    Args:
+        lab: The page.
+    """
+
+    def __init__(self, lab: LabPage) -> None:
+        self.lab = lab
+        self.page = lab.page
+        self.widget = lab.widget(1)
+        self.header = self.widget.locator(".loopnb-now")
+        self.note = self.widget.locator(".loopnb-note")
+
+    def show(self) -> None:
+        """Load loopnb and show a view, unless there is a live one. No task of an earlier test is left."""
+        # Nothing of ours may be under the pointer, for then rows stay in place.
+        self.page.mouse.move(2, 2)
+        if not self.widget.count() or self.widget.locator(".loopnb-end").is_visible():
+            self.lab.put(0, LOAD)
+            self.lab.put(1, SHOW)
+            self.lab.run_all(0, 1)
+        else:
+            self.widget.get_by_role("tab", name="Tasks").click()
+            self.run(END_TASKS)
+        expect(self.widget.locator(".loopnb-live")).to_have_text("live")
+        expect(self.widget.locator(".loopnb-empty")).to_have_text("No live tasks")
+
+    def run(self, source: str) -> str:
+        """Run *source* in the third cell, and return its text output."""
+        self.lab.put(2, source)
+        return self.lab.run(2)
+
+    def start(self, source: str) -> None:
+        """Start *source* in the third cell."""
+        self.lab.put(2, source)
+        self.lab.start(2)
+
+    def wait(self) -> str:
+        """Wait until the third cell has ended, and return its text output."""
+        self.lab.wait(2)
+        return self.lab.text(2)
+
+
+@pytest.fixture
+def shown(shared_lab: LabPage) -> Shown:
+    """A live view of a loop without tasks."""
+    shown = Shown(shared_lab)
+    shown.show()
+    return shown
+
+
+# -- it is true -----------------------------------------------------------------------------------
+
+
+def test_a_cell_that_blocks_is_named_and_a_click_is_answered_and_kept(shown: Shown) -> None:
+    shown.run(TICKER)
+    expect(row(shown.widget, "ticker")).to_have_count(1)
+    expect(shown.header).to_contain_text("idle")
+    shown.start("time.sleep(4)")
+    blocked = re.compile(r"blocked by In\[\d+\], line 1: time.sleep\s*(\d)\.\d s")
+    expect(shown.header).to_contain_text(blocked)
+    began = shown.header.inner_text()
+    cancel_button(shown.widget, "ticker").click()
+    expect(shown.note).to_have_text(re.compile(r"will be cancelled when In\[\d+\] yields"))
+    expect(shown.header).to_contain_text(blocked)
+    assert shown.header.inner_text() != began  # it grows, though the kernel's loop does not turn
+    expect(shown.widget.locator(".loopnb-chip").first).to_have_text("1 waiting")
+
+    shown.wait()
+    expect(shown.note).to_have_text("cancelled ticker")
+    expect(shown.header).to_contain_text("idle")
+    shown.page.mouse.move(2, 2)
+    expect(rows(shown.widget)).to_have_count(0)
+
+
+def test_a_cell_that_awaits_is_said_to_run(shown: Shown) -> None:
+    shown.start("await asyncio.sleep(1.5)")
+
+    expect(shown.header).to_contain_text(re.compile(r"In\[\d+\] runs"))
+    shown.wait()
+    expect(shown.header).to_contain_text("idle")
+
+
+def test_a_task_that_blocks_is_named_with_line_and_remedy(shown: Shown) -> None:
+    shown.run(
+        """
+        async def greedy():
+            while True:
+                await asyncio.sleep(0.3)
+                time.sleep(2)
+        task = asyncio.create_task(greedy(), name="greedy")
+        """
     )
-    return bool(ground < text)
+    greedy = row(shown.widget, "greedy")
+    expect(greedy).to_have_attribute("data-state", "blocking", timeout=10_000)
+
+    expect(greedy).to_contain_text(re.compile(r"time.sleep\(2\) at .*In\[\d+\], line 4"))
+    expect(shown.header).to_contain_text("greedy")
+    expect(shown.widget.locator(".loopnb-remedy")).to_contain_text("asyncio.sleep")
 
 
-def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: OpenNotebook) -> None:
-    notebook = json.loads(QUICKSTART.read_text(encoding="utf-8"))
-    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    shown = next(index for index, source in enumerate(cells) if "loopnb.show()" in source)
-    lab = open_notebook(QUICKSTART)
-    lab.run_all(*range(shown + 1))
-    widget = lab.widget(shown)
+def test_the_status_stays_busy_while_a_cell_runs_even_after_clicks(shown: Shown) -> None:
+    shown.run(TICKER)
+    expect(row(shown.widget, "ticker")).to_have_count(1)
+    shown.start("await asyncio.sleep(4)")
+    expect(shown.header).to_contain_text("runs")
+    shown.lab.watch_status()
+    shown.widget.get_by_role("button", name="Age").click()
+    cancel_button(shown.widget, "ticker").click()
+    expect(shown.note).to_contain_text("cancelled ticker")
+    shown.page.wait_for_timeout(1_000)  # the status must not change, however long one looks
 
-    ticker = rows(widget).filter(has_text="ticker")
-    expect(ticker).to_have_count(1)
-    expect(ticker.locator(".loopnb-spawned")).to_have_text(re.compile(r"In\[\d+\]"))
-    expect(widget.locator(".loopnb-live")).to_have_text("live")
-    expect(widget.locator(".loopnb-condition")).to_have_text("idle")
+    expect(shown.lab.cell(2).locator(".jp-InputPrompt")).to_have_text("[*]:")
+    assert shown.lab.statuses[-1] == "Busy"
+    shown.wait()
 
-    cancel_button(widget, "ticker").click()
-    expect(ticker).to_have_count(0)
-    expect(widget.locator(".loopnb-note")).to_contain_text("ticker")
+
+def test_a_task_that_refuses_to_be_cancelled_is_not_said_to_be(shown: Shown) -> None:
+    shown.run(STUBBORN)
+    stubborn = row(shown.widget, "stubborn")
+    button = cancel_button(shown.widget, "stubborn")
+    button.click()
+    expect(stubborn).to_contain_text("refused to cancel")
+    button.click()
+    expect(stubborn).to_contain_text("refused to cancel (twice)")
+    button.click()
+    expect(stubborn).to_have_attribute("data-state", "cancelling")
+    expect(stubborn).to_contain_text("runs its finally at")
+
+    expect(stubborn).to_have_attribute("data-state", "cancelled")  # held in its place under the pointer
+    shown.page.mouse.move(2, 2)
+    expect(rows(shown.widget)).to_have_count(0)
+
+
+def test_a_failed_task_stays_in_finished_with_its_error(shown: Shown) -> None:
+    shown.run(
+        """
+        async def boom(): raise ValueError("no <b>such</b> thing")
+        async def fine(): return 6 * 7
+        tasks = [asyncio.create_task(boom(), name="boom"), asyncio.create_task(fine(), name="fine")]
+        await asyncio.wait(tasks)
+        """
+    )
+    shown.widget.get_by_role("tab", name="Finished").click()
+    boom = row(shown.widget, "boom").first
+    expect(boom).to_have_attribute("data-state", "raised")
+    expect(boom).to_contain_text("ValueError: no <b>such</b> thing")
+    expect(row(shown.widget, "fine").first).to_have_attribute("data-state", "returned")
+
+    boom.locator(".loopnb-name").click()
+    expect(shown.widget.locator(".loopnb-detail")).to_contain_text("raise ValueError")
+    shown.widget.get_by_role("button", name="Close").click()
+
+
+def test_each_of_ten_thousand_tasks_can_be_found_and_cancelled(shown: Shown) -> None:
+    shown.run(
+        """
+        async def wait(): await asyncio.sleep(3600)
+        many = [asyncio.create_task(wait(), name=f"job-{n}") for n in range(10_000)]
+        """
+    )
+    expect(row(shown.widget, "10,000 × wait")).to_have_count(1)
+    row(shown.widget, "10,000 × wait").click()
+    expect(row(shown.widget, "job-0wait")).to_have_count(1)
+    scroll = shown.widget.locator(".loopnb-scroll")
+    scroll.evaluate("scroll => { scroll.scrollTop = scroll.scrollHeight; }")
+    expect(row(shown.widget, "job-9999wait")).to_be_in_viewport()
+    assert rows(shown.widget).count() <= 60
+
+    shown.widget.locator(".loopnb-find").fill("job-4321")
+    expect(rows(shown.widget)).to_have_count(1)
+    cancel_button(shown.widget, "job-4321").click()
+    expect(shown.note).to_have_text("cancelled job-4321")
+    shown.widget.locator(".loopnb-find").fill("")
+    expect(row(shown.widget, "9,999 × wait")).to_have_count(1)
+    row(shown.widget, "9,999 × wait").locator(".loopnb-cancel").click()
+    row(shown.widget, "9,999 × wait").locator(".loopnb-cancel").click()
+    shown.page.mouse.move(2, 2)
+    expect(rows(shown.widget)).to_have_count(0)
 
 
 @pytest.mark.parametrize(
     "cell",
     [
-        pytest.param("await until_cancelled()", id="awaits"),
-        pytest.param("asyncio.run(until_cancelled())", id="is in a nested run"),
+        pytest.param("print(await until_cancelled())", id="awaits"),
+        pytest.param("print(asyncio.run(until_cancelled()))", id="is in a nested run"),
         pytest.param(
-            dedented(
-                """
-                %%aloop
-                await until_cancelled()
-                """
-            ),
+            """
+            %%aloop
+            print(await until_cancelled())
+            """,
             id="waits for a task",
         ),
     ],
 )
-def test_a_cancel_works_while_a_cell(open_notebook: OpenNotebook, cell: str) -> None:
-    lab = open_notebook([LOAD, TICKER, SHOW, UNTIL_CANCELLED, cell])
-    lab.run_all(0, 1, 2, 3)
-    widget = lab.widget(2)
-    lab.start(4)
-    expect(widget.locator(".loopnb-condition")).to_contain_text("running, In[5]")
-    cancel_button(widget, "ticker").click()
+def test_a_cancel_works_while_a_cell(shown: Shown, cell: str) -> None:
+    shown.run(UNTIL_CANCELLED)
+    shown.run(TICKER)
+    shown.start(cell)
+    expect(shown.header).to_contain_text(re.compile(r"In\[\d+\]"))
+    cancel_button(shown.widget, "ticker").click()
 
-    lab.wait(4)  # it ends only when the ticker is gone
-    assert "it is gone" in lab.text(4)
-    expect(rows(widget)).to_have_count(0)
-    expect(widget.locator(".loopnb-empty")).to_have_text("No live tasks")
+    assert "it is gone" in shown.wait()  # it ends only when the ticker is gone
 
 
-def test_a_blocked_loop_shows_and_a_click_is_kept_for_later(open_notebook: OpenNotebook) -> None:
-    lab = open_notebook([LOAD, TICKER, SHOW, "time.sleep(9)"])
+def test_a_view_that_is_scrolled_away_asks_for_nothing(shown: Shown) -> None:
+    assert int(shown.run(COUNT_LOOKS)) > 0
+    shown.widget.evaluate("panel => { panel.style.marginBottom = '3000px'; }")
+    shown.lab.cell(2).scroll_into_view_if_needed()
+    expect(shown.widget).not_to_be_in_viewport()
+
+    assert int(shown.run(COUNT_LOOKS)) == 0
+    shown.widget.evaluate("panel => { panel.style.marginBottom = ''; }")
+    shown.widget.scroll_into_view_if_needed()
+
+
+def test_keys_in_the_widget_are_no_shortcuts_of_the_notebook(shown: Shown) -> None:
+    shown.run(TICKER)
+    row(shown.widget, "ticker").focus()
+    for key in ("x", "d", "d", "a", "b", "m", "ArrowUp", "ArrowDown"):
+        shown.page.keyboard.press(key)
+    expect(shown.page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(3)
+
+    shown.page.keyboard.press("Delete")
+    expect(shown.note).to_have_text("cancelled ticker")
+    shown.page.keyboard.press("Escape")
+    expect(rows(shown.widget)).to_have_count(0)
+
+
+def test_the_cell_of_a_task_is_scrolled_to(shown: Shown) -> None:
+    shown.run(TICKER)
+    shown.widget.evaluate("panel => { panel.style.marginBottom = '3000px'; }")
+    expect(shown.lab.cell(2)).not_to_be_in_viewport()
+    row(shown.widget, "ticker").locator(".loopnb-link").click()
+
+    expect(shown.lab.cell(2)).to_be_in_viewport()
+    shown.widget.evaluate("panel => { panel.style.marginBottom = ''; }")
+
+
+def test_tree_and_timeline_are_drawn_from_the_kernel(shown: Shown) -> None:
+    shown.run(
+        """
+        async def leaf(): await asyncio.sleep(3600)
+        async def trunk(): await asyncio.create_task(leaf(), name="leaf")
+        task = asyncio.create_task(trunk(), name="trunk")
+        await asyncio.sleep(0)
+        """
+    )
+    shown.widget.get_by_role("tab", name="Tree").click()
+    lines = shown.widget.locator(".loopnb-tree-line")
+    expect(lines.filter(has_text="trunk")).not_to_have_count(0)
+    expect(lines.filter(has_text="leaf")).not_to_have_count(0)
+
+    shown.widget.get_by_role("tab", name="Timeline").click()
+    canvas = shown.widget.locator(".loopnb-canvas")
+    expect(canvas).to_have_attribute("aria-label", re.compile(r"\d+ tasks? in \d+ lane"))
+    with shown.page.expect_download() as download:
+        shown.widget.get_by_role("button", name="Export").click()
+    events = json.loads(download.value.path().read_text())["traceEvents"]
+    assert {"trunk", "leaf"} <= {event.get("name") for event in events}
+    assert all("ph" in event and "pid" in event for event in events)
+
+
+def test_the_view_has_contrast_in_both_themes_of_jupyterlab(shown: Shown) -> None:
+    shown.run(TICKER)
+    for theme in ("dark", "light"):
+        shown.lab.choose_theme(theme)
+        expect(row(shown.widget, "ticker")).to_have_count(1)
+        assert [text for text in contrasts(shown.widget) if text["ratio"] < 4.5] == [], theme
+        assert [line for line in borders(shown.widget) if line["ratio"] < 3] == [], theme
+
+
+# -- it knows when it ends --------------------------------------------------------------------------
+
+
+def test_a_reloaded_page_draws_again(shown: Shown) -> None:
+    shown.run(TICKER)
+    shown.lab.save()
+    shown.lab.reload()
+
+    expect(row(shown.widget, "ticker")).to_have_count(1)
+    expect(shown.widget.locator(".loopnb-live")).to_have_text("live")
+    cancel_button(shown.widget, "ticker").click()
+    expect(shown.note).to_have_text("cancelled ticker")
+
+
+def test_all_views_show_the_same(shown: Shown) -> None:
+    shown.run(SHOW)
+    second = shown.lab.widget(2)
+    expect(second.locator(".loopnb-live")).to_have_text("live")
+    shown.lab.put(0, "task = asyncio.create_task(asyncio.sleep(3600), name='both')")
+    shown.lab.run(0)
+    for widget in (shown.widget, second):
+        expect(row(widget, "both")).to_have_count(1)
+    cancel_button(second, "both").click()
+    expect(second.locator(".loopnb-note")).to_have_text("cancelled both")
+    shown.page.mouse.move(2, 2)
+
+    for widget in (shown.widget, second):
+        expect(rows(widget)).to_have_count(0)
+    expect(shown.note).not_to_contain_text("both")  # it has not asked for that
+
+
+def test_an_unloaded_view_says_so_in_one_line(shown: Shown) -> None:
+    shown.run("%unload_ext loopnb")
+
+    expect(shown.widget.locator(".loopnb-end")).to_have_text("loopnb was unloaded")
+
+
+def test_after_a_restart_the_view_says_so_and_is_grey(shown: Shown) -> None:
+    shown.run(TICKER)
+    expect(row(shown.widget, "ticker")).to_have_count(1)
+    shown.lab.restart_kernel()
+
+    text = re.compile(r"This view belongs to the kernel before its restart at \d\d:\d\d. Run the cell again.")
+    expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
+    expect(cancel_button(shown.widget, "ticker")).to_be_disabled()
+    age = shown.widget.locator(".loopnb-age")
+    frozen = age.inner_text()
+    shown.lab.put(0, LOAD)
+    shown.lab.run(0)  # takes longer than the ages' tick
+    expect(age).to_have_text(frozen)
+
+    shown.lab.run(1)
+    expect(shown.widget.locator(".loopnb-live")).to_have_text("live")
+    expect(shown.widget.locator(".loopnb-empty")).to_have_text("No live tasks")
+
+
+def test_after_a_shutdown_the_view_says_so(shown: Shown) -> None:
+    shown.page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:shutdown') }")
+
+    text = re.compile(r"The kernel was shut down at \d\d:\d\d. Start it and run the cell again.")
+    expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
+
+
+def test_the_view_is_at_home_in_notebook_7(open_notebook_7: OpenNotebook) -> None:
+    lab = open_notebook_7([LOAD, TICKER, SHOW, "time.sleep(2)"])
     lab.run_all(0, 1, 2)
     widget = lab.widget(2)
     expect(widget.locator(".loopnb-live")).to_have_text("live")
     lab.start(3)
-    button = cancel_button(widget, "ticker")
-    button.click()
-
-    expect(button).to_have_text("cancelling…")
-    expect(button).to_have_text("queued: the kernel is busy")
-    expect(widget.locator(".loopnb-live")).to_contain_text("no answer for", timeout=10_000)
+    expect(widget.locator(".loopnb-now")).to_contain_text("blocked by In[4], line 1: time.sleep")
     lab.wait(3)
-    expect(rows(widget)).to_have_count(0)
-    expect(widget.locator(".loopnb-live")).to_have_text("live")
 
-
-def test_all_views_show_the_same(open_notebook: OpenNotebook) -> None:
-    lab = open_notebook([LOAD, SHOW, SHOW, TICKER])
-    lab.run_all(0, 1, 2, 3)
-    for index in (1, 2):
-        expect(rows(lab.widget(index))).to_have_count(1)
-    cancel_button(lab.widget(1), "ticker").click()
-
-    for index in (1, 2):
-        expect(rows(lab.widget(index))).to_have_count(0)
-    expect(lab.widget(2).locator(".loopnb-note")).to_be_empty()  # it has not asked for anything
-
-
-def test_a_reloaded_page_draws_again(open_notebook: OpenNotebook) -> None:
-    lab = open_notebook([LOAD, TICKER, SHOW])
-    lab.run_all(0, 1, 2)
-    expect(rows(lab.widget(2))).to_have_count(1)
-    saved = lab.save()
-    [output] = saved["cells"][2]["outputs"]
-    assert "ticker" in "".join(output["data"]["text/html"])
-    assert "ticker" in "".join(output["data"]["text/plain"])
-
-    lab.reload()
-    widget = lab.widget(2)
-
-    expect(rows(widget)).to_have_count(1)
-    expect(widget.locator(".loopnb-live")).to_have_text("live")
-    cancel_button(widget, "ticker").click()
-    expect(rows(widget)).to_have_count(0)
-
-
-def test_after_a_restart_the_view_says_that_the_kernel_is_gone(open_notebook: OpenNotebook) -> None:
-    lab = open_notebook([LOAD, TICKER, SHOW])
-    lab.run_all(0, 1, 2)
-    widget = lab.widget(2)
-    expect(rows(widget)).to_have_count(1)
-    lab.restart_kernel()
-
-    expect(widget.locator(".loopnb-live")).to_contain_text("kernel gone")
-    expect(cancel_button(widget, "ticker")).to_be_disabled()
-    expect(rows(widget)).to_have_count(1)
-    age = widget.locator("td.loopnb-age")
-    frozen = age.inner_text()
-    lab.run(0)  # takes longer than the ages' tick
-    expect(age).to_have_text(frozen)
-
-    lab.run(2)
-    expect(lab.widget(2).locator(".loopnb-live")).to_have_text("live")
-    expect(lab.widget(2).locator(".loopnb-empty")).to_have_text("No live tasks")
-
-
-def test_unloading_takes_the_views_away(open_notebook: OpenNotebook) -> None:
-    lab = open_notebook([LOAD, SHOW, "%unload_ext loopnb"])
-    lab.run_all(0, 1)
-    expect(lab.widget(1)).to_be_visible()
-    lab.run(2)
-
-    expect(lab.widget(1)).to_have_count(0)
-
-
-def test_a_view_that_is_scrolled_away_asks_for_nothing(open_notebook: OpenNotebook) -> None:
-    lab = open_notebook([LOAD, SHOW, "print('\\n' * 200)", COUNT_SAMPLES])
-    lab.run_all(0, 1)
-    expect(lab.widget(1).locator(".loopnb-live")).to_have_text("live")
-    assert int(lab.run(3)) > 0
-
-    lab.run(2)
-    lab.cell(3).scroll_into_view_if_needed()
-    expect(lab.widget(1)).not_to_be_in_viewport()
-    assert int(lab.run(3)) == 0
-
-
-def test_keys_in_the_widget_are_no_shortcuts_of_the_notebook(open_notebook: OpenNotebook) -> None:
-    lab = open_notebook([LOAD, TICKER, SHOW, "1"])
-    lab.run_all(0, 1, 2)
-    button = cancel_button(lab.widget(2), "ticker")
-    button.focus()
-    for key in ("x", "d", "d", "a", "b", "m"):
-        button.press(key)
+    row(widget, "ticker").focus()
+    for key in ("x", "d", "d", "Delete"):
+        lab.page.keyboard.press(key)
+    expect(widget.locator(".loopnb-note")).to_have_text("cancelled ticker")
     expect(lab.page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(4)
-
-    button.press("Enter")
-    expect(rows(lab.widget(2))).to_have_count(0)
+    assert [text for text in contrasts(widget) if text["ratio"] < 4.5] == []
 
 
-PICTURE_CELLS = (
-    LOAD,
-    """\
-async def book(symbol): await asyncio.sleep(3600)
-def legacy_client(symbol): return asyncio.run(book(symbol))
-async def report(symbol): return legacy_client(symbol)
-queue = asyncio.Queue()
-async def writer(): await queue.get()
-jobs = [asyncio.create_task(report(name), name=f"report-{name}") for name in ("ACME", "INIT")]
-jobs.append(asyncio.create_task(writer(), name="writer"))""",
-    dedented(
-        """
-        %%aloop -b -n feed
-        while True:
-            await asyncio.sleep(1)
-        """
-    ),
-    SHOW,
-    "asyncio.run(asyncio.wait(jobs))",
-)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_picture_for_the_readme(open_notebook: OpenNotebook, theme: Theme, tmp_path: Path) -> None:
-    lab = open_notebook(PICTURE_CELLS, theme)
-    lab.run_all(0, 1, 2, 3)
-    lab.start(4)
-    widget = lab.widget(3)
-    expect(widget.locator(".loopnb-condition")).to_contain_text("waits in a nested run")
-    expect(rows(widget).filter(has_text="parked")).to_have_count(2)
+def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: OpenNotebook) -> None:
+    cells = [cell.source for cell in nbformat.read(QUICKSTART, 4).cells if cell.cell_type == "code"]
+    at = next(index for index, source in enumerate(cells) if "loopnb.show()" in source)
+    lab = open_notebook(QUICKSTART)
+    lab.run_all(*range(at + 1))
+    widget = lab.widget(at)
+    ticker = row(widget, "ticker")
+    expect(ticker).to_have_count(1)
+    expect(ticker.locator(".loopnb-cell")).to_have_text(re.compile(r"In\[\d+\]"))
     expect(widget.locator(".loopnb-live")).to_have_text("live")
-    assert is_dark(widget) == (theme == "dark")
-    path = Path(PICTURE) if PICTURE else tmp_path / "picture.png"
-    widget.hover()
-    lab.page.mouse.move(0, 0)
-    widget.screenshot(path=path if theme == "light" else path.with_stem(f"{path.stem}-dark"))
-    for name in ("writer", "report-ACME", "report-INIT"):
-        cancel_button(widget, name).click()
-    lab.wait(4)
+
+    cancel_button(widget, "ticker").click()
+    expect(widget.locator(".loopnb-note")).to_contain_text("ticker")

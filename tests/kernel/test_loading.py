@@ -34,7 +34,7 @@ def test_loading_twice_is_harmless(unloaded_kernel: KernelDriver) -> None:
 
 def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(FINGERPRINT)
-    stock_kernel.run("import loopnb.extension, loopnb.widget")  # a module imported is no trace
+    stock_kernel.run("import loopnb.extension, loopnb.widgets.model")  # a module imported is no trace
     stock_kernel.run("before = fingerprint()")
 
     stock_kernel.run("%load_ext loopnb")

@@ -112,7 +112,7 @@ def test_the_status_says_that_the_widget_has_stopped(
     show = "shown = loopnb.session.current().widget()._repr_mimebundle_()"
     notebook.run("import loopnb.session")
     notebook.run(show)
-    notebook.run("loopnb.session.current().widget()._take_snapshot = lambda: 1 / 0")
+    notebook.run("loopnb.session.current().widget()._source.loop_state = lambda: 1 / 0")
     assert "widget" not in printed("%loopnb")
 
     notebook.run(show)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import loopnb.widget
+import loopnb.widgets
 
 if TYPE_CHECKING:
     from tests.shells import Notebook
@@ -21,8 +21,8 @@ def test_without_a_widget_show_gives_a_table_that_says_how_to_refresh_it(
     for name in [name for name in sys.modules if name.split(".")[0] in {"anywidget", "ipywidgets"}]:
         if name != missing:
             monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "loopnb.widget.model", raising=False)
-    monkeypatch.delattr(loopnb.widget, "model", raising=False)
+    monkeypatch.delitem(sys.modules, "loopnb.widgets.model", raising=False)
+    monkeypatch.delattr(loopnb.widgets, "model", raising=False)
     shown: list[dict[str, str]] = []
 
     def display(table: Any) -> None:

@@ -68,12 +68,19 @@ def test_no_traceback_shows_the_engine(by: Any) -> None:
 def test_no_traceback_of_a_stock_run_shows_the_engine(by: Any) -> None:
     with pytest.raises(LookupError) as caught:
         by(fails())
+
     assert PACKAGE not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_stack_of_a_parked_task_ends_where_it_waits() -> None:
+    is_parked, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def inner() -> None:
+        is_parked.set()
+        await goes_on.wait()
+
     def helper() -> None:
-        asyncio.run(asyncio.sleep(0.02))
+        asyncio.run(inner())
 
     async def nests() -> None:
         await asyncio.sleep(0)
@@ -82,9 +89,10 @@ def test_the_stack_of_a_parked_task_ends_where_it_waits() -> None:
     async def main() -> tuple[list[str], list[str], int]:
         asyncio.run(asyncio.sleep(0))
         task = asyncio.ensure_future(nests())
-        await asyncio.sleep(0.002)
+        await is_parked.wait()
         names = [frame.f_code.co_name for frame in task.get_stack()]
         newest = [frame.f_code.co_name for frame in task.get_stack(limit=1)]
+        goes_on.set()
         await task
         return names, newest, len(task.get_stack())
 

@@ -36,6 +36,9 @@ _HOLDING = dedent(
     """
     import pathlib, weakref
 
+    # The look for cells that hang would wake the loop up soon. Without it, a lost interrupt stays lost.
+    get_ipython().run_line_magic("config", "LoopNB.on_deadlock = 'keep'")
+
     hold_folder = pathlib.Path({folder!r})
     loop = asyncio.get_running_loop()
 

@@ -630,6 +630,26 @@ def test_the_line_is_the_one_that_the_frame_tells(name: str) -> None:
         turn(loop)
 
 
+def test_a_follower_is_told_of_ended_tasks_that_something_still_refers_to() -> None:
+    with tracked_loop() as (runner, tracker):
+        loop = runner.get_loop()
+        held, dropped = (loop.create_task(asyncio.sleep(0)) for _ in range(2))
+        number = tracker.number_of(held)
+        follower = tracker.listing.follow()
+        follower.look()
+        del dropped
+        for _ in range(3):
+            turn(loop)
+        gc.collect()
+        follower.look()
+        found = {key: task_ref() for key, task_ref in follower.take_ended().items()}
+
+        assert held.done()
+        assert found.pop(number) is held
+        assert follower.take_ended() == {}
+        assert tracker.held()[number]() is held
+
+
 def test_a_follower_finds_the_tasks_that_the_loop_was_asked_to_make() -> None:
     with tracked_loop() as (runner, tracker):
         loop, event = runner.get_loop(), asyncio.Event()

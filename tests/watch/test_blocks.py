@@ -434,3 +434,37 @@ def test_a_step_counts_from_the_end_of_what_was_no_block(watched: Watched) -> No
     other.close()
 
     assert block.lasted_s < 9 * BLOCKED_AFTER
+
+
+def block_until(is_true: Callable[[], bool]) -> None:
+    """Block the calling thread until *is_true* returns True."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_who_looks_on_is_told_while_a_block_lasts_and_of_its_end(watched: Watched) -> None:
+    told: list[tuple[int, Block | None]] = []
+
+    def onlooker(block: Block | None) -> None:
+        told.append((threading.get_ident(), block))
+
+    def broken(block: Block | None) -> None:
+        raise ValueError(block)
+
+    async def main() -> None:
+        watched.watch.watch_blocks(broken)
+        watched.watch.watch_blocks(onlooker)
+        watched.cells.executing, watched.cells.task = CELL, asyncio.current_task()
+        block_until(lambda: len(told) >= 2)
+        await until(lambda: told[-1][1] is None)
+        watched.watch.unwatch_blocks(onlooker)
+        watched.watch.unwatch_blocks(onlooker)
+
+    watched.run(main())
+    blocks = [block for _thread, block in told if block is not None]
+
+    assert {block.name for block in blocks} == {"In[7]"}
+    assert not any(block.is_over for block in blocks)
+    assert blocks[0].lasted_s < blocks[-1].lasted_s
+    assert threading.get_ident() not in {thread for thread, _block in told}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from loopnb.records import CellRef, Shares
-from loopnb.watch.busy import BusyTable, RecentShares
+from loopnb.watch.busy import BusyTable, RecentShares, RecentTasks
 from loopnb.watch.looking import Look, TaskFacts
 from loopnb.watch.sources import Frame
 from tests.watch.conftest import until
@@ -52,6 +52,18 @@ def test_a_table_is_bounded() -> None:
     assert len(busy.tasks) <= 1_001
     assert busy.tasks[0].name == "all others"
     assert sum(row.busy_s for row in busy.tasks) == 3_000
+
+
+def test_the_shares_of_tasks_are_those_of_the_last_minute() -> None:
+    tasks = RecentTasks()
+    tasks.add(step(9, "fetch", 3), 9.0, 0.0)
+    tasks.add(step(1, "fetch", 3), 1.0, 65.0)
+    tasks.add(step(2, "fetch", 3), 0.5, 71.0)
+    tasks.add(Look("select"), 2.5, 71.0)
+    tasks.add(Look("elsewhere"), 5.0, 71.0)
+
+    assert tasks.shares(72.0) == {1: 0.25, 2: 0.125}
+    assert RecentTasks().shares(0.0) == {}
 
 
 def test_shares_are_those_of_the_last_minute() -> None:

@@ -62,3 +62,14 @@ def test_the_last_minute_forgets_and_the_whole_does_not() -> None:
     assert lateness.recent(61.0).max_s == 0.001
     assert lateness.recent(1_000.0).count == 0
     assert lateness.total().max_s == 0.2
+
+
+def test_the_worst_of_each_second_of_the_last_minute_is_kept() -> None:
+    lateness = Lateness(0.25)
+    for late_s, now in ((9.0, 30.0), (0.1, 100.2), (0.3, 100.4), (0.2, 100.9), (0.05, 102.1)):
+        lateness.add(late_s, now)
+    worst = lateness.worst(102.5)
+
+    assert len(worst) == 60
+    assert worst[-3:] == [0.3, 0.0, 0.05]
+    assert max(worst) == 0.3

@@ -1,262 +1,283 @@
-"""The widget's model on a real loop; only the page at the other end of the comm is a stand-in."""
+"""The widget's model on a real loop with a real tracker; only the page at the other end is a stand-in."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import gc
+import json
 import logging
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopnb.errors import TaskNotFoundError
-from loopnb.records import CellRef, LoopState, Snapshot, TaskRecord
-from loopnb.widget.model import BEAT_S, FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
-from tests.loops import FastLoop
-
-from .front_end import FrontEnd
+from loopnb.records import Block, CellRef
+from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
+from loopnb.widgets.monitor import BEAT_S
+from loopnb.widgets.protocol import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from loopnb.records import Finding
+    from tests.loops import FastLoop
 
-class Kernel:
-    """What a session gives the widget: the tasks that are live, and a way to cancel one."""
+    from .conftest import Notebook
+    from .front_end import FrontEnd
 
-    def __init__(self, loop: FastLoop) -> None:
-        self.loop = loop
-        self.names = {1: "feed"}
-        self.cell: CellRef | None = None
-        self.samples: list[float] = []
-        self.cost_s = 0.0
-        self.error: Exception | None = None
-        self.threads: set[int] = set()
-        self.contexts: list[contextvars.Context] = []
 
-    def snapshot(self) -> Snapshot:
-        if self.error:
-            raise self.error
-        self.samples.append(self.loop.time())
-        self.threads.add(threading.get_ident())
-        self.contexts.append(contextvars.copy_context())
-        self.loop.now += self.cost_s
-        state = LoopState("Loop", "running" if self.cell else "idle", "", 1, "handoff", 0, self.cell)
-        tasks = (
-            TaskRecord(number, name, "tick", "waiting", 0.0, None, "", "", "")
-            for number, name in self.names.items()
-        )
-        return Snapshot("epoch", 0.0, self.loop.time(), state, tuple(tasks))
+async def nap(seconds: float) -> None:
+    await asyncio.sleep(seconds)
 
-    def cancel(self, number: int) -> str:
-        if number not in self.names:
-            raise TaskNotFoundError(str(number), list(self.names.values()))
-        self.threads.add(threading.get_ident())
-        return f"Cancelled task {self.names.pop(number)!r}."
+
+async def ticks() -> None:
+    await asyncio.sleep(1e9)
 
 
 @pytest.fixture
-def loop() -> Iterator[FastLoop]:
-    """A loop that waits for nothing, not running yet."""
-    loop = FastLoop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def kernel(loop: FastLoop) -> Kernel:
-    """A session's part."""
-    return Kernel(loop)
-
-
-@pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> FrontEnd:
-    """The front end of every comm that is opened."""
-    page = FrontEnd()
-    monkeypatch.setattr("comm.create_comm", page.create_comm)
-    return page
-
-
-@pytest.fixture
-def widget(kernel: Kernel, page: FrontEnd, loop: FastLoop) -> Iterator[LoopWidget]:
+def widget(kernel: Notebook, page: FrontEnd, loop: FastLoop) -> Iterator[LoopWidget]:
     """The widget, displayed nowhere yet."""
-    widget = LoopWidget(kernel, loop, clock=loop.time)
-    page.state = widget.get_state()["snapshot"]
+    widget = LoopWidget(kernel, loop, clock=loop.time, cpu_clock=loop.time)
     yield widget
     widget.close()
 
 
-def look(page: FrontEnd, loop: FastLoop, view: str = "v") -> None:
-    page.say(op="visible", view=view, visible=True)
-    loop.pass_time(0)
+def look(page: FrontEnd, loop: FastLoop, view: str = "v", **query: object) -> None:
+    """Show a view, and wait until it has all that it shows."""
+    page.say(op="visible", view=view, visible=True, query=query)
+    loop.pass_time(0.01)
 
 
-def test_a_view_can_draw_as_soon_as_it_is_made(widget: LoopWidget, page: FrontEnd) -> None:
+def test_a_view_can_draw_as_soon_as_it_is_made(kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
+    kernel.spawn(ticks(), "feed")
+    widget = LoopWidget(kernel, loop, clock=loop.time, cpu_clock=loop.time)
     opened = page.comms[-1].opened_with
+    [row] = opened["snapshot"]["window"]["rows"].values()
 
-    assert opened["snapshot"]["tasks"]["1"]["name"] == "feed"
-    assert opened["snapshot"] == widget.state
+    assert row["name"] == "feed"
+    assert opened["snapshot"]["shared"]["head"]["text"] == "idle"
+    assert opened["options"] == {"height": None, "group": True}
+    widget.close()
 
 
-def test_nothing_is_sampled_while_nobody_looks(
-    widget: LoopWidget, kernel: Kernel, loop: FastLoop, page: FrontEnd
+def test_nothing_is_looked_at_while_nobody_looks(
+    widget: LoopWidget, kernel: Notebook, loop: FastLoop, page: FrontEnd
 ) -> None:
-    kernel.samples.clear()
+    kernel.looks.clear()
     loop.pass_time(60)
 
-    assert kernel.samples == []
+    assert kernel.looks == []
     assert page.ops() == []
 
 
-def test_a_visible_view_is_answered_at_once(widget: LoopWidget, page: FrontEnd, loop: FastLoop) -> None:
+def test_a_visible_view_gets_header_and_rows_at_once(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn(ticks(), "feed", cell=4)
     look(page, loop)
+    [row] = page.rows()
 
-    assert page.ops() == ["beat"]
+    assert page.ops()[0] == "shared"
+    assert row["name"] == "feed"
+    assert row["cell"] == "In[4]"
+    assert row["state"] == "waiting"
+    assert row["waits_for"] == "sleep"
+    assert page.shared["head"]["counts"]["waiting"] == 1
 
 
-def test_a_quiet_loop_is_only_heard_to_beat(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+def test_a_quiet_loop_is_only_heard_every_two_seconds(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     look(page, loop)
-    loop.pass_time(1)
-    kernel.samples.clear()
+    loop.pass_time(3)
+    kernel.looks.clear()
     page.ops()
-    loop.pass_time(4 * BEAT_S)
+    loop.pass_time(10 * BEAT_S)
 
-    assert page.ops() == ["beat"] * 4
-    assert len(kernel.samples) == 4 * BEAT_S / SLOW_S
+    assert len(page.ops()) <= 10
+    assert len(kernel.looks) == pytest.approx(10 * BEAT_S / SLOW_S, abs=1)
 
 
-def test_changes_travel_as_deltas_and_add_up(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
-) -> None:
-    look(page, loop)
-    page.ops()
-    for number in range(2, 6):
-        kernel.names[number] = f"task-{number}"
-        loop.pass_time(SLOW_S)
-    del kernel.names[1]
+def test_changes_add_up(widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
+    look(page, loop, group=False)
+    tasks = [kernel.spawn(ticks(), f"task-{number}") for number in range(5)]
+    loop.pass_time(SLOW_S)
+    assert [row["name"] for row in page.rows()] == [f"task-{number}" for number in range(5)]
+
+    tasks[1].cancel()
     loop.pass_time(SLOW_S)
 
-    assert page.ops() == ["delta"] * 5
-    assert page.state["seq"] == widget.state["seq"] == 5
-    assert [row["name"] for row in page.state["tasks"].values()] == list(kernel.names.values())
+    assert [row["name"] for row in page.rows()] == ["task-0", "task-2", "task-3", "task-4"]
+    assert page.windows["v"]["total"] == 4
+    assert page.shared["head"]["tasks"] == 4
 
 
 def test_it_looks_more_often_while_something_changes(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     look(page, loop)
-    loop.pass_time(1)
-    kernel.names[2] = "new"
-    loop.pass_time(SLOW_S)
-    changed, following = kernel.samples[-2:]
+    loop.pass_time(3)
+    kernel.spawn(ticks())
+    loop.pass_time(SLOW_S + FAST_S)
+    *_, changed, following = kernel.looks
 
     assert following - changed == pytest.approx(FAST_S)
 
 
-def test_costly_samples_are_taken_less_often(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+def test_costly_looks_are_made_less_often(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     kernel.cost_s = 0.1
     look(page, loop)
-    kernel.samples.clear()
+    kernel.looks.clear()
     loop.pass_time(10)
 
-    assert len(kernel.samples) * kernel.cost_s <= 0.06 * 10
+    assert len(kernel.looks) * kernel.cost_s <= 0.06 * 10
 
 
-def test_a_hidden_view_stops_the_sampling(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+def test_a_hidden_view_stops_the_looking(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     look(page, loop, "one")
     look(page, loop, "two")
     page.say(op="visible", view="one", visible=False)
     loop.pass_time(1)
-    assert len(kernel.samples) > 3
+    assert len(kernel.looks) > 2
 
     page.say(op="visible", view="two", visible=False)
     loop.pass_time(1)
-    kernel.samples.clear()
+    kernel.looks.clear()
     loop.pass_time(60)
 
-    assert kernel.samples == []
+    assert kernel.looks == []
 
 
 def test_a_view_that_vanished_is_forgotten(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     look(page, loop)
     loop.pass_time(LEASE_S + 1)
-    kernel.samples.clear()
+    kernel.looks.clear()
+    page.ops()
     loop.pass_time(60)
 
-    assert kernel.samples == []
+    assert kernel.looks == []
+    assert page.ops() == []
 
 
 def test_a_silent_view_is_not_forgotten_while_a_cell_executes(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     kernel.cell = CellRef("x", 4)
     look(page, loop)
+    assert page.shared["head"]["text"] == "In[4] runs"
+    assert page.shared["head"]["since_s"] == 990.0
     loop.pass_time(5 * LEASE_S)
-    kernel.samples.clear()
+    kernel.looks.clear()
     loop.pass_time(1)
-    assert kernel.samples
+    assert kernel.looks
 
     kernel.cell = None
     loop.pass_time(2 * LEASE_S)
-    kernel.samples.clear()
+    kernel.looks.clear()
     loop.pass_time(1)
 
-    assert kernel.samples == []
+    assert kernel.looks == []
 
 
-def test_two_views_cause_no_more_samples_than_one(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+def test_two_views_cause_no_more_looks_than_one(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     look(page, loop, "one")
-    look(page, loop, "two")
+    look(page, loop, "two", group=False)
     loop.pass_time(1)
-    kernel.samples.clear()
+    kernel.looks.clear()
     loop.pass_time(10)
 
-    assert len(kernel.samples) <= 10 / SLOW_S + 1
+    assert len(kernel.looks) <= 10 / SLOW_S + 1
 
 
-def test_a_cancel_is_acknowledged_with_its_outcome(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+# -- what a view asks for --------------------------------------------------------------------------
+
+
+def test_a_view_may_scroll_filter_and_open_a_group(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
-    page.say(op="cancel", id="v:1", number=1)
-    assert page.heard == []  # the handler has only posted it
-    loop.pass_time(0)
+    names: list[str | None] = [f"n{number}" for number in range(300)]
+    kernel.spawn_all([ticks() for _ in names], names, cell=3)
+    kernel.spawn(ticks(), "alone", cell=5)
+    look(page, loop)
+    group, alone = page.rows()
+    assert (group["count"], group["cell"], group["state"]) == (300, "In[3]", "waiting")
+    assert alone["name"] == "alone"
 
-    assert page.heard == [{"op": "ack", "id": "v:1", "ok": True, "text": "Cancelled task 'feed'."}]
+    query: dict[str, Any] = {"open": [group["key"]], "offset": 250, "limit": 50}
+    page.say(op="query", view="v", query=query)
+    loop.pass_time(0.01)
+    assert page.windows["v"]["total"] == 302
+    assert [row["name"] for row in page.rows()] == names[249:299]
+    assert {row["depth"] for row in page.rows()} == {1}
+
+    page.say(op="query", view="v", query={"text": "N7", "group": False})
+    loop.pass_time(0.01)
+
+    assert [row["name"] for row in page.rows()] == ["n7", *(f"n{number}" for number in range(70, 80))]
 
 
-def test_after_a_cancel_it_looks_again_soon(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+def test_what_a_view_shows_stays_up_to_date(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop, states=["parked"])
+    assert page.rows() == []
+
+    look(page, loop, "w", text="feed")
+    kernel.spawn(ticks(), "feed")
+    kernel.spawn(ticks(), "other")
+    loop.pass_time(1)
+
+    assert page.rows() == []
+    assert [row["name"] for row in page.rows("w")] == ["feed"]
+
+
+def test_a_view_that_missed_something_gets_everything(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn(ticks(), "feed")
+    look(page, loop)
+    page.windows.clear()
+    page.shared = None
+    kernel.spawn(ticks(), "new")
+    loop.pass_time(1)
+    assert page.gaps
+    page.say(op="resync", view="v", query={"group": False})
+    loop.pass_time(0.01)
+    page.gaps.clear()
+
+    assert [row["name"] for row in page.rows()] == ["feed", "new"]
+    assert page.shared["head"]["tasks"] == 2
+
+
+def test_a_reloaded_page_gets_the_newest_state(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     look(page, loop)
+    kernel.spawn(ticks(), "new")
+    page.state = {}
+    page.reload()
+    [row] = page.state["window"]["rows"].values()
+
+    assert row["name"] == "new"
     loop.pass_time(1)
-    page.ops()
-    page.say(op="cancel", id="v:1", number=1)
-    loop.pass_time(2 * SOON_S)
-
-    assert page.ops() == ["ack", "delta"]
-    assert page.state["tasks"] == {}
+    assert [row["name"] for row in page.rows()] == ["new"]
 
 
-def test_a_cancel_that_comes_too_late_says_so(widget: LoopWidget, page: FrontEnd, loop: FastLoop) -> None:
-    page.say(op="cancel", id="v:1", number=99)
-    loop.pass_time(0)
-    [ack] = page.heard
+def test_nothing_is_taken_from_a_view_that_writes_the_trait(widget: LoopWidget) -> None:
+    widget.set_state({"snapshot": {"shared": "forged"}, "options": {"height": 1}})
 
-    assert not ack["ok"]
-    assert "No live task" in ack["text"]
-    assert widget.fault is None
+    assert widget.get_state()["snapshot"]["shared"]["epoch"] == "epoch"
+    assert widget.get_state()["options"]["height"] is None
 
 
 @pytest.mark.parametrize("content", [{"op": "reboot", "id": "v:3"}, {"op": "cancel", "id": "v:3"}])
@@ -271,59 +292,254 @@ def test_a_bad_message_is_answered(
     assert widget.fault is None
 
 
-def test_a_view_that_missed_something_gets_everything(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+def test_no_message_is_long(widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
+    kernel.spawn_all([ticks() for _ in range(200)], ["\N{PILE OF POO}" * 500] * 200, cell=3)
+    look(page, loop, group=False, limit=120)
+    page.say(op="query", view="v", query={"group": False, "limit": 120, "offset": 60})
+    loop.pass_time(3)
+
+    assert max(page.sizes) <= MOST_BYTES
+
+
+# -- cancelling ------------------------------------------------------------------------------------
+
+
+def test_a_cancel_is_acknowledged_and_the_row_goes_soon(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
-    kernel.names[2] = "new"
-    page.say(op="resync")
-    loop.pass_time(0)
-
-    assert page.heard[-1] == {"op": "snapshot", "state": widget.state}
-    assert set(widget.state["tasks"]) == {"1", "2"}
-
-
-def test_a_reloaded_page_gets_the_newest_state(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
-) -> None:
+    kernel.spawn(ticks(), "feed")
     look(page, loop)
-    kernel.names = {2: "new"}
+    number = page.rows()[0]["number"]
+    page.ops()
+    page.say(op="cancel", id="v:1", number=number)
+    assert page.heard == []  # the handler has only posted it
+    loop.pass_time(2 * SOON_S)
+
+    first, *_ = page.heard
+    assert first == {"op": "ack", "id": "v:1", "ok": True, "text": "cancelling feed", "final": False}
+    assert page.last("ack") == {**first, "text": "cancelled feed", "final": True}
+    assert page.rows() == []
+
+
+def test_a_group_is_cancelled_as_the_view_shows_it(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    tasks = kernel.spawn_all([ticks() for _ in range(12)], [f"n{number}" for number in range(12)], cell=3)
+    look(page, loop, text="n1")  # n1, n10, n11
+    [group] = page.rows()
+    page.say(op="cancel", id="v:1", view="v", group=group["key"])
     loop.pass_time(1)
-    page.state = {}
-    page.reload()
 
-    assert page.state == widget.state
-    assert list(page.state["tasks"]) == ["2"]
+    assert page.last("ack")["text"] == "cancelled 3 tasks of ticks"
+    assert [task.get_name() for task in tasks if task.cancelled()] == ["n1", "n10", "n11"]
 
 
-def test_nothing_is_taken_from_a_view_that_writes_the_trait(widget: LoopWidget, kernel: Kernel) -> None:
-    widget.set_state({"snapshot": {"epoch": "forged"}})
+def test_leftovers_are_counted_and_cancelled(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    runs, context = kernel.tracker.runs, contextvars.copy_context()
+    runs.begin(CellRef("id3", 3), context)
+    old = kernel.spawn(ticks(), "old", cell=3)
+    kernel.spawn(ticks(), "other", cell=4)
+    runs.begin(CellRef("id3", 5), context)
+    look(page, loop)
+    assert page.shared["head"]["leftovers"] == 1
+    page.say(op="cancel", id="v:1", leftovers=True)
+    loop.pass_time(1)
 
-    assert widget.get_state()["snapshot"]["epoch"] == "epoch"
+    assert page.last("ack")["text"] == "cancelled old"
+    assert old.cancelled()
+    assert [row["name"] for row in page.rows()] == ["other"]
+
+
+async def cleans_up(is_clean: asyncio.Event) -> None:
+    try:
+        await asyncio.sleep(1e9)
+    finally:
+        await is_clean.wait()
+
+
+async def stubborn(may_end: asyncio.Event) -> None:
+    while not may_end.is_set():
+        try:
+            await asyncio.sleep(1e9)
+        except asyncio.CancelledError:
+            continue
+
+
+def test_a_task_that_cleans_up_is_cancelling(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    is_clean = asyncio.Event()
+    kernel.spawn(cleans_up(is_clean), "careful", cell=3)
+    look(page, loop)
+    asked_at = loop.time()
+    page.say(op="cancel", id="v:1", number=page.rows()[0]["number"])
+    loop.pass_time(1)
+    [row] = page.rows()
+
+    assert row["state"] == "cancelling"
+    assert row["cancelling_since_s"] == pytest.approx(asked_at, abs=0.1)
+    assert row["note"].startswith("runs its finally at cleans_up")
+    assert page.shared["head"]["counts"]["cancelling"] == 1
+    assert not page.last("ack")["final"]
+    is_clean.set()
+    loop.pass_time(1)
+    assert page.rows() == []
+    assert page.last("ack")["text"] == "cancelled careful"
+
+
+def test_a_task_that_swallows_its_cancellation_has_refused(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    may_end = asyncio.Event()
+    kernel.spawn(stubborn(may_end), "mule")
+    look(page, loop)
+    for note in ("refused to cancel", "refused to cancel (twice)", "refused to cancel (3 times)"):
+        page.say(op="cancel", id="v:1", number=page.rows()[0]["number"])
+        loop.pass_time(1)
+        [row] = page.rows()
+
+        assert (row["state"], row["note"]) == ("waiting", note)
+        ack = page.last("ack")
+        assert (ack["ok"], ack["final"], ack["text"]) == (False, True, "mule refused to cancel")
+    may_end.set()
+
+
+def test_what_the_users_own_code_cancels_is_cancelling_too(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    is_clean = asyncio.Event()
+    task = kernel.spawn(cleans_up(is_clean))
+    look(page, loop)
+    task.cancel()
+    loop.pass_time(1)
+
+    assert page.rows()[0]["state"] == "cancelling"
+    is_clean.set()
+
+
+def test_a_cancel_that_comes_too_late_says_so(widget: LoopWidget, page: FrontEnd, loop: FastLoop) -> None:
+    page.say(op="cancel", id="v:1", number=99)
+    loop.pass_time(0)
+    [ack] = page.heard
+
+    assert not ack["ok"]
+    assert "no live task" in ack["text"]
+    assert widget.fault is None
+
+
+# -- while the loop is blocked -----------------------------------------------------------------------
+
+
+def test_a_click_that_the_loop_does_not_take_up_is_acknowledged_by_its_own_thread(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn(ticks(), "feed")
+    look(page, loop)
+    kernel.cell = CellRef("x", 7)
+    page.ops()
+    number = page.rows()[0]["number"]
+    clicking = threading.Thread(target=page.say, kwargs={"op": "cancel", "id": "v:1", "number": number})
+    clicking.start()
+    clicking.join()  # the loop does not turn
+    [noted] = page.heard
+    assert (noted["ok"], noted["final"]) == (True, False)
+    assert noted["text"] == "will be cancelled when In[7] yields"
+
+    loop.pass_time(1)
+
+    assert page.last("ack")["final"]
+    assert page.rows() == []
+
+
+BLOCK = Block(
+    0, 0.0, 1.2, False, "cell", "In[7]", CellRef("x", 7), None, "sleep", "In[7], line 3", call="time.sleep(9)"
+)
+
+
+def test_a_block_is_told_from_the_thread_that_sees_it(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    [tell] = kernel.onlookers
+    tell(BLOCK)
+    assert page.ops() == []  # nobody looks
+
+    look(page, loop)
+    seeing = threading.Thread(target=tell, args=[BLOCK])
+    seeing.start()
+    seeing.join()
+    block = page.shared["block"]
+    assert block["text"] == "In[7], line 3: time.sleep"
+    assert block["since_s"] == pytest.approx(loop.time() - 1.2, abs=0.1)
+
+    loop.pass_time(3)
+    assert page.shared["block"] is None  # the loop turns
+
+
+def test_a_task_that_blocks_is_named_with_its_row(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn_all([ticks(), ticks()], ["hog", "other"], cell=3)
+    look(page, loop)
+    number = min(kernel.tracker.listing.records)
+    [tell] = kernel.onlookers
+    tell(
+        Block(
+            0,
+            0.0,
+            1.2,
+            False,
+            "task",
+            f"task {number} 'hog'",
+            CellRef("x", 3),
+            number,
+            "sleep",
+            "In[3], line 2",
+            call="time.sleep(5)",
+        )
+    )
+    block = page.shared["block"]
+
+    assert block["task"] == number
+    assert block["group"] == page.rows()[0]["key"]
+    assert block["text"] == f"task {number} 'hog', In[3], line 2: time.sleep"
+    assert block["remedy"] == "use `await asyncio.sleep(...)`"
+
+
+# -- threads, errors, ends -----------------------------------------------------------------------
 
 
 def test_a_message_from_another_thread_is_served_on_the_loop(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
-    sender = threading.Thread(target=page.say, kwargs={"op": "cancel", "id": "v:1", "number": 1})
+    sender = threading.Thread(target=page.say, kwargs={"op": "visible", "view": "v", "visible": True})
     sender.start()
     sender.join()
-    loop.pass_time(0)
+    assert page.heard == []
+    loop.pass_time(0.01)
 
-    assert page.heard[0]["ok"]
-    assert kernel.threads == {threading.get_ident()}
+    assert page.ops()[0] == "shared"
 
 
 def test_it_works_in_an_empty_context(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell: contextvars.ContextVar[str] = contextvars.ContextVar("cell", default="none")
+    contexts: list[contextvars.Context] = []
+
+    def findings() -> list[Finding]:
+        contexts.append(contextvars.copy_context())
+        return []
+
+    monkeypatch.setattr(kernel, "findings", findings)
     token = cell.set("this one")
-    kernel.contexts.clear()
     look(page, loop)
-    loop.pass_time(3)
+    loop.pass_time(30)
     cell.reset(token)
 
-    assert {context.get(cell) for context in kernel.contexts} == {None}
+    assert contexts
+    assert {context.get(cell) for context in contexts} == {None}
 
 
 def test_messages_go_to_the_thread_they_were_sent_to(widget: LoopWidget) -> None:
@@ -331,22 +547,24 @@ def test_messages_go_to_the_thread_they_were_sent_to(widget: LoopWidget) -> None
 
 
 def test_an_error_of_its_own_is_logged_once_and_stops_it(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop, caplog: pytest.LogCaptureFixture
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     look(page, loop)
     page.ops()
     kernel.error = ValueError("broken")
     with caplog.at_level(logging.ERROR, "loopnb"):
         loop.pass_time(10)
-        look(page, loop)
+    page.ops()
+    look(page, loop)
 
     assert widget.fault == "ValueError: broken"
     assert len(caplog.records) == 1
-    assert page.heard == [{"op": "fault", "text": widget.fault}] * 2  # when it broke, and when asked
+    assert [(message["op"], message["why"]) for message in page.heard] == [("end", "fault")]
+    assert "ValueError: broken" in page.heard[0]["text"]
 
 
 def test_an_error_while_it_is_displayed_does_not_reach_the_cell(
-    widget: LoopWidget, kernel: Kernel, caplog: pytest.LogCaptureFixture
+    widget: LoopWidget, kernel: Notebook, caplog: pytest.LogCaptureFixture
 ) -> None:
     kernel.error = ValueError("broken")
 
@@ -356,18 +574,21 @@ def test_an_error_while_it_is_displayed_does_not_reach_the_cell(
 
 
 def test_a_closed_loop_is_a_fault_not_an_error_in_the_handler(
-    widget: LoopWidget, page: FrontEnd, loop: FastLoop, caplog: pytest.LogCaptureFixture
+    kernel: Notebook, page: FrontEnd, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loop.close()
-    page.say(op="resync")
+    other = asyncio.new_event_loop()
+    widget = LoopWidget(kernel, other)
+    other.close()
+    page.say(op="resync", view="v")
 
     assert widget.fault is not None
     assert "closed" in widget.fault
     assert len(caplog.records) == 1
+    widget.close()
 
 
-def test_it_is_displayed_with_a_table_that_needs_no_kernel(widget: LoopWidget, kernel: Kernel) -> None:
-    kernel.names[2] = "<b>new</b>"
+def test_it_is_displayed_with_a_table_that_needs_no_kernel(widget: LoopWidget, kernel: Notebook) -> None:
+    kernel.spawn(ticks(), "<b>new</b>")
     bundle = widget._repr_mimebundle_()
     assert bundle is not None
     data, _ = bundle
@@ -377,39 +598,264 @@ def test_it_is_displayed_with_a_table_that_needs_no_kernel(widget: LoopWidget, k
     assert "<b>new</b>" in data["text/plain"]
 
 
+def test_an_ended_widget_says_why_and_keeps_nothing_of_the_session(
+    kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    widget = LoopWidget(kernel, loop, clock=loop.time, cpu_clock=loop.time)
+    look(page, loop)
+    page.ops()
+    widget.end("unloaded")
+    widget.end("shut down")
+    kernel.looks.clear()
+    loop.pass_time(60)
+    assert [(message["why"], message["text"]) for message in page.heard] == [
+        ("unloaded", "loopnb was unloaded")
+    ]
+    assert kernel.looks == []
+    assert kernel.onlookers == []
+
+    page.ops()
+    page.say(op="visible", view="v", visible=True)  # a page that was loaded again
+    assert page.ops() == ["end"]
+    page.reload()
+    assert page.state["end"]["why"] == "unloaded"
+    reference = weakref.ref(kernel.tracker)
+    assert reference() not in gc.get_referents(widget, *gc.get_referents(widget))
+    widget.close()
+
+
 def test_closing_stops_everything_and_may_be_repeated(
-    widget: LoopWidget, kernel: Kernel, page: FrontEnd, loop: FastLoop
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
     look(page, loop)
-    page.say(op="resync")
+    page.say(op="resync", view="v")
     widget.close()
     widget.close()
     page.ops()
-    kernel.samples.clear()
+    kernel.looks.clear()
     loop.pass_time(60)
 
-    assert kernel.samples == []
+    assert kernel.looks == []
     assert page.ops() == []
     assert not [comm for comm in page.comms if comm.is_open]
 
 
-def test_no_task_is_kept_alive(page: FrontEnd, loop: FastLoop) -> None:
-    class LiveTasks(Kernel):
-        def snapshot(self) -> Snapshot:
-            self.names = dict(enumerate(sorted(task.get_name() for task in asyncio.all_tasks(loop))))
-            return super().snapshot()
+def test_no_task_is_kept_alive(widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
+    async def fails() -> None:
+        await asyncio.sleep(1)
+        raise ValueError
 
-    async def main() -> weakref.ref[asyncio.Task[None]]:
-        task = asyncio.create_task(asyncio.sleep(1), name="short")
-        page.state = shown.get_state()["snapshot"]
-        page.say(op="visible", view="v", visible=True)
-        await task
-        return weakref.ref(task)
-
-    shown = LoopWidget(LiveTasks(loop), loop)
-    task = loop.run_until_complete(main())
+    tasks = [kernel.spawn(nap(1)), kernel.spawn(fails())]
+    look(page, loop)
+    look(page, loop, "w", tab="finished")
+    loop.pass_time(3)
+    references = [weakref.ref(task) for task in tasks]
+    tasks[1].exception()
+    kernel.tasks.clear()
+    tasks.clear()
     gc.collect()
 
-    assert task() is None
-    assert shown.state["loop"]["tasks"] > 0
-    shown.close()
+    assert [reference() for reference in references] == [None, None]
+
+
+# -- what has ended ----------------------------------------------------------------------------------
+
+
+def test_failed_tasks_stay_with_their_error_and_come_first(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    async def fails() -> None:
+        await asyncio.sleep(2)
+        raise ValueError("no such page")
+
+    look(page, loop, tab="finished")
+    failing = kernel.spawn(fails(), "bad", cell=3)
+    kernel.spawn(nap(3), "good")
+    loop.pass_time(5)
+    bad, good = page.rows()
+
+    assert (bad["name"], bad["state"], bad["error"]) == ("bad", "raised", "ValueError: no such page")
+    assert bad["duration_s"] == pytest.approx(2, abs=SLOW_S)
+    assert (good["name"], good["state"], good["error"]) == ("good", "returned", "")
+    counts = page.shared["head"]["counts"]
+    assert (counts["finished"], counts["failed"]) == (1, 1)
+    failing.exception()
+
+
+def test_a_task_stays_however_short_it_lived(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.cell = CellRef("x", 4)
+    look(page, loop, tab="finished")
+    loop.pass_time(1)
+    tasks = [kernel.spawn(fails_at_length(), "boom"), kernel.spawn(nap(0), "quick")]
+    kernel.cell = None
+    loop.pass_time(3)
+
+    assert [(row["name"], row["state"]) for row in page.rows()] == [("boom", "raised"), ("quick", "returned")]
+    assert page.shared["head"]["counts"]["failed"] == 1
+    assert tasks[0].exception()
+
+
+def test_what_ended_before_anybody_looked_is_shown_without_a_duration(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn(nap(1), "early")
+    loop.pass_time(2)
+    look(page, loop, tab="finished")
+    [row] = [row for row in page.rows() if row["name"] == "early"]
+
+    assert (row["name"], row["state"]) == ("early", "returned")
+    assert row["duration_s"] is None
+
+
+# -- details, trees, timeline ------------------------------------------------------------------------
+
+
+async def outer() -> None:
+    await asyncio.create_task(ticks(), name="inner")
+
+
+def end_all(loop: FastLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.pass_time(0)
+
+
+def test_a_row_that_is_opened_tells_all_that_is_known(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn(outer(), "outer", cell=3)
+    look(page, loop, group=False)
+    first, second = (row["number"] for row in page.rows())
+    page.say(op="detail", view="v", number=first)
+    loop.pass_time(1)
+    above = page.last("detail")["detail"]
+    page.say(op="detail", view="v", number=second)
+    loop.pass_time(1)
+    below = page.last("detail")["detail"]
+
+    assert above["row"]["name"] == "outer"
+    assert [line["text"] for line in above["chain"]] == [
+        "outer()",
+        "waits for task inner",
+        f"task {second} 'inner'",
+    ]
+    assert above["chain"][-1]["task"] == second
+    assert below["awaited_by"] == [{"number": first, "label": f"task {first} 'outer'"}]
+    assert below["parents"][0] == f"task {first} 'outer' (waiting) of In[3]"
+    assert below["chain"][-1]["due_s"] > 1e8
+    end_all(loop)
+
+
+def test_details_are_sent_again_only_if_something_has_changed(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn(ticks())
+    look(page, loop)
+    page.say(op="detail", view="v", number=page.rows()[0]["number"])
+    loop.pass_time(5)
+    assert page.ops().count("detail") == 1
+
+    page.say(op="detail", view="v", number=None)
+    loop.pass_time(5)
+
+    assert "detail" not in page.ops()
+
+
+async def fails_at_length() -> None:
+    raise ValueError("\N{PILE OF POO}" * 9_000)
+
+
+async def returns_at_length() -> str:
+    return "\N{PILE OF POO}" * 9_000
+
+
+def test_the_details_of_an_ended_task_have_its_outcome(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    failing, good = kernel.spawn(fails_at_length()), kernel.spawn(returns_at_length())
+    loop.pass_time(1)
+    look(page, loop, tab="finished")
+    bad_row, good_row = page.rows()
+    page.say(op="detail", view="v", number=bad_row["number"])
+    loop.pass_time(1)
+    bad = page.last("detail")["detail"]
+    page.say(op="detail", view="v", number=good_row["number"])
+    loop.pass_time(1)
+    result = page.last("detail")["detail"]["result"]
+
+    assert bad["row"]["state"] == "raised"
+    assert bad["row"]["error"].startswith("ValueError")
+    assert bad["traceback"]
+    assert result.startswith("'\N{PILE OF POO}")
+    assert max(page.sizes) <= MOST_BYTES
+    assert failing.exception()
+    assert good.done()
+
+
+def test_a_task_that_is_not_known_has_no_details(widget: LoopWidget, page: FrontEnd, loop: FastLoop) -> None:
+    look(page, loop)
+    page.say(op="detail", view="v", number=12_345)
+    loop.pass_time(1)
+
+    assert page.last("detail")["detail"] is None
+
+
+@pytest.mark.parametrize("kind", ["awaits", "spawned"])
+def test_a_tree_shows_who_awaits_and_who_spawned_whom(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop, kind: str
+) -> None:
+    kernel.spawn(outer(), "outer")
+    look(page, loop)
+    page.say(op="tree", view="v", kind=kind)
+    loop.pass_time(1)
+    lines = page.last("tree")["lines"]
+    [first] = [line for line in lines if "'outer'" in line["text"]]
+    [second] = [line for line in lines if "'inner'" in line["text"]]
+
+    assert second["depth"] == first["depth"] + 1
+    assert not first["is_cycle"]
+    end_all(loop)
+
+
+def test_a_tree_marks_circles(widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
+    tasks: list[asyncio.Task[None]] = []
+    stop = asyncio.Event()
+
+    async def waits(index: int) -> None:
+        await asyncio.sleep(1)
+        await asyncio.wait([tasks[index], asyncio.create_task(stop.wait())], return_when="FIRST_COMPLETED")
+
+    tasks += kernel.spawn_all([waits(1), waits(0)], ["a", "b"])
+    loop.pass_time(2)
+    look(page, loop)
+    page.say(op="tree", view="v", kind="awaits")
+    loop.pass_time(1)
+
+    assert any(line["is_cycle"] for line in page.last("tree")["lines"])
+    stop.set()
+    loop.pass_time(1)
+
+
+def test_the_timeline_has_a_bar_for_each_task_in_the_lane_of_its_cell(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop)
+    page.say(op="timeline", view="v", shown=True)
+    spawned_at = loop.time()
+    kernel.spawn(nap(3), "short", cell=3)
+    kernel.spawn(ticks(), "long", cell=4)
+    loop.pass_time(6)
+    timeline = page.timelines["v"]
+    bars = {bar["name"]: bar for bar in timeline["bars"].values()}
+    assert [lane["lane"] for lane in timeline["lanes"]] == ["In[4]", "In[3]"]
+    assert bars["short"]["from_s"] == pytest.approx(spawned_at, abs=0.1)
+    assert bars["short"]["to_s"] == pytest.approx(spawned_at + 3, abs=SLOW_S)
+    assert (bars["short"]["state"], bars["long"]["to_s"]) == ("returned", None)
+
+    page.say(op="trace", view="v", id="v:7")
+    loop.pass_time(0)
+    trace = json.loads("".join(message["text"] for message in page.heard if message["op"] == "trace"))
+    begins = {event["name"]: event for event in trace["traceEvents"] if event["ph"] == "b"}
+    assert begins.keys() == {"short", "long"}

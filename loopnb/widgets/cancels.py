@@ -1,0 +1,118 @@
+"""Tell how the tasks that were asked to end go on: they clean up, or they refuse.
+
+A cancelled task that still lives has had a CancelledError raised in it, or is about to. While it cleans up,
+in a `finally`, an `except` or the end of an `async with`, that error stays on the stack of one of its
+coroutines. If the error is on none of them and the task waits for something new, the task has swallowed it.
+
+The loop's thread. Nothing here keeps a task or an error alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loopnb.tracking._cpython import held_by
+from loopnb.tracking.chains import chain_of
+from loopnb.tracking.holding import end_task, is_held
+from loopnb.widgets.table import STATES, LiveTask
+
+if TYPE_CHECKING:
+    from loopnb.records import TaskRecord
+
+#: For how many tasks it is remembered that they were asked to end.
+_REMEMBERED = 10_000
+
+
+class _Asked(NamedTuple):
+    """How often a task was asked to end, when last, in monotonic seconds, and whether by a click."""
+
+    times: int
+    at: float
+    by_click: bool = True
+
+
+class Cancels:
+    """Asks tasks to end, and says how those that were asked go on. The loop's thread."""
+
+    def __init__(self) -> None:
+        self._asked: dict[int, _Asked] = {}
+        self._done: dict[int, _Asked] = {}  # those of them that have ended
+
+    def end(self, number: int, task: asyncio.Task[Any], now: float) -> None:
+        """Ask *task* to end. What it holds by `loopnb.hold()` is released first."""
+        end_task(task)
+        before = self._asked.pop(number, None)
+        self._asked[number] = _Asked(1 if before is None else before.times + 1, now)
+        if len(self._asked) > _REMEMBERED:
+            del self._asked[next(iter(self._asked))]
+
+    def who(self, number: int) -> str:
+        """Return who has asked the task to end, in words; "" if nobody has, or if that is not known."""
+        asked = self._asked.get(number) or self._done.get(number)
+        if asked is None or not asked.by_click:
+            return ""
+        times = "" if asked.times == 1 else f", {asked.times} times"
+        return f"a click in the widget{times}"
+
+    def forget(self, number: int) -> None:
+        """Note that the task has ended."""
+        asked = self._asked.pop(number, None)
+        if asked is not None:
+            self._done[number] = asked
+            if len(self._done) > _REMEMBERED:
+                del self._done[next(iter(self._done))]
+
+    def look_at(self, record: TaskRecord, task: asyncio.Task[Any] | None, now: float) -> LiveTask:
+        """Return the task of that record as the views show it.
+
+        Args:
+            record: Its record.
+            task: The task; None if it has ended since.
+            now: Monotonic seconds.
+        """
+        state = STATES[record.state]
+        number = record.number
+        pending = 0 if task is None else _cancelling(task)
+        asked = self._asked.get(number)
+        if task is None or not (pending or asked):
+            return LiveTask(record, state, record.note)
+        if asked is None or asked.times < pending:  # somebody else has asked as well
+            first_seen = now if record.waiting_since is None else record.waiting_since
+            asked = self._asked[number] = _Asked(
+                pending, first_seen if asked is None else asked.at, asked is not None and asked.by_click
+            )
+        how = _how_it_goes_on(record, task, asked.at)
+        if how is None:
+            note = f"refused to cancel{_times(asked.times)}"
+            return LiveTask(record, state, _joined(note, record.note))
+        return LiveTask(record, "cancelling", _joined(how, record.note), asked.at)
+
+
+def _how_it_goes_on(record: TaskRecord, task: asyncio.Task[Any], asked_at: float) -> str | None:
+    """Return what a cancelled task does, in words; None if it has swallowed the cancellation."""
+    if is_held(task):
+        return "leaves what it holds"
+    if record.state in {"scheduled", "running", "parked"}:
+        return ""
+    if record.waiting_since is not None and record.waiting_since < asked_at:
+        return ""  # what it waits for was cancelled, and has not ended yet
+    links = chain_of(task).links
+    if any(isinstance(item, asyncio.CancelledError) for link in links for item in held_by(link)):
+        return f"runs its finally at {record.waits_at}" if record.waits_at else "runs its finally"
+    return None
+
+
+def _cancelling(task: asyncio.Task[Any]) -> int:
+    try:
+        return task.cancelling()
+    except Exception:  # noqa: BLE001  a class of the user's, which may do anything
+        return 0
+
+
+def _times(count: int) -> str:
+    return "" if count < 2 else " (twice)" if count == 2 else f" ({count} times)"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)

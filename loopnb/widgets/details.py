@@ -1,0 +1,136 @@
+"""Say all that is known of one task, for a row that was opened.
+
+The loop's thread. It runs no code of the user's but what `tracking.details` names, and the `repr` of a result
+and the `str` of an error of their own, once.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from loopnb.frames import users_frames
+from loopnb.nesting._cpython import error_of
+from loopnb.texts import repr_text
+from loopnb.tracking.chains import LOCKS, chain_of, kind_at_once, reason_of
+from loopnb.tracking.details import detail_of
+from loopnb.tracking.suspended import code_of, instruction_of
+from loopnb.watch.texts import block_text, kept_text
+from loopnb.widgets.protocol import cut
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Mapping
+
+    from loopnb.records import AwaitGraph, Block, TaskRecord
+    from loopnb.tracking.history import EndedTask
+    from loopnb.tracking.tracker import Tracker
+
+_LONGEST = 5_000
+"""How many characters of a traceback are sent, its end."""
+_RESULT = 1_000
+_LINKS = 40
+_AWAITED = 12
+
+
+def chain_lines(tracker: Tracker, task: asyncio.Task[Any], *, many: bool) -> list[dict[str, Any]]:
+    """Return the await chain of a live task, outermost first, down to what it waits for.
+
+    Args:
+        tracker: Knows the tasks.
+        task: The task.
+        many: There are so many tasks that nobody shall look for the holder of a lock.
+    """
+    chain = chain_of(task)
+    cell = tracker.origin_of(task).cell
+    lines = []
+    for link in chain.links[-_LINKS:]:
+        try:
+            code, instruction = code_of(link), instruction_of(link)
+        except AssertionError:  # an awaitable in C, or of the user's own
+            lines.append(_line(type(link).__name__))
+            continue
+        lines.append(_line(f"{code.co_qualname}()", tracker.place(code, instruction, cell)))
+    if not (many and kind_at_once(task, tracker.codes)[0] in LOCKS):
+        found = detail_of(tracker, task)
+        if found.text:
+            state = f" ({found.state})" if found.state else ""
+            lines.append({**_line(f"waits for {found.text}{state}"), "due_s": found.due_at})
+    loop = task.get_loop()
+    awaited = [below for below in reason_of(chain).tasks if below.get_loop() is loop]
+    for below in awaited[:_AWAITED]:
+        record = tracker.record(below)
+        lines.append(_line(record.label, record.waits_at, record.number))
+    return lines
+
+
+def _line(text: str, place: str = "", number: int | None = None) -> dict[str, Any]:
+    return {"text": cut(text), "place": cut(place), "task": number, "due_s": None}
+
+
+def awaited_by(graph: AwaitGraph | None, number: int) -> list[dict[str, Any]]:
+    """Return the tasks that wait for the one with that number, as far as *graph* knows."""
+    if graph is None:
+        return []
+    above = [other for other, below in graph.awaits.items() if number in below]
+    return [
+        {"number": other, "label": cut(graph.records[other].label)}
+        for other in above[:_AWAITED]
+        if other in graph.records
+    ]
+
+
+def outcome(task: asyncio.Task[Any] | None, ended: EndedTask | None) -> dict[str, str]:
+    """Return result and traceback of a task that has ended, as text.
+
+    Args:
+        task: The task, if something still refers to it.
+        ended: What the history says of it.
+    """
+    result = ""
+    if task is not None and task.done() and not task.cancelled() and error_of(task) is None:
+        result = repr_text(task.result(), _RESULT)
+    error = None if ended is None else ended.error
+    return {"result": cut(result, _RESULT), "traceback": "" if error is None else traceback_text(error)}
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback of *error*, without our own frames; the end of it if it is long."""
+    try:
+        lines = traceback.format_exception(type(error), error, users_frames(error.__traceback__))
+    except Exception:  # noqa: BLE001  an error of the user's own class may do anything
+        return type(error).__name__
+    text = "".join(lines)
+    return cut(text if len(text) <= _LONGEST else f"…{text[-_LONGEST:]}", _LONGEST + 1)
+
+
+def detail(
+    row: Mapping[str, Any],
+    record: TaskRecord,
+    *,
+    chain: list[dict[str, Any]],
+    awaited: list[dict[str, Any]],
+    parents: list[str],
+    blocks: Iterable[Block],
+    outcome: Mapping[str, str],
+    cancelled_by: str,
+) -> dict[str, Any]:
+    """Put together what is known of one task. All texts are cut, so that it fits into a message."""
+    own = [block for block in blocks if block.task == record.number][-5:]
+    lines = [" ".join(filter(None, (f"{block_text(block)}.", _kept(block)))) for block in own]
+    return {
+        "row": dict(row),
+        "chain": chain,
+        "awaited_by": awaited,
+        "parents": [cut(parent) for parent in parents[:_AWAITED]],
+        "spawn_site": cut(record.spawn_site),
+        "blocks": [cut(line) for line in lines],
+        "output": [],
+        "cancelled_by": cancelled_by,
+        **outcome,
+    }
+
+
+def _kept(block: Block) -> str:
+    kept = kept_text(block)
+    return f"It kept waiting: {kept}." if kept else ""

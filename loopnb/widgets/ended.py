@@ -1,0 +1,186 @@
+"""Know the tasks that have ended: how, and, for those that ended while the widget was shown, when.
+
+The tracker's history has the tasks that nothing refers to any more, and the listing tells of the others as
+they end. Nobody notes when a task ends, since that would cost each task. A look finds it out a quarter of a
+second later at most, and only while a view is visible.
+
+The loop's thread. Nothing here keeps a task alive.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from loopnb.tracking.history import EndedTask
+from loopnb.tracking.tracked import has_origin
+from loopnb.widgets.protocol import cut
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable, Iterator
+    from weakref import ref
+
+    from loopnb.records import TaskRecord
+    from loopnb.tracking.tracker import Tracker
+    from loopnb.widgets.protocol import Query
+
+#: For how many tasks it is remembered when they ended, and how many that something refers to are kept.
+_REMEMBERED = 2_000
+#: How many tasks are looked at before others get a turn. Each takes some microseconds.
+_AT_ONCE = 64
+#: In which order the finished tasks stand, if nothing else is asked for: failed ones first.
+_RANKS = {"raised": 0, "dropped": 1, "cancelled": 2, "returned": 2}
+
+
+class Ended:
+    """The tasks that have ended.
+
+    Args:
+        tracker: Knows the tasks.
+
+    Attributes:
+        when: When tasks ended, by number, in monotonic seconds: within a quarter of a second.
+        count: How many are kept that returned or were cancelled, and that failed or were lost.
+        version: Changes whenever the tasks may have changed.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
+        self._held: dict[int, ref[asyncio.Task[Any]]] = {}
+        self._tasks: dict[int, EndedTask] = {}
+        self._records: dict[int, TaskRecord] = {}
+        self.when: OrderedDict[int, float] = OrderedDict()
+        self.count = (0, 0)
+        self.version = 0
+
+    def find_held(self) -> None:
+        """Find the tasks that have ended without a look having seen them, and that something refers to.
+
+        From Python 3.14 on this looks at every object of the process, which may take 15 ms and more.
+        """
+        self.hold(self._tracker.held())
+
+    def note(self, number: int, now: float) -> None:
+        """Note that the task with that number, one of the user's, has been found ended."""
+        self.when[number] = now
+        if len(self.when) > _REMEMBERED:
+            self.when.popitem(last=False)
+
+    def hold(self, refs: dict[int, ref[asyncio.Task[Any]]]) -> None:
+        """Take in tasks that have ended and that something still refers to."""
+        self._held.update(refs)
+        if len(self._held) > _REMEMBERED:
+            self._held = dict(list(self._held.items())[-_REMEMBERED:])
+
+    def look(self) -> Iterator[None]:
+        """Bring everything up to date, and yield now and then. Takes 1 us for each task in the history."""
+        tasks: dict[int, EndedTask] = {}
+        is_kernels = self._tracker.is_kernels_coro
+        for count, (number, task_ref) in enumerate(list(self._held.items())):
+            if not count % _AT_ONCE:
+                task = None
+                yield
+            task = task_ref()
+            if task is None:
+                del self._held[number]
+            elif has_origin(task) and not is_kernels(task.origin.coro):
+                self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task))
+        for ended in self._tracker.history:
+            if ended.origin.number not in tasks and not is_kernels(ended.origin.coro):
+                self._take_in(tasks, ended)
+        if tasks.keys() != self._tasks.keys():
+            self._records = {number: self._records[number] for number in self._records.keys() & tasks.keys()}
+            self._tasks = tasks
+            self._recount()
+
+    def _take_in(self, tasks: dict[int, EndedTask], ended: EndedTask) -> None:
+        number = ended.origin.number
+        if ended.error is not None:
+            if number not in self._records:
+                self._records[number] = self._tracker.record_ended(ended)
+            # The error holds the variables of the user's frames.
+            ended = EndedTask(ended.origin, ended.name, ended.state, None, ended.waited_at)
+        tasks[number] = ended
+
+    def _recount(self) -> None:
+        failed = sum(ended.state in {"raised", "dropped"} for ended in self._tasks.values())
+        self.count = (len(self._tasks) - failed, failed)
+        self.version += 1
+
+    def state_of(self, number: int, otherwise: str = "returned") -> str:
+        """Return how the task with that number has ended; *otherwise* if that is not known."""
+        ended = self._tasks.get(number)
+        return otherwise if ended is None else ended.state
+
+    def task(self, number: int) -> asyncio.Task[Any] | None:
+        """Return the ended task with that number, if something refers to it."""
+        task_ref = self._held.get(number)
+        return None if task_ref is None else task_ref()
+
+    def of(self, number: int) -> EndedTask | None:
+        """Return how the task with that number has ended; None if that is not known."""
+        task = self.task(number)
+        if task is not None and has_origin(task):
+            return EndedTask.of(task)
+        for ended in self._tracker.history:
+            if ended.origin.number == number:
+                return ended
+        return None
+
+    def records(self) -> Iterator[TaskRecord]:
+        """Yield the records of the ended tasks. Each takes 10 us the first time."""
+        for number, ended in self._tasks.items():
+            record = self._records.get(number)
+            if record is None:
+                record = self._records[number] = self._tracker.record_ended(ended)
+            yield record
+
+    def row(self, record: TaskRecord) -> dict[str, Any]:
+        """Return the row of an ended task."""
+        ended_at = self.when.get(record.number)
+        return {
+            "key": f"f{record.number}",
+            "number": record.number,
+            "name": cut(record.name),
+            "coro": cut(record.coro),
+            "state": record.state,
+            "cell": None if record.cell is None else str(record.cell),
+            "spawned_s": record.spawned_at,
+            "duration_s": None if ended_at is None else max(ended_at - record.spawned_at, 0.0),
+            "ended_s": ended_at,
+            "error": cut(record.error),
+            "waits_at": cut(record.waits_at),
+            "spawn_site": cut(record.spawn_site),
+            "depth": 0,
+        }
+
+    def select(self, query: Query, records: Iterable[TaskRecord]) -> list[TaskRecord]:
+        """Return those of *records* that *query* finds, in its order."""
+        text = query.text.casefold()
+        found = [
+            record
+            for record in records
+            if (not query.states or record.state in query.states)
+            and query.cell in (None, str(record.cell))
+            and (not text or text in _words(record).casefold())
+        ]
+        found.sort(key=lambda record: self._value(query.sort, record), reverse=query.desc)
+        return found
+
+    def _value(self, sort: str, record: TaskRecord) -> tuple[Any, ...]:
+        number = record.number
+        if sort == "number":
+            return (number,)
+        if sort == "name":
+            return ((record.name or record.coro).casefold(), number)
+        if sort == "state":
+            return (record.state, number)
+        if sort == "cell":
+            return (float("inf") if record.cell is None else record.cell.execution_count, number)
+        return (_RANKS.get(record.state, 2), -self.when.get(number, record.spawned_at), -number)
+
+
+def _words(record: TaskRecord) -> str:
+    texts = (f"#{record.number}", record.name, record.coro, str(record.cell or ""), record.state)
+    return "\n".join((*texts, record.error, record.waits_at, record.spawn_site))

@@ -1,0 +1,480 @@
+"""Select, sort and group the live tasks for the views, at a cost that depends on what has changed.
+
+Ten thousand tasks change a thousand times a second, and a view shows sixty rows of them. So each selection (a
+filter, an order, grouped or not) keeps its rows in order, and is told of each task that has changed. A window
+of rows is cut out of it when it is sent.
+
+Pure: records in, keys and rows out. Nothing here holds a task.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loopnb.widgets.protocol import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from loopnb.records import CellRef, TaskRecord
+    from loopnb.widgets.protocol import Query
+
+#: The words of the views for the states of records, in the order in which they sort.
+STATES = {"running": "running", "scheduled": "ready", "waiting": "waiting", "parked": "parked"}
+_RANKS = {state: rank for rank, state in enumerate(("cancelling", *STATES.values()))}
+_LAST = float("inf")
+#: How many tasks of a group are asked for what they have in common.
+_SAMPLE = 300
+#: With so many changes at once, sorting anew is faster than putting each in its place.
+_MANY = 512
+
+
+class LiveTask(NamedTuple):
+    """A live task as the views show it.
+
+    Attributes:
+        record: Its record.
+        state: `running`, `ready`, `waiting`, `parked` or `cancelling`.
+        note: Notes in words, joined by `; ` ("" if there are none).
+        cancelling_since: Since when it is being cancelled, in monotonic seconds; None if it is not.
+    """
+
+    record: TaskRecord
+    state: str
+    note: str
+    cancelling_since: float | None = None
+
+    @property
+    def is_leftover(self) -> bool:
+        """True if an earlier run of its cell, or an `asyncio.run()` that is over, has left it behind."""
+        return bool(self.record.note)
+
+
+class Tasks:
+    """All live tasks, and how many of the user's there are of each kind.
+
+    Attributes:
+        live: The tasks, by number.
+        states: How many of the user's tasks are in each state.
+        cells: How many of them each cell has spawned.
+        leftovers: How many of them are left over.
+    """
+
+    def __init__(self) -> None:
+        self.live: dict[int, LiveTask] = {}
+        self.states: Counter[str] = Counter()
+        self.cells: Counter[CellRef] = Counter()
+        self.leftovers = 0
+
+    def put(self, task: LiveTask) -> None:
+        """Take in a task that is new or has changed."""
+        record = task.record
+        old = self.live.get(record.number)
+        self.live[record.number] = task
+        if old is not None:
+            if old.state == task.state and old.record.note == record.note:
+                return  # most of those that have changed only wait anew
+            self._count(old, -1)
+        self._count(task, 1)
+
+    def drop(self, number: int) -> LiveTask | None:
+        """Forget a task that has ended. Returns it, if it was known."""
+        old = self.live.pop(number, None)
+        if old is not None:
+            self._count(old, -1)
+        return old
+
+    def _count(self, task: LiveTask, by: int) -> None:
+        record = task.record
+        if record.is_kernel:
+            return
+        self.states[task.state] += by
+        if record.cell is not None:
+            self.cells[record.cell] += by
+            if not self.cells[record.cell]:
+                del self.cells[record.cell]
+        if record.note:
+            self.leftovers += by
+
+
+class Order:
+    """Keys in the order of their values, which may change. Equal values do not occur: each has a number."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[Any, ...]] = {}
+        self._sorted: list[tuple[Any, ...]] = []
+        self._late: dict[str, tuple[Any, ...] | None] = {}
+
+    def put(self, key: str, value: Any, number: int) -> None:
+        """Put *key* where *value*, and then *number*, belong. It takes effect with `settle`."""
+        self._late[key] = (value, number, key)
+
+    def drop(self, key: str) -> None:
+        """Take *key* out. Does nothing if it is not there. It takes effect with `settle`."""
+        self._late[key] = None
+
+    def settle(self) -> None:
+        """Do what was asked for since the last call."""
+        late, self._late = self._late, {}
+        changed = {key: value for key, value in late.items() if self._values.get(key) != value}
+        if len(changed) > _MANY:
+            self._values.update({key: value for key, value in changed.items() if value is not None})
+            for key, value in changed.items():
+                if value is None:
+                    self._values.pop(key, None)
+            self._sorted = sorted(self._values.values())
+            return
+        for key, value in changed.items():
+            old = self._values.pop(key, None)
+            if old is not None:
+                del self._sorted[bisect_left(self._sorted, old)]
+            if value is not None:
+                self._values[key] = value
+                insort(self._sorted, value)
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def index(self, key: str, *, desc: bool) -> int | None:
+        """Return the place of *key*; None if it is not there."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        index = bisect_left(self._sorted, value)
+        return len(self) - 1 - index if desc else index
+
+    def keys(self, first: int, last: int, *, desc: bool) -> list[str]:
+        """Return the keys from place *first* up to, but not including, place *last*."""
+        if desc:
+            first, last = len(self) - last, len(self) - first
+        found = [value[2] for value in self._sorted[max(first, 0) : max(last, 0)]]
+        return found[::-1] if desc else found
+
+
+class Group:
+    """The tasks of one coroutine and cell that wait at one place.
+
+    Attributes:
+        key: Its key.
+        numbers: The numbers of its tasks.
+        states: How many of them are in each state.
+        members: Its tasks in order, once it was opened.
+        row_key: The key of the row that stands for it: its own, or that of its only task.
+        anchor: The number of its oldest task when it was folded; None if it is not.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.numbers: set[int] = set()
+        self.states: Counter[str] = Counter()
+        self.members: Order | None = None
+        self.row_key: str | None = None
+        self.anchor: int | None = None
+
+    @property
+    def right_row_key(self) -> str | None:
+        """The key of the row that ought to stand for it: None if it has no task any more."""
+        if len(self.numbers) > 1:
+            return self.key
+        return next((f"t{number}" for number in self.numbers), None)
+
+
+class Selection:
+    """The rows that one query finds, in its order, whatever part of them a view shows.
+
+    Args:
+        query: The query. What it says of opened groups and of the part that is shown does not matter.
+        tasks: All live tasks.
+        busy: Share of the loop's time that each task takes, by number. Always the same dictionary.
+    """
+
+    def __init__(self, query: Query, tasks: Tasks, busy: Mapping[int, float]) -> None:
+        self._query = query
+        self._text = query.text.casefold()
+        self._states = frozenset(query.states)
+        self._tasks = tasks.live
+        self._busy = busy
+        self._value = _VALUES[query.sort]
+        self._is_lasting = query.sort in {"age", "number"}  # no change moves a task
+        self._order = Order()
+        self._states_of: dict[int, tuple[str, str]] = {}  # of grouped tasks: key of the group, and state
+        self.groups: dict[str, Group] = {}
+        self._touched: set[str] = set()
+
+    def put(self, number: int) -> None:
+        """Take in a live task that is new or has changed. `settle` ends a number of these."""
+        task = self._tasks[number]
+        if not self._is_wanted(task):
+            self.drop(number)
+        elif not self._query.group:
+            self._order.put(f"t{number}", self._value(task, self._busy), number)
+        else:
+            self._put_in_group(number, task)
+
+    def drop(self, number: int) -> None:
+        """Take out a task that has ended, if it is there."""
+        if not self._query.group:
+            self._order.drop(f"t{number}")
+        else:
+            self._leave_group(number)
+
+    def settle(self) -> None:
+        """Bring the order up to date after some calls of `put` and `drop`."""
+        touched = [self.groups[key] for key in self._touched]
+        self._touched.clear()
+        # First all that go: a task that has left one group may stand for another one now.
+        for group in touched:
+            if group.row_key is not None and group.row_key != group.right_row_key:
+                self._order.drop(group.row_key)
+        for group in touched:
+            group.row_key = group.right_row_key
+            if group.row_key is None:
+                del self.groups[group.key]
+            else:
+                self._place(group, group.row_key)
+        self._order.settle()
+
+    def look_at_busy(self, numbers: set[int]) -> None:
+        """Put tasks in order whose share of the loop's time has changed, if that matters here."""
+        if self._query.sort == "busy":
+            for number in numbers & self._tasks.keys():
+                self.put(number)
+
+    # -- groups -----------------------------------------------------------------------------------
+
+    def _put_in_group(self, number: int, task: LiveTask) -> None:
+        record = task.record
+        cell = record.cell
+        key = group_key(record.coro, -1 if cell is None else cell.execution_count, record.waits_at)
+        old = self._states_of.get(number)
+        if old is not None and old[0] != key:
+            self._leave_group(number)
+            old = None
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group(key)
+        if old is not None and old[1] == task.state and group.members is None and self._is_lasting:
+            return
+        if old is not None:
+            group.states[old[1]] -= 1
+        group.states[task.state] += 1
+        group.numbers.add(number)
+        self._states_of[number] = (key, task.state)
+        self._touched.add(key)
+        if group.members is not None:
+            group.members.put(f"t{number}", self._value(task, self._busy), number)
+
+    def _leave_group(self, number: int) -> None:
+        old = self._states_of.pop(number, None)
+        if old is None:
+            return
+        key, state = old
+        group = self.groups[key]
+        group.states[state] -= 1
+        group.numbers.discard(number)
+        self._touched.add(key)
+        if group.members is not None:
+            group.members.drop(f"t{number}")
+
+    def _place(self, group: Group, row_key: str) -> None:
+        """Put the row that stands for *group* where it belongs."""
+        sort, numbers, is_folded = self._query.sort, group.numbers, row_key == group.key
+        if is_folded and self._is_lasting:
+            if group.anchor is not None:
+                return  # a group stays where it is when its oldest task ends
+            group.anchor = min(numbers)
+        elif not is_folded:
+            group.anchor = None
+        first = min(numbers)
+        value = self._value(self._tasks[first], self._busy)
+        if is_folded and sort == "waited":
+            value = min(self._value(self._tasks[number], self._busy) for number in numbers)
+        elif is_folded and sort == "busy":
+            value = sum(self._value(self._tasks[number], self._busy) for number in numbers)
+        self._order.put(row_key, value, first)
+
+    def open_group(self, key: str) -> Group | None:
+        """Return the group of that key with its tasks in order; None if there is no such row."""
+        group = self.groups.get(key)
+        if group is None or group.row_key != key:
+            return None
+        if group.members is None:
+            group.members = Order()
+            for number in group.numbers:
+                group.members.put(f"t{number}", self._value(self._tasks[number], self._busy), number)
+        group.members.settle()
+        return group
+
+    # -- windows ----------------------------------------------------------------------------------
+
+    def window(self, query: Query) -> tuple[int, list[tuple[str, int]]]:
+        """Return how many rows there are, and the keys of those that *query* shows, each with its depth."""
+        desc = query.desc
+        opened = []
+        for key in query.open:
+            index = self._order.index(key, desc=desc)
+            group = self.open_group(key)
+            if index is not None and group is not None:
+                opened.append((index, group))
+        opened.sort(key=lambda pair: pair[0])
+        total = len(self._order) + sum(len(group.numbers) for _index, group in opened)
+        first = min(query.offset, max(total - 1, 0))
+        last = first + query.limit
+        found: list[tuple[str, int]] = []
+        position = done = 0
+        for index, group in [*opened, (len(self._order) - 1, None)]:
+            stop = index + 1
+            found += _part(self._order, done, stop, position, (first, last), 0, desc)
+            position += stop - done
+            done = stop
+            if group is not None and group.members is not None:
+                size = len(group.members)
+                found += _part(group.members, 0, size, position, (first, last), 1, desc)
+                position += size
+        return total, found
+
+    def numbers_in(self, key: str) -> list[int]:
+        """Return the numbers of the tasks behind a row, oldest first."""
+        group = self.groups.get(key)
+        return [] if group is None else sorted(group.numbers)
+
+    # -- filters ----------------------------------------------------------------------------------
+
+    def _is_wanted(self, task: LiveTask) -> bool:
+        query, record = self._query, task.record
+        if record.is_kernel and not query.kernels:
+            return False
+        if self._states and task.state not in self._states:
+            return False
+        if query.cell is not None and str(record.cell) != query.cell:
+            return False
+        return not self._text or self._text in _words(task).casefold()
+
+
+def _part(
+    order: Order, first: int, last: int, position: int, wanted: tuple[int, int], depth: int, desc: bool
+) -> Iterator[tuple[str, int]]:
+    """Yield those of the keys from *first* to *last*, which begin at *position*, that are wanted."""
+    begin = max(first, first + wanted[0] - position)
+    end = min(last, first + wanted[1] - position)
+    if begin < end:
+        for key in order.keys(begin, end, desc=desc):
+            yield key, depth
+
+
+def _words(task: LiveTask) -> str:
+    record = task.record
+    texts = (f"#{record.number}", record.name, record.coro, str(record.cell or ""), task.state)
+    return "\n".join((*texts, record.waits_for, record.waits_at, record.spawn_site, task.note))
+
+
+@lru_cache(4_096)
+def group_key(coro: str, cell: int, waits_at: str) -> str:
+    """Return the key of the group of such tasks."""
+    text = f"{coro}\0{cell}\0{waits_at}".encode("utf-8", "surrogatepass")
+    return f"g{blake2b(text, digest_size=6).hexdigest()}"
+
+
+_VALUES: dict[str, Callable[[LiveTask, Mapping[int, float]], Any]] = {
+    "age": lambda task, _busy: task.record.spawned_at,
+    "number": lambda task, _busy: task.record.number,
+    "name": lambda task, _busy: (task.record.name or task.record.coro).casefold(),
+    "state": lambda task, _busy: _RANKS[task.state],
+    "cell": lambda task, _busy: _LAST if task.record.cell is None else task.record.cell.execution_count,
+    "waited": lambda task, _busy: _LAST if task.record.waiting_since is None else task.record.waiting_since,
+    "waits_for": lambda task, _busy: task.record.waits_for,
+    "busy": lambda task, busy: -busy.get(task.record.number, 0.0),
+}
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def task_row(task: LiveTask, depth: int, busy: float | None, waits_for: str) -> dict[str, Any]:
+    """Return the row of one live task.
+
+    Args:
+        task: The task.
+        depth: 1 for a task of an opened group, else 0.
+        busy: Its share of the loop's time; None if that is not known.
+        waits_for: What it waits for, in words.
+    """
+    record = task.record
+    return {
+        "key": f"t{record.number}",
+        "number": record.number,
+        "name": cut(record.name),
+        "coro": cut(record.coro),
+        "state": task.state,
+        "spawned_s": record.spawned_at,
+        "waiting_since_s": record.waiting_since,
+        "cancelling_since_s": task.cancelling_since,
+        "cell": None if record.cell is None else str(record.cell),
+        "spawn_site": cut(record.spawn_site),
+        "waits_for": cut(waits_for),
+        "waits_at": cut(record.waits_at),
+        "parent": record.parent,
+        "busy": busy,
+        "steps": None,
+        "note": cut(task.note),
+        "blocked_s": round(record.blocked_s, 3),
+        "is_leftover": task.is_leftover,
+        "is_kernel": record.is_kernel,
+        "depth": depth,
+    }
+
+
+def group_row(
+    group: Group, tasks: Mapping[int, LiveTask], *, is_open: bool, busy: float | None, waits_for: str | None
+) -> dict[str, Any]:
+    """Return the row of a group.
+
+    Args:
+        group: The group.
+        tasks: All live tasks.
+        is_open: Its tasks are shown below it.
+        busy: The share of the loop's time that its tasks take together; None if that is not known.
+        waits_for: What all of them wait for, in words; None for what their records say.
+    """
+    # Numbers grow with time, so the least one is the oldest's.
+    record = tasks[min(group.numbers)].record
+    # A group may have ten thousand tasks. Then what is said of all of them is true of the first few hundred.
+    members = [tasks[number] for number in islice(group.numbers, _SAMPLE)]
+    states = [state for state, count in group.states.items() if count]
+    since = [task.record.waiting_since for task in members if task.record.waiting_since is not None]
+    return {
+        "key": group.key,
+        "count": len(group.numbers),
+        "coro": cut(record.coro),
+        "name": cut(record.name) if all(task.record.name == record.name for task in members) else "",
+        "state": states[0] if len(states) == 1 else "mixed",
+        "cell": None if record.cell is None else str(record.cell),
+        "waits_for": cut(_common(members) if waits_for is None else waits_for),
+        "waits_at": cut(record.waits_at),
+        "spawn_site": cut(record.spawn_site),
+        "oldest_s": record.spawned_at,
+        "waiting_since_s": min(since) if since else None,
+        "busy": busy,
+        "is_leftover": all(task.is_leftover for task in members),
+        "is_kernel": record.is_kernel,
+        "is_open": is_open,
+        "depth": 0,
+    }
+
+
+def _common(members: list[LiveTask]) -> str:
+    """Return what all of them wait for, without what differs: `task 5` and `task 6` become `task`."""
+    texts = {task.record.waits_for for task in members}
+    if len(texts) == 1:
+        return texts.pop()
+    words = [text.split(" ") for text in texts]
+    shared = []
+    for column in zip(*words, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared.append(column[0])
+    return " ".join(shared)

@@ -1,0 +1,263 @@
+"""The widget in a real kernel, through a real comm; a stand-in for the page plays its view."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from loopnb.widgets import protocol
+from tests.cells import dedented
+from tests.kernel.conftest import assert_quiet, needs_subshells
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.kernel.driver import Comm, KernelDriver
+
+TICKER = """
+    import asyncio, time, loopnb
+    async def tick():
+        while True:
+            await asyncio.sleep(0.01)
+    ticker = asyncio.create_task(tick(), name='ticker')
+    """
+
+
+class Page:
+    """One visible view of the widget in a kernel.
+
+    Args:
+        comm: The widget's comm.
+    """
+
+    def __init__(self, comm: Comm) -> None:
+        self.comm = comm
+        self.subshell_id: str | None = None
+        self._requests = 0
+
+    def say(self, op: str, **content: Any) -> str:
+        """Send a message, and return its id."""
+        self._requests += 1
+        request_id = f"v:{self._requests}"
+        message = {"op": op, "id": request_id, "view": "v", **content}
+        self.comm.send_custom(message, subshell_id=self.subshell_id)
+        return request_id
+
+    def heard(self) -> list[dict[str, Any]]:
+        """Return the custom messages so far."""
+        return [data["content"] for data in self.comm.received if data and data.get("method") == "custom"]
+
+    def wait(self, wanted: Callable[[dict[str, Any]], object], after: int = 0) -> dict[str, Any]:
+        """Return the first message that satisfies *wanted*, after so many messages."""
+
+        def is_wanted(data: Any) -> bool:
+            return data.get("method") == "custom" and bool(wanted(data["content"]))
+
+        found: dict[str, Any] = self.comm.wait_message(is_wanted, after=after).content["data"]["content"]
+        return found
+
+    def wait_op(self, op: str, after: int = 0, **fields: Any) -> dict[str, Any]:
+        """Return the first message with that op and these fields."""
+        return self.wait(lambda message: message["op"] == op and fields.items() <= message.items(), after)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows as they are now."""
+        window: Any = None
+        for message in self.heard():
+            if message["op"] == "window":
+                window = protocol.apply_window(window, message)
+        return [] if window is None else [window["rows"][key] for key in window["keys"]]
+
+    def head(self) -> dict[str, Any]:
+        """Return the header as it is now."""
+        shared: Any = None
+        for message in self.heard():
+            if message["op"] == "shared":
+                shared = message["shared"]
+            elif message["op"] in {"head", "beat", "block"} and shared is not None:
+                shared = protocol.apply_shared(shared, message) or shared
+        return {} if shared is None else dict(shared["head"])
+
+    def wait_rows(self, wanted: Callable[[list[dict[str, Any]]], object]) -> list[dict[str, Any]]:
+        """Wait until the rows satisfy *wanted*, and return them."""
+        self.wait(lambda _message: wanted(self.rows()))
+        return self.rows()
+
+    @property
+    def count(self) -> int:
+        """How many messages there were, to give as *after*."""
+        return len(self.comm.messages)
+
+
+@pytest.fixture
+def page(kernel: KernelDriver) -> Iterator[Page]:
+    """Show the widget, with a task to look at."""
+    kernel.run(TICKER)
+    page = Page(kernel.comm(kernel.run("loopnb.show()").widget_id))
+    page.say("visible", visible=True, query={})
+    page.wait_rows(lambda rows: any(row["name"] == "ticker" for row in rows))
+    yield page
+    page.say("visible", visible=False)
+    kernel.run("ticker.cancel();")
+
+
+def test_a_cell_that_awaits_runs_and_a_cell_that_blocks_is_named(kernel: KernelDriver, page: Page) -> None:
+    # The ticker may be about to step when a look is made.
+    page.wait(lambda _message: page.head().get("text") in {"idle", "1 task runs"})
+    after = page.count
+    waiting = kernel.start("await asyncio.sleep(2)")
+    runs = page.wait(lambda message: str(message.get("head", {}).get("text", "")).startswith("In["), after)
+    number = waiting.wait().expect_ok().execution_count or 0
+    assert runs["head"]["text"] == f"In[{number}] runs"
+    page.wait(lambda _message: page.head()["cell"] is None, after)
+
+    after = page.count
+    blocking = kernel.start(
+        """
+        x = 1
+        time.sleep(2)
+        """
+    )
+    blocks = page.wait(lambda message: message["op"] == "block" and message["block"], after)
+    assert blocking.wait().expect_ok().execution_count == number + 1
+    page.wait_op("block", after, block=None)
+
+    assert blocks["block"]["text"] == f"In[{number + 1}], line 2: time.sleep"
+    assert 0.3 < blocks["clock_s"] - blocks["block"]["since_s"] < 1.5
+
+
+def test_a_task_that_blocks_is_named_with_the_remedy(kernel: KernelDriver, page: Page) -> None:
+    after = page.count
+    kernel.run(
+        """
+        async def hog():
+            await asyncio.sleep(0.1)
+            time.sleep(1.5)
+        hogging = asyncio.create_task(hog(), name='hog');
+        """
+    )
+    block = page.wait(lambda message: message["op"] == "block" and message["block"], after)["block"]
+
+    assert "'hog'" in block["text"]
+    assert block["text"].endswith("line 3: time.sleep")
+    assert block["task"] == kernel.value(
+        "[t.number for t in loopnb.tasks(finished=True) if t.name == 'hog'][0]"
+    )
+    assert "asyncio.sleep" in block["remedy"]
+
+
+def test_a_click_while_a_cell_awaits_or_nests_is_served_at_once(kernel: KernelDriver, page: Page) -> None:
+    for cell in ("await waits", "asyncio.run(asyncio.wait([waits]))"):
+        kernel.run("waits = asyncio.create_task(asyncio.sleep(60), name='waits');")
+        running = kernel.start(cell)
+        rows = page.wait_rows(lambda rows: any(row["name"] == "waits" for row in rows))
+        [number] = [row["number"] for row in rows if row["name"] == "waits"]
+        after = page.count
+        request_id = page.say("cancel", number=number)
+        ack = page.wait_op("ack", after, id=request_id, final=True)
+        running.wait()
+
+        assert (ack["ok"], ack["final"], ack["text"]) == (True, True, "cancelled waits")
+
+
+@needs_subshells
+def test_a_click_while_a_cell_blocks_is_acknowledged_and_done_when_it_yields(
+    kernel: KernelDriver, page: Page
+) -> None:
+    page.subshell_id = kernel.create_subshell()
+    [ticker] = [row for row in page.rows() if row["name"] == "ticker"]
+    after = page.count
+    cell = kernel.start(
+        """
+        print('blocks', flush=True)
+        time.sleep(3)
+        """
+    )
+    cell.wait_output("blocks")
+    began = time.monotonic()
+    request_id = page.say("cancel", number=ticker["number"])
+    noted = page.wait_op("ack", after, id=request_id)
+    assert time.monotonic() - began < 2  # while it blocks
+    number = cell.wait().expect_ok().execution_count or 0
+    done = page.wait_op("ack", after, id=request_id, final=True)
+    page.wait_rows(lambda rows: all(row["name"] != "ticker" for row in rows))
+
+    assert (noted["final"], noted["text"]) == (False, f"will be cancelled when In[{number}] yields")
+    assert (done["ok"], done["text"]) == (True, "cancelled ticker")
+
+
+@needs_subshells
+def test_the_status_stays_busy_after_a_click_while_a_cell_runs(kernel: KernelDriver, page: Page) -> None:
+    subshell_id = kernel.create_subshell()
+    cell = kernel.start(
+        """
+        print('blocks', flush=True)
+        time.sleep(1.5)
+        """
+    )
+    cell.wait_output("blocks")
+    sent = page.comm.send_custom({"op": "cancel", "id": "v:9", "number": 0}, subshell_id=subshell_id)
+    sent.wait_idle()
+    cell.wait().expect_ok()
+    statuses = [m for m in kernel.wire.messages if m.channel == "iopub" and m.msg_type == "status"]
+    states = [(m.content["execution_state"], m.parent_id) for m in statuses]
+    done = states.index(("idle", sent.msg_id))
+
+    assert states[done + 1] == ("busy", cell.msg_id)
+
+
+def test_unloading_leaves_a_view_that_says_so(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(TICKER)
+    page = Page(fresh_kernel.comm(fresh_kernel.run("loopnb.show()").widget_id))
+    page.say("visible", visible=True, query={})
+    page.wait_op("window")
+    fresh_kernel.run("%unload_ext loopnb")
+    end = page.wait_op("end")
+    assert (end["why"], end["text"]) == ("unloaded", "loopnb was unloaded")
+    assert "comm_close" not in [message.msg_type for message in page.comm.messages]
+
+    after = page.count
+    page.say("visible", visible=True, query={})
+    assert page.wait_op("end", after)["why"] == "unloaded"
+    fresh_kernel.run("%load_ext loopnb")
+    again = fresh_kernel.run("loopnb.show()").widget_id
+    assert again != page.comm.comm_id
+
+
+@pytest.mark.parametrize("restart", [True, False], ids=["restart", "shutdown"])
+def test_the_kernels_end_is_said(fresh_kernel: KernelDriver, restart: bool) -> None:
+    fresh_kernel.run("import loopnb")
+    page = Page(fresh_kernel.comm(fresh_kernel.run("loopnb.show()").widget_id))
+    page.say("visible", visible=True, query={})
+    page.wait_op("window")
+    log = fresh_kernel.restart() if restart else fresh_kernel.shutdown()
+
+    [end] = [message for message in page.heard() if message["op"] == "end"]
+    assert end["why"] == ("restarted" if restart else "shut down")
+    assert_quiet(log)
+
+
+def test_the_widget_is_returned_without_being_shown(kernel: KernelDriver) -> None:
+    kernel.run("import loopnb")
+    cell = kernel.run("shown = loopnb.widget(height=300, group=False)")
+    assert not cell.displays
+    assert kernel.value("shown is loopnb.widget(height=300, group=False)")
+    assert kernel.value("shown is not loopnb.widget()")
+    assert kernel.value("shown.get_state()['options']") == {"height": 300, "group": False}
+    assert kernel.execute("loopnb.show(height=3)").ename == "ValueError"
+
+
+def test_a_notebook_that_a_program_runs_keeps_the_table_alone(tmp_path: Path) -> None:
+    sources = ["%load_ext loopnb", dedented(TICKER), "loopnb.show()"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    [output] = notebook.cells[-1].outputs
+
+    assert set(output.data) == {"text/html", "text/plain"}
+    assert "ticker" in output.data["text/html"]
+    assert "As of " in output.data["text/plain"]
