@@ -30,6 +30,9 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
 
     The children of its TaskGroups are cancelled with it, no matter which cell spawned them.
 
+    Tasks that await each other in a circle are ended, too. `task.cancel()` would go round the circle until it
+    raises RecursionError. Instead, we wake a task of the circle with CancelledError, and go no further there.
+
     What it cannot do: see tasks behind a `concurrent.futures.Future`, or a TaskGroup that no variable refers
     to.
 
@@ -37,14 +40,24 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
         future: The future or task to cancel.
         is_foreign: Returns True for a task that must live on.
     """
+    knots = _knots(future, is_foreign)
+    for knot in knots:
+        _leave(knot)
+    _cancel(future, (lambda task: task in knots or is_foreign(task)) if knots else is_foreign)
+
+
+def _cancel(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     if not _leads_to(future, is_foreign, set()):
-        future.cancel()
+        try:
+            future.cancel()
+        except RecursionError:  # a chain of a thousand tasks
+            _leave(future)
         return
     children = gathered(future)
     if children is not None:
         for child in children:
             if not child.done() and not _is_spared(child, is_foreign):
-                cancel_sparing(child, is_foreign)
+                _cancel(child, is_foreign)
         end_gather(future)
         return
     assert isinstance(future, asyncio.Task)  # no other future leads to a foreign task
@@ -52,14 +65,14 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     if waited is not None and _is_spared(waited, is_foreign):
         end_with(future, None)
     elif waited is not None and (isinstance(waited, asyncio.Task) or gathered(waited) is not None):
-        cancel_sparing(waited, is_foreign)  # when that ends, so does *future*
+        _cancel(waited, is_foreign)  # when that ends, so does *future*
     else:
         inner = inside_wait_for(future)
         if inner is not None and _is_spared(inner, is_foreign):
             shield_from_wait_for(future)
         for below in (inner, *group_children(future)):
             if below is not None and _leads_to(below, is_foreign, set()):
-                cancel_sparing(below, is_foreign)
+                _cancel(below, is_foreign)
         future.cancel()
 
 
@@ -78,17 +91,69 @@ def _is_spared(future: asyncio.Future[Any], is_foreign: IsForeign) -> bool:
 
 def _leads_to(future: asyncio.Future[Any], is_foreign: IsForeign, seen: set[object]) -> bool:
     """Return True if *future* waits for a foreign task, or for something that does."""
-    if future in seen:
-        return False
-    seen.add(future)
+    left = [future]
+    while left:
+        future = left.pop()
+        if future in seen:
+            continue
+        seen.add(future)
+        below, children = _below(future)
+        if any(_is_spared(fut, is_foreign) for fut in below):
+            return True
+        left += below + children
+    return False
+
+
+def _below(future: asyncio.Future[Any]) -> tuple[list[asyncio.Future[Any]], list[asyncio.Future[Any]]]:
+    """Return what *future* waits for, and the children of its TaskGroups; nothing that is done."""
     below: list[asyncio.Future[Any] | None] = list(gathered(future) or ())
     children: list[asyncio.Task[Any]] = []
     if isinstance(future, asyncio.Task) and not future.done():
         below = [waited_future(future), inside_wait_for(future)]
         children = group_children(future)
-    spared = [fut for fut in below if fut is not None and not fut.done() and _is_spared(fut, is_foreign)]
-    further = [fut for fut in (*below, *children) if fut is not None and not fut.done()]
-    return bool(spared) or any(_leads_to(fut, is_foreign, seen) for fut in further)
+    return (
+        [fut for fut in below if fut is not None and not fut.done()],
+        [child for child in children if not child.done()],
+    )
+
+
+def _all_below(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]]:
+    below, children = _below(future)
+    return below + children
+
+
+def _knots(future: asyncio.Future[Any], is_foreign: IsForeign) -> set[asyncio.Future[Any]]:
+    """Return one task of each circle that *future* leads to: without these there is no circle.
+
+    What foreign tasks wait for is left out, since they live on.
+    """
+    knots: set[asyncio.Future[Any]] = set()
+    seen: set[object] = {future}
+    path = [future]
+    left = [_all_below(future)]  # what is still to be followed from each future of the path
+    while path:
+        if not left[-1]:
+            path.pop()
+            left.pop()
+            continue
+        below = left[-1].pop()
+        if below in path:
+            circle = path[path.index(below) :]
+            knots.add(next(fut for fut in reversed(circle) if isinstance(fut, asyncio.Task)))
+        elif below not in seen and not _is_spared(below, is_foreign):
+            seen.add(below)
+            path.append(below)
+            left.append(_all_below(below))
+    return knots
+
+
+def _leave(future: asyncio.Future[Any]) -> None:
+    """Have a task leave what it awaits, with CancelledError. End a gather without its children."""
+    waited = waited_future(future) if isinstance(future, asyncio.Task) else future
+    if waited is not None and gathered(waited) is not None:
+        end_gather(waited)
+    elif isinstance(future, asyncio.Task):
+        end_with(future, None)
 
 
 def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:

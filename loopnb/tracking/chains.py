@@ -188,6 +188,17 @@ def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> tuple[str, Any]:
     return (path.kind, held[argument]) if argument < len(held) else ("", None)
 
 
+def may_hold_lock(task: asyncio.Task[Any], codes: KnownCodes) -> bool:
+    """Return False if it can be told in 1 us that *task* is inside no `async with` block."""
+    link: Any = task.get_coro()
+    path = codes.path_of(link)
+    if path is None:
+        return True
+    if path.may_hold is None:
+        path.may_hold = waits.may_hold(links_of(link))
+    return path.may_hold
+
+
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:
     """Return the live tasks that *task* waits for.
 

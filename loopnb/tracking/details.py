@@ -272,7 +272,16 @@ class _Describer:
         name = self._of(future, " ")
         if name:
             return WaitDetail(f"future{name}")
-        return WaitDetail(chains_words(self._tracker, self._chain))
+        return WaitDetail(chains_words(self._tracker, self._chain), self._database())
+
+    def _database(self) -> str:
+        """Return the address of the database that answers a call of asyncpg's; "" if it is no such call."""
+        for link in self._chain.links:
+            if package_of(code_of(link).co_filename) == "asyncpg":
+                address = _packages.address_of_database(next(iter(_cpython.held_by(link)), None))
+                if address is not None:
+                    return _address(address)
+        return ""
 
     # -- names ------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopnb.records import AwaitGraph
-from loopnb.tracking.chains import LOCKS, chain_of, kind_at_once, reason_of
+from loopnb.tracking.chains import LOCKS, chain_of, kind_at_once, may_hold_lock, reason_of
 from loopnb.tracking.holders import holders_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Edges:
     def look_for_locks(self, number: int) -> None:
         """Note which of the locks the task with that number holds."""
         task = self._tracker.listing.task(number)
-        if task is not None:
+        if task is not None and may_hold_lock(task, self._tracker.codes):
             for lock, holder in holders_of(self.locks, [(task, chain_of(task))]):
                 self._holders.setdefault(lock, []).append(self._tracker.number_of(holder.task))
 

@@ -147,16 +147,16 @@ def only_wait(code: CodeType) -> int | None:
     return known[0]
 
 
-#: What `has_with` has found, by the id of the code, and a reference to the code. Process-wide, as code is.
-_withs: dict[int, tuple[bool, ref[CodeType]]] = {}
+#: What `withs_in` has found, by the id of the code, and a reference to the code. Process-wide, as code is.
+_withs: dict[int, tuple[int, ref[CodeType]]] = {}
 
 
-def has_with(code: CodeType) -> bool:
-    """Return True if *code* has a `with` or `async with` statement."""
+def withs_in(code: CodeType) -> int:
+    """Return how many context managers the `with` and `async with` statements of *code* enter."""
     key = id(code)
     known = _withs.get(key)
     if known is None:
-        found = _WITH_EXCEPT_START in code.co_code[::2]
+        found = code.co_code[::2].count(_WITH_EXCEPT_START)
         known = _withs[key] = (found, ref(code, lambda _ref: _withs.pop(key, None)))
     return known[0]
 
@@ -248,12 +248,14 @@ class Path:
         kind: The kind of wait of a task whose chain ends here, by `waits.Rule`; "" if no rule tells, None if
             nobody has asked.
         subject: The depth of the link that waits, and which of its arguments is what it waits for.
+        may_hold: Such a chain may be inside an `async with` block; None if nobody has asked.
     """
 
-    __slots__ = ("inner", "kind", "several", "shapes", "subject")
+    __slots__ = ("inner", "kind", "may_hold", "several", "shapes", "subject")
 
     def __init__(self, several: int | None) -> None:
         self.kind: str | None = None
+        self.may_hold: bool | None = None
         self.subject = (0, 0)
         self.inner: dict[int, Path] = {}
         self.several = several

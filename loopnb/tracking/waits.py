@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.frames import package_of
 from loopnb.tracking import _cpython, _packages
-from loopnb.tracking.suspended import code_of, has_with
+from loopnb.tracking.suspended import code_of, withs_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -243,16 +243,32 @@ def _timers_in(links: list[Any]) -> Iterator[float]:
 # -- locks ---------------------------------------------------------------------------------------
 
 
+def may_hold(links: list[Any]) -> bool:
+    """Return False if the code of that chain tells that it is inside no `with` or `async with` block.
+
+    That is so where a function waits to enter the only block that it has.
+    """
+    return any(_may_hold(links, index) for index in range(len(links)))
+
+
+def _may_hold(links: list[Any], index: int) -> bool:
+    return withs_in(code_of(links[index])) > _is_entering(links, index)
+
+
+def _is_entering(links: list[Any], index: int) -> bool:
+    return index + 1 < len(links) and code_of(links[index + 1]).co_name == "__aenter__"
+
+
 def locks_held_in(links: list[Any]) -> Iterator[tuple[Any, Any]]:
     """Yield the locks and semaphores that a chain holds by `async with`, each with the link that holds it.
 
     A Condition counts as its lock, unless the chain waits to be notified or to get that lock back.
     """
     for index, link in enumerate(links):
-        if not has_with(code_of(link)):
+        if not _may_hold(links, index):
             continue
         managers = list(_cpython.entered_in(_cpython.held_by(link)))
-        if managers and index + 1 < len(links) and code_of(links[index + 1]).co_name == "__aenter__":
+        if managers and _is_entering(links, index):
             managers.pop()  # it is just being entered
         for manager in managers:
             if isinstance(manager, asyncio.Condition):

@@ -168,8 +168,9 @@ def may_be_called_back(subject: Any) -> bool:
     """
     namespaces: dict[int, set[str]] = {}
     modules = {id(vars(module)) for module in list(sys.modules.values()) if type(module) is ModuleType}
-    for referrer in gc.get_referrers(subject):
-        if isinstance_of(referrer, _HARMLESS):
+    referrers = gc.get_referrers(subject)
+    for referrer in referrers:
+        if isinstance_of(referrer, _HARMLESS) or _is_of_code_that_waits(referrer, referrers):
             continue
         if type(referrer) is dict and id(referrer) in modules:
             names = {name for name, value in referrer.items() if value is subject}
@@ -185,6 +186,16 @@ def may_be_called_back(subject: Any) -> bool:
         if names and not names.isdisjoint(_names_in(function.__code__)):
             return True
     return False
+
+
+def _is_of_code_that_waits(referrer: Any, referrers: list[Any]) -> bool:
+    """Return True for a dictionary that only such code knows.
+
+    Up to Python 3.12, asking a frame for its variables leaves one behind. We have asked it for names.
+    """
+    return type(referrer) is dict and all(
+        holder is referrers or isinstance_of(holder, _HARMLESS) for holder in gc.get_referrers(referrer)
+    )
 
 
 _IS_COROUTINE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR

@@ -120,6 +120,11 @@ HUNG = {
     jobs = asyncio.Queue()
     await jobs.get()
     """: "nothing on this loop can wake this task: the cell waits for Queue.get of jobs",
+    """
+    async def work(jobs):
+        await jobs.get()
+    await asyncio.gather(work(asyncio.Queue()), work(asyncio.Queue()))
+    """: "nothing on this loop can wake this task: task",
 }
 
 

@@ -253,6 +253,28 @@ STUBBORN = {
 }
 
 
+@pytest.mark.parametrize("code", ["await both()", "asyncio.run(both())"])
+def test_an_interrupt_ends_tasks_that_wait_for_each_other(kernel: KernelDriver, code: str) -> None:
+    kernel.run(
+        """
+        async def gathers(tasks, other):
+            await asyncio.gather(tasks[other])
+        async def both():
+            tasks = {}
+            tasks["a"] = asyncio.create_task(gathers(tasks, "b"), name="stays a")
+            tasks["b"] = asyncio.create_task(gathers(tasks, "a"), name="stays b")
+            asyncio.get_running_loop().call_later(0.1, print, "waits")
+            await asyncio.gather(*tasks.values())
+        """
+    )
+    cell = kernel.start(code)
+    cell.wait_output("waits")
+    kernel.interrupt()
+
+    assert_ended_in(cell.wait(), "CancelledError", "KeyboardInterrupt")
+    assert kernel.value("[task.name for task in loopnb.tasks() if task.name.startswith('stays')]") == []
+
+
 @pytest.mark.parametrize("code", STUBBORN.values(), ids=STUBBORN)
 def test_a_second_interrupt_ends_what_swallows_the_first(kernel: KernelDriver, code: str) -> None:
     kernel.run(SWALLOWS)

@@ -1,4 +1,4 @@
-"""What a task waits for in libraries: anyio's groups and streams, and HTTP responses of aiohttp and httpx."""
+"""What a task waits for in libraries: anyio's groups and streams, and HTTP responses, and databases."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import anyio
+import asyncpg
 import httpx
 import pytest
+from redis.asyncio import Redis
 
 from loopnb.tracking import chains, graph
 from loopnb.tracking.details import detail_of
 from loopnb.tracking.tracker import Tracker
+from tests.kernel.servers import postgres, redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    from loopnb.records import WaitDetail
 
 
 def run(main: Callable[[Tracker], Coroutine[Any, Any, Any]]) -> Any:
@@ -122,6 +127,86 @@ def test_a_request_says_which_response_it_waits_for(ask: Callable[[str], Corouti
     package = ask.__name__.removeprefix("ask_")
     assert shown == f"HTTP response of GET /items?page=2 ({package})"
     assert row.startswith(f"an HTTP response at {ask.__name__} test_waits.py:")
+
+
+async def ask_postgres(server: str) -> None:
+    connection = await asyncpg.connect(host=server, user="postgres")
+    try:
+        await connection.fetch("select pg_sleep(600)")
+    finally:
+        connection.terminate()
+
+
+async def ask_postgres_without_arguments(server: str) -> None:
+    connection = await asyncpg.connect(host=server, user="postgres")
+    try:
+        await connection.execute("select pg_sleep(600)")
+    finally:
+        connection.terminate()
+
+
+async def ask_postgres_by_a_pool(server: str) -> None:
+    pool = await asyncpg.create_pool(host=server, user="postgres", min_size=1)
+    try:
+        await pool.fetchval("select pg_sleep(600)")
+    finally:
+        pool.terminate()
+
+
+@pytest.mark.parametrize(
+    ("ask", "what"),
+    [
+        (ask_postgres, "Connection.fetch()"),
+        (ask_postgres_without_arguments, "Connection.execute()"),
+        (ask_postgres_by_a_pool, "Pool.fetchval()"),
+    ],
+)
+def test_a_query_says_which_database_is_to_answer(
+    ask: Callable[[str], Coroutine[Any, Any, None]], what: str
+) -> None:
+    with postgres() as server:
+        detail, source = run(
+            lambda tracker: detail_at(tracker, ask(server), rf"{re.escape(what)} of asyncpg")
+        )
+
+    assert detail.text == f"{what} of asyncpg"
+    assert detail.state == f"{server}/.s.PGSQL.5432"
+    assert source.startswith("await ")
+
+
+async def ask_redis(server: str) -> None:
+    async with Redis(unix_socket_path=server, socket_timeout=None) as client:
+        await client.blpop(["jobs"], 0)
+
+
+async def ask_redis_for_a_stream(server: str) -> None:
+    async with Redis(unix_socket_path=server, socket_timeout=None) as client:
+        await client.xread({"jobs": "$"}, block=0)
+
+
+@pytest.mark.parametrize("ask", [ask_redis, ask_redis_for_a_stream])
+def test_a_command_of_redis_says_which_server_is_to_answer(
+    ask: Callable[[str], Coroutine[Any, Any, None]],
+) -> None:
+    with redis() as server:
+        detail, source = run(lambda tracker: detail_at(tracker, ask(server), f"bytes from {server}"))
+
+    assert detail.text == f"bytes from {server}"
+    assert source.startswith("await client.")
+
+
+async def detail_at(tracker: Tracker, coro: Coroutine[Any, Any, None], words: str) -> tuple[WaitDetail, str]:
+    """Wait until a task that runs *coro* waits for *words*. Return the detail, and the text of its line."""
+    task = asyncio.create_task(coro)
+    async with asyncio.timeout(60):
+        while not re.search(words, (detail := detail_of(tracker, task)).text):
+            assert not task.done(), task
+            await asyncio.sleep(0.005)
+    task.cancel()
+    await asyncio.wait([task])
+    place, _, source = detail.line.partition(": ")
+    assert place.startswith("test_waits.py:")
+    return detail, source
 
 
 def test_chains_know_each_link_of_a_library() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from loopnb import views
-from loopnb.tracking import chains, graph
+from loopnb.tracking import chains, graph, holders
 from loopnb.tracking.details import detail_of
 
 if TYPE_CHECKING:
@@ -209,6 +209,81 @@ def test_a_lock_names_its_holder_and_where_that_stands(track: Callable[..., Any]
     shown, below = track(main)
     assert re.fullmatch(r"Lock( lock)? held by worker \(test_waits\.py:\d+\)", shown)
     assert below == {"worker"}
+
+
+async def enter(first: asyncio.Lock) -> None:
+    """Wait for *first*, holding nothing."""
+    async with first:
+        pass
+
+
+async def enter_two(first: asyncio.Lock, second: asyncio.Lock) -> None:
+    """Wait for *second*, holding *first*."""
+    async with first, second:
+        pass
+
+
+async def call_inside(first: asyncio.Lock, second: asyncio.Lock) -> None:
+    """Wait for *second* in another coroutine, holding *first*."""
+    async with first:
+        await enter(second)
+
+
+async def loop_over(first: asyncio.Lock, second: asyncio.Lock) -> None:
+    """Wait for *second* in an async generator, holding *first* in it."""
+
+    async def items() -> AsyncIterator[None]:
+        async with first, second:
+            yield
+
+    async for _ in items():
+        pass
+
+
+@pytest.mark.parametrize("way", [enter_two, call_inside, loop_over])
+def test_who_waits_to_enter_a_block_holds_the_lock_of_the_block_around_it(
+    track: Callable[..., Any], way: Callable[[asyncio.Lock, asyncio.Lock], Coroutine[Any, Any, None]]
+) -> None:
+    async def main(tracker: Tracker) -> list[set[str]]:
+        first, second = asyncio.Lock(), asyncio.Lock()
+        await second.acquire()  # by hand, so nobody is seen to hold it
+        both = asyncio.create_task(way(first, second), name="both")
+        await until_it_waits(both)
+        waiters = [asyncio.create_task(enter(first), name=f"waiter {index}") for index in range(3)]
+        for waiter in waiters:
+            await until_it_waits(waiter)
+        edges = graph.finish(graph.slices(tracker))
+        below = [
+            {edges.records[number].name for number in edges.awaits[tracker.number_of(waiter)]}
+            for waiter in waiters
+        ]
+        await end(both, *waiters)
+        return below
+
+    assert track(main) == [{"both"}] * 3
+
+
+def test_those_that_only_wait_to_enter_a_block_are_not_looked_at_closer(
+    track: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    holders_of = holders.holders_of
+
+    def count(wanted: Any, chains: Any) -> Any:
+        looked_at.extend(task.get_name() for task, _chain in chains)
+        return holders_of(wanted, chains)
+
+    async def main(tracker: Tracker) -> None:
+        lock = asyncio.Lock()
+        await lock.acquire()
+        waiters = [asyncio.create_task(enter(lock), name=f"waiter {index}") for index in range(20)]
+        await until_it_waits(waiters[-1])
+        graph.finish(graph.slices(tracker))
+        await end(*waiters)
+
+    monkeypatch.setattr(graph, "holders_of", count)
+    track(main)
+    assert [name for name in looked_at if name.startswith("waiter")] == []
 
 
 def test_a_condition_that_waits_to_be_notified_holds_no_lock(track: Callable[..., Any]) -> None:

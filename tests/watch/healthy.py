@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import ctypes
 import functools
 import os
 import random
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from loopnb.shell import hung_cells
+from loopnb.tracking.cells import current_cell
 from loopnb.watch import deadlocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+
+    import pytest
 
     from loopnb.records import Deadlock
     from loopnb.tracking.tracker import Tracker
@@ -28,15 +34,37 @@ Tasks = list[asyncio.Task[Any]]
 
 
 class Keeper:
-    """Holds an object in an attribute."""
+    """Holds an object in an attribute.
 
-    def __init__(self, thing: Any) -> None:
+    Args:
+        thing: The object.
+        wake_it: Wakes those who wait for it.
+    """
+
+    def __init__(self, thing: Any, wake_it: Callable[[Any], object] | None = None) -> None:
         self.thing = thing
+        self._wake_it = wake_it
+
+    def wake(self) -> None:
+        """Wake those who wait for the object, at once."""
+        assert self._wake_it is not None
+        self._wake_it(self.thing)
 
     async def wake_later(self, wake: Callable[[Any], object], delay: float) -> None:
         """Wake those who wait for the object."""
         await asyncio.sleep(delay)
         wake(self.thing)
+
+
+def _wake_in(space: dict[str, Any], wake: Callable[[Any], object]) -> None:
+    wake(space["thing"])
+
+
+def _call_by_address(address: int) -> None:
+    """Call the object at *address*, and drop the reference to it that code in C had."""
+    callback = ctypes.cast(address, ctypes.py_object)
+    callback.value()
+    ctypes.pythonapi.Py_DecRef(callback)
 
 
 class Program:
@@ -45,10 +73,14 @@ class Program:
     Args:
         loop: The loop.
         seed: Decides what it does.
+        has_native_wakers: Code in C wakes some of its members. Nobody can see what that will call.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seed: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seed: int, *, has_native_wakers: bool = False
+    ) -> None:
         self.loop = loop
+        self.has_native_wakers = has_native_wakers
         self.random = random.Random(seed)
         self.locks = [asyncio.Lock() for _ in range(3)]
         self.slots = asyncio.Semaphore(2)
@@ -80,6 +112,8 @@ class Program:
             lambda: self._by_end_of_task(thing, wake, delay),
             lambda: self._by_generator(thing, wake, delay),
         ]
+        if self.has_native_wakers:
+            ways += [lambda: self._by_native_code(thing, wake)] * len(ways)
         self.random.choice(ways)()
 
     def _by_thread(self, thing: Any, wake: Callable[[Any], object], delay: float) -> None:
@@ -124,6 +158,17 @@ class Program:
         task = self.loop.create_task(asyncio.sleep(delay))
         task.add_done_callback(lambda _task: wake(thing))
         self.tasks.append(task)
+
+    def _by_native_code(self, thing: Any, wake: Callable[[Any], object]) -> None:
+        callbacks: list[Callable[[], object]] = [
+            functools.partial(wake, thing),
+            lambda: wake(thing),
+            Keeper(thing, wake).wake,
+            functools.partial(_wake_in, {"thing": thing}, wake),
+        ]
+        callback = ctypes.py_object(self.random.choice(callbacks))
+        ctypes.pythonapi.Py_IncRef(callback)
+        self.loop.call_later(0.01, _call_by_address, id(callback.value))
 
     def _by_generator(self, thing: Any, wake: Callable[[Any], object], delay: float) -> None:
         async def values() -> Any:
@@ -266,22 +311,91 @@ PARTS: list[Callable[[Program, Tasks], Coroutine[Any, Any, Any]]] = [
 
 def alarms_in(tracker: Tracker, loop: asyncio.AbstractEventLoop, seed: int) -> list[Deadlock]:
     """Run one program to its end, look at every moment, and return the deadlocks that were reported."""
-    program = Program(loop, seed)
     found: list[Deadlock] = []
+    _run(Program(loop, seed), lambda: found.extend(deadlocks.find(tracker)))
+    return found
 
+
+def _run(program: Program, look: Callable[[], object]) -> None:
     async def begin() -> None:
         program.start()
 
-    loop.run_until_complete(begin())
+    program.loop.run_until_complete(begin())
     for _ in range(20_000):
         pending = [task for task in program.tasks if not task.done()]
         if not pending:
             break
-        found += deadlocks.find(tracker)
-        loop.run_until_complete(_one_pass())
-    assert not pending, f"program {seed} is not healthy"
+        look()
+        program.loop.run_until_complete(_one_pass())
+    assert not pending, "the program is not healthy"
     program.end()
-    return found
+
+
+class WatchOfCells(deadlocks.DeadlockWatch):
+    """A watch for which a cell waits for every task.
+
+    Args:
+        tracker: Knows the tasks.
+
+    Attributes:
+        suspected: How many deadlocks it has found. Most were none: code in C ends them.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        super().__init__(tracker)
+        self.suspected = 0
+
+    def stuck_cell(self) -> Deadlock | None:
+        """Return the first deadlock of this moment."""
+        self._tracker.listing.look()
+        found = next(iter(self.look()), None)
+        self.suspected += found is not None
+        return found
+
+
+class LookAtCells:
+    """Looks as `HungCells` does, at every moment that it is told to.
+
+    Args:
+        tracker: Knows the tasks.
+        monkeypatch: Collects what would be said in a cell.
+    """
+
+    def __init__(self, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.watch = WatchOfCells(tracker)
+        self.said: list[str] = []
+        monkeypatch.setattr(hung_cells, "say", self.said.append)
+        begin: list[Callable[[object], object]] = []
+        self._timers: list[Callable[[], object]] = []
+        session: Any = SimpleNamespace(
+            deadlocks=self.watch,
+            loop=SimpleNamespace(is_closed=bool, call_later=self._call_later),
+            owner=SimpleNamespace(is_home=lambda: True),
+            settings=SimpleNamespace(on_deadlock="tell"),
+            tracker=SimpleNamespace(runs=SimpleNamespace(context_of=lambda _cell: None)),
+        )
+        shell = SimpleNamespace(
+            events=SimpleNamespace(register=lambda _name, function: begin.append(function))
+        )
+        cells: Any = SimpleNamespace(executing=object(), call_after=lambda _function: list)
+        hung_cells.HungCells(shell, session, cells).start()
+        token = current_cell.set(cells.executing)
+        begin[0](None)
+        current_cell.reset(token)
+
+    def _call_later(self, _delay: float, callback: Callable[[], object], *, context: object) -> object:
+        del context
+        self._timers.append(callback)
+        return SimpleNamespace(cancel=list)
+
+    def look(self) -> None:
+        """Make the look that is due."""
+        if not self.said:
+            self._timers.pop()()
+
+    def run(self, loop: asyncio.AbstractEventLoop, seed: int) -> None:
+        """Run one program to its end, and look at every moment."""
+        _run(Program(loop, seed, has_native_wakers=True), self.look)
 
 
 async def _one_pass() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import sys
 import threading
 import types
@@ -16,7 +17,7 @@ from loopnb.tracking import _cpython
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch import deadlocks, reach
 from loopnb.watch.reach import may_be_called_back
-from tests.watch.healthy import alarms_in
+from tests.watch.healthy import LookAtCells, alarms_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -364,6 +365,40 @@ def test_two_thousand_healthy_programs_cause_no_alarm(lab: Lab) -> None:
         assert alarms_in(lab.tracker, lab.loop, seed) == [], seed
 
 
+def test_cells_that_code_in_c_will_wake_are_not_called_hung(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = LookAtCells(lab.tracker, monkeypatch)
+    for seed in range(30):
+        looks.run(lab.loop, seed)
+
+    assert looks.said == []
+    assert looks.watch.suspected > 5
+
+
+def test_a_hung_cell_is_seen_by_such_looks(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(queue: asyncio.Queue[int]) -> None:
+        await queue.get()
+
+    looks = LookAtCells(lab.tracker, monkeypatch)
+    lab.start(work(asyncio.Queue()), "worker")
+    looks.look()
+    assert looks.said == []
+
+    looks.look()
+    (text,) = looks.said
+    assert text.startswith("nothing on this loop can wake this task: task 1 'worker' waits for")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_thousand_healthy_cells_are_not_called_hung(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = LookAtCells(lab.tracker, monkeypatch)
+    for seed in range(60, 2_060):
+        looks.run(lab.loop, seed)
+        assert looks.said == [], seed
+
+
 def test_what_code_in_c_may_call_back_is_told_apart() -> None:
     def callbacks_of(queue: asyncio.Queue[int]) -> list[Callable[..., object]]:
         return [lambda: queue.put_nowait(1), queue.put_nowait, functools.partial(print, queue)]
@@ -377,6 +412,29 @@ def test_what_code_in_c_may_call_back_is_told_apart() -> None:
         assert may_be_called_back(queue)
         coro.close()
         del callback
+
+
+def test_a_coroutine_whose_variables_were_looked_at_is_no_callback(lab: Lab) -> None:
+    async def work(queue: asyncio.Queue[int]) -> None:
+        await queue.get()
+
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    coro = work(queue)
+    lab.start(coro, "worker")
+    (found,) = lab.find()  # it names the variable
+    assert inspect.getcoroutinelocals(coro)["queue"] is queue
+
+    assert found.kind == "starved"
+    assert not may_be_called_back(queue)
+
+
+def test_a_dictionary_that_a_callback_knows_may_be_called_back() -> None:
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    shared = {"queue": queue}
+    callback = functools.partial(print, shared)
+
+    assert may_be_called_back(queue)
+    del callback
 
 
 def test_a_function_that_names_a_variable_of_its_module_may_be_called_back() -> None:
