@@ -32,7 +32,7 @@ from types import (
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from loopnb.frames import Owner, owner_of
+from loopnb.frames import Owner, owner_of, package_of
 from loopnb.watch._cpython import CURRENT_TASKS
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ _LOOKS_UP = {
     "__import__", CURRENT_TASKS, "all_tasks", "eval", "exec", "f_globals", "f_locals", "get_ipython",
     "get_objects", "get_referents", "get_referrers", "globals", "import_module", "locals", "modules", "vars",
 }  # fmt: skip
+#: Packages that make widgets. What their code calls it has from its widget, whose attributes are followed.
+#: The function by which ipywidgets answers a message names `get_ipython`, but only to show an error.
+_WIDGETS = {"anywidget", "comm", "ipywidgets", "traitlets"}
 #: Objects of these classes refer to nothing that matters.
 _PLAIN = (str, bytes, int, float, bool, complex, type(None), CodeType)
 
@@ -135,7 +138,7 @@ def _behind_function(function: FunctionType) -> Iterator[Any]:
 def _behind_code(code: CodeType, namespace: dict[str, Any]) -> Iterator[Any]:
     """Yield the global variables that *code* names, and what it names of modules."""
     owner = owner_of(code.co_filename)
-    if owner is Owner.STDLIB or owner in _OPAQUE:
+    if owner is Owner.STDLIB or owner in _OPAQUE or package_of(code.co_filename) in _WIDGETS:
         return  # it reaches objects of the user's by its arguments only
     names = set(_names_in(code))
     if names & _LOOKS_UP:

@@ -217,6 +217,7 @@ def test_a_task_that_refuses_to_be_cancelled_is_not_said_to_be(shown: Shown) -> 
     expect(stubborn).to_have_attribute("data-state", "cancelling")
     expect(stubborn).to_contain_text("runs its finally at")
 
+    stubborn.hover()  # the page may have moved below the pointer
     expect(stubborn).to_have_attribute("data-state", "cancelled")  # held in its place under the pointer
     shown.page.mouse.move(2, 2)
     expect(rows(shown.widget)).to_have_count(0)

@@ -53,7 +53,11 @@ def test_a_cells_deadlock_is_named_and_ends_with_an_interrupt(names: KernelDrive
     assert names.value("lock.locked()") is False
 
 
-def test_a_cell_that_waits_for_a_queue_which_nobody_fills_is_named(names: KernelDriver) -> None:
+@pytest.mark.parametrize(
+    "widgets", ["", "import ipywidgets; button, shown = ipywidgets.Button(), loopnb.widget()"]
+)
+def test_a_cell_that_waits_for_a_queue_which_nobody_fills_is_named(names: KernelDriver, widgets: str) -> None:
+    names.run(widgets)
     cell = names.start(
         """
         looks = asyncio.create_task(look())
