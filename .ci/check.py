@@ -34,7 +34,15 @@ NAMED_SHARES = [
         "tests/kernel/test_pytest_in_cells.py",
         "tests/kernel/test_shutdown.py",
     ],
-    ["tests/browser", "tests/nesting", "tests/test_notebooks.py", "tests/kernel/test_clients.py"],
+    [
+        "tests/browser",
+        "tests/nesting",
+        "tests/test_notebooks.py",
+        "tests/kernel/test_clients.py",
+        "tests/kernel/test_deadlocks.py",
+        "tests/kernel/test_debugger.py",
+        "tests/kernel/test_widget.py",
+    ],
 ]
 SHARES = [[f"--ignore={path}" for share in NAMED_SHARES for path in share], *NAMED_SHARES]
 

@@ -369,8 +369,11 @@ def test_cells_that_code_in_c_will_wake_are_not_called_hung(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = LookAtCells(lab.tracker, monkeypatch)
-    for seed in range(30):
+    seed = 0
+    # How many look hung depends on what else there is in this process.
+    while seed < 30 or (looks.watch.suspected <= 5 and seed < 600):
         looks.run(lab.loop, seed)
+        seed += 1
 
     assert looks.said == []
     assert looks.watch.suspected > 5
