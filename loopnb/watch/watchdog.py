@@ -184,6 +184,9 @@ class Watchdog:
         if not self._is_ended:
             self._is_needed = True
             if self._commands.empty():
+                # The thread waits for the GIL as soon as it wakes up, and would starve with the stock interval.
+                # It puts that back itself.
+                _shorten_interval()
                 self._commands.put(self._clock())
 
     # -- the loop's thread ------------------------------------------------------------------------
@@ -219,11 +222,17 @@ class Watchdog:
         self._look_after_standstill()
         posted = self._posted_at = self._clock()
         self._answer_at = None
+        # It writes to the loop's socket, which releases the GIL: so this waits for the GIL like `_wait`.
+        _shorten_interval()
+        self._passes.hold_from(posted)
         try:
             self._loop.call_soon_threadsafe(self._answer, context=self._context)
         except RuntimeError:  # the loop is closed
             self._is_needed = False
             return
+        finally:
+            _restore_interval()
+            self._passes.hold_no_more()
         self._await_answer(posted)
         if self._answer_at is not None:
             self._not_before = self._answer_at
