@@ -222,9 +222,8 @@ class Watchdog:
         self._look_after_standstill()
         posted = self._posted_at = self._clock()
         self._answer_at = None
-        # It writes to the loop's socket, which releases the GIL: so this waits for the GIL like `_wait`.
+        # It writes to the loop's socket, which releases the GIL: so this thread may starve here, too.
         _shorten_interval()
-        self._passes.hold_from(posted)
         try:
             self._loop.call_soon_threadsafe(self._answer, context=self._context)
         except RuntimeError:  # the loop is closed
@@ -232,7 +231,6 @@ class Watchdog:
             return
         finally:
             _restore_interval()
-            self._passes.hold_no_more()
         self._await_answer(posted)
         if self._answer_at is not None:
             self._not_before = self._answer_at
