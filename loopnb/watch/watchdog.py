@@ -184,8 +184,8 @@ class Watchdog:
         if not self._is_ended:
             self._is_needed = True
             if self._commands.empty():
-                # The thread waits for the GIL as soon as it wakes up, and would starve with the stock interval.
-                # It puts that back itself.
+                # The thread waits for the GIL as soon as it wakes up, and would starve with the stock switch
+                # interval. It puts that back itself.
                 _shorten_interval()
                 self._commands.put(self._clock())
 
