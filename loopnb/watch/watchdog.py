@@ -222,15 +222,11 @@ class Watchdog:
         self._look_after_standstill()
         posted = self._posted_at = self._clock()
         self._answer_at = None
-        # It writes to the loop's socket, which releases the GIL: so this thread may starve here, too.
-        _shorten_interval()
         try:
             self._loop.call_soon_threadsafe(self._answer, context=self._context)
         except RuntimeError:  # the loop is closed
             self._is_needed = False
             return
-        finally:
-            _restore_interval()
         self._await_answer(posted)
         if self._answer_at is not None:
             self._not_before = self._answer_at
