@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 # polling.
 _DEEPEST_INPUT = 8
 
-# How many frames below `OutStream.flush` a signal may find the kernel: in `Event.wait` and what that calls.
-_DEEPEST_FLUSH = 6
+# How many frames below `OutStream.flush` a signal may find the kernel: in `Event.wait` and what that calls,
+# or in our handler there, which asks for the signal to be sent again.
+_DEEPEST_FLUSH = 16
 
 
 def is_asking(frame: FrameType | None) -> bool:
