@@ -17,8 +17,8 @@ Four things are less simple than they seem:
 
 *   When a block began. The marker is posted up to a quarter of a second later. But the pass that runs has
     noted when it began, in a local variable of the loop's own method. If that is newer than the last answer,
-    it is the beginning of the block. A stack that was parked resumes in an old pass: there the block counts
-    from the marker.
+    it is the beginning of the block. If the pass has itself answered, and then runs what blocks, the answer
+    is the beginning. A stack that was parked resumes in an old pass: there the block counts from the marker.
 *   C code that holds the GIL stops this thread, too. It wakes up late, and knows that from its own clock. The
     stack that it then finds is that of the call which has just returned, since Python hands the GIL over at
     the end of a call.
@@ -149,7 +149,8 @@ class Watchdog:
         self._is_ended = False
         self._is_needed = False
         self._answer_at: float | None = None
-        self._not_before = clock()  # no step counts from earlier
+        # No step counts from earlier than the loop was last seen to turn, and none of a pass that is older.
+        self._turned_at = self._oldest_pass = clock()
         self._has_messages = False
         self._looked_at = self._posted_at = 0.0
         self._was_woken = False
@@ -222,14 +223,19 @@ class Watchdog:
         self._look_after_standstill()
         posted = self._posted_at = self._clock()
         self._answer_at = None
+        # It writes to the loop's socket, which releases the GIL: so this thread may starve here, too.
+        _shorten_interval()
         try:
             self._loop.call_soon_threadsafe(self._answer, context=self._context)
         except RuntimeError:  # the loop is closed
             self._is_needed = False
             return
+        finally:
+            _restore_interval()
         self._await_answer(posted)
         if self._answer_at is not None:
-            self._not_before = self._answer_at
+            # What blocks next may be a step of the very pass that has answered. It began after *posted*.
+            self._turned_at, self._oldest_pass = self._answer_at, posted
         self._rest(posted + INTERVAL_S)
 
     def _look_after_standstill(self) -> None:
@@ -272,7 +278,8 @@ class Watchdog:
                 self._end_step(before)
                 if look.state == "elsewhere":
                     was_elsewhere = True
-                    self._not_before = now  # the pass may go on, and has not blocked the loop until now
+                    # The pass may go on, and has not blocked the loop until now.
+                    self._turned_at = self._oldest_pass = now
             if self.step is not None and count % _KEPT_EVERY == 0:
                 self.step.kept = _cpython.kept_waiting(self._loop, now)
             if self.step is not None:
@@ -297,8 +304,8 @@ class Watchdog:
         if step is None or step.key != look.step:
             self._end_step(before)
             began = before
-            if step is None and look.pass_began >= self._not_before:
-                began = min(look.pass_began, now)
+            if step is None and look.pass_began >= self._oldest_pass:
+                began = min(max(look.pass_began, self._turned_at), now)
             step = Step(look.step, began, now)
             if cpu_s is not None and seconds > 0:
                 cpu_s *= (now - began) / seconds  # the CPU time before the marker was posted is not known

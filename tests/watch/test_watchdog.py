@@ -10,14 +10,20 @@ import threading
 import time
 import weakref
 from textwrap import dedent
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from loopnb.watch._cpython import has_handlers
-from loopnb.watch.watchdog import INTERVAL_S
+from loopnb.watch.looking import Look
+from loopnb.watch.watchdog import INTERVAL_S, Watchdog
 from tests.processes import run_script
 from tests.watch.conftest import BLOCKED_AFTER, Watched, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopnb.watch.judging import Step
 
 
 def is_alive() -> bool:
@@ -41,6 +47,77 @@ def test_0_seconds_end_the_thread_and_more_start_it_again(watched: Watched) -> N
 
     assert not is_alive()
     assert gc.callbacks == callbacks
+
+
+class OnePass:
+    """Stands for a loop that answers a marker and blocks in the same pass, and for who asks and is told.
+
+    The answer comes 20 s after the first marker, and the second marker 5 s after that.
+
+    Args:
+        pass_began_s: When the pass began, in seconds after the marker was posted.
+    """
+
+    def __init__(self, pass_began_s: float) -> None:
+        self._pass_began_s = pass_began_s
+        self.now = 1_000.0
+        self.markers: list[float] = []
+        self.pass_began = 0.0
+        self.looks = 0
+        self.began: list[float] = []
+        self.is_over = threading.Event()
+
+    def call_soon_threadsafe(self, callback: Callable[[], None], **_options: Any) -> None:
+        """Answer the first marker at once. The second waits until the block was seen three times."""
+        self.markers.append(self.now)
+        self._answer = callback
+        if len(self.markers) == 1:
+            self.pass_began = self.now + self._pass_began_s
+            self.now += 20.0
+            callback()
+
+    def look(self) -> Look:
+        """Find the step that blocks."""
+        self.looks += 1
+        if self.looks == 3:
+            self._answer()
+        return Look("step", ("step",), self.pass_began)
+
+    def answered(self, _late_s: float, _now: float) -> None:
+        """Let time pass until the next marker."""
+        self.now += 5.0
+
+    def step_ended(self, step: Step, _messages: bool) -> None:
+        """Note when it began."""
+        self.began.append(step.began)
+        self.is_over.set()
+
+    def is_busy(self) -> bool:
+        """Return True."""
+        return True
+
+    def has_messages(self) -> bool:
+        """Return False."""
+        return False
+
+    def nothing(self, *_given: Any) -> None:
+        """Do nothing."""
+
+    still_late = unseen = looked = hold_from = hold_no_more = nothing
+
+
+@pytest.mark.parametrize("pass_began_s", [10.0, -10.0])
+def test_a_block_in_the_pass_that_has_answered_counts_from_the_answer(pass_began_s: float) -> None:
+    stage: Any = OnePass(pass_began_s)
+    watchdog = Watchdog(stage, stage, threading.get_ident(), stage, stage, lambda: stage.now)
+    watchdog.start()
+    assert stage.is_over.wait(20)
+    watchdog.stop()
+
+    assert watchdog.fault is None
+    posted, posted_again = stage.markers[:2]
+    # A pass that is older than the marker was parked meanwhile. When it was resumed is not known.
+    assert stage.began[0] == (posted + 20.0 if pass_began_s > 0 else posted_again)
 
 
 def test_a_change_of_the_threshold_holds_from_then_on(watched: Watched) -> None:
