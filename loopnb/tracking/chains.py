@@ -194,9 +194,11 @@ def may_hold_lock(task: asyncio.Task[Any], codes: KnownCodes) -> bool:
     path = codes.path_of(link)
     if path is None:
         return True
-    if path.may_hold is None:
-        path.may_hold = waits.may_hold(links_of(link))
-    return path.may_hold
+    may_hold = path.may_hold
+    if may_hold is None:
+        may_hold = waits.may_hold(links_of(link))
+        path.learn_hold(may_hold)
+    return may_hold
 
 
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:

@@ -266,6 +266,10 @@ class Path:
         self.kind = kind
         self.subject = (depth, argument)
 
+    def learn_hold(self, may_hold: bool) -> None:
+        """Remember whether these chains may be inside an `async with` block."""
+        self.may_hold = may_hold
+
 
 class KnownCode:
     """What is known of one code object, and texts about it. It does not keep the code alive.

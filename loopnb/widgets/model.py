@@ -274,7 +274,7 @@ class LoopWidget(anywidget.AnyWidget):
     def _show(self, monitor: Monitor, view: str, query: Query, *, anew: bool) -> None:
         self._leases[view] = self._loop.time() + LEASE_S
         viewer = monitor.viewers.get(view, Viewer(view, query))
-        viewer.query = query
+        viewer.ask_rows(query)
         if anew or view not in monitor.viewers:
             monitor.show_all(viewer)
         if not monitor.show_rows(viewer):
@@ -286,11 +286,11 @@ class LoopWidget(anywidget.AnyWidget):
             return
         match request:
             case AskDetail(_view, number):
-                viewer.detail, viewer.sent_detail, viewer.known = number, None, None
+                viewer.ask_detail(number)
             case AskTree(_view, kind):
-                viewer.tree, viewer.sent_tree, viewer.tree_of = kind, None, None
+                viewer.ask_tree(kind)
             case AskTimeline(_view, shown):
-                viewer.timeline, viewer.sent_timeline = shown, None
+                viewer.ask_timeline(shown)
             case AskTrace(_view, request_id):
                 monitor.send_trace(viewer, request_id)
         self._hurry(0.0)

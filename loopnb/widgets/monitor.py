@@ -137,6 +137,26 @@ class Viewer:
         self.tree_of: AwaitGraph | None = None
         self.known: tuple[int, list[str], dict[str, str] | None] | None = None
 
+    def ask_rows(self, query: Query) -> None:
+        """It shows what *query* finds from now on."""
+        self.query = query
+
+    def ask_detail(self, number: int | None) -> None:
+        """It shows the details of that task from now on, or none."""
+        self.detail, self.sent_detail, self.known = number, None, None
+
+    def ask_tree(self, kind: str | None) -> None:
+        """It shows that kind of tree from now on, or none."""
+        self.tree, self.sent_tree, self.tree_of = kind, None, None
+
+    def ask_timeline(self, shown: bool) -> None:
+        """It shows the timeline from now on, or no more."""
+        self.timeline, self.sent_timeline = shown, None
+
+    def forget_sent(self) -> None:
+        """It has nothing of what it was sent, and needs all."""
+        self.window = self.sent_detail = self.sent_tree = self.sent_timeline = self.tree_of = None
+
 
 class Monitor:
     """The picture of one session that the views of a widget share.
@@ -414,7 +434,7 @@ class Monitor:
         """Send a view the header now, and all its rows soon, whatever it has."""
         self._send_head()
         self.viewers[viewer.view] = viewer
-        viewer.window = viewer.sent_detail = viewer.sent_tree = viewer.sent_timeline = viewer.tree_of = None
+        viewer.forget_sent()
         self._send(protocol.shared_message(self.shared))
 
     def show_rows(self, viewer: Viewer) -> bool:
