@@ -68,7 +68,7 @@ class Aloop:
         self._parser = parser
         self._progress = progress
         self._background = Background(shell, session)
-        self._fresh = FreshRuns(session, cells, self._make_coro)
+        self._fresh = FreshRuns(session, cells, interrupts, self._make_coro)
         self._await_cells = AwaitCells(shell)
 
     def start(self) -> None:

@@ -34,12 +34,14 @@ class FreshRuns:
     Args:
         session: The session of the shell.
         cells: Knows which cell executes.
+        interrupts: Sends interrupts again.
         make_coro: Given what a cell asks for, returns the coroutine that runs it.
     """
 
-    def __init__(self, session: Session, cells: Cells, make_coro: MakeCoro) -> None:
+    def __init__(self, session: Session, cells: Cells, interrupts: Interrupts, make_coro: MakeCoro) -> None:
         self._session = session
         self._cells = cells
+        self._interrupts = interrupts
         self._make_coro = make_coro
 
     def run(self, request: Request) -> Any:
@@ -65,7 +67,7 @@ class FreshRuns:
         options = request.options
         loop = asyncio.new_event_loop()
         main = make_task(loop, self._make_coro(request), name=options.name)
-        interrupts = Interrupts(loop, FreshTasks(main, self._cells))
+        interrupts = Interrupts(loop, FreshTasks(main, self._cells, self._interrupts))
         fresh = FreshLoop(loop, partial(_interruptible, interrupts))
         try:
             with self._cells.attribute_to_cell(main):
@@ -92,11 +94,13 @@ class FreshTasks:
     Args:
         main: The task of the cell.
         cells: Knows the files of cells.
+        outer: The interrupts of the persistent loop, which send one again.
     """
 
-    def __init__(self, main: asyncio.Task[Any], cells: Cells) -> None:
+    def __init__(self, main: asyncio.Task[Any], cells: Cells, outer: Interrupts) -> None:
         self._main = main
         self._cells = cells
+        self._outer = outer
 
     def is_cells(self, task: asyncio.Task[Any]) -> bool:
         """Return True if the cell executes in *task*."""
@@ -118,8 +122,9 @@ class FreshTasks:
         """Return False: the code of the cell has begun before there is such a loop."""
         return False
 
-    def send_again(self, _is_wanted: Callable[[], bool]) -> None:
-        """Do nothing: the task of the cell runs no code of IPython's."""
+    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. Any thread."""
+        self._outer.send_again(is_wanted)
 
     def interrupt_nested(self) -> bool:
         """Return False: nested runs of this loop are interrupted by cancelling the cell's task."""

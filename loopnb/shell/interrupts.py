@@ -217,6 +217,10 @@ class Interrupts:
             waited.add_done_callback(_retrieve)  # *future* leaves it, so nobody else retrieves its error
         return end_with(future, KeyboardInterrupt())
 
+    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. Any thread."""
+        self._tasks.send_again(is_wanted)
+
     def loop_set_aside(self) -> None:
         """Raise KeyboardInterrupt if the loop still had to answer an interrupt, which it now cannot.
 
@@ -380,7 +384,8 @@ class Interrupts:
         if self._tasks.remember(future):
             return
         self._ask(self._cancel, future)
-        if running_loop() is self._loop and asyncio.current_task(self._loop) is future:
+        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
+        if task is not None and self._tasks.is_cells(task):  # for `%%aloop` another one than *future*
             # IPython is running its own code in the cell's task, or the kernel flushes output. If the cell's
             # next statement blocks, the loop cannot answer.
             asked_at = self._asked_at

@@ -129,7 +129,10 @@ def test_an_interrupt_ends_the_cell_and_nothing_else(
     kernel.run(TICKS_GO_ON)
 
 
-def test_an_interrupt_is_not_raised_where_an_await_cell_flushes_its_output(kernel: KernelDriver) -> None:
+@pytest.mark.parametrize("magic", ["", "%%aloop", "%%aloop --fresh"])
+def test_an_interrupt_is_not_raised_where_an_await_cell_flushes_its_output(
+    kernel: KernelDriver, magic: str
+) -> None:
     # The thread that sends output interrupts the main thread, which waits for it.
     kernel.run(
         """
@@ -144,12 +147,15 @@ def test_an_interrupt_is_not_raised_where_an_await_cell_flushes_its_output(kerne
     )
 
     result = kernel.execute(
-        """
-        await asyncio.sleep(0)
-        sys.stdout.pub_thread.schedule(interrupts)
-        sys.stdout.flush()
-        [time.sleep(0.1) for _ in range(600)]
-        """
+        below(
+            magic,
+            """
+            await asyncio.sleep(0)
+            sys.stdout.pub_thread.schedule(interrupts)
+            sys.stdout.flush()
+            [time.sleep(0.1) for _ in range(600)]
+            """,
+        )
     )
 
     assert result.ename == "KeyboardInterrupt"
