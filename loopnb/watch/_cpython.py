@@ -102,7 +102,8 @@ def kept_waiting(loop: Any, now: float) -> Kept:
         while looked_at and overdue < _MOST:
             index = looked_at.pop()
             if index < len(timers) and timers[index]._when <= now:
-                overdue += not timers[index]._cancelled
+                timer = timers[index]
+                overdue += not timer._cancelled and _owner_of_callback(timer._callback) is not Owner.OURS
                 looked_at += (2 * index + 1, 2 * index + 2)
     except (AttributeError, RuntimeError, IndexError):  # another kind of loop; or the queue has just changed
         return Kept()

@@ -1,4 +1,4 @@
-"""The passes of a loop, while somebody watches who keeps it busy: count them, and keep the GIL in them."""
+"""The passes of a loop: keep the GIL in them while the watchdog waits for it, and count them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ from loopnb.watch import _cpython
 if TYPE_CHECKING:
     import asyncio
 
-#: Passes keep the GIL for so many seconds at most.
+#: Passes keep the GIL for so many seconds at a time, and as often as that many seconds pass.
 _HELD_S = 0.1
+_HELD_EVERY_S = 0.2
+#: If the watchdog does not want the GIL within so many seconds, passes are left alone again.
+_SOON_S = 0.05
 
 
 class Passes:
-    """Counts the passes of a loop between `start` and `stop`. Each pass calls `select` once.
+    """Keeps the GIL in the passes of a busy loop, so that a thread that waits for it gets it.
 
-    And it keeps the GIL in them, while the watchdog waits for it: a pass of a busy loop, which would not wait
-    in `select`, does not call it then. What is ready to be read or written is noticed some passes later.
-
-    It costs 0.2 us a pass. A loop whose selector cannot be seen, such as uvloop's, is left as it is.
+    A pass that would not wait in `select` then does not call it (`watchdog.py` says why that helps). What is
+    ready to be read or written is noticed some passes later. This costs 0.2 us a pass, and so does counting
+    the passes, between `start` and `stop`. At other times it costs nothing.
 
     Args:
         loop: The loop.
+
+    Attributes:
+        can_hold: False for a loop whose selector cannot be seen, such as uvloop's. It is left as it is.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._count = 0
         self._began: float | None = None
-        self._held_from = math.inf
+        self._due = math.inf
         self._patch: Patch | None = None
         selector = _cpython.selector_of(loop)
         if selector is not None:
-            self._patch = Patch(selector, "select", self._counting(selector.select))
+            self._patch = Patch(selector, "select", self._holding(selector.select))
+        self.can_hold = self._patch is not None
 
     def start(self) -> None:
         """Count from now on. The loop's thread."""
@@ -44,7 +50,7 @@ class Passes:
             self._patch.install()
 
     def stop(self) -> None:
-        """Count no more. The loop's thread."""
+        """Count no more, and leave the passes alone. The loop's thread."""
         self._began = None
         if self._patch is not None:
             self._patch.restore()
@@ -54,25 +60,39 @@ class Passes:
         began = self._began
         return None if began is None or now <= began else self._count / (now - began)
 
-    def hold_from(self, due: float) -> None:
-        """Between `start` and `stop`, let busy passes keep the GIL from *due* on. Any thread.
+    def expect(self, due: float) -> None:
+        """Note when the caller will want the GIL next, which also says that it does not want it before.
+
+        Any thread; costs nothing.
 
         Args:
-            due: Monotonic time at which the caller will wait for the GIL.
+            due: Monotonic time; `math.inf` if it is not known.
         """
-        self._held_from = due
+        self._due = due
 
-    def hold_no_more(self) -> None:
-        """Let passes release the GIL again. Any thread."""
-        self._held_from = math.inf
+    def hold_if_overdue(self) -> float:
+        """Keep the GIL from now on, if the caller of `expect` should have had it already.
 
-    def _counting(self, stock: Any) -> Any:
+        Release it again when that caller has had it. The loop's thread.
+
+        Returns:
+            For how many more seconds it does not want the GIL. Negative if it is overdue.
+        """
+        left_s = self._due - time.monotonic()
+        if left_s < 0.0 and self._patch is not None:
+            self._patch.install()
+        return left_s
+
+    def _holding(self, stock: Any) -> Any:
         clock = time.monotonic
 
         def select(timeout: float | None = None) -> Any:
             self._count += 1
-            if timeout == 0 and 0.0 <= clock() - self._held_from < _HELD_S:
+            late_s = clock() - self._due
+            if timeout == 0 and late_s >= 0.0 and late_s % _HELD_EVERY_S < _HELD_S:
                 return []
+            if late_s < -_SOON_S and self._began is None and self._patch is not None:
+                self._patch.restore()
             return stock(timeout)
 
         return select

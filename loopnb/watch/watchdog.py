@@ -22,25 +22,25 @@ Four things are less simple than they seem:
 *   C code that holds the GIL stops this thread, too. It wakes up late, and knows that from its own clock. The
     stack that it then finds is that of the call which has just returned, since Python hands the GIL over at
     the end of a call.
-*   A look at a random moment has to wait for the GIL. If steps are shorter than Python's switch interval of
-    5 ms, the loop gives the GIL up in select. So such looks find the loop waiting, however busy it is
-    (98 of 100, when measured). For the few milliseconds before a look, we set the switch interval to 50 us.
-*   A thread that waits for the GIL asks for it only after a whole switch interval in which nobody has
-    released it. Each select of a busy loop releases it and takes it back at once. Where threads wake up
-    slowly, this one finds it taken again, and begins to wait anew: it starves, for up to seconds. So once the
-    GIL came late, we also wait with the short interval for a minute. (Two threads that compute lose up to 6 %
-    by that. But where there are two, nobody gets the GIL back at once.) Even so, looks then find what runs
-    late in a pass, as each began to wait at the beginning of one. While somebody wants to know who is busy,
-    passes therefore keep the GIL until the look has come (`passes.py`).
+*   A thread that waits for the GIL asks for it only after a whole switch interval (5 ms) in which nobody has
+    released it. Each select of a busy loop with short steps releases it, and takes it back before this thread
+    has woken up, which begins to wait anew: it starves, for seconds, and longer where timers are coarse. What
+    it gets hold of by luck is the beginning of a pass, so its looks find the wrong steps, too. So a timer on
+    the loop notices when this thread is overdue. From then on passes do not call select (`passes.py`), until
+    this thread has had the GIL. Now it gets it in the middle of a step, as it should, after 5 ms.
+*   A short switch interval does not do instead. With 50 us, this thread gets the GIL sooner. But the loop's
+    thread then asks for it back after 50 us, too, in the middle of a look (in 9 of 10 looks, when measured).
+    On a loop whose select we cannot see, such as uvloop's, it is the best that there is.
 
 What it cannot do. See a block while C code holds the GIL. Count passes, unless `%loopnb watch` is on. Tell
 apart the steps of one task on a loop that is not built on asyncio's own, such as uvloop's. Look at random
-moments, on a machine that wakes threads slowly, if the steps themselves release the GIL all the time.
+moments while the steps themselves release the GIL all the time.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import random
@@ -69,13 +69,14 @@ INTERVAL_S = 0.25
 LATE_S = 0.02
 #: Seconds between two looks while somebody wants to know who is busy: at random, within these bounds.
 _WATCH_S = (0.01, 0.03)
-#: The switch interval before a look at a random moment. It is set a random time before the look, within these
-#: bounds. All in seconds.
+#: The interval between two markers varies by this share, so that looks do not keep step with the user's code.
+_VARIES_BY = 0.1
+#: The loop notices so many seconds later that this thread has not had the GIL in time.
+_OVERDUE_S = 0.01
+#: On a loop whose passes we cannot change: the switch interval while this thread waits, and how long it waits
+#: once more to learn how long the GIL takes to come. In seconds.
 _SHORT_S = 5e-5
-_BEFORE_S = (0.0005, 0.003)
-#: If the GIL came this many switch intervals late, the switch interval is short for so many seconds.
-_LATE_INTERVALS = 2
-_STARVED_S = 60.0
+_ONCE_MORE_S = 0.001
 #: While a marker is late, what waits for the loop is read at the first look, and again after so many looks.
 _KEPT_EVERY = 25
 
@@ -138,6 +139,7 @@ class Watchdog:
         self._host = host
         self._passes = passes
         self._clock = clock
+        self._thread_id = thread_id
         self._cpu = _cpython.cpu_clock(thread_id)
         self._context = Context()  # an empty one: a copy of a cell's would keep its request alive
         # Not an Event: a signal handler of the user's may raise in its `set`, which is written in Python, and
@@ -148,6 +150,7 @@ class Watchdog:
         vars(self._thread).update(pydev_do_not_trace=True, is_pydev_daemon_thread=True)
         self._is_ended = False
         self._is_needed = False
+        self._timer: asyncio.TimerHandle | None = None
         self._answer_at: float | None = None
         # No step counts from earlier than the loop was last seen to turn, and none of a pass that is older.
         self._turned_at = self._oldest_pass = clock()
@@ -155,7 +158,6 @@ class Watchdog:
         self._looked_at = self._posted_at = 0.0
         self._was_woken = False
         self._overslept_s = 0.0
-        self._starved_until = 0.0
         self._cpu_before: float | None = None
 
     def start(self) -> None:
@@ -169,9 +171,12 @@ class Watchdog:
         self._is_watching = is_watching
 
     def stop(self) -> None:
-        """End the thread, and wait for its end: a millisecond or so. Any thread but that one."""
+        """End the thread, and wait for its end: a millisecond or so. The loop's thread."""
         _active.discard(self)
         self._is_ended = True
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
         self._commands.put(self._clock())
         self._thread.join(_JOIN_S)
 
@@ -185,10 +190,11 @@ class Watchdog:
         if not self._is_ended:
             self._is_needed = True
             if self._commands.empty():
-                # The thread waits for the GIL as soon as it wakes up, and would starve with the stock switch
-                # interval. It puts that back itself.
-                _shorten_interval()
-                self._commands.put(self._clock())
+                now = self._clock()
+                self._passes.expect(now)
+                if threading.get_ident() == self._thread_id:
+                    self._check_in(_OVERDUE_S)
+                self._commands.put(now)
 
     # -- the loop's thread ------------------------------------------------------------------------
 
@@ -200,6 +206,19 @@ class Watchdog:
         except Exception as error:  # noqa: BLE001  an observer never raises into the loop
             self._fail(error)
         self._answer_at = now
+        self._check_in(INTERVAL_S)
+
+    def _check_in(self, seconds: float) -> None:
+        """See to it that `_check` is called, after *seconds* unless it is to be called anyway."""
+        if self._timer is None and self._passes.can_hold and not self._loop.is_closed():
+            self._timer = self._loop.call_later(seconds, self._check, context=self._context)
+
+    def _check(self) -> None:
+        """Keep the GIL in the loop's passes if the watchdog's thread waits for it in vain; ask again soon."""
+        self._timer = None
+        left_s = self._passes.hold_if_overdue()
+        if self._is_needed and not self._is_ended:
+            self._check_in(_OVERDUE_S + min(max(left_s, _OVERDUE_S), INTERVAL_S))
 
     # -- the watchdog's thread --------------------------------------------------------------------
 
@@ -223,8 +242,8 @@ class Watchdog:
         self._look_after_standstill()
         posted = self._posted_at = self._clock()
         self._answer_at = None
-        # It writes to the loop's socket, which releases the GIL: so this thread may starve here, too.
-        _shorten_interval()
+        if not self._passes.can_hold:
+            _shorten_interval()  # posting writes to the loop's socket, which releases the GIL
         try:
             self._loop.call_soon_threadsafe(self._answer, context=self._context)
         except RuntimeError:  # the loop is closed
@@ -236,7 +255,7 @@ class Watchdog:
         if self._answer_at is not None:
             # What blocks next may be a step of the very pass that has answered. It began after *posted*.
             self._turned_at, self._oldest_pass = self._answer_at, posted
-        self._rest(posted + INTERVAL_S)
+        self._rest(posted + INTERVAL_S * random.uniform(1 - _VARIES_BY, 1 + _VARIES_BY))
 
     def _look_after_standstill(self) -> None:
         """Look at once if this thread could not run for long: C code held the GIL, and no marker was posted.
@@ -263,11 +282,11 @@ class Watchdog:
     def _await_answer(self, posted: float) -> None:
         was_elsewhere, count = False, 0
         before, cpu = posted, self._cpu_now()
-        is_short = self._may_starve()
+        is_short = not self._passes.can_hold
         waited_s = self._wait(LATE_S, is_short=is_short)
         if is_short and self._answer_at is None:
             # How long the GIL takes to come tells Python code from C code, if the interval is the stock one.
-            waited_s += self._wait(_BEFORE_S[0])
+            waited_s += self._wait(_ONCE_MORE_S)
         while self._answer_at is None and not self._is_ended:
             look = self._lookout.look()
             now, cpu_before, cpu = self._clock(), cpu, self._cpu_now()
@@ -327,11 +346,9 @@ class Watchdog:
             if left_s <= 0:
                 return
             pause_s = min(left_s, random.uniform(*_WATCH_S)) if self._is_watching else left_s
-            self._wait(pause_s, is_short=self._may_starve())
+            self._wait(pause_s, is_short=not self._passes.can_hold)
             if self._was_woken or self._overslept_s >= GIL_HELD_S:
                 return
-            if not self._is_watching:
-                self._wait(random.uniform(*_BEFORE_S), is_short=True)
             self._count(self._lookout.look(), self._clock())
 
     def _count(self, look: Look, now: float) -> None:
@@ -349,9 +366,6 @@ class Watchdog:
     def _cpu_now(self) -> float | None:
         return None if self._cpu is None else self._cpu()
 
-    def _may_starve(self) -> bool:
-        return self._is_watching or self._clock() < self._starved_until
-
     def _wait(self, seconds: float | None, *, is_short: bool = False) -> float:
         """Wait that long, or until woken. None waits until woken.
 
@@ -365,22 +379,17 @@ class Watchdog:
         due = self._clock() + (seconds or 0.0)
         self._cpu_before = self._cpu_now()
         self._was_woken = True
+        # It stays due until the next call: looking may read a file, and release the GIL.
+        self._passes.expect(math.inf if seconds is None else due)
         if is_short:
             _shorten_interval()
-        if seconds is not None:
-            self._passes.hold_from(due)
         try:
             due = self._commands.get(timeout=seconds)
         except queue.Empty:
             self._was_woken = False
         finally:
-            # First of all: while we look, the loop's thread must not ask for the GIL so soon.
             _restore_interval()
-            self._passes.hold_no_more()
-        now = self._clock()
-        self._overslept_s = max(0.0, now - due)
-        if self._overslept_s > _LATE_INTERVALS * sys.getswitchinterval():
-            self._starved_until = now + _STARVED_S
+        self._overslept_s = max(0.0, self._clock() - due)
         return self._overslept_s
 
 

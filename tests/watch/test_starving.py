@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
 import threading
 from textwrap import dedent
@@ -14,16 +16,16 @@ from loopnb.watch.looking import Look
 from loopnb.watch.passes import Passes
 from loopnb.watch.watchdog import Watchdog
 from tests.processes import run_script
+from tests.watch.conftest import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# One CPU, and no thread that wakes up takes it from the one that runs.
-SLOW_MACHINE = dedent(
+    from tests.watch.conftest import Watched
+
+BUSY = dedent(
     """
-    import asyncio, os, sys, time
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    import asyncio, sys, time
     from tests.watch.conftest import Watched, until
 
     async def burn(seconds):
@@ -45,9 +47,25 @@ SLOW_MACHINE = dedent(
 )
 
 
+MACHINES = {
+    "stock": "",
+    "one CPU, and no thread that wakes up takes it from the one that runs": """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+""",
+    "timers end up to 10 ms late": """
+import ctypes
+PR_SET_TIMERSLACK = 29
+assert ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 10_000_000, 0, 0, 0) == 0
+""",
+}
+
+
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="threads wake up as this system likes")
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 @pytest.mark.parametrize("is_watched", [True, False])
-def test_short_steps_do_not_keep_it_from_looking(is_watched: bool) -> None:
+def test_short_steps_do_not_keep_it_from_looking(is_watched: bool, machine: str) -> None:
     wait = """
         watched.watch.watch_busy("test")
         await until(lambda: watched.watch.busy().looks >= 60, patience_s=40)
@@ -62,7 +80,7 @@ def test_short_steps_do_not_keep_it_from_looking(is_watched: bool) -> None:
         await until(has_seen, patience_s=40)
         """
     run = "watched.run(main())\nassert sys.getswitchinterval() == stock\n"
-    result = run_script(f"{SLOW_MACHINE}async def is_seen():{wait}\n{run}")
+    result = run_script(f"{machine}{BUSY}async def is_seen():{wait}\n{run}")
 
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -91,6 +109,7 @@ class Stage:
     def __init__(self, clock: Clock, began_s: float) -> None:
         self._clock = clock
         self._began_s = began_s
+        self.can_hold = True
         self.lags: list[float] = []
         self.blocks: list[float] = []
         self.is_enough = threading.Event()
@@ -99,11 +118,24 @@ class Stage:
         """Call it at once."""
         callback()
 
-    def hold_from(self, due: float) -> None:
+    def expect(self, due: float) -> None:
         """Let time pass."""
-        self._clock.now = due + 0.5
+        if due != math.inf:
+            self._clock.now = due + 0.5
 
-    def hold_no_more(self) -> None:
+    def hold_if_overdue(self) -> float:
+        """Do nothing."""
+        return 0.0
+
+    def is_closed(self) -> bool:
+        """Return False."""
+        return False
+
+    def call_later(self, *_call: Any, **_options: Any) -> Any:
+        """Never call it."""
+        return self
+
+    def cancel(self) -> None:
         """Do nothing."""
 
     def look(self) -> Look:
@@ -170,20 +202,60 @@ def test_while_it_waits_for_the_gil_busy_passes_keep_it(monkeypatch: pytest.Monk
     clock, loop = Clock(), Loop()
     monkeypatch.setattr("loopnb.watch.passes.time.monotonic", clock)
     selector = loop._selector
+    stock = vars(selector).copy()
     passes = Passes(loop)  # type: ignore[arg-type]  # all that it needs
-    passes.start()
-    passes.hold_from(clock.now + 1.0)
+    passes.expect(clock.now + 1.0)
+    assert passes.hold_if_overdue() == 1.0
+    assert vars(selector) == stock
 
-    assert selector.select(0) == [0]
     clock.now += 1.05
+    assert passes.hold_if_overdue() < 0.0
     assert selector.select(0) == []
     assert selector.select(None) == [None]
     assert selector.select(3.0) == [3.0]
-    clock.now += 0.06  # a thread that waits for so long has given up
+    clock.now += 0.06  # by now, what is ready to be read has waited for long
     assert selector.select(0) == [0]
-    passes.hold_from(clock.now)
+    clock.now += 0.1  # but the thread still wants the GIL
     assert selector.select(0) == []
-    passes.hold_no_more()
+    passes.expect(clock.now + 0.02)  # it has had the GIL, and will want it soon
     assert selector.select(0) == [0]
-    passes.stop()
-    assert vars(selector) == {"calls": [0, None, 3.0, 0, 0]}
+    assert vars(selector) != stock
+    passes.expect(clock.now + 0.2)
+    assert selector.select(0) == [0]
+    assert vars(selector) == {"calls": [None, 3.0, 0, 0, 0]}
+
+
+def test_passes_are_left_alone_if_nobody_wants_the_gil_any_more(watched: Watched) -> None:
+    selector = watched.loop._selector  # type: ignore[attr-defined]  # what is patched
+    stock = vars(selector).copy()
+    passes = Passes(watched.loop)
+    passes.expect(0.0)
+    assert passes.hold_if_overdue() < 0.0
+    assert vars(selector) != stock
+    passes.expect(math.inf)
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+        assert vars(selector) == stock
+
+    watched.run(main())
+
+
+def test_the_timer_goes_with_the_watching(watched: Watched) -> None:
+    loop: Any = watched.loop
+
+    def ours() -> list[Any]:
+        callbacks = [getattr(timer._callback, "__self__", None) for timer in loop._scheduled]
+        return [owner for owner in callbacks if isinstance(owner, Watchdog)]
+
+    async def main() -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        await until(lambda: bool(ours()))
+        assert len(ours()) == 1
+        assert _cpython.kept_waiting(loop, loop.time() + 3600).timers == 1  # that of `sleep`
+        watched.watch.stop()
+        assert not ours()
+        task.cancel()
+
+    watched.run(main())

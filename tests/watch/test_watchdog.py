@@ -60,6 +60,7 @@ class OnePass:
 
     def __init__(self, pass_began_s: float) -> None:
         self._pass_began_s = pass_began_s
+        self.can_hold = False
         self.now = 1_000.0
         self.markers: list[float] = []
         self.pass_began = 0.0
@@ -103,7 +104,7 @@ class OnePass:
     def nothing(self, *_given: Any) -> None:
         """Do nothing."""
 
-    still_late = unseen = looked = hold_from = hold_no_more = nothing
+    still_late = unseen = looked = expect = nothing
 
 
 @pytest.mark.parametrize("pass_began_s", [10.0, -10.0])
