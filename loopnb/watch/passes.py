@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 #: Passes keep the GIL for so many seconds at a time, and as often as that many seconds pass.
 _HELD_S = 0.1
 _HELD_EVERY_S = 0.2
-#: If the watchdog does not want the GIL within so many seconds, passes are left alone again.
-_SOON_S = 0.05
 
 
 class Passes:
@@ -91,7 +89,7 @@ class Passes:
             late_s = clock() - self._due
             if timeout == 0 and late_s >= 0.0 and late_s % _HELD_EVERY_S < _HELD_S:
                 return []
-            if late_s < -_SOON_S and self._began is None and self._patch is not None:
+            if late_s < 0.0 and self._began is None and self._patch is not None:
                 self._patch.restore()
             return stock(timeout)
 

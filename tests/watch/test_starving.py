@@ -217,12 +217,10 @@ def test_while_it_waits_for_the_gil_busy_passes_keep_it(monkeypatch: pytest.Monk
     assert selector.select(0) == [0]
     clock.now += 0.1  # but the thread still wants the GIL
     assert selector.select(0) == []
-    passes.expect(clock.now + 0.02)  # it has had the GIL, and will want it soon
-    assert selector.select(0) == [0]
+    passes.expect(clock.now + 0.02)  # it has had the GIL
     assert vars(selector) != stock
-    passes.expect(clock.now + 0.2)
     assert selector.select(0) == [0]
-    assert vars(selector) == {"calls": [None, 3.0, 0, 0, 0]}
+    assert vars(selector) == {"calls": [None, 3.0, 0, 0]}
 
 
 def test_passes_are_left_alone_if_nobody_wants_the_gil_any_more(watched: Watched) -> None:
