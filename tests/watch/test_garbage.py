@@ -54,6 +54,7 @@ def test_a_collection_runs_no_python_code_in_which_an_interrupt_would_be_swallow
         if event == "call":
             called.append(frame.f_code.co_filename)
 
+    gc.collect()  # garbage of earlier tests may have finalizers that are written in Python
     before = sys.getprofile()
     sys.setprofile(note)
     try:
