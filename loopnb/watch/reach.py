@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from loopnb.frames import Owner, owner_of, package_of
+from loopnb.tracking.holders import attributes_of
 from loopnb.watch._cpython import CURRENT_TASKS
 
 if TYPE_CHECKING:
@@ -166,10 +167,12 @@ _HARMLESS = (CoroutineType, GeneratorType, AsyncGeneratorType, FrameType)
 def may_be_called_back(subject: Any) -> bool:
     """Return True if code in C might hold a callback that gets hold of *subject*.
 
-    The answer is no if only global variables and variables of coroutines refer to it, and all functions that
-    name such a variable are coroutine functions. It looks at every object that the garbage collector knows.
+    The answer is no if only global variables, variables of coroutines and attributes of the user's objects
+    refer to it, and all functions that name such a variable or attribute are coroutine functions. It looks at
+    every object that the garbage collector knows.
     """
     namespaces: dict[int, set[str]] = {}
+    attributes: set[str] = set()
     modules = {id(vars(module)) for module in list(sys.modules.values()) if type(module) is ModuleType}
     referrers = gc.get_referrers(subject)
     for referrer in referrers:
@@ -178,6 +181,8 @@ def may_be_called_back(subject: Any) -> bool:
         if type(referrer) is dict and id(referrer) in modules:
             names = {name for name, value in referrer.items() if value is subject}
             namespaces[id(referrer)] = names
+        elif names := _attributes_with(subject, referrer, referrers):
+            attributes |= names
         elif type(referrer) is not CellType:  # the functions that use it are looked at below
             return True
     for function in gc.get_objects():
@@ -188,7 +193,58 @@ def may_be_called_back(subject: Any) -> bool:
         names = namespaces.get(id(function.__globals__), set())
         if names and not names.isdisjoint(_names_in(function.__code__)):
             return True
+        if attributes and _may_use_attribute(function, attributes):
+            return True
     return False
+
+
+#: Methods that make or show an object, and wake nobody.
+_MAKE_OR_SHOW = {"__init__", "__post_init__", "__repr__", "__eq__", "__hash__"}
+
+
+def _may_use_attribute(function: FunctionType, names: set[str]) -> bool:
+    """Return True if *function* names one of these attributes, of whatever object."""
+    code = function.__code__
+    return (
+        owner_of(code.co_filename) in {Owner.USER, Owner.LIBRARY}
+        and code.co_name not in _MAKE_OR_SHOW
+        and not names.isdisjoint(_names_in(code))
+    )
+
+
+def _attributes_with(subject: Any, referrer: Any, referrers: list[Any]) -> set[str]:
+    """Return the names of the attributes that hold *subject*, if *referrer* is an object of the user's.
+
+    Also if it is the dictionary of such an object, and nobody else knows that. Else return nothing, and also
+    if a method that is no coroutine function names such an attribute.
+    """
+    # In loops, since a comprehension would refer to the dictionary as well.
+    owner = referrer
+    if type(referrer) is dict:
+        for holder in gc.get_referrers(referrer):
+            if attributes_of(holder) is referrer:
+                owner = holder
+    space = attributes_of(owner)
+    for holder in gc.get_referrers(space):
+        if holder is not owner and holder is not referrers and not isinstance_of(holder, _HARMLESS):
+            return set()
+    bases = type(owner).__mro__[:-1]
+    if not bases or any(_owner_of(base) is not Owner.USER for base in bases):
+        return set()
+    names = {name for name, value in list(space.items()) if value is subject}
+    # `gc.freeze()` hides functions from the collector, but not from their class.
+    is_used = any(_may_use_attribute(method, names) for base in bases for method in _methods_of(base))
+    return set() if is_used else names
+
+
+def _methods_of(kind: type) -> Iterator[FunctionType]:
+    for value in list(vars(kind).values()):
+        functions = (value.fget, value.fset, value.fdel) if type(value) is property else (value,)
+        for function in functions:
+            if type(function) in {classmethod, staticmethod}:
+                function = function.__func__
+            if type(function) is FunctionType and not function.__code__.co_flags & _IS_COROUTINE:
+                yield function
 
 
 def _is_of_code_that_waits(referrer: Any, referrers: list[Any]) -> bool:

@@ -129,6 +129,15 @@ HUNG = {
         await jobs.get()
     await asyncio.gather(work(asyncio.Queue()), work(asyncio.Queue()))
     """: "nothing on this loop can wake this task: task",
+    """
+    class Crew:
+        def __init__(self):
+            self.errands = asyncio.Queue()
+        async def work(self):
+            await self.errands.get()
+    crew = Crew()
+    await crew.work()
+    """: "nothing on this loop can wake this task: the cell waits for Queue.get of self.errands",
 }
 
 

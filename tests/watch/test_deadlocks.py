@@ -440,6 +440,59 @@ def test_a_dictionary_that_a_callback_knows_may_be_called_back() -> None:
     del callback
 
 
+class Crew:
+    """Workers and what they are to do."""
+
+    def __init__(self) -> None:
+        self.errands_of_crew: asyncio.Queue[int] = asyncio.Queue()
+
+    async def work(self) -> None:
+        """Wait for something to do."""
+        await self.errands_of_crew.get()
+
+
+def test_an_attribute_that_only_coroutine_functions_name_is_not_called_back(lab: Lab) -> None:
+    crew = Crew()
+    lab.start(crew.work(), "worker")
+    (found,) = lab.find()
+
+    assert found.kind == "starved"
+    assert not may_be_called_back(crew.errands_of_crew)
+    assert vars(crew).keys() == {"errands_of_crew"}  # this makes a dictionary that nobody had before
+    assert not may_be_called_back(crew.errands_of_crew)
+
+
+def test_an_attribute_that_another_function_names_may_be_called_back() -> None:
+    class BusyCrew(Crew):
+        """Has a method that a callback may call."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.errands_of_busy_crew = self.errands_of_crew
+
+        def add(self, errand: int) -> None:
+            """Give the workers something to do."""
+            self.errands_of_busy_crew.put_nowait(errand)
+
+    crew = BusyCrew()
+
+    assert may_be_called_back(crew.errands_of_crew)
+
+
+def test_attributes_that_a_callback_knows_as_a_dictionary_may_be_called_back() -> None:
+    crew = Crew()
+    callback = functools.partial(print, vars(crew))
+
+    assert may_be_called_back(crew.errands_of_crew)
+    del callback
+
+
+def test_an_attribute_of_an_object_of_the_librarys_may_be_called_back() -> None:
+    holder = types.SimpleNamespace(errands_of_crew=asyncio.Queue())
+
+    assert may_be_called_back(holder.errands_of_crew)
+
+
 def test_a_function_that_names_a_variable_of_its_module_may_be_called_back() -> None:
     space = types.ModuleType("space_of_a_test")
     sys.modules[space.__name__] = space
