@@ -76,6 +76,8 @@ class ReplyGuard:
         self._patches.install()
         self._events.register("pre_execute", self._begin_callback)
         self._events.register("post_execute", self._end_cell)
+        callbacks = self._events.callbacks["post_execute"]
+        callbacks.insert(0, callbacks.pop())  # the others, IPython's own among them, are part of the end, too
 
     def stop(self) -> None:
         """Leave interrupts to the kernel again."""

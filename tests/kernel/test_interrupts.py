@@ -953,6 +953,20 @@ def test_an_interrupt_in_ipythons_code_after_a_cell_does_not_cost_the_reply(
     kernel.run(TICKS_GO_ON)
 
 
+def test_an_interrupt_in_a_callback_from_before_loading_is_too_late(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(f"exec(compile({LATE!r}, '<string>', 'exec'))")
+
+    result = stock_kernel.execute(
+        """
+        shell.events.register('post_execute', interrupt_at_event)
+        %load_ext loopnb
+        """
+    )
+
+    assert result.status == "ok"
+    assert "Error in callback" not in result.stdout + result.stderr
+
+
 def test_a_cells_code_finds_sigint_and_wakeup_descriptor_as_in_stock(kernel: KernelDriver) -> None:
     # Else `trio` and `asyncio.Runner` would not guard themselves, or would warn.
     kernel.run("import signal")
