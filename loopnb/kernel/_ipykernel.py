@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from loopnb.frames import Owner, frame_outside, outwards, owner_of
+from loopnb.frames import frame_outside
 from loopnb.nesting.no_loop import loop_here
 from loopnb.patching import MethodWrapper, Patch, PatchSet
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from types import FrameType
 
 
 def kernel_of(shell: Any) -> Any | None:
@@ -258,24 +257,9 @@ def is_called_by_kernel(kernel: Any) -> bool:
     `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if the method has another name, or is not the direct
     caller.
     """
-    return _is_do_execute(kernel, sys._getframe(2))
-
-
-def is_told_of_error(kernel: Any, frame: FrameType | None) -> bool:
-    """Return True if *frame* is part of the `__str__` of a cell's error, called for the reply.
-
-    That is the only code of the user's that `IPythonKernel.do_execute` (6.29.5 to 7.4.0) calls itself. All
-    other code of theirs is called by IPython.
-    """
-    for caller in outwards(frame):
-        if owner_of(caller.f_code.co_filename) in {Owner.KERNEL, Owner.SHELL}:
-            return _is_do_execute(kernel, caller)
-    return False
-
-
-def _is_do_execute(kernel: Any, frame: FrameType) -> bool:
+    code = sys._getframe(2).f_code
     methods = (vars(kind).get("do_execute") for kind in type(kernel).__mro__)
-    return any(getattr(method, "__code__", None) is frame.f_code for method in methods)
+    return any(getattr(method, "__code__", None) is code for method in methods)
 
 
 # -- messages, and the requests that output belongs to ---------------------------------------------

@@ -26,8 +26,8 @@ from weakref import WeakSet, ref
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from loopnb.frames import Owner, is_all_by, is_called_by
-from loopnb.kernel._ipykernel import is_answering, is_told_of_error, keep_for_end_of_message
+from loopnb.frames import Owner, is_all_by, is_called_by, outwards, owner_of
+from loopnb.kernel._ipykernel import is_answering, keep_for_end_of_message
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, running_loop
 from loopnb.patching import Patch, PatchSet
 from loopnb.shell.rejecting import RejectedByInterrupt
@@ -198,9 +198,22 @@ class ReplyGuard:
         # If another loop runs, user code runs it, even if no frame of that is on this stack: a nested run on
         # that loop has a stack of its own.
         if running_loop() is not self._loop or not (
-            is_all_by(frame, owners, HANDLE_RUN_CODE, _ATTRIBUTES) or is_told_of_error(self._kernel, frame)
+            is_all_by(frame, owners, HANDLE_RUN_CODE, _ATTRIBUTES)
+            or (self._is_over and _is_called_by_kernel(frame))
         ):
             signal.default_int_handler(signum, frame)
+
+
+def _is_called_by_kernel(frame: FrameType | None) -> bool:
+    """Return True if the kernel, and not IPython, has called what runs in *frame*.
+
+    At the end of a cell that is code of libraries, and the `__str__` of the cell's error.
+    """
+    for caller in outwards(frame):
+        owner = owner_of(caller.f_code.co_filename)
+        if owner in {Owner.KERNEL, Owner.SHELL}:
+            return owner is Owner.KERNEL
+    return False
 
 
 def _is_for_cell(parent: Any) -> bool:
