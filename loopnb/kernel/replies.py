@@ -185,9 +185,9 @@ class ReplyGuard:
             is_kernels = is_called_by_kernel(self._kernel)
             try:
                 return stock(*args, **options)
-            except BaseException as error:
-                # IPython may turn a second interrupt into an error of its own.
-                if not is_kernels or not isinstance(error.__context__ or error, KeyboardInterrupt):
+            except (KeyboardInterrupt, UnboundLocalError):
+                # The latter if a second interrupt comes where IPython makes a result of the first (9.18).
+                if not is_kernels:
                     raise
                 self._end_cell()
                 result = self._shell.displayhook.exec_result
@@ -198,6 +198,9 @@ class ReplyGuard:
                 self._events.trigger("post_execute")
                 self._events.trigger("post_run_cell", result)
                 return result
+            finally:
+                if is_kernels:  # IPython may have caught the interrupt where it called `_end_cell`
+                    self._end_cell()
 
         return looking_like(stock, run_cell)
 
