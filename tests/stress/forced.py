@@ -36,8 +36,9 @@ _HOLDING = dedent(
     """
     import pathlib, weakref
 
-    # The look for cells that hang would wake the loop up soon. Without it, a lost interrupt stays lost.
+    # Whoever watches the loop wakes it up four times a second. Without that, a lost interrupt stays lost.
     get_ipython().run_line_magic("config", "LoopNB.on_deadlock = 'keep'")
+    get_ipython().run_line_magic("config", "LoopNB.blocked_after = 0")
 
     hold_folder = pathlib.Path({folder!r})
     loop = asyncio.get_running_loop()
