@@ -12,6 +12,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
+from ipywidgets import Widget
 
 from loopnb.records import Block, CellRef
 from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
@@ -598,6 +600,21 @@ def test_it_is_displayed_with_a_table_that_needs_no_kernel(widget: LoopWidget, k
     assert "<b>new</b>" in data["text/plain"]
 
 
+def test_with_ipywidgets_7_it_is_displayed_with_the_table_too(
+    widget: LoopWidget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    def display_alone(widget: Widget) -> None:
+        shown.append(widget)
+
+    monkeypatch.setattr(Widget, "_ipython_display_", display_alone, raising=False)
+    data, _metadata = DisplayFormatter().format(widget)
+
+    assert shown == []
+    assert {"application/vnd.jupyter.widget-view+json", "text/html", "text/plain"} <= data.keys()
+
+
 def test_an_ended_widget_says_why_and_keeps_nothing_of_the_session(
     kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
@@ -707,6 +724,23 @@ def test_what_ended_before_anybody_looked_is_shown_without_a_duration(
 
     assert (row["name"], row["state"]) == ("early", "returned")
     assert row["duration_s"] is None
+
+
+def test_rows_have_the_users_line(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    many = [ticks() for _ in range(20)]  # more than are looked at closely in one look
+    kernel.spawn_all([nap(9), *many], ["nap", *map(str, range(20))], cell=3)
+    look(page, loop)
+    lines = {row["coro"]: row["line"] for row in page.rows()}
+    look(page, loop, group=False)
+    each = {row["line"] for row in page.rows() if row["coro"] == "ticks"}
+
+    assert lines == {
+        "nap": "In[3]:32: await asyncio.sleep(seconds)",
+        "ticks": "In[3]:36: await asyncio.sleep(1e9)",
+    }
+    assert each == {lines["ticks"]}
 
 
 # -- details, trees, timeline ------------------------------------------------------------------------
