@@ -72,6 +72,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("asyncio", "Process.wait"): Rule("process", 0),
     ("asyncio", "Process.communicate"): Rule("process", 0),
     ("asyncio", "to_thread"): Rule("to_thread", 0),
+    ("asyncio", "Server.serve_forever"): Rule("serve", 0),
     ("anyio", "TaskGroup.__aexit__"): Rule("group", 0),
     ("anyio", "MemoryObjectReceiveStream.receive"): Rule("receive item", 0),
     ("anyio", "MemoryObjectSendStream.send"): Rule("send item", 0),

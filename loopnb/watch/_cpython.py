@@ -190,3 +190,31 @@ def may_have_loop(value: object, have_loops: dict[type, bool]) -> bool:
         names = [name for base in type.__getattribute__(kind, "__mro__") for name in vars(base)]
         have_loops[kind] = not _LOOP_NAMES.isdisjoint(names)
     return have_loops[kind]
+
+
+def has_ended(value: Any) -> bool:
+    """Return True for an object with a loop that is of no use any more, or that needs its loop no more.
+
+    That is: a future that is done, an event that is set, a handle, a TaskGroup that was left, a server that
+    was closed, a subprocess that has ended, and whatever notes that it is closed.
+
+    Private names: `TaskGroup._exiting` and `._tasks`, `Server._sockets`, `Process._transport`,
+    `BaseSubprocessTransport._returncode`, `StreamWriter._transport`. `_closed` and `_closing` are what
+    transports have, and clients of other packages. If a name is missing, the object counts as in use.
+    """
+    kind = type(value)
+    if issubclass(kind, asyncio.Future):
+        return asyncio.Future.done(value)
+    if issubclass(kind, asyncio.Handle):
+        return True
+    if kind is asyncio.Event:
+        return bool(value.is_set())
+    held = attributes_of(value)
+    if kind is asyncio.TaskGroup:
+        return bool(held.get("_exiting")) and not held.get("_tasks")
+    if kind is asyncio.Server:
+        return held.get("_sockets", ()) is None
+    transport = attributes_of(held.get("_transport"))
+    if kind is asyncio.subprocess.Process:
+        return transport.get("_returncode") is not None
+    return any(names.get(name) is True for names in (held, transport) for name in ("_closed", "_closing"))

@@ -33,10 +33,15 @@ _LONG_CELL_S = 5.0
 _SPINS_PER_S = 1_000
 _SPINS_SHARE = 0.9
 _SPINS_LEAST = 50
+#: A step that takes more CPU seconds than this does some work: the task computes, and lets others run.
+_IDLE_STEP_S = 0.00025
 #: More tasks than this that do the same are too many.
 _FAN_OUT = 1_000
-#: Tasks that wait for one of these are held back, as they should be, or wait for work.
-_BOUNDED = (".acquire()", "Queue.get()")
+#: Tasks that wait for one of these are held back, as they should be, or wait for work or for a timer.
+_BOUNDED = (".acquire()", "Queue.get()", "Queue.put()", "Condition.wait()", "Barrier.wait()")
+_HARMLESS = {"sleep()", "a thread"}
+#: Tasks that wait for one of these wait for tasks, which are counted themselves.
+_FOR_TASKS = ("gather, ", "the tasks of ", "wait()", "wait_for()", "the next of ", "nested ")
 _shape_of = attrgetter("state", "coro", "spawn_site", "waits_at", "waits_for")
 #: How many names a sentence lists.
 _NAMES = 3
@@ -143,9 +148,11 @@ class Facts:
         outdated: The executions, among those that these tasks and blocks belong to, whose cell has been run
             again since.
         runs: The executions of each cell that has been run again, oldest first, by the id of the cell.
+        excused: The numbers of those live tasks of earlier runs that are meant to live on, as
+            `loopnb.hold()` says, or that are ending, as they have been cancelled.
         deadlocks: Tasks that can never go on.
         long_wait_s: A wait that lasts longer counts as long.
-        waits: The longest waits.
+        waits: The longest waits, but for those that are meant to last or that are for other tasks.
         spins: Tasks that stepped without waiting while steps were counted. Empty if they were not counted.
         pools: Pools of threads.
         strays: Objects of other loops.
@@ -161,6 +168,7 @@ class Facts:
     dropped: tuple[TaskRecord, ...] = ()
     outdated: frozenset[CellRef] = frozenset()
     runs: tuple[tuple[CellRef, ...], ...] = ()
+    excused: frozenset[int] = frozenset()
     deadlocks: tuple[Deadlock, ...] = ()
     long_wait_s: float = LONG_WAIT_S
     waits: tuple[LongWait, ...] = ()
@@ -277,6 +285,7 @@ def left_over(facts: Facts) -> Iterator[Finding]:
             task
             for task in facts.tasks
             if task.cell is not None and task.cell != latest and task.cell in runs
+            if task.number not in facts.excused
         ]
         if left:
             before = ", ".join(f"In[{run.execution_count}]" for run in runs[:-1][-_NAMES:])
@@ -336,27 +345,38 @@ def waits_for_long(facts: Facts) -> Iterator[Finding]:
 
 
 def spins(facts: Facts) -> Iterator[Finding]:
-    """Find tasks that step thousands of times a second, and wait for nothing."""
-    for spin in facts.spins:
-        per_s = spin.steps / spin.seconds if spin.seconds > 0 else 0.0
-        is_always = spin.steps >= max(_SPINS_LEAST, spin.passes * _SPINS_SHARE)
-        if is_always and per_s > _SPINS_PER_S:
-            task = spin.task
-            yield Finding(
-                "spins",
-                "warning",
-                f"{_who([task])} makes {per_s:,.0f} steps a second and waits "
-                "for nothing: it polls, and takes all of a core.",
-                "Wait for an asyncio.Event or Queue, or `await asyncio.sleep(0.05)` instead of sleep(0).",
-                task.waits_at or task.spawn_site,
-            )
+    """Find tasks that step thousands of times a second, wait for nothing, and do nothing."""
+    steps = sum(spin.steps for spin in facts.spins)
+    spinning = [spin for spin in facts.spins if _does_spin(spin, steps)]
+    for group in _grouped(spinning, lambda spin: (spin.task.coro, spin.task.waits_at)):
+        task = group[0].task
+        per_s = f"{max(spin.steps / spin.seconds for spin in group):,.0f} steps a second"
+        what = (
+            f"makes {per_s} and waits for nothing: it polls, and takes"
+            if len(group) == 1
+            else f"make up to {per_s} each and wait for nothing: they poll, and take"
+        )
+        yield Finding(
+            "spins",
+            "warning",
+            f"{_who([spin.task for spin in group])} {what} all of a core.",
+            "Wait for an asyncio.Event or Queue, or `await asyncio.sleep(0.05)` instead of sleep(0).",
+            task.waits_at or task.spawn_site,
+        )
+
+
+def _does_spin(spin: Spin, steps: int) -> bool:
+    """Return True if a task spins. *steps* is how many steps all tasks have made in the time of *spin*."""
+    is_always = spin.steps >= max(_SPINS_LEAST, spin.passes * _SPINS_SHARE)
+    is_fast = spin.seconds > 0 and spin.steps / spin.seconds > _SPINS_PER_S
+    return is_always and is_fast and spin.seconds / steps <= _IDLE_STEP_S
 
 
 def unbounded_fan_out(facts: Facts) -> Iterator[Finding]:
     """Find more tasks that do the same than any server or file system likes."""
     # Ten thousand tasks are counted in 3 ms, which is why they are not grouped as elsewhere.
     for (state, coro, _site, waits_at, waits_for), count in Counter(map(_shape_of, facts.tasks)).items():
-        if count > _FAN_OUT and state == "waiting" and not any(word in waits_for for word in _BOUNDED):
+        if count > _FAN_OUT and state == "waiting" and not _is_bounded(waits_for):
             yield Finding(
                 "unbounded-fan-out",
                 "warning",
@@ -366,10 +386,22 @@ def unbounded_fan_out(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def _is_bounded(waits_for: str) -> bool:
+    """Return True if tasks that wait for that burden nobody, however many they are."""
+    return (
+        waits_for in _HARMLESS
+        or any(word in waits_for for word in _BOUNDED)
+        or waits_for.startswith(_FOR_TASKS)
+    )
+
+
 def executor_saturated(facts: Facts) -> Iterator[Finding]:
-    """Find pools whose threads are all busy while calls wait."""
+    """Find pools whose threads are all busy while calls wait.
+
+    A pool with a single thread is there to make calls one after the other.
+    """
     for pool in facts.pools:
-        if pool.queued and pool.busy >= pool.most:
+        if pool.queued and pool.busy >= pool.most > 1:
             larger = "ThreadPoolExecutor(max_workers=64)"
             remedy = (
                 f"`asyncio.get_running_loop().set_default_executor({larger})`, with `from concurrent.futures "
@@ -377,13 +409,12 @@ def executor_saturated(facts: Facts) -> Iterator[Finding]:
                 if pool.is_default
                 else f"Make it larger, `{larger}`, or use async clients."
             )
-            threads = "thread is" if pool.most == 1 else "threads are"
             calls = "call waits" if pool.queued == 1 else "calls wait"
             yield Finding(
                 "executor-saturated",
                 "warning",
-                f"In {pool.name} {pool.busy} of {pool.most} {threads} busy, and {pool.queued:,} {calls} for "
-                "one.",
+                f"In {pool.name} {pool.busy} of {pool.most} threads are busy, and {pool.queued:,} {calls} "
+                "for one.",
                 remedy,
             )
 

@@ -19,9 +19,11 @@ from loopnb.loop._cpython import loop_of
 from loopnb.nesting import other_packages
 from loopnb.nesting._cpython import waited_future
 from loopnb.tracking import _cpython
+from loopnb.tracking.chains import chain_of, reason_of
 from loopnb.tracking.details import detail_of
 from loopnb.tracking.holders import attributes_of
-from loopnb.watch._cpython import may_have_loop, stores_loop, task_of
+from loopnb.tracking.holding import is_held
+from loopnb.watch._cpython import has_ended, may_have_loop, stores_loop, task_of
 from loopnb.watch.checks import LONG_WAIT_S, Facts, Foreign, LongWait, Pool, Spin, Stray, examine
 
 if TYPE_CHECKING:
@@ -37,6 +39,10 @@ _T = TypeVar("_T")
 
 #: How many of the tasks that have waited longest are asked what for. Each takes 0.1 ms.
 _WAITS = 50
+#: How many of them are looked at, since some are meant to last. Each takes 20 us.
+_MOST_WAITS = 500
+#: Waits of servers, which are meant to last.
+_SERVES = {"accept", "serve"}
 #: How many names of the notebook are looked at, and how many items and attributes of each.
 _NAMES = 5_000
 _ITEMS = 20
@@ -141,6 +147,7 @@ class Doctor:
             dropped=dropped,
             outdated=outdated,
             runs=tuple({runs.all_runs_of(cell): None for cell in outdated}),
+            excused=frozenset(ask("tasks of earlier runs", lambda: self._excused(tasks, outdated))),
             deadlocks=ask("deadlocks", look_for_deadlocks or self._deadlocks.look),
             long_wait_s=long_wait_s,
             waits=ask("long waits", lambda: self._waits(tasks, long_wait_s)),
@@ -174,6 +181,12 @@ class Doctor:
             if ended.state == "dropped" and not self._tracker.is_kernels_coro(ended.origin.coro)
         )
 
+    def _excused(self, tasks: tuple[TaskRecord, ...], outdated: frozenset[CellRef]) -> Iterator[int]:
+        for record in tasks:
+            task = self._tracker.listing.task(record.number) if record.cell in outdated else None
+            if task is not None and (is_held(task) or task.cancelling()):
+                yield record.number
+
     def _waits(self, tasks: tuple[TaskRecord, ...], long_wait_s: float) -> Iterator[LongWait]:
         now = self._tracker.clock()
         since = [(record.waiting_since, record) for record in tasks if record.waiting_since is not None]
@@ -181,11 +194,14 @@ class Doctor:
             ((now - began, record) for began, record in since if now - began > long_wait_s),
             key=lambda pair: -pair[0],
         )
-        for waited_s, record in long[:_WAITS]:
-            task = self._tracker.listing.task(record.number)
-            if task is not None:
-                detail = detail_of(self._tracker, task)
-                yield LongWait(record, waited_s, detail.text, detail.line, detail.due_at is not None)
+        asked = (
+            (waited_s, record, task)
+            for waited_s, record in long[:_MOST_WAITS]
+            if (task := self._tracker.listing.task(record.number)) is not None and not _may_last(task)
+        )
+        for waited_s, record, task in itertools.islice(asked, _WAITS):
+            detail = detail_of(self._tracker, task)
+            yield LongWait(record, waited_s, detail.text, detail.line, detail.due_at is not None)
 
     # -- what the notebook's names lead to ----------------------------------------------------------
 
@@ -210,7 +226,7 @@ class Doctor:
             if id(value) in seen or not may_have_loop(value, have_loops):
                 continue
             loop = None if isinstance(value, asyncio.AbstractEventLoop) else loop_of(value)
-            if loop is None or loop is self._loop or _is_done(value):
+            if loop is None or loop is self._loop or has_ended(value):
                 continue
             seen.add(id(value))
             closed_at = self._notebook.closed_at(loop) if loop.is_closed() else ""
@@ -275,9 +291,15 @@ def _is_plain(value: object) -> bool:
     return kind in _PLAIN or issubclass(kind, type)
 
 
-def _is_done(value: object) -> bool:
-    """Return True for a future that has ended: its loop does not matter any more."""
-    return isinstance(value, asyncio.Future) and value.done()
+def _may_last(task: asyncio.Task[Any]) -> bool:
+    """Return True if *task* waits as it should, however long.
+
+    It holds something, or serves. Or it waits for tasks: these are looked at themselves.
+    """
+    if is_held(task):
+        return True
+    reason = reason_of(chain_of(task))
+    return reason.kind in _SERVES or bool(reason.tasks)
 
 
 async def count_steps(loop: asyncio.AbstractEventLoop, tracker: Tracker) -> tuple[Spin, ...]:

@@ -70,6 +70,53 @@ def test_a_cell_that_was_run_again_and_left_nothing_is_no_finding(notebook: Note
     assert diagnosed(notebook) == []
 
 
+RESOURCE = """
+    import asyncio, contextlib, loopnb
+
+    @contextlib.asynccontextmanager
+    async def resource():
+        yield 1
+
+    async def ends_slowly():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()
+
+    is_first = True
+    """
+HOLD_ONCE = """
+    if is_first:
+        held = await loopnb.hold(resource(), name="resource")
+        ending = asyncio.create_task(ends_slowly())
+        await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.sleep(0)
+    is_first = False
+    """
+
+
+def test_what_is_held_and_what_is_ending_is_not_left_over(notebook: Notebook) -> None:
+    notebook.run(RESOURCE)
+    for _ in range(2):
+        notebook.run(HOLD_ONCE, cell_id="holds")
+    found = diagnosed(notebook)
+    notebook.run("await loopnb.release('resource')")
+    notebook.run("ending.cancel()")
+
+    assert found == []
+
+
+def test_what_is_held_may_wait_for_long(notebook: Notebook) -> None:
+    notebook.run(RESOURCE)
+    notebook.run("held = await loopnb.hold(resource(), name='resource')")
+    notebook.run("loopnb.tasks();")  # it is seen to wait
+    notebook.run("found = loopnb.diagnose(long_wait=0.0)")
+    notebook.run("await loopnb.release('resource')")
+
+    assert notebook.value("found") == []
+
+
 def test_a_task_that_spins_is_found_from_a_cell(notebook: Notebook) -> None:
     notebook.run(
         """

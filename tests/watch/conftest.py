@@ -10,6 +10,7 @@ import pytest
 
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch.watch import Watch
+from tests.watch.wards import Ward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -110,3 +111,12 @@ def watched() -> Iterator[Watched]:
     found = Watched()
     with found.runner:
         yield found
+
+
+@pytest.fixture
+def ward() -> Iterator[Ward]:
+    """Lend a ward."""
+    with asyncio.Runner() as runner:
+        ward = Ward(runner.get_loop())
+        yield ward
+        ward.close()
