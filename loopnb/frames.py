@@ -133,15 +133,24 @@ def is_called_by(code: CodeType) -> bool:
     return any(frame.f_code is code for frame in outwards(inspect.currentframe()))
 
 
-def is_all_by(frame: FrameType | None, owners: Container[Owner], until: CodeType) -> bool:
+def is_all_by(
+    frame: FrameType | None, owners: Container[Owner], until: CodeType, packages: Container[str] = ()
+) -> bool:
     """Return True if *frame* and its callers belong to *owners*, up to the frame that runs *until*.
 
     Code compiled from a string without a file name, such as a method of a namedtuple, counts as its caller's.
+
+    Args:
+        frame: The innermost frame.
+        owners: Whose code it may be.
+        until: The code where the search ends.
+        packages: Libraries whose code counts as its caller's, too.
     """
     for caller in outwards(frame):
         if caller.f_code is until:
             return True
-        if caller.f_code.co_filename != _TEXT and owner_of(caller.f_code.co_filename) not in owners:
+        filename = caller.f_code.co_filename
+        if filename != _TEXT and owner_of(filename) not in owners and package_of(filename) not in packages:
             return False
     return True
 

@@ -18,6 +18,8 @@ other handle can run in it.
 
 The task also has to end as the cell did. A task that is cancelled after its last await, by its own code or by
 an interrupt that comes late, ends cancelled although the cell has a result. The kernel then sends no reply.
+And if IPython itself is interrupted when the cell has ended, where it stores the cell's error for instance,
+the interrupt would leave the task and end the kernel.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
         coro = stock(*args, **options)
         if not is_called_by_kernel(shell.kernel):
             return coro
-        coro = _with_its_own_end(coro)
+        coro = _with_its_own_end(shell, coro)
         if nesting.name == "nest-asyncio":
             return coro
         context = current_context()
@@ -57,9 +59,16 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
     return Patch(shell, "run_cell_async", looking_like(stock, run_cell_async))
 
 
-async def _with_its_own_end(cell: Coroutine[Any, Any, Any]) -> Any:
+async def _with_its_own_end(shell: Any, cell: Coroutine[Any, Any, Any]) -> Any:
     """Await *cell* and return its result, even if its task was cancelled after its last await."""
-    result = await cell
+    try:
+        result = await cell
+    except KeyboardInterrupt as error:
+        # As IPython does for cells that do not await. The result is the display hook's until the last
+        # statement has ended.
+        result = shell.displayhook.exec_result or shell.last_execution_result
+        result.error_in_exec = error
+        shell.showtraceback()
     end_view()  # the cell may have left its block of `loopnb.noloop()` open
     task = asyncio.current_task()
     if task is not None:

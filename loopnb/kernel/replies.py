@@ -7,8 +7,9 @@ it ends the kernel.
 
 The solution. We install another handler at the beginning and at the end of a message. An interrupt at the
 beginning is remembered, and ends the cell before its first statement. One at the end is too late, and is
-forgotten. While a cell's code runs, Python's default handler is installed, since `asyncio.Runner` and trio
-look for it.
+forgotten, even in the `__str__` of the cell's error, which the kernel calls for the reply.
+
+While a cell's code runs, Python's default handler is installed, since `asyncio.Runner` and trio look for it.
 
 These handlers are installed only while a message is handled. While the kernel is idle, SIGINT is ignored.
 Child processes that background tasks start then inherit that, and so interrupts do not end them.
@@ -25,10 +26,10 @@ from weakref import WeakSet, ref
 
 from IPython.core.interactiveshell import InteractiveShell
 
-from loopnb.frames import Owner, is_all_by, is_called_by
-from loopnb.kernel._ipykernel import is_answering, keep_for_end_of_message
+from loopnb.frames import Owner, is_all_by, is_called_by, outwards, owner_of
+from loopnb.kernel._ipykernel import is_answering, is_called_by_kernel, keep_for_end_of_message
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, running_loop
-from loopnb.patching import Patch, PatchSet
+from loopnb.patching import Patch, PatchSet, looking_like
 from loopnb.shell.rejecting import RejectedByInterrupt
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ _GLANCE = 0.01
 #: Whose code runs before and after a cell while a message is handled, without IPython's and with it.
 _KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
 _KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
+#: The library that reads and sets the attributes of kernel and shell.
+_ATTRIBUTES = ("traitlets",)
 _RUN_CELL = InteractiveShell.run_cell_async.__code__
 
 
@@ -52,6 +55,7 @@ class ReplyGuard:
     """
 
     def __init__(self, shell: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._shell = shell
         self._kernel = shell.kernel
         self._events = shell.events
         self._loop = loop
@@ -60,11 +64,13 @@ class ReplyGuard:
         self._patches = PatchSet(
             Patch(shell.kernel, "set_parent", self._set_parent),
             Patch(shell.kernel, "pre_handler_hook", self._begin_message),
+            Patch(shell, "run_cell", self._ending_cells(shell.run_cell)),
         )
         self._handler = self._on_sigint  # kept, since each access makes a new object and we compare with `is`
         self._task: ref[asyncio.Task[Any]] | None = None
         self._is_beginning = False  # a cell is to be executed, and its code has not begun
         self._is_remembered = False  # an interrupt came during the beginning
+        self._is_over = False  # the cell has ended, and its reply is due
         self._begun: WeakSet[asyncio.Future[Any]] = WeakSet()  # tasks in which the code of a cell has begun
 
     def start(self) -> None:
@@ -72,6 +78,8 @@ class ReplyGuard:
         self._patches.install()
         self._events.register("pre_execute", self._begin_callback)
         self._events.register("post_execute", self._end_cell)
+        callbacks = self._events.callbacks["post_execute"]
+        callbacks.insert(0, callbacks.pop())  # the others, IPython's own among them, are part of the end, too
 
     def stop(self) -> None:
         """Leave interrupts to the kernel again."""
@@ -138,7 +146,7 @@ class ReplyGuard:
             # Only if the kernel was idle. While a cell waits, `set_parent` also puts its request back after a
             # comm.
             if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, self._handler):
-                self._is_remembered, self._is_beginning = False, True
+                self._reset(is_for_cell=True)
             _replace(signal.SIG_IGN, self._handler)
         self._stock_set_parent(ident, parent, channel)
 
@@ -147,7 +155,7 @@ class ReplyGuard:
         if present is self._handler:
             present = signal.SIG_IGN  # the handler that ours has replaced
         else:
-            self._is_remembered, self._is_beginning = False, _is_for_cell(self._kernel.get_parent("shell"))
+            self._reset(is_for_cell=_is_for_cell(self._kernel.get_parent("shell")))
         if not keep_for_end_of_message(self._kernel, self._stock, present):
             self._stock()
             _replace(signal.default_int_handler, self._handler)
@@ -158,36 +166,85 @@ class ReplyGuard:
         task = asyncio.current_task()
         self._task = None if task is None else ref(task)
 
+    def _reset(self, *, is_for_cell: bool) -> None:
+        self._is_remembered, self._is_over, self._is_beginning = False, False, is_for_cell
+
     def _begin_callback(self) -> None:
         """Let the callback of a comm be interrupted. IPython fires the same event for it as for a cell."""
         if not is_called_by(_RUN_CELL):
             self._is_beginning = False
             _replace(self._handler, signal.default_int_handler)
 
+    def _ending_cells(self, stock: Any) -> Any:
+        """Return a stand-in for `shell.run_cell`, which executes cells that do not await.
+
+        Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed.
+        """
+
+        def run_cell(*args: Any, **options: Any) -> Any:
+            is_kernels = is_called_by_kernel(self._kernel)
+            try:
+                return stock(*args, **options)
+            except (KeyboardInterrupt, UnboundLocalError):
+                # The latter if a second interrupt comes where IPython makes a result of the first (9.18).
+                if not is_kernels:
+                    raise
+                self._end_cell()
+                result = self._shell.displayhook.exec_result
+                if result is None:  # the last statement has ended
+                    result = self._shell.last_execution_result
+                else:
+                    result.error_in_exec = KeyboardInterrupt()
+                self._events.trigger("post_execute")
+                self._events.trigger("post_run_cell", result)
+                return result
+            finally:
+                if is_kernels:  # IPython may have caught the interrupt where it called `_end_cell`
+                    self._end_cell()
+
+        return looking_like(stock, run_cell)
+
     def _end_cell(self) -> None:
-        try:
-            self._protect()
-        except KeyboardInterrupt:  # too late: the cell has ended
-            self._protect()
+        while True:
+            try:
+                self._protect()
+            except KeyboardInterrupt:  # too late: the cell has ended
+                continue
+            return
 
     def _protect(self) -> None:
         # Counting begun and ended cells would be simpler. But for a blank cell IPython fires only the event
         # of its end, and for a comm's callback that fails only that of its beginning.
         if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=HANDLE_RUN_CODE):
-            self._is_beginning = False
+            self._is_beginning, self._is_over = False, True
             _replace(signal.default_int_handler, self._handler)
 
     def _on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        # At the beginning, IPython's code counts as the kernel's. If a callback or transformer of the user's
-        # hangs there, a second interrupt ends it.
-        owners = _KERNELS_OR_SHELLS if self._is_beginning else _KERNELS
+        # At the beginning and at the end, IPython's code counts as the kernel's. If a callback or transformer
+        # of the user's hangs at the beginning, a second interrupt ends it.
+        owners = _KERNELS_OR_SHELLS if self._is_beginning or self._is_over else _KERNELS
         is_again, self._is_remembered = self._is_remembered, self._is_remembered or self._is_beginning
         if self._is_remembered and not is_again:
             return
         # If another loop runs, user code runs it, even if no frame of that is on this stack: a nested run on
         # that loop has a stack of its own.
-        if running_loop() is not self._loop or not is_all_by(frame, owners, until=HANDLE_RUN_CODE):
+        if running_loop() is not self._loop or not (
+            is_all_by(frame, owners, HANDLE_RUN_CODE, _ATTRIBUTES)
+            or (self._is_over and _is_called_by_kernel(frame))
+        ):
             signal.default_int_handler(signum, frame)
+
+
+def _is_called_by_kernel(frame: FrameType | None) -> bool:
+    """Return True if the kernel, and not IPython, has called what runs in *frame*.
+
+    At the end of a cell that is code of libraries, and the `__str__` of the cell's error.
+    """
+    for caller in outwards(frame):
+        owner = owner_of(caller.f_code.co_filename)
+        if owner in {Owner.KERNEL, Owner.SHELL}:
+            return owner is Owner.KERNEL
+    return False
 
 
 def _is_for_cell(parent: Any) -> bool:

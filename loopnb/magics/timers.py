@@ -1,9 +1,9 @@
 """Allow `await` in `%time`, `%timeit` and `%prun`, which then measure a nested run.
 
 IPython compiles the argument of these magics as plain code, in which `await` is a syntax error. We replace
-each `await x` by a call that waits for `x` in a nested run. A statement with `async for` or `async with`
-becomes a call that compiles its text and waits for it, with the names of the code around it. IPython still
-decides what is measured, how often, and what is printed.
+each `await x` by a call that waits for `x` in a nested run. A statement with `async for`, `async with` or an
+f-string that awaits becomes a call that compiles its text and waits for it, with the names of the code around
+it. IPython still decides what is measured, how often, and what is printed.
 
 IPython turns a line with a magic into a call such as `run_line_magic(...)`, and we change these calls.
 Replacing the magics themselves would not work: IPython loads its own late, and would overwrite ours.
@@ -31,11 +31,14 @@ _MAGICS = {"time", "timeit", "prun"}
 _RUNNERS = {"run_line_magic": 2, "run_cell_magic": 3}
 #: Replaces `await` in the code that IPython compiles. Not a variable, which the user would see among theirs.
 _WAIT = f"__import__({__name__!r}, fromlist=['wait']).wait"
-#: Replaces a statement with `async for` or `async with`, in the same way.
+#: Replaces a statement whose text is compiled, in the same way.
 _RUN = f"__import__({__name__!r}, fromlist=['run_text']).run_text"
 _WORD = re.compile(r"\S+")
 #: `await` and its like inside these are left alone.
 _OWN_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+#: In these an `await` cannot be replaced: before Python 3.12 its column is wrong, and the call may not hold
+#: the quotes of the string. (Python 3.14 has t-strings.)
+_STRINGS = (ast.JoinedStr, getattr(ast, "TemplateStr", ast.JoinedStr))
 
 
 def wait(awaitable: Awaitable[Any]) -> Any:
@@ -188,9 +191,14 @@ def _is_async(code: str) -> bool:
 
 
 def _needs_text(node: ast.AST) -> bool:
-    """Return True if *node* iterates or enters something asynchronously, not only in a function in it."""
+    """Return True if *node* iterates or enters something asynchronously, or has an f-string that awaits.
+
+    A function in it does not count.
+    """
     if isinstance(node, _OWN_SCOPES):
         return False
+    if isinstance(node, _STRINGS) and any(_awaits_in(node)):
+        return True
     if isinstance(node, ast.AsyncFor | ast.AsyncWith) or (
         isinstance(node, ast.comprehension) and node.is_async
     ):

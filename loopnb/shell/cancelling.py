@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from loopnb.nesting._cpython import waited_future
@@ -30,6 +31,9 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
 
     The children of its TaskGroups are cancelled with it, no matter which cell spawned them.
 
+    A task that has not begun is cancelled before what waits for it is. `wait_for` and TaskGroups would cancel
+    it in a later pass only. By then it would have begun, and might await a foreign task.
+
     Tasks that await each other in a circle are ended, too. `task.cancel()` would go round the circle until it
     raises RecursionError. Instead, we wake a task of the circle with CancelledError, and go no further there.
 
@@ -43,7 +47,26 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     knots = _knots(future, is_foreign)
     for knot in knots:
         _leave(knot)
+    _cancel_what_has_not_begun(future, is_foreign)
     _cancel(future, (lambda task: task in knots or is_foreign(task)) if knots else is_foreign)
+
+
+def _cancel_what_has_not_begun(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
+    seen: set[object] = {future}
+    left = _all_below(future)
+    while left:
+        below = left.pop()
+        if below in seen or _is_spared(below, is_foreign):
+            continue
+        seen.add(below)
+        left += _all_below(below)
+        if isinstance(below, asyncio.Task) and not _has_begun(below):
+            below.cancel()
+
+
+def _has_begun(task: asyncio.Task[Any]) -> bool:
+    coro = task.get_coro()
+    return not inspect.iscoroutine(coro) or inspect.getcoroutinestate(coro) != inspect.CORO_CREATED
 
 
 def _cancel(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:

@@ -357,6 +357,18 @@ def shielded_by(future: asyncio.Future[Any]) -> asyncio.Future[Any] | None:
     return None
 
 
+def is_of_gather(task: asyncio.Future[Any]) -> bool:
+    """Return True if a `gather()` awaits *task*, or has awaited it until another one failed.
+
+    Private names: the function `_done_callback` in `asyncio.gather`, and `outer`, which it uses.
+    """
+    return any(
+        getattr(callback, "__name__", "") == "_done_callback"
+        and isinstance(_variable(callback, "outer"), _GatheringFuture)
+        for callback in _callbacks(task)
+    )
+
+
 def default_executor_of(loop: Any) -> Any:
     """Return the executor of `to_thread()` (`BaseEventLoop._default_executor`); None if there is none yet."""
     return getattr(loop, "_default_executor", None)

@@ -190,8 +190,11 @@ class Failures:
             self._loop.call_soon_threadsafe(self._flush, context=self._context)
 
     def _drop_pending(self, task: TrackedTask) -> None:
-        """Take over asyncio's report that *task* is destroyed though it has not ended."""
-        if warns_if_destroyed(task) and not self._loop.is_closed():
+        """Take over asyncio's report that *task* is destroyed though it has not ended.
+
+        asyncio says nothing of a coroutine that was given to `gather()`. We do: it is lost like any other.
+        """
+        if (warns_if_destroyed(task) or _cpython.is_of_gather(task)) and not self._loop.is_closed():
             self._due.append(EndedTask.of(task))  # `_flush` forgets the place: the history wants it, too
             silence_destroyed_warning(task)
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile

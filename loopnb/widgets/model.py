@@ -188,6 +188,9 @@ class LoopWidget(anywidget.AnyWidget):
         if not is_watched:
             monitor.rest()
 
+    # In ipywidgets 7 this is a method that displays the view alone, and IPython asks it first.
+    _ipython_display_ = None
+
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return the live view, and beside it a table that needs neither kernel nor script."""
         bundle = super()._repr_mimebundle_(**kwargs)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb import trees
 from loopnb.tracking import graph
+from loopnb.tracking.cancelled import Cancellers
 from loopnb.tracking.chains import LOCKS, kind_at_once
 from loopnb.tracking.details import detail_of
 from loopnb.widgets import details, head, protocol, timeline
@@ -46,6 +47,8 @@ _DOCTOR_SHARE = 0.002
 """How often the doctor is asked, and for which share of the time at most."""
 _WORDS_AT_ONCE = 8
 """For how many rows it is found out in one look what exactly they wait for. Each takes 0.1 ms."""
+_MOST_LINES = 1_000
+"""Of how many waiting places the text of the line is kept."""
 _GRAPH_EVERY_S = 2.0
 _GRAPH_SHARE = 0.02
 """How often the await graph is made while somebody looks at it, and for which share of the time at most."""
@@ -184,10 +187,12 @@ class Monitor:
         self._send_message = send
         self._clock = clock
         self._follower: Follower | None = None
+        self._cancellers: Cancellers | None = None
         self._under_way: Iterator[None] = iter(())
         self._selections: dict[Query, Selection] = {}
         self._busy: dict[int, float] = {}
         self._words: dict[int, tuple[TaskRecord, str]] = {}
+        self._lines: dict[str, str] = {}  # the user's line of all tasks that wait at one place
         self._doing: head.Doing | None = None
         self._doing_since: float | None = None
         self._lag: protocol.Lag | None = None
@@ -221,9 +226,13 @@ class Monitor:
         if self._follower is not None:
             self._follower.close()
             self._follower = None
+        if self._cancellers is not None:
+            self._cancellers.close()
+            self._cancellers = None
         self.viewers.clear()
         self._selections.clear()
         self._words.clear()
+        self._lines.clear()
         self.tasks = Tasks()
         self.ended = Ended(self._tracker)
         self._ended_at = self._held_due = float("-inf")
@@ -268,6 +277,7 @@ class Monitor:
         now = self._clock()
         if self._follower is None:
             self._follower = self._tracker.listing.follow()
+            self._cancellers = Cancellers(self._tracker, self.cancels.note)
             self._follower.add(self._tracker.listing.records)
         delta = self._follower.take()
         refs = self._follower.take_ended()
@@ -509,7 +519,8 @@ class Monitor:
             if key[0] == "t":
                 task = self.tasks.live[int(key[1:])]
                 words = self._words_of(task, budget)
-                rows[key] = task_row(task, depth, self._busy_of(task.record.number), words)
+                busy, line = self._busy_of(task.record.number), self._line_of(task.record)
+                rows[key] = task_row(task, depth, busy, words, line)
             else:
                 group = selection.groups[key]
                 busy = sum(self._busy.get(number, 0.0) for number in self._busy.keys() & group.numbers)
@@ -519,6 +530,7 @@ class Monitor:
                     is_open=key in query.open,
                     busy=round(busy, 3) if self._watch.is_on else None,
                     waits_for=self._words_of_group(group.numbers, budget),
+                    line=self._line_of(self.tasks.live[min(group.numbers)].record),
                 )
         return {
             "query": query.as_json(),
@@ -545,9 +557,17 @@ class Monitor:
         is_lock = kind_at_once(live, self._tracker.codes)[0] in LOCKS
         text = record.waits_for
         if not is_lock or len(self.tasks.live) <= _MANY:
-            text = detail_of(self._tracker, live).text or text
+            found = detail_of(self._tracker, live)
+            text = found.text or text
+            if len(self._lines) >= _MOST_LINES:
+                self._lines.clear()
+            self._lines[_group_of(record)] = found.line
         self._words[record.number] = (record, text)
         return text
+
+    def _line_of(self, record: TaskRecord) -> str:
+        """Return the user's line where a task waits, as far as a task that waits there was looked at."""
+        return self._lines.get(_group_of(record), "")
 
     def _words_of_group(self, numbers: set[int], budget: list[int]) -> str | None:
         """Return what all tasks of a group wait for exactly, if its oldest and its newest say the same."""
@@ -625,7 +645,8 @@ class Monitor:
         ended = self.ended.of(number) if live is None or task is None else None
         if live is not None and task is not None:
             record = live.record
-            row = task_row(live, 0, self._busy_of(number), self._words_of(live, [1]))
+            words = self._words_of(live, [1])
+            row = task_row(live, 0, self._busy_of(number), words, self._line_of(record))
             chain = details.chain_lines(self._tracker, task, many=len(self.tasks.live) > _MANY)
         elif ended is not None:
             record = self._tracker.record_ended(ended)
@@ -644,7 +665,7 @@ class Monitor:
             parents=known[1],
             blocks=self._watch.blocks(),
             outcome=known[2] or {"result": "", "traceback": ""},
-            cancelled_by=self.cancels.who(number),
+            cancelled_by=protocol.cut(self.cancels.who(number)),
         )
 
     def _show_tree(self, viewer: Viewer, kind: str) -> Iterator[None]:

@@ -394,7 +394,7 @@ _VALUES: dict[str, Callable[[LiveTask, Mapping[int, float]], Any]] = {
 # -- rows ------------------------------------------------------------------------------------------
 
 
-def task_row(task: LiveTask, depth: int, busy: float | None, waits_for: str) -> dict[str, Any]:
+def task_row(task: LiveTask, depth: int, busy: float | None, waits_for: str, line: str) -> dict[str, Any]:
     """Return the row of one live task.
 
     Args:
@@ -402,6 +402,7 @@ def task_row(task: LiveTask, depth: int, busy: float | None, waits_for: str) -> 
         depth: 1 for a task of an opened group, else 0.
         busy: Its share of the loop's time; None if that is not known.
         waits_for: What it waits for, in words.
+        line: The user's line where it waits: `In[4], line 3: await r.read()`; "" if that is not known.
     """
     record = task.record
     return {
@@ -417,6 +418,7 @@ def task_row(task: LiveTask, depth: int, busy: float | None, waits_for: str) -> 
         "spawn_site": cut(record.spawn_site),
         "waits_for": cut(waits_for),
         "waits_at": cut(record.waits_at),
+        "line": cut(line),
         "parent": record.parent,
         "busy": busy,
         "steps": None,
@@ -429,7 +431,13 @@ def task_row(task: LiveTask, depth: int, busy: float | None, waits_for: str) -> 
 
 
 def group_row(
-    group: Group, tasks: Mapping[int, LiveTask], *, is_open: bool, busy: float | None, waits_for: str | None
+    group: Group,
+    tasks: Mapping[int, LiveTask],
+    *,
+    is_open: bool,
+    busy: float | None,
+    waits_for: str | None,
+    line: str,
 ) -> dict[str, Any]:
     """Return the row of a group.
 
@@ -439,6 +447,7 @@ def group_row(
         is_open: Its tasks are shown below it.
         busy: The share of the loop's time that its tasks take together; None if that is not known.
         waits_for: What all of them wait for, in words; None for what their records say.
+        line: The user's line where they wait; "" if that is not known.
     """
     # Numbers grow with time, so the least one is the oldest's.
     record = tasks[min(group.numbers)].record
@@ -455,6 +464,7 @@ def group_row(
         "cell": None if record.cell is None else str(record.cell),
         "waits_for": cut(_common(members) if waits_for is None else waits_for),
         "waits_at": cut(record.waits_at),
+        "line": cut(line),
         "spawn_site": cut(record.spawn_site),
         "oldest_s": record.spawned_at,
         "waiting_since_s": min(since) if since else None,

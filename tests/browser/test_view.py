@@ -191,6 +191,30 @@ def test_many_tasks_are_cancelled_by_a_second_click_only(page: Page) -> None:
     assert "group" in request
 
 
+def test_the_users_line_comes_before_what_it_waits_for(page: Page) -> None:
+    view = PlainPage(
+        page, [{**FEED, "line": "In[3], line 2: await jobs.get()", "waits_for": "Queue.get of jobs"}]
+    )
+    waits = view.rows.first.locator(".loopnb-waits")
+
+    expect(waits.locator(".loopnb-for")).to_have_text("In[3], line 2: await jobs.get()")
+    expect(waits.locator(".loopnb-at")).to_have_text("Queue.get of jobs")
+
+
+@pytest.mark.parametrize("width", [1000, 700, 320])
+def test_a_leftover_has_a_chip_at_every_width(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 600})
+    note = "left over from an earlier run of its cell"
+    view = PlainPage(page, [{**FEED, "is_leftover": True, "note": note}, *SINGLE[1:]])
+    chip = view.rows.first.locator(".loopnb-leftover")
+
+    expect(chip).to_be_visible()
+    expect(chip).to_have_text("left over")
+    expect(chip).to_have_attribute("title", "left over from an earlier run of In[3]")
+    expect(view.rows.first).not_to_contain_text(note)
+    expect(view.rows.nth(1).locator(".loopnb-leftover")).to_be_hidden()
+
+
 def test_leftovers_are_cancelled_by_their_button(page: Page) -> None:
     view = PlainPage(page, SINGLE, head=HEAD)
     view.panel.get_by_role("button", name="Cancel 3 leftovers").click()
@@ -544,6 +568,8 @@ def test_names_reprs_and_errors_are_text_on_every_surface(page: Page) -> None:
         "coro": HOSTILE,
         "waits_for": HOSTILE,
         "waits_at": HOSTILE,
+        "line": HOSTILE,
+        "is_leftover": True,
         "note": HOSTILE,
         "spawn_site": HOSTILE,
         "cell": HOSTILE,

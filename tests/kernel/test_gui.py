@@ -1,4 +1,4 @@
-"""A GUI toolkit beside the kernel's loop: Tk, on a display that nobody sees."""
+"""A GUI toolkit beside the kernel's loop: Tk, on a display that nobody sees; and `%gui asyncio`."""
 
 from __future__ import annotations
 
@@ -206,3 +206,34 @@ def test_a_toolkit_that_stops_the_loop_is_named(ticking: KernelDriver) -> None:
     )
 
     cell.wait_output("loop_mine() of ipykernel keeps the notebook's loop from turning")
+
+
+@pytest.mark.parametrize("wait", ["await waits()", "%aloop waits()", "asyncio.run(waits())"])
+def test_beside_gui_asyncio_cells_wait_and_are_interrupted(fresh_kernel: KernelDriver, wait: str) -> None:
+    fresh_kernel.run("%gui asyncio")
+    fresh_kernel.run(
+        """
+        import asyncio
+        ticks = 0
+        async def ticks_on():
+            global ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0.001)
+        ticking = asyncio.create_task(ticks_on())
+        async def waits():
+            before = ticks
+            while ticks == before:
+                await asyncio.sleep(0.001)
+            print('waits', flush=True)
+            await asyncio.sleep(60)
+        """
+    )
+    cell = fresh_kernel.start(wait)
+    cell.wait_output("waits")
+    fresh_kernel.interrupt()
+
+    assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
+    assert fresh_kernel.run("await asyncio.sleep(0.001, 'goes on')").result == "'goes on'"
+    log = fresh_kernel.shutdown()
+    assert not fresh_kernel.was_killed, log

@@ -67,6 +67,34 @@ def test_one_interrupt_ends_a_question(kernel: KernelDriver, code: str) -> None:
     assert kernel.run("helper(2)").result == "2"
 
 
+@pytest.mark.parametrize("code", ["{}", NESTED], ids=["plain", "nested run"])
+def test_an_interrupt_that_is_swallowed_while_the_user_is_asked_is_sent_again(
+    kernel: KernelDriver, code: str
+) -> None:
+    # In stock, pyzmq swallows about one in a thousand, where it frees a message.
+    kernel.run(
+        """
+        import signal, zmq
+
+        class Swallows:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+
+        def select_once(*args):
+            zmq.select = select
+            Swallows()
+            return select(*args)
+
+        select, zmq.select = zmq.select, select_once
+        """
+    )
+
+    cell = kernel.start(filled(code, "input('name? ')"), allow_stdin=True)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.value("zmq.select is select") is True
+
+
 def test_a_debugger_steps_over_a_nested_run_and_sees_the_variables_of_one(kernel: KernelDriver) -> None:
     code = filled(
         NESTED,

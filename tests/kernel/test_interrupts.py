@@ -394,8 +394,10 @@ def test_a_blocking_task_that_is_interrupted_shows_the_users_frames_only(kernel:
     assert "base_events.py" not in result.traceback
 
 
+# It says so once it waits. An interrupt that comes before leaves the task alone that it has just spawned.
 SAYS_THAT_IT_WAITS = """
-    print('waits', flush=True)
+    import functools
+    asyncio.get_running_loop().call_later(0.05, functools.partial(print, 'waits', flush=True))
     {}
     """
 LOOKS_ON = dedented(
@@ -871,6 +873,117 @@ def test_an_interrupt_just_before_a_statement_that_blocks_ends_an_await_cell(ker
 
     assert result.ename == "KeyboardInterrupt"
     assert kernel.value("1 + 1") == 2
+
+
+ERRORS = {
+    "plain": "raise Interrupts",
+    "await": "await fails()",
+    "%%aloop": below("%%aloop", "await fails()"),
+    "asyncio.run": "asyncio.run(fails())",
+}
+
+
+@pytest.mark.parametrize("code", ERRORS.values(), ids=ERRORS)
+def test_an_interrupt_in_the_str_of_a_cells_error_costs_no_reply(kernel: KernelDriver, code: str) -> None:
+    # IPython calls it where it shows the error, and where it stores it; the kernel for its reply.
+    kernel.run(
+        """
+        import signal
+
+        class Interrupts(Exception):
+            def __str__(self):
+                calls.append(sys._getframe(1).f_code.co_name)
+                if len(calls) - 1 in interrupted:
+                    signal.raise_signal(signal.SIGINT)
+                return "text"
+
+        async def fails():
+            await asyncio.sleep(0)
+            raise Interrupts
+
+        import sys
+        """
+    )
+
+    def calls_interrupted_at(*numbers: int) -> list[str]:
+        kernel.run(f"calls, interrupted = [], {numbers}")
+        assert kernel.execute(code).ename in {"Interrupts", "KeyboardInterrupt"}
+        return list(kernel.value("calls"))
+
+    calls = calls_interrupted_at()
+    for number in range(len(calls)):
+        calls_interrupted_at(number)
+    calls_interrupted_at(*range(2 * len(calls)))
+
+    assert calls[-1] == "do_execute"
+    kernel.run(TICKS_GO_ON)
+
+
+#: Under this name code counts as its caller's, here as IPython's or as that of the library of its attributes.
+LATE = dedented(
+    """
+    import signal
+    shell = get_ipython()
+    def interrupt_at_event():
+        shell.events.unregister("post_execute", interrupt_at_event)
+        signal.raise_signal(signal.SIGINT)
+    def interrupt_at_return(*args, **options):
+        del shell._run_cell
+        try:
+            return shell._run_cell(*args, **options)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+    def interrupt_at_change(change):
+        shell.payload_manager.unobserve(interrupt_at_change, "_payload")
+        signal.raise_signal(signal.SIGINT)
+    """
+)
+LATE_PLACES = {
+    "event": "shell.events.register('post_execute', interrupt_at_event)",
+    "attribute": """
+        shell.payload_manager.write_payload({"source": "a test"})
+        shell.payload_manager.observe(interrupt_at_change, "_payload")
+        """,
+}
+
+
+@pytest.mark.parametrize("place", LATE_PLACES.values(), ids=LATE_PLACES)
+@pytest.mark.parametrize("code", ["", "await asyncio.sleep(0)"], ids=["plain", "await"])
+def test_an_interrupt_in_ipythons_code_after_a_cell_does_not_cost_the_reply(
+    kernel: KernelDriver, code: str, place: str
+) -> None:
+    kernel.run(f"exec(compile({LATE!r}, '<string>', 'exec'))")
+
+    result = kernel.execute(below(dedented(place), code))
+
+    assert result.status == "ok"
+    assert "Error in callback" not in result.stdout + result.stderr
+    kernel.run(TICKS_GO_ON)
+
+
+def test_an_interrupt_between_a_cell_and_the_event_of_its_end_is_too_late(kernel: KernelDriver) -> None:
+    kernel.run(f"exec(compile({LATE!r}, '<string>', 'exec'))")
+    kernel.run("shell._run_cell = interrupt_at_return")
+
+    result = kernel.execute("'ended'")
+
+    assert (result.status, result.result) == ("ok", "'ended'")
+    assert kernel.value("loopnb.session.current().cell") is None
+    kernel.run(TICKS_GO_ON)
+
+
+def test_an_interrupt_in_a_callback_from_before_loading_is_too_late(stock_kernel: KernelDriver) -> None:
+    stock_kernel.run(f"exec(compile({LATE!r}, '<string>', 'exec'))")
+
+    result = stock_kernel.execute(
+        """
+        shell.events.register('post_execute', interrupt_at_event)
+        %load_ext loopnb
+        """
+    )
+
+    assert result.status == "ok"
+    assert "Error in callback" not in result.stdout + result.stderr
 
 
 def test_a_cells_code_finds_sigint_and_wakeup_descriptor_as_in_stock(kernel: KernelDriver) -> None:

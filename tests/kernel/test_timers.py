@@ -34,6 +34,22 @@ def test_time_measures_what_is_awaited_and_shows_its_value(kernel: KernelDriver,
     assert kernel.value("len(calls)") == 1
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "%time f'{await f()!s:>2}'",
+        "%time f'{[await f() for _ in \"a\"][0]} '[::-1]",
+        below("%%time", "text = f'{await f():2}'; text"),
+    ],
+)
+def test_an_await_in_an_f_string_is_measured(kernel: KernelDriver, cell: str) -> None:
+    kernel.run(DEFINITIONS)
+    result = kernel.run(cell)
+
+    assert "Wall time:" in result.stdout
+    assert result.result == "' 7'"
+
+
 def test_what_a_timed_cell_assigns_stays(kernel: KernelDriver) -> None:
     kernel.run(DEFINITIONS)
     kernel.run("%time x = await f(5)")

@@ -49,6 +49,11 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
             "x = _loopnb_wait( f()); _loopnb_run('y = [x async for x in y]', 1, 'exec')  # z",
         ),
         ("async def f():\n    async with g(): pass\n", "async def f():\n    async with g(): pass\n"),
+        (
+            "x = f'{await f()}'; await g()",
+            "_loopnb_run(\"x = f'{await f()}'\", 1, 'exec'); _loopnb_wait( g())",
+        ),
+        ("await g(f'{x}')", "_loopnb_wait( g(f'{x}'))"),
     ],
 )
 def test_each_await_becomes_a_call(code: str, plain: str) -> None:

@@ -120,3 +120,32 @@ def test_a_cell_at_the_end_of_a_chain_too_long_to_cancel_is_ended() -> None:
         return is_ended
 
     assert asyncio.run(begin())
+
+
+async def limits_new(tasks: Tasks) -> None:
+    """Spawn a task that awaits 'foreign', with a time limit."""
+    await asyncio.wait_for(asyncio.create_task(awaits(tasks, "foreign")), 600)
+
+
+async def groups_new(tasks: Tasks) -> None:
+    """Spawn tasks in a group. One of them awaits 'foreign', the other spawns one that does."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(awaits(tasks, "foreign"))
+        group.create_task(limits_new(tasks))
+
+
+@pytest.mark.parametrize("spawns", [limits_new, groups_new])
+@pytest.mark.parametrize("count", range(5))
+def test_a_task_is_spared_also_if_what_would_await_it_has_not_begun(
+    spawns: Callable[[Tasks], Coroutine[Any, Any, None]], count: int
+) -> None:
+    async def begin() -> Tasks:
+        tasks: Tasks = {}
+        start({"foreign": asyncio.sleep(600), "cell": spawns(tasks)}, tasks)
+        await passes(count)
+        cancel_sparing(tasks["cell"], lambda task: task is tasks["foreign"])
+        await passes()
+        assert not tasks["foreign"].done()
+        return tasks
+
+    assert asyncio.run(begin())["cell"].cancelled()

@@ -161,6 +161,32 @@ def test_a_task_that_is_destroyed_while_it_is_pending_is_told_of_in_its_cell_and
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_so_are_those_of_a_gather_that_nobody_holds(
+    track: Callable[..., Any], caplog: pytest.LogCaptureFixture, has_failed: bool
+) -> None:
+    cell = CellRef("cell", 1)
+
+    async def waits() -> None:
+        await asyncio.get_running_loop().create_future()  # that nobody else holds
+
+    async def main(_tracker: Tracker) -> list[CellRef | None]:
+        watched = Watched()
+        watched.begin(cell)
+        gathering: Any = asyncio.gather(waits(), waits(), *([fail()] if has_failed else []))
+        gathering.add_done_callback(asyncio.Future.exception)
+        await settle()
+        watched.end(cell)
+        del gathering
+        gc.collect()
+        await settle()
+        watched.failures.stop()
+        return [where for where, _name in watched.reported]
+
+    assert track(main) == [cell, cell]
+    assert caplog.records == []
+
+
 def test_a_reported_failure_is_not_reported_by_asyncio_again(track: Callable[..., Any]) -> None:
     cell = CellRef("a", 1)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from loopnb.frames import is_ours
 from loopnb.watch.garbage import GarbageWatch
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def test_a_collection_runs_no_python_code_in_which_an_interrupt_would_be_swallow
         if event == "call":
             called.append(frame.f_code.co_filename)
 
-    gc.collect()  # garbage of earlier tests may have finalizers that are written in Python
+    gc.collect()  # garbage of earlier tests may have finalizers of ours
     before = sys.getprofile()
     sys.setprofile(note)
     try:
@@ -62,7 +63,7 @@ def test_a_collection_runs_no_python_code_in_which_an_interrupt_would_be_swallow
     finally:
         sys.setprofile(before)
 
-    assert [filename for filename in called if "loopnb" in filename] == []
+    assert [filename for filename in called if is_ours(filename)] == []
 
 
 def test_what_is_added_to_the_callbacks_is_shown_in_short(watch: GarbageWatch) -> None:

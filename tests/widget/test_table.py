@@ -129,7 +129,7 @@ def test_the_row_of_a_group_says_what_its_tasks_have_in_common() -> None:
         selection.put(number)
     selection.settle()
     [group] = selection.groups.values()
-    row = group_row(group, tasks.live, is_open=False, busy=None, waits_for=None)
+    row = group_row(group, tasks.live, is_open=False, busy=None, waits_for=None, line="")
 
     assert {name: row[name] for name in ("count", "name", "state", "cell", "waits_for", "oldest_s")} == {
         "count": 2,
@@ -201,4 +201,4 @@ def test_the_kernels_own_tasks_are_neither_counted_nor_shown_unless_asked_for() 
     assert not tasks.states["waiting"]
     assert keys(hidden, Query()) == []
     assert keys(shown, Query()) == ["t1"]
-    assert task_row(tasks.live[1], 0, None, "")["is_kernel"]
+    assert task_row(tasks.live[1], 0, None, "", "")["is_kernel"]

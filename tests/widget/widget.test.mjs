@@ -101,6 +101,17 @@ for (let [pending, text] of [
 	});
 }
 
+for (let [claim, row, first, second] of [
+	["the user's line comes first", { line: "In[3], line 2: await get()", waits_at: "f In[3], line 2", waits_for: "Queue.get" }, "In[3], line 2: await get()", "Queue.get"],
+	["its place if the text of the line is not known", { line: "", waits_at: "f In[3], line 2", waits_for: "sleep" }, "f In[3], line 2", "sleep"],
+	["what it waits for if nobody's line is known", { waits_for: "a future" }, "a future", ""],
+	["a refusal comes before the line", { note: "refused to cancel (twice)", waits_at: "f In[3], line 2", waits_for: "sleep" }, "refused to cancel (twice); f In[3], line 2", "sleep"],
+	["a cleanup says where it is once", { state: "cancelling", note: "runs its finally at f In[3], line 8", line: "In[3], line 8: await g()", waits_for: "sleep" }, "runs its finally at f In[3], line 8", "sleep"],
+	["leftovers have a chip instead", { note: "left over from an earlier run of its cell", waits_at: "f In[3], line 2", waits_for: "sleep" }, "f In[3], line 2", "sleep"],
+]) {
+	test(`what a row waits for: ${claim}`, () => assert.deepEqual(texts.rowWaits(row, false), { first, second }));
+}
+
 // The virtual list.
 
 for (let [scroll, range] of [

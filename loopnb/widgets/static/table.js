@@ -5,7 +5,7 @@
 
 import { make, makeButton, put, putAttribute, write } from "./dom.js";
 import { Arrangement, columnsFor, offsetFor, ROW_HEIGHT, rowsAt } from "./layout.js";
-import { ageText, pendingText, rowCoro, rowName, rowWaits, spanText } from "./texts.js";
+import { ageText, leftoverText, pendingText, rowCoro, rowName, rowWaits, spanText } from "./texts.js";
 
 /**
  * @typedef {import("./protocol.js").Row} Row
@@ -50,7 +50,7 @@ class TableRow {
 			let cell = make("div", id, "", { role: "gridcell" });
 			this.parts[id] = cell;
 			if (id === "state") this.add(cell, "mark", "word");
-			if (id === "task") this.add(cell, "twisty", ...(columns[0].id === "state" ? [] : ["mark"]), "name", "coro");
+			if (id === "task") this.add(cell, "twisty", ...(columns[0].id === "state" ? [] : ["mark"]), "name", "leftover", "coro");
 			if (id === "waits") this.add(cell, "for", "at");
 			if (id === "cell") cell.append((this.parts.link = this.makeLink()));
 			if (id === "action") cell.append((this.button = this.makeCancel()));
@@ -134,6 +134,7 @@ class TableRow {
 		if (parts.mark) parts.mark.title = state;
 		write(parts.twisty, row.count === undefined ? "" : row.is_open ? "▾" : "▸");
 		put(parts.name, rowName(row), row.name);
+		put(parts.leftover, leftoverText(row) && "left over", leftoverText(row));
 		put(parts.coro, rowCoro(row), `${row.coro}\nspawned at ${row.spawn_site}`);
 		if (parts.link) put(parts.link, row.cell ?? "", row.spawn_site);
 		if (parts.busy) write(parts.busy, row.busy === null || row.busy === undefined ? "" : `${Math.round(row.busy * 100)} %`);

@@ -124,7 +124,7 @@ export function rowCoro(row) {
 }
 
 /**
- * Say what a row waits for and where, or what became of the task.
+ * Say where a row waits, in the user's code, and for what; or what became of the task.
  *
  * @param {import("./protocol.js").Row} row
  * @param {boolean} isFinished
@@ -132,9 +132,20 @@ export function rowCoro(row) {
  */
 export function rowWaits(row, isFinished) {
 	if (isFinished) return { first: row.error ?? "", second: row.waits_at ?? "" };
-	// A note of a task that ends says where it is, too.
-	let second = row.state === "cancelling" && row.note?.includes(" at ") ? "" : (row.waits_at ?? "");
-	return { first: [row.note, row.waits_for].filter(Boolean).join("; "), second };
+	let line = row.line || row.waits_at || "";
+	// A note of a task that ends says where it is, too. Leftovers have a chip.
+	let note = (row.note ?? "").split("; ").filter((part) => !part.startsWith("left over")).join("; ");
+	if (row.state === "cancelling" && note.includes(" at ")) line = "";
+	let first = [note, line].filter(Boolean).join("; ");
+	return first ? { first, second: row.waits_for ?? "" } : { first: row.waits_for ?? "", second: "" };
+}
+
+/**
+ * @param {import("./protocol.js").Row} row
+ * @returns {string} Whose leftover the row's task is, or its tasks; "" if they are none.
+ */
+export function leftoverText(row) {
+	return row.is_leftover ? `left over from an earlier run of ${row.cell ?? "its cell"}` : "";
 }
 
 /**
