@@ -239,10 +239,12 @@ def _attributes_with(subject: Any, referrer: Any, referrers: list[Any]) -> set[s
 
 def _methods_of(kind: type) -> Iterator[FunctionType]:
     for value in list(vars(kind).values()):
-        functions = (value.fget, value.fset, value.fdel) if type(value) is property else (value,)
+        functions: tuple[Any, ...] = (value,)
+        if type(value) is property:
+            functions = (value.fget, value.fset, value.fdel)
+        elif type(value) in {classmethod, staticmethod}:
+            functions = (value.__func__,)
         for function in functions:
-            if type(function) in {classmethod, staticmethod}:
-                function = function.__func__
             if type(function) is FunctionType and not function.__code__.co_flags & _IS_COROUTINE:
                 yield function
 
