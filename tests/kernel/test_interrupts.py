@@ -948,7 +948,7 @@ def test_an_interrupt_in_ipythons_code_after_a_cell_does_not_cost_the_reply(
 ) -> None:
     kernel.run(f"exec(compile({LATE!r}, '<string>', 'exec'))")
 
-    result = kernel.execute(f"{dedented(place)}\n{code}")
+    result = kernel.execute(below(dedented(place), code))
 
     assert result.status == "ok"
     assert "Error in callback" not in result.stdout + result.stderr
