@@ -27,9 +27,9 @@ from weakref import WeakSet, ref
 from IPython.core.interactiveshell import InteractiveShell
 
 from loopnb.frames import Owner, is_all_by, is_called_by, outwards, owner_of
-from loopnb.kernel._ipykernel import is_answering, keep_for_end_of_message
+from loopnb.kernel._ipykernel import is_answering, is_called_by_kernel, keep_for_end_of_message
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, running_loop
-from loopnb.patching import Patch, PatchSet
+from loopnb.patching import Patch, PatchSet, looking_like
 from loopnb.shell.rejecting import RejectedByInterrupt
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class ReplyGuard:
     """
 
     def __init__(self, shell: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._shell = shell
         self._kernel = shell.kernel
         self._events = shell.events
         self._loop = loop
@@ -63,6 +64,7 @@ class ReplyGuard:
         self._patches = PatchSet(
             Patch(shell.kernel, "set_parent", self._set_parent),
             Patch(shell.kernel, "pre_handler_hook", self._begin_message),
+            Patch(shell, "run_cell", self._ending_cells(shell.run_cell)),
         )
         self._handler = self._on_sigint  # kept, since each access makes a new object and we compare with `is`
         self._task: ref[asyncio.Task[Any]] | None = None
@@ -172,6 +174,35 @@ class ReplyGuard:
         if not is_called_by(_RUN_CELL):
             self._is_beginning = False
             _replace(self._handler, signal.default_int_handler)
+
+    def _ending_cells(self, stock: Any) -> Any:
+        """Return a stand-in for `shell.run_cell`, which executes cells that do not await.
+
+        Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed.
+        """
+
+        def run_cell(*args: Any, **options: Any) -> Any:
+            is_kernels = is_called_by_kernel(self._kernel)
+            try:
+                return stock(*args, **options)
+            except (KeyboardInterrupt, UnboundLocalError):
+                # The latter if a second interrupt comes where IPython makes a result of the first (9.18).
+                if not is_kernels:
+                    raise
+                self._end_cell()
+                result = self._shell.displayhook.exec_result
+                if result is None:  # the last statement has ended
+                    result = self._shell.last_execution_result
+                else:
+                    result.error_in_exec = KeyboardInterrupt()
+                self._events.trigger("post_execute")
+                self._events.trigger("post_run_cell", result)
+                return result
+            finally:
+                if is_kernels:  # IPython may have caught the interrupt where it called `_end_cell`
+                    self._end_cell()
+
+        return looking_like(stock, run_cell)
 
     def _end_cell(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from loopnb.tracking.cells import CellRuns
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType
+    from weakref import WeakMethod
 
     from loopnb.records import CellRef
 
@@ -138,6 +139,17 @@ class TrackedTask(LoopTask):
             super().set_name(value)
             self.get_name()
 
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Request cancellation, as `asyncio.Task.cancel` does, and tell the observers."""
+        for observer in on_cancelled:
+            try:
+                observe = observer()
+                if observe is not None and has_origin(self):
+                    observe(self)
+            except Exception:  # noqa: BLE001  an observer must not keep the user's code from cancelling
+                _log.exception("an observer of cancelled tasks raised")
+        return super().cancel(msg)
+
     def end_badly(self) -> None:
         """Report this failed task, to which nothing refers any more, to the observers.
 
@@ -159,6 +171,9 @@ TrackedTask.__name__ = asyncio.Task.__name__
 #: Called with each failed task that nobody refers to any more, in whatever thread dropped it. Process-wide,
 #: since a finalizer knows no session. Each observer removes itself when its session stops.
 on_failed: list[Callable[[TrackedTask], object]] = []
+#: Called with each task that is about to be cancelled, by whoever cancels it. Process-wide, for the same
+#: reason. Weak, since an observer may be dropped without notice. Empty while no widget is shown.
+on_cancelled: list[WeakMethod[Callable[[TrackedTask], None]]] = []
 
 
 #: How many times a task got another name after somebody had read or set its name. Process-wide, since a task

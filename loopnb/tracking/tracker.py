@@ -137,6 +137,11 @@ class Tracker:
         if self._spawned is not None:
             self._spawned.note(task, is_users=False)  # failures of such tasks are left to asyncio
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop whose tasks it tracks."""
+        return self._loop
+
     def origin_of(self, task: asyncio.Task[Any]) -> Origin:
         """Return where *task* came from. If nothing noted that, it counts as spawned when first seen."""
         if has_origin(task):

@@ -10,6 +10,7 @@ The loop's thread. Nothing here keeps a task or an error alive.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopnb.tracking._cpython import held_by
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
 
 #: For how many tasks it is remembered that they were asked to end.
 _REMEMBERED = 10_000
+#: So many different ones that have asked are remembered of each.
+_ASKERS = 3
 
 
 class _Asked(NamedTuple):
-    """How often a task was asked to end, when last, in monotonic seconds, and whether by a click."""
+    """How often a task was asked to end, and when last, in monotonic seconds."""
 
     times: int
     at: float
-    by_click: bool = True
 
 
 class Cancels:
@@ -37,11 +39,12 @@ class Cancels:
 
     def __init__(self) -> None:
         self._asked: dict[int, _Asked] = {}
-        self._done: dict[int, _Asked] = {}  # those of them that have ended
+        self._by: dict[int, Counter[str]] = {}  # who has asked, also of tasks that have ended
 
     def end(self, number: int, task: asyncio.Task[Any], now: float) -> None:
-        """Ask *task* to end. What it holds by `loopnb.hold()` is released first."""
+        """Ask *task* to end, for a click. What it holds by `loopnb.hold()` is released first."""
         end_task(task)
+        self.note(number, "a click in the widget")
         before = self._asked.pop(number, None)
         self._asked[number] = _Asked(1 if before is None else before.times + 1, now)
         if len(self._asked) > _REMEMBERED:
@@ -49,19 +52,20 @@ class Cancels:
 
     def who(self, number: int) -> str:
         """Return who has asked the task to end, in words; "" if nobody has, or if that is not known."""
-        asked = self._asked.get(number) or self._done.get(number)
-        if asked is None or not asked.by_click:
-            return ""
-        times = "" if asked.times == 1 else f", {asked.times} times"
-        return f"a click in the widget{times}"
+        counts = self._by.get(number, Counter())
+        return "; ".join(who if times == 1 else f"{who}, {times} times" for who, times in counts.items())
+
+    def note(self, number: int, who: str) -> None:
+        """Note who asks a task to end, in words. Any thread."""
+        counts: Counter[str] = self._by.setdefault(number, Counter())
+        if who in counts or len(counts) < _ASKERS:
+            counts[who] += 1
+        if len(self._by) > _REMEMBERED:
+            del self._by[next(iter(self._by))]
 
     def forget(self, number: int) -> None:
         """Note that the task has ended."""
-        asked = self._asked.pop(number, None)
-        if asked is not None:
-            self._done[number] = asked
-            if len(self._done) > _REMEMBERED:
-                del self._done[next(iter(self._done))]
+        self._asked.pop(number, None)
 
     def look_at(self, record: TaskRecord, task: asyncio.Task[Any] | None, now: float) -> LiveTask:
         """Return the task of that record as the views show it.
@@ -79,9 +83,7 @@ class Cancels:
             return LiveTask(record, state, record.note)
         if asked is None or asked.times < pending:  # somebody else has asked as well
             first_seen = now if record.waiting_since is None else record.waiting_since
-            asked = self._asked[number] = _Asked(
-                pending, first_seen if asked is None else asked.at, asked is not None and asked.by_click
-            )
+            asked = self._asked[number] = _Asked(pending, first_seen if asked is None else asked.at)
         how = _how_it_goes_on(record, task, asked.at)
         if how is None:
             note = f"refused to cancel{_times(asked.times)}"

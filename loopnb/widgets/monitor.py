@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb import trees
 from loopnb.tracking import graph
+from loopnb.tracking.cancelled import Cancellers
 from loopnb.tracking.chains import LOCKS, kind_at_once
 from loopnb.tracking.details import detail_of
 from loopnb.widgets import details, head, protocol, timeline
@@ -186,6 +187,7 @@ class Monitor:
         self._send_message = send
         self._clock = clock
         self._follower: Follower | None = None
+        self._cancellers: Cancellers | None = None
         self._under_way: Iterator[None] = iter(())
         self._selections: dict[Query, Selection] = {}
         self._busy: dict[int, float] = {}
@@ -224,6 +226,9 @@ class Monitor:
         if self._follower is not None:
             self._follower.close()
             self._follower = None
+        if self._cancellers is not None:
+            self._cancellers.close()
+            self._cancellers = None
         self.viewers.clear()
         self._selections.clear()
         self._words.clear()
@@ -272,6 +277,7 @@ class Monitor:
         now = self._clock()
         if self._follower is None:
             self._follower = self._tracker.listing.follow()
+            self._cancellers = Cancellers(self._tracker, self.cancels.note)
             self._follower.add(self._tracker.listing.records)
         delta = self._follower.take()
         refs = self._follower.take_ended()
@@ -659,7 +665,7 @@ class Monitor:
             parents=known[1],
             blocks=self._watch.blocks(),
             outcome=known[2] or {"result": "", "traceback": ""},
-            cancelled_by=self.cancels.who(number),
+            cancelled_by=protocol.cut(self.cancels.who(number)),
         )
 
     def _show_tree(self, viewer: Viewer, kind: str) -> Iterator[None]:

@@ -927,6 +927,12 @@ LATE = dedented(
     def interrupt_at_event():
         shell.events.unregister("post_execute", interrupt_at_event)
         signal.raise_signal(signal.SIGINT)
+    def interrupt_at_return(*args, **options):
+        del shell._run_cell
+        try:
+            return shell._run_cell(*args, **options)
+        finally:
+            signal.raise_signal(signal.SIGINT)
     def interrupt_at_change(change):
         shell.payload_manager.unobserve(interrupt_at_change, "_payload")
         signal.raise_signal(signal.SIGINT)
@@ -952,6 +958,17 @@ def test_an_interrupt_in_ipythons_code_after_a_cell_does_not_cost_the_reply(
 
     assert result.status == "ok"
     assert "Error in callback" not in result.stdout + result.stderr
+    kernel.run(TICKS_GO_ON)
+
+
+def test_an_interrupt_between_a_cell_and_the_event_of_its_end_is_too_late(kernel: KernelDriver) -> None:
+    kernel.run(f"exec(compile({LATE!r}, '<string>', 'exec'))")
+    kernel.run("shell._run_cell = interrupt_at_return")
+
+    result = kernel.execute("'ended'")
+
+    assert (result.status, result.result) == ("ok", "'ended'")
+    assert kernel.value("loopnb.session.current().cell") is None
     kernel.run(TICKS_GO_ON)
 
 

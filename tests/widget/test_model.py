@@ -16,12 +16,13 @@ from IPython.core.formatters import DisplayFormatter
 from ipywidgets import Widget
 
 from loopnb.records import Block, CellRef
+from loopnb.tracking import tracked
 from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
 from loopnb.widgets.monitor import BEAT_S
 from loopnb.widgets.protocol import MOST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from loopnb.records import Finding
     from tests.loops import FastLoop
@@ -737,8 +738,8 @@ def test_rows_have_the_users_line(
     each = {row["line"] for row in page.rows() if row["coro"] == "ticks"}
 
     assert lines == {
-        "nap": "In[3]:32: await asyncio.sleep(seconds)",
-        "ticks": "In[3]:36: await asyncio.sleep(1e9)",
+        "nap": f"In[3]:{nap.__code__.co_firstlineno + 1}: await asyncio.sleep(seconds)",
+        "ticks": f"In[3]:{ticks.__code__.co_firstlineno + 1}: await asyncio.sleep(1e9)",
     }
     assert each == {lines["ticks"]}
 
@@ -826,6 +827,112 @@ def test_the_details_of_an_ended_task_have_its_outcome(
     assert max(page.sizes) <= MOST_BYTES
     assert failing.exception()
     assert good.done()
+
+
+def cancelled_by(page: FrontEnd, loop: FastLoop, number: int) -> str:
+    """Return who has cancelled the task, as its details say."""
+    page.say(op="detail", view="v", number=number)
+    loop.pass_time(1)
+    found: str = page.last("detail")["detail"]["cancelled_by"]
+    return found
+
+
+def test_the_details_say_which_line_has_cancelled_the_task(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    async def cancel() -> None:
+        task.cancel()
+
+    task = kernel.spawn(ticks(), cell=3)
+    look(page, loop)
+    [row] = page.rows()
+    kernel.spawn(cancel(), cell=4)
+    loop.pass_time(1)
+    who = cancelled_by(page, loop, row["number"])
+
+    assert task.cancelled()
+    assert who.startswith("In[4]:")
+    assert who.endswith(": task.cancel()")
+
+
+async def times_out() -> None:
+    async with asyncio.timeout(1):
+        await asyncio.sleep(1e9)
+
+
+async def fails_soon() -> None:
+    await asyncio.sleep(1)
+    raise ValueError
+
+
+async def has_children() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ticks())
+        group.create_task(fails_soon())
+
+
+@pytest.mark.parametrize(
+    ("job", "name", "who"),
+    [
+        (times_out, "times_out", "a timeout"),
+        (has_children, "ticks", "its task group, since another task of the group has failed"),
+    ],
+)
+def test_the_details_say_what_has_cancelled_the_task(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    job: Callable[[], Coroutine[Any, Any, None]],
+    name: str,
+    who: str,
+) -> None:
+    task = kernel.spawn(job())
+    look(page, loop, group=False)
+    [row] = [row for row in page.rows() if row["coro"] == name]
+    loop.pass_time(2)
+
+    assert isinstance(task.exception(), (TimeoutError, ExceptionGroup))
+    assert cancelled_by(page, loop, row["number"]) == who
+
+
+def test_the_details_say_who_else_has_cancelled_the_task(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    task = kernel.spawn(ticks(), cell=3)
+    look(page, loop)
+    [row] = page.rows()
+    page.say(op="cancel", id="c1", number=row["number"])
+    page.say(op="cancel", id="c2", number=row["number"])
+    loop.pass_time(1)
+
+    assert task.cancelled()
+    assert cancelled_by(page, loop, row["number"]).startswith("a click in the widget")
+
+
+def test_nobody_is_told_of_cancellations_while_nobody_looks(
+    widget: LoopWidget, page: FrontEnd, loop: FastLoop
+) -> None:
+    assert tracked.on_cancelled == []
+    look(page, loop)
+    assert len(tracked.on_cancelled) == 1
+    page.say(op="visible", view="v", visible=False)
+    loop.pass_time(3)
+
+    assert tracked.on_cancelled == []
+
+
+def test_a_widget_that_ends_is_told_of_no_cancellation(
+    kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    widget = LoopWidget(kernel, loop)
+    look(page, loop)
+    widget.end("unloaded")
+    widget.close()
+    del widget
+    gc.collect()
+
+    assert tracked.on_cancelled == []
 
 
 def test_a_task_that_is_not_known_has_no_details(widget: LoopWidget, page: FrontEnd, loop: FastLoop) -> None:

@@ -42,11 +42,11 @@ export function offsetFor({ from, to }, { offset, limit, total }) {
 /** @type {Column[]} */
 const LIVE = [
 	{ id: "state", title: "State", width: "104px", sort: "state", worth: 5, least: 104 },
-	{ id: "task", title: "Task", width: "minmax(120px, 3fr)", sort: "name", worth: 9, least: 190 },
+	{ id: "task", title: "Task", width: "minmax(170px, 3fr)", sort: "name", worth: 9, least: 190 },
 	{ id: "cell", title: "Cell", width: "66px", sort: "cell", worth: 4, least: 66 },
 	{ id: "age", title: "Age", width: "92px", sort: "age", worth: 6, least: 92 },
 	{ id: "waited", title: "In this wait", width: "96px", sort: "waited", worth: 3, least: 96 },
-	{ id: "waits", title: "Waits for", width: "minmax(160px, 4fr)", sort: "waits_for", worth: 7, least: 200 },
+	{ id: "waits", title: "Waits for", width: "minmax(160px, 6fr)", sort: "waits_for", worth: 7, least: 200 },
 	{ id: "busy", title: "Busy", width: "62px", sort: "busy", worth: 2, least: 62 },
 	{ id: "steps", title: "Steps", width: "68px", sort: "", worth: 1, least: 68 },
 	{ id: "action", title: "", width: "98px", sort: "", worth: 8, least: 98 },
