@@ -59,7 +59,7 @@ class Cancellers:
     def __init__(self, tracker: Tracker, note: Callable[[int, str], object]) -> None:
         self._tracker = tracker
         self._note = note
-        self._lines: dict[tuple[CodeType, int, CellRef | None], str] = {}
+        self._lines: dict[tuple[str, int, int, CellRef | None], str] = {}
         observe: Callable[[TrackedTask], None] = self._cancelled
         self._observer = WeakMethod(observe, _forget)
         tracked.on_cancelled.append(self._observer)
@@ -102,7 +102,8 @@ class Cancellers:
 
     def _line(self, code: CodeType, instruction: int) -> str:
         cell = current_cell.get()
-        key = code, instruction, cell
+        # Hashing the code itself would take longer than all the rest.
+        key = code.co_filename, code.co_firstlineno, instruction, cell
         line = self._lines.get(key)
         if line is None:
             place = self._tracker.place(code, instruction, cell)

@@ -213,6 +213,7 @@ def test_a_leftover_has_a_chip_at_every_width(page: Page, width: int) -> None:
     expect(chip).to_have_attribute("title", "left over from an earlier run of In[3]")
     expect(view.rows.first).not_to_contain_text(note)
     expect(view.rows.nth(1).locator(".loopnb-leftover")).to_be_hidden()
+    page.set_viewport_size({"width": 1200, "height": 800})
 
 
 def test_leftovers_are_cancelled_by_their_button(page: Page) -> None:

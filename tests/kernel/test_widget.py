@@ -211,6 +211,30 @@ def test_the_status_stays_busy_after_a_click_while_a_cell_runs(kernel: KernelDri
     assert states[done + 1] == ("busy", cell.msg_id)
 
 
+def test_the_details_say_that_a_command_or_a_line_has_cancelled_a_task(
+    kernel: KernelDriver, page: Page
+) -> None:
+    kernel.run(
+        """
+        first, second = (asyncio.create_task(asyncio.sleep(99), name=name) for name in ("first", "second"))
+        """
+    )
+    page.say("query", query={"group": False})
+    rows = page.wait_rows(lambda rows: {"first", "second"} <= {row["name"] for row in rows})
+    numbers = {row["name"]: row["number"] for row in rows}
+    kernel.run("%loopnb cancel first")
+    kernel.run("second.cancel();")
+    said = []
+    for name in ("first", "second"):
+        after = page.count
+        page.say("detail", number=numbers[name])
+        said.append(page.wait_op("detail", after, number=numbers[name])["detail"]["cancelled_by"])
+
+    assert said[0].startswith("%loopnb cancel at In[")
+    assert said[1].startswith("In[")
+    assert said[1].endswith(", line 1: second.cancel();")
+
+
 def test_unloading_leaves_a_view_that_says_so(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(TICKER)
     page = Page(fresh_kernel.comm(fresh_kernel.run("loopnb.show()").widget_id))
