@@ -308,7 +308,7 @@ class Watchdog:
                     # The pass may go on, and has not blocked the loop until now.
                     self._turned_at = self._oldest_pass = now
             if self.step is not None and count % _KEPT_EVERY == 0:
-                self.step.kept = _cpython.kept_waiting(self._loop, now)
+                self.step.note_kept(_cpython.kept_waiting(self._loop, now))
             if self.step is not None:
                 self._host.still_late(self.step, now)
             if self._is_watching:
@@ -337,14 +337,14 @@ class Watchdog:
             if cpu_s is not None and seconds > 0:
                 cpu_s *= (now - began) / seconds  # the CPU time before the marker was posted is not known
             seconds = now - began
-        step.until = now
+        step.extend(now)
         step.add(look, seconds, cpu_s, waited_s)
         self.step = step  # not before it holds a look: other threads may ask
 
     def _end_step(self, ended: float) -> None:
         step, self.step = self.step, None
         if step is not None:
-            step.until = max(step.until, ended)
+            step.extend(ended)
             self._host.step_ended(step, self._has_messages)
 
     def _rest(self, until: float) -> None:
