@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two checks that a request has been answered.
 _GLANCE = 0.01
-#: Whose code runs before and after a cell while a message is handled, without IPython's and with it.
+#: Whose code runs before and after a cell while a message is handled, apart from IPython's.
 _KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
+#: The same, with IPython's.
 _KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
 #: The library that reads and sets the attributes of kernel and shell.
 _ATTRIBUTES = ("traitlets",)
@@ -79,7 +80,7 @@ class ReplyGuard:
         self._events.register("pre_execute", self._begin_callback)
         self._events.register("post_execute", self._end_cell)
         callbacks = self._events.callbacks["post_execute"]
-        callbacks.insert(0, callbacks.pop())  # the others, IPython's own among them, are part of the end, too
+        callbacks.insert(0, callbacks.pop())  # first: the other callbacks are part of the cell's end, too
 
     def stop(self) -> None:
         """Leave interrupts to the kernel again."""

@@ -1,8 +1,8 @@
 """Send what a task prints to the cell that spawned it, on versions of ipykernel that do not.
 
 From 6.29 on an `OutStream` keeps in a ContextVar which request its text belongs to, and a buffer for each
-request. Before, it has one attribute `parent_header` and one buffer. It sends the buffer up to 0.2 s later,
-with the header that it has then, which is the newest cell's.
+request. Earlier versions have one attribute `parent_header` and one buffer. They send the buffer up to 0.2 s
+after a write, with the header of that moment. That is the newest cell's, whoever has written.
 
 The solution. `parent_header` becomes a value of each Context. When somebody writes for another request, we
 first set aside what the buffer holds, with its own header. A flush sends that, oldest first, and then the

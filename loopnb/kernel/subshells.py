@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 _GLANCE = 0.01
 #: Seconds that a cell gets to end after we have ended its nested runs. Then its loop stops.
 _CELL_ENDS_WITHIN = 1.0
-#: Seconds that the threads of all subshells get to end: as long as a front end waits before it kills the
-#: kernel.
+#: Seconds that the threads of all subshells get to end. Front ends wait that long before they kill a kernel.
 _THREADS_END_WITHIN = 5.0
 
 

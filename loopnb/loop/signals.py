@@ -207,7 +207,7 @@ class _OneSignal(Stack[_SignalHandler]):
             self.take_out(handler)
 
     def drop(self, stands: Any) -> None:
-        """Forget the newest handler, which the user has removed, if *stands* is the one it had installed."""
+        """Forget the newest handler if it had installed *stands*. The user has removed it."""
         if self.handlers and self.handlers[-1].stands is stands:
             self.handlers.pop()
 
@@ -317,8 +317,7 @@ def _can_raise(frame: FrameType | None, is_idle: bool) -> bool:
     """
     owners = set()
     for caller in outwards(frame):
-        # The last of them is there between two passes. Behind it stands the program that runs the loop, which
-        # an error must not end.
+        # Between two passes only `run_forever` is there. An error must not end the program that runs a loop.
         if caller.f_code in {HANDLE_RUN_CODE, RUN_ONCE_CODE, RUN_FOREVER_CODE}:
             break
         owners.add(owner_of(caller.f_code.co_filename))
@@ -448,7 +447,7 @@ class Signals:
         return looking_like(stock, stand_in)
 
     def _get(self, signalnum: int) -> Any:
-        """Return the handler that the user set, and Python's own for ours."""
+        """Return the handler that the user set. In place of ours, return Python's own."""
         present = self._python.get(signalnum)
         if signalnum == signal.SIGINT and is_our_callable(present) and not _is_hosts(_caller()):
             return signal.default_int_handler
@@ -476,7 +475,7 @@ class Signals:
         return shown(before)
 
     def _set_sigint(self, handler: Any, *, is_asyncios: bool) -> Any:
-        """Set a handler of SIGINT over ours, or take it off again: Python's own handler stands for ours."""
+        """Set a handler of SIGINT over ours. Python's own handler stands for ours, and puts ours back."""
         present = self._python.get(signal.SIGINT)
         is_ours = is_our_callable(present)
         if handler is signal.default_int_handler and (is_ours or self._covered is not None):

@@ -75,7 +75,8 @@ class Aloop:
         """Rewrite plain `%%aloop` cells before IPython's magic machinery sees them."""
         with ExitStack() as begun:
             for part in (self._await_cells, self._background):
-                begun.callback(part.stop)  # before: it also takes back half of what `start` does
+                # Registered first, since `stop` also undoes a `start` that has failed halfway.
+                begun.callback(part.stop)
                 part.start()
             begun.pop_all()
         self._shell.input_transformers_cleanup.append(self.transform)

@@ -36,8 +36,8 @@ _RUN = f"__import__({__name__!r}, fromlist=['run_text']).run_text"
 _WORD = re.compile(r"\S+")
 #: `await` and its like inside these are left alone.
 _OWN_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-#: In these an `await` cannot be replaced: before Python 3.12 its column is wrong, and the call may not hold
-#: the quotes of the string. (Python 3.14 has t-strings.)
+#: In these an `await` cannot be replaced. Before Python 3.12 its column is wrong, and the call may not hold
+#: the quotes of the string. T-strings are new in Python 3.14.
 _STRINGS = (ast.JoinedStr, getattr(ast, "TemplateStr", ast.JoinedStr))
 
 

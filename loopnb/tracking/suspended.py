@@ -39,7 +39,7 @@ _WITH_EXCEPT_START = opmap["WITH_EXCEPT_START"]
 
 
 class _Debugs:
-    """All that a future asks of its loop while nobody waits for it."""
+    """Stands for a loop. A future asks it nothing else while nobody waits for the future."""
 
     def get_debug(self) -> bool:
         """Return False."""

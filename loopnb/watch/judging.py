@@ -115,6 +115,14 @@ class Step:
         """Return a copy that lasts until *now*. Any thread."""
         return Step(self.key, self.began, now, dict(self.groups.copy()), self.kept)
 
+    def extend(self, until: float) -> None:
+        """Note that it lasted until then at least."""
+        self.until = max(self.until, until)
+
+    def note_kept(self, kept: Kept) -> None:
+        """Note what it keeps waiting."""
+        self.kept = kept
+
     def add(self, look: Look, seconds: float, cpu_s: float | None, waited_s: float) -> None:
         """Add a look.
 

@@ -12,17 +12,19 @@ from loopnb.watch import _cpython
 if TYPE_CHECKING:
     import asyncio
 
-#: Passes keep the GIL for so many seconds at a time, and as often as that many seconds pass.
+#: Passes keep the GIL for so many seconds at most. Then they call `select` until the period is over.
 _HELD_S = 0.1
+#: The period, in seconds. When it is over they keep the GIL again, if it is still wanted.
 _HELD_EVERY_S = 0.2
 
 
 class Passes:
-    """Keeps the GIL in the passes of a busy loop, so that a thread that waits for it gets it.
+    """Keeps the GIL in the passes of a busy loop, so that a thread that waits for it gets it. Counts passes.
 
-    A pass that would not wait in `select` then does not call it (`watchdog.py` says why that helps). What is
-    ready to be read or written is noticed some passes later. This costs 0.2 us a pass, and so does counting
-    the passes, between `start` and `stop`. At other times it costs nothing.
+    While the GIL is kept, a pass that would not wait in `select` does not call it. `watchdog.py` says why
+    that helps. The loop notices what is ready to be read or written up to 0.1 s later. Keeping the GIL costs
+    0.2 us a pass, and so does counting the passes, between `start` and `stop`. At other times the selector is
+    the stock one.
 
     Args:
         loop: The loop.
@@ -59,22 +61,20 @@ class Passes:
         return None if began is None or now <= began else self._count / (now - began)
 
     def expect(self, due: float) -> None:
-        """Note when the caller will want the GIL next, which also says that it does not want it before.
-
-        Any thread; costs nothing.
+        """Note when the caller will want the GIL next. It does not want it before. Any thread.
 
         Args:
-            due: Monotonic time; `math.inf` if it is not known.
+            due: Monotonic time; `math.inf` if the caller wants it no more, or does not know when.
         """
         self._due = due
 
     def hold_if_overdue(self) -> float:
         """Keep the GIL from now on, if the caller of `expect` should have had it already.
 
-        Release it again when that caller has had it. The loop's thread.
+        A later pass gives it up again, when that caller has had it. The loop's thread.
 
         Returns:
-            For how many more seconds it does not want the GIL. Negative if it is overdue.
+            The seconds until the caller wants the GIL. Negative if it is overdue.
         """
         left_s = self._due - time.monotonic()
         if left_s < 0.0 and self._patch is not None:

@@ -10,8 +10,8 @@ not whose.
 The solution. Four times a second a thread posts a *marker* by `call_soon_threadsafe`, and the loop answers
 it. How late it does so is the *lag*. While a marker is late the thread looks at the stack of the loop's
 thread every 20 ms (`looking.py`). Looks that find the same step are put together, and a step that lasts
-longer than `LoopNB.blocked_after` is a block (`judging.py`). Between markers the thread looks once, at a
-random moment, to know where the time goes. It sleeps while nothing of the user's can run.
+longer than `LoopNB.blocked_after` is a block (`judging.py`). Before each marker the thread looks once, at
+a moment that varies, to know where the time goes. It sleeps while nothing of the user's can run.
 
 Four things are less simple than they seem:
 
@@ -23,11 +23,12 @@ Four things are less simple than they seem:
     stack that it then finds is that of the call which has just returned, since Python hands the GIL over at
     the end of a call.
 *   A thread that waits for the GIL asks for it only after a whole switch interval (5 ms) in which nobody has
-    released it. Each select of a busy loop with short steps releases it, and takes it back before this thread
-    has woken up, which begins to wait anew: it starves, for seconds, and longer where timers are coarse. What
-    it gets hold of by luck is the beginning of a pass, so its looks find the wrong steps, too. So a timer on
-    the loop notices when this thread is overdue. From then on passes do not call select (`passes.py`), until
-    this thread has had the GIL. Now it gets it in the middle of a step, as it should, after 5 ms.
+    released it. Each select of a busy loop with short steps releases it. It takes it back before this thread
+    has woken up, and this thread begins to wait anew. So it starves, for seconds, and longer where timers are
+    coarse. If it gets the GIL by luck, that is at the beginning of a pass, so its looks find the wrong steps,
+    too. So a timer on the loop notices when this thread is overdue. From then on busy passes mostly do not
+    call select (`passes.py`), until this thread has had the GIL. It then gets it after 5 ms, in the middle of
+    a step.
 *   A short switch interval does not do instead. With 50 us, this thread gets the GIL sooner. But the loop's
     thread then asks for it back after 50 us, too, in the middle of a look (in 9 of 10 looks, when measured).
     On a loop whose select we cannot see, such as uvloop's, it is the best that there is.
@@ -65,17 +66,17 @@ _log = logging.getLogger("loopnb")
 
 #: Seconds between two markers.
 INTERVAL_S = 0.25
-#: Seconds after which a marker is late, and between two looks while one is.
+#: Seconds after which a marker is late, and between two looks while it is.
 LATE_S = 0.02
-#: Seconds between two looks while somebody wants to know who is busy: at random, within these bounds.
+#: Bounds of the seconds between two looks while somebody wants to know who is busy. Chosen at random.
 _WATCH_S = (0.01, 0.03)
 #: The interval between two markers varies by this share, so that looks do not keep step with the user's code.
 _VARIES_BY = 0.1
-#: The loop notices so many seconds later that this thread has not had the GIL in time.
+#: The loop's timer allows this thread so many seconds to get the GIL, before it calls it overdue.
 _OVERDUE_S = 0.01
-#: On a loop whose passes we cannot change: the switch interval while this thread waits, and how long it waits
-#: once more to learn how long the GIL takes to come. In seconds.
+#: The switch interval while this thread waits, in seconds, on a loop whose passes we cannot change.
 _SHORT_S = 5e-5
+#: There, this thread waits once more for so many seconds, to learn how long the GIL takes to come.
 _ONCE_MORE_S = 0.001
 #: While a marker is late, what waits for the loop is read at the first look, and again after so many looks.
 _KEPT_EVERY = 25
@@ -167,7 +168,7 @@ class Watchdog:
         self.wake()
 
     def set_watching(self, is_watching: bool) -> None:
-        """From now on, look all the time, or only while a marker is late. Any thread."""
+        """From now on, look all the time, or only once between markers and while one is late. Any thread."""
         self._is_watching = is_watching
 
     def stop(self) -> None:
@@ -183,6 +184,7 @@ class Watchdog:
     def forget_after_fork(self) -> None:
         """Do nothing more in a forked child process, where the thread does not exist."""
         self._is_ended = True
+        self._passes.expect(math.inf)
         _restore_interval()
 
     def wake(self) -> None:
@@ -209,15 +211,19 @@ class Watchdog:
         self._check_in(INTERVAL_S)
 
     def _check_in(self, seconds: float) -> None:
-        """See to it that `_check` is called, after *seconds* unless it is to be called anyway."""
-        if self._timer is None and self._passes.can_hold and not self._loop.is_closed():
+        """Have `_check` called after *seconds*. Does nothing if it is to be called anyway."""
+        # The answer to the last marker may come when the thread has ended: nobody wants the GIL then.
+        is_wanted = self._timer is None and self._passes.can_hold and not self._is_ended
+        if is_wanted and not self._loop.is_closed():
             self._timer = self._loop.call_later(seconds, self._check, context=self._context)
 
     def _check(self) -> None:
         """Keep the GIL in the loop's passes if the watchdog's thread waits for it in vain; ask again soon."""
         self._timer = None
+        if self._is_ended:
+            return
         left_s = self._passes.hold_if_overdue()
-        if self._is_needed and not self._is_ended:
+        if self._is_needed:
             self._check_in(_OVERDUE_S + min(max(left_s, _OVERDUE_S), INTERVAL_S))
 
     # -- the watchdog's thread --------------------------------------------------------------------
@@ -231,6 +237,8 @@ class Watchdog:
                     self._wait(None)
         except Exception as error:  # noqa: BLE001  an observer never raises; the status shows it
             self._fail(error)
+        finally:
+            self._passes.expect(math.inf)  # else they would keep the GIL for ever
 
     def _fail(self, error: Exception) -> None:
         self.fault = f"{type(error).__name__}: {error}"
@@ -300,7 +308,7 @@ class Watchdog:
                     # The pass may go on, and has not blocked the loop until now.
                     self._turned_at = self._oldest_pass = now
             if self.step is not None and count % _KEPT_EVERY == 0:
-                self.step.kept = _cpython.kept_waiting(self._loop, now)
+                self.step.note_kept(_cpython.kept_waiting(self._loop, now))
             if self.step is not None:
                 self._host.still_late(self.step, now)
             if self._is_watching:
@@ -329,14 +337,14 @@ class Watchdog:
             if cpu_s is not None and seconds > 0:
                 cpu_s *= (now - began) / seconds  # the CPU time before the marker was posted is not known
             seconds = now - began
-        step.until = now
+        step.extend(now)
         step.add(look, seconds, cpu_s, waited_s)
         self.step = step  # not before it holds a look: other threads may ask
 
     def _end_step(self, ended: float) -> None:
         step, self.step = self.step, None
         if step is not None:
-            step.until = max(step.until, ended)
+            step.extend(ended)
             self._host.step_ended(step, self._has_messages)
 
     def _rest(self, until: float) -> None:

@@ -319,7 +319,7 @@ class LoopWidget(anywidget.AnyWidget):
             if not monitor.viewers:
                 monitor.rest()
                 return
-            self._cost_s, monitor.sent_bytes, monitor.rare_s = 0.0, 0, 0.0
+            self._cost_s = 0.0
             self._steps = monitor.look()
         began = self._cpu_clock()
         is_over = next(self._steps, _OVER) is _OVER

@@ -1,6 +1,6 @@
-"""What the views see: it is brought up to date look by look, and each view is sent what has changed for it.
+"""Bring what the views see up to date, look by look, and send each view what has changed for it.
 
-A look goes in slices of a few milliseconds, so that the loop turns in between, and costs as much as has
+A look goes in slices of a few milliseconds, so that the loop turns in between. Its cost grows with what has
 changed since the last one. The model (`model.py`) decides when to look, and sends.
 
 The loop's thread, unless it says otherwise. Nothing here keeps a task of the user's alive.
@@ -41,14 +41,14 @@ _AT_ONCE = 64
 """How many tasks are taken in before the clock is asked again. Each takes some microseconds."""
 _ENDED_EVERY_S = 1.0
 _HELD_SHARE = 0.002
-"""How often the history is looked at. What it lacks is looked for a share of the time at most."""
+"""How often the history is looked at, and which share of the time is spent on ended tasks that it lacks."""
 _DOCTOR_EVERY_S = 10.0
 _DOCTOR_SHARE = 0.002
 """How often the doctor is asked, and for which share of the time at most."""
 _WORDS_AT_ONCE = 8
-"""For how many rows it is found out in one look what exactly they wait for. Each takes 0.1 ms."""
+"""One look finds out for so many rows what exactly they wait for. Each takes 0.1 ms."""
 _MOST_LINES = 1_000
-"""Of how many waiting places the text of the line is kept."""
+"""The text of the line is kept for so many places where tasks wait."""
 _GRAPH_EVERY_S = 2.0
 _GRAPH_SHARE = 0.02
 """How often the await graph is made while somebody looks at it, and for which share of the time at most."""
@@ -120,7 +120,7 @@ class Viewer:
         window: The rows that it has; None if it needs all.
         detail: The number of the task whose details it shows, or None.
         tree: The kind of tree that it shows, or None.
-        timeline: It shows the timeline.
+        timeline: True while it shows the timeline.
         sent_detail, sent_tree, sent_timeline: What it has of these; None if it needs all.
         tree_of: The graph of which `sent_tree` was made.
         known: What is asked only once of the task whose details are shown: its number, its parents, and its
@@ -141,23 +141,23 @@ class Viewer:
         self.known: tuple[int, list[str], dict[str, str] | None] | None = None
 
     def ask_rows(self, query: Query) -> None:
-        """It shows what *query* finds from now on."""
+        """Show what *query* finds from now on."""
         self.query = query
 
     def ask_detail(self, number: int | None) -> None:
-        """It shows the details of that task from now on, or none."""
+        """Show the details of that task from now on, or none."""
         self.detail, self.sent_detail, self.known = number, None, None
 
     def ask_tree(self, kind: str | None) -> None:
-        """It shows that kind of tree from now on, or none."""
+        """Show that kind of tree from now on, or none."""
         self.tree, self.sent_tree, self.tree_of = kind, None, None
 
     def ask_timeline(self, shown: bool) -> None:
-        """It shows the timeline from now on, or no more."""
+        """Show the timeline from now on, or no more."""
         self.timeline, self.sent_timeline = shown, None
 
     def forget_sent(self) -> None:
-        """It has nothing of what it was sent, and needs all."""
+        """Note that the view has lost what it was sent, and needs all."""
         self.window = self.sent_detail = self.sent_tree = self.sent_timeline = self.tree_of = None
 
 
@@ -175,9 +175,9 @@ class Monitor:
         tasks: The live tasks.
         cancels: Asks tasks to end.
         ended: The tasks that have ended.
-        has_changed: The last look has found something.
-        sent_bytes: How much was sent since somebody last set it to 0.
-        rare_s: How many seconds were spent on what is done rarely, and paces itself, since then.
+        has_changed: True if the last look has found a change.
+        sent_bytes: How many bytes were sent since `look` was last called.
+        rare_s: CPU seconds spent since then on what is done rarely. Such work keeps to a pace of its own.
     """
 
     def __init__(self, source: Source, send: Callable[[Message], None], clock: Callable[[], float]) -> None:
@@ -248,6 +248,7 @@ class Monitor:
 
     def look(self) -> Iterator[None]:
         """Bring everything up to date and send it, in slices. Go on with one look before the next."""
+        self.sent_bytes, self.rare_s = 0, 0.0
         self._under_way = self._look(_Pace())
         return self._under_way
 

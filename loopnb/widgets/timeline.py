@@ -31,8 +31,8 @@ OTHER = "other code"
 """The lane of tasks that no cell has spawned."""
 
 
-class Ended(NamedTuple):
-    """A task that has ended, and when, in monotonic seconds."""
+class EndedBar(NamedTuple):
+    """The bar of a task that has ended, and when it did, in monotonic seconds."""
 
     record: TaskRecord
     at: float
@@ -42,13 +42,13 @@ class History:
     """The tasks that have ended in the last two minutes."""
 
     def __init__(self) -> None:
-        self._ended: deque[Ended] = deque(maxlen=_KEPT)
+        self._ended: deque[EndedBar] = deque(maxlen=_KEPT)
 
     def add(self, record: TaskRecord, at: float) -> None:
         """Note that a task has ended."""
-        self._ended.append(Ended(record, at))
+        self._ended.append(EndedBar(record, at))
 
-    def since(self, instant: float) -> list[Ended]:
+    def since(self, instant: float) -> list[EndedBar]:
         """Return those that have ended since then, and forget the others."""
         while self._ended and self._ended[0].at < instant:
             self._ended.popleft()
@@ -57,7 +57,7 @@ class History:
 
 def timeline_of(
     live: Iterable[LiveTask],
-    ended: list[Ended],
+    ended: list[EndedBar],
     blocks: Iterable[dict[str, Any]],
     now: float,
     state_of: Callable[[int], str],
@@ -114,7 +114,7 @@ def blocks_of(blocks: Iterable[Block], now: float, wall_s: float) -> list[dict[s
 
 def trace_of(
     live: Iterable[LiveTask],
-    ended: Iterable[Ended],
+    ended: Iterable[EndedBar],
     blocks: Iterable[dict[str, Any]],
     now: float,
     state_of: Callable[[int], str],

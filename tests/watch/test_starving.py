@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import threading
+import time
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
@@ -255,5 +256,57 @@ def test_the_timer_goes_with_the_watching(watched: Watched) -> None:
         watched.watch.stop()
         assert not ours()
         task.cancel()
+
+    watched.run(main())
+
+
+def block_until(is_true: Callable[[], bool]) -> None:
+    """Block the loop until *is_true* returns True."""
+    deadline = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def watchdogs_in(handles: Any) -> list[Watchdog]:
+    """Return the watchdogs that these handles or timers, if they are not cancelled, call."""
+    owners = [getattr(handle._callback, "__self__", None) for handle in handles if not handle._cancelled]
+    return [owner for owner in owners if isinstance(owner, Watchdog)]
+
+
+def test_an_answer_after_the_end_leaves_the_passes_alone(watched: Watched) -> None:
+    loop: Any = watched.loop
+
+    async def main() -> None:
+        block_until(lambda: bool(watchdogs_in(loop._ready)))  # a marker is not answered
+        watched.watch.stop()
+        await asyncio.sleep(0)
+
+        assert not watchdogs_in(loop._ready)
+        assert not watchdogs_in(loop._scheduled)
+
+    watched.run(main())
+
+
+def test_the_end_of_the_thread_leaves_the_passes_alone(watched: Watched) -> None:
+    loop: Any = watched.loop
+    stock = vars(loop._selector).copy()
+    stage: Any = Stage(Clock(), 0.001)
+
+    def fail() -> Look:
+        raise ValueError
+
+    stage.look = fail
+    passes = Passes(loop)
+    watchdog = Watchdog(loop, stage, threading.get_ident(), stage, passes)
+
+    async def main() -> None:
+        watchdog.start()
+        block_until(lambda: watchdog.fault is not None)  # a marker is late, so the thread looks
+        watchdog.stop()
+        passes.hold_if_overdue()
+        await asyncio.sleep(0)
+
+        assert vars(loop._selector) == stock
 
     watched.run(main())

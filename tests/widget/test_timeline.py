@@ -8,7 +8,7 @@ from typing import Any
 from loopnb.records import Block, CellRef, TaskRecord
 from loopnb.widgets import timeline
 from loopnb.widgets.table import LiveTask
-from loopnb.widgets.timeline import Ended
+from loopnb.widgets.timeline import EndedBar
 
 NOW = 1_000.0
 BASE = TaskRecord(
@@ -33,7 +33,7 @@ def test_lanes_are_cells_the_newest_first() -> None:
 
 def test_of_many_tasks_some_are_drawn_and_all_are_counted() -> None:
     tasks = [live(number) for number in range(10_000)]
-    failed = [Ended(BASE._replace(number=20_001), 999.0)]
+    failed = [EndedBar(BASE._replace(number=20_001), 999.0)]
     drawn = timeline.timeline_of(tasks, failed, [], NOW, lambda _number: "raised")
 
     assert len(drawn["bars"]) <= timeline.MOST_BARS + 1
@@ -65,7 +65,7 @@ def test_blocks_are_drawn_where_they_were() -> None:
 
 def test_a_trace_follows_the_trace_event_format() -> None:
     blocks = [{"from_s": 995.0, "to_s": 996.5, "text": "In[7] blocked the loop"}]
-    ended = [Ended(BASE._replace(number=2, name=""), 998.0)]
+    ended = [EndedBar(BASE._replace(number=2, name=""), 998.0)]
     text = timeline.trace_of([live(1), live(3, None)], ended, blocks, NOW, returned)
     trace: dict[str, Any] = json.loads(text)
 
