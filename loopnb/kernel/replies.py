@@ -231,12 +231,12 @@ class ReplyGuard:
         # that loop has a stack of its own.
         if running_loop() is not self._loop or not (
             is_all_by(frame, owners, HANDLE_RUN_CODE, _ATTRIBUTES)
-            or (self._is_over and _is_called_by_kernel(frame))
+            or (self._is_over and _is_kernels_call(frame))
         ):
             signal.default_int_handler(signum, frame)
 
 
-def _is_called_by_kernel(frame: FrameType | None) -> bool:
+def _is_kernels_call(frame: FrameType | None) -> bool:
     """Return True if the kernel, and not IPython, has called what runs in *frame*.
 
     At the end of a cell that is code of libraries, and the `__str__` of the cell's error.

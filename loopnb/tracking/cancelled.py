@@ -1,7 +1,8 @@
 """Say who cancels a task, by the frames of the call: the user's line, a command, a timeout, an interrupt.
 
 Somebody is told of cancellations only while there is something to tell: `tracked.on_cancelled` is empty
-while no widget is shown. Whatever thread calls `cancel()`. Nothing here keeps a task or a frame alive.
+while no widget is shown. It is told in the thread that calls `cancel()`. Nothing here
+keeps a task or a frame alive.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
-#: File -> who it is that cancels there. The outermost of them counts.
+#: Who cancels in which file. If several are on the stack, the outermost counts.
 _CANCELLERS = {
     f"{_ASYNCIO}timeouts.py": "a timeout",
     f"{_ASYNCIO}taskgroups.py": "its task group, since another task of the group has failed",
