@@ -152,9 +152,7 @@ class LoopWidget(anywidget.AnyWidget):
         if self._ended is not None:
             return
         self._ended = protocol.end(self._epoch, why, _ENDS.get(why, why))
-        source, self._source, self._monitor = self._source, None, None
-        if source is not None:
-            source.watch.unwatch_blocks(self._note_block)
+        self._leave_source()
         self._tell(self._ended)
         if threading.get_ident() == self._thread:
             self._stop_timer()
@@ -163,12 +161,18 @@ class LoopWidget(anywidget.AnyWidget):
         """Close the comm, which removes the views. Does nothing the second time."""
         self._stop_timer()
         self._leases.clear()
-        source, self._source, self._monitor = self._source, None, None
-        if source is not None:
-            source.watch.unwatch_blocks(self._note_block)
+        self._leave_source()
         if self.comm is not None:
             self.layout.close()
         super().close()
+
+    def _leave_source(self) -> None:
+        source, self._source = self._source, None
+        monitor, self._monitor = self._monitor, None
+        if source is not None:
+            source.watch.unwatch_blocks(self._note_block)
+        if monitor is not None:
+            monitor.stop_listening()
 
     # -- what is stored, and what a page gets that is loaded again -------------------------------------
 

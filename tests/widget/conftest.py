@@ -109,6 +109,23 @@ class Notebook:
             self.loop.run_until_complete(asyncio.sleep(0))
 
 
+class Stream:
+    """Stands in for a stream of the kernel: its `write` and its `echo` alone."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.echo: Any = None
+
+    def write(self, text: str) -> int:
+        """Write as ipykernel's streams do."""
+        if not isinstance(text, str):
+            raise TypeError("write() argument must be str")
+        if self.echo is not None:
+            self.echo.write(text)
+        self.sent.append(str.__str__(text))
+        return 1
+
+
 def is_kernels(code: CodeType) -> bool:
     """Return True for the tasks that only turn the loop."""
     return code is asyncio.sleep.__code__ or code.co_qualname.startswith("Notebook.")
