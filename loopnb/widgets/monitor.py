@@ -105,6 +105,10 @@ class Source(Protocol):
     def cell_since(self) -> float | None:
         """Return when the cell that executes began, in monotonic seconds."""
 
+    @property
+    def cells_ended(self) -> int:
+        """How many cells have ended."""
+
     def findings(self) -> list[Finding]:
         """Return what the doctor knows, worst first. It may take some milliseconds."""
 
@@ -509,6 +513,10 @@ class Monitor:
         self._selections = {
             query: selection for query, selection in self._selections.items() if query in used
         }
+
+    def is_cheap(self, query: Query) -> bool:
+        """Return True if `window_of` takes little time, because a view shows these rows or there are few."""
+        return query.selection in self._selections or len(self.tasks.live) <= _MANY
 
     def window_of(self, query: Query) -> Window:
         """Return the rows that *query* finds among the live tasks, as of the last look. In one step."""

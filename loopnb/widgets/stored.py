@@ -73,6 +73,13 @@ def summary(shared: Shared) -> str:
     return "; ".join(parts)
 
 
+def gist(shared: Shared, window: Window) -> tuple[Any, ...]:
+    """Return what tells one table from another: what both say, but for ages and for what the loop does."""
+    rows = [_cells(row, shared["clock_s"]) for row in _rows(window)]
+    tasks = shared["head"]["tasks"], shared["head"]["counts"]
+    return (*tasks, [(who, state, cell, waits) for who, state, cell, _age, waits in rows])
+
+
 def when_text(taken_at: float) -> str:
     """Return that wall-clock time for people, with the time zone."""
     return f"{datetime.datetime.fromtimestamp(taken_at).astimezone():%Y-%m-%d %H:%M:%S %Z}"

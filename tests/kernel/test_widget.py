@@ -303,6 +303,29 @@ def test_the_widget_is_returned_without_being_shown(kernel: KernelDriver) -> Non
     assert kernel.execute("loopnb.show(height=3)").ename == "ValueError"
 
 
+def test_the_table_is_stored_again_when_a_cell_has_changed_what_it_says(
+    kernel: KernelDriver, page: Page
+) -> None:
+    def sent(msg_type: str) -> list[dict[str, Any]]:
+        return [message.content for message in kernel.wire.messages if message.msg_type == msg_type]
+
+    kernel.run("loopnb.show()")
+    table, view = sent("display_data")[-2:]
+    assert set(table["data"]) == {"text/html", "text/plain"}
+    assert view["data"].keys() == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+    assert view["data"]["text/plain"] == ""
+
+    before = len(sent("update_display_data"))
+    kernel.run("named = asyncio.create_task(asyncio.sleep(60), name='named');")
+    page.wait(lambda _message: len(sent("update_display_data")) > before)
+    update = sent("update_display_data")[before]
+
+    assert update["transient"] == table["transient"]
+    assert "named" in update["data"]["text/html"]
+
+    kernel.run("named.cancel();")
+
+
 def test_a_notebook_that_a_program_runs_keeps_the_table_alone(tmp_path: Path) -> None:
     sources = ["%load_ext loopnb", dedented(TICKER), "loopnb.show()"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])

@@ -67,6 +67,7 @@ export class View {
 		this.panel = make("div", "panel", "", { tabindex: "-1", role: "region", "aria-label": "loopnb: tasks of the loop" });
 		this.panel.style.setProperty("--loopnb-height", `${options?.height ?? DEFAULT_HEIGHT}px`);
 		this.end = make("div", "end", "", { role: "alert" });
+		this.sheet = storedSheet(shared.epoch);
 		this.header = new Header(this);
 		this.toolbar = new Toolbar(this);
 		this.table = new TaskTable(this);
@@ -99,7 +100,7 @@ export class View {
 		let split = make("div", "split");
 		split.append(main, this.detail.element);
 		this.panel.append(this.end, this.header.element, this.toolbar.element, split, this.foot, this.note);
-		el.append(this.panel);
+		el.append(this.sheet, this.panel);
 	}
 
 	listen() {
@@ -124,6 +125,7 @@ export class View {
 		this.isOnScreen = false;
 		this.look();
 		cancelAnimationFrame(this.frame);
+		this.sheet.remove();
 		this.panel.remove();
 	}
 
@@ -539,6 +541,20 @@ export class View {
 		if (this.tab === "timeline" && !this.isPaused) this.timeline.draw(this.clock_s);
 		if (now - this.notedAt > NOTE_FOR_MS && this.note.textContent) this.note.textContent = "";
 	}
+}
+
+/**
+ * Hide, while it is in the page, the tables that the kernel has stored for readers of the saved notebook.
+ *
+ * @param {string} epoch Names the session of the tables.
+ * @returns {HTMLStyleElement}
+ */
+function storedSheet(epoch) {
+	let sheet = document.createElement("style");
+	let table = `.${CSS.escape(`loopnb-of-${epoch}`)}`;
+	// In JupyterLab, with the room around the output. Older browsers ignore that rule alone.
+	sheet.textContent = `${table} { display: none } .jp-OutputArea-child:has(${table}) { display: none }`;
+	return sheet;
 }
 
 /**
