@@ -405,7 +405,7 @@ def test_after_a_restart_the_view_says_so_and_is_grey(shown: Shown) -> None:
     shown.lab.restart_kernel()
 
     text = re.compile(r"This view belongs to the kernel before its restart at \d\d:\d\d. Run the cell again.")
-    expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
+    expect(shown.widget.locator(".loopnb-end")).to_have_text(text, timeout=2_000)
     expect(cancel_button(shown.widget, "ticker")).to_be_disabled()
     age = shown.widget.locator(".loopnb-age")
     frozen = age.inner_text()
@@ -422,7 +422,7 @@ def test_after_a_shutdown_the_view_says_so(shown: Shown) -> None:
     shown.page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:shutdown') }")
 
     text = re.compile(r"The kernel was shut down at \d\d:\d\d. Start it and run the cell again.")
-    expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
+    expect(shown.widget.locator(".loopnb-end")).to_have_text(text, timeout=2_000)
 
 
 def test_the_view_is_at_home_in_notebook_7(open_notebook_7: OpenNotebook) -> None:
