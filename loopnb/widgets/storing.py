@@ -9,8 +9,8 @@ builds the view anew, which closes what the user has opened.
 
 The solution. The table is an output of its own, before that of the view. While a view is in the page, a style
 sheet of the view hides the tables of its session (`static/view.js`). A style sheet in the table's own HTML
-hides JupyterLab's error below it. A notebook that is not trusted has no such sheet; there the error is seen
-below the table.
+hides JupyterLab's error below it. In a notebook that is not trusted there is no such sheet, but no error either:
+JupyterLab makes no view there.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 EVERY_S = 2.0
 """The table is stored again so often at most."""
+
+#: The class of an output, and of the element in it that holds a view's error and no other element.
+#: In JupyterLab and Notebook 7, then in Notebook 6.
+_ERRORS = (("jp-OutputArea-child", "jupyter-widgets"), ("output_area", "jupyter-widgets-view"))
 
 
 class StoredTable:
@@ -84,13 +88,12 @@ class StoredTable:
 def _above_view(html: str, mark: str) -> str:
     """Return *html* for the output before that of the view: it can be hidden, and hides an error there.
 
-    The class `jupyter-widgets` on the element of an output itself, with text alone, is JupyterLab's error.
-
     Args:
         html: The table.
         mark: A class for it.
     """
-    output = ".jp-OutputArea-child"
-    error = f"{output}:has(>.jupyter-widgets):not(:has(>.jupyter-widgets>*))"
-    style = f"{output}:has(.{mark})+{error}{{display:none}}"
-    return f'<style>{style}</style><div class="{mark}">{html}</div>'
+    rules = (
+        f".{output}:has(.{mark})+.{output}:has(>.{view}):not(:has(>.{view}>*)){{display:none}}"
+        for output, view in _ERRORS
+    )
+    return f'<style>{"".join(rules)}</style><div class="{mark}">{html}</div>'

@@ -552,8 +552,9 @@ export class View {
 function storedSheet(epoch) {
 	let sheet = document.createElement("style");
 	let table = `.${CSS.escape(`loopnb-of-${epoch}`)}`;
-	// In JupyterLab, with the room around the output. Older browsers ignore that rule alone.
-	sheet.textContent = `${table} { display: none } .jp-OutputArea-child:has(${table}) { display: none }`;
+	// With the room around the output, in JupyterLab and Notebook. Older browsers ignore that rule alone.
+	let outputs = `:is(.jp-OutputArea-child, .output_area):has(${table})`;
+	sheet.textContent = `${table} { display: none } ${outputs} { display: none }`;
 	return sheet;
 }
 
