@@ -17,7 +17,7 @@ class LoopNB(Configurable):
         help="""
         What happens to tasks that a cell has left running when you run the cell again.
 
-        "tell" lets them live on, and one line in the cell names those that live when it ends, once for
+        "tell" lets them live on. When the cell ends, one line in it names those that still live, once for
         each cell. "keep" lets them live on and says nothing; `%loopnb tasks` shows them as left over.
         "cancel" cancels them first and waits until they have ended. That wait is a nested run, so with
         nesting off the cell does not wait. loopnb knows a cell by the id that the front end gives it.
@@ -93,7 +93,7 @@ class LoopNB(Configurable):
         0.5,
         help="""
         Seconds for which one step may keep the loop from turning before loopnb notes that it is blocked,
-        and by whom. `%loopnb blocks` lists the blocks. A thread measures it, so that works while the
+        and by whom. `%loopnb blocks` lists the blocks. A thread measures this, so it works while the
         loop is stuck.
 
         Default 0.5. 0 switches the watchdog off, thread and all: then nothing is measured, and `%loopnb

@@ -107,7 +107,8 @@ class Held:
 
 #: Task -> what it holds, oldest first. Outlives a session, since the tasks outlive a reload.
 _held: dict[asyncio.Task[Any], Held] = {}
-#: Tasks that somebody awaits in `release`. Their errors are raised there and need no report.
+#: Tasks that somebody awaits in `release`. Their errors are raised there and need no report. It outlives a
+#: session, too.
 _awaited: set[asyncio.Task[Any]] = set()
 
 
