@@ -120,8 +120,8 @@ class LoopNB(Configurable):
     rows_shown = Integer(
         200,
         help="""
-        Number of tasks that `%loopnb tasks` prints, and that the list of `loopnb.tasks()` shows. It always
-        has all of them.
+        Number of tasks that `%loopnb tasks` prints, and that the list of `loopnb.tasks()` shows. The list
+        itself always has all of them.
 
         Default 200. 0 prints all.
         """,
@@ -131,7 +131,7 @@ class LoopNB(Configurable):
         help="""
         Whether each cell that runs for more than a second shows how far it has come: for how long it runs,
         how many of the tasks that it has spawned are done or have failed, and how fast that goes. One short
-        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. Not in a terminal.
+        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. A terminal shows nothing.
 
         Default False.
         """,
