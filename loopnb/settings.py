@@ -131,7 +131,8 @@ class LoopNB(Configurable):
         help="""
         Whether each cell that runs for more than a second shows how far it has come: for how long it runs,
         how many of the tasks that it has spawned are done or have failed, and how fast that goes. One short
-        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. A terminal shows nothing.
+        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. A terminal shows
+        nothing.
 
         Default False.
         """,

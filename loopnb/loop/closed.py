@@ -63,7 +63,7 @@ class ClosedLoops:
         self._closed_at.clear()
 
     def where(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Return where *loop* was closed; "" if C code closed it, or if that was before `start`. Any thread."""
+        """Return where *loop* was closed; "" if C code closed it, or it was before `start`. Any thread."""
         return self._closed_at.get(loop, "")
 
     def explain(self, error: BaseException) -> str | None:

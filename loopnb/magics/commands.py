@@ -251,7 +251,7 @@ _LISTED = "'%loopnb tasks' lists them."
 
 
 class TaskCommands:
-    """Lists, explains and cancels tasks, and waits for them. Outside the loop's thread it blocks, too.
+    """Lists, explains and cancels tasks, and waits for them. Outside the loop's thread, all of it blocks.
 
     Args:
         shell: The shell; it formats tracebacks.
@@ -462,9 +462,7 @@ def _expect_nothing(command: str, rest: str) -> None:
 
 #: The commands of `%loopnb`, in the order of the help.
 COMMANDS = (
-    Command(
-        "status", LoopCommands, LoopCommands.status, (("", "the loop's status; so does %loopnb alone"),)
-    ),
+    Command("status", LoopCommands, LoopCommands.status, (("", "the loop's status; so does %loopnb alone"),)),
     Command(
         "tasks",
         TaskCommands,

@@ -48,7 +48,7 @@ _MOST_LINES = 1_000
 
 
 class Cancellers:
-    """Calls *note* for each task of a loop that is cancelled, from `start` until it is closed or dropped.
+    """Calls *note* for each task of a loop that is cancelled, until this object is closed or dropped.
 
     Args:
         tracker: Knows the tasks of the loop.
@@ -62,9 +62,6 @@ class Cancellers:
         self._lines: dict[tuple[str, int, int, CellRef | None], str] = {}
         observe: Callable[[TrackedTask], None] = self._cancelled
         self._observer = WeakMethod(observe, _forget)
-
-    def start(self) -> None:
-        """Call *note* from now on."""
         tracked.on_cancelled.append(self._observer)
 
     def close(self) -> None:

@@ -279,7 +279,6 @@ class Monitor:
         if self._follower is None:
             self._follower = self._tracker.listing.follow()
             self._cancellers = Cancellers(self._tracker, self.cancels.note)
-            self._cancellers.start()
             self._follower.add(self._tracker.listing.records)
         delta = self._follower.take()
         refs = self._follower.take_ended()

@@ -21,7 +21,6 @@ def noted(notebook: Notebook) -> Iterator[list[str]]:
     """Who has cancelled tasks."""
     noted: list[str] = []
     cancellers = Cancellers(session.current("test").tracker, lambda _number, who: noted.append(who))
-    cancellers.start()
     notebook.run("import asyncio, loopnb")
     notebook.run("jobs = [asyncio.create_task(asyncio.sleep(99), name=f'job-{n}') for n in range(3)]")
     noted.clear()
@@ -69,7 +68,6 @@ def test_an_observer_that_raises_does_not_keep_a_task_from_being_cancelled(
         raise ValueError
 
     cancellers = Cancellers(session.current("test").tracker, fail)
-    cancellers.start()
     notebook.run(
         """
         import asyncio
