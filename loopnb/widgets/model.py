@@ -170,7 +170,7 @@ class LoopWidget(anywidget.AnyWidget):
             self.layout.close()
         super().close()
 
-    # -- what is stored, and what a reloaded page gets ------------------------------------------------
+    # -- what is stored, and what a page gets that is loaded again -------------------------------------
 
     @property
     def state(self) -> dict[str, Any]:
