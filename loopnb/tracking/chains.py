@@ -164,11 +164,11 @@ def reason_of(chain: Chain) -> Reason:
 
 
 def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> tuple[str, Any]:
-    """Return the kind of wait of *task* if that takes 1 us, and "" otherwise.
+    """Return the kind of wait of *task*, if the code that waits tells it in 1 us; else "".
 
-    It takes so little for a task that waits for a plain future, in a function for which there is a rule, once
-    a list has met another task like it. If the kind is one of `LOCKS`, the second value is the lock, and it
-    takes 3 us.
+    It can be told of a task that waits for a plain future in a function for which there is a rule, once a
+    list has met another one like it. If the kind is one of `LOCKS`, the second value is the lock; that takes
+    3 us.
     """
     if type(waited_future(task)) is not asyncio.Future:
         return "", None
