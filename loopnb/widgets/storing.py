@@ -9,8 +9,8 @@ builds the view anew, which closes what the user has opened.
 
 The solution. The table is an output of its own, before that of the view. While a view is in the page, a style
 sheet of the view hides the tables of its session (`static/view.js`). A style sheet in the table's own HTML
-hides JupyterLab's error below it. In a notebook that is not trusted there is no such sheet, but no error either:
-JupyterLab makes no view there.
+hides JupyterLab's error below it. In a notebook that is not trusted there is no such sheet, but no error
+either: JupyterLab makes no view there.
 """
 
 from __future__ import annotations
