@@ -105,7 +105,7 @@ class Shown:
         self.note = self.widget.locator(".loopnb-note")
 
     def show(self) -> None:
-        """Show a fresh view. No task of an earlier test is left, nor what it has sorted, filtered or opened."""
+        """Show a fresh view. No task of an earlier test is left, nor what it has sorted or opened."""
         # Nothing of ours may be under the pointer, for then rows stay in place.
         self.page.mouse.move(2, 2)
         if not self.widget.count() or self.widget.locator(".loopnb-end").is_visible():
