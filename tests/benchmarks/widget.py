@@ -297,9 +297,9 @@ class _Stage:
         expect(button).to_have_attribute("aria-pressed", str(grouped).lower())
         self._page.mouse.move(2, 2)
 
-    def watch(self, seconds: float, scrolled: int = 0) -> Phase:
+    def watch(self, seconds: float, scrolled: int = 0, settle_s: float = _SETTLE_S) -> Phase:
         """Look on for some seconds, once the view has settled. *scrolled*: pixels in each frame."""
-        self._page.wait_for_timeout(_SETTLE_S * 1000)
+        self._page.wait_for_timeout(settle_s * 1000)
         wire.begin(self._page)
         began = time.monotonic()
         frames = self._page.evaluate(_WATCH_FRAMES, [seconds, scrolled])
@@ -331,7 +331,9 @@ class _Stage:
     def click_while_blocked(self) -> float:
         """Cancel a task while a cell blocks, and return the milliseconds until that is answered."""
         header = self.view.locator(".loopnb-now")
-        expect(header).not_to_contain_text("blocked by")  # the last time
+        # The last time is over, and its task has ended: a row that is being cancelled takes no other click.
+        expect(header).not_to_contain_text("blocked by")
+        expect(self.view.locator(".loopnb-cancel[aria-busy=true]")).to_have_count(0)
         self._lab.start(_BLOCK)
         expect(header).to_contain_text("blocked by")
         taken_ms: float = self._page.evaluate(_CLICK_CANCEL, "noted")
@@ -362,7 +364,7 @@ def _measure(stage: _Stage, rounds: int, say: Callable[[str], None]) -> Findings
     say("nothing changes")
     stage.run(_STOP)
     stage.choose(grouped=True)
-    quiet = stage.watch(_QUIET_S)
+    quiet = stage.watch(_QUIET_S, settle_s=_QUIET_S)
     return Findings(hidden, shown, scrolled, cancel_ms, ack_ms, quiet)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Error, sync_playwright
 
+from . import wire
 from .lab import LabPage, LabServer, NotebookPage
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def shared_lab(lab: LabServer, browser: Browser) -> Iterator[LabPage]:
     """One page with one kernel for all tests of a module: a notebook of three empty cells."""
     context = browser.new_context(viewport={"width": 1368, "height": 1100})
+    wire.count_in(context)
     lab.set_theme("light")
     try:
         yield LabPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", ["", "", ""]))

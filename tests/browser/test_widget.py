@@ -11,8 +11,10 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
+from loopnb.widgets.protocol import MOST_BYTES
 from tests.cells import dedented
 
+from . import wire
 from .contrast import borders, contrasts
 
 if TYPE_CHECKING:
@@ -292,6 +294,7 @@ def test_each_of_ten_thousand_tasks_can_be_found_and_cancelled(shown: Shown) -> 
     scroll.evaluate("scroll => { scroll.scrollTop = scroll.scrollHeight; }")
     expect(row(shown.widget, "job-9999wait")).to_be_in_viewport()
     assert rows(shown.widget).count() <= 60
+    assert wire.heard(shown.page).largest <= MOST_BYTES + wire.ENVELOPE_BYTES
 
     shown.widget.locator(".loopnb-find").fill("job-4321")
     expect(rows(shown.widget)).to_have_count(1)
