@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 #: In seconds: how long a view is looked at in one round, and how long before it has settled.
 _WINDOW_S, _SETTLE_S = 4.0, 1.5
-_QUIET_S = 10.0
+#: The same where nothing changes. Some messages come every two seconds: one more or less must not count.
+_QUIET_S, _CALM_S = 30.0, 10.0
 
 _CELLS = (
     """
@@ -364,7 +365,7 @@ def _measure(stage: _Stage, rounds: int, say: Callable[[str], None]) -> Findings
     say("nothing changes")
     stage.run(_STOP)
     stage.choose(grouped=True)
-    quiet = stage.watch(_QUIET_S, settle_s=_QUIET_S)
+    quiet = stage.watch(_QUIET_S, settle_s=_CALM_S)
     return Findings(hidden, shown, scrolled, cancel_ms, ack_ms, quiet)
 
 
