@@ -248,7 +248,8 @@ def test_libraries(python: pythons.Python) -> Outcome:
         executable = venv_of(python, BUILD / "libraries", *wanted)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    title = f"Other people's packages: openai-agents, pydantic-ai, Telethon; CPython {python.version}"
+    packages = "openai-agents, pydantic-ai, Telethon, async-kernel"
+    title = f"Other people's packages: {packages}; CPython {python.version}"
     environment = Environment(name, title, IN_KERNELS)
     arguments = ["-m", "slow", "tests/libraries"]  # `make test` runs the others
     return run_pytest(environment, [str(executable)], arguments, str(ROOT), dict(os.environ))
