@@ -281,6 +281,11 @@ def waiters_of(primitive: Any) -> int:
     return len(getattr(primitive, "_waiters", None) or ())
 
 
+def futures_of_waiters(primitive: Any) -> list[asyncio.Future[Any]]:
+    """Return what those wait for that wait for a Lock or Semaphore (`_waiters`), if these are futures."""
+    return [item for item in getattr(primitive, "_waiters", None) or () if isinstance(item, asyncio.Future)]
+
+
 def getters_of(queue: Any) -> int:
     """Return how many tasks wait in `Queue.get()` (`Queue._getters`)."""
     return len(getattr(queue, "_getters", ()))

@@ -47,12 +47,13 @@ from loopnb.tracking.tracked import TrackedTask, has_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+    from types import CodeType
 
     from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef, TaskState
     from loopnb.tracking.cells import CellRuns
     from loopnb.tracking.history import BlockedTimes
-    from loopnb.tracking.suspended import KnownCodes, Words
+    from loopnb.tracking.suspended import KnownCodes, Path, Words
     from loopnb.tracking.tracked import Origin, Run, Spawned
 
 SLICE_S = 0.002
@@ -320,6 +321,7 @@ class Listing:
     def _steps(self, touched: set[int], exact: bool, pace: _Pace) -> Iterator[None]:
         """Make the look, and yield often. Add the numbers of the records that change to *touched*."""
         born = self._take_births()
+        some: list[ref[asyncio.Task[Any]]] = []
         if born is None and not pace.is_unlimited and len(self._known) < _ASKED_AT_ONCE:
             # From 3.14 on, to find ten thousand tasks and make a reference to each takes too long for one
             # slice. The references that are made now need not be made below.
@@ -327,7 +329,7 @@ class Listing:
             pace.expect_long_step()
             yield
         found = refs_of_tasks(self._loop) if born is None else born
-        some = []
+        del some
         yield
         self._due |= self._outdated()
         yield
@@ -372,9 +374,7 @@ class Listing:
         others = sum(_is_live(task_ref) for task_ref in self._others)
         return count_live(self._loop) == len(self._tasks) + others
 
-    def _add_born(
-        self, refs: set[ref[asyncio.Task[Any]]], touched: set[int], pace: _Pace
-    ) -> Iterator[None]:
+    def _add_born(self, refs: set[ref[asyncio.Task[Any]]], touched: set[int], pace: _Pace) -> Iterator[None]:
         """List those of the tasks that are not listed yet, if they can be listed."""
         fresh = refs.difference(self._known, self._others)
         pace.expect_long_step()
@@ -411,8 +411,13 @@ class Listing:
         try:
             if task.get_loop() is not self._loop or task.done():
                 return None
-            if type(task) is TrackedTask and hasattr(task, "run"):  # as `has_origin` does
-                return task.number
+            if type(task) is TrackedTask:
+                try:
+                    _run, number = task.run, task.number  # the last of its slots to be set, and the first
+                except AttributeError:  # its spawn was interrupted
+                    pass
+                else:
+                    return number
             return self._origins.origin_of(task).number
         except Exception:  # noqa: BLE001  a class of the user's, which may do anything
             _log.debug("a task cannot be listed", exc_info=True)
@@ -484,7 +489,9 @@ class Listing:
             touched: Gets the numbers of the records that change.
         """
         records, waits, blocked, now = self.records, self._waits, self._blocked, self._now
-        outermost, look_closely = self._codes.paths, self._look_closely
+        find_path, look_closely = self._codes.find_path, self._look_closely
+        path: Path | None = None
+        codes: Sequence[CodeType] = ()
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
         for number, task in zip(numbers, tasks, strict=True):
             future = waited_future(task) if type(task) is TrackedTask else None
@@ -494,14 +501,17 @@ class Listing:
             try:
                 run = task.run  # the last of its slots to be set
                 coro = link = task.coro
-                paths, path = outermost, None
-                while type(link) is CoroutineType:
-                    path = paths[id(link.cr_code)]
-                    paths = path.inner
+                # Most tasks wait in the same code as the one before.
+                for code in codes:
+                    if type(link) is not CoroutineType or link.cr_code is not code:
+                        path = None
+                        break
                     link = link.cr_await
                 if path is None or type(link) is not FutureIterator:
-                    look_closely(number, task, touched)
-                    continue
+                    path, codes = find_path(coro)
+                    if path is None:
+                        look_closely(number, task, touched)
+                        continue
                 instruction = -1 if path.several is None else instruction_within(coro, path.several)
                 cell, site, site_at = task.cell, task.code, task.instruction
                 # Most tasks are like the one before.
