@@ -171,7 +171,12 @@ class Doctor:
 
     def _failed(self) -> tuple[TaskRecord, ...]:
         failed = {ended.origin.number: ended for ended in self._failures.unseen() if ended.state == "raised"}
-        return tuple(self._tracker.record_ended(ended) for ended in failed.values())
+        # The traceback of a background run stands in its cell. There is no more to say of it.
+        return tuple(
+            self._tracker.record_ended(ended)
+            for number, ended in failed.items()
+            if not self._failures.was_shown_in_full(number)
+        )
 
     def _dropped(self) -> tuple[TaskRecord, ...]:
         # Tasks that are lost are not held, so the history has them: no scan of all objects.
