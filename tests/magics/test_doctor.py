@@ -175,7 +175,7 @@ def test_a_background_run_whose_traceback_was_shown_is_no_unobserved_failure(
     assert "no feed" in shown
     assert diagnosed(notebook) == []
     assert "doctor  nothing found\n" in out(notebook, capsys, "%loopnb")
-    assert "ValueError: no feed" in out(notebook, capsys, "%loopnb where feed")
+    assert "no feed" in out(notebook, capsys, "%loopnb where feed")
 
 
 def test_a_background_run_does_not_hide_the_failure_of_a_task_of_its(notebook: Notebook) -> None:
