@@ -74,6 +74,9 @@ _stock_name = asyncio.Task.get_name
 #: Makes a record from a tuple, four times faster than its class does.
 _make_record: Callable[[type[TaskRecord], tuple[Any, ...]], TaskRecord] = tuple.__new__
 
+#: Of a task that no other one resembles yet: its path, and the code in which it waits.
+_NO_PATH: tuple[Path | None, tuple[CodeType, ...]] = None, ()
+
 _log = logging.getLogger("loopnb")
 
 
@@ -490,8 +493,7 @@ class Listing:
         """
         records, waits, blocked, now = self.records, self._waits, self._blocked, self._now
         find_path, look_closely = self._codes.find_path, self._look_closely
-        path: Path | None = None
-        codes: Sequence[CodeType] = ()
+        path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
         for number, task in zip(numbers, tasks, strict=True):
             future = waited_future(task) if type(task) is TrackedTask else None
@@ -501,7 +503,7 @@ class Listing:
             try:
                 run = task.run  # the last of its slots to be set
                 coro = link = task.coro
-                # Most tasks wait in the same code as the one before.
+                # Most tasks wait in the same code as the one before, and are like it.
                 for code in codes:
                     if type(link) is not CoroutineType or link.cr_code is not code:
                         path = None
@@ -509,12 +511,8 @@ class Listing:
                     link = link.cr_await
                 if path is None or type(link) is not FutureIterator:
                     path, codes = find_path(coro)
-                    if path is None:
-                        look_closely(number, task, touched)
-                        continue
                 instruction = -1 if path.several is None else instruction_within(coro, path.several)
                 cell, site, site_at = task.cell, task.code, task.instruction
-                # Most tasks are like the one before.
                 if (
                     path is not latest_path
                     or site is not latest_site

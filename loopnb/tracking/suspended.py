@@ -358,32 +358,34 @@ class KnownCodes:
             known.places.clear()
         self.paths.clear()
 
-    def path_of(self, coro: Any) -> Path | None:
-        """Return the path of the chain that begins with *coro*, if it is known and ends in a plain future."""
-        return self.find_path(coro)[0]
+    def find_path(self, coro: Any) -> tuple[Path, tuple[CodeType, ...]]:
+        """Return the path of the chain that begins with *coro*, and its code, outermost first.
 
-    def find_path(self, coro: Any) -> tuple[Path | None, list[CodeType]]:
-        """Return what `path_of` does, and the code in which the chain waits, outermost first."""
-        link, paths, path = coro, self.paths, None
-        codes: list[CodeType] = []
+        Raises:
+            KeyError: The path is not known, or the chain does not end in a plain future.
+        """
+        link, paths, codes = coro, self.paths, []
         while type(link) is CoroutineType:
-            code = link.cr_code
-            path = paths.get(id(code))
-            if path is None:
-                return None, []
-            codes.append(code)
+            codes.append(code := link.cr_code)
+            path = paths[id(code)]
             paths = path.inner
             link = link.cr_await
-        return (path, codes) if type(link) is FutureIterator else (None, [])
+        if not codes or type(link) is not FutureIterator:
+            raise KeyError("no path")
+        return path, tuple(codes)
 
     def paths_of(self, coros: Iterable[Any]) -> Iterator[Path | None]:
-        """Yield what `path_of` returns for each of *coros*. Do not let the loop turn in between.
+        """Yield the path of the chain that begins with each of *coros*; for None, and if there is none, None.
 
-        It takes half as long if most of them wait in the same code as the one before.
+        It takes half as long if most of them wait in the same code as the one before. Do not let the loop
+        turn in between.
         """
         path: Path | None = None
-        codes: list[CodeType] = []
+        codes: tuple[CodeType, ...] = ()
         for coro in coros:
+            if coro is None:
+                yield None
+                continue
             link = coro
             for code in codes:
                 if type(link) is not CoroutineType or link.cr_code is not code:
@@ -391,7 +393,10 @@ class KnownCodes:
                     break
                 link = link.cr_await
             if path is None or type(link) is not FutureIterator:
-                path, codes = self.find_path(coro)
+                try:
+                    path, codes = self.find_path(coro)
+                except KeyError:
+                    path = None
             yield path
 
     def add_path(self, links: list[Any]) -> Path:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from loopnb import nesting
 from loopnb.nesting import scope
 from loopnb.records import CellRef
-from loopnb.shell._cpython import wake_with
 from loopnb.tracking import cells, listing
+from loopnb.tracking.leaving import end_with
 from loopnb.tracking.listing import Listing
 from loopnb.tracking.suspended import frames_of
 from loopnb.tracking.tracker import Tracker
@@ -482,10 +482,8 @@ def test_a_task_that_was_woken_by_hand_is_looked_at_again() -> None:
         turn(loop)
         follower = tracker.listing.follow()
         assert len(follower.look().changed) == 1
-        outcome = loop.create_future()
-        outcome.set_exception(LookupError())
 
-        assert wake_with(task, outcome)
+        assert end_with(task, LookupError())
         turn(loop)
         assert isinstance(task.exception(), LookupError)
         assert follower.look().gone == frozenset({1})
