@@ -9,6 +9,7 @@ import ast
 import asyncio
 import gc
 import sys
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -90,6 +91,18 @@ def refs_of_tasks(
     if eager_tasks:
         refs.update(map(ref, list(eager_tasks)))
     return refs
+
+
+#: So many references are made by `some_refs_of_tasks`.
+_SOME = 4_096
+
+
+def some_refs_of_tasks(loop: asyncio.AbstractEventLoop) -> list[ref[asyncio.Task[Any]]]:
+    """Return a weak reference to some of the live tasks of *loop*, from 3.14 on. The loop's thread.
+
+    While they live, `refs_of_tasks` need not make them, and returns sooner.
+    """
+    return [] if _scheduled is not None else list(map(ref, islice(_all_tasks(loop), _SOME)))
 
 
 def count_live(loop: asyncio.AbstractEventLoop) -> int:

@@ -75,7 +75,7 @@ class TaskNotFoundError(LoopnbError, LookupError):
     """
 
     def __init__(self, wanted: str, names: Sequence[str]) -> None:
-        shown = ", ".join(f"{name:.40}" for name in names[:8]) + (", ..." if len(names) > 8 else "")
+        shown = ", ".join(repr(name[:40]) for name in names[:8]) + (", ..." if len(names) > 8 else "")
         live = f"Live now: {shown}." if names else "No task is live now."
         super().__init__(
             f"No live task is called {wanted!r} or has that number. {live} "

@@ -97,9 +97,14 @@ def roots_of(
     }
     yield
     reached: set[int] = set()
+    known: set[int] = set()  # by id: those who wait for one lock share what stands below them
     for count, (number, under) in enumerate(below.items()):
-        if number in wanted:
-            reached.update(under if number not in under else [other for other in under if other != number])
+        if number in wanted and id(under) not in known:
+            if number in under:
+                reached.update(other for other in under if other != number)
+            else:
+                reached.update(under)
+                known.add(id(under))
         if not count % _AT_ONCE:
             yield
     roots = sorted(wanted - reached)
@@ -118,11 +123,15 @@ def _reach(roots: Iterable[int], below: Mapping[int, Sequence[int]], seen: set[i
     """Add to *seen* all that stands below *roots*, and the roots."""
     work = list(roots)
     visits = 0
+    known: set[int] = set()  # by id: those who wait for one lock share what stands below them
     while work:
         number = work.pop()
         if number not in seen:
             seen.add(number)
-            work.extend(below.get(number, ()))
+            under = below.get(number, ())
+            if id(under) not in known:
+                known.add(id(under))
+                work.extend(under)
         visits += 1
         if not visits % _AT_ONCE:
             yield
@@ -152,11 +161,13 @@ def tree_of(
         seen.update(fresh)
         yield
         under: dict[int, None] = {}
-        for first in range(0, len(fresh), _AT_ONCE):
-            for number in fresh[first : first + _AT_ONCE]:
-                if number in below:
-                    under.update(dict.fromkeys(below[number]))
-            yield
+        if has_more:
+            for first in range(0, len(fresh), _AT_ONCE):
+                # By id: those who wait for one lock share what stands below them.
+                shared = {id(found): found for found in map(below.get, fresh[first : first + _AT_ONCE])}
+                for found in shared.values():
+                    under.update(dict.fromkeys(found or ()))
+                yield
         visits += len(under)
         groups = yield from _groups((number for number in under if number in records), records, below)
         work.extend((depth + 1, inner) for inner in reversed(groups))

@@ -157,7 +157,7 @@ class Background:
         # Not `task.exception()`, which marks the error as seen: somebody may still await the handle.
         error = error_of(task)
         if error is not None:
-            self._session.failures.remember(task)
+            self._session.failures.remember(task, in_full=True)
             self._show(error)
 
     def _end_rest(self, number: int, run: BackgroundRun, keeps: bool, task: asyncio.Task[Any]) -> None:

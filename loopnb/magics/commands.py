@@ -317,7 +317,8 @@ class TaskCommands:
         details = session.wait_details(trees.explained(tree), graph)
         now = session.tracker.clock()
         said = {number: views.wait_text(detail, now) for number, detail in details.items()}
-        write(session.in_slices(trees.tree_text(tree, graph, now, said)) or "No live tasks.")
+        of_cell = "" if selection.cell is None else f" of In[{selection.cell}]"
+        write(session.in_slices(trees.tree_text(tree, graph, now, said)) or f"No live tasks{of_cell}.")
 
     def _number_of(self, command: str, wanted: str) -> int:
         tracker = self._session.tracker

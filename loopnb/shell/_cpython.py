@@ -11,11 +11,9 @@ import ctypes
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from loopnb.nesting._cpython import waited_future
 from loopnb.patching import Patch, looking_like
 from loopnb.tracking._cpython import waited_by_wait_for
 from loopnb.tracking.suspended import frames_of, links_of
-from loopnb.tracking.tracked import woken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,37 +48,6 @@ def shield_from_wait_for(task: asyncio.Task[Any]) -> None:
     *_, frame = frames_of(task.get_coro())
     frame.f_locals["fut"] = asyncio.shield(frame.f_locals["fut"])
     ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))  # as debuggers do
-
-
-def end_gather(gathering: asyncio.Future[Any]) -> None:
-    """Cancel a `gather()` itself. Its own `cancel` would cancel its children instead."""
-    asyncio.Future.cancel(gathering)
-
-
-def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
-    """End the current await of *task* with *outcome*. The future that it awaits stays as it is.
-
-    Use it if that future must not be cancelled, or will never be done. A waiting task is woken by a
-    done-callback of the future, a method bound to the task. We remove this callback, and have it called with
-    *outcome*.
-
-    Private name: `Future._callbacks`, pairs of callback and Context.
-
-    Args:
-        task: A task that is not in a step.
-        outcome: A future that has failed or was cancelled. The await raises its error.
-
-    Returns:
-        False if the task awaits nothing, or a future that does not show its callbacks.
-    """
-    waited: Any = waited_future(task)
-    for callback, context in list(getattr(waited, "_callbacks", None) or ()):
-        if getattr(callback, "__self__", None) is task:
-            waited.remove_done_callback(callback)
-            woken.add(task)
-            task.get_loop().call_soon(callback, outcome, context=context)
-            return True
-    return False
 
 
 def before_warnings(change: Callable[[Any], None]) -> Patch:

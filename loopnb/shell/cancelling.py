@@ -7,14 +7,9 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from loopnb.nesting._cpython import waited_future
-from loopnb.shell._cpython import (
-    end_gather,
-    group_children,
-    inside_wait_for,
-    shield_from_wait_for,
-    wake_with,
-)
-from loopnb.tracking._cpython import gathered
+from loopnb.shell._cpython import group_children, inside_wait_for, shield_from_wait_for
+from loopnb.tracking._cpython import end_gather, gathered
+from loopnb.tracking.leaving import end_with, leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +41,7 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     """
     knots = _knots(future, is_foreign)
     for knot in knots:
-        _leave(knot)
+        leave(knot)
     _cancel_what_has_not_begun(future, is_foreign)
     _cancel(future, (lambda task: task in knots or is_foreign(task)) if knots else is_foreign)
 
@@ -74,7 +69,7 @@ def _cancel(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
         try:
             future.cancel()
         except RecursionError:  # a chain of a thousand tasks
-            _leave(future)
+            leave(future)
         return
     children = gathered(future)
     if children is not None:
@@ -168,26 +163,3 @@ def _knots(future: asyncio.Future[Any], is_foreign: IsForeign) -> set[asyncio.Fu
             path.append(below)
             left.append(_all_below(below))
     return knots
-
-
-def _leave(future: asyncio.Future[Any]) -> None:
-    """Have a task leave what it awaits, with CancelledError. End a gather without its children."""
-    waited = waited_future(future) if isinstance(future, asyncio.Task) else future
-    if waited is not None and gathered(waited) is not None:
-        end_gather(waited)
-    elif isinstance(future, asyncio.Task):
-        end_with(future, None)
-
-
-def end_with(task: asyncio.Task[Any], error: BaseException | None) -> bool:
-    """End the current await of *task* with *error*, or with CancelledError if *error* is None.
-
-    Returns:
-        False if the task has no await that can be ended.
-    """
-    outcome = task.get_loop().create_future()
-    if error is None:
-        outcome.cancel()
-    else:
-        outcome.set_exception(error)
-    return wake_with(task, outcome)

@@ -28,8 +28,9 @@ from loopnb.frames import is_our_callable, outwards, without_loops_frames
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, ready_queue, running_loop, waited_future
 from loopnb.nesting.scope import engine_of
 from loopnb.shell._ipykernel import is_asking, is_flushing
-from loopnb.shell.cancelling import cancel_below, cancel_sparing, end_with
+from loopnb.shell.cancelling import cancel_below, cancel_sparing
 from loopnb.tracking.background import is_background
+from loopnb.tracking.leaving import end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb.frames import is_ours, without_any_frames_of
-from loopnb.nesting._cpython import current_task
+from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.nesting.loop_task import open_runners, runner_tasks
 from loopnb.tracking.cells import current_cell
 from loopnb.tracking.suspended import code_of, frame_of
@@ -203,6 +203,36 @@ def gathered(future: asyncio.Future[Any]) -> list[asyncio.Future[Any]] | None:
     return None
 
 
+def end_gather(gathering: asyncio.Future[Any]) -> None:
+    """Cancel a `gather()` itself. Its own `cancel` would cancel its children instead."""
+    asyncio.Future.cancel(gathering)
+
+
+def wake_with(task: asyncio.Task[Any], outcome: asyncio.Future[Any]) -> bool:
+    """End the current await of *task* with *outcome*. The future that it awaits stays as it is.
+
+    Use it if that future must not be cancelled, or will never be done. A waiting task is woken by a
+    done-callback of the future, a method bound to the task. We remove this callback, and have it called with
+    *outcome*.
+
+    Private name: `Future._callbacks`, pairs of callback and Context.
+
+    Args:
+        task: A task that is not in a step.
+        outcome: A future that has failed or was cancelled. The await raises its error.
+
+    Returns:
+        False if the task awaits nothing, or a future that does not show its callbacks.
+    """
+    waited: Any = waited_future(task)
+    for callback, context in list(getattr(waited, "_callbacks", None) or ()):
+        if getattr(callback, "__self__", None) is task:
+            waited.remove_done_callback(callback)
+            task.get_loop().call_soon(callback, outcome, context=context)
+            return True
+    return False
+
+
 _WAIT_FOR = asyncio.wait_for.__code__
 
 
@@ -279,6 +309,11 @@ _EXITS = {"__exit__", "__aexit__"}
 def waiters_of(primitive: Any) -> int:
     """Return how many tasks wait for a Lock, Event, Condition or Semaphore (`_waiters`, None or a deque)."""
     return len(getattr(primitive, "_waiters", None) or ())
+
+
+def futures_of_waiters(primitive: Any) -> list[asyncio.Future[Any]]:
+    """Return what those wait for that wait for a Lock or Semaphore (`_waiters`), if these are futures."""
+    return [item for item in getattr(primitive, "_waiters", None) or () if isinstance(item, asyncio.Future)]
 
 
 def getters_of(queue: Any) -> int:

@@ -19,11 +19,12 @@ from loopnb.tracking import _cpython, waits
 from loopnb.tracking.suspended import Words, code_of, instruction_of, links_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from types import FrameType
 
     from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef
-    from loopnb.tracking.suspended import KnownCodes
+    from loopnb.tracking.suspended import KnownCodes, Path
     from loopnb.tracking.waits import Reason
 
 
@@ -163,43 +164,45 @@ def reason_of(chain: Chain) -> Reason:
     return waits.reason_of(chain.links, chain.waited, chain.nested)
 
 
-def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> tuple[str, Any]:
+def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
     """Return the kind of wait of *task*, if the code that waits tells it in 1 us; else "".
 
     It can be told of a task that waits for a plain future in a function for which there is a rule, once a
-    list has met another one like it. If the kind is one of `LOCKS`, the second value is the lock; that takes
-    3 us.
+    list has met another one like it.
     """
-    if type(waited_future(task)) is not asyncio.Future:
-        return "", None
+    path = next(paths_of([task], codes))
+    return "" if path is None else path.kind or ""
+
+
+def paths_of(tasks: Iterable[asyncio.Task[Any]], codes: KnownCodes) -> Iterator[Path | None]:
+    """Yield what is known of the code in which each of *tasks* waits, its `kind` and `may_hold` included.
+
+    None for a task that waits for anything but a plain future, and if no list has met one like it yet. Do not
+    let the loop turn in between.
+    """
+    coros = [task.get_coro() if type(waited_future(task)) is asyncio.Future else None for task in tasks]
+    for coro, path in zip(coros, codes.paths_of(coros), strict=True):
+        if path is not None and path.kind is None:
+            links = links_of(coro)
+            depth, rule = waits.rule_within(links)
+            kind, subject = ("", 0) if rule is None else (rule.kind, rule.subject)
+            path.learn_wait(kind, depth, subject, may_hold=waits.may_hold(links))
+        yield path
+
+
+def subject_of(task: asyncio.Task[Any], path: Path) -> Any:
+    """Return what *task* waits for; None if that cannot be told. Takes 3 us.
+
+    Args:
+        task: The task.
+        path: What `paths_of` has found for it, with a kind.
+    """
     link: Any = task.get_coro()
-    path = codes.path_of(link)
-    if path is None:
-        return "", None
-    if path.kind is None:
-        depth, rule = waits.rule_within(links_of(link))
-        kind, subject = ("", 0) if rule is None else (rule.kind, rule.subject)
-        path.learn_wait(kind, depth, subject)
-    if path.kind not in LOCKS:
-        return path.kind or "", None
     depth, argument = path.subject
     for _ in range(depth):
         link = link.cr_await
     held = _cpython.held_by(link)
-    return (path.kind, held[argument]) if argument < len(held) else ("", None)
-
-
-def may_hold_lock(task: asyncio.Task[Any], codes: KnownCodes) -> bool:
-    """Return False if it can be told in 1 us that *task* is inside no `async with` block."""
-    link: Any = task.get_coro()
-    path = codes.path_of(link)
-    if path is None:
-        return True
-    may_hold = path.may_hold
-    if may_hold is None:
-        may_hold = waits.may_hold(links_of(link))
-        path.learn_hold(may_hold)
-    return may_hold
+    return held[argument] if argument < len(held) else None
 
 
 def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyncio.Task[Any]]:

@@ -76,6 +76,7 @@ class Failures:
         self._report: Report | None = None
         self._due: deque[EndedTask] = deque()
         self._unseen: dict[int, EndedTask] = {}
+        self._in_full: set[int] = set()  # of these, the numbers of those whose traceback was shown
         ledger = ledger_of(loop)
         self._shown = ledger.shown
         self._spawned = ledger.spawned
@@ -112,17 +113,29 @@ class Failures:
         if self._may_find_more() or any(map(self._is_to_report, self._found())):
             self._settle_later()
 
-    def remember(self, task: asyncio.Task[Any]) -> None:
-        """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it."""
+    def remember(self, task: asyncio.Task[Any], *, in_full: bool = False) -> None:
+        """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it.
+
+        Args:
+            task: The task that has failed.
+            in_full: Its traceback was shown, not only a line about it.
+        """
         if self._dropped not in tracked.on_failed:
             _mark_retrieved(task)  # or the next session would report it again
         elif has_origin(task):
             self._remember(EndedTask.of(task))
             self._shown.add(task.origin.number)
+            if in_full:
+                self._in_full.add(task.origin.number)
+
+    def was_shown_in_full(self, number: int) -> bool:
+        """Return True if the traceback of that task, one of `unseen`, was shown in the notebook."""
+        return number in self._in_full
 
     def seen(self, number: int) -> None:
         """Note that the user has looked at the failure of that task."""
         self._unseen.pop(number, None)
+        self._in_full.discard(number)
 
     def unseen(self) -> list[EndedTask]:
         """Return the failures that nobody has looked at, as far as loopnb can know.
@@ -282,7 +295,7 @@ class Failures:
     def _remember(self, failure: EndedTask) -> None:
         self._unseen[failure.origin.number] = failure
         if len(self._unseen) > _REMEMBERED:
-            del self._unseen[next(iter(self._unseen))]
+            self.seen(next(iter(self._unseen)))
 
     def _is_to_report(self, task: TrackedTask) -> bool:
         return self._has_failed(task) and not self._is_ignored(task) and not self._is_shown(task)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
+from loopnb.nesting._cpython import waited_future
 from loopnb.records import AwaitGraph
-from loopnb.tracking.chains import LOCKS, chain_of, kind_at_once, may_hold_lock, reason_of
+from loopnb.tracking import _cpython
+from loopnb.tracking.chains import LOCKS, chain_of, paths_of, reason_of, subject_of
 from loopnb.tracking.holders import holders_of
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from loopnb.records import TaskRecord
     from loopnb.tracking.chains import Chain
+    from loopnb.tracking.suspended import Path
     from loopnb.tracking.tracker import Tracker
 
 T = TypeVar("T")
@@ -44,14 +48,12 @@ def slices(tracker: Tracker) -> Generator[None, None, AwaitGraph]:
     yield from tracker.listing.slices()
     edges = Edges(tracker)
     numbers = sorted(tracker.listing.records)
-    for count, number in enumerate(numbers):
-        edges.look_at(number)
-        if not count % _AT_ONCE:
-            yield
-    for count, number in enumerate(numbers if edges.locks else ()):
+    for first in range(0, len(numbers), _AT_ONCE):
+        edges.look_at_each(numbers[first : first + _AT_ONCE])
+        yield
+    for number in edges.may_hold if edges.locks else ():
         edges.look_for_locks(number)
-        if not count % _AT_ONCE:
-            yield
+        yield
     awaits = yield from edges.awaits()
     cyclic = yield from circles(awaits)
     records: dict[int, TaskRecord] = {}
@@ -84,44 +86,68 @@ class Edges:
         any_of: The numbers of the tasks that need only one of those that they wait for: they go on when that
             one has ended, or lets the lock go.
         locks: The locks that somebody waits for, by their ids.
+        may_hold: The numbers of the tasks that may hold one.
     """
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self._awaits: dict[int, list[int]] = {}
-        self._wants: dict[int, int] = {}
+        self._wants: dict[int, list[int]] = {}
         self._holders: dict[int, list[int]] = {}
+        #: The lock for which each future stands in the queue. By references: ids may come again.
+        self._queues: dict[ref[asyncio.Future[Any]], Any] = {}
         self.seen: set[int] = set()
         self.any_of: set[int] = set()
         self.locks: dict[int, Any] = {}
+        self.may_hold: list[int] = []
 
-    def look_at(self, number: int) -> None:
-        """Note what the task with that number waits for."""
-        task = self._tracker.listing.task(number)
-        if task is None:
-            return
-        self.seen.add(number)
-        kind, lock = kind_at_once(task, self._tracker.codes)
-        if kind in LOCKS:
-            self._wants[number] = id(lock)
-            self.locks[id(lock)] = lock
-            return
-        if kind and kind not in AWAITING:
+    def look_at_each(self, numbers: Iterable[int]) -> None:
+        """Note what the tasks with these numbers wait for."""
+        live = self._tracker.listing.task
+        tasks = {number: task for number in numbers if (task := live(number)) is not None}
+        self.seen.update(tasks)
+        paths = paths_of(tasks.values(), self._tracker.codes)
+        for (number, task), path in zip(tasks.items(), paths, strict=True):
+            if path is None or path.may_hold:
+                self.may_hold.append(number)
+            if path is None or not path.kind or path.kind in AWAITING:
+                self._look_closely(number, task)
+            elif path.kind in LOCKS:
+                lock = self._lock_of(task, path)
+                if lock is None:
+                    self._look_closely(number, task)
+                else:
+                    self._wants.setdefault(id(lock), []).append(number)
+
+    def _lock_of(self, task: asyncio.Task[Any], path: Path) -> Any:
+        waited = waited_future(task)
+        lock = None if waited is None else self._queues.get(ref(waited))
+        if lock is None:
+            lock = subject_of(task, path)
+            if lock is not None and id(lock) not in self.locks:
+                self.locks[id(lock)] = lock
+                # Thousands may wait for one lock. To ask its queue takes a tenth of asking each of them.
+                self._queues.update(dict.fromkeys(map(ref, _cpython.futures_of_waiters(lock)), lock))
+        return lock
+
+    def _look_closely(self, number: int, task: asyncio.Task[Any]) -> None:
+        waited = waited_future(task)
+        if isinstance(waited, asyncio.Task):
+            self._note_awaited(number, task, [waited])
             return
         reason = reason_of(chain_of(task))
         if reason.kind in LOCKS:
-            self._wants[number] = id(reason.subject)
+            self._wants.setdefault(id(reason.subject), []).append(number)
             self.locks[id(reason.subject)] = reason.subject
+        self._note_awaited(number, task, reason.awaited)
+        if reason.is_any and len(self._awaits.get(number, ())) > 1:
+            self.any_of.add(number)
+
+    def _note_awaited(self, number: int, task: asyncio.Task[Any], awaited: Iterable[Any]) -> None:
         loop = task.get_loop()
-        tasks = [
-            awaited
-            for awaited in reason.awaited
-            if isinstance(awaited, asyncio.Task) and awaited.get_loop() is loop
-        ]
+        tasks = [item for item in awaited if isinstance(item, asyncio.Task) and item.get_loop() is loop]
         if tasks:
             self._awaits[number] = sorted(self._numbers_of(tasks))
-            if reason.is_any and len(reason.awaited) > 1:
-                self.any_of.add(number)
 
     def _numbers_of(self, tasks: list[asyncio.Task[Any]]) -> list[int]:
         try:
@@ -132,7 +158,7 @@ class Edges:
     def look_for_locks(self, number: int) -> None:
         """Note which of the locks the task with that number holds."""
         task = self._tracker.listing.task(number)
-        if task is not None and may_hold_lock(task, self._tracker.codes):
+        if task is not None:
             for lock, holder in holders_of(self.locks, [(task, chain_of(task))]):
                 self._holders.setdefault(lock, []).append(self._tracker.number_of(holder.task))
 
@@ -143,14 +169,12 @@ class Edges:
             found[number] = tuple(dict.fromkeys(awaited))
             if not count % _COUNTED_AT_ONCE:
                 yield
-        holders = {lock: tuple(dict.fromkeys(numbers)) for lock, numbers in self._holders.items()}
-        for count, (number, lock) in enumerate(self._wants.items()):
-            if lock in holders:
-                found[number] = holders[lock]
-                if len(holders[lock]) > 1:
-                    self.any_of.add(number)
-            if not count % _COUNTED_AT_ONCE:
-                yield
+        for lock, numbers in self._holders.items():
+            holders, waiting = tuple(dict.fromkeys(numbers)), self._wants[lock]
+            found.update(dict.fromkeys(waiting, holders))
+            if len(holders) > 1:
+                self.any_of.update(waiting)
+            yield
         return found
 
 
@@ -162,8 +186,11 @@ def circles(awaits: Mapping[int, Iterable[int]]) -> Generator[None, None, set[in
     found: set[int] = set()
     # Most tasks wait only for tasks that wait for no others. They are in no circle.
     inner: dict[int, Iterable[int]] = {}
+    leads_on: dict[int, bool] = {}  # by id: those who wait for one lock share what stands below them
     for count, (number, below) in enumerate(awaits.items()):
-        if any(other in awaits for other in below):
+        if id(below) not in leads_on:
+            leads_on[id(below)] = not awaits.keys().isdisjoint(below)
+        if leads_on[id(below)]:
             inner[number] = below
         if not count % _COUNTED_AT_ONCE:
             yield

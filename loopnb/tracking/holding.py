@@ -26,6 +26,7 @@ from loopnb.frames import runs_users_code, users_frames
 from loopnb.nesting._cpython import error_of
 from loopnb.texts import error_text, say
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.leaving import is_in_circle, leave
 from loopnb.tracking.tracked import has_origin
 
 if TYPE_CHECKING:
@@ -119,10 +120,20 @@ def is_held(task: asyncio.Task[Any]) -> bool:
 
 
 def end_task(task: asyncio.Task[Any]) -> None:
-    """Cancel *task*. If it holds something, release that instead, unless its release was requested before."""
+    """Cancel *task*. If it holds something, release that instead, unless its release was requested before.
+
+    If it awaits itself, in a circle of tasks, it leaves what it awaits: `task.cancel()` would go round the
+    circle until it raises RecursionError.
+    """
     held = _held.get(task)
     if held is None or held.is_released or not held.entered.done():
-        task.cancel()
+        if is_in_circle(task):
+            leave(task)
+            return
+        try:
+            task.cancel()
+        except RecursionError:  # a chain of some hundred tasks
+            leave(task)
     else:
         held.release()
 

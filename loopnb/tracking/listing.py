@@ -38,7 +38,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet, ref
 
-from loopnb._cpython import count_live, refs_of_tasks
+from loopnb._cpython import count_live, refs_of_tasks, some_refs_of_tasks
 from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.records import TaskDelta, TaskRecord
 from loopnb.tracking import chains, tracked
@@ -47,27 +47,35 @@ from loopnb.tracking.tracked import TrackedTask, has_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+    from types import CodeType
 
     from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef, TaskState
     from loopnb.tracking.cells import CellRuns
     from loopnb.tracking.history import BlockedTimes
-    from loopnb.tracking.suspended import KnownCodes, Words
+    from loopnb.tracking.suspended import KnownCodes, Path, Words
     from loopnb.tracking.tracked import Origin, Run, Spawned
 
 SLICE_S = 0.002
 """A slice of a look ends soon after so many seconds."""
-_AT_ONCE = 16
+_LONG_STEP_S = 0.0015
+"""A slice ends so many seconds earlier if the next step is a long one."""
+_AT_ONCE = 32
 """How many tasks are looked at before the clock is asked again. Each takes 3 to 10 us."""
 SEARCH_S = 1.0
 """After so many seconds, a look that need not be exact finds the tasks whose spawn was not noted."""
 _ASKED_AT_ONCE = 2_048
 """How many futures are asked whether they are done before the clock is asked again. Each takes 0.1 us."""
+_NAMED_AT_ONCE = 512
+"""How many tasks are asked for their name before the clock is asked again. Each takes 0.4 us."""
 
 #: Makes the default name from Python 3.12 on. `TrackedTask.get_name` does more, and takes longer.
 _stock_name = asyncio.Task.get_name
 #: Makes a record from a tuple, four times faster than its class does.
 _make_record: Callable[[type[TaskRecord], tuple[Any, ...]], TaskRecord] = tuple.__new__
+
+#: Of a task that no other one resembles yet: its path, and the code in which it waits.
+_NO_PATH: tuple[Path | None, tuple[CodeType, ...]] = None, ()
 
 _log = logging.getLogger("loopnb")
 
@@ -213,6 +221,8 @@ class Listing:
         self._foreign: set[int] = set()  # the task is no `TrackedTask`, so nobody tells us of a new name
         self._runs: dict[ref[Run], set[int]] = {}  # the run that it belongs to goes on
         self._renamed = tracked.renamed
+        # Tasks that may have been renamed. Kept here, since a look may be abandoned.
+        self._unnamed: set[int] = set()
         self._reruns = origins.runs.reruns
         self._ordered: dict[bool, tuple[TaskRecord, ...]] = {}
         #: The present moment, asked for once in a slice.
@@ -295,7 +305,7 @@ class Listing:
         touched: set[int] = set()
         self._now = self._origins.clock()
         try:
-            for _ in self._steps(touched, exact):
+            for _ in self._steps(touched, exact, pace):
                 if pace.is_over():
                     self._tell(touched)
                     yield
@@ -311,13 +321,22 @@ class Listing:
                 follower.add(touched)
             touched.clear()
 
-    def _steps(self, touched: set[int], exact: bool) -> Iterator[None]:
+    def _steps(self, touched: set[int], exact: bool, pace: _Pace) -> Iterator[None]:
         """Make the look, and yield often. Add the numbers of the records that change to *touched*."""
         born = self._take_births()
+        some: list[ref[asyncio.Task[Any]]] = []
+        if born is None and not pace.is_unlimited and len(self._known) < _ASKED_AT_ONCE:
+            # From 3.14 on, to find ten thousand tasks and make a reference to each takes too long for one
+            # slice. The references that are made now need not be made below.
+            some = some_refs_of_tasks(self._loop)
+            pace.expect_long_step()
+            yield
         found = refs_of_tasks(self._loop) if born is None else born
+        del some
         yield
         self._due |= self._outdated()
         yield
+        yield from self._look_for_new_names()
         yield from self._look_again([*self._due], touched)
         numbers, futures = list(self._waits), list(self._waits.values())
         for first in range(0, len(numbers), _ASKED_AT_ONCE):
@@ -326,14 +345,16 @@ class Listing:
             yield
             yield from self._look_again(moved, touched)
         if born is not None:
-            yield from self._add_born(born, touched)
+            yield from self._add_born(born, touched, pace)
+            pace.expect_long_step()
+            yield
             if not exact or self._has_every_task():
                 return
             found = refs_of_tasks(self._loop)
             yield
         refs = found if isinstance(found, set) else (yield from _set_of_living(found))
         self._others &= refs
-        yield from self._add_born(refs, touched)
+        yield from self._add_born(refs, touched, pace)
         self._search_at = self._origins.clock() + SEARCH_S
         if len(refs) != len(self._known) + len(self._others) and (lost := self._known - refs):
             # A task was lost without its future being done. (Or it was spawned since this look began.)
@@ -356,38 +377,50 @@ class Listing:
         others = sum(_is_live(task_ref) for task_ref in self._others)
         return count_live(self._loop) == len(self._tasks) + others
 
-    def _add_born(self, refs: set[ref[asyncio.Task[Any]]], touched: set[int]) -> Iterator[None]:
+    def _add_born(self, refs: set[ref[asyncio.Task[Any]]], touched: set[int], pace: _Pace) -> Iterator[None]:
         """List those of the tasks that are not listed yet, if they can be listed."""
-        tasks, known, others = self._tasks, self._known, self._others
+        fresh = refs.difference(self._known, self._others)
+        pace.expect_long_step()
+        yield
         # By their addresses, which their hashes tell: memory is read fastest from one end to the other.
-        iterator = iter(sorted(refs.difference(known, others), key=hash))
+        iterator = iter(sorted(fresh, key=hash))
         yield
         while part := list(islice(iterator, _AT_ONCE)):
-            born: dict[int, asyncio.Task[Any]] = {}
-            for task_ref in part:
-                task = task_ref()
-                if task is None or task_ref in known:  # another look was faster
-                    continue
-                if (number := self._number_if_live(task)) is None:
-                    others.add(task_ref)
-                else:
-                    tasks[number] = task_ref
-                    born[number] = task
-            self._look_at_each(born, born.values(), touched)
-            # If an interrupt has ended this look before here, the next one finds them again.
-            known.update([tasks[number] for number in born if number in tasks])
-            self._born.difference_update(part)
-            task = None
-            born.clear()
+            self._add(part, touched)
+            if self._born:
+                self._born.difference_update(part)
             yield
+
+    def _add(self, refs: list[ref[asyncio.Task[Any]]], touched: set[int]) -> None:
+        """List those of a few tasks that can be listed."""
+        tasks, known = self._tasks, self._known
+        born: dict[int, asyncio.Task[Any]] = {}
+        for task_ref in refs:
+            task = task_ref()
+            if task is None or task_ref in known:  # another look was faster
+                continue
+            if (number := self._number_if_live(task)) is None:
+                self._others.add(task_ref)
+            else:
+                tasks[number] = task_ref
+                born[number] = task
+        self._look_at_each(born, born.values(), touched)
+        # If an interrupt has ended this look before here, the next one finds them again. Those that have
+        # ended meanwhile are not listed any more.
+        known.update(filter(None, map(tasks.get, born)))
 
     def _number_if_live(self, task: asyncio.Task[Any]) -> int | None:
         """Return the number of *task*; None if it has ended, belongs to another loop or cannot be listed."""
         try:
             if task.get_loop() is not self._loop or task.done():
                 return None
-            if type(task) is TrackedTask and hasattr(task, "run"):  # as `has_origin` does
-                return task.number
+            if type(task) is TrackedTask:
+                try:
+                    _run, number = task.run, task.number  # the last of its slots to be set, and the first
+                except AttributeError:  # its spawn was interrupted
+                    pass
+                else:
+                    return number
             return self._origins.origin_of(task).number
         except Exception:  # noqa: BLE001  a class of the user's, which may do anything
             _log.debug("a task cannot be listed", exc_info=True)
@@ -422,27 +455,24 @@ class Listing:
                 outdated |= self._runs.pop(run_ref)
             elif len(self._runs[run_ref]) > 2 * len(self._tasks):  # most of them have ended
                 self._runs[run_ref] &= self._tasks.keys()
-        return outdated | self._with_new_names()
+        return outdated
 
-    def _with_new_names(self) -> set[int]:
-        """Return the numbers of the tasks that have been renamed, and of those that wait for tasks."""
+    def _look_for_new_names(self) -> Iterator[None]:
+        """Have the tasks looked at that have been renamed, and those that wait for tasks."""
         if self._renamed != tracked.renamed:
             self._renamed = tracked.renamed
-            numbers: Iterable[int] = self._tasks
-        elif self._foreign:
-            numbers = self._foreign
-        else:
-            return set()
-        renamed = set()
-        for number in numbers:
-            task, record = self._tasks[number](), self.records.get(number)
-            if task is not None and record is not None and self._has_new_name(task, record):
-                renamed.add(number)
-        return renamed | self._naming if renamed else renamed
+            self._unnamed.update(self._tasks)
+        self._unnamed |= self._foreign
+        while self._unnamed:
+            some = {self._unnamed.pop() for _ in range(min(_NAMED_AT_ONCE, len(self._unnamed)))}
+            if renamed := set(filter(self._has_new_name, some)):
+                self._due |= renamed | self._naming
+            yield
 
-    def _has_new_name(self, task: asyncio.Task[Any], record: TaskRecord) -> bool:
+    def _has_new_name(self, number: int) -> bool:
+        task, record = self._tasks.get(number, _no_ref)(), self.records.get(number)
         try:
-            return _name_of(task) != record.name
+            return task is not None and record is not None and _name_of(task) != record.name
         except Exception:  # noqa: BLE001  a class of the user's, which may do anything
             return True
 
@@ -462,7 +492,8 @@ class Listing:
             touched: Gets the numbers of the records that change.
         """
         records, waits, blocked, now = self.records, self._waits, self._blocked, self._now
-        outermost, look_closely = self._codes.paths, self._look_closely
+        find_path, look_closely = self._codes.find_path, self._look_closely
+        path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
         for number, task in zip(numbers, tasks, strict=True):
             future = waited_future(task) if type(task) is TrackedTask else None
@@ -472,17 +503,16 @@ class Listing:
             try:
                 run = task.run  # the last of its slots to be set
                 coro = link = task.coro
-                paths, path = outermost, None
-                while type(link) is CoroutineType:
-                    path = paths[id(link.cr_code)]
-                    paths = path.inner
+                # Most tasks wait in the same code as the one before, and are like it.
+                for code in codes:
+                    if type(link) is not CoroutineType or link.cr_code is not code:
+                        path = None
+                        break
                     link = link.cr_await
                 if path is None or type(link) is not FutureIterator:
-                    look_closely(number, task, touched)
-                    continue
+                    path, codes = find_path(coro)
                 instruction = -1 if path.several is None else instruction_within(coro, path.several)
                 cell, site, site_at = task.cell, task.code, task.instruction
-                # Most tasks are like the one before.
                 if (
                     path is not latest_path
                     or site is not latest_site
@@ -723,20 +753,27 @@ class _Pace:
     """Tells when a slice is over.
 
     Args:
-        unlimited: It never is.
+        is_unlimited: It never is.
+
+    Attributes:
+        is_unlimited: As given.
     """
 
-    def __init__(self, unlimited: bool) -> None:
-        self._unlimited = unlimited
+    def __init__(self, is_unlimited: bool) -> None:
+        self.is_unlimited = is_unlimited
         self.begin()
 
     def begin(self) -> None:
         """Begin a slice."""
         self._ends = time.perf_counter() + SLICE_S
 
+    def expect_long_step(self) -> None:
+        """End the slice sooner: what comes next cannot be divided, and takes 2 ms for 10,000 tasks."""
+        self._ends -= _LONG_STEP_S
+
     def is_over(self) -> bool:
         """Return True if the slice has taken its time."""
-        return not self._unlimited and time.perf_counter() > self._ends
+        return not self.is_unlimited and time.perf_counter() > self._ends
 
 
 def _name_of(task: asyncio.Task[Any]) -> str:

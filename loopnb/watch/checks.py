@@ -144,7 +144,8 @@ class Facts:
         wall_s: Wall-clock time, in seconds since the Unix epoch.
         tasks: The live tasks, without the kernel's own.
         blocks: The last blocks, oldest first.
-        failures: Tasks that have failed, and whose errors nobody has looked at.
+        failures: Tasks that have failed, and whose errors nobody has looked at; without background runs,
+            whose tracebacks were shown.
         dropped: Tasks that nothing referred to while they waited, and that are lost.
         outdated: The executions of cells that have been run again since. Only those to which one of these
             tasks or blocks belongs are here.

@@ -161,7 +161,7 @@ class _Look:
         self._going_on: set[asyncio.Task[Any]] = set()
         for task in tracker.live(kernels=True):
             self._loop = task.get_loop()
-            kind, _lock = kind_at_once(task, self._codes)
+            kind = kind_at_once(task, self._codes)
             if kind and kind not in _SHARED and kind not in _TASKS:
                 self._going_on.add(task)
                 continue

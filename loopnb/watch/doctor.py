@@ -122,9 +122,9 @@ class Doctor:
         """
         unknown = self._not_looked_at(spins)
 
-        def ask(what: str, question: Callable[[], Iterable[_T]]) -> tuple[_T, ...]:
+        def ask(what: str, question: Callable[..., Iterable[_T]], *about: object) -> tuple[_T, ...]:
             try:
-                return tuple(question())
+                return tuple(question(*about))
             except Exception:  # noqa: BLE001  an observer: one fact less
                 _log.exception("the doctor could not look at %s", what)
                 unknown.append(f"{what}, because of an error of loopnb's own (see the log)")
@@ -147,13 +147,13 @@ class Doctor:
             dropped=dropped,
             outdated=outdated,
             runs=tuple({runs.all_runs_of(cell): None for cell in outdated}),
-            excused=frozenset(ask("tasks of earlier runs", lambda: self._excused(tasks, outdated))),
+            excused=frozenset(ask("tasks of earlier runs", self._excused, tasks, outdated)),
             deadlocks=ask("deadlocks", look_for_deadlocks or self._deadlocks.look),
             long_wait_s=long_wait_s,
-            waits=ask("long waits", lambda: self._waits(tasks, long_wait_s)),
+            waits=ask("long waits", self._waits, tasks, long_wait_s),
             spins=tuple(spins or ()),
-            pools=ask("pools of threads", lambda: self._pools(names)),
-            strays=ask("objects of other loops", lambda: self._strays(names)),
+            pools=ask("pools of threads", self._pools, names),
+            strays=ask("objects of other loops", self._strays, names),
             foreign=ask("what others have changed", self._foreign),
             names=len(names),
             unknown=tuple(unknown),
@@ -171,7 +171,12 @@ class Doctor:
 
     def _failed(self) -> tuple[TaskRecord, ...]:
         failed = {ended.origin.number: ended for ended in self._failures.unseen() if ended.state == "raised"}
-        return tuple(self._tracker.record_ended(ended) for ended in failed.values())
+        # The traceback of a background run stands in its cell. There is no more to say of it.
+        return tuple(
+            self._tracker.record_ended(ended)
+            for number, ended in failed.items()
+            if not self._failures.was_shown_in_full(number)
+        )
 
     def _dropped(self) -> tuple[TaskRecord, ...]:
         # Tasks that are lost are not held, so the history has them: no scan of all objects.

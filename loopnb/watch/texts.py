@@ -149,7 +149,8 @@ def busy_text(busy: Busy) -> str:
     """Say who keeps the loop busy."""
     if not busy.looks:
         return "Nothing was seen yet."
-    lines = [f"Looked {busy.looks:,} times in {busy.seconds:.1f} s."]
+    times = "once" if busy.looks == 1 else f"{busy.looks:,} times"
+    lines = [f"Looked {times} in {busy.seconds:.1f} s."]
     for title, rows in (("task", busy.tasks), ("cell", busy.cells), ("coroutine", busy.coroutines)):
         lines += _busy_lines(title, rows)
     return "\n".join(lines)

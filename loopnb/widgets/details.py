@@ -51,7 +51,7 @@ def chain_lines(tracker: Tracker, task: asyncio.Task[Any], *, many: bool) -> lis
             lines.append(_line(type(link).__name__))
             continue
         lines.append(_line(f"{code.co_qualname}()", tracker.place(code, instruction, cell)))
-    if not (many and kind_at_once(task, tracker.codes)[0] in LOCKS):
+    if not (many and kind_at_once(task, tracker.codes) in LOCKS):
         found = detail_of(tracker, task)
         if found.text:
             state = f" ({found.state})" if found.state else ""

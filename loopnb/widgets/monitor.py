@@ -575,7 +575,7 @@ class Monitor:
         if live is None or record.state != "waiting":
             return record.waits_for
         budget[0] -= 1
-        is_lock = kind_at_once(live, self._tracker.codes)[0] in LOCKS
+        is_lock = kind_at_once(live, self._tracker.codes) in LOCKS
         text = record.waits_for
         if not is_lock or len(self.tasks.live) <= _MANY:
             found = detail_of(self._tracker, live)

@@ -33,6 +33,8 @@ _SETTLE_S, _WATCHED_S = 0.5, 8.0
 #: Steps of about half a second, and how often they are timed with and without the watchdog.
 _WATCHED_STEPS, _PAIRS = 150_000, 31
 _FOR_EVER_S = 3600.0
+#: As long as a slice of `%loopnb tree` takes, and a step more.
+_SLICE_MS = 2.0
 _KERNEL_S = 60.0
 _LISTED_S = 30.0
 _LONG_PROBE_S = 120.0
@@ -165,8 +167,18 @@ def memory_of_task(tool: Tool) -> Found:
     return _run(TRACKING if tool is LOOPNB else tool, main)
 
 
-def _listed(tool: Tool, measure: Callable[[Any, list[asyncio.Task[None]]], Awaitable[list[float]]]) -> Found:
-    """Make 10,000 tasks wait, and return the least that *measure* finds. Only loopnb lists tasks."""
+def _listed(
+    tool: Tool,
+    measure: Callable[[Any, list[asyncio.Task[None]]], Awaitable[list[float]]],
+    wait: Callable[[], Coroutine[None, None, None]] | None = None,
+) -> Found:
+    """Make 10,000 tasks wait, and return the least that *measure* finds. Only loopnb lists tasks.
+
+    Args:
+        tool: The tool.
+        measure: Given the tracker and the tasks, returns what it has measured, several times.
+        wait: What each task runs; None for a coroutine that sleeps.
+    """
     if tool is not LOOPNB:
         return "-"
     loop = asyncio.new_event_loop()
@@ -174,7 +186,7 @@ def _listed(tool: Tool, measure: Callable[[Any, list[asyncio.Task[None]]], Await
     tracker = track(loop)
 
     async def main() -> Found:
-        tasks = await _waiting(_TASKS)
+        tasks = await _waiting(_TASKS, wait or _awaits_a_sleep)
         found = min(await measure(tracker, tasks))
         for task in tasks:
             task.cancel()
@@ -184,8 +196,8 @@ def _listed(tool: Tool, measure: Callable[[Any, list[asyncio.Task[None]]], Await
     return loop.run_until_complete(main())
 
 
-async def _waiting(count: int) -> list[asyncio.Task[None]]:
-    tasks = [asyncio.create_task(_awaits_a_sleep()) for _ in range(count)]
+async def _waiting(count: int, wait: Callable[[], Coroutine[None, None, None]]) -> list[asyncio.Task[None]]:
+    tasks = [asyncio.create_task(wait()) for _ in range(count)]
     await asyncio.sleep(0)
     gc.collect()
     return tasks
@@ -234,7 +246,7 @@ def listing_changed(tool: Tool) -> Found:
                 task.cancel()
             await asyncio.gather(*ended, return_exceptions=True)
             del ended, task
-            tasks += await _waiting(100)
+            tasks += await _waiting(100, _awaits_a_sleep)
             found.append(_milliseconds(follower.look))
         return found
 
@@ -245,26 +257,57 @@ def listing_slice(tool: Tool) -> Found:
     """Time the longest slice of the first look at 10,000 waiting tasks; milliseconds."""
 
     async def measure(tracker: Any, _tasks: list[asyncio.Task[None]]) -> list[float]:
-        found = []
-        for _ in range(5):
-            slices = fresh_listing(tracker).slices()
-            longest, is_over = 0.0, False
-            while not is_over:
-                began = time.thread_time()
-                is_over = next(slices, slices) is slices
-                longest = max(longest, (time.thread_time() - began) * 1e3)
-            found.append(longest)
-        return found
+        return [max(_pieces(fresh_listing(tracker).slices())) for _ in range(5)]
 
     return _listed(tool, measure)
 
 
+def _pieces(generator: Iterator[None]) -> list[float]:
+    """Return how long each step of *generator* takes, in milliseconds."""
+    found, is_over = [], False
+    while not is_over:
+        began = time.thread_time()
+        is_over = next(generator, generator) is generator
+        found.append((time.thread_time() - began) * 1e3)
+    return found
+
+
 def tree(tool: Tool) -> Found:
-    """Time the await graph of 10,000 waiting tasks and its tree; milliseconds."""
+    """Time the await graph of 10,000 sleeping tasks and its tree; milliseconds."""
+    return _listed(tool, _trees)
+
+
+def tree_of_lock(tool: Tool) -> Found:
+    """Time the await graph of 10,000 tasks that wait for one lock, and its tree; milliseconds."""
+    lock: list[asyncio.Lock] = []
+
+    async def wait() -> None:
+        if not lock:
+            lock.append(asyncio.Lock())
+        async with lock[0]:
+            await asyncio.sleep(_FOR_EVER_S)
+
+    return _listed(tool, _trees, wait)
+
+
+async def _trees(tracker: Any, _tasks: list[asyncio.Task[None]]) -> list[float]:
+    tracker.listing.look()
+    return [sum(_pieces(tree_of_tasks(tracker))) for _ in range(5)]
+
+
+def tree_slice(tool: Tool) -> Found:
+    """Time the longest slice of that tree, if a slice ends with the step that exceeds 2 ms; milliseconds."""
 
     async def measure(tracker: Any, _tasks: list[asyncio.Task[None]]) -> list[float]:
         tracker.listing.look()
-        return [_milliseconds(lambda: tree_of_tasks(tracker)) for _ in range(5)]
+        found = []
+        for _ in range(5):
+            longest = piece = 0.0
+            for milliseconds in _pieces(tree_of_tasks(tracker)):
+                piece = milliseconds if piece > _SLICE_MS else piece + milliseconds
+                longest = max(longest, piece)
+            found.append(longest)
+        return found
 
     return _listed(tool, measure)
 
@@ -451,6 +494,8 @@ PROBES = [
     Probe("next look, 100 ended and 100 begun", listing_changed, "ms", 3, limit_s=_LISTED_S),
     Probe("longest slice of the first look", listing_slice, "ms", 3, limit_s=_LISTED_S),
     Probe("tree of 10,000 waiting tasks", tree, "ms", 3, limit_s=_LISTED_S),
+    Probe("tree of 10,000 that wait for one lock", tree_of_lock, "ms", 3, limit_s=_LISTED_S),
+    Probe("longest slice of the tree", tree_slice, "ms", 3, limit_s=_LISTED_S),
     Probe("left by a look, for each task", listing_left, "B", 3, "on 3.12 and later, its name", _LISTED_S),
     Probe("watchdog beside a task that waits", watching, "% of a core", 3, limit_s=_LONG_PROBE_S),
     Probe(

@@ -12,7 +12,7 @@ from tests.peers import PEERS, isolate
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from loopnb.tracking.listing import Listing
@@ -70,15 +70,15 @@ def fresh_listing(tracker: Tracker) -> Listing:
     return Listing(tracker._loop, tracker, tracker.codes)
 
 
-def tree_of_tasks(tracker: Tracker) -> str:
-    """Return who waits for whom, as text."""
+def tree_of_tasks(tracker: Tracker) -> Generator[None, None, str]:
+    """Return who waits for whom, as text. Yields often, as `%loopnb tree` lets the loop turn."""
     from loopnb import trees
     from loopnb.tracking import graph
 
-    edges = graph.finish(graph.slices(tracker))
-    roots = graph.finish(trees.roots_of(edges.records, edges.awaits, lambda _task: True))
-    tree = graph.finish(trees.tree_of(edges.records, edges.awaits, roots))
-    return graph.finish(trees.tree_text(tree, edges, tracker.clock(), {}))
+    edges = yield from graph.slices(tracker)
+    roots = yield from trees.roots_of(edges.records, edges.awaits, lambda _task: True)
+    tree = yield from trees.tree_of(edges.records, edges.awaits, roots)
+    return (yield from trees.tree_text(tree, edges, tracker.clock(), {}))
 
 
 def _loopnb_tracking(loop: asyncio.AbstractEventLoop) -> None:

@@ -1,14 +1,18 @@
-"""A coroutine that blocks in a library, or on a library's loop, is named by the watchdog."""
+"""A coroutine that blocks in a library is named by the watchdog."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.watch.conftest import Watched, watched
+from tests.watch.conftest import watched
 from tests.watch.test_blocks import block_in_task
+
+if TYPE_CHECKING:
+    from tests.watch.conftest import Watched
 
 __all__ = ["watched"]
 
@@ -36,12 +40,3 @@ def test_a_library_that_waits_for_a_socket_is_named_by_the_users_call(watched: W
     assert block.how == "socket"
     assert block.call == "requests.get(url, timeout=20)"
     assert "socket.py" in block.below
-
-
-def test_on_uvloop_it_works_too() -> None:
-    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
-    watched = Watched(uvloop.new_event_loop)
-    with watched.runner:
-        block = block_in_task(watched, watched.block_until_seen)
-
-    assert block.how == "sleep"

@@ -147,7 +147,7 @@ def test_the_tree_folds_what_is_alike_and_names_what_is_not(
     notebook.run("cells = [task.cell for task in loopnb.tasks() if task.name == 'top']")
     (cell,) = notebook.value("cells")
     assert "'top'" in printed(f"%loopnb tree --cell {cell.execution_count}")
-    assert printed("%loopnb tree --cell 99").strip() == "No live tasks."
+    assert printed("%loopnb tree --cell 99").strip() == "No live tasks of In[99]."
     assert "nobody" in str(notebook.error("%loopnb tree nobody"))
     notebook.run("top.cancel(); await asyncio.wait([top, *tasks])")
 

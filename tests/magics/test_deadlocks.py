@@ -74,3 +74,30 @@ def test_a_lock_that_somebody_else_holds_is_no_deadlock(names: Notebook) -> None
     )
 
     assert names.value("t").result() == ("", ["waiting"], True)
+
+
+@pytest.mark.parametrize("command", ["cancel t1", "cancel --all"])
+@pytest.mark.parametrize("wait", ["others[index]", "asyncio.gather(others[index])"])
+def test_what_the_doctor_says_ends_a_circle_of_tasks(notebook: Notebook, wait: str, command: str) -> None:
+    """`task.cancel()` goes round such a circle, and raises RecursionError."""
+    notebook.run(
+        f"""
+        import asyncio, loopnb
+        async def wait_for(index):
+            await asyncio.sleep(0)
+            await {wait}
+        others = [asyncio.create_task(wait_for(index), name=f"t{{index}}") for index in (1, 2, 0)]
+        while not (found := loopnb.diagnose()):
+            await asyncio.sleep(0)
+        """
+    )
+    assert [finding.code for finding in notebook.value("found")] == ["deadlock"]
+    assert "'%loopnb cancel " in notebook.value("found")[0].remedy
+
+    notebook.run(f"%loopnb {command}")
+    notebook.run("ended, left = await asyncio.wait(others, timeout=20)")
+
+    assert not notebook.value("left")
+    assert all(task.cancelled() for task in notebook.value("ended"))
+    notebook.run("found = loopnb.diagnose()")
+    assert notebook.value("found") == []

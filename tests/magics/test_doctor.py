@@ -154,3 +154,46 @@ def test_another_thread_may_ask(notebook: Notebook) -> None:
     )
 
     assert notebook.value("found") == []
+
+
+def test_a_background_run_whose_traceback_was_shown_is_no_unobserved_failure(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = out(
+        notebook,
+        capsys,
+        """
+        import asyncio
+        async def feed():
+            await asyncio.sleep(0)
+            raise ValueError("no feed")
+        run = %aloop -b -n feed feed()
+        await asyncio.wait([run])
+        """,
+    )
+
+    assert "no feed" in shown
+    assert diagnosed(notebook) == []
+    assert "doctor  nothing found\n" in out(notebook, capsys, "%loopnb")
+    assert "no feed" in out(notebook, capsys, "%loopnb where feed")
+
+
+def test_a_background_run_does_not_hide_the_failure_of_a_task_of_its(notebook: Notebook) -> None:
+    notebook.run(
+        """
+        import asyncio
+        async def item():
+            raise KeyError("no item")
+        async def feed():
+            failing.append(asyncio.create_task(item(), name="item"))
+            await asyncio.wait(failing)
+            raise ValueError("no feed")
+        failing = []
+        run = %aloop -b -n feed feed()
+        await asyncio.wait([run])
+        """
+    )
+    (finding,) = diagnosed(notebook)
+
+    assert finding.code == "unobserved-failure"
+    assert "'item'" in finding.summary

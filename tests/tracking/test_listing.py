@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from loopnb import nesting
 from loopnb.nesting import scope
 from loopnb.records import CellRef
-from loopnb.shell._cpython import wake_with
 from loopnb.tracking import cells, listing
+from loopnb.tracking.leaving import end_with
 from loopnb.tracking.listing import Listing
 from loopnb.tracking.suspended import frames_of
 from loopnb.tracking.tracker import Tracker
@@ -301,7 +301,7 @@ async def carry_out(tracker: Tracker, program: list[tuple[Any, ...]], *, exact: 
 def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """End a slice after each task."""
     monkeypatch.setattr(listing, "SLICE_S", -1.0)
-    for name in ("_AT_ONCE", "_ASKED_AT_ONCE"):
+    for name in ("_AT_ONCE", "_ASKED_AT_ONCE", "_NAMED_AT_ONCE"):
         monkeypatch.setattr(listing, name, 1)
 
 
@@ -482,10 +482,8 @@ def test_a_task_that_was_woken_by_hand_is_looked_at_again() -> None:
         turn(loop)
         follower = tracker.listing.follow()
         assert len(follower.look().changed) == 1
-        outcome = loop.create_future()
-        outcome.set_exception(LookupError())
 
-        assert wake_with(task, outcome)
+        assert end_with(task, LookupError())
         turn(loop)
         assert isinstance(task.exception(), LookupError)
         assert follower.look().gone == frozenset({1})
@@ -718,5 +716,24 @@ def test_a_look_that_is_abandoned_loses_no_task(tiny_slices: None) -> None:
         del look
 
         assert len(follower.look().changed) == len(tasks)
+        event.set()
+        turn(loop)
+
+
+def test_a_look_that_is_abandoned_loses_no_new_name(tiny_slices: None) -> None:
+    with tracked_loop() as (runner, tracker):
+        loop, event = runner.get_loop(), asyncio.Event()
+        tasks = [loop.create_task(waits_on_one_line(event), name="old") for _ in range(10)]
+        turn(loop)
+        tracker.listing.look()
+        for task in tasks:
+            task.set_name("new")
+        look = tracker.listing.slices()
+        while "new" not in {record.name for record in tracker.listing.ordered()}:
+            next(look)
+        del look
+        tracker.listing.look()
+
+        assert {record.name for record in tracker.listing.ordered()} == {"new"}
         event.set()
         turn(loop)

@@ -286,6 +286,47 @@ def test_those_that_only_wait_to_enter_a_block_are_not_looked_at_closer(
     assert [name for name in looked_at if name.startswith("waiter")] == []
 
 
+def test_each_of_many_waiters_is_told_the_holders_of_its_own_lock(
+    track: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    subject_of = chains.subject_of
+
+    def count(task: Any, path: Any) -> Any:
+        asked.append(task.get_name())
+        return subject_of(task, path)
+
+    async def keep(lock: Any) -> None:
+        async with lock:
+            await asyncio.Event().wait()
+
+    async def main(tracker: Tracker) -> tuple[set[tuple[str, ...]], list[set[str]]]:
+        locks: list[Any] = [asyncio.Lock(), asyncio.Lock(), asyncio.Semaphore(3)]
+        kinds = [0, 1, 2, 2, 2, *[0, 1, 2] * 10]
+        tasks = [
+            asyncio.create_task(keep(locks[kind]), name=f"{kind}{'holds' if index < 5 else 'waits'}")
+            for index, kind in enumerate(kinds)
+        ]
+        await until_it_waits(tasks[-1])
+        found = graph.finish(graph.slices(tracker))
+        names = {number: record.name for number, record in found.records.items()}
+        edges = {
+            (names[number], *(names[held] for held in held_by)) for number, held_by in found.awaits.items()
+        }
+        shared = [{names[number] for number in group} for group in (found.any_of, found.cyclic)]
+        await end(*tasks)
+        return edges, shared
+
+    monkeypatch.setattr(graph, "subject_of", count)
+    edges, shared = track(main)
+
+    assert edges == {
+        ("0waits", "0holds"), ("1waits", "1holds"), ("2waits", "2holds", "2holds", "2holds")
+    }  # fmt: skip
+    assert shared == [{"2waits"}, set()]
+    assert sorted(asked) == ["0waits", "1waits", "2waits"]  # the queues tell of the others
+
+
 def test_a_condition_that_waits_to_be_notified_holds_no_lock(track: Callable[..., Any]) -> None:
     async def main(tracker: Tracker) -> str:
         owner = Owner()

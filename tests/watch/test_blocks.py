@@ -21,7 +21,10 @@ import pytest
 from loopnb.nesting.engine import Handoff
 from loopnb.nesting.other_loops import aside
 from loopnb.records import CellRef
-from loopnb.watch.texts import block_text, remedy
+from loopnb.watch.judging import Step
+from loopnb.watch.looking import Look
+from loopnb.watch.sources import Frame
+from loopnb.watch.texts import block_text, blocks_text, remedy
 from tests.watch.conftest import BLOCKED_AFTER, PATIENCE_S, line_of, until
 
 if TYPE_CHECKING:
@@ -329,6 +332,30 @@ def test_blocks_are_added_up_by_place(watched: Watched) -> None:
     assert total.total_s == pytest.approx(sum(block.lasted_s for block in watched.watch.blocks()))
 
 
+def step_at(line: int) -> Step:
+    """Return a step of a callback that has blocked at that line."""
+    frame = Frame("/tmp/ipykernel_1/1.py", "hog", line, 0)
+    step = Step((line,), 0.0, 1.0)
+    step.add(Look("step", frames=(frame,)), 1.0, None, 0.0)
+    return step
+
+
+def test_only_the_last_blocks_and_places_are_kept(watched: Watched) -> None:
+    watch = watched.watch
+    watch.set_blocked_after(BLOCKED_AFTER)
+    for line in (*range(1, 261), 61, 261):
+        watch.step_ended(step_at(line), messages=False)
+    watch.stop()
+    totals = {total.place: total.count for total in watch.totals()}
+    said = blocks_text(watch.blocks(), watch.totals()).splitlines()
+
+    assert [block.number for block in watch.blocks()] == list(range(213, 263))
+    # The place that has not blocked for longest goes: its count, too.
+    assert totals == dict.fromkeys(["1.py:61"], 2) | {f"1.py:{line}": 1 for line in range(63, 262)}
+    assert sum(" callback hog() " in line for line in said) == 50
+    assert said[-1].strip() == "and 190 more places"
+
+
 # -- what is no block --------------------------------------------------------------------------------
 
 
@@ -417,6 +444,39 @@ def test_with_nesting_off_and_debug_mode_it_works_too(watched: Watched) -> None:
     watched.loop.slow_callback_duration = 1e6
 
     assert block_in_task(watched, watched.block_until_seen).how == "sleep"
+    watched.loop.set_debug(False)
+
+
+def test_debug_mode_goes_on_as_it_is(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    loop = watched.loop
+    loop.set_debug(True)
+    loop.slow_callback_duration = BLOCKED_AFTER / 2
+    block = block_in_task(watched, watched.block_until_seen)
+    warned = [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+
+    assert block.how == "sleep"
+    assert any(text.startswith("Executing <Task") and "'hog'" in text for text in warned)
+    assert (loop.get_debug(), loop.slow_callback_duration) == (True, BLOCKED_AFTER / 2)
+    loop.set_debug(False)
+
+
+def test_slow_callbacks_are_warned_of_as_without_watching(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    def slow() -> None:
+        time.sleep(BLOCKED_AFTER / 2)
+
+    async def main() -> None:
+        before = watched.watch.pace().total.count
+        watched.loop.call_soon(slow)
+        await until(lambda: watched.watch.pace().total.count > before)
+
+    watched.loop.set_debug(True)
+    watched.loop.slow_callback_duration = BLOCKED_AFTER / 4
+    watched.run(main())
+    warned = [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+
+    assert any(text.startswith("Executing <Handle") and "slow()" in text for text in warned)
     watched.loop.set_debug(False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import sys
 import threading
 import time
 from textwrap import dedent
@@ -310,3 +311,33 @@ def test_the_end_of_the_thread_leaves_the_passes_alone(watched: Watched) -> None
         assert vars(loop._selector) == stock
 
     watched.run(main())
+
+
+class _Refuses(type):
+    """A metaclass that fails the test if one of its classes is asked for anything."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        pytest.fail(f"asked for {name}")
+
+
+def test_a_thousand_timers_of_any_kind_are_asked_for_their_owner_in_few_calls() -> None:
+    calls = 0
+
+    class Odd(metaclass=_Refuses):
+        def __call__(self) -> None: ...
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        for callback in (runner.close, loop.create_future().done, object.__new__(Odd), print) * 250:
+            loop.call_later(0.0, callback)
+        sys.setprofile(count)
+        kept = _cpython.kept_waiting(loop, loop.time() + 1.0)
+        sys.setprofile(None)
+        loop._scheduled.clear()  # type: ignore[attr-defined]  # none is to run
+
+    assert kept.timers == 1_000
+    assert calls < 6 * 1_000
