@@ -124,10 +124,11 @@ class ReplyGuard:
         if future in self._begun or not self._is_beginning:
             return False
         is_again, self._is_remembered = self._is_remembered, True
-        if is_again and not is_all_by(
-            inspect.currentframe(), _KERNELS_OR_SHELLS, HANDLE_RUN_CODE, _ATTRIBUTES
-        ):
-            raise RejectedByInterrupt
+        # Only in the task's own step: raised in a frame of the loop, the error would end the kernel.
+        if is_again and _running_task() is future:
+            frame = inspect.currentframe()
+            if not is_all_by(frame, _KERNELS_OR_SHELLS, HANDLE_RUN_CODE, _ATTRIBUTES):
+                raise RejectedByInterrupt
         return True
 
     def begin_code(self, _tree: ast.AST) -> None:
@@ -141,7 +142,7 @@ class ReplyGuard:
         if not is_called_by(_RUN_CELL):
             return  # `%%aloop` compiles its body while IPython transforms the cell
         try:
-            task = asyncio.current_task() if running_loop() is not None else None
+            task = _running_task()
             if task is not None:
                 self._begun.add(task)
             self._is_beginning = False
@@ -244,6 +245,10 @@ class ReplyGuard:
 def _is_at_kernels_level() -> bool:
     """Return True if the caller runs in the main thread, and no code of the user's has called it."""
     return _is_main_thread() and is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=HANDLE_RUN_CODE)
+
+
+def _running_task() -> asyncio.Task[Any] | None:
+    return asyncio.current_task() if running_loop() is not None else None
 
 
 def _is_main_thread() -> bool:

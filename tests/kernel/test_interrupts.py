@@ -936,6 +936,78 @@ def test_an_idle_kernel_ignores_interrupts_after_a_subshells_cell(kernel: Kernel
     kernel.run(TICKS_GO_ON)
 
 
+#: Under the name of its file, the first and the last thing that a TaskGroup does when its block has failed.
+INTERRUPTS_GROUPS = dedented(
+    """
+    import asyncio, functools, signal
+    def interrupting(stock):
+        @functools.wraps(stock)
+        def call(self, *args, **options):
+            asyncio.TaskGroup._abort = stock
+            signal.raise_signal(signal.SIGINT)
+            return stock(self, *args, **options)
+        return call
+    asyncio.TaskGroup._abort = interrupting(asyncio.TaskGroup._abort)
+    """
+)
+
+
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_a_second_interrupt_while_a_group_ends_its_children_leaves_none(
+    kernel: KernelDriver, magic: str
+) -> None:
+    kernel.run(f"exec(compile({INTERRUPTS_GROUPS!r}, asyncio.taskgroups.__file__, 'exec'))")
+
+    result = kernel.execute(
+        below(
+            magic,
+            """
+            async with asyncio.TaskGroup() as group:
+                for _ in range(3):
+                    group.create_task(asyncio.sleep(600), name='child')
+                await asyncio.sleep(0)
+                raise KeyboardInterrupt
+            """,
+        )
+    )
+
+    assert result.ename in {"CancelledError", "KeyboardInterrupt"}
+    kernel.run("await asyncio.sleep(0.05)")
+    assert kernel.value("'child' in [task.name for task in loopnb.tasks()]") is False
+    kernel.run(TICKS_GO_ON)
+
+
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_an_interrupt_of_a_task_that_blocks_when_its_cell_has_just_ended_ends_no_kernel(
+    kernel: KernelDriver, magic: str
+) -> None:
+    kernel.run(
+        """
+        import signal
+        async def blocks():
+            await cell_ends.wait()
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+                time.sleep(0.15)
+        cell_ends = asyncio.Event()
+        """
+    )
+
+    kernel.run(
+        below(
+            magic,
+            """
+            blocking = asyncio.create_task(blocks())
+            await asyncio.sleep(0)
+            cell_ends.set()
+            """,
+        )
+    )
+
+    assert kernel.value("isinstance(blocking.exception(), KeyboardInterrupt)") is True
+    kernel.run(TICKS_GO_ON)
+
+
 #: No code of a cell's, where an interrupt would be raised.
 INTERRUPTS_ONCE = dedented(
     """
