@@ -81,6 +81,10 @@ class ExecutingCells(Protocol):
     """Knows which cells execute now. Any thread may ask."""
 
     @property
+    def ended(self) -> int:
+        """How many cells have ended."""
+
+    @property
     def executing(self) -> CellRef | None:
         """The outermost cell that executes in the main thread."""
 
@@ -100,8 +104,11 @@ class Widget(Protocol):
     def end(self, why: str) -> None:
         """Show nothing more, and say why: `unloaded`, `restarted` or `shut down`. Any thread."""
 
-    def _repr_mimebundle_(self) -> Any:
-        """Return what is displayed, by its kind."""
+    def show(self) -> None:
+        """Display it in the current cell. The loop's thread."""
+
+    def show_table(self) -> None:
+        """Display in the current cell a table alone, which needs no kernel. The loop's thread."""
 
 
 class Session:
@@ -187,6 +194,11 @@ class Session:
         return self._cells.executing_since
 
     @property
+    def cells_ended(self) -> int:
+        """How many cells have ended. Any thread."""
+        return self._cells.ended
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Notes to show with the status, each a sentence. Any thread."""
         return (*self.healer.notes(), *self.tracker.notes(), *self.watch.notes())
@@ -201,7 +213,7 @@ class Session:
         self._set_order()
         self.settings.observe(self._set_order, ["nesting_order"])
         parts.callback(self.settings.unobserve, self._set_order, ["nesting_order"])
-        # What takes them back comes first: it also takes back half of it.
+        # Each `stop` is registered before its `start`: it also undoes a `start` that has failed halfway.
         parts.callback(self.nesting.stop)
         self.nesting.start()
         parts.enter_context(submitting(self._is_service_thread, self._submit))
@@ -499,6 +511,7 @@ class Session:
             if task is not None:
                 holders = [held for held in map(live, found.awaits.get(number, ())) if held is not None]
                 details[number] = detail_of(self.tracker, task, holders)
+            # The frame may stop here for long, and must keep no task alive.
             task = None
             holders = []
             yield

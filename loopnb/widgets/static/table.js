@@ -13,7 +13,7 @@ import { ageText, leftoverText, pendingText, rowCoro, rowName, rowWaits, spanTex
  * @typedef {import("./protocol.js").Window} TaskWindow
  * @typedef {{id: string, at: number, isAnswered: boolean}} Pending A cancel that is under way.
  * @typedef {{ask(change: Partial<Query>): void, scrollTo(offset: number): void, cancel(row: Row): void, open(row: Row): void, leave(): void,
- *   find(): void, showCell(cell: string): void}} TableHost What the table asks of its view.
+ *   find(): void, showCell(cell: string): void, hold(isHeld: boolean): void}} TableHost What the table asks of its view.
  * @typedef {{window: TaskWindow, block: import("./protocol.js").Block | null, query: Query, clock_s: number, isPaused: boolean, isGone: boolean,
  *   pending: Map<string, Pending>, ended: Map<string, string>, openKey: string}} TableFacts
  */
@@ -138,7 +138,6 @@ class TableRow {
 		put(parts.coro, rowCoro(row), `${row.coro}\nspawned at ${row.spawn_site}`);
 		if (parts.link) put(parts.link, row.cell ?? "", row.spawn_site);
 		if (parts.busy) write(parts.busy, row.busy === null || row.busy === undefined ? "" : `${Math.round(row.busy * 100)} %`);
-		if (parts.steps) write(parts.steps, row.steps?.toLocaleString("en") ?? "");
 		if (!parts.waits) return;
 		put(parts.for, waits.first);
 		put(parts.at, waits.second);
@@ -217,7 +216,7 @@ export class TaskTable {
 		this.total = 0;
 		this.activeIndex = 0;
 		this.activeKey = "";
-		this.hasPointer = false;
+		this.hasPointer = this.wasHeld = false;
 		/** A row that is to have the focus as soon as it is there. */
 		this.isAwaited = false;
 		this.facts = /** @type {TableFacts} */ (/** @type {unknown} */ (null));
@@ -243,6 +242,7 @@ export class TaskTable {
 
 	/** @param {FocusEvent} event */
 	noteFocus(event) {
+		this.noteHold();
 		for (let row of this.rows.values()) {
 			if (row.row && row.element === event.target) this.activate(row.index, row.row.key);
 		}
@@ -250,7 +250,14 @@ export class TaskTable {
 
 	/** @returns {boolean} */
 	get isHeld() {
+		if (this.facts?.isGone) return false;
 		return this.hasPointer || this.body.querySelector(":focus-visible") !== null;
+	}
+
+	/** Tell the view when the rows begin to be held in place, and when no more. */
+	noteHold() {
+		let { isHeld } = this;
+		if (isHeld !== this.wasHeld) this.host.hold((this.wasHeld = isHeld));
 	}
 
 	/** Forget which rows are held in place: the user has asked for another order. */
@@ -273,11 +280,10 @@ export class TaskTable {
 	/** Fit the columns to the table's width. */
 	resize() {
 		if (!this.facts) return;
-		let { query, window } = this.facts;
+		let { query } = this.facts;
 		let width = this.scroll.clientWidth;
 		if (!width) return;
-		let hasSteps = Object.values(window.rows).some((row) => typeof row.steps === "number");
-		let columns = columnsFor(width, query.tab, { hasSteps });
+		let columns = columnsFor(width, query.tab);
 		let is = columns.map(({ id, title }) => id + title).join();
 		if (is !== this.columns.map(({ id, title }) => id + title).join()) {
 			this.columns = columns;
@@ -320,11 +326,12 @@ export class TaskTable {
 
 	draw() {
 		if (!this.facts) return;
+		this.noteHold();
 		this.resize();
 		// It is not in the page yet, or hidden.
 		if (!this.columns.length) return;
-		let { window, query, isPaused, isGone } = this.facts;
-		let mode = isPaused ? "freeze" : this.isHeld && !isGone ? "hold" : "follow";
+		let { window, query, isPaused } = this.facts;
+		let mode = isPaused ? "freeze" : this.isHeld ? "hold" : "follow";
 		this.total = mode === "follow" ? window.total : Math.max(window.total, this.arrangement.total);
 		let height = `${this.total * ROW_HEIGHT}px`;
 		if (this.body.style.height !== height) this.body.style.height = height;

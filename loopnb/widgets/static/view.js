@@ -54,6 +54,7 @@ export class View {
 		/** How the tasks have ended whose rows are held in place. @type {Map<string, string>} */
 		this.ended = new Map();
 		this.isVisible = this.isOnScreen = this.isPaused = false;
+		this.width = this.keptHeight = 0;
 		/** Why the view hears no more: one sentence, or "". */
 		this.goneText = "";
 		/** When it may have lost the kernel; it asks, and waits for the answer. */
@@ -67,6 +68,7 @@ export class View {
 		this.panel = make("div", "panel", "", { tabindex: "-1", role: "region", "aria-label": "loopnb: tasks of the loop" });
 		this.panel.style.setProperty("--loopnb-height", `${options?.height ?? DEFAULT_HEIGHT}px`);
 		this.end = make("div", "end", "", { role: "alert" });
+		this.sheet = storedSheet(shared.epoch);
 		this.header = new Header(this);
 		this.toolbar = new Toolbar(this);
 		this.table = new TaskTable(this);
@@ -86,7 +88,7 @@ export class View {
 			this.isOnScreen = entries[entries.length - 1].isIntersecting;
 			this.look();
 		});
-		this.sized = new ResizeObserver(() => this.schedule());
+		this.sized = new ResizeObserver(() => this.fit());
 		this.listen();
 		if (end) this.finish(end);
 		else this.draw();
@@ -99,7 +101,7 @@ export class View {
 		let split = make("div", "split");
 		split.append(main, this.detail.element);
 		this.panel.append(this.end, this.header.element, this.toolbar.element, split, this.foot, this.note);
-		el.append(this.panel);
+		el.append(this.sheet, this.panel);
 	}
 
 	listen() {
@@ -124,6 +126,7 @@ export class View {
 		this.isOnScreen = false;
 		this.look();
 		cancelAnimationFrame(this.frame);
+		this.sheet.remove();
 		this.panel.remove();
 	}
 
@@ -463,6 +466,43 @@ export class View {
 
 	// Drawing.
 
+	/**
+	 * Keep what stands above the rows as high as it is, so that they stay in place, or let it grow and shrink
+	 * again. What has no room meanwhile is seen when the pointer or the focus leaves the rows.
+	 *
+	 * @param {boolean} isHeld
+	 */
+	hold(isHeld) {
+		putAttribute(this.panel, "data-held", isHeld ? "" : null);
+		for (let { element } of [this.header, this.toolbar]) {
+			element.style.height = isHeld ? `${element.getBoundingClientRect().height}px` : "";
+		}
+		this.panel.style.minHeight = "";
+		this.keptHeight = 0;
+		this.keepHeight();
+	}
+
+	/** While rows are held the view may grow, but not shrink: a page scrolled to its end would move them. */
+	keepHeight() {
+		if (!this.table.wasHeld) return;
+		let { height } = this.panel.getBoundingClientRect();
+		if (height <= this.keptHeight) return;
+		this.keptHeight = height;
+		this.panel.style.minHeight = `${height}px`;
+	}
+
+	/** Fit everything to the size of the view. */
+	fit() {
+		let { width } = this.panel.getBoundingClientRect();
+		if (width !== this.width && this.table.wasHeld) {
+			// The lines break elsewhere now.
+			this.hold(false);
+			this.hold(true);
+		}
+		this.width = width;
+		this.schedule();
+	}
+
 	schedule() {
 		this.frame ||= requestAnimationFrame(() => {
 			this.frame = 0;
@@ -538,7 +578,23 @@ export class View {
 		if (!this.isPaused) this.detail.tick(this.clock_s);
 		if (this.tab === "timeline" && !this.isPaused) this.timeline.draw(this.clock_s);
 		if (now - this.notedAt > NOTE_FOR_MS && this.note.textContent) this.note.textContent = "";
+		this.keepHeight();
 	}
+}
+
+/**
+ * Hide, while it is in the page, the tables that the kernel has stored for readers of the saved notebook.
+ *
+ * @param {string} epoch Names the session of the tables.
+ * @returns {HTMLStyleElement}
+ */
+function storedSheet(epoch) {
+	let sheet = document.createElement("style");
+	let table = `.${CSS.escape(`loopnb-of-${epoch}`)}`;
+	// With the room around the output, in JupyterLab and Notebook. Older browsers ignore that rule alone.
+	let outputs = `:is(.jp-OutputArea-child, .output_area):has(${table})`;
+	sheet.textContent = `${table} { display: none } ${outputs} { display: none }`;
+	return sheet;
 }
 
 /**
