@@ -207,8 +207,10 @@ def fault_after_interrupt(
         cell.wait_idle(REPLY_WITHIN_S)
         cell.wait_reply(_BEHIND_IDLE_S)
     except KernelDiedError:
-        # If it lives, it has sent a message that cannot be read, and nothing more will be.
-        return Fault.NO_REPLY if kernel.is_alive() else Fault.KILLED
+        if not kernel.is_alive():
+            return Fault.KILLED
+        kernel.kill()  # it has sent a message that cannot be read, and nothing more will be
+        return Fault.NO_REPLY
     except WaitTimedOutError:
         return Fault.NO_REPLY
     return None
