@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Error, sync_playwright
 
+from . import wire
 from .lab import LabPage, LabServer, NotebookPage
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ OPTIONS = (
 )
 
 
+def find_chromium() -> str | None:
+    """Return the path of the browser on PATH; None if there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     """A running JupyterLab."""
@@ -51,9 +57,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(OPTIONS))
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(OPTIONS))
         try:
             yield browser
         finally:
@@ -74,6 +79,7 @@ def page(browser: Browser) -> Iterator[Page]:
 def shared_lab(lab: LabServer, browser: Browser) -> Iterator[LabPage]:
     """One page with one kernel for all tests of a module: a notebook of three empty cells."""
     context = browser.new_context(viewport={"width": 1368, "height": 1100})
+    wire.count_in(context)
     lab.set_theme("light")
     try:
         yield LabPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", ["", "", ""]))
