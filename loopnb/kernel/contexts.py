@@ -28,6 +28,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from loopnb.kernel._ipykernel import is_called_by_kernel
+from loopnb.kernel._ipython import result_of_interrupted
 from loopnb.nesting._cpython import clear_cancel_flag
 from loopnb.nesting.greenlets import current_context
 from loopnb.nesting.no_loop import end_view
@@ -61,14 +62,11 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
 
 async def _with_its_own_end(shell: Any, cell: Coroutine[Any, Any, Any]) -> Any:
     """Await *cell* and return its result, even if its task was cancelled after its last await."""
+    earlier = shell.last_execution_result
     try:
         result = await cell
     except KeyboardInterrupt as error:
-        # As IPython does for cells that do not await. The result is the display hook's until the last
-        # statement has ended.
-        result = shell.displayhook.exec_result or shell.last_execution_result
-        result.error_in_exec = error
-        shell.showtraceback()
+        result = result_of_interrupted(shell, earlier, error)
     end_view()  # the cell may have left its block of `loopnb.noloop()` open
     task = asyncio.current_task()
     if task is not None:

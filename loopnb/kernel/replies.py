@@ -27,13 +27,15 @@ from weakref import WeakSet, ref
 from IPython.core.interactiveshell import InteractiveShell
 
 from loopnb.frames import Owner, is_all_by, is_called_by, outwards, owner_of
-from loopnb.kernel._ipykernel import is_answering, is_called_by_kernel, keep_for_end_of_message
+from loopnb.kernel._ipykernel import is_answering, keep_for_end_of_message
+from loopnb.kernel._ipython import patch_run_cell, result_of_interrupted
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, running_loop
-from loopnb.patching import Patch, PatchSet, looking_like
+from loopnb.patching import Patch, PatchSet
 from loopnb.shell.rejecting import RejectedByInterrupt
 
 if TYPE_CHECKING:
     import ast
+    from collections.abc import Callable
     from types import FrameType
 
 #: Seconds between two checks that a request has been answered.
@@ -65,7 +67,7 @@ class ReplyGuard:
         self._patches = PatchSet(
             Patch(shell.kernel, "set_parent", self._set_parent),
             Patch(shell.kernel, "pre_handler_hook", self._begin_message),
-            Patch(shell, "run_cell", self._ending_cells(shell.run_cell)),
+            patch_run_cell(shell, self._run_cell),
         )
         self._handler = self._on_sigint  # kept, since each access makes a new object and we compare with `is`
         self._task: ref[asyncio.Task[Any]] | None = None
@@ -112,10 +114,21 @@ class ReplyGuard:
             await asyncio.sleep(_GLANCE)
 
     def remember(self, future: asyncio.Future[Any]) -> bool:
-        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
+        """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun.
+
+        Call in the handler of SIGINT.
+
+        Raises:
+            RejectedByInterrupt: This is the second, and a callback of the user's hangs.
+        """
         if future in self._begun or not self._is_beginning:
             return False
-        self._is_remembered = True
+        is_again, self._is_remembered = self._is_remembered, True
+        # Only in the task's own step: raised in a frame of the loop, the error would end the kernel.
+        if is_again and _running_task() is future:
+            frame = inspect.currentframe()
+            if not is_all_by(frame, _KERNELS_OR_SHELLS, HANDLE_RUN_CODE, _ATTRIBUTES):
+                raise RejectedByInterrupt
         return True
 
     def begin_code(self, _tree: ast.AST) -> None:
@@ -124,12 +137,12 @@ class ReplyGuard:
         Raises:
             RejectedByInterrupt: An interrupt has come already.
         """
-        if not self._is_beginning or threading.current_thread() is not threading.main_thread():
+        if not self._is_beginning or not _is_main_thread():
             return  # a cell inside a cell, or in a subshell
         if not is_called_by(_RUN_CELL):
             return  # `%%aloop` compiles its body while IPython transforms the cell
         try:
-            task = asyncio.current_task() if running_loop() is not None else None
+            task = _running_task()
             if task is not None:
                 self._begun.add(task)
             self._is_beginning = False
@@ -142,8 +155,7 @@ class ReplyGuard:
 
     def _set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
         """Start guarding a request for a cell. Right after this, the kernel publishes that it is busy."""
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and channel == "shell" and _is_for_cell(parent):
+        if _is_main_thread() and channel == "shell" and _is_for_cell(parent):
             # Only if the kernel was idle. While a cell waits, `set_parent` also puts its request back after a
             # comm.
             if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, self._handler):
@@ -152,6 +164,9 @@ class ReplyGuard:
         self._stock_set_parent(ident, parent, channel)
 
     def _begin_message(self) -> None:
+        if not _is_main_thread():  # a subshell's, which no signal reaches: the stock hook fails there
+            self._stock()
+            return
         present = signal.getsignal(signal.SIGINT)
         if present is self._handler:
             present = signal.SIG_IGN  # the handler that ours has replaced
@@ -161,9 +176,7 @@ class ReplyGuard:
             self._stock()
             _replace(signal.default_int_handler, self._handler)
         else:
-            signal.signal(
-                signal.SIGINT, self._handler
-            )  # fails in a subshell's thread, which no signal reaches
+            signal.signal(signal.SIGINT, self._handler)
         task = asyncio.current_task()
         self._task = None if task is None else ref(task)
 
@@ -176,34 +189,25 @@ class ReplyGuard:
             self._is_beginning = False
             _replace(self._handler, signal.default_int_handler)
 
-    def _ending_cells(self, stock: Any) -> Any:
-        """Return a stand-in for `shell.run_cell`, which executes cells that do not await.
+    def _run_cell(self, stock: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Run a cell that does not await. Guard the kernel before IPython fires the events of its end.
 
-        Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed.
+        Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed. What
+        it raises there would reach the callbacks instead of the cell's result, or the kernel.
         """
-
-        def run_cell(*args: Any, **options: Any) -> Any:
-            is_kernels = is_called_by_kernel(self._kernel)
+        if not _is_at_kernels_level():  # a cell inside a cell
+            return stock(*args, **options)
+        earlier = self._shell.last_execution_result
+        try:
             try:
                 return stock(*args, **options)
-            except (KeyboardInterrupt, UnboundLocalError):
-                # The latter if a second interrupt comes where IPython makes a result of the first (9.18).
-                if not is_kernels:
-                    raise
-                self._end_cell()
-                result = self._shell.displayhook.exec_result
-                if result is None:  # the last statement has ended
-                    result = self._shell.last_execution_result
-                else:
-                    result.error_in_exec = KeyboardInterrupt()
-                self._events.trigger("post_execute")
-                self._events.trigger("post_run_cell", result)
-                return result
             finally:
-                if is_kernels:  # IPython may have caught the interrupt where it called `_end_cell`
-                    self._end_cell()
-
-        return looking_like(stock, run_cell)
+                self._end_cell()
+        except (KeyboardInterrupt, UnboundLocalError) as error:
+            # The latter if a second interrupt comes where IPython makes a result of the first (9.18).
+            self._end_cell()
+            interrupt = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()
+            return result_of_interrupted(self._shell, earlier, interrupt)
 
     def _end_cell(self) -> None:
         while True:
@@ -216,7 +220,7 @@ class ReplyGuard:
     def _protect(self) -> None:
         # Counting begun and ended cells would be simpler. But for a blank cell IPython fires only the event
         # of its end, and for a comm's callback that fails only that of its beginning.
-        if is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=HANDLE_RUN_CODE):
+        if _is_at_kernels_level():
             self._is_beginning, self._is_over = False, True
             _replace(signal.default_int_handler, self._handler)
 
@@ -233,7 +237,22 @@ class ReplyGuard:
             is_all_by(frame, owners, HANDLE_RUN_CODE, _ATTRIBUTES)
             or (self._is_over and _is_kernels_call(frame))
         ):
+            if self._is_beginning:  # in a transformer, any other KeyboardInterrupt would cost the reply
+                raise RejectedByInterrupt
             signal.default_int_handler(signum, frame)
+
+
+def _is_at_kernels_level() -> bool:
+    """Return True if the caller runs in the main thread, and no code of the user's has called it."""
+    return _is_main_thread() and is_all_by(inspect.currentframe(), _KERNELS_OR_SHELLS, until=HANDLE_RUN_CODE)
+
+
+def _running_task() -> asyncio.Task[Any] | None:
+    return asyncio.current_task() if running_loop() is not None else None
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _is_kernels_call(frame: FrameType | None) -> bool:
@@ -255,5 +274,5 @@ def _is_for_cell(parent: Any) -> bool:
 
 
 def _replace(present: Any, wanted: Any) -> None:
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is present:
+    if _is_main_thread() and signal.getsignal(signal.SIGINT) is present:
         signal.signal(signal.SIGINT, wanted)

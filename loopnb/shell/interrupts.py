@@ -24,7 +24,7 @@ from weakref import WeakSet
 from IPython.core import compilerop
 from IPython.core.interactiveshell import InteractiveShell
 
-from loopnb.frames import is_our_callable, outwards, without_loops_frames
+from loopnb.frames import is_loops, is_our_callable, outwards, without_loops_frames
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, ready_queue, running_loop, waited_future
 from loopnb.nesting.scope import engine_of
 from loopnb.shell._ipykernel import is_asking, is_flushing
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _BLOCKED_AFTER = 0.1
 
 _RUNNERS = (InteractiveShell.run_ast_nodes.__code__, InteractiveShell.run_code.__code__)
+_GROUPS = asyncio.taskgroups.__file__
 _COMPILERS = (codeop.__file__, compilerop.__file__, contextlib.__file__)
 
 
@@ -273,14 +274,15 @@ class Interrupts:
         """End the newest `await` cell with *error*, which escaped from a pass of the loop.
 
         Returns:
-            False if no such cell executes.
+            False if no such cell executes, and *error* is for whoever runs the loop.
         """
         if self._collect is not None:
             self._collect(error)
             return True
         awaiting = self.awaiting
         if not awaiting:
-            return False
+            # A cell has just ended, and its handler is still installed: the interrupt comes too late.
+            return bool(self._awaiting) and isinstance(error, KeyboardInterrupt)
         error.__traceback__ = without_loops_frames(error.__traceback__)
         return self._end_cell(awaiting[-1], error)
 
@@ -330,8 +332,9 @@ class Interrupts:
         """Return True if the handler must raise KeyboardInterrupt while an `await` cell executes.
 
         It must in the cell's code and in whatever that calls, but not where IPython shows a traceback, which
-        it does in the same task. It need not where the cell's output is flushed: that takes milliseconds, the
-        interrupt is sent again, and raised there it may turn into a RuntimeError.
+        it does in the same task. It need not where the cell's output is flushed, or in a TaskGroup. Both take
+        milliseconds, and the interrupt is sent again. Raised there it may turn into a RuntimeError, or keep
+        the group from ending its children.
         """
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
         return self._is_blocked(frame) or (
@@ -339,6 +342,7 @@ class Interrupts:
             and self._tasks.is_cells(task)
             and self._is_below_cell(frame)
             and not is_flushing(frame)
+            and not _is_in_group(frame)
         )
 
     def _is_blocked(self, frame: FrameType | None) -> bool:
@@ -417,6 +421,16 @@ class Interrupts:
 
     def _is_foreign_task(self, future: asyncio.Future[Any]) -> bool:
         return isinstance(future, asyncio.Task) and self._tasks.is_foreign(future)
+
+
+def _is_in_group(frame: FrameType | None) -> bool:
+    """Return True if a TaskGroup is making, counting or ending its children, and no other code runs in it."""
+    for caller in outwards(frame):
+        if caller.f_code.co_filename == _GROUPS:
+            return True
+        if not is_loops(caller.f_code.co_filename):
+            return False
+    return False
 
 
 def _is_between_statements(frame: FrameType | None) -> bool:

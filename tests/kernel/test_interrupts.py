@@ -848,6 +848,166 @@ def test_an_interrupt_before_the_first_statement_ends_the_cell(
     kernel.run(TICKS_GO_ON)
 
 
+@pytest.mark.parametrize("place", ["input transformer", "event"])
+@pytest.mark.parametrize("code", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_more_interrupts_end_what_hangs_before_the_first_statement(
+    kernel: KernelDriver, code: str, place: str
+) -> None:
+    kernel.run(
+        f"""
+        import time
+        def hangs(lines=None):
+            if lines is None or any('# the cell' in line for line in lines):
+                if hangs in shell.events.callbacks['pre_execute']:
+                    shell.events.unregister('pre_execute', hangs)
+                print('hangs', flush=True)
+                for _ in range(600): time.sleep(0.1)
+            return lines
+        ran, shell = False, get_ipython()
+        if {place == "event"}:
+            shell.events.register('pre_execute', hangs)
+        else:
+            shell.input_transformers_cleanup.insert(0, hangs)
+        """
+    )
+    cell = kernel.start(below(code, "# the cell"))
+    cell.wait_output("hangs")
+
+    kernel.interrupt_until_done(cell)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    kernel.run("if hangs in shell.input_transformers_cleanup: shell.input_transformers_cleanup.remove(hangs)")
+    assert kernel.value("ran") is False
+    kernel.run(TICKS_GO_ON)
+
+
+@needs_subshells
+def test_the_end_of_a_subshells_cell_does_not_begin_the_cell_of_the_main_shell(kernel: KernelDriver) -> None:
+    kernel.run(
+        """
+        import signal, threading
+        shell, has_ended, ran = get_ipython(), threading.Event(), False
+        def interrupt_once(lines):
+            if any('# the cell' in line for line in lines):
+                shell.input_transformers_cleanup.remove(interrupt_once)
+                print('waits', flush=True)
+                has_ended.wait(30)
+                signal.raise_signal(signal.SIGINT)
+            return lines
+        def note_end(result):
+            if result.info.raw_cell.startswith('pass'):
+                shell.events.unregister('post_run_cell', note_end)
+                has_ended.set()
+        shell.input_transformers_cleanup.insert(0, interrupt_once)
+        shell.events.register('post_run_cell', note_end)
+        """
+    )
+    cell = kernel.start("ran = True  # the cell")
+    cell.wait_output("waits")
+    kernel.execute("pass", subshell_id=kernel.create_subshell())
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.value("ran") is False
+
+
+@needs_subshells
+@pytest.mark.parametrize("code", ["", "asyncio.run(asyncio.sleep(0.1))"], ids=["plain", "nested run"])
+def test_an_idle_kernel_ignores_interrupts_after_a_subshells_cell(kernel: KernelDriver, code: str) -> None:
+    kernel.run(
+        """
+        import threading
+        may_end = threading.Event()
+        """
+    )
+    cell = kernel.start(
+        f"""
+        print('waits', flush=True)
+        may_end.wait(30)
+        {code}
+        """
+    )
+    cell.wait_output("waits")
+    kernel.execute("may_end.set()", subshell_id=kernel.create_subshell())
+    cell.wait().expect_ok()
+
+    kernel.interrupt()
+
+    assert kernel.value("1 + 1") == 2
+    kernel.run(TICKS_GO_ON)
+
+
+#: Under the name of its file, the first and the last thing that a TaskGroup does when its block has failed.
+INTERRUPTS_GROUPS = dedented(
+    """
+    import asyncio, functools, signal
+    def interrupting(stock):
+        @functools.wraps(stock)
+        def call(self, *args, **options):
+            asyncio.TaskGroup._abort = stock
+            signal.raise_signal(signal.SIGINT)
+            return stock(self, *args, **options)
+        return call
+    asyncio.TaskGroup._abort = interrupting(asyncio.TaskGroup._abort)
+    """
+)
+
+
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_a_second_interrupt_while_a_group_ends_its_children_leaves_none(
+    kernel: KernelDriver, magic: str
+) -> None:
+    kernel.run(f"exec(compile({INTERRUPTS_GROUPS!r}, asyncio.taskgroups.__file__, 'exec'))")
+
+    result = kernel.execute(
+        below(
+            magic,
+            """
+            async with asyncio.TaskGroup() as group:
+                for _ in range(3):
+                    group.create_task(asyncio.sleep(600), name='child')
+                await asyncio.sleep(0)
+                raise KeyboardInterrupt
+            """,
+        )
+    )
+
+    assert result.ename in {"CancelledError", "KeyboardInterrupt"}
+    kernel.run("await asyncio.sleep(0.05)")
+    assert kernel.value("'child' in [task.name for task in loopnb.tasks()]") is False
+    kernel.run(TICKS_GO_ON)
+
+
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_an_interrupt_of_a_task_that_blocks_when_its_cell_has_just_ended_ends_no_kernel(
+    kernel: KernelDriver, magic: str
+) -> None:
+    kernel.run(
+        """
+        import signal
+        async def blocks():
+            await cell_ends.wait()
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+                time.sleep(0.15)
+        cell_ends = asyncio.Event()
+        """
+    )
+
+    kernel.run(
+        below(
+            magic,
+            """
+            blocking = asyncio.create_task(blocks())
+            await asyncio.sleep(0)
+            cell_ends.set()
+            """,
+        )
+    )
+
+    assert kernel.value("isinstance(blocking.exception(), KeyboardInterrupt)") is True
+    kernel.run(TICKS_GO_ON)
+
+
 #: No code of a cell's, where an interrupt would be raised.
 INTERRUPTS_ONCE = dedented(
     """
@@ -927,12 +1087,6 @@ LATE = dedented(
     def interrupt_at_event():
         shell.events.unregister("post_execute", interrupt_at_event)
         signal.raise_signal(signal.SIGINT)
-    def interrupt_at_return(*args, **options):
-        del shell._run_cell
-        try:
-            return shell._run_cell(*args, **options)
-        finally:
-            signal.raise_signal(signal.SIGINT)
     def interrupt_at_change(change):
         shell.payload_manager.unobserve(interrupt_at_change, "_payload")
         signal.raise_signal(signal.SIGINT)
@@ -961,15 +1115,74 @@ def test_an_interrupt_in_ipythons_code_after_a_cell_does_not_cost_the_reply(
     kernel.run(TICKS_GO_ON)
 
 
-def test_an_interrupt_between_a_cell_and_the_event_of_its_end_is_too_late(kernel: KernelDriver) -> None:
-    kernel.run(f"exec(compile({LATE!r}, '<string>', 'exec'))")
-    kernel.run("shell._run_cell = interrupt_at_return")
+#: Interrupts IPython when it has called what is named in `interrupted`; in its own code, as above.
+INTERRUPTED_CALLS = dedented(
+    """
+    import signal
+    from IPython.core import interactiveshell
+    shell = get_ipython()
+    interrupted, ends = [], []
+    def check(name):
+        if name in interrupted:
+            interrupted.remove(name)
+            signal.raise_signal(signal.SIGINT)
+    def interrupting(owner, name):
+        stock = getattr(owner, name)
+        def call(*args, **options):
+            try:
+                return stock(*args, **options)
+            finally:
+                check(name)
+        setattr(owner, name, call)
+    def interrupting_async(owner, name):
+        stock = getattr(owner, name)
+        async def call(*args, **options):
+            try:
+                return await stock(*args, **options)
+            finally:
+                check(name)
+        setattr(owner, name, call)
+    interrupting(shell, "_run_cell")
+    interrupting(interactiveshell, "ExecutionInfo")
+    interrupting_async(shell, "run_ast_nodes")
+    shell.events.register("post_execute", lambda: ends.append("executed"))
+    shell.events.register("post_run_cell", lambda result: ends.append(type(result.error_in_exec).__name__))
+    """
+)
 
-    result = kernel.execute("'ended'")
 
-    assert (result.status, result.result) == ("ok", "'ended'")
-    assert kernel.value("loopnb.session.current().cell") is None
-    kernel.run(TICKS_GO_ON)
+@pytest.mark.parametrize(
+    ("names", "ends_in"),
+    [
+        (["_run_cell"], "NoneType"),
+        (["run_ast_nodes"], "KeyboardInterrupt"),
+        (["run_ast_nodes", "ExecutionInfo"], "KeyboardInterrupt"),
+    ],
+    ids=["between the cell and the events", "after the last statement", "and where a result is made of that"],
+)
+def test_the_events_of_a_cells_end_are_fired_once_if_ipython_is_interrupted_there(
+    stock_kernel: KernelDriver, names: list[str], ends_in: str
+) -> None:
+    stock_kernel.run(f"exec(compile({INTERRUPTED_CALLS!r}, '<string>', 'exec'))")
+    stock_kernel.run("%load_ext loopnb")
+    stock_kernel.run("import asyncio, loopnb")
+
+    cell = stock_kernel.start(
+        f"""
+        interrupted += {names}
+        ends.clear()
+        'ended'
+        """,
+        stop_on_error=False,
+    )
+
+    result = cell.wait()
+    assert result.result == "'ended'"
+    assert (result.ename or "NoneType") == ends_in
+    asked = ["executed"]  # by the request that asks
+    assert stock_kernel.value("ends") == ["executed", ends_in, *asked]
+    assert stock_kernel.value("(interrupted, loopnb.session.current().cell)") == ([], None)
+    stock_kernel.run("asyncio.run(asyncio.sleep(0))")
 
 
 def test_an_interrupt_in_a_callback_from_before_loading_is_too_late(stock_kernel: KernelDriver) -> None:

@@ -99,6 +99,11 @@ class Wire:
         self._wake_end.send(b".")
         return str(message["header"]["msg_id"])
 
+    @property
+    def ended(self) -> str | None:
+        """Why nothing more is read; None while the wire is open."""
+        return self._ended
+
     def wait_for(self, probe: Callable[[], T | None], timeout: float, what: str) -> T:
         """Return the first value of *probe* that is not None; it is asked again after each message.
 

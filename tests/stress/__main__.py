@@ -1,7 +1,8 @@
 """Puts kernels under load and counts what is lost or left: `make stress`.
 
-Parts: interrupts at random moments, forced ones where a race is rare, handlers of signals that cells set, a
-soak of many cells in one kernel, shutdowns with everything left open. The same seed makes the same choices.
+Parts: interrupts at random moments, bursts of them, forced ones where a race is rare, handlers of signals
+that cells set, a soak of many cells in one kernel, shutdowns with everything left open. The same seed makes
+the same choices.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import random
 import sys
 import time
 
-from tests.stress import forced, handlers, interrupts, report, shutdowns, soak
+from tests.stress import bursts, forced, handlers, interrupts, report, shutdowns, soak
 from tests.stress.kernels import Options
 
 PARTS = {
     "interrupts": interrupts.run,
+    "bursts": bursts.run,
     "forced": forced.run,
     "handlers": handlers.run,
     "soak": soak.run,
@@ -31,7 +33,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="TEXT", help="the scenarios whose name holds this text")
     parser.add_argument("--times", type=float, default=1.0, help="so many times as many scenarios")
     parser.add_argument(
-        "--stock", action="store_true", help="interrupts: a kernel without loopnb, to compare"
+        "--stock", action="store_true", help="interrupts and bursts: a kernel without loopnb, to compare"
     )
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(PARTS)

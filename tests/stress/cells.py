@@ -15,7 +15,7 @@ show_traceback = get_ipython().showtraceback
 
 def note_end(*args, **options):
     with open({ENDED!r}, "a") as file:
-        print(time.monotonic(), file=file)
+        file.write(f"{{time.monotonic()}}\\n")  # at once: an interrupt may come next
     show_traceback(*args, **options)
 
 get_ipython().showtraceback = note_end
@@ -101,7 +101,9 @@ class Kind:
     @property
     def is_stock(self) -> bool:
         """Whether it runs without loopnb, too."""
-        return not self.name.startswith(("%%aloop", "asyncio.run", "Runner", "another loop"))
+        return not self.name.startswith(
+            ("%%aloop", "asyncio.run", "Runner", "another loop", "a short asyncio.run")
+        )
 
 
 def _kind(name: str, code: str, presses: int = 1) -> Kind:
@@ -140,6 +142,16 @@ KINDS = (
     _kind("another loop", "other_loop.run_until_complete(sleeps())"),
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
+
+#: Cells that end by themselves: a burst of interrupts hits them before, while and after they run.
+SHORT = (
+    _kind("a short cell", "waits()\nx = sum(range(100))"),
+    _kind("a cell that fails", "waits()\n1 / 0"),
+    _kind("a cell that prints", "waits()\nfor number in range(100):\n    print(number)"),
+    _kind("a cell that shows", "waits()\ndisplay(*range(20))"),
+    _kind("a short await cell", "waits()\nawait asyncio.sleep(0.002)"),
+    _kind("a short asyncio.run", "waits()\nasyncio.run(asyncio.sleep(0.002))"),
+)
 
 #: What is interrupted after each combination of signal, handler and cell.
 FIVE = tuple(BY_NAME[name] for name in ("short sleeps", "await", "%%aloop", "asyncio.run", "Runner"))

@@ -8,7 +8,7 @@ from enum import StrEnum
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.stress.cells import KINDS
+from tests.stress.cells import KINDS, SHORT
 
 if TYPE_CHECKING:
     from tests.stress.cells import Kind
@@ -84,6 +84,38 @@ def interrupts(seed: int, count: int) -> list[Interrupt]:
         [(_weight, since, most)] = random.choices(MOMENTS, weights)
         chosen.append(Interrupt(next(kinds), since, random.uniform(0, most), load, number))
     return chosen
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Several interrupts of one cell in quick succession.
+
+    Attributes:
+        kind: Of cell.
+        delay_ms: Milliseconds from the message that the kernel is busy to the first interrupt.
+        number: Of the scenario.
+    """
+
+    kind: Kind
+    delay_ms: float
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.kind.name}, begun +{self.delay_ms:.2f} ms, #{self.number}"
+
+
+#: Whose processes get the interrupts, too, or what IPython cannot end twice: not for bursts.
+_NOT_IN_BURSTS = ("subprocess", "shell escape", "await a process")
+_IN_BURSTS = [kind for kind in KINDS if not kind.name.startswith(_NOT_IN_BURSTS)]
+
+
+def bursts(seed: int, count: int) -> list[Burst]:
+    """Return *count* bursts: every second one into a cell that ends by itself."""
+    random = Random(f"bursts {seed}")
+    return [
+        Burst(random.choice(SHORT if number % 2 else _IN_BURSTS), random.uniform(0, 8), number)
+        for number in range(count)
+    ]
 
 
 APIS = ("signal.signal", "add_signal_handler")

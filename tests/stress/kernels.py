@@ -30,6 +30,8 @@ LOST_AFTER_S = 3.0
 #: Seconds that a cell has from the end of its code to its reply. In between IPython formats the traceback:
 #: beside two busy threads, on a busy machine, that alone takes seconds.
 REPLY_WITHIN_S = 30.0
+#: Seconds from its idle status, which the kernel sends later, but on another channel.
+_BEHIND_IDLE_S = 3.0
 #: Seconds after which a cell that needs another interrupt gets it: two that come at once are one to Python.
 NEXT_PRESS_S = 0.5
 
@@ -202,9 +204,13 @@ def fault_after_interrupt(
         if is_lost:
             end(kernel, cell)
             return Fault.LOST
-        cell.wait(REPLY_WITHIN_S)
+        cell.wait_idle(REPLY_WITHIN_S)
+        cell.wait_reply(_BEHIND_IDLE_S)
     except KernelDiedError:
-        return Fault.KILLED
+        if not kernel.is_alive():
+            return Fault.KILLED
+        kernel.kill()  # it has sent a message that cannot be read, and nothing more will be
+        return Fault.NO_REPLY
     except WaitTimedOutError:
         return Fault.NO_REPLY
     return None

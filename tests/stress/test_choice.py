@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.stress import choice, handlers, shutdowns
-from tests.stress.cells import KINDS
+from tests.stress.cells import KINDS, SHORT
 from tests.stress.choice import Handler, Since
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHOICES: dict[str, Callable[[int], list[Any]]] = {
     "interrupts": lambda seed: choice.interrupts(seed, 200),
+    "bursts": lambda seed: choice.bursts(seed, 200),
     "handlers": lambda seed: choice.handlers(seed, 144),
     "shutdowns": lambda seed: choice.shutdowns(seed, 20),
     "soak": lambda seed: choice.soak(seed, list("abcdefgh"), 50),
@@ -31,6 +32,7 @@ def test_a_seed_makes_the_same_choices_again(choose: Callable[[int], list[Any]])
 
 def test_a_longer_run_begins_like_a_shorter_one() -> None:
     assert choice.interrupts(7, 300)[:100] == choice.interrupts(7, 100)
+    assert choice.bursts(7, 300)[:100] == choice.bursts(7, 100)
     assert choice.shutdowns(7, 50)[:4] == choice.shutdowns(7, 4)
 
 
@@ -47,6 +49,13 @@ def test_half_of_the_interrupts_come_within_two_milliseconds_of_the_beginning() 
 
     assert 400 < len(early) < 600
     assert max(interrupt.delay_ms for interrupt in early) <= 2
+
+
+def test_every_second_burst_hits_a_cell_that_ends_by_itself() -> None:
+    chosen = choice.bursts(7, 200)
+
+    assert sum(burst.kind in SHORT for burst in chosen) == 100
+    assert {burst.kind for burst in chosen} >= set(SHORT)
 
 
 def test_every_load_comes_up() -> None:

@@ -1,0 +1,64 @@
+"""Private names of IPython for cells that are interrupted in IPython's own code.
+
+Checked on IPython 7.34.0, 8.14.0, 8.37.0 and 9.18.1. Call in the main thread; none blocks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.interactiveshell import ExecutionResult
+
+from loopnb.patching import Patch, PatchSet, looking_like
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def patch_run_cell(shell: Any, around: Callable[..., Any]) -> PatchSet:
+    """Return the patch that has *around* run the cells of *shell* that do not await.
+
+    `InteractiveShell._run_cell` (7.34 to 9.18): executes a cell and returns its result. `run_cell` calls it,
+    and then fires the events of the cell's end. If the method is missing, nothing is patched: an interrupt
+    in the microseconds after a cell then costs its reply.
+
+    Args:
+        shell: The shell.
+        around: Called with the stock method and its arguments.
+    """
+    stock = getattr(shell, "_run_cell", None)
+    if stock is None:
+        return PatchSet()
+
+    def _run_cell(*args: Any, **options: Any) -> Any:
+        return around(stock, *args, **options)
+
+    return PatchSet(Patch(shell, "_run_cell", looking_like(stock, _run_cell)))
+
+
+def result_of_interrupted(shell: Any, earlier: Any, error: BaseException) -> Any:
+    """Return the result of a cell that *error* has left where IPython runs, shows or stores it.
+
+    IPython keeps the result as `displayhook.exec_result` until the last statement has ended, and from then on
+    as `last_execution_result`. A cell that has succeeded by then has a result, so the interrupt is too late.
+    Otherwise the result gets *error*, which is also shown: ipykernel puts the text of the result's error into
+    its reply. That of the cell's own error may be what the user has interrupted.
+
+    Call while *error* is handled.
+
+    Args:
+        shell: The shell.
+        earlier: Its `last_execution_result` from before the cell.
+        error: The KeyboardInterrupt.
+    """
+    hook = shell.displayhook
+    result, hook.exec_result = hook.exec_result, None
+    if result is None and shell.last_execution_result is not earlier:
+        result = shell.last_execution_result
+        if result.success:
+            return result
+    if result is None:
+        result = ExecutionResult(None)  # IPython has not begun to execute the cell
+    result.error_in_exec = error
+    shell.showtraceback((type(error), error, error.__traceback__))
+    return result
