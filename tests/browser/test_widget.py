@@ -16,10 +16,11 @@ from tests.cells import dedented
 from .contrast import borders, contrasts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from playwright.sync_api import Locator
 
-    from .conftest import OpenNotebook
-    from .lab import LabPage
+    from .lab import LabPage, NotebookPage
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -424,7 +425,7 @@ def test_after_a_shutdown_the_view_says_so(shown: Shown) -> None:
     expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
 
 
-def test_the_view_is_at_home_in_notebook_7(open_notebook_7: OpenNotebook) -> None:
+def test_the_view_is_at_home_in_notebook_7(open_notebook_7: Callable[[Sequence[str]], NotebookPage]) -> None:
     lab = open_notebook_7([LOAD, TICKER, SHOW, "time.sleep(2)"])
     lab.run_all(0, 1, 2)
     widget = lab.widget(2)
@@ -441,7 +442,7 @@ def test_the_view_is_at_home_in_notebook_7(open_notebook_7: OpenNotebook) -> Non
     assert [text for text in contrasts(widget) if text["ratio"] < 4.5] == []
 
 
-def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: OpenNotebook) -> None:
+def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: Callable[[Path], LabPage]) -> None:
     cells = [cell.source for cell in nbformat.read(QUICKSTART, 4).cells if cell.cell_type == "code"]
     at = next(index for index, source in enumerate(cells) if "loopnb.show()" in source)
     lab = open_notebook(QUICKSTART)
