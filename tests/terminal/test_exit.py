@@ -85,6 +85,7 @@ def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
         """
     )
     terminal.run("task = asyncio.create_task(stays(), name='stubborn'); loop = asyncio.get_running_loop()")
+    terminal.run("%config LoopNB.shutdown_grace = 0.5")
     terminal.run(
         """
         def busy():
@@ -97,8 +98,8 @@ def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
     said = terminal.wait_end()
 
     assert "task 'stubborn', spawned by In[4], waiting for Event.wait() at stays In[3], line 3" in said
-    assert "did not end within 2 s of being cancelled" in said
-    assert "is busy with busy() at In[5], line 2, and Python waits for it before it ends" in said
+    assert "did not end within 0.5 s of being cancelled" in said
+    assert "is busy with busy() at In[6], line 2, and Python waits for it before it ends" in said
     assert "was destroyed" not in said
 
 
