@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
 
 from .lab import LabPage, LabServer, NotebookPage
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Browser, BrowserContext, Page
+
+#: How long a page may take for what it is to show or to do, where a test says nothing else. Several times as
+#: long as it takes on a busy machine.
+TIMEOUT_MS = 20_000
+expect.set_options(timeout=TIMEOUT_MS)
 
 _numbers = itertools.count()
 
@@ -59,7 +64,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page for all tests of a module, without JupyterLab."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(5_000)
+    page.set_default_timeout(TIMEOUT_MS)
     yield page
     context.close()
 

@@ -422,7 +422,7 @@ def test_a_silent_kernel_is_not_said_to_be_live(page: Page) -> None:
     expect(view.panel.locator(".loopnb-live")).to_have_text("live")
     view.kernel("kernel.isSilent = true")
 
-    expect(view.panel.locator(".loopnb-live")).to_contain_text("no answer for 5 s", timeout=9_000)
+    expect(view.panel.locator(".loopnb-live")).to_contain_text("no answer for 5 s")
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_a_view_without_a_kernel_says_so_and_is_grey(page: Page, how: str, text:
     wait_names(view, "feed", "report", "stubborn")
     view.kernel(how)
 
-    expect(view.panel.locator(".loopnb-end")).to_contain_text(text, timeout=2_000)
+    expect(view.panel.locator(".loopnb-end")).to_contain_text(text)
     expect(view.rows.first.locator(".loopnb-cancel")).to_be_disabled()
     ages = view.panel.locator(".loopnb-age").all_inner_texts()
     heard = len(view.kernel("return kernel.heard"))
