@@ -169,9 +169,6 @@ class LabPage:
         server: Where it is served.
         page: A fresh page of the browser, or one whose notebook was closed.
         name: The notebook's file name.
-
-    Attributes:
-        folder: The working directory of the notebook's kernel.
     """
 
     FOLDER = "/doc/tree/"
@@ -179,7 +176,6 @@ class LabPage:
     def __init__(self, server: LabServer, page: Page, name: str) -> None:
         self.page = page
         self._server = server
-        self.folder = server.root
         self._path = server.root / name
         if page.url.startswith(server.url):
             # In braces: what it returns, all of the notebook's widget, would be sent here.

@@ -64,6 +64,7 @@ class PlainPage:
     ) -> None:
         self.page = page
         fake = re.sub(r"^export ", "", FAKE_KERNEL, flags=re.MULTILINE)
+        page.mouse.move(2, 2)  # rows that are drawn under the pointer would be held in place
         page.goto("about:blank")  # else the window of the last one stays, with its kernel
         page.set_content(
             PAGE.format(

@@ -154,6 +154,11 @@ def wait_names(view: PlainPage, *expected: str) -> None:
     )
 
 
+def drawn(view: PlainPage) -> None:
+    """Wait until the view has drawn what it has been told."""
+    view.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def focused(view: PlainPage) -> str:
     """Return the name of the row that has the focus, or else the focused element's class."""
     found: str = view.page.evaluate(
@@ -284,6 +289,66 @@ def test_rows_neither_move_nor_vanish_under_the_pointer(page: Page) -> None:
     wait_names(view, "d", "b")
 
 
+#: What comes and goes above the rows, one after the other.
+ABOVE = (
+    "kernel.push({ head: { finding: null, mended: '' } })",
+    f"kernel.push({{ head: {json.dumps({name: HEAD[name] for name in ('finding', 'mended')})} }})",
+    BLOCK,
+    "kernel.push({ head: { cells: [], leftovers: 0, lag: null } })",
+    "kernel.push({ head: { text: 'In[7] runs, '.repeat(20) } })",
+)
+
+
+@pytest.mark.parametrize("width", [1200, 320])
+@pytest.mark.parametrize("by", ["pointer", "focus"])
+def test_what_comes_and_goes_above_the_rows_does_not_move_them(page: Page, by: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    view = PlainPage(page, SINGLE, head=HEAD)
+    top = "row => row.getBoundingClientRect().top"
+    row = view.row("feed")
+    if by == "pointer":
+        row.hover()
+    else:
+        view.panel.locator(".loopnb-find").focus()
+        page.keyboard.press("Tab")
+        row.focus()
+    before = row.evaluate(top)
+    for script in ABOVE:
+        view.kernel(script)
+        drawn(view)
+        assert row.evaluate(top) == before, script
+    view.kernel("kernel.tasks.shift(); kernel.push({ ended: { t100: 'raised' } })")
+    expect(row).to_have_attribute("data-state", "raised")
+    assert row.evaluate(top) == before
+
+    if by == "pointer":
+        page.mouse.move(2, 2)
+    else:
+        page.keyboard.press("Escape")
+    wait_names(view, "report", "stubborn")
+    header = view.panel.locator(".loopnb-head")
+    assert header.evaluate("head => head.scrollHeight <= head.clientHeight"), "something is cut off"
+    page.set_viewport_size({"width": 1200, "height": 800})
+
+
+def test_what_vanishes_below_the_rows_does_not_move_them(page: Page) -> None:
+    page.set_viewport_size({"width": 320, "height": 400})
+    view = PlainPage(page, SINGLE)
+    page.evaluate("document.getElementById('outside').style.marginTop = '1000px'")
+    view.kernel(f"kernel.say({{ op: 'ack', id: null, ok: true, text: {'long ' * 99!r} }})")
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    row = view.row("stubborn")
+    box = row.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 60, box["y"] + 5)
+    expect(view.panel).to_have_attribute("data-held", "")
+    view.kernel("kernel.say({ op: 'ack', id: null, ok: true, text: 'short' })")
+    drawn(view)
+
+    assert row.bounding_box() == box
+    page.set_viewport_size({"width": 1200, "height": 800})
+
+
 def test_rows_stay_while_the_keyboard_is_among_them(page: Page) -> None:
     view = PlainPage(page, SINGLE)
     wait_names(view, "feed", "report", "stubborn")
@@ -406,8 +471,8 @@ def test_the_header_grows_by_itself_while_the_loop_is_blocked(page: Page) -> Non
     view = PlainPage(page, SINGLE)
     view.kernel(f"kernel.isSilent = true; {BLOCK}")
     condition = view.panel.locator(".loopnb-now")
-    expect(condition).to_contain_text(re.compile(r"blocked by In\[7\], line 3: time.sleep\s*1\.\d s"))
-    expect(condition).to_contain_text(re.compile(r"time.sleep\s*2\.\d s"))
+    expect(condition).to_contain_text(re.compile(r"blocked by In\[7\], line 3: time.sleep\s*\d\.\d s"))
+    expect(condition).not_to_have_text(condition.text_content() or "")
     expect(view.panel.locator(".loopnb-remedy")).to_have_text("Use await asyncio.sleep().")
     expect(view.row("feed")).to_have_attribute("data-state", "blocking")
     expect(view.row("feed")).to_contain_text("time.sleep at In[7], line 3")

@@ -37,7 +37,8 @@ export class Header {
 		second.append(this.counts, this.leftovers, this.lag);
 		this.finding = make("div", "finding");
 		this.mended = make("div", "mended");
-		this.element.append(first, this.remedy, second, this.finding, this.mended);
+		// What is always there comes first: where the header may not grow, whole lines at its end are left out.
+		this.element.append(first, second, this.remedy, this.finding, this.mended);
 		/** @type {number[]} */
 		this.drawn = [];
 	}

@@ -13,7 +13,7 @@ import { ageText, leftoverText, pendingText, rowCoro, rowName, rowWaits, spanTex
  * @typedef {import("./protocol.js").Window} TaskWindow
  * @typedef {{id: string, at: number, isAnswered: boolean}} Pending A cancel that is under way.
  * @typedef {{ask(change: Partial<Query>): void, scrollTo(offset: number): void, cancel(row: Row): void, open(row: Row): void, leave(): void,
- *   find(): void, showCell(cell: string): void}} TableHost What the table asks of its view.
+ *   find(): void, showCell(cell: string): void, hold(isHeld: boolean): void}} TableHost What the table asks of its view.
  * @typedef {{window: TaskWindow, block: import("./protocol.js").Block | null, query: Query, clock_s: number, isPaused: boolean, isGone: boolean,
  *   pending: Map<string, Pending>, ended: Map<string, string>, openKey: string}} TableFacts
  */
@@ -217,7 +217,7 @@ export class TaskTable {
 		this.total = 0;
 		this.activeIndex = 0;
 		this.activeKey = "";
-		this.hasPointer = false;
+		this.hasPointer = this.wasHeld = false;
 		/** A row that is to have the focus as soon as it is there. */
 		this.isAwaited = false;
 		this.facts = /** @type {TableFacts} */ (/** @type {unknown} */ (null));
@@ -243,6 +243,7 @@ export class TaskTable {
 
 	/** @param {FocusEvent} event */
 	noteFocus(event) {
+		this.noteHold();
 		for (let row of this.rows.values()) {
 			if (row.row && row.element === event.target) this.activate(row.index, row.row.key);
 		}
@@ -250,7 +251,14 @@ export class TaskTable {
 
 	/** @returns {boolean} */
 	get isHeld() {
+		if (this.facts?.isGone) return false;
 		return this.hasPointer || this.body.querySelector(":focus-visible") !== null;
+	}
+
+	/** Tell the view when the rows begin to be held in place, and when no more. */
+	noteHold() {
+		let { isHeld } = this;
+		if (isHeld !== this.wasHeld) this.host.hold((this.wasHeld = isHeld));
 	}
 
 	/** Forget which rows are held in place: the user has asked for another order. */
@@ -320,11 +328,12 @@ export class TaskTable {
 
 	draw() {
 		if (!this.facts) return;
+		this.noteHold();
 		this.resize();
 		// It is not in the page yet, or hidden.
 		if (!this.columns.length) return;
-		let { window, query, isPaused, isGone } = this.facts;
-		let mode = isPaused ? "freeze" : this.isHeld && !isGone ? "hold" : "follow";
+		let { window, query, isPaused } = this.facts;
+		let mode = isPaused ? "freeze" : this.isHeld ? "hold" : "follow";
 		this.total = mode === "follow" ? window.total : Math.max(window.total, this.arrangement.total);
 		let height = `${this.total * ROW_HEIGHT}px`;
 		if (this.body.style.height !== height) this.body.style.height = height;

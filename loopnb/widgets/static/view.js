@@ -54,6 +54,7 @@ export class View {
 		/** How the tasks have ended whose rows are held in place. @type {Map<string, string>} */
 		this.ended = new Map();
 		this.isVisible = this.isOnScreen = this.isPaused = false;
+		this.width = this.keptHeight = 0;
 		/** Why the view hears no more: one sentence, or "". */
 		this.goneText = "";
 		/** When it may have lost the kernel; it asks, and waits for the answer. */
@@ -86,7 +87,7 @@ export class View {
 			this.isOnScreen = entries[entries.length - 1].isIntersecting;
 			this.look();
 		});
-		this.sized = new ResizeObserver(() => this.schedule());
+		this.sized = new ResizeObserver(() => this.fit());
 		this.listen();
 		if (end) this.finish(end);
 		else this.draw();
@@ -463,6 +464,43 @@ export class View {
 
 	// Drawing.
 
+	/**
+	 * Keep what stands above the rows as high as it is, so that they stay in place, or let it grow and shrink
+	 * again. What has no room meanwhile is seen when the pointer or the focus leaves the rows.
+	 *
+	 * @param {boolean} isHeld
+	 */
+	hold(isHeld) {
+		putAttribute(this.panel, "data-held", isHeld ? "" : null);
+		for (let { element } of [this.header, this.toolbar]) {
+			element.style.height = isHeld ? `${element.getBoundingClientRect().height}px` : "";
+		}
+		this.panel.style.minHeight = "";
+		this.keptHeight = 0;
+		this.keepHeight();
+	}
+
+	/** While rows are held the view may grow, but not shrink: a page scrolled to its end would move them. */
+	keepHeight() {
+		if (!this.table.wasHeld) return;
+		let { height } = this.panel.getBoundingClientRect();
+		if (height <= this.keptHeight) return;
+		this.keptHeight = height;
+		this.panel.style.minHeight = `${height}px`;
+	}
+
+	/** Fit everything to the size of the view. */
+	fit() {
+		let { width } = this.panel.getBoundingClientRect();
+		if (width !== this.width && this.table.wasHeld) {
+			// The lines break elsewhere now.
+			this.hold(false);
+			this.hold(true);
+		}
+		this.width = width;
+		this.schedule();
+	}
+
 	schedule() {
 		this.frame ||= requestAnimationFrame(() => {
 			this.frame = 0;
@@ -538,6 +576,7 @@ export class View {
 		if (!this.isPaused) this.detail.tick(this.clock_s);
 		if (this.tab === "timeline" && !this.isPaused) this.timeline.draw(this.clock_s);
 		if (now - this.notedAt > NOTE_FOR_MS && this.note.textContent) this.note.textContent = "";
+		this.keepHeight();
 	}
 }
 
