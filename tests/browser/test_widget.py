@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.cells import dedented
+from tests.processes import Gate
 
 from .contrast import borders, contrasts
 
@@ -131,26 +132,6 @@ class Shown:
         """Wait until the third cell has ended, and return its text output."""
         self.lab.wait(2)
         return self.lab.text(2)
-
-
-class Gate:
-    """What cells wait for until the test lets them go on, however long it takes.
-
-    In a cell it is an expression: true as soon as the gate is open.
-
-    Args:
-        path: A file that does not exist yet.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __str__(self) -> str:
-        return f"os.path.exists({str(self._path)!r})"
-
-    def open(self) -> None:
-        """Let the cells go on."""
-        self._path.touch()
 
 
 @pytest.fixture
