@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cells import dedented
+from tests.processes import Gate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.kernel.driver import KernelDriver
 
 BLOCK = dedented(
@@ -130,16 +133,20 @@ def test_a_question_to_the_user_is_none(kernel: KernelDriver, code: str) -> None
     assert kernel.value("[str(block) for block in current().watch.blocks() if block.lasted_s > 1]") == []
 
 
-def test_a_message_that_waits_is_noted(kernel: KernelDriver) -> None:
+def test_a_message_that_waits_is_noted(kernel: KernelDriver, tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
     cell = kernel.start(
-        """
+        f"""
+        import os
         print("begun", flush=True)
         block()
-        time.sleep(0.5)
+        while not {gate}: time.sleep(0.01)
+        time.sleep(0.5)  # the message is on its way
         """
     )
     cell.wait_output("begun")
     waits = kernel.start("pass")
+    gate.open()
     cell.wait().expect_ok()
     waits.wait().expect_ok()
     kernel.run("found = await last()")
