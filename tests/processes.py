@@ -17,23 +17,3 @@ def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
     """Run *script* in a Python of its own, which may end as it likes, and return what it printed."""
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
-
-
-class Gate:
-    """What cells wait for until the test lets them go on, however long it takes.
-
-    In a cell it is an expression: true as soon as the gate is open.
-
-    Args:
-        path: A file that does not exist yet.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __str__(self) -> str:
-        return f"os.path.exists({str(self._path)!r})"
-
-    def open(self) -> None:
-        """Let the cells go on."""
-        self._path.touch()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Error, expect, sync_playwright
 
+from tests.gates import gate as gate
+
 from .lab import LabPage, LabServer, NotebookPage
 
 if TYPE_CHECKING:

@@ -12,14 +12,15 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.cells import dedented
-from tests.processes import Gate
 
 from .contrast import borders, contrasts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from playwright.sync_api import Locator
+
+    from tests.gates import Gate
 
     from .lab import LabPage, NotebookPage
 
@@ -132,14 +133,6 @@ class Shown:
         """Wait until the third cell has ended, and return its text output."""
         self.lab.wait(2)
         return self.lab.text(2)
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A gate that is open after the test, so that no cell blocks the kernel of the next one."""
-    gate = Gate(tmp_path / "gate")
-    yield gate
-    gate.open()
 
 
 @pytest.fixture

@@ -7,32 +7,30 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cells import dedented
-from tests.processes import Gate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from tests.gates import Gate
     from tests.kernel.driver import KernelDriver
 
 BLOCK = dedented(
     """
-    import asyncio, time, loopnb
+    import asyncio, os, time, loopnb
     from loopnb.session import current
 
     def block():
         watch, end = current().watch, time.monotonic() + 20
-        while watch.current() is None:
+        while (seen := watch.current()) is None or seen.function != 'block':
             assert time.monotonic() < end
             time.sleep(0.01)
 
     async def hog():
         block()
 
-    async def last():
-        watch = current().watch
-        while watch.current() or not watch.blocks():
+    async def last(function='block'):
+        # On a busy machine any other step may last long enough, too.
+        while not (blocks := [b for b in current().watch.blocks() if b.function == function]):
             await asyncio.sleep(0.01)
-        return watch.blocks()[-1]
+        return blocks[-1]
     """
 )
 
@@ -114,6 +112,7 @@ def test_the_callback_of_a_widget_is_named(kernel: KernelDriver) -> None:
 
 @pytest.mark.parametrize("code", ["input('name? ')", "__import__('pdb').set_trace()"])
 def test_a_question_to_the_user_is_none(kernel: KernelDriver, code: str) -> None:
+    kernel.run("import pdb")  # which on a busy machine takes longer than a block
     cell = kernel.start(
         f"""
         import threading
@@ -129,19 +128,17 @@ def test_a_question_to_the_user_is_none(kernel: KernelDriver, code: str) -> None
     cell.answer("continue")
     cell.wait().expect_ok()
 
-    # On a busy machine, importing the debugger takes longer than a block, too.
     assert kernel.value("[str(block) for block in current().watch.blocks() if block.lasted_s > 1]") == []
 
 
-def test_a_message_that_waits_is_noted(kernel: KernelDriver, tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate")
+def test_a_message_that_waits_is_noted(kernel: KernelDriver, gate: Gate) -> None:
     cell = kernel.start(
         f"""
-        import os
-        print("begun", flush=True)
-        block()
-        while not {gate}: time.sleep(0.01)
-        time.sleep(0.5)  # the message is on its way
+        def waits():
+            print("begun", flush=True)
+            while not {gate}: time.sleep(0.01)
+            time.sleep(0.5)  # the message is on its way
+        waits()
         """
     )
     cell.wait_output("begun")
@@ -149,7 +146,7 @@ def test_a_message_that_waits_is_noted(kernel: KernelDriver, tmp_path: Path) -> 
     gate.open()
     cell.wait().expect_ok()
     waits.wait().expect_ok()
-    kernel.run("found = await last()")
+    kernel.run("found = await last('waits')")
 
     assert kernel.value("found.kept.messages")
 

@@ -11,12 +11,12 @@ from nbclient import NotebookClient
 from loopnb.widgets import protocol
 from tests.cells import dedented
 from tests.kernel.conftest import assert_quiet, needs_subshells
-from tests.processes import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.gates import Gate
     from tests.kernel.driver import Comm, KernelDriver
 
 TICKER = """
@@ -104,14 +104,6 @@ def page(kernel: KernelDriver) -> Iterator[Page]:
     yield page
     page.say("visible", visible=False)
     kernel.run("ticker.cancel();")
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A gate that is open after the test, so that no cell blocks the kernel of the next one."""
-    gate = Gate(tmp_path / "gate")
-    yield gate
-    gate.open()
 
 
 def test_a_cell_that_awaits_is_said_to_run(kernel: KernelDriver, page: Page, gate: Gate) -> None:

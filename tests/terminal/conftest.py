@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.gates import gate as gate
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -74,7 +76,7 @@ def shared_terminal(terminals_ahead: TerminalsAhead) -> Iterator[Terminal]:
 
 def load(terminal: Terminal) -> None:
     terminal.run("%load_ext loopnb")
-    terminal.run("import asyncio, loopnb, time")
+    terminal.run("import asyncio, loopnb, os, time")
 
 
 @pytest.fixture
