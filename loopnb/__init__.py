@@ -237,8 +237,8 @@ def show(*, height: int | None = None, group: bool = True) -> None:
 def widget(*, height: int | None = None, group: bool = True) -> Any:
     """Return the live widget without displaying it, so that it can go into layouts of ipywidgets.
 
-    Call this in a cell. It is one and the same widget for the same arguments. Where anywidget or ipywidgets
-    cannot be imported it is a table that is not live.
+    Call this in a cell. For the same arguments it returns the same widget. Where anywidget or ipywidgets
+    cannot be imported, that is a table that is not live.
 
     Args:
         height: As for `show`.

@@ -117,7 +117,7 @@ def _check_supported(shell: Any) -> None:
     foreign = _ipykernel.foreign_kernel(shell)
     if foreign is not None and not is_pyodides(shell):
         raise UnsupportedKernelError(
-            f"the kernel is none of ipykernel's, but of the class {foreign}",
+            f"this kernel is not ipykernel's: its class is {foreign}",
             "Choose the kernel 'Python 3 (ipykernel)', or call loopnb.nesting.apply(), which needs none.",
         )
     if _ipykernel.kernel_of(shell) is None and is_too_old(shell):

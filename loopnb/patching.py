@@ -398,7 +398,7 @@ class _WrappedMethod:
                 return self.call(instance, *args, **kwargs)
             except BaseException as error:
                 self.hide_our_frames(error)
-                raise  # which adds no entry for this frame
+                raise  # bare, so that it adds no entry for this frame
 
         return method
 

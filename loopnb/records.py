@@ -164,8 +164,8 @@ class WaitDetail(NamedTuple):
         text: What it waits for: `Queue.get of jobs`.
         state: What changes while it waits, such as `empty, 3 others wait`; "" if nothing.
         due_at: When a timer ends the wait, in monotonic seconds; None if no such timer is known.
-        since: For a lock: since when its holder has held it at least, as it has been waiting for that long;
-            in monotonic seconds, None if that is not known.
+        since: For a lock: since when its holder has been waiting, in monotonic seconds. It has held the lock
+            for that long, or longer. None if that is not known.
         line: The user's own innermost line: `In[4], line 3: await r.read()`; "" if there is none.
     """
 

@@ -201,7 +201,7 @@ class Session:
         self._set_order()
         self.settings.observe(self._set_order, ["nesting_order"])
         parts.callback(self.settings.unobserve, self._set_order, ["nesting_order"])
-        # What takes them back comes first: it also takes back half of it.
+        # Each `stop` is registered before its `start`: it also undoes a `start` that has failed halfway.
         parts.callback(self.nesting.stop)
         self.nesting.start()
         parts.enter_context(submitting(self._is_service_thread, self._submit))
@@ -499,6 +499,7 @@ class Session:
             if task is not None:
                 holders = [held for held in map(live, found.awaits.get(number, ())) if held is not None]
                 details[number] = detail_of(self.tracker, task, holders)
+            # The frame may stop here for long, and must keep no task alive.
             task = None
             holders = []
             yield

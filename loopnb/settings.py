@@ -17,7 +17,7 @@ class LoopNB(Configurable):
         help="""
         What happens to tasks that a cell has left running when you run the cell again.
 
-        "tell" lets them live on, and one line in the cell names those that live when it ends, once for
+        "tell" lets them live on. When the cell ends, one line in it names those that still live, once for
         each cell. "keep" lets them live on and says nothing; `%loopnb tasks` shows them as left over.
         "cancel" cancels them first and waits until they have ended. That wait is a nested run, so with
         nesting off the cell does not wait. loopnb knows a cell by the id that the front end gives it.
@@ -93,7 +93,7 @@ class LoopNB(Configurable):
         0.5,
         help="""
         Seconds for which one step may keep the loop from turning before loopnb notes that it is blocked,
-        and by whom. `%loopnb blocks` lists the blocks. A thread measures it, so that works while the
+        and by whom. `%loopnb blocks` lists the blocks. A thread measures this, so it works while the
         loop is stuck.
 
         Default 0.5. 0 switches the watchdog off, thread and all: then nothing is measured, and `%loopnb
@@ -120,8 +120,8 @@ class LoopNB(Configurable):
     rows_shown = Integer(
         200,
         help="""
-        Number of tasks that `%loopnb tasks` prints, and that the list of `loopnb.tasks()` shows. It always
-        has all of them.
+        Number of tasks that `%loopnb tasks` prints, and that the list of `loopnb.tasks()` shows. The list
+        itself always has all of them.
 
         Default 200. 0 prints all.
         """,
@@ -131,7 +131,8 @@ class LoopNB(Configurable):
         help="""
         Whether each cell that runs for more than a second shows how far it has come: for how long it runs,
         how many of the tasks that it has spawned are done or have failed, and how fast that goes. One short
-        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. Not in a terminal.
+        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. A terminal shows
+        nothing.
 
         Default False.
         """,

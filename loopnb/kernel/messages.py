@@ -125,7 +125,7 @@ def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
 
 
 def _read_request(kernel: Any, frames: Any) -> dict[str, Any]:
-    """Return what a status about that message needs of it: its header. Empty if it is unreadable."""
+    """Return the part of a message that a status about it needs: its header. {} if it is unreadable."""
     try:
         _idents, frames = kernel.session.feed_identities(frames, copy=False)
         return {"header": kernel.session.unpack(frames[1].bytes)}

@@ -63,7 +63,7 @@ class ClosedLoops:
         self._closed_at.clear()
 
     def where(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Return where *loop* was closed; "" if C code did it, or if it was before `start`. Any thread."""
+        """Return where *loop* was closed; "" if C code closed it, or it was before `start`. Any thread."""
         return self._closed_at.get(loop, "")
 
     def explain(self, error: BaseException) -> str | None:
@@ -99,8 +99,8 @@ class ClosedLoops:
 
         Args:
             error: The error.
-            may_be_open: Objects of open loops cause this error, too. Otherwise only a frame that leads to a
-                closed loop decides.
+            may_be_open: True if objects of open loops cause this error, too. If False, only a frame that
+                leads to a closed loop decides.
         """
         for frame in _innermost_frames(error):
             owners: set[asyncio.AbstractEventLoop] = set()

@@ -2,8 +2,8 @@
 
 Scripts end with `loop.stop()` and `loop.close()`, and set handlers of their own. In a notebook the same lines
 would end the kernel, or leave the handlers to all later cells. Here `stop()` ends the innermost nested run,
-`close()` only warns, and a handler is removed when the run that set it ends. Only the kernel itself can stop
-the loop, and a program that embeds it; once the kernel is ending, anybody can.
+`close()` only warns, and a handler is removed when the run that set it ends. Only the kernel itself, and a
+program that embeds it, can stop the loop. Once the kernel is ending, anybody can.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-#: True in a handler of SIGTERM and in the tasks that it spawns.
+#: True in a handler of SIGTERM and in the tasks that it spawns. Process-wide: those may outlive a session.
 _on_sigterm: ContextVar[bool] = ContextVar("on_sigterm", default=False)
 
 

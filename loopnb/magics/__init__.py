@@ -1,1 +1,1 @@
-"""The magics: `%aloop`, `%%aloop` and `%loopnb`."""
+"""The magics: `%aloop`, `%%aloop`, `%%noloop` and `%loopnb`."""

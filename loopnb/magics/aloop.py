@@ -138,17 +138,18 @@ class Aloop:
             self._shell.displayhook(self._finish(request, await self._awaited(request)))
         except BaseException as error:
             error.__traceback__ = users_frames(error.__traceback__)
-            raise  # which adds no entry for this frame
+            raise  # bare, so that it adds no entry for this frame
 
     async def _awaited(self, request: Request) -> Any:
         try:
             if request.options.is_fresh:
                 return self._fresh.run(request)
-            # In the Context of the cell, which waits: what it sets holds in later cells, as with `await`.
+            # The cell waits, so the code may have its Context: what it sets holds in later cells, as with
+            # `await`.
             is_shared = not request.options.is_background and self._session.nesting.name != "nest-asyncio"
             task = await self._start(request, current_context() if is_shared else None)
             if request.options.is_background:
-                await asyncio.sleep(0)  # its first step, so that the handle shows where the task waits
+                await asyncio.sleep(0)  # for its first step: the handle shows where the task waits
                 return task
             with self._cells.attribute_to_cell(task):
                 return CapturedFatal.unwrap(await self._outcome_of(task))
@@ -192,7 +193,7 @@ class Aloop:
             body: The lines below it.
 
         Raises:
-            UsageError: *line* is not empty, or *body* awaits.
+            UsageError: *line* is not blank, or *body* awaits.
         """
         if line.strip():
             raise UsageError(f"%%noloop: takes no options, and got {line.strip()!r}. The code goes below it.")
@@ -277,7 +278,7 @@ class Aloop:
         return cell.execution_count if cell is not None else self._shell.execution_count
 
     def _can_spawn_here(self, request: Request) -> bool:
-        """Return True for a background run that replaces nothing, which needs no nested run to begin."""
+        """Return True for a background run that replaces nothing. To begin, it needs no nested run."""
         if not request.options.is_background or not self._session.owner.is_inside():
             return False
         return not self._background.replaced_by(request)
@@ -321,7 +322,7 @@ def _no_await(has_word: bool) -> str:
     """Return why a cell that does not await cannot run in the background.
 
     Args:
-        has_word: It has the word `await` or `async` somewhere: in a function, or below another magic.
+        has_word: The cell has the word `await` or `async` somewhere: in a function, or below another magic.
     """
     if has_word:
         return (

@@ -251,7 +251,7 @@ _LISTED = "'%loopnb tasks' lists them."
 
 
 class TaskCommands:
-    """Lists, explains and cancels tasks, and waits for them. Outside the loop's thread it blocks, too.
+    """Lists, explains and cancels tasks, and waits for them. Outside the loop's thread, all of it blocks.
 
     Args:
         shell: The shell; it formats tracebacks.
@@ -462,9 +462,7 @@ def _expect_nothing(command: str, rest: str) -> None:
 
 #: The commands of `%loopnb`, in the order of the help.
 COMMANDS = (
-    Command(
-        "status", LoopCommands, LoopCommands.status, (("", "status of the loop; also without a command"),)
-    ),
+    Command("status", LoopCommands, LoopCommands.status, (("", "the loop's status; so does %loopnb alone"),)),
     Command(
         "tasks",
         TaskCommands,
@@ -518,7 +516,7 @@ COMMANDS = (
             ("", "wait for all tasks, show here what they print, and raise what fails; also as --all"),
             ("NAME|NUMBER", "wait for a task"),
             ("--cell N", "wait for all tasks of a cell"),
-            ("-t SECONDS", "wait at most so long; with any of the others, too"),
+            ("-t SECONDS", "wait at most that long; goes with any of the others"),
         ),
     ),
     Command(
@@ -539,7 +537,7 @@ COMMANDS = (
         WatchCommands.watch,
         (
             ("", "who keeps the loop busy, as far as that was sampled"),
-            ("on|off", "begin or end to sample it"),
+            ("on|off", "start or stop sampling that"),
         ),
     ),
     Command("show", LoopCommands, LoopCommands.show, (("", "the live widget"),)),

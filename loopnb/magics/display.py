@@ -94,7 +94,7 @@ class Table:
 
     def _repr_mimebundle_(self, **_kwargs: object) -> dict[str, str]:
         """Return what is to be seen now, and say how to refresh it."""
-        monitor = Monitor(self._source, lambda _message: None, time.monotonic)
+        monitor = Monitor(self._source, _send_nowhere, time.monotonic)
         monitor.look_at_once()
         shared, window = monitor.shared, monitor.window_of(Query())
         monitor.rest()
@@ -102,6 +102,9 @@ class Table:
             "text/html": f"{stored.html_of(shared, window)}<div>{escape(self._note)}</div>",
             "text/plain": f"{stored.text_of(shared, window)}\n\n{self._note}",
         }
+
+
+def _send_nowhere(_message: object) -> None: ...
 
 
 class SessionsSource:

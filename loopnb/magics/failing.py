@@ -1,7 +1,7 @@
 """Fail a cell with the errors of tasks that nobody has awaited: `LoopNB.on_failure = "raise"`.
 
-The wish. papermill, `jupyter execute` and nbconvert stop at a cell that fails. A failed background task fails
-no cell, so that they end with exit code 0.
+The wish. papermill, `jupyter execute` and nbconvert stop at a cell that fails. If a background task fails, no
+cell does, and they end with exit code 0.
 
 What does not work. An event callback cannot fail a cell. An AST transformer can, but only by raising
 `InputRejected`, which front ends would show instead of the task's own error.
@@ -110,7 +110,7 @@ class Failing:
                 raise due
         except BaseException as error:
             error.__traceback__ = users_frames(error.__traceback__)
-            raise  # which adds no entry for this frame
+            raise  # bare, so that it adds no entry for this frame
         finally:
             del due
 

@@ -77,7 +77,7 @@ class Servers:
             server: asyncio.AbstractServer = await create(*args, **options)
         except BaseException as error:
             error.__traceback__ = without_any_frames_of(error.__traceback__, is_ours)
-            raise  # which adds no entry for this frame
+            raise  # bare, so that it adds no entry for this frame
         self._note(server, cell)
         return server
 

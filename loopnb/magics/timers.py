@@ -120,7 +120,7 @@ class Timers(ast.NodeTransformer):
         texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
         if len(texts) == len(node.args) == count and texts[0] in _MAGICS:
             name, line, *cell = map(str, texts)
-            # `%timeit` puts the cell into a function. What a text of its own assigns does not reach that.
+            # `%timeit` puts the cell into a function, which would not see what a separate text assigns.
             is_one = name == "timeit"
             changed = [
                 name,
@@ -169,7 +169,7 @@ def without_await_in_line(line: str) -> str:
     for word in _WORD.finditer(line):
         statement = line[word.start() :]
         option, before = before, word.group()
-        if option.startswith("-") and before.isdigit():  # its value; `10 [...]` would be an expression
+        if option.startswith("-") and before.isdigit():  # the option's value; `10 [...]` would compile
             continue
         replaced = without_await(statement)
         if replaced != statement:

@@ -67,7 +67,7 @@ class WatchCommands:
             return
         busy = session.watch.busy()
         if busy is None:
-            write("Nobody has looked. '%loopnb watch on' begins.")
+            write("Nothing has been sampled yet. '%loopnb watch on' starts it.")
         else:
             write(texts.busy_text(busy))
         if rest == "off":

@@ -144,7 +144,7 @@ def reentrant_package() -> str | None:
 
 
 def is_nested_by_others(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return True if the caller is in a nested run of such a package: a pass of *loop* on top of another."""
+    """Return True if the caller is in a pass of *loop* on top of another, as `reentrant_package` allows."""
     if reentrant_package() is None or running_loop() is not loop:
         return False
     passes = [
@@ -156,7 +156,7 @@ def is_nested_by_others(loop: asyncio.AbstractEventLoop) -> bool:
 
 
 def reentrant_methods(kind: type) -> list[tuple[type, str, Any]]:
-    """Return what such a package has put into loop class *kind*: owner, name, and the method it hides."""
+    """Return what `reentrant_package` has put into loop class *kind*: owner, name, and the hidden method."""
     found: list[tuple[type, str, Any]] = []
     for owner in kind.__mro__:
         for name in ("run_forever", "run_until_complete", "_run_once", "_check_running"):

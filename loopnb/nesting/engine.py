@@ -1066,14 +1066,14 @@ _READ_FIRST = ("asyncio.", "tornado.", "zmq.")
 
 
 def _add_callback(self: Any, handle: asyncio.Handle) -> None:
-    lot: Any = getattr(_cpython.owner_of_pass(self), "lot", None)
+    engine = _cpython.owner_of_pass(self)
     # Handles of signals come here as well, and each of them has to run.
-    if lot is None or not lot.waits or not _cpython.is_called_for_an_event():
+    if not isinstance(engine, Handoff) or not engine.waits or not _cpython.is_called_for_an_event():
         _cpython.stock_add_callback(self, handle)
         return
     owner: Any = getattr(_cpython.callback_of(handle), "__self__", None)
     reads_first = type(owner).__module__.startswith(_READ_FIRST)
-    if reads_first or not (lot.runs(handle) or handle in _cpython.ready_queue(self)):
+    if reads_first or not (engine.lot.runs(handle) or handle in _cpython.ready_queue(self)):
         _cpython.stock_add_callback(self, handle)
 
 

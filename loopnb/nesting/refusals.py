@@ -99,9 +99,9 @@ def is_collecting() -> bool:
 # Code is rarely further away from the handle that has called it. Deeper stacks are not looked through.
 _DEEPEST = 64
 
-# Flags of a coroutine. The search ends at the frame of one: signal handlers, finalizers and comparisons are
-# plain functions, and it was the loop that has called the coroutine. To search the whole stack would take
-# longer than the switch.
+# Flags of a coroutine. The search ends at the frame of one: only the loop calls coroutines, while signal
+# handlers, finalizers and comparisons are plain functions. To search the whole stack would take longer than
+# the switch.
 _STEPPED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 

@@ -40,8 +40,6 @@ class DebugRequests:
 
     Saving the flag when a run begins, and restoring it when the run ends, would be simpler. But nested runs
     end in any order, and the last one to end might restore another run's flag.
-
-    Call all methods in the loop's thread.
     """
 
     def __init__(self) -> None:

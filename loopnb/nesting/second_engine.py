@@ -50,12 +50,12 @@ _PACKAGES = (
 def package_name() -> str:
     """Return the name of a package that is there and works on the running Python. Any thread.
 
-    nest-asyncio2 and anest-asyncio work, and up to 3.11 nest-asyncio. That is no longer maintained: it does
+    nest-asyncio2 and anest-asyncio work. nest-asyncio works up to 3.11, and is no longer maintained: it does
     not know `loop_factory`, and it breaks `current_task()` on 3.14. reloop does not work: a task that was
     made before `reloop.apply()`, as the kernel's own were, loses its step in a nested run, and hangs (0.1.0).
 
     Returns:
-        The first choice, if none is there.
+        The name; if no such package is there, that of the first choice.
     """
     return next(filter(_works_here, _PACKAGES), _PACKAGES[0])
 

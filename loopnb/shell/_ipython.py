@@ -28,8 +28,8 @@ def patch_notes(shell: Any) -> PatchSet:
     """Return the patches that make *shell* show the notes of errors (PEP 678).
 
     IPython shows them itself from 8.14 on. Before, `VerboseTB.format_exception` returns the last lines for an
-    error, of which IPython takes the first entry, and `ListTB._format_exception_only` does so for the modes
-    Plain and Minimal and for syntax errors. Where there is neither, nothing is patched.
+    error as a list, whose first entry IPython shows. `ListTB._format_exception_only` does the same for the
+    modes Plain and Minimal and for syntax errors. Where there is neither, nothing is patched.
     """
     formatters = [getattr(shell, name, None) for name in ("InteractiveTB", "SyntaxTB")]
     names = ("format_exception", "_format_exception_only")

@@ -44,7 +44,7 @@ class NeverAwaited:
             found = _TEXT.fullmatch(str(warning.message)) if warning.category is RuntimeWarning else None
             if found is not None:
                 where = ""
-                # Otherwise it is where the coroutine was dropped, in the garbage collector for instance.
+                # Another file is where the coroutine was dropped: in the garbage collector, for instance.
                 if self._places.is_cell_file(warning.filename):
                     where = f"{self._places(warning.filename, warning.lineno, current_cell.get())}: "
                 name = found[1].rpartition(".")[2]

@@ -45,7 +45,7 @@ class BackgroundRun:
 live_runs: dict[asyncio.Task[Any], BackgroundRun] = {}
 
 
-#: Numbers the background runs of the process.
+#: Numbers the background runs of the process. After a reload, no number comes twice.
 _numbers = itertools.count(1)
 
 

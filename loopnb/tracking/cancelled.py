@@ -1,8 +1,7 @@
 """Say who cancels a task, by the frames of the call: the user's line, a command, a timeout, an interrupt.
 
-Somebody is told of cancellations only while there is something to tell: `tracked.on_cancelled` is empty
-while no widget is shown. It is told in the thread that calls `cancel()`. Nothing here
-keeps a task or a frame alive.
+Cancellations are noted only while somebody wants to know: `tracked.on_cancelled` is empty while no widget is
+shown. The thread that calls `cancel()` notes them. Nothing here keeps a task or a frame alive.
 """
 
 from __future__ import annotations
@@ -44,17 +43,17 @@ _CANCELLERS = {
 }
 _COMMANDS = f"{PACKAGE}magics{os.sep}commands.py"
 _WIDGETS = f"{PACKAGE}widgets{os.sep}"
-#: So many lines are remembered as text.
+#: How many lines are remembered as text.
 _MOST_LINES = 1_000
 
 
 class Cancellers:
-    """Tells *note* of each task of a loop that is cancelled, until it is closed or dropped.
+    """Calls *note* for each task of a loop that is cancelled, until this object is closed or dropped.
 
     Args:
         tracker: Knows the tasks of the loop.
-        note: Called with the number of the task and with who cancels it, in words. A click in the widget is
-            not told.
+        note: Called with the number of the task and with who cancels it, in words. Not called for a click
+            in the widget.
     """
 
     def __init__(self, tracker: Tracker, note: Callable[[int, str], object]) -> None:
@@ -66,7 +65,7 @@ class Cancellers:
         tracked.on_cancelled.append(self._observer)
 
     def close(self) -> None:
-        """Tell nothing any more. Does nothing the second time."""
+        """Call *note* no more. Does nothing the second time."""
         _forget(self._observer)
 
     def _cancelled(self, task: TrackedTask) -> None:
@@ -82,7 +81,7 @@ class Cancellers:
             code = caller.f_code
             owner = owner_of(code.co_filename)
             if owner is Owner.USER:
-                # Before an interrupt or a timeout, what the user's code did had nothing to do with it.
+                # If an interrupt or a timeout cancels, the user's code further out has no part in it.
                 return who or self._line(code, caller.f_lasti)
             if code is HANDLE_RUN_CODE or owner is Owner.KERNEL:
                 return who

@@ -82,9 +82,10 @@ def stack_of(frame: FrameType | None) -> list[FrameType]:
 
 
 def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
-    """Return `function file:line` of the innermost link that the user wrote, or else installed, else "".
+    """Return `function file:line` of the innermost link that the user wrote.
 
-    The text depends on the code, the instruction and the cell only.
+    If the user wrote none, it is that of the innermost link that they installed; if there is none, "". The
+    text depends only on the code, the instruction and the cell.
 
     Args:
         chain: The chain.

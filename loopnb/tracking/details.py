@@ -3,8 +3,8 @@
 This is for one task at a time, since it looks at frames. `chains.waits_for` makes the shorter words that a
 list shows.
 
-Everything here runs in the loop's thread. It runs no code of the user's but methods of streams and transports
-of their own, and the `repr` of a host, address or URL of their own.
+Everything here runs in the loop's thread. Of the user's code, it runs only methods of their own streams and
+transports, and the `repr` of their own hosts, addresses and URLs.
 """
 
 from __future__ import annotations

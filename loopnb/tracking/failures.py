@@ -100,7 +100,7 @@ class Failures:
         self._places.clear()
         for task in self._held() if self._shown else ():
             if self._is_shown(task):
-                task.exception()  # marks it as retrieved, or asyncio would report it, too
+                _mark_retrieved(task)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -115,7 +115,7 @@ class Failures:
     def remember(self, task: asyncio.Task[Any]) -> None:
         """Remember a failure that was shown where perhaps nobody looks, until somebody retrieves it."""
         if self._dropped not in tracked.on_failed:
-            task.exception()  # marks it as retrieved, or the next session would report it again
+            _mark_retrieved(task)  # or the next session would report it again
         elif has_origin(task):
             self._remember(EndedTask.of(task))
             self._shown.add(task.origin.number)
@@ -156,7 +156,7 @@ class Failures:
             if self._has_failed(task):
                 taken[task.origin.number] = EndedTask.of(task)
                 self._shown.add(task.origin.number)  # no other session reports it
-                task.exception()  # marks it as retrieved, so that asyncio does not report it either
+                _mark_retrieved(task)
             elif self._is_shown(task):
                 self.seen(task.origin.number)  # somebody has retrieved it since
         for failure in [*self._unseen.values(), *self._due]:
@@ -182,10 +182,10 @@ class Failures:
         if not self._has_failed(task):
             if self._has_ended_kernel(task):
                 self._remember(EndedTask.of(task))
-            task.exception()  # retrieved: it went to a cell, or ends the kernel
+            _mark_retrieved(task)  # it went to a cell, or ends the kernel
             return
         self._due.append(EndedTask.of(task))
-        task.exception()  # marks it as retrieved, so that asyncio does not report it as well
+        _mark_retrieved(task)
         with contextlib.suppress(RuntimeError):  # the loop is closed: the log will name it
             self._loop.call_soon_threadsafe(self._flush, context=self._context)
 
@@ -203,7 +203,7 @@ class Failures:
     def _drop_shown(self, task: TrackedTask) -> None:
         self._shown.discard(task.origin.number)
         if self._has_failed(task):
-            task.exception()  # marks it as retrieved: it was shown, and asyncio need not report it
+            _mark_retrieved(task)
         else:
             self.seen(task.origin.number)
 
@@ -296,3 +296,8 @@ class Failures:
     def _has_ended_kernel(self, task: asyncio.Task[Any]) -> bool:
         error = unseen_error(task)
         return isinstance(error, SystemExit) and not was_taken(error)
+
+
+def _mark_retrieved(task: asyncio.Task[Any]) -> None:
+    """Have asyncio not report the failure of *task*, since we have."""
+    task.exception()

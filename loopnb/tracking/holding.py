@@ -26,6 +26,7 @@ from loopnb.frames import runs_users_code, users_frames
 from loopnb.nesting._cpython import error_of
 from loopnb.texts import error_text, say
 from loopnb.tracking.cells import current_cell
+from loopnb.tracking.tracked import has_origin
 
 if TYPE_CHECKING:
     from loopnb.records import CellRef
@@ -107,7 +108,8 @@ class Held:
 
 #: Task -> what it holds, oldest first. Outlives a session, since the tasks outlive a reload.
 _held: dict[asyncio.Task[Any], Held] = {}
-#: Tasks that somebody awaits in `release`. Their errors are raised there and need no report.
+#: Tasks that somebody awaits in `release`. Their errors are raised there and need no report. It outlives a
+#: session, too.
 _awaited: set[asyncio.Task[Any]] = set()
 
 
@@ -197,7 +199,7 @@ class Holds:
         if error is not None:
             self._failures.remember(task)
         what = f"what {held.cell or 'other code'} held as {held.name!r}"
-        number = getattr(getattr(task, "origin", None), "number", None)
+        number = task.number if has_origin(task) else None
         shown = "" if error is None or number is None else f" '%loopnb where {number}' shows the traceback."
         if held.is_released:
             say(f"{what} could not be left in order: {error_text(error)}.{shown}")

@@ -155,7 +155,7 @@ class Tracker:
         return origin if task.done() else origin._replace(coro=task.get_coro())
 
     def _note_end(self, task: TrackedTask) -> None:
-        """Note that a task is no more, which may have been destroyed while it waited. Any thread."""
+        """Note that *task*, to which nothing refers, has failed or was lost while it waited. Any thread."""
         if task.get_loop() is self._loop:
             self.listing.outdate(task.number)
 

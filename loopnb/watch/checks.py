@@ -37,7 +37,8 @@ _SPINS_LEAST = 50
 _IDLE_STEP_S = 0.00025
 #: More tasks than this that do the same are too many.
 _FAN_OUT = 1_000
-#: Tasks that wait for one of these are held back, as they should be, or wait for work or for a timer.
+#: Any number of tasks may wait for one of these. They are held back, as they should be, or wait for work or
+#: for a timer.
 _BOUNDED = (".acquire()", "Queue.get()", "Queue.put()", "Condition.wait()", "Barrier.wait()")
 _HARMLESS = {"sleep()", "a thread"}
 #: Tasks that wait for one of these wait for tasks, which are counted themselves.
@@ -72,7 +73,7 @@ class Spin(NamedTuple):
 
     Attributes:
         task: The task.
-        steps: In how many passes of the loop that was so.
+        steps: In how many passes of the loop it was about to step.
         passes: How many passes there were.
         seconds: CPU seconds that they took.
     """
@@ -145,14 +146,14 @@ class Facts:
         blocks: The last blocks, oldest first.
         failures: Tasks that have failed, and whose errors nobody has looked at.
         dropped: Tasks that nothing referred to while they waited, and that are lost.
-        outdated: The executions, among those that these tasks and blocks belong to, whose cell has been run
-            again since.
+        outdated: The executions of cells that have been run again since. Only those to which one of these
+            tasks or blocks belongs are here.
         runs: The executions of each cell that has been run again, oldest first, by the id of the cell.
-        excused: The numbers of those live tasks of earlier runs that are meant to live on, as
-            `loopnb.hold()` says, or that are ending, as they have been cancelled.
+        excused: The numbers of live tasks that may outlive a run of their cell: `loopnb.hold()` keeps them,
+            or they have been cancelled and are ending.
         deadlocks: Tasks that can never go on.
         long_wait_s: A wait that lasts longer counts as long.
-        waits: The longest waits, but for those that are meant to last or that are for other tasks.
+        waits: The longest waits. Those that are meant to last, and those for other tasks, are left out.
         spins: Tasks that stepped without waiting while steps were counted. Empty if they were not counted.
         pools: Pools of threads.
         strays: Objects of other loops.
@@ -228,7 +229,7 @@ def blocked_by_cell(facts: Facts) -> Iterator[Finding]:
 
 
 def _blocks_by_place(facts: Facts, is_wanted: Callable[[Block], bool]) -> Iterator[tuple[Block, str]]:
-    """Yield a recent block of each place, one that goes on or else the longest, and a text about them all."""
+    """Yield the longest recent block of each place, or one that goes on, and a text about all of them."""
     recent = [
         block
         for block in facts.blocks
@@ -374,7 +375,7 @@ def _does_spin(spin: Spin, steps: int) -> bool:
 
 def unbounded_fan_out(facts: Facts) -> Iterator[Finding]:
     """Find more tasks that do the same than any server or file system likes."""
-    # Ten thousand tasks are counted in 3 ms, which is why they are not grouped as elsewhere.
+    # Not grouped as elsewhere: to count ten thousand tasks takes 3 ms, to group them takes longer.
     for (state, coro, _site, waits_at, waits_for), count in Counter(map(_shape_of, facts.tasks)).items():
         if count > _FAN_OUT and state == "waiting" and not _is_bounded(waits_for):
             yield Finding(
@@ -387,7 +388,7 @@ def unbounded_fan_out(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_bounded(waits_for: str) -> bool:
-    """Return True if tasks that wait for that burden nobody, however many they are."""
+    """Return True if any number of tasks may wait for *waits_for*, since that burdens nobody."""
     return (
         waits_for in _HARMLESS
         or any(word in waits_for for word in _BOUNDED)

@@ -1,7 +1,7 @@
 """Gather what the doctor wants to know, and have it checked.
 
-Gathering takes some 30 us for each live task the first time. It runs no code of the user's but what
-`tracking.details` names, and `get_loop()` of futures of their own. What cannot be looked at is named, and
+Gathering takes some 30 us for each live task the first time. Of the user's code, it runs only what
+`tracking.details` names, and `get_loop()` of their own futures. What cannot be looked at is named, and
 nothing is raised.
 """
 

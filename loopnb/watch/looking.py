@@ -74,8 +74,8 @@ class Look(NamedTuple):
             is running), `select` (the loop waits, or is between two steps), `elsewhere` (the loop is stopped
             or set aside, another loop or that of a GUI is running, or the user is asked for input).
         step: Identifies the step. It is equal in all looks at the same step.
-        pass_began: The loop's time when this pass began to run handles, or, before it does, when the last one
-            did; 0 if unknown.
+        pass_began: The loop's time when this pass began to run handles. While it has not begun to, the time
+            when the pass before it did. 0 if unknown.
         task: The task that steps, if any.
         frames: The frames of the step, outermost first.
         executing: The cell that executes in the main thread.

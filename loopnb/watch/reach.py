@@ -215,8 +215,8 @@ def _may_use_attribute(function: FunctionType, names: set[str]) -> bool:
 def _attributes_with(subject: Any, referrer: Any, referrers: list[Any]) -> set[str]:
     """Return the names of the attributes that hold *subject*, if *referrer* is an object of the user's.
 
-    Also if it is the dictionary of such an object, and nobody else knows that. Else return nothing, and also
-    if a method that is no coroutine function names such an attribute.
+    *referrer* may also be the dictionary of such an object, if nobody else refers to that. Otherwise, and if
+    a method that is no coroutine function names such an attribute, return an empty set.
     """
     # In loops, since a comprehension would refer to the dictionary as well.
     owner = referrer

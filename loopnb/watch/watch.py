@@ -172,7 +172,7 @@ class Watch:
         self._onlookers.append(fn)
 
     def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Tell *fn* nothing any more. Does nothing if it is not told anyway."""
+        """Tell *fn* no more. Does nothing if it is not told of blocks now."""
         if fn in self._onlookers:
             self._onlookers.remove(fn)
 
@@ -220,7 +220,7 @@ class Watch:
         self.wake()
 
     def unwatch_busy(self, watcher: object) -> None:
-        """Look all the time for *watcher* no more. What was measured stays. The loop's thread."""
+        """Stop looking all the time for *watcher*. What was measured stays. The loop's thread."""
         self._watchers.discard(watcher)
         if not self._watchers:
             self._passes.stop()

@@ -21,9 +21,9 @@ from loopnb.widgets.table import STATES, LiveTask
 if TYPE_CHECKING:
     from loopnb.records import TaskRecord
 
-#: For how many tasks it is remembered that they were asked to end.
+#: How many tasks are remembered as asked to end.
 _REMEMBERED = 10_000
-#: So many different ones that have asked are remembered of each.
+#: How many different askers are remembered for each task.
 _ASKERS = 3
 
 

@@ -1,7 +1,7 @@
 """Say all that is known of one task, for a row that was opened.
 
-The loop's thread. It runs no code of the user's but what `tracking.details` names, and the `repr` of a result
-and the `str` of an error of their own, once.
+Call everything in the loop's thread. Of the user's code, it runs what `tracking.details` names, and once the
+`repr` of a result and the `str` of an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 _LONGEST = 5_000
-"""How many characters of a traceback are sent, its end."""
+"""How many characters of a traceback are sent. Of a longer one, the last."""
 _RESULT = 1_000
 _LINKS = 40
 _AWAITED = 12
@@ -39,7 +39,7 @@ def chain_lines(tracker: Tracker, task: asyncio.Task[Any], *, many: bool) -> lis
     Args:
         tracker: Knows the tasks.
         task: The task.
-        many: There are so many tasks that nobody shall look for the holder of a lock.
+        many: There are too many tasks to look for the holder of a lock.
     """
     chain = chain_of(task)
     cell = tracker.origin_of(task).cell

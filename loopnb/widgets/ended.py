@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
     from loopnb.widgets.protocol import Query
 
-#: For how many tasks it is remembered when they ended, and how many that something refers to are kept.
+#: How many ends of tasks are remembered, and how many ended tasks that something refers to.
 _REMEMBERED = 2_000
 #: How many tasks are looked at before others get a turn. Each takes some microseconds.
 _AT_ONCE = 64
@@ -41,7 +41,7 @@ class Ended:
 
     Attributes:
         when: When tasks ended, by number, in monotonic seconds: within a quarter of a second.
-        count: How many are kept that returned or were cancelled, and that failed or were lost.
+        count: How many of those that are kept returned or were cancelled, and how many failed or were lost.
         version: Changes whenever the tasks may have changed.
     """
 
@@ -55,7 +55,7 @@ class Ended:
         self.version = 0
 
     def find_held(self) -> None:
-        """Find the tasks that have ended without a look having seen them, and that something refers to.
+        """Find the ended tasks that something refers to, and whose end no look has seen.
 
         From Python 3.14 on this looks at every object of the process, which may take 15 ms and more.
         """

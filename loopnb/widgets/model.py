@@ -82,8 +82,8 @@ class LoopWidget(anywidget.AnyWidget):
         source: The session that it shows.
         loop: The loop that is watched.
         clock: Monotonic, in seconds.
-        cpu_clock: What looks cost is measured by it: by default, the CPU seconds of the thread. On a busy
-            machine, looks are no dearer.
+        cpu_clock: Measures what looks cost. By default it counts CPU seconds of the thread, which a busy
+            machine does not increase.
         height: Height of a view in CSS pixels; None lets it grow with its rows, up to a limit.
         group: Tasks that wait at one place are one row, until somebody chooses otherwise.
 
@@ -174,7 +174,7 @@ class LoopWidget(anywidget.AnyWidget):
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a front end gets that asks for everything. Any thread; in the loop's own it is up to date."""
+        """The state, for a front end that asks for all of it. Any thread; up to date in the loop's own."""
         monitor = self._monitor
         if monitor is not None and threading.get_ident() == self._thread and not self._is_fresh:
             self._guard(self._look_once, monitor)

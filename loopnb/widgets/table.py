@@ -207,7 +207,7 @@ class Selection:
         self._touched: set[str] = set()
 
     def put(self, number: int) -> None:
-        """Take in a live task that is new or has changed. `settle` ends a number of these."""
+        """Take in a live task that is new or has changed. Call `settle` after some of these."""
         task = self._tasks[number]
         if not self._is_wanted(task):
             self.drop(number)
@@ -359,7 +359,7 @@ class Selection:
 def _part(
     order: Order, first: int, last: int, position: int, wanted: tuple[int, int], depth: int, desc: bool
 ) -> Iterator[tuple[str, int]]:
-    """Yield those of the keys from *first* to *last*, which begin at *position*, that are wanted."""
+    """Yield the keys from *first* to *last* that are wanted. The first of them stands at *position*."""
     begin = max(first, first + wanted[0] - position)
     end = min(last, first + wanted[1] - position)
     if begin < end:
@@ -451,7 +451,7 @@ def group_row(
     """
     # Numbers grow with time, so the least one is the oldest's.
     record = tasks[min(group.numbers)].record
-    # A group may have ten thousand tasks. Then what is said of all of them is true of the first few hundred.
+    # A group may have ten thousand tasks. What its row says of all of them is known of a few hundred.
     members = [tasks[number] for number in islice(group.numbers, _SAMPLE)]
     states = [state for state, count in group.states.items() if count]
     since = [task.record.waiting_since for task in members if task.record.waiting_since is not None]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SECONDS = 120.0
 """How far back it goes."""
 MOST_BARS = 240
-"""About so many bars are drawn at most. Of more tasks, each second, fourth, eighth ... is drawn."""
+"""About so many bars are drawn at most. Of more tasks, one in two, four, eight ... is drawn."""
 _KEPT = 5_000
 """How many tasks that have ended are kept at most."""
 _LANES = 40

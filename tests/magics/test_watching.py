@@ -107,7 +107,7 @@ def test_lag_has_percentiles_and_shares(hogging: Notebook, capsys: pytest.Captur
 
 
 def test_watch_says_its_price_and_who_was_busy(hogging: Notebook, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "Nobody has looked" in out(hogging, capsys, "%loopnb watch")
+    assert "Nothing has been sampled" in out(hogging, capsys, "%loopnb watch")
     assert "up to 1 %" in out(hogging, capsys, "%loopnb watch on")
     hogging.run(
         """

@@ -112,5 +112,5 @@ def test_a_kernel_that_is_not_ipykernels_is_refused_by_name(
     with pytest.raises(UnsupportedKernelError) as caught:
         in_loop(lambda: extension.load(shell))
 
-    assert caught.value.reason.endswith("of the class types.SimpleNamespace")
+    assert caught.value.reason.endswith("its class is types.SimpleNamespace")
     assert patches.count == 0
