@@ -81,6 +81,10 @@ class ExecutingCells(Protocol):
     """Knows which cells execute now. Any thread may ask."""
 
     @property
+    def ended(self) -> int:
+        """How many cells have ended."""
+
+    @property
     def executing(self) -> CellRef | None:
         """The outermost cell that executes in the main thread."""
 
@@ -100,8 +104,11 @@ class Widget(Protocol):
     def end(self, why: str) -> None:
         """Show nothing more, and say why: `unloaded`, `restarted` or `shut down`. Any thread."""
 
-    def _repr_mimebundle_(self) -> Any:
-        """Return what is displayed, by its kind."""
+    def show(self) -> None:
+        """Display it in the current cell. The loop's thread."""
+
+    def show_table(self) -> None:
+        """Display in the current cell a table alone, which needs no kernel. The loop's thread."""
 
 
 class Session:
@@ -185,6 +192,11 @@ class Session:
     def cell_since(self) -> float | None:
         """When the cell that executes began, in monotonic seconds; None between cells. Any thread."""
         return self._cells.executing_since
+
+    @property
+    def cells_ended(self) -> int:
+        """How many cells have ended. Any thread."""
+        return self._cells.ended
 
     @property
     def notes(self) -> tuple[str, ...]:

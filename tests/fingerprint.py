@@ -38,6 +38,7 @@ def fingerprint():
               "configurables": dict(enumerate(shell.configurables)),
               "gc.callbacks": dict(enumerate(gc.callbacks)), "selector": vars(getattr(loop, "_selector", gc))}
     seen |= {f"{name}[{key}]": value for name, table in tables.items() for key, value in table.items()}
+    seen |= {f"{name} echo": getattr(getattr(sys, name), "echo", None) for name in ("stdout", "stderr")}
     return seen | {"factory": loop.get_task_factory(), "sigint": signal.getsignal(signal.SIGINT),
                    "history": vars(shell.history_manager).get("store_inputs"), "runner": shell.loop_runner,
                    "handler": loop.get_exception_handler(), "hooks": sys.get_asyncgen_hooks().firstiter,

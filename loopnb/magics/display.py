@@ -47,15 +47,11 @@ def display_widget(widget: Widget) -> None:
     saves would see an empty widget otherwise, or none without a network.
     """
     from IPython import get_ipython
-    from IPython.display import display
 
-    if not is_run_by_program(get_ipython()):
-        display(widget)
-        return
-    bundle = widget._repr_mimebundle_()
-    data = bundle[0] if isinstance(bundle, tuple) else bundle
-    kept = {kind: text for kind, text in (data or {}).items() if kind in {"text/html", "text/plain"}}
-    display(kept, raw=True)
+    if is_run_by_program(get_ipython()):
+        widget.show_table()
+    else:
+        widget.show()
 
 
 def make_widget(of: Session, height: int | None, group: bool) -> Widget:
@@ -91,6 +87,14 @@ class Table:
 
     def end(self, why: str) -> None:
         """Do nothing, since the table is text on a page."""
+
+    def show(self) -> None:
+        """Display it in the current cell."""
+        from IPython.display import display
+
+        display(self)
+
+    show_table = show
 
     def _repr_mimebundle_(self, **_kwargs: object) -> dict[str, str]:
         """Return what is to be seen now, and say how to refresh it."""
@@ -139,6 +143,11 @@ class SessionsSource:
     def cell_since(self) -> float | None:
         """Return when the cell that executes began, in monotonic seconds. Any thread."""
         return self._session.cell_since
+
+    @property
+    def cells_ended(self) -> int:
+        """How many cells have ended. Any thread."""
+        return self._session.cells_ended
 
     def findings(self) -> list[Finding]:
         """Return what the doctor knows, worst first. It may take some milliseconds."""

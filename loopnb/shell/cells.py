@@ -47,9 +47,11 @@ class Cells:
 
     Attributes:
         places: Formats file and line for people.
+        ended: How many cells have ended. Any thread.
     """
 
     def __init__(self, shell: Any) -> None:
+        self.ended = 0
         self.places = Places(shell)
         self._after: list[Callable[[], None]] = []
         self._shell = shell
@@ -182,6 +184,7 @@ class Cells:
         info = getattr(result, "info", None)
         if info is not None and not (info.raw_cell or "").strip():
             return  # IPython announces the end of a blank cell, but not its beginning
+        self.ended += 1
         here = self._here()
         while here:
             ended = here.pop()

@@ -112,6 +112,7 @@ def detail(
     awaited: list[dict[str, Any]],
     parents: list[str],
     blocks: Iterable[Block],
+    output: list[str],
     outcome: Mapping[str, str],
     cancelled_by: str,
 ) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def detail(
         "parents": [cut(parent) for parent in parents[:_AWAITED]],
         "spawn_site": cut(record.spawn_site),
         "blocks": [cut(line) for line in lines],
-        "output": [],
+        "output": output,
         "cancelled_by": cancelled_by,
         **outcome,
     }

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
+from IPython.display import display
 
 from loopnb.widgets import assets, protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
@@ -37,6 +38,7 @@ from loopnb.widgets.protocol import (
     Query,
     Visible,
 )
+from loopnb.widgets.storing import StoredTable
 
 if TYPE_CHECKING:
     import asyncio
@@ -132,6 +134,8 @@ class LoopWidget(anywidget.AnyWidget):
         self._ended: dict[str, Any] | None = None
         self._source: Source | None = source
         self._monitor: Monitor | None = Monitor(source, self.send, clock)
+        self._table = StoredTable(source.epoch)
+        self._cells_ended = 0  # before the look that is under way
         self._last: dict[str, Any] = {}
         self._look_once(self._monitor)
         self._is_fresh = True
@@ -152,9 +156,7 @@ class LoopWidget(anywidget.AnyWidget):
         if self._ended is not None:
             return
         self._ended = protocol.end(self._epoch, why, _ENDS.get(why, why))
-        source, self._source, self._monitor = self._source, None, None
-        if source is not None:
-            source.watch.unwatch_blocks(self._note_block)
+        self._leave_source()
         self._tell(self._ended)
         if threading.get_ident() == self._thread:
             self._stop_timer()
@@ -163,12 +165,18 @@ class LoopWidget(anywidget.AnyWidget):
         """Close the comm, which removes the views. Does nothing the second time."""
         self._stop_timer()
         self._leases.clear()
-        source, self._source, self._monitor = self._source, None, None
-        if source is not None:
-            source.watch.unwatch_blocks(self._note_block)
+        self._leave_source()
         if self.comm is not None:
             self.layout.close()
         super().close()
+
+    def _leave_source(self) -> None:
+        source, self._source = self._source, None
+        monitor, self._monitor = self._monitor, None
+        if source is not None:
+            source.watch.unwatch_blocks(self._note_block)
+        if monitor is not None:
+            monitor.stop_listening()
 
     # -- what is stored, and what a page gets that is loaded again -------------------------------------
 
@@ -183,23 +191,56 @@ class LoopWidget(anywidget.AnyWidget):
     def _look_once(self, monitor: Monitor) -> None:
         is_watched = bool(monitor.viewers)
         monitor.look_at_once()
-        query = Query(group=self.shown_with["group"] is not False)
-        self._last = {"shared": monitor.shared, "window": monitor.window_of(query)}
+        self._last = {"shared": monitor.shared, "window": monitor.window_of(self._query)}
         if not is_watched:
             monitor.rest()
+
+    @property
+    def _query(self) -> Query:
+        return Query(group=self.shown_with["group"] is not False)
+
+    def show(self) -> None:
+        """Display the live view in the current cell, below the table that a saved notebook keeps.
+
+        The loop's thread.
+        """
+        bundle = super()._repr_mimebundle_()
+        if bundle is None:
+            return
+        data, metadata = bundle
+        if self._source is not None:
+            now = self.state
+            self._table.show(now["shared"], now["window"], self._source.cells_ended)
+        # The text is for front ends without widgets. They show the table, so it says nothing.
+        display({**data, "text/plain": ""}, metadata=metadata, raw=True)
+
+    def show_table(self) -> None:
+        """Display in the current cell a table alone, which needs no kernel. The loop's thread."""
+        display(self._static(), raw=True)
+
+    def _static(self) -> dict[str, str]:
+        now = self.state
+        html, text = (make(now["shared"], now["window"]) for make in (stored.html_of, stored.text_of))
+        return {"text/html": html, "text/plain": text}
+
+    def _store_again(self, monitor: Monitor) -> None:
+        shared, query = monitor.shared, self._query
+        if self._table.is_due(shared, self._cells_ended) and monitor.is_cheap(query):
+            self._table.store_again(shared, monitor.window_of(query), self._cells_ended)
 
     # In ipywidgets 7 this is a method that displays the view alone, and IPython asks it first.
     _ipython_display_ = None
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return the live view, and beside it a table that needs neither kernel nor script."""
+        """Return the live view, and beside it a table that needs neither kernel nor script.
+
+        `show` is better, where it can be used: a reader of the saved notebook sees the table everywhere.
+        """
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
             return None
-        now = self.state
         data, metadata = bundle
-        html, text = (make(now["shared"], now["window"]) for make in (stored.html_of, stored.text_of))
-        return {**data, "text/html": html, "text/plain": text}, metadata
+        return {**data, **self._static()}, metadata
 
     # -- any thread -------------------------------------------------------------------------------
 
@@ -320,6 +361,7 @@ class LoopWidget(anywidget.AnyWidget):
                 monitor.rest()
                 return
             self._cost_s = 0.0
+            self._cells_ended = self._source.cells_ended if self._source else 0
             self._steps = monitor.look()
         began = self._cpu_clock()
         is_over = next(self._steps, _OVER) is _OVER
@@ -328,6 +370,7 @@ class LoopWidget(anywidget.AnyWidget):
             self._sleep(0.0)
             return
         self._steps = None
+        self._store_again(monitor)
         pause_s = FAST_S if monitor.has_changed else SLOW_S
         cost_s = self._cost_s - monitor.rare_s
         pause_s = max(pause_s, cost_s / MAX_SHARE, monitor.sent_bytes / BYTES_PER_S)

@@ -19,6 +19,7 @@ from loopnb.tracking.details import detail_of
 from loopnb.widgets import details, head, protocol, timeline
 from loopnb.widgets.cancels import Cancels
 from loopnb.widgets.ended import Ended
+from loopnb.widgets.printed import Printed, kernel_streams
 from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_row
 
 if TYPE_CHECKING:
@@ -104,6 +105,10 @@ class Source(Protocol):
     def cell_since(self) -> float | None:
         """Return when the cell that executes began, in monotonic seconds."""
 
+    @property
+    def cells_ended(self) -> int:
+        """How many cells have ended."""
+
     def findings(self) -> list[Finding]:
         """Return what the doctor knows, worst first. It may take some milliseconds."""
 
@@ -188,6 +193,7 @@ class Monitor:
         self._clock = clock
         self._follower: Follower | None = None
         self._cancellers: Cancellers | None = None
+        self._printed = Printed(self._tracker.loop, kernel_streams)
         self._under_way: Iterator[None] = iter(())
         self._selections: dict[Query, Selection] = {}
         self._busy: dict[int, float] = {}
@@ -229,6 +235,7 @@ class Monitor:
         if self._cancellers is not None:
             self._cancellers.close()
             self._cancellers = None
+        self.stop_listening()
         self.viewers.clear()
         self._selections.clear()
         self._words.clear()
@@ -239,6 +246,10 @@ class Monitor:
         self._requests.clear()
         self._graph = None
         self._history = timeline.History()
+
+    def stop_listening(self) -> None:
+        """Have nothing pass through this any more that user code does. Any thread."""
+        self._printed.end()
 
     def look_at_once(self) -> None:
         """Make a whole look in one step, and end the one that is under way."""
@@ -444,6 +455,7 @@ class Monitor:
     def show_all(self, viewer: Viewer) -> None:
         """Send a view the header now, and all its rows soon, whatever it has."""
         self._send_head()
+        self._printed.begin()
         self.viewers[viewer.view] = viewer
         viewer.forget_sent()
         self._send(protocol.shared_message(self.shared))
@@ -501,6 +513,10 @@ class Monitor:
         self._selections = {
             query: selection for query, selection in self._selections.items() if query in used
         }
+
+    def is_cheap(self, query: Query) -> bool:
+        """Return True if `window_of` takes little time, because a view shows these rows or there are few."""
+        return query.selection in self._selections or len(self.tasks.live) <= _MANY
 
     def window_of(self, query: Query) -> Window:
         """Return the rows that *query* finds among the live tasks, as of the last look. In one step."""
@@ -635,6 +651,7 @@ class Monitor:
         if found is not None and protocol.size_of(found) > protocol.MOST_BYTES - 1_000:
             # Texts full of characters of four bytes.
             found |= {"chain": found["chain"][-5:], "parents": [], "traceback": found["traceback"][-2_000:]}
+            found["output"] = found["output"][-5:]
         message = {"op": "detail", "number": number, "detail": found}
         if message != viewer.sent_detail:
             viewer.sent_detail = message
@@ -665,6 +682,7 @@ class Monitor:
             awaited=details.awaited_by(self._graph, number),
             parents=known[1],
             blocks=self._watch.blocks(),
+            output=self._printed.lines(number),
             outcome=known[2] or {"result": "", "traceback": ""},
             cancelled_by=protocol.cut(self.cancels.who(number)),
         )

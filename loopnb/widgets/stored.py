@@ -73,6 +73,13 @@ def summary(shared: Shared) -> str:
     return "; ".join(parts)
 
 
+def gist(shared: Shared, window: Window) -> tuple[Any, ...]:
+    """Return what tells one table from another: what both say, but for ages and for what the loop does."""
+    rows = [_cells(row, shared["clock_s"]) for row in _rows(window)]
+    tasks = shared["head"]["tasks"], shared["head"]["counts"]
+    return (*tasks, [(who, state, cell, waits) for who, state, cell, _age, waits in rows])
+
+
 def when_text(taken_at: float) -> str:
     """Return that wall-clock time for people, with the time zone."""
     return f"{datetime.datetime.fromtimestamp(taken_at).astimezone():%Y-%m-%d %H:%M:%S %Z}"
@@ -94,10 +101,14 @@ def _cells(row: dict[str, Any], clock_s: float) -> tuple[str, ...]:
     who = f"{row['count']:,} x {row['coro']}" if is_group else row["name"] or row["coro"]
     began = row["oldest_s" if is_group else "spawned_s"]
     oldest = "oldest " if is_group else ""
-    where = f"at {row['waits_at']}" if row["waits_at"] else ""
-    waits = "; ".join(filter(None, (" ".join(filter(None, (row["waits_for"], where))), row.get("note", ""))))
-    texts = (who, row["state"], row["cell"] or "-", f"{oldest}{age_text(clock_s - began)}", waits)
+    texts = (who, row["state"], row["cell"] or "-", f"{oldest}{age_text(clock_s - began)}", _waits(row))
     return tuple(map(_clean, texts))
+
+
+def _waits(row: dict[str, Any]) -> str:
+    """Return the user's line where the row waits, then in parentheses what it waits for there."""
+    first = "; ".join(filter(None, (row.get("note"), row.get("line") or row["waits_at"])))
+    return f"{first} ({row['waits_for']})" if first and row["waits_for"] else first or row["waits_for"]
 
 
 def _clean(text: str) -> str:

@@ -421,7 +421,6 @@ def task_row(task: LiveTask, depth: int, busy: float | None, waits_for: str, lin
         "line": cut(line),
         "parent": record.parent,
         "busy": busy,
-        "steps": None,
         "note": cut(task.note),
         "blocked_s": round(record.blocked_s, 3),
         "is_leftover": task.is_leftover,

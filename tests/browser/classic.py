@@ -62,6 +62,15 @@ class ClassicPage:
         prompt = cell.locator(".input_prompt")
         expect(prompt).to_have_text(re.compile(r"In\s\[\d+\]:"), timeout=CELL_TIMEOUT_S * 1000)
 
+    def save(self) -> None:
+        """Save the notebook, and wait until it is on the disk."""
+        self._page.evaluate("() => Jupyter.notebook.save_notebook().then(() => null)")
+
+    def reload(self) -> None:
+        """Reload the page."""
+        self._page.reload()
+        self._page.wait_for_function(_IS_READY, timeout=START_TIMEOUT_S * 1000)
+
     def widget(self, index: int) -> Locator:
         """Return the loopnb view below cell *index*."""
         return self.cell(index).locator(".loopnb-panel")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +17,10 @@ from .lab import LabPage, LabServer, NotebookPage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from playwright.sync_api import Browser, BrowserContext, Page
+
+    OpenNotebook = Callable[[Path | Sequence[str]], LabPage]
 
 #: How long a page may take for what it is to show or to do, where a test says nothing else. Several times as
 #: long as it takes on a busy machine.
@@ -122,6 +124,7 @@ def tab(lab: LabServer, browser: Browser) -> Iterator[Tab]:
     lab.set_theme("light")
     with closing(Tab(lab, browser)) as tab:
         yield tab
+    lab.stop_kernels()
 
 
 @pytest.fixture
@@ -131,9 +134,15 @@ def shared_lab(tab: Tab) -> LabPage:
 
 
 @pytest.fixture
-def open_notebook(lab: LabServer, tab: Tab) -> Callable[[Path], LabPage]:
-    """Open a copy of a notebook."""
-    return lambda path: tab.open(lab.copy(path))
+def open_notebook(lab: LabServer, tab: Tab) -> OpenNotebook:
+    """Open one notebook: a copy of a file, or a new one that has the given code cells."""
+
+    def open_it(notebook: Path | Sequence[str]) -> LabPage:
+        if isinstance(notebook, Path):
+            return tab.open(lab.copy(notebook))
+        return tab.open(lab.add(f"notebook-{next(_numbers)}.ipynb", notebook))
+
+    return open_it
 
 
 @pytest.fixture

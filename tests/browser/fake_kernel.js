@@ -34,7 +34,7 @@ export class FakeKernel {
 		return {
 			key: `t${task.number}`, name: `Task-${task.number}`, coro: "fetch", state: "waiting", spawned_s: this.now - 100 + task.number / 1e3,
 			waiting_since_s: this.now - 5, cancelling_since_s: null, cell: "In[4]", spawn_site: "In[4], line 7", waits_for: "sleep()",
-			waits_at: "fetch In[4], line 3", parent: null, busy: null, steps: null, note: "", blocked_s: 0, is_leftover: false,
+			waits_at: "fetch In[4], line 3", parent: null, busy: null, note: "", blocked_s: 0, is_leftover: false,
 			is_kernel: false, depth: 0, ...task,
 		};
 	}

@@ -61,4 +61,15 @@ def test_the_widget_is_live_and_cancels_in_the_classic_notebook(tmp_path: Path, 
         notebook.run(4)  # ends only when the task is gone
         expect(rows.filter(has_text="ticker")).to_have_count(0)
         expect(rows).to_have_count(1)
+
+        table = notebook.cell(2).locator("table")
+        expect(table).to_contain_text("later")  # a reader of the saved notebook sees it
+        expect(table).to_be_hidden()
+        notebook.save()
+        server.stop_kernels()
+        notebook.reload()
+        error = notebook.cell(2).get_by_text("could not be displayed")
+        expect(error).to_have_count(1)
+        expect(error).to_be_hidden()
+        expect(table).to_be_visible()
         server.stop_kernels()

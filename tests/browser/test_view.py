@@ -748,8 +748,11 @@ def test_forced_colours_and_reduced_motion_are_heeded(page: Page) -> None:
 
 def test_a_view_that_is_removed_leaves_nothing(page: Page) -> None:
     view = PlainPage(page, SINGLE)
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<p class=loopnb-of-e>stored</p>')")
+    expect(page.get_by_text("stored")).to_be_hidden()
     view.kernel("window.removeView()")
 
     assert view.panel.count() == 0
+    expect(page.get_by_text("stored")).to_be_visible()  # the table that a saved notebook has
     assert view.heard("visible")[-1]["visible"] is False
     assert view.kernel("return Object.values(kernel.listeners).reduce((n, set) => n + set.size, 0)") == 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
+from nbconvert import HTMLExporter
 from playwright.sync_api import expect
 
 from tests.cells import dedented
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.gates import Gate
 
+    from .conftest import OpenNotebook
     from .lab import LabPage, NotebookPage
 
 pytestmark = pytest.mark.timeout(180)
@@ -412,7 +414,7 @@ def test_after_a_restart_the_view_says_so_and_is_grey(shown: Shown) -> None:
     shown.lab.restart_kernel()
 
     text = re.compile(r"This view belongs to the kernel before its restart at \d\d:\d\d. Run the cell again.")
-    expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
+    expect(shown.widget.locator(".loopnb-end")).to_have_text(text, timeout=2_000)
     expect(cancel_button(shown.widget, "ticker")).to_be_disabled()
     age = shown.widget.locator(".loopnb-age")
     frozen = age.inner_text()
@@ -429,7 +431,7 @@ def test_after_a_shutdown_the_view_says_so(shown: Shown) -> None:
     shown.page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:shutdown') }")
 
     text = re.compile(r"The kernel was shut down at \d\d:\d\d. Start it and run the cell again.")
-    expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
+    expect(shown.widget.locator(".loopnb-end")).to_have_text(text, timeout=2_000)
 
 
 def test_the_view_is_at_home_in_notebook_7(
@@ -452,7 +454,35 @@ def test_the_view_is_at_home_in_notebook_7(
     assert [text for text in contrasts(widget) if text["ratio"] < 4.5] == []
 
 
-def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: Callable[[Path], LabPage]) -> None:
+def test_a_saved_notebook_shows_the_table_where_there_is_no_kernel(open_notebook: OpenNotebook) -> None:
+    lab = open_notebook([LOAD, SHOW, TICKER])
+    lab.run_all(0, 1)
+    table = lab.cell(1).locator("table")
+    expect(lab.widget(1).locator(".loopnb-live")).to_have_text("live")
+    lab.run(2)
+    expect(table).to_contain_text("ticker")  # stored again, for a cell has run
+    expect(table).to_be_hidden()
+    expect(row(lab.widget(1), "ticker")).to_have_count(1)  # the view is the same one
+    notebook = lab.save()
+    exported, _resources = HTMLExporter().from_notebook_node(nbformat.reads(json.dumps(notebook), 4))
+    assert exported.count("<table") == 1
+    assert "ticker" in exported.partition("<table")[2].partition("</table>")[0]
+
+    lab.page.evaluate("() => jupyterapp.commands.execute('kernelmenu:shutdown').then(() => null)")
+    expect(lab.widget(1).locator(".loopnb-end")).to_contain_text("shut down")
+    expect(table).to_be_hidden()
+    lab.reload()
+    error = lab.cell(1).get_by_text("model not found")
+    expect(error).to_have_count(1)
+    expect(error).to_be_hidden()
+    expect(table).to_be_visible()
+    expect(table).to_contain_text("ticker")
+    lab.run_all(0, 1)
+    expect(lab.widget(1).locator(".loopnb-live")).to_have_text("live")
+    expect(table).to_be_hidden()
+
+
+def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: OpenNotebook) -> None:
     cells = [cell.source for cell in nbformat.read(QUICKSTART, 4).cells if cell.cell_type == "code"]
     at = next(index for index, source in enumerate(cells) if "loopnb.show()" in source)
     lab = open_notebook(QUICKSTART)

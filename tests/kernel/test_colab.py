@@ -22,6 +22,6 @@ def test_colab_is_asked_once_for_the_manager_of_foreign_widgets(fresh_kernel: Ke
     """)
     for _ in range(2):
         shown = fresh_kernel.run("loopnb.show()")
-        assert "application/vnd.jupyter.widget-view+json" in shown.displays[0]
+        assert "application/vnd.jupyter.widget-view+json" in shown.displays[1]  # below the stored table
 
     assert fresh_kernel.value("calls") == ["enabled"]

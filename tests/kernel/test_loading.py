@@ -47,7 +47,9 @@ def test_unloading_leaves_every_attribute_the_very_object_it_was(stock_kernel: K
         await asyncio.sleep(0.01)
         """
     )
-    stock_kernel.run("import loopnb; loopnb.show()")
+    comm = stock_kernel.comm(stock_kernel.run("import loopnb; loopnb.show()").widget_id)
+    comm.send_custom({"op": "visible", "view": "v", "visible": True, "query": {}})
+    comm.wait_message(lambda data: data.get("content", {}).get("op") == "window")
     stock_kernel.run("%unload_ext loopnb")
 
     assert stock_kernel.value("difference(before, fingerprint())") == []

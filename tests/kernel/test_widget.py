@@ -242,6 +242,33 @@ def test_the_details_say_that_a_command_or_a_line_has_cancelled_a_task(
     assert said[1].endswith(", line 1: second.cancel();")
 
 
+def test_the_details_show_the_last_lines_that_a_task_has_printed(kernel: KernelDriver, page: Page) -> None:
+    kernel.run(
+        """
+        import sys
+        async def talk(name):
+            for step in range(30):
+                print(name, step)
+            sys.stderr.write(f'{name} has a <b>warning</b>\\n')
+            await asyncio.sleep(99)
+        talking = [asyncio.create_task(talk(name), name=name) for name in ('loud', 'louder')]
+        """
+    )
+    page.say("query", query={"group": False})
+    rows = page.wait_rows(lambda rows: {"loud", "louder"} <= {row["name"] for row in rows})
+    numbers = {row["name"]: row["number"] for row in rows}
+    after = page.count
+    page.say("detail", number=numbers["loud"])
+    lines = page.wait_op("detail", after, number=numbers["loud"])["detail"]["output"]
+    kernel.run("talking[0].cancel(); talking[1].cancel();")
+    ended = page.wait(
+        lambda message: message["op"] == "detail" and message["detail"]["row"]["state"] == "cancelled", after
+    )["detail"]
+
+    assert lines == [*(f"loud {step}" for step in range(11, 30)), "loud has a <b>warning</b>"]
+    assert ended["output"] == lines
+
+
 def test_unloading_leaves_a_view_that_says_so(fresh_kernel: KernelDriver) -> None:
     fresh_kernel.run(TICKER)
     page = Page(fresh_kernel.comm(fresh_kernel.run("loopnb.show()").widget_id))
@@ -281,6 +308,29 @@ def test_the_widget_is_returned_without_being_shown(kernel: KernelDriver) -> Non
     assert kernel.value("shown is not loopnb.widget()")
     assert kernel.value("shown.get_state()['options']") == {"height": 300, "group": False}
     assert kernel.execute("loopnb.show(height=3)").ename == "ValueError"
+
+
+def test_the_table_is_stored_again_when_a_cell_has_changed_what_it_says(
+    kernel: KernelDriver, page: Page
+) -> None:
+    def sent(msg_type: str) -> list[dict[str, Any]]:
+        return [message.content for message in kernel.wire.messages if message.msg_type == msg_type]
+
+    kernel.run("loopnb.show()")
+    table, view = sent("display_data")[-2:]
+    assert set(table["data"]) == {"text/html", "text/plain"}
+    assert view["data"].keys() == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+    assert view["data"]["text/plain"] == ""
+
+    before = len(sent("update_display_data"))
+    kernel.run("named = asyncio.create_task(asyncio.sleep(60), name='named');")
+    page.wait(lambda _message: len(sent("update_display_data")) > before)
+    update = sent("update_display_data")[before]
+
+    assert update["transient"] == table["transient"]
+    assert "named" in update["data"]["text/html"]
+
+    kernel.run("named.cancel();")
 
 
 def test_a_notebook_that_a_program_runs_keeps_the_table_alone(tmp_path: Path) -> None:

@@ -235,7 +235,8 @@ def test_the_widget_is_shown(lite: LiteKernel) -> None:
     cell = lite.ok("loopnb.show()")
     views = [message["data"] for message in cell.messages if message["kind"] == "display"]
 
-    assert ["application/vnd.jupyter.widget-view+json" in view for view in views] == [True]
+    assert ["application/vnd.jupyter.widget-view+json" in view for view in views] == [False, True]
+    assert set(views[0]) == {"text/html", "text/plain"}  # the table of a saved notebook
     assert "comm_open" in {message["kind"] for message in cell.messages}
 
 

@@ -54,6 +54,8 @@ class Notebook:
     def cell_since(self) -> float | None:
         return 990.0 if self.cell else None
 
+    cells_ended = 1
+
     def findings(self) -> list[Finding]:
         return self.found
 
@@ -107,6 +109,23 @@ class Notebook:
             for task in self.tasks:
                 task.cancel()
             self.loop.run_until_complete(asyncio.sleep(0))
+
+
+class Stream:
+    """Stands in for a stream of the kernel: its `write` and its `echo` alone."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.echo: Any = None
+
+    def write(self, text: str) -> int:
+        """Write as ipykernel's streams do."""
+        if not isinstance(text, str):
+            raise TypeError("write() argument must be str")
+        if self.echo is not None:
+            self.echo.write(text)
+        self.sent.append(str.__str__(text))
+        return 1
 
 
 def is_kernels(code: CodeType) -> bool:

@@ -21,6 +21,8 @@ from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
 from loopnb.widgets.monitor import BEAT_S
 from loopnb.widgets.protocol import MOST_BYTES
 
+from .conftest import Stream
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
@@ -933,6 +935,37 @@ def test_a_widget_that_ends_is_told_of_no_cancellation(
     gc.collect()
 
     assert tracked.on_cancelled == []
+
+
+@pytest.mark.parametrize("stop", ["hide", "end", "close"])
+def test_what_tasks_print_is_noted_only_while_a_view_is_visible(
+    kernel: Notebook, page: FrontEnd, loop: FastLoop, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    stream = Stream()
+    monkeypatch.setattr("loopnb.widgets.monitor.kernel_streams", lambda: [stream])
+    widget = LoopWidget(kernel, loop, clock=loop.time, cpu_clock=loop.time)
+    assert stream.echo is None
+
+    async def talk() -> None:
+        stream.write("hello\n")
+        await asyncio.sleep(1e9)
+
+    look(page, loop)
+    task = kernel.spawn(talk())
+    assert tracked.has_origin(task)
+    page.say(op="detail", view="v", number=task.number)
+    loop.pass_time(0.01)
+    assert page.last("detail")["detail"]["output"] == ["hello"]
+    if stop == "hide":
+        page.say(op="visible", view="v", visible=False)
+        loop.pass_time(SLOW_S + 0.01)
+    elif stop == "end":
+        widget.end("unloaded")
+    else:
+        widget.close()
+
+    assert stream.echo is None
+    widget.close()
 
 
 def test_a_task_that_is_not_known_has_no_details(widget: LoopWidget, page: FrontEnd, loop: FastLoop) -> None:

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,8 @@ ROW = {
 }  # fmt: skip
 GROUP = {
     "key": "g1", "count": 312, "coro": "fetch", "state": "waiting", "oldest_s": 88.0, "cell": "In[4]",
-    "waits_for": "bytes from 127.0.0.1:8080", "waits_at": "fetch In[4], line 3",
+    "waits_for": "bytes from [::1]:8080", "waits_at": "fetch In[4], line 3",
+    "line": "In[4], line 3: await read()",
 }  # fmt: skip
 
 
@@ -62,11 +64,27 @@ def test_tasks_of_one_kind_are_one_row() -> None:
     assert page.open == []
     assert page.seen.count("tr") == 3
     assert (
-        "312 x fetch waiting In[4] oldest 12 s bytes from 127.0.0.1:8080 at fetch In[4], line 3" in page.text
+        "312 x fetch waiting In[4] oldest 12 s In[4], line 3: await read() (bytes from [::1]:8080)"
+        in page.text
     )
-    assert "feed waiting In[3] 40 s sleep at tick In[3], line 2" in page.text
+    assert "feed waiting In[3] 40 s tick In[3], line 2 (sleep)" in page.text
     assert "In[7] runs; 313 tasks: 312 waiting, 1 running, 2 failed" in page.text
     assert "As of 2026-11-18" in page.text
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"note": "refused to cancel (twice)"}, "refused to cancel (twice); tick In[3], line 2 (sleep)"),
+        ({"waits_for": ""}, "tick In[3], line 2"),
+        ({"waits_at": ""}, "sleep"),
+        ({"waits_for": "", "waits_at": ""}, ""),
+    ],
+)
+def test_the_users_line_is_first(change: dict[str, str], text: str) -> None:
+    page = Tags(stored.html_of(SHARED, window({**ROW, **change})))
+
+    assert f"40 s {text}".rstrip() + " As of" in re.sub(" +", " ", page.text)
 
 
 def test_the_text_says_the_same() -> None:

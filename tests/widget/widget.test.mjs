@@ -145,15 +145,13 @@ for (let [range, window, offset] of [
 	});
 }
 
-const columnsAt = (/** @type {number} */ width, tab = "live", hasSteps = true) =>
-	layout.columnsFor(width, tab, { hasSteps }).map(({ id }) => id);
+const columnsAt = (/** @type {number} */ width, tab = "live") => layout.columnsFor(width, tab).map(({ id }) => id);
 
 test("columns give way in order of worth", () => {
-	assert.deepEqual(columnsAt(1200), ["state", "task", "cell", "age", "waited", "waits", "busy", "steps", "action"]);
+	assert.deepEqual(columnsAt(1200), ["state", "task", "cell", "age", "waited", "waits", "busy", "action"]);
 	assert.deepEqual(columnsAt(700), ["state", "task", "age", "waits", "action"]);
 	assert.deepEqual(columnsAt(320), ["task", "action"]);
 	assert.deepEqual(columnsAt(200), ["task", "action"]);
-	assert.ok(!columnsAt(1200, "live", false).includes("steps"));
 	assert.deepEqual(columnsAt(390, "finished"), ["task", "waits"]);
 	let before = columnsAt(2_000);
 	for (let width = 2_000; width > 100; width -= 10) {

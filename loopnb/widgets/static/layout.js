@@ -48,7 +48,6 @@ const LIVE = [
 	{ id: "waited", title: "In this wait", width: "96px", sort: "waited", worth: 3, least: 96 },
 	{ id: "waits", title: "Waits for", width: "minmax(160px, 6fr)", sort: "waits_for", worth: 7, least: 200 },
 	{ id: "busy", title: "Busy", width: "62px", sort: "busy", worth: 2, least: 62 },
-	{ id: "steps", title: "Steps", width: "68px", sort: "", worth: 1, least: 68 },
 	{ id: "action", title: "", width: "98px", sort: "", worth: 8, least: 98 },
 ];
 
@@ -67,11 +66,10 @@ const FINISHED = [
  *
  * @param {number} width Of the table, in pixels.
  * @param {"live" | "finished"} tab
- * @param {{hasSteps: boolean}} has
  * @returns {Column[]}
  */
-export function columnsFor(width, tab, { hasSteps }) {
-	let all = (tab === "live" ? LIVE : FINISHED).filter(({ id }) => id !== "steps" || hasSteps);
+export function columnsFor(width, tab) {
+	let all = tab === "live" ? LIVE : FINISHED;
 	let kept = new Set();
 	let left = width;
 	for (let column of [...all].sort((a, b) => b.worth - a.worth)) {

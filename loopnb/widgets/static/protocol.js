@@ -17,7 +17,7 @@
  * @typedef {{key: string, depth?: number, number?: number, name: string, coro: string, state: string,
  *   spawned_s?: number, waiting_since_s?: number | null, cancelling_since_s?: number | null,
  *   cell?: string | null, spawn_site: string, waits_for?: string, waits_at?: string, line?: string,
- *   parent?: number | null, busy?: number | null, steps?: number | null, note?: string,
+ *   parent?: number | null, busy?: number | null, note?: string,
  *   blocked_s?: number, is_leftover?: boolean, is_kernel?: boolean, count?: number, oldest_s?: number,
  *   is_open?: boolean, duration_s?: number | null, ended_s?: number | null, error?: string}} Row
  *   A live task ("t12"), a group of them ("g..."), or a finished task ("f12").

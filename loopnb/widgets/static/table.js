@@ -138,7 +138,6 @@ class TableRow {
 		put(parts.coro, rowCoro(row), `${row.coro}\nspawned at ${row.spawn_site}`);
 		if (parts.link) put(parts.link, row.cell ?? "", row.spawn_site);
 		if (parts.busy) write(parts.busy, row.busy === null || row.busy === undefined ? "" : `${Math.round(row.busy * 100)} %`);
-		if (parts.steps) write(parts.steps, row.steps?.toLocaleString("en") ?? "");
 		if (!parts.waits) return;
 		put(parts.for, waits.first);
 		put(parts.at, waits.second);
@@ -281,11 +280,10 @@ export class TaskTable {
 	/** Fit the columns to the table's width. */
 	resize() {
 		if (!this.facts) return;
-		let { query, window } = this.facts;
+		let { query } = this.facts;
 		let width = this.scroll.clientWidth;
 		if (!width) return;
-		let hasSteps = Object.values(window.rows).some((row) => typeof row.steps === "number");
-		let columns = columnsFor(width, query.tab, { hasSteps });
+		let columns = columnsFor(width, query.tab);
 		let is = columns.map(({ id, title }) => id + title).join();
 		if (is !== this.columns.map(({ id, title }) => id + title).join()) {
 			this.columns = columns;

@@ -68,6 +68,7 @@ export class View {
 		this.panel = make("div", "panel", "", { tabindex: "-1", role: "region", "aria-label": "loopnb: tasks of the loop" });
 		this.panel.style.setProperty("--loopnb-height", `${options?.height ?? DEFAULT_HEIGHT}px`);
 		this.end = make("div", "end", "", { role: "alert" });
+		this.sheet = storedSheet(shared.epoch);
 		this.header = new Header(this);
 		this.toolbar = new Toolbar(this);
 		this.table = new TaskTable(this);
@@ -100,7 +101,7 @@ export class View {
 		let split = make("div", "split");
 		split.append(main, this.detail.element);
 		this.panel.append(this.end, this.header.element, this.toolbar.element, split, this.foot, this.note);
-		el.append(this.panel);
+		el.append(this.sheet, this.panel);
 	}
 
 	listen() {
@@ -125,6 +126,7 @@ export class View {
 		this.isOnScreen = false;
 		this.look();
 		cancelAnimationFrame(this.frame);
+		this.sheet.remove();
 		this.panel.remove();
 	}
 
@@ -578,6 +580,21 @@ export class View {
 		if (now - this.notedAt > NOTE_FOR_MS && this.note.textContent) this.note.textContent = "";
 		this.keepHeight();
 	}
+}
+
+/**
+ * Hide, while it is in the page, the tables that the kernel has stored for readers of the saved notebook.
+ *
+ * @param {string} epoch Names the session of the tables.
+ * @returns {HTMLStyleElement}
+ */
+function storedSheet(epoch) {
+	let sheet = document.createElement("style");
+	let table = `.${CSS.escape(`loopnb-of-${epoch}`)}`;
+	// With the room around the output, in JupyterLab and Notebook. Older browsers ignore that rule alone.
+	let outputs = `:is(.jp-OutputArea-child, .output_area):has(${table})`;
+	sheet.textContent = `${table} { display: none } ${outputs} { display: none }`;
+	return sheet;
 }
 
 /**
