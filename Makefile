@@ -7,7 +7,8 @@
 #                 all its signal handlers
 # make stress put kernels under load, for minutes, and count what is lost or left; STRESS=--seed=N repeats it,
 #             STRESS='--quick interrupts' runs a sample of one part
-# make bench  compare it with stock asyncio and with nest_asyncio and its kin; BENCH=--quick, --markdown, --profile
+# make bench  compare it with stock asyncio and with nest_asyncio and its kin; BENCH=--quick, --markdown, --profile;
+#             BENCH=--widget measures the widget at 10,000 tasks, in JupyterLab
 # make shots  draw the pictures of the README and the notebooks, in JupyterLab
 # make lab    open 01_quickstart.ipynb in JupyterLab
 # make clean  remove everything that the others have made, including .venv
@@ -35,7 +36,7 @@ test-all: .venv/.has-test
 stress: .venv/.has-engine
 	@.venv/bin/python -m tests.stress $(STRESS)
 
-bench: .venv/.has-bench
+bench: .venv/.has-bench $(if $(findstring --widget,$(BENCH)),.venv/.has-test)
 	@.venv/bin/python -m tests.benchmarks $(BENCH)
 
 shots: .venv/.has-test

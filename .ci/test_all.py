@@ -22,7 +22,7 @@ import time
 import tomllib
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import browser
 import jupyterlite
@@ -33,9 +33,6 @@ import sid
 import steps
 from packaging.requirements import Requirement
 from steps import ROOT, Outcome
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BUILD = ROOT / "build" / "test-all"
 GROUP = "engine"
@@ -70,18 +67,21 @@ class NotReadyError(Exception):
     """Raised when what the tests need cannot be installed. The text says why."""
 
 
-def _stamp() -> str:
-    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+def _stamp(*wanted: str) -> str:
+    # The files of requirements among *wanted* count by what is in them.
+    files = [ROOT / "pyproject.toml", *(path for path in map(Path, wanted) if path.suffix == ".txt")]
+    parts = [*map(str.encode, wanted), *(path.read_bytes() for path in files)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def _is_up_to_date(folder: Path) -> bool:
-    """Return True if *folder* was filled completely, for the pyproject.toml of today."""
+def _is_up_to_date(folder: Path, *wanted: str) -> bool:
+    """Return True if *folder* was filled completely, for the pyproject.toml and what is *wanted* today."""
     stamp = folder / "stamp"
-    return stamp.exists() and stamp.read_text() == _stamp()
+    return stamp.exists() and stamp.read_text() == _stamp(*wanted)
 
 
-def _mark_up_to_date(folder: Path) -> None:
-    (folder / "stamp").write_text(_stamp())
+def _mark_up_to_date(folder: Path, *wanted: str) -> None:
+    (folder / "stamp").write_text(_stamp(*wanted))
 
 
 def _pip(*arguments: str) -> None:
@@ -96,20 +96,20 @@ def venv_of(python: pythons.Python, folder: Path, *wanted: str) -> Path:
 
     Args:
         python: The interpreter to make it with.
-        folder: Where to put it. One that an earlier run has made there is used again.
+        folder: Where to put it. One that an earlier run has made there with the same is used again.
         wanted: What to install, as arguments of `pip install`.
 
     Raises:
         NotReadyError: It could not be made, or pip failed.
     """
     executable = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if _is_up_to_date(folder):
+    if _is_up_to_date(folder, *wanted):
         return executable
     made = subprocess.run([python.path, "-m", "venv", "--clear", "--without-pip", folder], check=False)
     if made.returncode != 0:
         raise NotReadyError("it cannot make a virtual environment")
     _pip("--python", str(executable), "install", *wanted)
-    _mark_up_to_date(folder)
+    _mark_up_to_date(folder, *wanted)
     return executable
 
 
@@ -249,7 +249,8 @@ def test_libraries(python: pythons.Python) -> Outcome:
         executable = venv_of(python, BUILD / "libraries", *wanted)
     except NotReadyError as error:
         return Outcome(name, passed=False, detail=str(error))
-    title = f"Other people's packages: openai-agents, pydantic-ai, Telethon; CPython {python.version}"
+    packages = "openai-agents, pydantic-ai, Telethon, async-kernel"
+    title = f"Other people's packages: {packages}; CPython {python.version}"
     environment = Environment(name, title, IN_KERNELS)
     arguments = ["-m", "slow", "tests/libraries"]  # `make test` runs the others
     return run_pytest(environment, [str(executable)], arguments, str(ROOT), dict(os.environ))

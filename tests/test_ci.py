@@ -151,3 +151,16 @@ def test_the_readme_gets_what_ran_in_each_environment(
 
 def test_the_tests_that_ci_runs_for_each_host_exist(ci: Any) -> None:
     assert [path for path in ci("reach").DIFFERING if not (ROOT / path).exists()] == []
+
+
+def test_an_environment_is_made_anew_when_a_pin_has_changed(ci: Any, tmp_path: Path) -> None:
+    test_all, pins, folder = ci("test_all"), tmp_path / "host.txt", tmp_path / "environment"
+    wanted = ["--requirement", str(pins)]
+    pins.write_text("# Python 3.12: a host\nipython==8.37.0\n")
+    folder.mkdir()
+    test_all._mark_up_to_date(folder, *wanted)
+    assert test_all._is_up_to_date(folder, *wanted)
+
+    pins.write_text("# Python 3.12: a host\nipython==8.38.0\n")
+
+    assert not test_all._is_up_to_date(folder, *wanted)

@@ -86,7 +86,9 @@ class Ended:
                 del self._held[number]
             elif has_origin(task) and not is_kernels(task.origin.coro):
                 self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task))
-        for ended in self._tracker.history:
+        for count, ended in enumerate(list(self._tracker.history)):
+            if not count % _AT_ONCE:
+                yield
             if ended.origin.number not in tasks and not is_kernels(ended.origin.coro):
                 self._take_in(tasks, ended)
         if tasks.keys() != self._tasks.keys():

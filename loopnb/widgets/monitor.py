@@ -479,16 +479,20 @@ class Monitor:
             selection = self._selections.get(query.selection)
             if selection is None:
                 selection = Selection(query.selection, self.tasks, self._busy)
-                for count, number in enumerate(list(self.tasks.live)):
-                    if number in self.tasks.live:
+                seen: dict[int, LiveTask] = {}
+                for count, (number, task) in enumerate(list(self.tasks.live.items())):
+                    if self.tasks.live.get(number) is task:
                         selection.put(number)
+                        seen[number] = task
                     if not count % _AT_ONCE:
                         yield
-                selection.settle()
                 self._forget_unused()
                 self._selections[query.selection] = selection
-                for number in self.tasks.live:  # those that have changed meanwhile
-                    selection.put(number)
+                for number, task in self.tasks.live.items():
+                    if seen.get(number) is not task:  # it has changed meanwhile
+                        selection.put(number)
+                for number in seen.keys() - self.tasks.live.keys():
+                    selection.drop(number)
                 selection.settle()
             window = self._live_window(query, selection)
         viewer.window, messages = protocol.window_messages(viewer.window, window)

@@ -20,6 +20,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how many rounds to time")
     parser.add_argument("--markdown", action="store_true", help="print the tables for the README")
     parser.add_argument("--profile", action="store_true", help="count bytecodes instead of taking times")
+    parser.add_argument("--widget", action="store_true", help="the widget at 10,000 tasks, in JupyterLab")
     return parser.parse_args()
 
 
@@ -40,9 +41,22 @@ def _show_profiles(lay_out: Callable[[list[list[str]]], str]) -> None:
         _show([["function", *(tool.name for tool in tools)], *table], lay_out)
 
 
+def _show_widget(rounds: int, lay_out: Callable[[list[list[str]]], str]) -> None:
+    from tests.benchmarks import widget  # it needs JupyterLab and Playwright
+
+    table, own = widget.measure(rounds, _say)
+    print(f"{machine.sentence(machine.describe(['ipykernel', 'jupyterlab', 'loopnb']))}; {rounds} rounds.")
+    _show(table, lay_out)
+    print(f"\n{own}")
+
+
 def main() -> None:
     """Measure, print the tables and write build/bench.json."""
     arguments = _arguments()
+    if arguments.widget:
+        lay_out = report.as_markdown if arguments.markdown else report.as_text
+        _show_widget(arguments.rounds or (1 if arguments.quick else 8), lay_out)
+        return
     if arguments.profile:
         _show_profiles(report.as_markdown if arguments.markdown else report.as_text)
         return

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from tests.benchmarks import profile, report, rounds
+from tests.benchmarks import profile, report, rounds, widget
 from tests.benchmarks.cases import CASES
 from tests.benchmarks.tools import LOOPNB, STOCK, TRACKING
+from tests.browser import wire
 
 NESTED = CASES[0].name
 TOOLS = [STOCK, LOOPNB, TRACKING]
@@ -39,6 +40,36 @@ def test_markdown_has_a_cell_for_each_tool() -> None:
     assert {line.count("|") for line in lines} == {len(TOOLS) + 2}
     assert "1000000.00 us" in lines[2]
     assert "1.10 (1.10-1.10)x" in lines[2]
+
+
+def phase(core: float, late_ms: float, messages: int = 1) -> widget.Phase:
+    """Return what was seen of a view for ten seconds."""
+    heard = wire.Heard(bytes=100_000, messages=messages, largest=31_000)
+    return widget.Phase(10.0, core, [late_ms] * 100, frames=600, worst_ms=40.0, rows=30, heard=heard)
+
+
+def test_what_the_widget_costs_is_what_comes_on_top_of_the_load() -> None:
+    found = widget.Findings(
+        hidden=[phase(0.10, 2.0, 0), phase(0.30, 9.0, 0)],
+        shown={"grouped": [phase(0.125, 8.0), phase(0.325, 14.9)]},
+        scrolled=phase(0.2, 5.0),
+        cancel_ms=[100.0, 310.0],
+        ack_ms=[150.0],
+        quiet=phase(0.0, 0.0, 5),
+    )
+    cells = {figure.what: figure.cells()[1:] for figure in widget.figures(found)}
+
+    assert cells["kernel, beyond the load: grouped"] == [
+        "2.5 % of a core",
+        "at most 3 % of a core",
+        "reached",
+    ]
+    assert cells["p99 of the loop's lag, beyond the load's own: grouped"][2] == "NOT REACHED"
+    assert cells["over the wire: grouped"][0] == "10 kB/s"
+    assert cells["frames: grouped"] == ["60 fps", "at least 55 fps", "reached"]
+    assert cells["click Cancel to gone, worst"] == ["310 ms", "at most 300 ms", "NOT REACHED"]
+    assert cells["messages while nobody looks"] == ["0", "at most 0", "reached"]
+    assert cells["messages while nothing changes"][2] == "reached"
 
 
 def test_a_profile_names_what_runs_more_than_in_stock_asyncio() -> None:

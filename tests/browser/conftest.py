@@ -13,6 +13,7 @@ from playwright.sync_api import Error, expect, sync_playwright
 
 from tests.gates import gate as gate
 
+from . import wire
 from .lab import LabPage, LabServer, NotebookPage
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ OPTIONS = (
 )
 
 
+def find_chromium() -> str | None:
+    """Return the path of the browser on PATH; None if there is none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     """A running JupyterLab."""
@@ -54,9 +60,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=list(OPTIONS))
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(OPTIONS))
         try:
             yield browser
         finally:
@@ -105,6 +110,7 @@ class Tab:
             self.close()
         if self._context is None:
             self._context = self._browser.new_context(viewport={"width": 1368, "height": 1100})
+            wire.count_in(self._context)
             self._context.new_page()
         (page,) = self._context.pages
         self._name = name

@@ -730,6 +730,45 @@ def test_everything_has_contrast(page: Page, theme: str) -> None:
         assert [line for line in lines if line["ratio"] < 3] == [], f"{name} in {theme}"
 
 
+@pytest.mark.parametrize("height", [150, 300])
+def test_the_table_is_as_high_as_asked_for(page: Page, height: int) -> None:
+    view = PlainPage(page, MANY[:100], options={"height": height, "group": False})
+    scroll = view.panel.locator(".loopnb-scroll")
+
+    assert scroll.evaluate("scroll => scroll.getBoundingClientRect().height") == height
+    assert scroll.evaluate("scroll => scroll.scrollHeight") > height
+
+
+def test_a_task_without_a_name_is_called_by_its_number(page: Page) -> None:
+    view = PlainPage(page, [{**FEED, "name": ""}, {**FEED, "number": 2, "coro": "two", "name": ""}])
+
+    expect(view.panel.locator(".loopnb-row .loopnb-name")).to_have_text(["task 100", "task 2"])
+    expect(view.panel.locator(".loopnb-row .loopnb-coro")).to_have_text(["feed", "two"])
+    assert view.rows.evaluate_all("rows => rows.map(row => row.getBoundingClientRect().height)") == [32, 32]
+
+
+def test_readers_announce_outcomes_and_nothing_else(page: Page) -> None:
+    view = PlainPage(page, SINGLE, head=HEAD)
+    regions = "[aria-live], [role=status], [role=alert], [role=log]"
+    view.kernel(
+        f"""window.announced = [];
+        for (let region of document.querySelectorAll("{regions}"))
+            new MutationObserver(() => announced.push(region.textContent))
+                .observe(region, {{ childList: true, characterData: true, subtree: true }});"""
+    )
+    for script in ABOVE:
+        view.kernel(script)
+        drawn(view)
+    view.kernel("kernel.tasks[0].state = 'waiting'; kernel.push()")
+    view.kernel("kernel.tasks.shift(); kernel.push({ ended: { t100: 'returned' } })")
+    wait_names(view, "report", "stubborn")
+    assert page.evaluate("announced") == []
+
+    view.row("stubborn").locator(".loopnb-cancel").click()
+    expect(view.panel.locator(".loopnb-note")).to_have_text("cancelled stubborn")
+    assert page.evaluate("announced") == ["cancelled stubborn"]
+
+
 def test_forced_colours_and_reduced_motion_are_heeded(page: Page) -> None:
     page.emulate_media(forced_colors="active", reduced_motion="reduce")
     view = PlainPage(page, [*FETCHES, *SINGLE])

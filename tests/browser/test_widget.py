@@ -12,8 +12,10 @@ import pytest
 from nbconvert import HTMLExporter
 from playwright.sync_api import expect
 
+from loopnb.widgets.protocol import MOST_BYTES
 from tests.cells import dedented
 
+from . import wire
 from .contrast import borders, contrasts
 
 if TYPE_CHECKING:
@@ -108,16 +110,16 @@ class Shown:
         self.note = self.widget.locator(".loopnb-note")
 
     def show(self) -> None:
-        """Load loopnb and show a view, unless there is a live one. No task of an earlier test is left."""
+        """Show a fresh view. No task of an earlier test is left, nor what it has sorted or opened."""
         # Nothing of ours may be under the pointer, for then rows stay in place.
         self.page.mouse.move(2, 2)
         if not self.widget.count() or self.widget.locator(".loopnb-end").is_visible():
             self.lab.put(0, LOAD)
             self.lab.put(1, SHOW)
-            self.lab.run_all(0, 1)
+            self.lab.run(0)
         else:
-            self.widget.get_by_role("tab", name="Tasks").click()
             self.run(END_TASKS)
+        self.lab.run(1)
         expect(self.widget.locator(".loopnb-live")).to_have_text("live")
         expect(self.widget.locator(".loopnb-empty")).to_have_text("No live tasks")
 
@@ -267,6 +269,7 @@ def test_each_of_ten_thousand_tasks_can_be_found_and_cancelled(shown: Shown) -> 
     scroll.evaluate("scroll => { scroll.scrollTop = scroll.scrollHeight; }")
     expect(row(shown.widget, "job-9999wait")).to_be_in_viewport()
     assert rows(shown.widget).count() <= 60
+    assert wire.heard(shown.page).largest <= MOST_BYTES + wire.ENVELOPE_BYTES
 
     shown.widget.locator(".loopnb-find").fill("job-4321")
     expect(rows(shown.widget)).to_have_count(1)

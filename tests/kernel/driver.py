@@ -115,6 +115,7 @@ class KernelDriver:
         )
         self._connection: dict[str, Any] = {**info}
         self._process: subprocess.Popen[bytes] | None = None
+        self._last_cell: Cell | None = None
         self.was_killed = False
 
     def __enter__(self) -> Self:
@@ -307,6 +308,8 @@ class KernelDriver:
             stop_on_error: Whether an error aborts the cells that are queued behind.
             allow_stdin: Whether it may ask for input, see `Cell.answer()`.
         """
+        if ABORTS_LATE and self._last_cell is not None and self._last_cell.has_failed:
+            self.value("0")  # it is sent until it is answered
         code = dedented(code)
         sent_id = f"cell-{next(self._cell_ids)}" if cell_id is None else cell_id
         content = {
@@ -317,7 +320,8 @@ class KernelDriver:
         msg_id = self.wire.send(
             "shell", "execute_request", content, metadata=metadata, subshell_id=subshell_id
         )
-        return Cell(self.wire, msg_id, code, sent_id)
+        self._last_cell = Cell(self.wire, msg_id, code, sent_id)
+        return self._last_cell
 
     def execute(
         self,
@@ -331,8 +335,6 @@ class KernelDriver:
         result = self.start(code, cell_id=cell_id, subshell_id=subshell_id).wait(timeout)
         while ABORTS_LATE and result.status == "aborted":
             result = self.start(code, cell_id=cell_id, subshell_id=subshell_id).wait(timeout)
-        if ABORTS_LATE and result.status == "error":
-            self.value("0")  # the next cell may be started by `start`, which sends it once
         return result
 
     def run(self, code: str, *, timeout: float = DEFAULT_TIMEOUT_S, cell_id: str | None = None) -> CellResult:

@@ -82,6 +82,11 @@ class Cell(Request):
         return self.reply is not None and self.idle is not None
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a reply has come that tells of an error, or that the cell was not executed."""
+        return self.reply is not None and self.reply.content["status"] != "ok"
+
+    @property
     def outputs(self) -> tuple[Message, ...]:
         """Its output messages so far, late ones included."""
         return tuple(m for m in self.messages if m.msg_type in _OUTPUT_TYPES and m.channel == "iopub")

@@ -181,13 +181,16 @@ def test_what_a_handler_raises_while_the_kernel_idles_is_logged_with_its_cell(
         below(
             place,
             f"""
-            def fails(*_): raise SystemExit('from the handler')
+            def fails(*_):
+                print("called", flush=True)
+                raise SystemExit('from the handler')
             {sets}(signal.SIGALRM, fails)
             await asyncio.sleep(60 if {place!r} else 0)
             """,
         )
     )
     os.kill(fresh_kernel.process.pid, signal.SIGALRM)
+    setting.cell.wait_late("called")  # in the next cell it would be that cell's error
     said = f"a handler of SIGALRM, set by In[{setting.execution_count}], raised SystemExit: from the handler"
     fresh_kernel.wait_logged(said)
     fresh_kernel.run("await asyncio.sleep(0.1)")

@@ -18,8 +18,9 @@ from ipywidgets import Widget
 from loopnb.records import Block, CellRef
 from loopnb.tracking import tracked
 from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
-from loopnb.widgets.monitor import BEAT_S
+from loopnb.widgets.monitor import BEAT_S, _Pace
 from loopnb.widgets.protocol import MOST_BYTES
+from loopnb.widgets.table import Selection
 
 from .conftest import Stream
 
@@ -304,6 +305,36 @@ def test_no_message_is_long(widget: LoopWidget, kernel: Notebook, page: FrontEnd
     loop.pass_time(3)
 
     assert max(page.sizes) <= MOST_BYTES
+
+
+def test_another_order_of_many_tasks_is_made_in_slices(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([ticks() for _ in range(1_000)], [f"n{number:03}" for number in range(1_000)], cell=3)
+    look(page, loop)
+    put, slices = Selection.put, [0]
+
+    def noted(selection: Selection, number: int) -> None:
+        slices[-1] += 1
+        put(selection, number)
+
+    def is_over(_pace: _Pace) -> bool:
+        slices.append(0)
+        return True
+
+    monkeypatch.setattr(Selection, "put", noted)
+    monkeypatch.setattr(_Pace, "is_over", is_over)
+    page.say(op="query", view="v", query={"group": False, "sort": "name", "desc": True})
+    loop.pass_time(0.5)
+
+    assert page.rows()[0]["name"] == "n999"
+    assert page.windows["v"]["total"] == 1_000
+    assert sum(slices) >= 1_000
+    assert max(slices) <= 64
 
 
 # -- cancelling ------------------------------------------------------------------------------------
