@@ -26,13 +26,18 @@ REPORTS = ROOT / "build"
 NAMED_SHARES = [
     [
         "tests/terminal",
+        "tests/kernel/test_debugger.py",
         "tests/kernel/test_embedded.py",
         "tests/kernel/test_engines.py",
+        "tests/kernel/test_gui.py",
         "tests/kernel/test_headless.py",
         "tests/kernel/test_interrupts.py",
         "tests/kernel/test_loading.py",
+        "tests/kernel/test_loop_guard.py",
+        "tests/kernel/test_progress.py",
         "tests/kernel/test_pytest_in_cells.py",
         "tests/kernel/test_shutdown.py",
+        "tests/kernel/test_signals.py",
     ],
     [
         "tests/browser",
@@ -40,7 +45,6 @@ NAMED_SHARES = [
         "tests/test_notebooks.py",
         "tests/kernel/test_clients.py",
         "tests/kernel/test_deadlocks.py",
-        "tests/kernel/test_debugger.py",
         "tests/kernel/test_widget.py",
     ],
 ]
@@ -104,8 +108,7 @@ def run_shares(shares: list[list[str]]) -> bool:
 
     The output of the first is printed as it comes, and that of the others when all have ended.
     """
-    # Each kernel imports all modules of ours. If their bytecode is not kept, it compiles them as well.
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env = steps.keeping_bytecode(os.environ)
     with ExitStack() as stack:
         outputs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in shares[1:]]
         running = [

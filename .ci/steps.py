@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +34,15 @@ class Outcome:
 
     def __str__(self) -> str:
         return "ok    " if self.passed else "FAILED"
+
+
+def keeping_bytecode(env: Mapping[str, str]) -> dict[str, str]:
+    """Return *env* without the variable because of which Python keeps no bytecode.
+
+    Each process that a test starts, such as a kernel, imports all modules of ours. Without their bytecode it
+    compiles them as well.
+    """
+    return {name: value for name, value in env.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)

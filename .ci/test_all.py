@@ -181,7 +181,8 @@ def run_pytest(
     report.unlink(missing_ok=True)
     report_there = f"{root}/{report.relative_to(ROOT).as_posix()}"
     options = ["-p", "no:cacheprovider", "-q", f"--junit-xml={report_there}", *arguments, *sys.argv[1:]]
-    ran = subprocess.run([*command, "-m", "pytest", *options], cwd=ROOT, env=env, check=False)
+    kept = steps.keeping_bytecode(env)
+    ran = subprocess.run([*command, "-m", "pytest", *options], cwd=ROOT, env=kept, check=False)
     found = steps.read_reports(report)
     reasons = Counter(reason for _, reason in found.skipped)
     left_out = [f"{count} of its tests: {reason}" for reason, count in reasons.items()]

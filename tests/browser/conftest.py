@@ -1,14 +1,17 @@
-"""One JupyterLab server, one Chromium and mostly one page for all browser tests; a notebook for each."""
+"""One JupyterLab server, one Chromium and mostly one page for all browser tests."""
 
 from __future__ import annotations
 
 import itertools
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import Error, expect, sync_playwright
+
+from tests.gates import gate as gate
 
 from . import wire
 from .lab import LabPage, LabServer, NotebookPage
@@ -18,9 +21,12 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, BrowserContext, Page
 
-    from .lab import Theme
+    OpenNotebook = Callable[[Path | Sequence[str]], LabPage]
 
-    OpenNotebook = Callable[..., LabPage]
+#: How long a page may take for what it is to show or to do, where a test says nothing else. Several times as
+#: long as it takes on a busy machine.
+TIMEOUT_MS = 20_000
+expect.set_options(timeout=TIMEOUT_MS)
 
 _numbers = itertools.count()
 
@@ -46,12 +52,9 @@ def find_chromium() -> str | None:
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     """A running JupyterLab."""
-    server = LabServer(tmp_path_factory.mktemp("lab"))
-    try:
+    with closing(LabServer(tmp_path_factory.mktemp("lab"))) as server:
         server.wait_ready()
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture(scope="session")
@@ -70,26 +73,13 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page for all tests of a module, without JupyterLab."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(5_000)
+    page.set_default_timeout(TIMEOUT_MS)
     yield page
     context.close()
 
 
-@pytest.fixture(scope="module")
-def shared_lab(lab: LabServer, browser: Browser) -> Iterator[LabPage]:
-    """One page with one kernel for all tests of a module: a notebook of three empty cells."""
-    context = browser.new_context(viewport={"width": 1368, "height": 1100})
-    wire.count_in(context)
-    lab.set_theme("light")
-    try:
-        yield LabPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", ["", "", ""]))
-    finally:
-        context.close()
-        lab.stop_kernels()
-
-
-class Pages:
-    """Lends the same page to one test after the other: loading JupyterLab costs more than most tests.
+class Tab:
+    """The page of JupyterLab that all tests use in turn: loading it costs more than most of them.
 
     Args:
         lab: The server.
@@ -99,66 +89,66 @@ class Pages:
     def __init__(self, lab: LabServer, browser: Browser) -> None:
         self._lab = lab
         self._browser = browser
-        self._theme: Theme | None = None
         self._context: BrowserContext | None = None
-        self._lent: LabPage | None = None
+        self._shared_name = lab.add("shared.ipynb", ["", "", ""])
+        self._name = ""
+        self._shown: LabPage | None = None
 
-    def open(self, name: str, theme: Theme) -> LabPage:
-        """Open a notebook. JupyterLab reads its theme when it is loaded: another one takes a fresh page."""
-        if theme != self._theme:
-            self.drop()
-        if self._context is None:
-            self._lab.set_theme(theme)
-            self._context = self._browser.new_context(viewport={"width": 1368, "height": 1000})
-            self._context.new_page()
-            self._theme = theme
-        (page,) = self._context.pages
-        self._lent = LabPage(self._lab, page, name)
-        return self._lent
+    def open_shared(self) -> LabPage:
+        """Return the notebook of three empty cells that tests share, with its one kernel."""
+        if self._shown is not None and self._name == self._shared_name:
+            return self._shown
+        return self.open(self._shared_name)
 
-    def take_back(self) -> None:
-        """Close the notebook. A page in which that fails is lent to nobody else."""
-        lent, self._lent = self._lent, None
+    def open(self, name: str) -> LabPage:
+        """Open a notebook in place of the one that is open."""
+        shown, self._shown = self._shown, None
         try:
-            if lent is not None:
-                lent.close()
+            if shown is not None:
+                shown.close()
         except (AssertionError, Error):
-            self.drop()
-        finally:
-            self._lab.stop_kernels()
+            self.close()
+        if self._context is None:
+            self._context = self._browser.new_context(viewport={"width": 1368, "height": 1100})
+            wire.count_in(self._context)
+            self._context.new_page()
+        (page,) = self._context.pages
+        self._name = name
+        self._shown = LabPage(self._lab, page, name)
+        return self._shown
 
-    def drop(self) -> None:
+    def close(self) -> None:
         """Close the page."""
-        context, self._context, self._theme = self._context, None, None
+        context, self._context, self._shown = self._context, None, None
         if context is not None:
             context.close()
 
 
 @pytest.fixture(scope="session")
-def pages(lab: LabServer, browser: Browser) -> Iterator[Pages]:
-    """Keep a page open."""
-    pages = Pages(lab, browser)
-    try:
-        yield pages
-    finally:
-        pages.drop()
+def tab(lab: LabServer, browser: Browser) -> Iterator[Tab]:
+    """Keep a page of JupyterLab open."""
+    lab.set_theme("light")
+    with closing(Tab(lab, browser)) as tab:
+        yield tab
+    lab.stop_kernels()
 
 
 @pytest.fixture
-def open_notebook(lab: LabServer, pages: Pages) -> Iterator[OpenNotebook]:
-    """Open one notebook: a file, or a new one that has the given code cells."""
+def shared_lab(tab: Tab) -> LabPage:
+    """One notebook of three empty cells, with one kernel, for most tests."""
+    return tab.open_shared()
 
-    def open_it(notebook: Path | Sequence[str], theme: Theme = "light") -> LabPage:
+
+@pytest.fixture
+def open_notebook(lab: LabServer, tab: Tab) -> OpenNotebook:
+    """Open one notebook: a copy of a file, or a new one that has the given code cells."""
+
+    def open_it(notebook: Path | Sequence[str]) -> LabPage:
         if isinstance(notebook, Path):
-            name = lab.copy(notebook)
-        else:
-            name = lab.add(f"notebook-{next(_numbers)}.ipynb", notebook)
-        return pages.open(name, theme)
+            return tab.open(lab.copy(notebook))
+        return tab.open(lab.add(f"notebook-{next(_numbers)}.ipynb", notebook))
 
-    try:
-        yield open_it
-    finally:
-        pages.take_back()
+    return open_it
 
 
 @pytest.fixture

@@ -19,12 +19,14 @@ from . import wire
 from .contrast import borders, contrasts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Sequence
 
     from playwright.sync_api import Locator
 
+    from tests.gates import Gate
+
     from .conftest import OpenNotebook
-    from .lab import LabPage
+    from .lab import LabPage, NotebookPage
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -137,34 +139,6 @@ class Shown:
         return self.lab.text(2)
 
 
-class Gate:
-    """What cells wait for until the test lets them go on, however long it takes.
-
-    In a cell it is an expression: true as soon as the gate is open.
-
-    Args:
-        path: A file that does not exist yet.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __str__(self) -> str:
-        return f"os.path.exists({str(self._path)!r})"
-
-    def open(self) -> None:
-        """Let the cells go on."""
-        self._path.touch()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A gate that is open after the test, so that no cell blocks the kernel of the next one."""
-    gate = Gate(tmp_path / "gate")
-    yield gate
-    gate.open()
-
-
 @pytest.fixture
 def shown(shared_lab: LabPage) -> Shown:
     """A live view of a loop without tasks."""
@@ -218,7 +192,7 @@ def test_a_task_that_blocks_is_named_with_line_and_remedy(shown: Shown) -> None:
         """
     )
     greedy = row(shown.widget, "greedy")
-    expect(greedy).to_have_attribute("data-state", "blocking", timeout=10_000)
+    expect(greedy).to_have_attribute("data-state", "blocking")
 
     expect(greedy).to_contain_text(re.compile(r"time.sleep\(2\) at .*In\[\d+\], line 4"))
     expect(shown.header).to_contain_text("greedy")
@@ -463,7 +437,9 @@ def test_after_a_shutdown_the_view_says_so(shown: Shown) -> None:
     expect(shown.widget.locator(".loopnb-end")).to_have_text(text, timeout=2_000)
 
 
-def test_the_view_is_at_home_in_notebook_7(open_notebook_7: OpenNotebook, gate: Gate) -> None:
+def test_the_view_is_at_home_in_notebook_7(
+    open_notebook_7: Callable[[Sequence[str]], NotebookPage], gate: Gate
+) -> None:
     lab = open_notebook_7([LOAD, TICKER, SHOW, f"while not {gate}: time.sleep(0.1)"])
     lab.run_all(0, 1, 2)
     widget = lab.widget(2)

@@ -14,6 +14,7 @@ from IPython.core.compilerop import CachingCompiler
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magics.execution import ExecutionMagics
 
+from tests.gates import gate as gate
 from tests.kernel.driver import KernelDriver
 from tests.kernel.zygote import Zygote
 

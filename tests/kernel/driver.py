@@ -217,6 +217,15 @@ class KernelDriver:
         """Return what the process has written to its real stdout and stderr, past its own output capture."""
         return self.log_path.read_text(errors="replace")
 
+    def wait_logged(self, text: str, count: int = 1) -> str:
+        """Wait until *text* is in the log so many times, and return the log."""
+
+        def found() -> str | None:
+            log = self.log()
+            return log if log.count(text) >= count else None
+
+        return self.wire.wait_for(found, DEFAULT_TIMEOUT_S, f"{text!r} in the log")
+
     def interrupt(self) -> None:
         """Send SIGINT to the kernel's process group, as JupyterLab's stop button does.
 

@@ -9,27 +9,28 @@ import pytest
 from tests.cells import dedented
 
 if TYPE_CHECKING:
+    from tests.gates import Gate
     from tests.kernel.driver import KernelDriver
 
 BLOCK = dedented(
     """
-    import asyncio, time, loopnb
+    import asyncio, os, time, loopnb
     from loopnb.session import current
 
     def block():
         watch, end = current().watch, time.monotonic() + 20
-        while watch.current() is None:
+        while (seen := watch.current()) is None or seen.function != 'block':
             assert time.monotonic() < end
             time.sleep(0.01)
 
     async def hog():
         block()
 
-    async def last():
-        watch = current().watch
-        while watch.current() or not watch.blocks():
+    async def last(function='block'):
+        # On a busy machine any other step may last long enough, too.
+        while not (blocks := [b for b in current().watch.blocks() if b.function == function]):
             await asyncio.sleep(0.01)
-        return watch.blocks()[-1]
+        return blocks[-1]
     """
 )
 
@@ -111,6 +112,7 @@ def test_the_callback_of_a_widget_is_named(kernel: KernelDriver) -> None:
 
 @pytest.mark.parametrize("code", ["input('name? ')", "__import__('pdb').set_trace()"])
 def test_a_question_to_the_user_is_none(kernel: KernelDriver, code: str) -> None:
+    kernel.run("import pdb")  # which on a busy machine takes longer than a block
     cell = kernel.start(
         f"""
         import threading
@@ -126,23 +128,25 @@ def test_a_question_to_the_user_is_none(kernel: KernelDriver, code: str) -> None
     cell.answer("continue")
     cell.wait().expect_ok()
 
-    # On a busy machine, importing the debugger takes longer than a block, too.
     assert kernel.value("[str(block) for block in current().watch.blocks() if block.lasted_s > 1]") == []
 
 
-def test_a_message_that_waits_is_noted(kernel: KernelDriver) -> None:
+def test_a_message_that_waits_is_noted(kernel: KernelDriver, gate: Gate) -> None:
     cell = kernel.start(
-        """
-        print("begun", flush=True)
-        block()
-        time.sleep(0.5)
+        f"""
+        def waits():
+            print("begun", flush=True)
+            while not {gate}: time.sleep(0.01)
+            time.sleep(0.5)  # the message is on its way
+        waits()
         """
     )
     cell.wait_output("begun")
     waits = kernel.start("pass")
+    gate.open()
     cell.wait().expect_ok()
     waits.wait().expect_ok()
-    kernel.run("found = await last()")
+    kernel.run("found = await last('waits')")
 
     assert kernel.value("found.kept.messages")
 

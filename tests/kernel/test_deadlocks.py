@@ -33,6 +33,18 @@ def names(kernel: KernelDriver) -> KernelDriver:
     return kernel
 
 
+@pytest.fixture
+def hasty(names: KernelDriver) -> KernelDriver:
+    """The same kernel, which looks at a cell after two tenths of a second and not after one or two."""
+    names.run(
+        """
+        from loopnb.shell import hung_cells
+        hung_cells._FIRST_S = hung_cells._NEXT_S = 0.2
+        """
+    )
+    return names
+
+
 def test_a_cells_deadlock_is_named_and_ends_with_an_interrupt(names: KernelDriver) -> None:
     cell = names.start(
         """
@@ -95,11 +107,11 @@ def test_a_cell_that_waits_for_what_a_task_does_later_is_left_in_peace(names: Ke
     assert names.value("seen") == []
 
 
-def test_a_cell_that_can_never_go_on_says_so_by_itself(names: KernelDriver) -> None:
+def test_a_cell_that_can_never_go_on_says_so_by_itself(hasty: KernelDriver) -> None:
     for code, text in HUNG.items():
-        cell = names.start(code)
+        cell = hasty.start(code)
         line = cell.wait_output("LoopNB.on_deadlock")
-        names.interrupt()
+        hasty.interrupt()
         cell.wait()
 
         assert text in line
@@ -142,44 +154,44 @@ HUNG = {
 
 
 def test_a_cell_whose_wait_ends_by_itself_or_by_code_that_nobody_sees_says_nothing(
-    names: KernelDriver,
+    hasty: KernelDriver,
 ) -> None:
-    names.run("import ctypes, functools, threading")
+    hasty.run("import threading")
     for code in HEALTHY:
-        ended = names.run(code)
+        ended = hasty.run(code)
 
         assert "deadlock" not in ended.stderr
         assert "nothing on this loop" not in ended.stderr
 
 
 HEALTHY = [
-    "await asyncio.sleep(2.5)",
+    "await asyncio.sleep(0.8)",
     """
     jobs = asyncio.Queue()
-    asyncio.get_running_loop().call_later(2.5, jobs.put_nowait, 1)
+    asyncio.get_running_loop().call_later(0.8, jobs.put_nowait, 1)
     await jobs.get()
     """,
     """
     jobs = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    threading.Timer(2.5, loop.call_soon_threadsafe, [jobs.put_nowait, 1]).start()
+    threading.Timer(0.8, loop.call_soon_threadsafe, [jobs.put_nowait, 1]).start()
     await jobs.get()
     """,
 ]
 
 
-def test_the_setting_keeps_a_hung_cell_quiet(names: KernelDriver) -> None:
-    names.run("%config LoopNB.on_deadlock = 'keep'")
-    cell = names.start(
+def test_the_setting_keeps_a_hung_cell_quiet(hasty: KernelDriver) -> None:
+    hasty.run("%config LoopNB.on_deadlock = 'keep'")
+    cell = hasty.start(
         """
         jobs = asyncio.Queue()
-        asyncio.get_running_loop().call_later(3, print, "three seconds")
+        asyncio.get_running_loop().call_later(0.8, print, "told")
         await jobs.get()
         """
     )
-    cell.wait_output("three seconds")
-    names.interrupt()
+    cell.wait_output("told")
+    hasty.interrupt()
     ended = cell.wait()
-    names.run("%config LoopNB.on_deadlock = 'tell'")
+    hasty.run("%config LoopNB.on_deadlock = 'tell'")
 
     assert "nothing on this loop" not in ended.stderr

@@ -61,10 +61,6 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
         driver.kill()
 
 
-def wait_logged(kernel: KernelDriver, text: str, count: int = 1) -> None:
-    kernel.wire.wait_for(lambda: kernel.log().count(text) >= count or None, 20, f"{text!r} in the log")
-
-
 STOPS = """
 asked = threading.Event()
 def stops():
@@ -133,7 +129,7 @@ def test_sigterm_ends_a_program_whose_kernel_has_ended(embedded: Callable[[str],
     )
     kernel.run(SPAWNS)
     kernel.start("exit")
-    wait_logged(kernel, "program goes on")
+    kernel.wait_logged("program goes on")
     kernel.process.terminate()
 
     assert kernel.process.wait(20) == -signal.SIGTERM
@@ -153,5 +149,5 @@ def test_a_second_kernel_ends_in_order_too(embedded: Callable[[str], KernelDrive
         kernel.run(SPAWNS)
         assert kernel.run("await asyncio.to_thread(int)").result == "0"
         kernel.start("exit")
-        wait_logged(kernel, "task has tidied up\nprogram goes on\n", number)
+        kernel.wait_logged("task has tidied up\nprogram goes on\n", number)
     assert kernel.process.wait(20) == 0

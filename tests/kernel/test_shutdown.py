@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.gates import Gate
     from tests.kernel.driver import Cell, KernelDriver
 
 DEFINITIONS = """
@@ -228,22 +229,24 @@ def test_a_task_that_ends_the_kernel_is_named(fresh_kernel: KernelDriver) -> Non
 
 
 def test_a_cell_that_blocks_is_named_and_the_rest_ends_when_it_has_gone_on(
-    fresh_kernel: KernelDriver, tmp_path: Path
+    fresh_kernel: KernelDriver, tmp_path: Path, gate: Gate
 ) -> None:
     fresh_kernel.run(DEFINITIONS.format(folder=str(tmp_path)) + "%config LoopNB.shutdown_grace = 0.1")
     cell = fresh_kernel.start(
-        """
+        f"""
         task = asyncio.create_task(writes_at_its_end('task')); await asyncio.sleep(0)
-        print('waits', flush=True); time.sleep(2)
+        print('waits', flush=True)
+        while not {gate}: time.sleep(0.05)
         """
     )
     cell.wait_output("waits")
 
     fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
+    fresh_kernel.wait_logged("In[3] blocks the loop")
+    gate.open()
     fresh_kernel.process.wait(END_WITHIN_S)
 
     log = fresh_kernel.log()
-    assert "In[3] blocks the loop" in log
     assert (tmp_path / "task").exists()
     assert_quiet(log)
 
@@ -503,8 +506,7 @@ def test_an_atexit_function_that_keeps_python_from_ending_is_named(
     fresh_kernel.run(code)
     fresh_kernel.wire.send("control", "shutdown_request", {"restart": False})
 
-    said = f"a function registered with atexit {where}"
-    fresh_kernel.wire.wait_for(lambda: said in fresh_kernel.log() or None, 20, f"{said!r} in the log")
+    fresh_kernel.wait_logged(f"a function registered with atexit {where}")
 
 
 HELPERS = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.gates import Gate
     from tests.kernel.driver import Comm, KernelDriver
 
 TICKER = """
-    import asyncio, time, loopnb
+    import asyncio, os, time, loopnb
     async def tick():
         while True:
             await asyncio.sleep(0.01)
@@ -106,42 +106,47 @@ def page(kernel: KernelDriver) -> Iterator[Page]:
     kernel.run("ticker.cancel();")
 
 
-def test_a_cell_that_awaits_runs_and_a_cell_that_blocks_is_named(kernel: KernelDriver, page: Page) -> None:
+def test_a_cell_that_awaits_is_said_to_run(kernel: KernelDriver, page: Page, gate: Gate) -> None:
     # The ticker may be about to step when a look is made.
     page.wait(lambda _message: page.head().get("text") in {"idle", "1 task runs"})
     after = page.count
-    waiting = kernel.start("await asyncio.sleep(2)")
+    waiting = kernel.start(f"while not {gate}: await asyncio.sleep(0.05)")
     runs = page.wait(lambda message: str(message.get("head", {}).get("text", "")).startswith("In["), after)
-    number = waiting.wait().expect_ok().execution_count or 0
-    assert runs["head"]["text"] == f"In[{number}] runs"
+    gate.open()
+
+    assert runs["head"]["text"] == f"In[{waiting.wait().expect_ok().execution_count}] runs"
     page.wait(lambda _message: page.head()["cell"] is None, after)
 
+
+def test_a_cell_that_blocks_is_named_while_it_does(kernel: KernelDriver, page: Page, gate: Gate) -> None:
     after = page.count
     blocking = kernel.start(
-        """
+        f"""
         x = 1
-        time.sleep(2)
+        while not {gate}: time.sleep(0.2)
         """
     )
     blocks = page.wait(lambda message: message["op"] == "block" and message["block"], after)
-    assert blocking.wait().expect_ok().execution_count == number + 1
+    gate.open()
+    number = blocking.wait().expect_ok().execution_count
     page.wait_op("block", after, block=None)
 
-    assert blocks["block"]["text"] == f"In[{number + 1}], line 2: time.sleep"
-    assert 0.3 < blocks["clock_s"] - blocks["block"]["since_s"] < 1.5
+    assert blocks["block"]["text"] == f"In[{number}], line 2: time.sleep"
+    assert blocks["clock_s"] - blocks["block"]["since_s"] > 0.3  # a short one is not told
 
 
-def test_a_task_that_blocks_is_named_with_the_remedy(kernel: KernelDriver, page: Page) -> None:
+def test_a_task_that_blocks_is_named_with_the_remedy(kernel: KernelDriver, page: Page, gate: Gate) -> None:
     after = page.count
     kernel.run(
-        """
+        f"""
         async def hog():
             await asyncio.sleep(0.1)
-            time.sleep(1.5)
+            while not {gate}: time.sleep(0.2)
         hogging = asyncio.create_task(hog(), name='hog');
         """
     )
     block = page.wait(lambda message: message["op"] == "block" and message["block"], after)["block"]
+    gate.open()
 
     assert "'hog'" in block["text"]
     assert block["text"].endswith("line 3: time.sleep")
@@ -167,22 +172,21 @@ def test_a_click_while_a_cell_awaits_or_nests_is_served_at_once(kernel: KernelDr
 
 @needs_subshells
 def test_a_click_while_a_cell_blocks_is_acknowledged_and_done_when_it_yields(
-    kernel: KernelDriver, page: Page
+    kernel: KernelDriver, page: Page, gate: Gate
 ) -> None:
     page.subshell_id = kernel.create_subshell()
     [ticker] = [row for row in page.rows() if row["name"] == "ticker"]
     after = page.count
     cell = kernel.start(
-        """
+        f"""
         print('blocks', flush=True)
-        time.sleep(3)
+        while not {gate}: time.sleep(0.2)
         """
     )
     cell.wait_output("blocks")
-    began = time.monotonic()
     request_id = page.say("cancel", number=ticker["number"])
     noted = page.wait_op("ack", after, id=request_id)
-    assert time.monotonic() - began < 2  # while it blocks
+    gate.open()
     number = cell.wait().expect_ok().execution_count or 0
     done = page.wait_op("ack", after, id=request_id, final=True)
     page.wait_rows(lambda rows: all(row["name"] != "ticker" for row in rows))
@@ -192,17 +196,20 @@ def test_a_click_while_a_cell_blocks_is_acknowledged_and_done_when_it_yields(
 
 
 @needs_subshells
-def test_the_status_stays_busy_after_a_click_while_a_cell_runs(kernel: KernelDriver, page: Page) -> None:
+def test_the_status_stays_busy_after_a_click_while_a_cell_runs(
+    kernel: KernelDriver, page: Page, gate: Gate
+) -> None:
     subshell_id = kernel.create_subshell()
     cell = kernel.start(
-        """
+        f"""
         print('blocks', flush=True)
-        time.sleep(1.5)
+        while not {gate}: time.sleep(0.2)
         """
     )
     cell.wait_output("blocks")
     sent = page.comm.send_custom({"op": "cancel", "id": "v:9", "number": 0}, subshell_id=subshell_id)
     sent.wait_idle()
+    gate.open()
     cell.wait().expect_ok()
     statuses = [m for m in kernel.wire.messages if m.channel == "iopub" and m.msg_type == "status"]
     states = [(m.content["execution_state"], m.parent_id) for m in statuses]

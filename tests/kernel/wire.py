@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Channel = Literal["shell", "control", "stdin", "iopub"]
 T = TypeVar("T")
 
-# How long the pump waits for a message before it looks whether the process is still there.
+# How long we wait for a message before we look whether the process is still there, and what has changed.
 _GLANCE_MS = 100
 
 
@@ -105,7 +105,9 @@ class Wire:
         return self._ended
 
     def wait_for(self, probe: Callable[[], T | None], timeout: float, what: str) -> T:
-        """Return the first value of *probe* that is not None; it is asked again after each message.
+        """Return the first value of *probe* that is not None.
+
+        It is asked again after each message, and every tenth of a second: what it asks for may be no message.
 
         Args:
             probe: Called with `changed` held.
@@ -124,7 +126,7 @@ class Wire:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise WaitTimedOutError(f"There was no {what} within {timeout} s.\n{self.dump()}")
-                self.changed.wait(left)
+                self.changed.wait(min(left, _GLANCE_MS / 1000))
             return found
 
     def dump(self, last: int = 60) -> str:

@@ -49,12 +49,15 @@ class Terminal:
         folder: Working directory; IPython's own folder goes there, too.
         arguments: Further arguments for `ipython`.
         env: Environment variables to add.
+
+    Attributes:
+        folder: The working directory.
     """
 
     def __init__(
         self, folder: Path, *, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._arguments = tuple(arguments)
         self._env = dict(env or {})
         self._raw = b""
@@ -64,6 +67,16 @@ class Terminal:
         self.mark = 0  # the screen up to here has been dealt with
 
     def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def begin(self) -> None:
+        """Start the process; `wait_prompt` waits until it is there."""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 250, 0, 0))
         self._process = subprocess.Popen(
@@ -72,17 +85,15 @@ class Terminal:
                 "--HistoryManager.enabled=False", "--no-term-title",
                 "--TerminalInteractiveShell.autosuggestions_provider=None", *self._arguments,
             ],
-            cwd=self._folder, env=self._environment(), stdin=slave, stdout=slave, stderr=slave,
+            cwd=self.folder, env=self._environment(), stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True, preexec_fn=_take_terminal,
         )  # fmt: skip
         os.close(slave)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the process at once, if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait(TIMEOUT_S)
@@ -92,7 +103,7 @@ class Terminal:
     def _environment(self) -> dict[str, str]:
         # The terminal that runs the tests must not shine through. CPR would ask it where the cursor is.
         plain = {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "PYTHONWARNINGS": "default"}
-        return {**os.environ, "IPYTHONDIR": str(self._folder / "ipython"), **plain, **self._env}
+        return {**os.environ, "IPYTHONDIR": str(self.folder / "ipython"), **plain, **self._env}
 
     def _read(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import pytest
 from tests.cells import below, dedented, filled
 
 if TYPE_CHECKING:
+    from tests.gates import Gate
     from tests.terminal.driver import Terminal
 
 TICKER = dedented(
@@ -156,27 +157,30 @@ def test_a_timeout_says_where_the_task_was_waiting(shared_terminal: Terminal) ->
     assert "sleep" in shown
 
 
-def test_a_failure_of_a_background_task_shows_above_the_prompt(terminal: Terminal) -> None:
+def test_a_failure_of_a_background_task_shows_above_the_prompt(terminal: Terminal, gate: Gate) -> None:
     terminal.run(
-        """
+        f"""
         %%aloop -b -n fails
-        await asyncio.sleep(0.3)
+        while not {gate}: await asyncio.sleep(0.02)
         1 / 0
         """
     )
+    gate.open()
 
     terminal.wait_for("ZeroDivisionError: division by zero")
     assert terminal.value("1 + 1") == "2"
 
 
-def test_an_error_that_nobody_saw_does_not_ask_for_a_key(terminal: Terminal) -> None:
+def test_an_error_that_nobody_saw_does_not_ask_for_a_key(terminal: Terminal, gate: Gate) -> None:
     terminal.run(
-        """
+        f"""
         async def fails():
-            await asyncio.sleep(0.3); raise ValueError('un' + 'seen')
+            while not {gate}: await asyncio.sleep(0.02)
+            raise ValueError('un' + 'seen')
         """
     )
     terminal.run("asyncio.create_task(fails());")
+    gate.open()
 
     terminal.wait_for("ValueError.*unseen")
     assert terminal.value("1 + 1") == "2"
@@ -209,8 +213,16 @@ def test_ending_the_loop_only_warns(terminal: Terminal, call: str) -> None:
     assert terminal.value("(loop.is_closed(), loopnb.status().generation)") == "(False, 1)"
 
 
-def test_a_task_that_ends_the_loop_behind_the_prompt_only_warns(terminal: Terminal) -> None:
-    terminal.run("loop = asyncio.get_running_loop(); loop.call_later(0.3, loop.stop);")
+def test_a_task_that_ends_the_loop_behind_the_prompt_only_warns(terminal: Terminal, gate: Gate) -> None:
+    terminal.run(
+        f"""
+        async def ends():
+            while not {gate}: await asyncio.sleep(0.02)
+            asyncio.get_running_loop().stop()
+        """
+    )
+    terminal.run("ending = asyncio.create_task(ends());")
+    gate.open()
 
     terminal.wait_for(r"loop.stop\(\) was ignored")
     assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"
@@ -224,7 +236,7 @@ def test_another_loop_set_for_the_thread_does_not_stay(terminal: Terminal) -> No
     assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"
 
 
-def test_cancelling_all_tasks_leaves_the_shell_alone(terminal: Terminal) -> None:
+def test_cancelling_all_tasks_leaves_the_shell_alone(terminal: Terminal, gate: Gate) -> None:
     terminal.run("ticker = asyncio.create_task(asyncio.sleep(60))")
     terminal.run(
         """
@@ -237,11 +249,13 @@ def test_cancelling_all_tasks_leaves_the_shell_alone(terminal: Terminal) -> None
     assert terminal.value("ticker.cancelled()") == "True"
 
     terminal.run(
-        """
+        f"""
         async def end_later():
-            await asyncio.sleep(0.3); await end_all(); print('=' * 3, 'ended')
+            while not {gate}: await asyncio.sleep(0.02)
+            await end_all(); print('=' * 3, 'ended')
         """
     )
     terminal.run("later = asyncio.create_task(end_later());")
+    gate.open()
     terminal.wait_for("=== ended")
     assert terminal.value("asyncio.run(asyncio.sleep(0, 7))") == "7"

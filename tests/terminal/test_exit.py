@@ -54,7 +54,7 @@ EXPECTED = ["background", "generator", "nested", "plain", "thread"]
 
 
 @pytest.mark.parametrize("way", ["exit", "Ctrl-D", "SIGTERM"])
-def test_the_shell_ends_in_order(terminal: Terminal, tmp_path: Path, way: str) -> None:
+def test_the_shell_ends_in_order(terminal: Terminal, way: str) -> None:
     terminal.run(NESTS)
     for code in LIVELY:
         terminal.run(code)
@@ -71,7 +71,7 @@ def test_the_shell_ends_in_order(terminal: Terminal, tmp_path: Path, way: str) -
         terminal.signal(signal.SIGTERM)
     said = terminal.wait_end()
 
-    assert sorted(name for name in EXPECTED if (tmp_path / name).exists()) == EXPECTED
+    assert sorted(name for name in EXPECTED if (terminal.folder / name).exists()) == EXPECTED
     assert not [complaint for complaint in COMPLAINTS if complaint in said], said
 
 
@@ -85,6 +85,7 @@ def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
         """
     )
     terminal.run("task = asyncio.create_task(stays(), name='stubborn'); loop = asyncio.get_running_loop()")
+    terminal.run("%config LoopNB.shutdown_grace = 0.5")
     terminal.run(
         """
         def busy():
@@ -97,8 +98,8 @@ def test_a_task_that_will_not_end_is_named(terminal: Terminal) -> None:
     said = terminal.wait_end()
 
     assert "task 'stubborn', spawned by In[4], waiting for Event.wait() at stays In[3], line 3" in said
-    assert "did not end within 2 s of being cancelled" in said
-    assert "is busy with busy() at In[5], line 2, and Python waits for it before it ends" in said
+    assert "did not end within 0.5 s of being cancelled" in said
+    assert "is busy with busy() at In[6], line 2, and Python waits for it before it ends" in said
     assert "was destroyed" not in said
 
 
@@ -158,9 +159,7 @@ SAYS = "print('=' * 3, 'waits')"
     ],
     ids=["await", "nested run", "aloop"],
 )
-def test_sigterm_ends_the_cell_that_waits_and_the_shell(
-    terminal: Terminal, tmp_path: Path, code: str
-) -> None:
+def test_sigterm_ends_the_cell_that_waits_and_the_shell(terminal: Terminal, code: str) -> None:
     for line in LIVELY[:2]:
         terminal.run(line)
     terminal.run(
@@ -172,5 +171,5 @@ def test_sigterm_ends_the_cell_that_waits_and_the_shell(
     terminal.signal(signal.SIGTERM)
     said = terminal.wait_end()
 
-    assert (tmp_path / "cell").exists()
+    assert (terminal.folder / "cell").exists()
     assert "was destroyed" not in said
