@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import thread_time
 from loopnb.texts import say
 from loopnb.tracking.cells import current_cell
 
@@ -79,7 +79,7 @@ class HungCells:
         cell = self._cells.executing
         if cell is None:
             return
-        began = time.thread_time()
+        began = thread_time()
         deadlocks = self._session.deadlocks
         found = deadlocks.stuck_cell()
         waits = [] if found is None else deadlocks.waits_of(found)
@@ -90,7 +90,7 @@ class HungCells:
             context = self._session.tracker.runs.context_of(cell) or Context()
             context.copy().run(say, f'{found.text}. LoopNB.on_deadlock = "keep" hides this line.')
             return
-        rest_s = min(_REST * (time.thread_time() - began), _MOST_S)
+        rest_s = min(_REST * (thread_time() - began), _MOST_S)
         self._look_after(_NEXT_S if found is not None else max(_NEXT_S, rest_s))
 
 

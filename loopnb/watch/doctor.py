@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from loopnb._cpython import thread_time
 from loopnb.loop._cpython import loop_of
 from loopnb.nesting import other_packages
 from loopnb.nesting._cpython import waited_future
@@ -315,10 +316,10 @@ async def count_steps(loop: asyncio.AbstractEventLoop, tracker: Tracker) -> tupl
     """
     counts: dict[int, int] = {}
     records: dict[int, TaskRecord] = {}
-    began, cpu_began, passes = time.perf_counter(), time.thread_time(), 0
+    began, cpu_began, passes = time.perf_counter(), thread_time(), 0
     while (
         passes < _PASSES
-        and time.thread_time() - cpu_began < _COUNT_CPU_S
+        and thread_time() - cpu_began < _COUNT_CPU_S
         and time.perf_counter() - began < _COUNT_S
     ):
         await asyncio.sleep(0)
@@ -335,5 +336,5 @@ async def count_steps(loop: asyncio.AbstractEventLoop, tracker: Tracker) -> tupl
                     records[number] = tracker.record(task)
         if passes == _FEW_PASSES and not records:
             break
-    seconds = time.thread_time() - cpu_began
+    seconds = thread_time() - cpu_began
     return tuple(Spin(record, counts[number], passes, seconds) for number, record in records.items())

@@ -24,9 +24,10 @@ import anywidget
 import traitlets
 from IPython.display import display
 
+from loopnb._cpython import thread_time
 from loopnb.widgets import assets, protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
-from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer, cpu_clock
+from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer
 from loopnb.widgets.protocol import (
     Ask,
     AskDetail,
@@ -116,7 +117,7 @@ class LoopWidget(anywidget.AnyWidget):
         loop: asyncio.AbstractEventLoop,
         *,
         clock: Callable[[], float] = time.monotonic,
-        cpu_clock: Callable[[], float] = cpu_clock,
+        cpu_clock: Callable[[], float] = thread_time,
         height: int | None = None,
         group: bool = True,
     ) -> None:

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb import trees
+from loopnb._cpython import thread_time
 from loopnb.tracking import graph
 from loopnb.tracking.cancelled import Cancellers
 from loopnb.tracking.chains import LOCKS, kind_at_once
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
     from loopnb.widgets.protocol import Message, Query, Shared, Timeline, Window
     from loopnb.widgets.table import LiveTask
-
-cpu_clock: Callable[[], float] = getattr(time, "thread_time", time.perf_counter)
-"""Returns the CPU seconds of this thread. On a busy machine, looks take longer and cost the same."""
 
 SLICE_S = 0.002
 """A slice of a look ends soon after so many seconds."""
@@ -315,9 +313,9 @@ class Monitor:
                 yield
         self.ended.hold({number: task_ref for number, task_ref in refs.items() if number in users})
         if now >= self._held_due:
-            began = cpu_clock()
+            began = thread_time()
             self.ended.find_held()
-            cost_s = cpu_clock() - began
+            cost_s = thread_time() - began
             self.rare_s += cost_s
             self._held_due = now + max(_ENDED_EVERY_S, cost_s / _HELD_SHARE)
             yield
@@ -397,9 +395,9 @@ class Monitor:
                 selection.look_at_busy(before.keys() | self._busy.keys())
                 selection.settle()
         if now >= self._doctor_at and len(self.tasks.live) <= _MANY:
-            began = cpu_clock()
+            began = thread_time()
             self._findings = self._source.findings()
-            cost_s = cpu_clock() - began
+            cost_s = thread_time() - began
             self.rare_s += cost_s
             self._doctor_at = now + max(_DOCTOR_EVERY_S, cost_s / _DOCTOR_SHARE)
 

@@ -32,6 +32,7 @@ print("nested:", asyncio.run(slow(0.01)))
 """,
     "task = asyncio.create_task(slow(1000), name='long')",
     "loopnb.show()",
+    "await asyncio.sleep(2)  # so long that it might hang: somebody looks",
     "print('all', 'cells', 'ran')",
 )
 
@@ -78,5 +79,6 @@ def test_loopnb_is_at_home_in_jupyterlite(site: str, browser: Browser) -> None:
 
     assert page.get_by_text("nested: slept 0.01 s", exact=True).count() == 1
     assert page.get_by_title("engine stack-switching").count() == 1
+    assert page.get_by_text("Exception in callback").count() == 0
     assert outside == []
     context.close()

@@ -220,8 +220,10 @@ export class View {
 	/** @param {Record<string, unknown>} content */
 	send(content) {
 		if (this.goneText) return;
+		// In Pyodide null is a value of its own, and not None. What is missing means the same.
+		let told = JSON.parse(JSON.stringify(content, (_name, value) => value ?? undefined));
 		try {
-			this.model.send(content);
+			this.model.send(told);
 		} catch {
 			// The comm has been disposed: JupyterLab does that when the kernel restarts.
 			this.lose("unknown");
