@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 thread_time: Callable[[], float] = getattr(time, "thread_time", time.perf_counter)
-"""Returns the CPU seconds of this thread, as `time.thread_time` does. Pyodide cannot tell them: a clock's seconds.
+"""`time.thread_time`, which returns the CPU seconds of this thread. In Pyodide, the seconds of a clock.
 
 On a busy machine work takes longer and costs the same.
 """

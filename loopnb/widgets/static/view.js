@@ -4,7 +4,7 @@ import { make, put, putAttribute } from "./dom.js";
 import { Header } from "./header.js";
 import { findCell, watchKernel } from "./kernel.js";
 import { DetailPane, TreePane } from "./panes.js";
-import { applyShared, applyWindow, FIRST_QUERY } from "./protocol.js";
+import { applyShared, applyWindow, FIRST_QUERY, withNulls, withoutNulls } from "./protocol.js";
 import { TaskTable } from "./table.js";
 import { countText, kernelGoneText, liveness } from "./texts.js";
 import { TimelinePane } from "./timeline.js";
@@ -37,7 +37,7 @@ export class View {
 		this.model = model;
 		this.id = Math.random().toString(36).slice(2);
 		this.requests = 0;
-		let { shared, window, end } = model.get("snapshot");
+		let { shared, window, end } = withNulls(structuredClone(model.get("snapshot")));
 		let options = model.get("options");
 		/** @type {import("./protocol.js").Shared} */
 		this.shared = shared;
@@ -220,10 +220,8 @@ export class View {
 	/** @param {Record<string, unknown>} content */
 	send(content) {
 		if (this.goneText) return;
-		// In Pyodide null is a value of its own, and not None. What is missing means the same.
-		let told = JSON.parse(JSON.stringify(content, (_name, value) => value ?? undefined));
 		try {
-			this.model.send(told);
+			this.model.send(withoutNulls(content));
 		} catch {
 			// The comm has been disposed: JupyterLab does that when the kernel restarts.
 			this.lose("unknown");
@@ -232,7 +230,8 @@ export class View {
 
 	/** @param {any} message */
 	receive(message) {
-		if (this.goneText || (message.view !== undefined && message.view !== this.id)) return;
+		withNulls(message);
+		if (this.goneText || (message.view ?? this.id) !== this.id) return;
 		if (message.op === "end") return this.finish(message);
 		if (message.op !== "ack" && message.epoch !== this.shared.epoch) return this.lose("restart");
 		this.doubtedAt = null;
