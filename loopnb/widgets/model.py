@@ -25,7 +25,7 @@ import traitlets
 from IPython.display import display
 
 from loopnb._cpython import thread_time
-from loopnb.widgets import assets, protocol, stored
+from loopnb.widgets import assets, nulls, protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
 from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer
 from loopnb.widgets.protocol import (
@@ -250,7 +250,7 @@ class LoopWidget(anywidget.AnyWidget):
         if self._ended is not None:
             self._tell(self._ended)
             return
-        request = protocol.parse(content)
+        request = protocol.parse(nulls.from_view(content))
         taken_up = threading.Event()
         try:
             # In an empty Context. In the handler's Context, all that follows would go to one cell's output.
@@ -262,6 +262,10 @@ class LoopWidget(anywidget.AnyWidget):
         is_elsewhere = threading.get_ident() != self._thread
         if isinstance(request, Cancel) and is_elsewhere and not taken_up.wait(BLOCKED_AFTER_S):
             self._tell(protocol.ack(request.id, ok=True, text=self._when_text(), final=False))
+
+    def send(self, content: Any, buffers: Any = None) -> None:
+        """Send a message to the views. Any thread."""
+        super().send(nulls.to_view(content), buffers)
 
     def _when_text(self) -> str:
         who, source = self._blocked_by, self._source

@@ -14,7 +14,7 @@ async function load(/** @type {string} */ name) {
 }
 
 const read = (/** @type {string} */ name) => JSON.parse(readFileSync(new URL(name, VECTORS), "utf8"));
-const { applyShared, applyTimeline, applyWindow, withNulls, withoutNulls } = await load("protocol.js");
+const { applyShared, applyTimeline, applyWindow } = await load("protocol.js");
 const texts = await load("texts.js");
 const layout = await load("layout.js");
 const axis = await load("timeaxis.js");
@@ -34,16 +34,6 @@ for (let [kind, apply] of Object.entries(APPLY)) {
 for (let { claim, kind, state, message } of read("gaps.json")) {
 	test(`a gap is noticed: ${claim}`, () => assert.equal(APPLY[kind](state, message), null));
 }
-
-test("Pyodide has neither null nor, in the view, undefined", () => {
-	let rows = { t1: { cell: undefined, busy: 0, blocked: [{ to_s: undefined }], key: "" } };
-	assert.deepEqual(withNulls({ wbase: undefined, rows, keys: [] }), {
-		wbase: null, rows: { t1: { cell: null, busy: 0, blocked: [{ to_s: null }], key: "" } }, keys: [],
-	});
-	assert.deepEqual(withoutNulls({ op: "query", number: 0, query: { cell: null, text: "", open: [] } }), {
-		op: "query", number: 0, query: { text: "", open: [] },
-	});
-});
 
 test("all vectors are read", () => {
 	assert.deepEqual(readdirSync(VECTORS).sort(), ["ages.json", "gaps.json", "shared.json", "timeline.json", "window.json"]);

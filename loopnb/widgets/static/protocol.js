@@ -41,33 +41,6 @@ export const FIRST_QUERY = {
 };
 
 /**
- * Return *message* with null wherever it has undefined, which is what Pyodide makes of None. It is changed.
- *
- * @param {any} message
- * @returns {any}
- */
-export function withNulls(message) {
-	if (message === undefined) return null;
-	if (message === null || typeof message !== "object") return message;
-	for (let [name, value] of Object.entries(message)) {
-		if (value === undefined) message[name] = null;
-		else if (typeof value === "object") withNulls(value);
-	}
-	return message;
-}
-
-/**
- * Return *message* without what is null in it. Pyodide makes a value of its own of null, and not None. For the
- * kernel, what is missing means the same.
- *
- * @param {any} message
- * @returns {any}
- */
-export function withoutNulls(message) {
-	return JSON.parse(JSON.stringify(message, (_name, value) => value ?? undefined));
-}
-
-/**
  * A message from the loop (`head`, `beat`) means that the loop turns, so nothing blocks it. A `block` comes
  * from another thread, so its number may be an older one.
  *

@@ -4,7 +4,7 @@ import { make, put, putAttribute } from "./dom.js";
 import { Header } from "./header.js";
 import { findCell, watchKernel } from "./kernel.js";
 import { DetailPane, TreePane } from "./panes.js";
-import { applyShared, applyWindow, FIRST_QUERY, withNulls, withoutNulls } from "./protocol.js";
+import { applyShared, applyWindow, FIRST_QUERY } from "./protocol.js";
 import { TaskTable } from "./table.js";
 import { countText, kernelGoneText, liveness } from "./texts.js";
 import { TimelinePane } from "./timeline.js";
@@ -37,7 +37,7 @@ export class View {
 		this.model = model;
 		this.id = Math.random().toString(36).slice(2);
 		this.requests = 0;
-		let { shared, window, end } = withNulls(structuredClone(model.get("snapshot")));
+		let { shared, window, end } = model.get("snapshot");
 		let options = model.get("options");
 		/** @type {import("./protocol.js").Shared} */
 		this.shared = shared;
@@ -221,7 +221,7 @@ export class View {
 	send(content) {
 		if (this.goneText) return;
 		try {
-			this.model.send(withoutNulls(content));
+			this.model.send(content);
 		} catch {
 			// The comm has been disposed: JupyterLab does that when the kernel restarts.
 			this.lose("unknown");
@@ -230,8 +230,7 @@ export class View {
 
 	/** @param {any} message */
 	receive(message) {
-		withNulls(message);
-		if (this.goneText || (message.view ?? this.id) !== this.id) return;
+		if (this.goneText || (message.view !== undefined && message.view !== this.id)) return;
 		if (message.op === "end") return this.finish(message);
 		if (message.op !== "ack" && message.epoch !== this.shared.epoch) return this.lose("restart");
 		this.doubtedAt = null;
