@@ -101,7 +101,7 @@ class LoopWidget(anywidget.AnyWidget):
 
     snapshot = traitlets.Dict().tag(
         sync=True,
-        to_json=lambda _value, widget: widget.state,
+        to_json=lambda _value, widget: nulls.to_view(widget.state),
         # Views write only into their own copy, and the kernel takes nothing from it.
         from_json=lambda _value, widget: widget.snapshot,
     )

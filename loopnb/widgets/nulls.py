@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-#: What becomes null in JavaScript, and what null becomes. None where that is None, as everywhere but in Pyodide.
+#: What becomes null in JavaScript, and what null becomes. Everywhere but in Pyodide that is None.
 _null: Any = getattr(sys.modules.get("pyodide.ffi"), "jsnull", None)
 
 
