@@ -136,8 +136,9 @@ def test_a_message_that_waits_is_noted(kernel: KernelDriver, gate: Gate) -> None
         f"""
         def waits():
             print("begun", flush=True)
-            while not {gate}: time.sleep(0.01)
-            time.sleep(0.5)  # the message is on its way
+            while not {gate} or current().watch.current() is None:
+                time.sleep(0.01)
+            time.sleep(0.5)  # the message is on its way, and the watchdog has waited for so long
         waits()
         """
     )
