@@ -588,8 +588,9 @@ class Session:
             if task not in ours and is_wanted(self.tracker.origin_of(task).cell)
         ]
         records = list(self.tracker.records_of(tasks))
+        known: set[int] = set()
         for task in tasks:
-            end_task(task)
+            end_task(task, known)
         return records
 
     def waiting_for_caller(self) -> set[asyncio.Task[Any]]:

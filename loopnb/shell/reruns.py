@@ -117,9 +117,10 @@ class Reruns:
 
     def _cancel_left_of(self, cell: CellRef) -> list[asyncio.Task[Any]]:
         left = self._left_of(cell)
+        known: set[int] = set()
         for task in left:
             if task not in self._cancelled:
-                end_task(task)
+                end_task(task, known)
         self._cancelled.update(left)
         return left
 

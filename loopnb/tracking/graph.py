@@ -140,7 +140,7 @@ class Edges:
             self._wants.setdefault(id(reason.subject), []).append(number)
             self.locks[id(reason.subject)] = reason.subject
         self._note_awaited(number, task, reason.awaited)
-        if reason.is_any and len(self._awaits.get(number, ())) > 1:
+        if reason.is_any and number in self._awaits and len(reason.awaited) > 1:
             self.any_of.add(number)
 
     def _note_awaited(self, number: int, task: asyncio.Task[Any], awaited: Iterable[Any]) -> None:

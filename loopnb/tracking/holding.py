@@ -119,15 +119,19 @@ def is_held(task: asyncio.Task[Any]) -> bool:
     return task in _held
 
 
-def end_task(task: asyncio.Task[Any]) -> None:
+def end_task(task: asyncio.Task[Any], known: set[int] | None = None) -> None:
     """Cancel *task*. If it holds something, release that instead, unless its release was requested before.
 
     If it awaits itself, in a circle of tasks, it leaves what it awaits: `task.cancel()` would go round the
     circle until it raises RecursionError.
+
+    Args:
+        task: The task.
+        known: One set for all tasks that are ended in this step, see `is_in_circle`.
     """
     held = _held.get(task)
     if held is None or held.is_released or not held.entered.done():
-        if is_in_circle(task):
+        if is_in_circle(task, set() if known is None else known):
             leave(task)
             return
         try:

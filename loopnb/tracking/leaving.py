@@ -13,23 +13,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def is_in_circle(task: asyncio.Task[Any]) -> bool:
+def is_in_circle(task: asyncio.Task[Any], known: set[int]) -> bool:
     """Return True if *task* awaits itself, or tasks that do, so that `task.cancel()` would never end.
 
     It follows what that follows: awaits and gathers. In a circle with a nested run it finds nothing.
+
+    Args:
+        task: The task.
+        known: The ids of futures that lead to no circle; those that are found here are added. Whoever cancels
+            many tasks in one step passes the same set: they may all await one gather of thousands.
     """
     path: list[asyncio.Future[Any]] = [task]
-    on_path, left, seen = {id(task)}, [_cancelled_with(task)], set[int]()
+    on_path, left = {id(task)}, [_cancelled_with(task)]
     while path:
         below = next(left[-1], None)
         if below is None:
             left.pop()
             ended = id(path.pop())
             on_path.discard(ended)
-            seen.add(ended)
+            known.add(ended)
         elif id(below) in on_path:
             return True
-        elif id(below) not in seen:
+        elif id(below) not in known:
             path.append(below)
             on_path.add(id(below))
             left.append(_cancelled_with(below))

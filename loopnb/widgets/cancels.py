@@ -41,9 +41,16 @@ class Cancels:
         self._asked: dict[int, _Asked] = {}
         self._by: dict[int, Counter[str]] = {}  # who has asked, also of tasks that have ended
 
-    def end(self, number: int, task: asyncio.Task[Any], now: float) -> None:
-        """Ask *task* to end, for a click. What it holds by `loopnb.hold()` is released first."""
-        end_task(task)
+    def end(self, number: int, task: asyncio.Task[Any], now: float, known: set[int]) -> None:
+        """Ask *task* to end, for a click. What it holds by `loopnb.hold()` is released first.
+
+        Args:
+            number: Its number.
+            task: The task.
+            now: Monotonic seconds.
+            known: One set for all tasks of the click, see `is_in_circle`.
+        """
+        end_task(task, known)
         self.note(number, "a click in the widget")
         before = self._asked.pop(number, None)
         self._asked[number] = _Asked(1 if before is None else before.times + 1, now)

@@ -174,6 +174,7 @@ class LoopWidget(anywidget.AnyWidget):
     def _leave_source(self) -> None:
         source, self._source = self._source, None
         monitor, self._monitor = self._monitor, None
+        self._steps = None  # a look that is under way refers to both
         if source is not None:
             source.watch.unwatch_blocks(self._note_block)
         if monitor is not None:
@@ -360,16 +361,17 @@ class LoopWidget(anywidget.AnyWidget):
         monitor = self._monitor
         if monitor is None:
             return
-        if self._steps is None:
+        steps = self._steps  # the widget may be ended in another thread
+        if steps is None:
             self._expire(monitor)
             if not monitor.viewers:
                 monitor.rest()
                 return
             self._cost_s = 0.0
             self._cells_ended = self._source.cells_ended if self._source else 0
-            self._steps = monitor.look()
+            self._steps = steps = monitor.look()
         began = self._cpu_clock()
-        is_over = next(self._steps, _OVER) is _OVER
+        is_over = next(steps, _OVER) is _OVER
         self._cost_s += self._cpu_clock() - began
         if not is_over:
             self._sleep(0.0)

@@ -364,12 +364,13 @@ class Monitor:
     def end_tasks(self, numbers: Iterable[int]) -> list[TaskRecord]:
         """Ask these tasks to end. Return what those that were alive were doing."""
         now, ended = self._clock(), []
+        known: set[int] = set()
         for number in numbers:
             task = self._tracker.listing.task(number)
             record = self._tracker.listing.records.get(number)
             if task is None or record is None or record.is_kernel:
                 continue
-            self.cancels.end(number, task, now)
+            self.cancels.end(number, task, now, known)
             self._tracker.listing.outdate(number)
             ended.append(record)
             if number in self.tasks.live:

@@ -15,17 +15,17 @@ _null: Any = getattr(sys.modules.get("pyodide.ffi"), "jsnull", None)
 
 def to_view(content: Any) -> Any:
     """Return a message of the kernel's as it is to be sent. Any thread."""
-    return content if _null is None else _replaced(content, None, _null)
+    return content if _null is None else _exchanged(content, None, _null)
 
 
 def from_view(content: Any) -> Any:
     """Return a view's message as it was meant. Any thread."""
-    return content if _null is None else _replaced(content, _null, None)
+    return content if _null is None else _exchanged(content, _null, None)
 
 
-def _replaced(value: Any, old: Any, new: Any) -> Any:
+def _exchanged(value: Any, old: Any, new: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _replaced(member, old, new) for name, member in value.items()}
+        return {name: _exchanged(member, old, new) for name, member in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_replaced(member, old, new) for member in value]
+        return [_exchanged(member, old, new) for member in value]
     return new if value is old else value

@@ -55,10 +55,11 @@ class Printed:
         self._echoes: list[_Echo] = []
 
     def begin(self) -> None:
-        """Listen from now on. Does nothing if it listens already."""
-        if not self._echoes:
-            self._echoes = [_echo_of(stream) for stream in self._find_streams()]
-            for echo in self._echoes:
+        """Listen from now on, to the streams that it does not listen to already."""
+        for stream in self._find_streams():
+            echo = _echo_of(stream)
+            if echo not in self._echoes:  # both may be one stream
+                self._echoes.append(echo)
                 echo.add(self._hear)
 
     def end(self) -> None:

@@ -93,7 +93,7 @@ def _above_view(html: str, mark: str) -> str:
         mark: A class for it.
     """
     rules = (
-        f".{output}:has(.{mark})+.{output}:has(>.{view}):not(:has(>.{view}>*)){{display:none}}"
+        f".{output}:has(>*>.{mark})+.{output}:has(>.{view}):not(:has(>.{view}>*)){{display:none}}"
         for output, view in _ERRORS
     )
     return f'<style>{"".join(rules)}</style><div class="{mark}">{html}</div>'

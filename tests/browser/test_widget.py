@@ -457,6 +457,21 @@ def test_the_view_is_at_home_in_notebook_7(
     assert [text for text in contrasts(widget) if text["ratio"] < 4.5] == []
 
 
+def test_a_view_inside_an_output_widget_is_seen(open_notebook: OpenNotebook) -> None:
+    inside = """
+    import ipywidgets
+    out = ipywidgets.Output()
+    display(out)
+    with out:
+        loopnb.show()
+    """
+    lab = open_notebook([LOAD, dedented(inside)])
+    lab.run_all(0, 1)
+
+    expect(lab.widget(1).locator(".loopnb-live")).to_have_text("live")
+    expect(lab.cell(1).locator("table")).to_be_hidden()
+
+
 def test_a_saved_notebook_shows_the_table_where_there_is_no_kernel(open_notebook: OpenNotebook) -> None:
     lab = open_notebook([LOAD, SHOW, TICKER])
     lab.run_all(0, 1)

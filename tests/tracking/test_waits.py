@@ -363,6 +363,11 @@ async def by_completion(tasks: list[asyncio.Task[None]]) -> None:
         await done
 
 
+async def by_one_or_a_future(tasks: list[asyncio.Task[None]]) -> None:
+    future = asyncio.get_running_loop().create_future()
+    await asyncio.wait([tasks[0], future], return_when=asyncio.FIRST_COMPLETED)
+
+
 async def by_wait_for(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.wait_for(tasks[0], 600)
 
@@ -394,6 +399,7 @@ AWAITING = [
     (by_first, BOTH, True, r"the first of some tasks \(2 pending\)"),
     (by_completion, BOTH, True, r"the next of as_completed\(\) \(2 pending\)"),
     (by_wait_for, FIRST, False, r"task leaf 0, gives up in .*"),
+    (by_one_or_a_future, FIRST, True, r".*"),
     (by_shield, FIRST, False, r"task leaf 0, shielded"),
     (by_await, FIRST, False, r"task leaf 0"),
     (by_group, BOTH, False, r"the tasks of its group \(2 pending\)"),

@@ -675,6 +675,25 @@ def test_an_ended_widget_says_why_and_keeps_nothing_of_the_session(
     widget.close()
 
 
+def test_a_widget_that_is_ended_during_a_look_keeps_nothing_of_the_session(
+    kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    widget = LoopWidget(kernel, loop, clock=loop.time, cpu_clock=loop.time)
+    kernel.spawn_all([nap(100) for _ in range(3_000)], [None] * 3_000)
+    page.say(op="visible", view="v", visible=True)
+    passes = 0
+    while widget._steps is None:
+        passes += 1
+        assert passes < 10_000
+        loop.run_until_complete(asyncio.sleep(0))  # one pass
+    look_under_way = weakref.ref(widget._steps)
+    widget.end("unloaded")
+    gc.collect()
+
+    assert look_under_way() is None
+    widget.close()
+
+
 def test_closing_stops_everything_and_may_be_repeated(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:

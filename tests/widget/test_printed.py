@@ -215,3 +215,32 @@ def test_without_a_kernels_streams_nothing_is_known(loop: FastLoop) -> None:
 
     assert kernel_streams() == []
     assert printed.lines(1) == []
+
+
+def test_one_stream_under_two_names_is_heard_once_and_left_as_it_was(
+    kernel: Notebook, loop: FastLoop, stream: Stream
+) -> None:
+    before = stream.echo
+    printed = Printed(loop, lambda: [stream, stream])
+    printed.begin()
+    printed.begin()
+    number = print_in_task(kernel, stream, "a\n")
+    heard = printed.lines(number)
+    printed.end()
+
+    assert heard == ["a"]
+    assert stream.echo is before
+
+
+def test_a_stream_that_comes_later_is_heard_from_the_next_view_on(
+    kernel: Notebook, loop: FastLoop, stream: Stream
+) -> None:
+    streams = [Stream()]
+    printed = Printed(loop, lambda: streams)
+    printed.begin()
+    streams.append(stream)
+    printed.begin()
+    number = print_in_task(kernel, stream, "a\n")
+
+    assert printed.lines(number) == ["a"]
+    printed.end()

@@ -592,7 +592,8 @@ function storedSheet(epoch) {
 	let sheet = document.createElement("style");
 	let table = `.${CSS.escape(`loopnb-of-${epoch}`)}`;
 	// With the room around the output, in JupyterLab and Notebook. Older browsers ignore that rule alone.
-	let outputs = `:is(.jp-OutputArea-child, .output_area):has(${table})`;
+	// An ipywidgets.Output has outputs inside an output: the outer one stays.
+	let outputs = `:is(.jp-OutputArea-child, .output_area):has(> * > ${table})`;
 	sheet.textContent = `${table} { display: none } ${outputs} { display: none }`;
 	return sheet;
 }
