@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from loopnb.tracking import leaving
 from loopnb.tracking.holding import end_task
+
+if TYPE_CHECKING:
+    import pytest
 
 
 def test_of_many_tasks_that_await_one_gather_each_future_is_followed_once(
@@ -16,7 +17,12 @@ def test_of_many_tasks_that_await_one_gather_each_future_is_followed_once(
 ) -> None:
     followed: list[Any] = []
     stock = leaving._cancelled_with
-    monkeypatch.setattr(leaving, "_cancelled_with", lambda future: [followed.append(future), stock(future)][1])
+
+    def follow(future: Any) -> Any:
+        followed.append(future)
+        return stock(future)
+
+    monkeypatch.setattr(leaving, "_cancelled_with", follow)
 
     async def main() -> list[Any]:
         leaves = [asyncio.create_task(asyncio.sleep(600)) for _ in range(30)]
