@@ -172,14 +172,16 @@ def test_who_blocks_the_loop_is_named(uv: KernelDriver) -> None:
         import time
         from loopnb.session import current
 
-        def block():
+        def block(by):
+            # A look may take the frames, and the task only when this step has ended: one look is not enough.
             watch, end = current().watch, time.monotonic() + 20
-            while (seen := watch.current()) is None or seen.function != 'block':
+            while (seen := watch.current()) is None or (seen.by, seen.function) != (by, 'block'):
                 assert time.monotonic() < end
                 time.sleep(0.01)
+            time.sleep(0.3)
 
         async def hog():
-            block()
+            block('task')
 
         async def found(by):
             # On a busy machine any other step may last long enough, too.
@@ -189,7 +191,7 @@ def test_who_blocks_the_loop_is_named(uv: KernelDriver) -> None:
             return blocks[-1]
         """
     )
-    uv.run("block()")
+    uv.run("block('cell')")
     number = uv.value("get_ipython().execution_count - 1")
     uv.run("cell = await found('cell')")
     uv.run("await asyncio.create_task(hog(), name='hog')")

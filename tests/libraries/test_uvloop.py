@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,20 +26,29 @@ def watched() -> Iterator[Watched]:
         yield found
 
 
+def block_for_long(watched: Watched) -> None:
+    """Block until the watchdog has looked more than once.
+
+    Here a look may take the frames, and the task only when the step has ended: its last look may be wrong.
+    """
+    watched.block_until_seen()
+    time.sleep(0.3)
+
+
 def test_a_task_that_blocks_is_named_with_its_line(watched: Watched) -> None:
     def blocks() -> None:
-        watched.block_until_seen()
+        block_for_long(watched)
 
     block = block_in_task(watched, blocks)
 
     assert block.how == "sleep"
-    assert block.function.endswith("block_until_seen")
-    assert any(line_of(blocks, "watched.block_until_seen()") in frame for frame in block.stack)
+    assert block.function.endswith("block_for_long")
+    assert any(line_of(blocks, "block_for_long(watched)") in frame for frame in block.stack)
 
 
 def test_a_callback_that_blocks_is_named(watched: Watched) -> None:
     def hog() -> None:
-        watched.block_until_seen()
+        block_for_long(watched)
 
     async def main() -> None:
         watched.loop.call_soon(hog)
