@@ -68,7 +68,7 @@ class NotReadyError(Exception):
 
 
 def _stamp(*wanted: str) -> str:
-    # The files of requirements among *wanted* count by what is in them.
+    # Of a file of requirements, its text counts and not only its name.
     files = [ROOT / "pyproject.toml", *(path for path in map(Path, wanted) if path.suffix == ".txt")]
     parts = [*map(str.encode, wanted), *(path.read_bytes() for path in files)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
