@@ -30,7 +30,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from asyncio import Future
 from collections import deque
 from itertools import islice
@@ -42,6 +41,7 @@ from loopnb._cpython import count_live, refs_of_tasks, some_refs_of_tasks
 from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.records import TaskDelta, TaskRecord
 from loopnb.tracking import chains, tracked
+from loopnb.tracking.slicing import SlicePace
 from loopnb.tracking.suspended import FutureIterator, Shape, instruction_of, instruction_within
 from loopnb.tracking.tracked import TrackedTask, has_origin
 
@@ -56,10 +56,6 @@ if TYPE_CHECKING:
     from loopnb.tracking.suspended import KnownCodes, Path, Words
     from loopnb.tracking.tracked import Origin, Run, Spawned
 
-SLICE_S = 0.002
-"""A slice of a look ends soon after so many seconds."""
-_LONG_STEP_S = 0.0015
-"""A slice ends so many seconds earlier if the next step is a long one."""
 _AT_ONCE = 32
 """How many tasks are looked at before the clock is asked again. Each takes 3 to 10 us."""
 SEARCH_S = 1.0
@@ -246,7 +242,7 @@ class Listing:
             pass
 
     def slices(self, *, exact: bool = True) -> Iterator[None]:
-        """Bring `records` up to date, and yield after each slice of about `SLICE_S` seconds.
+        """Bring `records` up to date, and yield after each slice of about `slicing.SLICE_S` seconds.
 
         Let the loop turn, then go on. You may also stop in the middle. The records are as of the time at
         which each task was looked at; tasks that were spawned after the beginning may be missing.
@@ -301,7 +297,7 @@ class Listing:
     # -- a look -------------------------------------------------------------------------------
 
     def _slices(self, *, unlimited: bool, exact: bool) -> Iterator[None]:
-        pace = _Pace(unlimited)
+        pace = SlicePace(is_unlimited=unlimited)
         touched: set[int] = set()
         self._now = self._origins.clock()
         try:
@@ -321,7 +317,7 @@ class Listing:
                 follower.add(touched)
             touched.clear()
 
-    def _steps(self, touched: set[int], exact: bool, pace: _Pace) -> Iterator[None]:
+    def _steps(self, touched: set[int], exact: bool, pace: SlicePace) -> Iterator[None]:
         """Make the look, and yield often. Add the numbers of the records that change to *touched*."""
         born = self._take_births()
         some: list[ref[asyncio.Task[Any]]] = []
@@ -377,7 +373,9 @@ class Listing:
         others = sum(_is_live(task_ref) for task_ref in self._others)
         return count_live(self._loop) == len(self._tasks) + others
 
-    def _add_born(self, refs: set[ref[asyncio.Task[Any]]], touched: set[int], pace: _Pace) -> Iterator[None]:
+    def _add_born(
+        self, refs: set[ref[asyncio.Task[Any]]], touched: set[int], pace: SlicePace
+    ) -> Iterator[None]:
         """List those of the tasks that are not listed yet, if they can be listed."""
         fresh = refs.difference(self._known, self._others)
         pace.expect_long_step()
@@ -503,7 +501,8 @@ class Listing:
             try:
                 run = task.run  # the last of its slots to be set
                 coro = link = task.coro
-                # Most tasks wait in the same code as the one before, and are like it.
+                # Most tasks wait in the same code as the one before, and are like it. `KnownCodes.paths_of`
+                # walks chains just so. To call a function for that would make a look 1.5 % slower.
                 for code in codes:
                     if type(link) is not CoroutineType or link.cr_code is not code:
                         path = None
@@ -671,7 +670,7 @@ class Listing:
             chains.waits_at(chain, self._codes, cell),
             words.text,
             parent,
-            self._is_kernels(coro),
+            self._codes.is_kernels_coro(coro),
             "" if run is None and cell is None else self._note_on(origin),
             "",
             self._origins.blocked.of(number),
@@ -696,10 +695,6 @@ class Listing:
             return "running"
         # Where WebAssembly switches stacks, a coroutine that is parked counts as running.
         return "parked" if getattr(task.get_coro(), "cr_running", False) else "scheduled"
-
-    def _is_kernels(self, coro: Any) -> bool:
-        code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self._codes.of(code).is_kernels
 
     def _note_on(self, origin: Origin) -> str:
         run, notes = origin.run, []
@@ -747,33 +742,6 @@ def _is_live(task_ref: ref[asyncio.Task[Any]]) -> bool:
 
 def _no_ref() -> None:
     """Stand for the reference to a task that is gone."""
-
-
-class _Pace:
-    """Tells when a slice is over.
-
-    Args:
-        is_unlimited: It never is.
-
-    Attributes:
-        is_unlimited: As given.
-    """
-
-    def __init__(self, is_unlimited: bool) -> None:
-        self.is_unlimited = is_unlimited
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin a slice."""
-        self._ends = time.perf_counter() + SLICE_S
-
-    def expect_long_step(self) -> None:
-        """End the slice sooner: what comes next cannot be divided, and takes 2 ms for 10,000 tasks."""
-        self._ends -= _LONG_STEP_S
-
-    def is_over(self) -> bool:
-        """Return True if the slice has taken its time."""
-        return not self.is_unlimited and time.perf_counter() > self._ends
 
 
 def _name_of(task: asyncio.Task[Any]) -> str:

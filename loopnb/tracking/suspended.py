@@ -343,6 +343,11 @@ class KnownCodes:
         learnt = known[key] = KnownCode(code, self._is_kernels)
         return learnt
 
+    def is_kernels_coro(self, coro: object) -> bool:
+        """Return True if a task with that coroutine belongs to the kernel itself."""
+        code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
+        return code is not None and self.of(code).is_kernels
+
     def place(self, code: CodeType, instruction: int, cell: CellRef | None) -> str:
         """Format file and line of an instruction of *code* for people. The code runs for *cell*."""
         places = (self.known.get(id(code)) or self._learn(code)).places
@@ -378,7 +383,7 @@ class KnownCodes:
         """Yield the path of the chain that begins with each of *coros*; for None, and if there is none, None.
 
         It takes half as long if most of them wait in the same code as the one before. Do not let the loop
-        turn in between.
+        turn in between. (`Listing._look_at_each` has this loop, too, and says why.)
         """
         path: Path | None = None
         codes: tuple[CodeType, ...] = ()

@@ -323,8 +323,7 @@ class Tracker:
 
     def is_kernels_coro(self, coro: object) -> bool:
         """Return True if a task with that coroutine belongs to the kernel itself."""
-        code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self.codes.of(code).is_kernels
+        return self.codes.is_kernels_coro(coro)
 
 
 def _is_named(task: asyncio.Task[Any], wanted: str) -> bool:

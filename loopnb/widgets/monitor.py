@@ -17,6 +17,7 @@ from loopnb.tracking import graph
 from loopnb.tracking.cancelled import Cancellers
 from loopnb.tracking.chains import LOCKS, kind_at_once
 from loopnb.tracking.details import detail_of
+from loopnb.tracking.slicing import SlicePace
 from loopnb.widgets import details, head, protocol, timeline
 from loopnb.widgets.cancels import Cancels
 from loopnb.widgets.ended import Ended
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from loopnb.widgets.protocol import Message, Query, Shared, Timeline, Window
     from loopnb.widgets.table import LiveTask
 
-SLICE_S = 0.002
-"""A slice of a look ends soon after so many seconds."""
 BEAT_S = 2.0
 """Figures that always change, such as the lag, are sent this often."""
 _AT_ONCE = 64
@@ -251,19 +250,19 @@ class Monitor:
 
     def look_at_once(self) -> None:
         """Make a whole look in one step, and end the one that is under way."""
-        for steps in (self._under_way, self._look(_Unlimited())):
+        for steps in (self._under_way, self._look(SlicePace(is_unlimited=True))):
             for _ in steps:
                 pass
 
     def look(self) -> Iterator[None]:
         """Bring everything up to date and send it, in slices. Go on with one look before the next."""
         self.sent_bytes, self.rare_s = 0, 0.0
-        self._under_way = self._look(_Pace())
+        self._under_way = self._look(SlicePace())
         return self._under_way
 
-    def _look(self, pace: _Pace | _Unlimited) -> Iterator[None]:
+    def _look(self, pace: SlicePace) -> Iterator[None]:
         self.has_changed = False
-        for _ in self._tracker.listing.slices(exact=isinstance(pace, _Unlimited)):
+        for _ in self._tracker.listing.slices(exact=pace.is_unlimited):
             if pace.is_over():
                 yield
                 pace.begin()
@@ -791,29 +790,3 @@ def _name_of(records: list[TaskRecord]) -> str:
 def _group_of(record: TaskRecord) -> str:
     cell = -1 if record.cell is None else record.cell.execution_count
     return group_key(record.coro, cell, record.waits_at)
-
-
-class _Pace:
-    """Tells when a slice is over."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin a slice."""
-        self._ends = time.perf_counter() + SLICE_S
-
-    def is_over(self) -> bool:
-        """Return True if the slice has taken its time."""
-        return time.perf_counter() > self._ends
-
-
-class _Unlimited:
-    """A slice that is never over."""
-
-    def begin(self) -> None:
-        """Begin a slice."""
-
-    def is_over(self) -> bool:
-        """Return False."""
-        return False
