@@ -8,21 +8,21 @@ if every text is known.
 Instead we look again at what may have changed.
 
 * A task cannot step before the future that it waits for is done. So a weak reference to that future tells
-  whether the task has moved: it waits on while the future lives and is pending. Asking takes 0.1 us.
-* Births are a set difference: the weak references of all tasks, less those that we know.
+  whether the task has moved: the task still waits while the future lives and is pending. Asking takes 0.1 us.
+* New tasks are a set difference: the weak references of all tasks, less those that we know.
 * A record also depends on names, on whether its cell was run again, and on whether its run has ended.
   `Listing._outdated` finds what has changed there. Where nothing tells us (a `gather()` counts what is
   pending, a future takes no weak references) we look each time.
 
-A record that says the same as before stays the same object. So a reader finds out by `is`, and a `Follower`
+If a record says the same as before, it stays the same object. So a reader can compare by `is`. A `Follower`
 is told which numbers were touched.
 
 A look goes in slices, so that the loop turns in between. Each slice leaves the listing whole. Between two
-slices, another look may be made in one step: each writes what is true at that moment.
+slices, somebody may make another look in one step: each writes what is true at that moment.
 
-Nothing here keeps a task, a future, a coroutine or code of the user's alive. What is left of a look: the
-record of each live task, with its texts, and a weak reference to what it waits for. Both are dropped at the
-first look after the task's end.
+Nothing here keeps a task, a future, a coroutine or code of the user's alive. A look leaves the record of each
+live task, with its texts, and a weak reference to what it waits for. The first look after the task's end
+drops both.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _stock_name = asyncio.Task.get_name
 #: Makes a record from a tuple, four times faster than its class does.
 _make_record: Callable[[type[TaskRecord], tuple[Any, ...]], TaskRecord] = tuple.__new__
 
-#: Of a task that no other one resembles yet: its path, and the code in which it waits.
+#: Stands for path and code of the task before, if there is none.
 _NO_PATH: tuple[Path | None, tuple[CodeType, ...]] = None, ()
 
 _log = logging.getLogger("loopnb")
@@ -131,8 +131,8 @@ class Follower:
     def look(self) -> TaskDelta:
         """Bring the listing up to date, and return what has changed since this was last asked.
 
-        The first time that is everything. In one step; for 10,000 tasks it takes some 30 ms the first time.
-        The look is not exact: see `Listing.look`.
+        The first time that is everything. This makes the look in one step: for 10,000 tasks the first one
+        takes some 30 ms. It is not exact, see `Listing.look`.
         """
         self._listing.look(exact=False)
         return self.take()
@@ -150,7 +150,7 @@ class Follower:
     def take_ended(self) -> dict[int, ref[asyncio.Task[Any]]]:
         """Return the tasks that looks have found ended since this was last asked, by number.
 
-        Only those that something still referred to. The history has the others.
+        Only tasks to which something still referred. The history has the others.
         """
         ended, self._ended = self._ended, {}
         return ended
@@ -171,8 +171,8 @@ class Follower:
 class Listing:
     """The records of the live tasks of one loop, the kernel's own tasks included.
 
-    Call everything but `outdate` in the loop's thread. Errors that a task of the user's own class raises are
-    only logged: such a task has no record, or keeps its last one.
+    Call everything but `outdate` in the loop's thread. If a task of the user's own class raises an error, it
+    is only logged. Such a task has no record, or keeps its last one.
 
     Args:
         loop: The loop.
@@ -207,8 +207,8 @@ class Listing:
         self._born: set[ref[asyncio.Task[Any]]] = set()
         #: When to look for tasks whose spawn nobody has noted.
         self._search_at = -math.inf
-        # What tells whether a task has moved. Each is in one of the first two, or is looked at each time (the
-        # third), or both.
+        # What tells whether a task has moved. Each task is in one of the first two, or in the third, which is
+        # looked at each time, or in both.
         self._waits: dict[int, ref[asyncio.Future[Any]]] = {}
         self._parked: dict[int, ref[Wait]] = {}
         self._unsettled: set[int] = set()
@@ -282,9 +282,9 @@ class Listing:
         self._followers.discard(follower)
 
     def outdate(self, number: int) -> None:
-        """Have the next look make the record of that task anew: something that it says has changed.
+        """Make the next look renew the record of that task: something in it has changed.
 
-        Any thread. For facts about a task that only others know.
+        Any thread. This is for facts about a task that only others know.
         """
         self._told.append(number)
 
@@ -353,7 +353,7 @@ class Listing:
         yield from self._add_born(refs, touched, pace)
         self._search_at = self._origins.clock() + SEARCH_S
         if len(refs) != len(self._known) + len(self._others) and (lost := self._known - refs):
-            # A task was lost without its future being done. (Or it was spawned since this look began.)
+            # A task was lost before its future was done. (Or it was spawned since this look began.)
             for number in [number for number, task_ref in self._tasks.items() if task_ref in lost]:
                 self._look_at_known(number, touched)
 
@@ -456,7 +456,7 @@ class Listing:
         return outdated
 
     def _look_for_new_names(self) -> Iterator[None]:
-        """Have the tasks looked at that have been renamed, and those that wait for tasks."""
+        """Note as due the tasks that were renamed, and then also those that wait for tasks."""
         if self._renamed != tracked.renamed:
             self._renamed = tracked.renamed
             self._unnamed.update(self._tasks)

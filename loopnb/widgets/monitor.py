@@ -49,7 +49,7 @@ _MOST_LINES = 1_000
 """For so many places where tasks wait, the text of the user's line is kept."""
 _GRAPH_EVERY_S = 2.0
 _GRAPH_SHARE = 0.02
-"""Seconds between two await graphs while somebody looks at one, and the largest share of the time for them."""
+"""Seconds between two await graphs while somebody looks at one, and their largest share of the time."""
 _TIMELINE_EVERY_S = 1.0
 _MANY = 500
 """With more live tasks than this, the widget looks for no holders of locks, and does not ask the doctor."""
