@@ -536,7 +536,7 @@ class Session:
         return examine(self.facts(long_wait_s))
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong as far as it is known at once. From another thread it waits for the loop."""
+        """Return findings that are known at once. From another thread it waits for the loop."""
         return self.owner.call(self.doctor.quick)
 
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:
