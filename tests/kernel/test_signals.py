@@ -10,7 +10,7 @@ import pytest
 
 from tests.cells import below, dedented
 from tests.stress.choice import Handler
-from tests.stress.handlers import supply, try_one
+from tests.stress.handlers import prepared_kernels, try_one
 from tests.stress.kernels import Observer
 from tests.stress.report import Figures
 
@@ -41,7 +41,7 @@ SAMPLE = (
 @pytest.fixture(scope="module")
 def kernels() -> Iterator[Supply]:
     """Keep a kernel; there is another one when a combination has ended it."""
-    with supply() as kernels:
+    with prepared_kernels() as kernels:
         yield kernels
 
 
