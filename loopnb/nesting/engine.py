@@ -290,7 +290,7 @@ class Handoff:
             self._uninstall()
 
     def _next_stack(self) -> greenlet:
-        """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
+        """Choose the stack that goes on: one has just parked, or the owner wants the loop turned."""
         # First a stack whose wait is over, then an idle driver, then the spawner, which makes a new driver.
         if self.lot.ready and (wait := self.lot.next_ready()) is not None:
             return wait.stack

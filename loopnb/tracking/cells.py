@@ -94,7 +94,7 @@ class CellRuns:
         return self._latest.get(cell.cell_id, cell) != cell
 
     def all_runs_of(self, cell: CellRef) -> tuple[CellRef, ...]:
-        """Return all known executions of the cell of which *cell* is one, oldest first."""
+        """Return all known executions of the same cell as *cell*, oldest first."""
         if cell.cell_id is None:
             return (cell,)
         return tuple(known for known in self._contexts if known.cell_id == cell.cell_id)

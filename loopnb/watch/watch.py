@@ -281,7 +281,7 @@ class Watch:
             self._keep(self._block_of(step, number, is_over=True, messages=messages))
 
     def unseen(self, began: float, until: float) -> None:
-        """Keep a block of which nothing was seen, if it was one. The watchdog's thread."""
+        """Keep a block that no look has seen, if it was one. The watchdog's thread."""
         if self._is_block(until - began):
             garbage_s = self._garbage.seconds_between(began, until)
             number, cell = next(self._numbers), self._cells.executing

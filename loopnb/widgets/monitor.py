@@ -124,7 +124,7 @@ class Viewer:
         tree: The kind of tree that it shows, or None.
         timeline: True while it shows the timeline.
         sent_detail, sent_tree, sent_timeline: What it has of these; None if it needs all.
-        tree_of: The graph of which `sent_tree` was made.
+        tree_of: The graph from which `sent_tree` was made.
         known: Facts about the task whose details are shown that are asked for only once: its number, its
             parents, and its outcome if it has ended.
     """
