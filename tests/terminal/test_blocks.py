@@ -55,6 +55,5 @@ def test_input_is_no_block(shared_terminal: Terminal) -> None:
     shared_terminal.wait_prompt()
 
     # On a busy machine any other step may last long enough, too.
-    assert (
-        shared_terminal.value("[b for b in current().watch.blocks() if b.call.startswith('input(')]") == "[]"
-    )
+    ours = "[b for b in current().watch.blocks() if b.call.startswith('input(')]"
+    assert shared_terminal.value(ours) == "[]"
