@@ -453,7 +453,7 @@ def test_a_loop_in_debug_mode_ends(fresh_kernel: KernelDriver) -> None:
         """
     )
 
-    assert_quiet(fresh_kernel.shutdown(timeout=10))
+    assert_quiet(fresh_kernel.shutdown())
 
 
 def test_a_signal_ends_a_kernel_that_has_ended_in_order_and_is_kept_from_exiting(

@@ -622,7 +622,7 @@ def test_tasks_of_the_users_own_factory_have_their_cell_and_place(kernel: Kernel
     )
     cell.wait_output("waits")
     kernel.interrupt()
-    cell.wait(5)
+    cell.wait()
     assert kernel.value("own.cancelled()") is True
     kernel.run("loop.set_task_factory(None)")
 
