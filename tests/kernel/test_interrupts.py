@@ -536,8 +536,8 @@ def test_an_interrupt_while_a_subshell_waits_harms_nothing(kernel: KernelDriver,
     assert kernel.run("await asyncio.sleep(0, 'goes on')").result == "'goes on'"
 
 
-#: Between the end of a cell, where its output is flushed, and its reply, the kernel sleeps if this is not 0. The
-#: cell itself cannot say that it has ended: what it says may be sent before.
+#: Between the end of a cell, where its output is flushed, and its reply, the kernel sleeps if this is not 0.
+#: The cell itself cannot say that it has ended: what it says may be sent before.
 SLEEPS_BEFORE_REPLIES = dedented(
     """
     class Sleep(float):

@@ -281,7 +281,10 @@ def test_an_exception_handler_goes_with_the_run_that_has_set_it(kernel: KernelDr
         """
     )
 
-    for order, said in ((["first", "second"], ["second", "second"]), (["second", "first"], ["second", "first"])):
+    for order, said in (
+        (["first", "second"], ["second", "second"]),
+        (["second", "first"], ["second", "first"]),
+    ):
         kernel.run(
             f"""
             said.clear()
