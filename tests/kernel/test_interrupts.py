@@ -1197,6 +1197,43 @@ def test_the_events_of_a_cells_end_are_fired_once_if_ipython_is_interrupted_ther
     stock_kernel.run("asyncio.run(asyncio.sleep(0))")
 
 
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [("", ["run_ast_nodes", "ExecutionInfo"]), ("await asyncio.sleep(0)", ["run_ast_nodes"])],
+    ids=["plain", "await"],
+)
+@pytest.mark.parametrize("inner", ["'inner'", "1 / 0"], ids=["succeeded", "failed"])
+def test_a_cell_that_is_interrupted_in_ipythons_code_does_not_end_as_a_cell_that_it_has_run(
+    stock_kernel: KernelDriver, code: str, names: list[str], inner: str
+) -> None:
+    stock_kernel.run(f"exec(compile({INTERRUPTED_CALLS!r}, '<string>', 'exec'))")
+    stock_kernel.run(
+        """
+        def check(name):
+            if name in interrupted:
+                interrupted.remove(name)
+                raise KeyboardInterrupt
+        """
+    )
+    stock_kernel.run("%load_ext loopnb")
+    stock_kernel.run("import asyncio")
+
+    outer = dedented(
+        f"""
+        inner = shell.run_cell({inner!r})
+        interrupted += {names}
+        """
+    )
+
+    cell = stock_kernel.start(below(outer, code), stop_on_error=False)
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert stock_kernel.value("type(inner.error_in_exec).__name__") == (
+        "NoneType" if inner == "'inner'" else "ZeroDivisionError"
+    )
+    stock_kernel.run("asyncio.run(asyncio.sleep(0))")
+
+
 def test_an_interrupt_in_a_callback_from_before_loading_is_too_late(stock_kernel: KernelDriver) -> None:
     stock_kernel.run(f"exec(compile({LATE!r}, '<string>', 'exec'))")
 
