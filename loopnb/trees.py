@@ -1,11 +1,11 @@
 """Format who waits for whom, and who spawned whom, as a tree. Everything here is pure.
 
-Tasks of one shape share a line: tasks that stand at the same place and wait for the same kind of thing. What
-they wait for in turn is put together below that line. Each task is followed only once, so a tree has at most
-as many lines as there are tasks and edges.
+Tasks of one shape share a line: tasks that stand at the same place and wait for the same kind of thing. The
+tasks for which these wait stand together below that line. Each task is followed only once, so a tree has at
+most as many lines as there are tasks and edges.
 
-All that takes long is a generator that yields often, and returns its value at the end. Whoever goes through
-it may let the loop turn in between.
+Each function that takes long is a generator that yields often, and returns its value at the end. The caller
+may let the loop turn in between.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_LINES = 300
 """How many lines a tree has. The last one says how many tasks are missing."""
 _DEEPEST = 40
-"""How deep lines are indented. What lies deeper is shown at that depth."""
+"""How deep lines are indented at most."""
 _AT_ONCE = 512
 """How many tasks are handled in one step. Each takes 1 us."""
 
@@ -84,8 +84,8 @@ def roots_of(
     """Return the tasks where a tree begins, oldest first.
 
     These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in
-    a circle it is the oldest. A task of the kernel's counts as wanted if a wanted task stands below it: a
-    cell waits in it.
+    a circle, the oldest is returned. A task of the kernel's counts as wanted if a wanted task stands below
+    it, since a cell waits in it.
 
     Args:
         records: The live tasks.
@@ -211,7 +211,7 @@ def _kind_of(waits_for: str) -> str:
 
 
 def explained(tree: Tree) -> list[int]:
-    """Return the tasks that have a line for themselves, on which there is room to say more of their wait."""
+    """Return the tasks that have a line for themselves, with room for more about their wait."""
     shown = tree.branches[:MOST_LINES]
     return [branch.numbers[0] for branch in shown if len(branch.numbers) == 1 and not branch.is_again]
 

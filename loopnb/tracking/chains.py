@@ -31,8 +31,8 @@ class Chain(NamedTuple):
     """The await chain of a task.
 
     Attributes:
-        links: What runs in it, outermost first: coroutines and other awaitables. For a parked task, frames,
-            and only those that the user wrote or installed.
+        links: What runs in it, outermost first: coroutines and other awaitables. For a parked task: frames,
+            but only of code that the user wrote or installed.
         waited: The future that the task waits for; None if it is parked, or due to step.
         wait: The nested run that the task waits in; None if it is not parked.
     """
@@ -84,7 +84,7 @@ def stack_of(frame: FrameType | None) -> list[FrameType]:
 def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
     """Return `function file:line` of the innermost link that the user wrote.
 
-    If the user wrote none, it is that of the innermost link that they installed; if there is none, "". The
+    If the user wrote none, return that of the innermost link that they installed; if there is none, "". The
     text depends only on the code, the instruction and the cell.
 
     Args:
@@ -126,7 +126,7 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
         known = codes.of(code_of(chain.links[depth]))
         text = _KINDS.get(rule.kind)
         return known.called if text is None else Words(text, is_shared=True)
-    # What the user's line has called tells more than what that has called in turn.
+    # The function that the user's line has called tells more than those inside it.
     below = codes.index_shown(chain.links) + 1
     if below < len(chain.links):
         return codes.of(code_of(chain.links[below])).called
@@ -136,7 +136,7 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
 #: The kinds of waits that end when a holder releases what it holds.
 LOCKS = {"lock", "semaphore"}
 
-#: What a list says for a kind of wait, where the name of the function would say too little.
+#: The words of a list for kinds of waits where the name of the function would say too little.
 _KINDS = {
     "tasks": "wait()",
     "group": "the tasks of its group",
@@ -166,8 +166,8 @@ def reason_of(chain: Chain) -> Reason:
 def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
     """Return the kind of wait of *task*, if the code that waits tells it in 1 us; else "".
 
-    It can be told of a task that waits for a plain future in a function for which there is a rule, once a
-    list has met another one like it.
+    It does so for a task that waits for a plain future in a function for which there is a rule, once a list
+    has met a task like it.
     """
     if type(waited_future(task)) is not asyncio.Future:
         return ""

@@ -1,7 +1,7 @@
 """Make the await graph of a loop: which task waits for which.
 
-Each task is looked at once, however many wait for it: a diamond of forty layers costs forty layers, not two
-to the power of forty. What comes out is pure data; `loopnb/trees.py` shows it.
+This looks at each task once, however many wait for it: a diamond of forty layers costs forty layers, not two
+to the power of forty. The graph is pure data; `loopnb/trees.py` shows it.
 
 Everything here runs in the loop's thread, and leaves no frame objects behind.
 """
@@ -36,7 +36,8 @@ _AT_ONCE = 32
 #: How many numbers are handled in one step. Each takes 0.1 to 1 us.
 _COUNTED_AT_ONCE = 512
 
-#: The kinds of waits that end when other tasks do. Those that no rule knows are looked at in any case.
+#: The kinds of waits that end when other tasks do. Waits for which there is no rule are looked at in any
+#: case.
 AWAITING = {"tasks", "group", "as completed", "wait_for"}
 
 
@@ -79,8 +80,8 @@ class Edges:
         tracker: Knows the tasks.
 
     Attributes:
-        any_of: The numbers of the tasks that need only one of those that they wait for: they go on when that
-            one has ended, or lets the lock go.
+        any_of: The numbers of the tasks that wait for several, but need only one: they go on when one has
+            ended, or has released the lock.
         locks: The locks that somebody waits for, by their ids.
         may_hold: The numbers of the tasks that may hold one.
     """
@@ -91,7 +92,7 @@ class Edges:
         self._awaits: dict[int, list[int]] = {}
         self._wants: dict[int, list[int]] = {}
         self._holders: dict[int, list[int]] = {}
-        #: The lock for which each future stands in the queue. By references: ids may come again.
+        #: Future -> the lock for which it queues. By references, since ids may come again.
         self._queues: dict[ref[asyncio.Future[Any]], Any] = {}
         self.any_of: set[int] = set()
         self.locks: dict[int, Any] = {}
@@ -123,7 +124,8 @@ class Edges:
         lock = subject_of(task, path)
         if lock is not None and id(lock) not in self.locks:
             self.locks[id(lock)] = lock
-            # Thousands may wait for one lock. To ask its queue takes a tenth of asking each of them.
+            # Thousands may wait for one lock. Asking its queue takes a tenth of the time that asking each of
+            # them takes.
             self._queues.update(dict.fromkeys(map(ref, _cpython.futures_of_waiters(lock)), lock))
         return lock
 
@@ -163,7 +165,7 @@ class Edges:
                 self._holders.setdefault(lock, []).append(self._tracker.number_of(holder.task))
 
     def awaits(self) -> Generator[None, None, dict[int, tuple[int, ...]]]:
-        """Return the numbers of those that each task waits for, holders of locks included. Yields often."""
+        """Return for each task the numbers of those it waits for, lock holders included. Yields often."""
         found: dict[int, tuple[int, ...]] = {}
         for count, (number, awaited) in enumerate(self._awaits.items()):
             found[number] = tuple(dict.fromkeys(awaited))

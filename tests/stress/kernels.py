@@ -90,6 +90,19 @@ class Observer:
         self.figures.failures.append(failure)
         print(f"  {failure}", flush=True)
 
+    def look_for_tasks(self, kernel: KernelDriver, scenario: object) -> None:
+        """Note the tasks that *scenario* has left, and end the kernel if there are any."""
+        try:
+            names = tasks_left(kernel)
+        except WaitTimedOutError:
+            names = ["the kernel does not answer"]
+        except KernelDiedError:
+            self.fail(Fault.KILLED, scenario, "after its end")
+            return
+        if names:
+            self.fail(Fault.LEFT, scenario, f"tasks {names}")
+            kernel.kill()
+
 
 @dataclass
 class Supply:

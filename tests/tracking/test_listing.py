@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from loopnb import nesting
 from loopnb.nesting import scope
 from loopnb.records import CellRef
-from loopnb.tracking import cells, listing
+from loopnb.tracking import cells, listing, slicing
 from loopnb.tracking.leaving import end_with
 from loopnb.tracking.listing import Listing
 from loopnb.tracking.suspended import frames_of
@@ -300,7 +300,7 @@ async def carry_out(tracker: Tracker, program: list[tuple[Any, ...]], *, exact: 
 @pytest.fixture
 def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """End a slice after each task."""
-    monkeypatch.setattr(listing, "SLICE_S", -1.0)
+    monkeypatch.setattr(slicing, "SLICE_S", -1.0)
     for name in ("_AT_ONCE", "_ASKED_AT_ONCE", "_NAMED_AT_ONCE"):
         monkeypatch.setattr(listing, name, 1)
 
