@@ -19,7 +19,6 @@ from loopnb.tracking import _cpython, waits
 from loopnb.tracking.suspended import Words, code_of, instruction_of, links_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from types import FrameType
 
     from loopnb.nesting.engine import Wait
@@ -170,24 +169,23 @@ def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
     It does so for a task that waits for a plain future in a function for which there is a rule, once a list
     has met a task like it.
     """
-    path = next(paths_of([task], codes))
-    return "" if path is None else path.kind or ""
+    if type(waited_future(task)) is not asyncio.Future:
+        return ""
+    coro = task.get_coro()
+    try:
+        path, _codes = codes.find_path(coro)
+    except KeyError:
+        return ""
+    if path.kind is None:
+        learn_wait(path, links_of(coro))
+    return path.kind or ""
 
 
-def paths_of(tasks: Iterable[asyncio.Task[Any]], codes: KnownCodes) -> Iterator[Path | None]:
-    """Yield for each of *tasks* what is known of the code in which it waits, with `kind` and `may_hold`.
-
-    Yield None for a task that waits for anything but a plain future, or that is like none that a list has
-    met. Do not let the loop turn in between.
-    """
-    coros = [task.get_coro() if type(waited_future(task)) is asyncio.Future else None for task in tasks]
-    for coro, path in zip(coros, codes.paths_of(coros), strict=True):
-        if path is not None and path.kind is None:
-            links = links_of(coro)
-            depth, rule = waits.rule_within(links)
-            kind, subject = ("", 0) if rule is None else (rule.kind, rule.subject)
-            path.learn_wait(kind, depth, subject, may_hold=waits.may_hold(links))
-        yield path
+def learn_wait(path: Path, links: list[Any]) -> None:
+    """Remember in what kind of wait a chain ends that has that path."""
+    depth, rule = waits.rule_within(links)
+    kind, subject = ("", 0) if rule is None else (rule.kind, rule.subject)
+    path.learn_wait(kind, depth, subject, may_hold=waits.may_hold(links))
 
 
 def subject_of(task: asyncio.Task[Any], path: Path) -> Any:
@@ -195,7 +193,7 @@ def subject_of(task: asyncio.Task[Any], path: Path) -> Any:
 
     Args:
         task: The task.
-        path: What `paths_of` has found for it, with a kind.
+        path: The path of its chain.
     """
     link: Any = task.get_coro()
     depth, argument = path.subject

@@ -212,6 +212,8 @@ class Listing:
         self._waits: dict[int, ref[asyncio.Future[Any]]] = {}
         self._parked: dict[int, ref[Wait]] = {}
         self._unsettled: set[int] = set()
+        # The code in which it waits, if it waits for a plain future.
+        self._paths: dict[int, Path] = {}
         # What else a record depends on.
         self._naming: set[int] = set()  # it holds the name of another task
         self._foreign: set[int] = set()  # the task is no `TrackedTask`, so nobody tells us of a new name
@@ -293,6 +295,17 @@ class Listing:
         task_ref = self._tasks.get(number)
         task = None if task_ref is None else task_ref()
         return None if task is None or task.done() else task
+
+    def path_of(self, number: int) -> Path | None:
+        """Return what is known of the code in which that task waited at the last look, its `kind` included.
+
+        None if it waited for anything but a plain future.
+        """
+        return self._paths.get(number)
+
+    def waited_by(self, number: int) -> ref[asyncio.Future[Any]] | None:
+        """Return a reference to the future that the task waited for at the last look; None if to none."""
+        return self._waits.get(number)
 
     # -- a look -------------------------------------------------------------------------------
 
@@ -482,15 +495,16 @@ class Listing:
 
         A task that waits for a plain future, as most do, is looked at right here. It gets the record that
         `_look_at` would make, in a fourth of the time. The texts that many tasks share come from a `Shape`.
-        Everything is inline, also the loop that `KnownCodes.paths_of` has: to call a function for that would
-        make a look 1.5 % slower.
+        Everything is inline: to call a function for each chain would make a look 1.5 % slower.
 
         Args:
             numbers: The numbers of the tasks.
             tasks: The tasks, in that order. None for one that is gone.
             touched: Gets the numbers of the records that change.
         """
-        records, waits, blocked, now = self.records, self._waits, self._blocked, self._now
+        records, waits, paths, blocked, now = (
+            self.records, self._waits, self._paths, self._blocked, self._now
+        )  # fmt: skip
         find_path, look_closely = self._codes.find_path, self._look_closely
         path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
@@ -532,7 +546,7 @@ class Listing:
             future_ref, since, old = ref(future), now, records.get(number)
             if old is not None:
                 since = self._settle(number, old, future_ref)
-            waits[number] = future_ref
+            waits[number], paths[number] = future_ref, path
             name = task.known_name
             if name is None:
                 name = task.known_name = _stock_name(task)
@@ -558,10 +572,11 @@ class Listing:
                 return
             look = self._look_at(task)
             self._note(number, task, look)
-            self._learn(task, look)
+            self._learn(number, task, look)
         except Exception:  # noqa: BLE001  a class of the user's, which may do anything
             _log.debug("a task cannot be listed", exc_info=True)
             self._unsettled.add(number)
+            self._paths.pop(number, None)
             return
         if look.record != old:
             self.records[number] = look.record
@@ -583,21 +598,28 @@ class Listing:
         self._naming.discard(number)
         return self._now if old.waiting_since is None or not is_same else old.waiting_since
 
-    def _learn(self, task: asyncio.Task[Any], look: Look) -> None:
-        """Remember what was found of a task for those like it, if `_look_at_each` can use that."""
+    def _learn(self, number: int, task: asyncio.Task[Any], look: Look) -> None:
+        """Remember what was found of a task for those like it, if it waits for a plain future."""
         links = look.chain.links
-        if not (look.words.is_shared and type(task) is TrackedTask and type(look.chain.waited) is Future):
+        if type(look.chain.waited) is not Future or not links:
             return
-        if not links or any(type(link) is not CoroutineType for link in links):
+        if any(type(link) is not CoroutineType for link in links):
             return
         if type(links[-1].cr_await) is FutureIterator:
-            path = self._codes.add_path(links)
-            instruction = -1 if path.several is None else instruction_of(links[path.several])
-            site = task.code
-            if site is not None:
-                self._codes.of(site)
-            key = (instruction, id(task.cell), id(site), task.instruction)
-            self._codes.add_shape(path, key, self._shape_of(look))
+            path = self._paths[number] = self._codes.add_path(links)
+            if path.kind is None:
+                chains.learn_wait(path, links)
+            if look.words.is_shared and type(task) is TrackedTask:  # `_look_at_each` can use that
+                self._learn_shape(path, task, look)
+
+    def _learn_shape(self, path: Path, task: TrackedTask, look: Look) -> None:
+        links = look.chain.links
+        instruction = -1 if path.several is None else instruction_of(links[path.several])
+        site = task.code
+        if site is not None:
+            self._codes.of(site)
+        key = (instruction, id(task.cell), id(site), task.instruction)
+        self._codes.add_shape(path, key, self._shape_of(look))
 
     def _shape_of(self, look: Look) -> Shape:
         record = look.record
@@ -608,8 +630,8 @@ class Listing:
 
     def _note(self, number: int, task: asyncio.Task[Any], look: Look) -> None:
         chain, words = look.chain, look.words
-        self._waits.pop(number, None)
-        self._parked.pop(number, None)
+        for known in (self._waits, self._paths, self._parked):
+            known.pop(number, None)
         is_settled = not words.changes
         if chain.waited is not None:
             try:
@@ -635,9 +657,8 @@ class Listing:
             self._others.add(task_ref)
             for follower in self._followers:
                 follower.note_ended(number, task_ref)
-        self.records.pop(number, None)
-        self._waits.pop(number, None)
-        self._parked.pop(number, None)
+        for known in (self.records, self._waits, self._paths, self._parked):
+            known.pop(number, None)
         for numbers in (self._unsettled, self._naming, self._foreign):
             numbers.discard(number)
 

@@ -26,7 +26,7 @@ from loopnb.frames import is_users, package_of
 from loopnb.tracking.cells import line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from types import CodeType
 
     from loopnb.records import CellRef, Describe
@@ -378,31 +378,6 @@ class KnownCodes:
         if not codes or type(link) is not FutureIterator:
             raise KeyError("no path")
         return path, tuple(codes)
-
-    def paths_of(self, coros: Iterable[Any]) -> Iterator[Path | None]:
-        """Yield for each of *coros* the path of the chain that begins with it; None for None, and if unknown.
-
-        It takes half as long if most of them wait in the same code as the one before. Do not let the loop
-        turn in between. (`Listing._look_at_each` has this loop, too, and says why.)
-        """
-        path: Path | None = None
-        codes: tuple[CodeType, ...] = ()
-        for coro in coros:
-            if coro is None:
-                yield None
-                continue
-            link = coro
-            for code in codes:
-                if type(link) is not CoroutineType or link.cr_code is not code:
-                    path = None
-                    break
-                link = link.cr_await
-            if path is None or type(link) is not FutureIterator:
-                try:
-                    path, codes = self.find_path(coro)
-                except KeyError:
-                    path = None
-            yield path
 
     def add_path(self, links: list[Any]) -> Path:
         """Return the path of a chain, which is remembered from now on."""
