@@ -502,9 +502,8 @@ class Listing:
             tasks: The tasks, in that order. None for one that is gone.
             touched: Gets the numbers of the records that change.
         """
-        records, waits, paths, blocked, now = (
-            self.records, self._waits, self._paths, self._blocked, self._now
-        )  # fmt: skip
+        records, waits, paths = self.records, self._waits, self._paths
+        blocked, now = self._blocked, self._now
         find_path, look_closely = self._codes.find_path, self._look_closely
         path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
@@ -547,8 +546,7 @@ class Listing:
             if old is not None:
                 since = self._settle(number, old, future_ref)
             waits[number], paths[number] = future_ref, path
-            name = task.known_name
-            if name is None:
+            if (name := task.known_name) is None:
                 name = task.known_name = _stock_name(task)
             record = _make_record(TaskRecord, (
                 number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
