@@ -232,7 +232,7 @@ def waits_in(frames: Sequence[Frame], call: str) -> BlockedHow:
 
 
 class Judge:
-    """Makes blocks of steps.
+    """Makes a `Block`, the record for users, of what was seen of a step.
 
     Args:
         describe: Formats file and line for people. Any thread.
