@@ -53,7 +53,10 @@ _stock_close = _cpython.Runner.close
 
 
 def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) -> Any:
-    """Do what `asyncio.run` does, nested if a loop runs in this thread. Blocks the caller.
+    """Do what `asyncio.run` does. Blocks the caller.
+
+    If a loop runs in this thread, *main* runs nested on it. With a `loop_factory` it runs on a loop of its
+    own instead, and the running one is set aside. From some threads it goes elsewhere, see `submitting`.
 
     Args:
         main: The coroutine; from 3.14 on, any awaitable.
@@ -84,7 +87,8 @@ def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> An
     """Wait for *task* on *loop*, the running one, and return its result. Cancel it if the wait fails.
 
     Raises:
-        NestingError: The loop cannot be entered again from here; `.reason` says why.
+        NestingError: The loop cannot be entered again from here; `.reason` says why. *task* goes on.
+        RuntimeError: Nested runs are not wanted on this loop. *task* goes on.
     """
     with no_loop.lifted():
         return engine_for(loop, "a nested run").wait(task)
@@ -138,7 +142,12 @@ class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # m
             raise
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the error, as `concurrent.futures.Future.exception` does. It raises what `result` does."""
+        """Return the error, as `concurrent.futures.Future.exception` does.
+
+        Raises:
+            TimeoutError: As `result`.
+            NestingError: As `result`.
+        """
         try:
             return super().exception(self._time_left(timeout, "Future.exception()"))
         except BaseException as error:
@@ -238,7 +247,10 @@ def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> 
 
 
 def run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
-    """Wrap `run_forever` of asyncio's loops, so that the engine is there when the first pass begins."""
+    """Wrap `run_forever` of asyncio's loops, so that the engine is there when the first pass begins.
+
+    Another loop that runs in this thread is set aside. What is parked on the loop ends with this thread.
+    """
     if no_loop.hidden_loop() is not None:
         with no_loop.lifted():
             run_forever(run_loop, self)
