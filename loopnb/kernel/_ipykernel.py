@@ -133,7 +133,10 @@ class Subshell:
 
 
 def subshells() -> list[Subshell]:
-    """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
+    """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on).
+
+    The shell channel's thread has such a lock, too, and is among them.
+    """
     found = []
     for thread in _subshell_threads():
         loop = _loop_of(thread)
@@ -143,8 +146,7 @@ def subshells() -> list[Subshell]:
 
 
 def _subshell_threads() -> list[Any]:
-    # The shell channel's thread also has such a lock, and holds it while it passes a message on. So that
-    # thread is among them, but no stack is ever parked there.
+    # The shell channel's thread holds its lock while it passes a message on. No stack is ever parked there.
     return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
 
 
