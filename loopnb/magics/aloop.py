@@ -126,7 +126,7 @@ class Aloop:
     transform.has_side_effects = True  # type: ignore[attr-defined]  # a function takes any attribute
 
     async def run_cell(self, line: str, body: str) -> None:
-        """Run a plain `%%aloop` cell in the task of the cell that awaits this, and display its value.
+        """Run a plain `%%aloop` cell for the cell that awaits this, and display its value.
 
         Raises:
             UsageError: The options make no sense, or a background run cannot begin.
@@ -172,6 +172,8 @@ class Aloop:
     def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run the magic in a nested run, and return its value. Blocks the caller, not the loop.
 
+        With `--fresh` it runs on a new loop, and blocks this one, too.
+
         Args:
             line: The text after the magic's name.
             body: The lines below it; None for `%aloop`.
@@ -194,6 +196,7 @@ class Aloop:
 
         Raises:
             UsageError: *line* is not blank, or *body* awaits.
+            SyntaxError: *body* does not compile.
         """
         if line.strip():
             raise UsageError(f"%%noloop: takes no options, and got {line.strip()!r}. The code goes below it.")

@@ -100,7 +100,10 @@ class CellRuns:
         return tuple(known for known in self._contexts if known.cell_id == cell.cell_id)
 
     def is_rerun(self, cell: CellRef) -> bool:
-        """Return True if the cell of that execution was executed before."""
+        """Return True if the cell of that execution was executed more than once.
+
+        False for a cell without an id.
+        """
         return cell.cell_id in self._rerun
 
     def every_run_of(self, execution_count: int) -> Callable[[CellRef | None], bool]:

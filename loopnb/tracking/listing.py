@@ -274,7 +274,7 @@ class Listing:
         return ordered
 
     def follow(self) -> Follower:
-        """Return a new follower. It is followed for as long as you keep it."""
+        """Return a new follower. It is told of changes for as long as you keep it."""
         follower = Follower(self)
         self._followers.add(follower)
         return follower
