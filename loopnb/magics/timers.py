@@ -138,8 +138,8 @@ class Timers(ast.NodeTransformer):
 def without_await(code: str, transform: Callable[[str], str] = str, *, is_one: bool = False) -> str:
     """Return *code* with calls in place of each `await`, and of each statement that needs its text compiled.
 
-    Such a statement has `async for`, `async with` or an f-string that awaits. Code that does not compile comes
-    back as it is.
+    Such a statement has `async for`, `async with` or an f-string that awaits. Code that does not compile is
+    returned as it is.
 
     Args:
         code: Python, perhaps with IPython's own syntax.
