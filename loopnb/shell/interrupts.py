@@ -273,8 +273,11 @@ class Interrupts:
     def take_fatal(self, error: BaseException) -> bool:
         """End the newest `await` cell with *error*, which escaped from a pass of the loop.
 
+        Inside `collect_fatal`, hand *error* to its *take* instead.
+
         Returns:
-            False if no such cell executes, and *error* is for whoever runs the loop.
+            False if no cell could get *error*, and it is for whoever runs the loop. True, too, for an
+            interrupt that comes too late, when the cell has just ended.
         """
         if self._collect is not None:
             self._collect(error)
