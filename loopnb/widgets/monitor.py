@@ -608,7 +608,7 @@ class Monitor:
         }
 
     def numbers_in(self, view: str, group: str) -> list[int]:
-        """Return the numbers of the tasks behind a row of a view."""
+        """Return the numbers of the tasks behind the row of a group in a view."""
         viewer = self.viewers.get(view)
         selection = None if viewer is None else self._selections.get(viewer.query.selection)
         return [] if selection is None else selection.numbers_in(group)
