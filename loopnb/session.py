@@ -367,7 +367,10 @@ class Session:
             )
 
     def wait(self, task: asyncio.Task[T], timeout: float | None = None) -> T:
-        """Wait in a nested run for *task* and return its result. A failed wait may cancel the task."""
+        """Wait for *task* and return its result. Inside the loop, that is a nested run. Any thread.
+
+        A failed wait may cancel the task.
+        """
         if self.owner.is_inside():
             return self._wait_inside(task, timeout)
         if not self.owner.is_home():

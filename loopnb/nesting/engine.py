@@ -161,7 +161,7 @@ class Handoff:
     def remove(self) -> None:
         """Give the loop back: at once, or when the last parked stack has been resumed.
 
-        Any thread. Called from another than the loop's, it takes effect in the loop's next pass.
+        Any thread. If the loop runs in another one, this takes effect in the loop's next pass.
 
         Raises:
             RuntimeError: The other thread has closed the loop.
