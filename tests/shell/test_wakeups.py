@@ -59,11 +59,11 @@ def test_an_interrupt_that_ends_no_call_is_delivered(wakeups: Wakeups, wait: Any
     began = time.monotonic()
 
     def start_and_wait() -> None:
-        thread.start()  # in here: on a busy machine the interrupt may come before the wait
+        thread.start()
         wait()
 
     with pytest.raises(KeyboardInterrupt):
-        start_and_wait()
+        start_and_wait()  # on a busy machine, the interrupt may come before the wait
 
     thread.join()
     assert time.monotonic() - began < 10
