@@ -480,7 +480,7 @@ def test_an_interrupt_cancels_what_the_cell_has_spawned_for_its_wait(kernel: Ker
     cell = kernel.start(
         """
         async def sleeper():
-            asyncio.get_running_loop().call_soon(print, 'waits\n')  # once both have begun
+            asyncio.get_running_loop().call_soon(print, 'waits')  # once both have begun
             await asyncio.sleep(60)
         own = [asyncio.create_task(sleeper()) for _ in range(2)]
         await asyncio.gather(*own)
