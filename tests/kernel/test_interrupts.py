@@ -1269,7 +1269,23 @@ def test_a_signal_handler_of_the_loop_leaves_interrupts_alone_when_it_goes(kerne
     assert result.ename == "KeyboardInterrupt"
 
 
-def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(kernel: KernelDriver) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        dedented(
+            """
+            %%time
+            %%aloop -n orphan
+            await asyncio.sleep(60)
+            """
+        ),
+        "loopnb.run(orphan())",
+    ],
+    ids=["aloop", "loopnb.run"],
+)
+def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(
+    kernel: KernelDriver, code: str
+) -> None:
     kernel.run(
         """
         from loopnb.session import Session
@@ -1279,17 +1295,13 @@ def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(ker
             stock(self, coro, **options)
             raise KeyboardInterrupt
         Session.spawn = spawn
+        async def orphan():
+            await asyncio.sleep(60)
         """
     )
 
-    result = kernel.execute(
-        """
-        %%time
-        %%aloop -n orphan
-        await asyncio.sleep(60)
-        """
-    )
+    result = kernel.execute(code)
 
     assert "KeyboardInterrupt" in result.cell.text
     kernel.run("await asyncio.sleep(0.05)")
-    assert kernel.value("'orphan' in [task.name for task in loopnb.tasks()]") is False
+    assert kernel.value("any('orphan' in repr(task) for task in asyncio.all_tasks())") is False
