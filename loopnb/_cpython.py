@@ -1,4 +1,4 @@
-"""What several folders use of Python under private names, and a way around a fault of Python's.
+"""Private names of Python that several folders need, and a way around a fault of Python's.
 
 Checked on CPython 3.11.7 to 3.15.2.
 """
@@ -87,8 +87,8 @@ def refs_of_tasks(
 
     Up to 3.13 there are also references to finished tasks and to those of other loops. Sorting them out takes
     longer than all else that a listing does if nothing has changed. A task has the same reference each time.
-    From 3.14 on it is a list, since making a set would double the time. If a task ends before the hash of its
-    reference was asked for, the reference has none. Most of the time goes into `all_tasks`, which calls two
+    From 3.14 on it is a list, since making a set would double the time. A reference has no hash if its task
+    ends before anybody has asked for the hash. Most of the time goes into `all_tasks`, which calls two
     methods of each task of our class.
 
     `WeakSet.data`, a set of weak references.

@@ -28,6 +28,7 @@ from loopnb.tracking.chains import awaited_by
 from loopnb.tracking.details import detail_of
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.holding import Holds, end_task
+from loopnb.tracking.slicing import SlicePace
 from loopnb.views import TaskList
 from loopnb.watch.checks import LONG_WAIT_S, examine
 from loopnb.watch.deadlocks import DeadlockWatch
@@ -51,8 +52,6 @@ T = TypeVar("T")
 
 #: With more live tasks than this, the await graph is made in slices.
 _MANY = 500
-#: The loop turns after so many seconds, and a step more.
-_SLICE_S = 0.002
 
 #: The sessions that are loaded, the newest last. `loopnb.run()` and its kin take no shell as an argument, so
 #: they use the newest session.
@@ -543,7 +542,7 @@ class Session:
         return examine(self.facts(long_wait_s))
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong as far as it is known at once. From another thread it waits for the loop."""
+        """Return findings that are known at once. From another thread it waits for the loop."""
         return self.owner.call(self.doctor.quick)
 
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:
@@ -648,16 +647,16 @@ class Session:
 
 
 async def _in_slices(steps: Generator[None, None, T]) -> T:
-    ends = time.perf_counter() + _SLICE_S
+    pace = SlicePace()
     while True:
         try:
             next(steps)
         except StopIteration as stop:
             value: T = stop.value
             return value
-        if time.perf_counter() > ends:
+        if pace.is_over():
             await asyncio.sleep(0)
-            ends = time.perf_counter() + _SLICE_S
+            pace.begin()
 
 
 def _check_coroutine(coro: object, what: str) -> None:

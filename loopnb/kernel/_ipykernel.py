@@ -143,8 +143,8 @@ def subshells() -> list[Subshell]:
 
 
 def _subshell_threads() -> list[Any]:
-    # The shell channel's thread has such a lock, too, which it holds while it passes a message on. So it is
-    # among them, but no stack is ever parked there.
+    # The shell channel's thread also has such a lock, and holds it while it passes a message on. So that
+    # thread is among them, but no stack is ever parked there.
     return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
 
 
@@ -184,7 +184,7 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
 def patch_aborting(kernel: Any) -> Patch | None:
     """Return the patch that has a subshell abort its queue by itself when its cell fails.
 
-    It is for the end of a kernel. `Kernel._abort_queues` (7.1.0 to 7.4.0) takes a lock of the shell channel's
+    Use it at the end of a kernel. `Kernel._abort_queues` (7.1.0 to 7.4.0) takes a lock of the shell channel's
     thread, and has that thread send the subshell a message. But at the end that thread holds the lock while
     it joins the subshells, and both would wait for ever. Returns None where there are no subshells.
     """
@@ -197,7 +197,7 @@ def patch_aborting(kernel: Any) -> Patch | None:
         if subshell_id is None or not hasattr(thread, "aborting"):
             stock(subshell_id)
         else:
-            thread.aborting = True  # as ipykernel does; but for good, since this is its end
+            thread.aborting = True  # as ipykernel does, but for good, since the kernel ends
 
     return Patch(kernel, "_abort_queues", abort_queues)
 
@@ -242,7 +242,7 @@ def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: A
         handler: The handler.
 
     Returns:
-        False if that hook is not the stock one, and must be called.
+        False if that hook is not the stock one: then call it.
     """
     base = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
     if getattr(stock, "__func__", None) is not getattr(base, "pre_handler_hook", kernel):
@@ -252,7 +252,7 @@ def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: A
 
 
 def is_called_by_kernel(kernel: Any) -> bool:
-    """Return True if the function that asks was called by `do_execute`, which makes a task of a cell.
+    """Return True if `do_execute`, which makes a task of a cell, has called the caller of this function.
 
     `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if the method has another name, or is not the direct
     caller.
@@ -323,8 +323,9 @@ def shell_descriptor(kernel: Any) -> int | None:
 def stream_has_messages(kernel: Any) -> bool:
     """Return True if messages wait in `Kernel.shell_stream` (before 7). The loop's thread.
 
-    To send a reply resets the descriptor of its socket, so only the socket itself knows. To ask that resets
-    the descriptor, too. The loop would not be woken for what has come, so here it is told to read.
+    Sending a reply resets the descriptor of the socket, so only the socket itself knows. Asking the socket
+    resets the descriptor, too. Then nothing would wake the loop for messages that have come, so this tells it
+    to read.
     """
     from zmq import POLLIN
 

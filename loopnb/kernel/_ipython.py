@@ -19,8 +19,8 @@ def patch_run_cell(shell: Any, around: Callable[..., Any]) -> PatchSet:
     """Return the patch that has *around* run the cells of *shell* that do not await.
 
     `InteractiveShell._run_cell` (7.34 to 9.18): executes a cell and returns its result. `run_cell` calls it,
-    and then fires the events of the cell's end. If the method is missing, nothing is patched: an interrupt
-    in the microseconds after a cell then costs its reply.
+    and then fires the events of the cell's end. If the method is missing, nothing is patched, and an
+    interrupt in the microseconds after a cell costs its reply.
 
     Args:
         shell: The shell.
@@ -41,8 +41,8 @@ def result_of_interrupted(shell: Any, raw_cell: str, earlier: Any, error: BaseEx
 
     IPython keeps the result as `displayhook.exec_result` until the last statement has ended, and from then on
     as `last_execution_result`. A cell that has succeeded by then has a result, so the interrupt is too late.
-    Otherwise the result gets *error*, which is also shown: ipykernel puts the text of the result's error into
-    its reply. That of the cell's own error may be what the user has interrupted.
+    Otherwise the result gets *error*, which is also shown. ipykernel puts the text of the result's error into
+    its reply, and the user may have interrupted the very `__str__` of the cell's own error.
 
     If the cell itself has called `run_cell`, that call has put another result into both places.
 

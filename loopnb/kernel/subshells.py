@@ -1,7 +1,7 @@
-"""Keep the loops of a kernel's subshells turning, whatever a cell does to the loop it runs on.
+"""Keep the loops of a kernel's subshells turning, whatever a cell does to its loop.
 
-JupyterLab runs the callbacks of widgets in a subshell. Stopping a subshell's loop kills the
-subshell, and code that waits for its answer then waits for ever.
+JupyterLab runs the callbacks of widgets in a subshell. Stopping a subshell's loop kills the subshell. Code
+that waits for its answer then waits for ever.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class SubshellLoops:
 
         Args:
             timeout: Seconds to wait at most.
-            log: Called with a line that names the subshells that are still busy by then.
+            log: Called with a line that names the subshells which are still busy by then.
         """
         parked = self._cancel_parked()
         deadline = asyncio.get_running_loop().time() + timeout
@@ -138,15 +138,16 @@ class SubshellLoops:
     def end_threads(self) -> None:
         """End the threads of subshells, and that of the shell channel. Blocks for some seconds at most.
 
-        ipykernel would end them after it has closed the channel for output. A cell that printed then would
-        wait for ever, or abort the process. Call in the main thread when its loop has ended.
+        ipykernel would end them only after it has closed the channel for output. A cell that prints then
+        waits for ever, or aborts the process. Call in the main thread when its loop has ended.
         """
         end_shell_channel(self._kernel, _THREADS_END_WITHIN + 2 * _CELL_ENDS_WITHIN)
 
     async def _stop_after_subshells(self, stop_loop: Callable[[], None]) -> None:
         """Stop the shell channel's loop when the cells of subshells have ended, and their threads.
 
-        After a request to shut down, ipykernel stops it at once, although it forwards their replies.
+        After a request to shut down, ipykernel would stop that loop at once, although it forwards the
+        replies.
         """
         self._cancel_parked()
         deadline = time.monotonic() + _THREADS_END_WITHIN
@@ -159,7 +160,7 @@ class SubshellLoops:
     def _cancel_parked(self) -> list[Subshell]:
         """Cancel what is parked on the loops of subshells. Return the subshells that had anything parked."""
         if self._aborting is not None:
-            # The cancelled cells fail from here on, some of them only while the kernel joins the threads.
+            # The cancelled cells fail from now on, some of them only while the kernel joins the threads.
             self._aborting.install()
         parked = [subshell for subshell in subshells() if _has_parked(subshell.loop)]
         self._cancelled += parked

@@ -147,7 +147,7 @@ class FreshLoop:
                     self._fatal = error
                     if isinstance(error, KeyboardInterrupt):
                         return  # a SystemExit, which a task has raised, does not end the wait for the others
-        # Nothing but an interrupt cancels this future.
+        # Only an interrupt cancels this future.
         if waiting.cancelled() and self._fatal is None:
             self._fatal = KeyboardInterrupt()
 

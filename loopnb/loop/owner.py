@@ -1,4 +1,4 @@
-"""The one loop that a notebook's code runs on, and how each thread gets work onto it."""
+"""Know the one loop on which a notebook's code runs, and get work onto it from each thread."""
 
 from __future__ import annotations
 

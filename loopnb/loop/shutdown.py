@@ -1,8 +1,8 @@
 """End everything on the loop in order before the kernel ends, and name what could not end.
 
 After a shutdown request, a Jupyter front end gives the kernel 5 s. It sends SIGTERM after half of that time
-and SIGKILL at the end. So everything here takes at most twice the grace period, and is not cut short by a
-SIGTERM.
+and SIGKILL at the end. So everything here takes at most twice the grace period, and SIGTERM does not cut it
+short.
 """
 
 from __future__ import annotations
@@ -132,10 +132,10 @@ class OrderlyEnd:
     async def _end_tasks(self, timeout: float) -> None:
         """Cancel the tasks. A second call cancels the tasks that a `finally` has spawned in the meantime.
 
-        Outermost first: the `finally` of a task may need the tasks that it spawned, and a TaskGroup cancels
-        its children itself. If we cancelled all at once, the children would be cancelled a second time, in
-        their own `finally`. So a task is cancelled once its owners have ended, or when half of the time is
-        over, and only if nobody else has cancelled it by then.
+        The outermost come first: the `finally` of a task may need the tasks that it spawned, and a TaskGroup
+        cancels its children itself. If we cancelled all at once, the children would be cancelled a second
+        time, in their own `finally`. So a task is cancelled once its owners have ended, or when half of the
+        time is over, and only if nobody else has cancelled it by then.
         """
         loop = asyncio.get_running_loop()
         live = set(self._ending.live()) - self._cancelled.keys() - {asyncio.current_task()}

@@ -145,8 +145,8 @@ class Aloop:
         try:
             if request.options.is_fresh:
                 return self._fresh.run(request)
-            # The cell waits, so the code may have its Context: what it sets holds in later cells, as with
-            # `await`.
+            # The cell waits, so the code may have the cell's Context. Then variables that it sets hold in
+            # later cells, as with `await`.
             is_shared = not request.options.is_background and self._session.nesting.name != "nest-asyncio"
             task = await self._start(request, current_context() if is_shared else None)
             if request.options.is_background:

@@ -70,8 +70,8 @@ running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_runn
 set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
 
-#: Returns a frame of the calling thread: 0 is the caller's own. `sys._getframe`, which the docs call an
-#: implementation detail of CPython. A function around it would be one more frame to leave out.
+#: Returns a frame of the calling thread: 0 is the caller's own. This is `sys._getframe`, an implementation
+#: detail of CPython by its docs. A function around it would be one more frame to leave out.
 frame_at: Callable[[int], FrameType] = sys._getframe
 
 #: One pass of the loop: select, put the handles that are due into the ready queue, run as many as it then

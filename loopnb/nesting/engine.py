@@ -95,9 +95,9 @@ _switch = greenlet.switch  # called as a function, since each `stack.switch` wou
 
 #: How many idle drivers are kept after a burst of nested runs, for the next burst.
 _IDLE_DRIVERS = 4
-#: What a driver runs first: code that walks a stack to its end expects the frame of a module there.
+#: A driver begins with this: code that walks a stack to its end expects the frame of a module there.
 _begin_driver = forbid_nesting("stacks are being switched")(call_at_bottom)
-#: At least this many frames between the user's code and `why_not_here` are ours, and need not be looked at.
+#: So many frames between the user's code and `why_not_here`, at least, are ours and need not be looked at.
 _OUR_FRAMES = 4
 
 
@@ -177,8 +177,8 @@ class Handoff:
     def leave_closed_loop(self) -> None:
         """Give back a loop that was closed, so that it is freed without a garbage collection.
 
-        The loop refers to the engine through its patches, and parts of the engine refer back to it. We cut
-        these cycles. The engine cannot be used again.
+        The loop refers to the engine through its patches, and parts of the engine refer back to the loop. We
+        cut these cycles. The engine cannot be used again.
         """
         self.is_removed = True
         self._uninstall()
@@ -215,8 +215,8 @@ class Handoff:
 
         Args:
             future: A future of this loop.
-            owned: *future* was made for this wait. So an interrupt may cancel it, and it is cancelled if the
-                wait fails.
+            owned: *future* was made for this wait. So an interrupt may cancel it, and a wait that fails
+                cancels it.
 
         Raises:
             CancelledError: The calling task was cancelled.
@@ -227,7 +227,7 @@ class Handoff:
             BaseException: *future* ended in it.
         """
         try:
-            # Again, although `check_can_park` asked: a task factory of the user's may have run since.
+            # Check again, although `check_can_park` did: a task factory of the user's may have run since.
             if self.is_removed or self._is_closing:
                 raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
             task = _cpython.current_task(self.loop)
@@ -258,8 +258,8 @@ class Handoff:
     @forbid_nesting("stacks are being switched")
     def _park(self, wait: Wait) -> None:
         """Release task and Contexts, hand the loop to whoever goes on, and take everything back."""
-        # The driver whose handle runs on this stack; None in the first pass. Kept here, not in the wait,
-        # since only this function needs it.
+        # The driver whose handle runs on this stack; None in the first pass. It is kept here, not in the
+        # wait, since only this function needs it.
         driver, padding = self.turning, 0
         released = ReleasedState(self._released)
         try:  # begins this early because a signal handler may raise in any of these lines
@@ -290,7 +290,7 @@ class Handoff:
             self._uninstall()
 
     def _next_stack(self) -> greenlet:
-        """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
+        """Choose the stack that goes on: one has just parked, or the owner wants the loop turned."""
         # First a stack whose wait is over, then an idle driver, then the spawner, which makes a new driver.
         if self.lot.ready and (wait := self.lot.next_ready()) is not None:
             return wait.stack
@@ -315,7 +315,7 @@ class Handoff:
             except GreenletExit:
                 raise  # this stack itself was thrown away
             except BaseException as error:
-                # Meant for this stack itself, or there is nobody to forward it to.
+                # It is meant for this stack itself, or there is nobody to forward it to.
                 if not self.turning or getcurrent() in (self.handed_to, self.turning):
                     raise
                 # Forwarding is a switch as well. What comes back from it may be the next thing to forward.
@@ -350,8 +350,9 @@ class Handoff:
             self._drop_drivers()
             if self.is_removed or not self._is_pinned:
                 self._uninstall()
-        # In a function, so that a signal which came while the drivers were thrown away raises in there. If it
-        # raised when `run_forever` begins to clean up, the loop would stay set as running from 3.13 on.
+        # A signal may have come while the drivers were thrown away. Call a function, so that the signal
+        # raises in there. If it raised when `run_forever` begins to clean up, the loop would stay set as
+        # running from 3.13 on.
         self._raise_owners()
 
     def _raise_owners(self) -> None:
@@ -491,8 +492,9 @@ class Handoff:
         That is the stack that waits for the task which raised it, else the newest waiting cell,
         else the loop's owner. It may be an error of any class: a signal handler may have raised it in select.
         """
-        # Raised again elsewhere, it would show the user how the engine got it there. Besides, the frame of
-        # the pass holds the handle and the task that ended in the error: who keeps the error would keep both.
+        # Without this, the error, raised again elsewhere, would show the user how the engine got it there.
+        # Besides, the frame of the pass holds the handle and the task that ended in the error: whoever keeps
+        # the error would keep both.
         tb = without_loops_frames(error.__traceback__)
         error.__traceback__ = without_any_frames_of(tb, is_ours)
         if self.lot.take_fatal(error, self._foreground):
@@ -544,7 +546,7 @@ class _Outcome:
 
 
 class Wait:
-    """A parked stack, the future it is parked for, and whatever may end it. The loop's thread.
+    """A parked stack, the future for which it is parked, and whatever may end the wait. The loop's thread.
 
     Args:
         ready: The engine's queue: its keys are the waits whose stacks can go on.
@@ -617,7 +619,7 @@ class Wait:
     def fail(self, error: BaseException, foreground: Foreground) -> None:
         """Make the wait end in *error*, which came out of a pass, when what is waited for has cleaned up.
 
-        As in a script, where `asyncio.run` cancels its main task and waits for it. A second such error ends
+        A script does the same: `asyncio.run` cancels its main task and waits for it. A second such error ends
         the wait at once.
         """
         is_cleaning_up = self.ending is not None and self.ending.error is not None
@@ -842,7 +844,7 @@ class ParkingLot:
         return wait
 
     def _next_in_order(self) -> Wait | None:
-        """Do what `next_ready` does where order matters, or where a wait may have been cancelled."""
+        """Do what `next_ready` does if order matters, or if a wait may have been cancelled."""
         ordered = self._ordered()
         newest = next(reversed(ordered), None)
         free = (wait for wait in tuple(self.ready) if wait is newest or wait not in ordered)
@@ -875,7 +877,7 @@ class ParkingLot:
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
         """Have the newest wait of a cell end in *error*, unless a cell or a wait has it already.
 
-        The same error may come out of several passes: each task that awaits the one that raised it raises it
+        The same error may come out of several passes, since each task that awaits the failed one raises it
         again. By then the cell that it ended is over.
 
         Returns:
@@ -1036,8 +1038,8 @@ class FirstPass:
     def begin(self) -> None:
         """Begin to protect the pass that runs now."""
         before = self._length if self.is_under_way else 0
-        # The pass pops no more handles than are in the queue now. Counted anew for each stack, the number
-        # would grow by the handles of the nested runs themselves.
+        # The pass pops no more handles than are in the queue now. If we counted anew for each stack, the
+        # number would grow by the handles of the nested runs themselves.
         self._length = max(before, len(_cpython.ready_queue(self._loop)))
         self.is_under_way = True
 
@@ -1061,7 +1063,7 @@ class FirstPass:
 # -- readers and writers -------------------------------------------------------------------------
 
 #: Callbacks of these packages read from the socket before they call user code, and cope with an empty socket.
-#: So they may be called again while a call of theirs is parked.
+#: So the loop may call them again while one of their calls is parked.
 _READ_FIRST = ("asyncio.", "tornado.", "zmq.")
 
 
@@ -1119,7 +1121,7 @@ class Foreground(Protocol):
         """
 
     def loop_set_aside(self) -> None:
-        """Note that the loop cannot carry out what was asked of it: another loop runs on top. May raise."""
+        """Note that the loop cannot do what was asked of it, since another loop runs on top. May raise."""
 
 
 def _is_awaited(foreground: Foreground, task: asyncio.Task[Any]) -> bool:

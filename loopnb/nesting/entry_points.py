@@ -6,7 +6,7 @@ loop is a nested run (`engine.py`), and a call for another loop sets the running
 
 `asyncio.run_coroutine_threadsafe` returns a future that waits by a nested run, too, if you ask for its result
 in the thread of its own loop (`SubmittedFuture`). The function is patched while a notebook's session is
-loaded, even if nesting is off. To wait would be a deadlock then, so an error says what to do instead.
+loaded, even if nesting is off. Then waiting would be a deadlock, so an error says what to do instead.
 
 Each function here that stands in for a stock one cuts our frames off the tracebacks of its errors. The top of
 `stand_ins.py` says how, and why that works. `patches.py` puts the functions in place.
@@ -221,7 +221,7 @@ def _finish(waiter: asyncio.Future[None]) -> None:
 
 
 def submit(coro: Any, loop: asyncio.AbstractEventLoop) -> concurrent.futures.Future[Any]:
-    """Do what `asyncio.run_coroutine_threadsafe` is asked for. Any thread. Does not block."""
+    """Do what `asyncio.run_coroutine_threadsafe` does. Any thread. Does not block."""
     future = _stock_submit(coro, loop)
     future.__class__ = SubmittedFuture  # the stock function makes the future, and must go on doing so
     future.loop = loop

@@ -85,7 +85,8 @@ class LoopTask(asyncio.Task[Any]):
         """Return the frames, the newest last, as `asyncio.Task.get_stack` does.
 
         The coroutine of a parked task counts as executing, and the `f_back` of its frame leads outwards, to
-        the loop. But a reader wants to know where the task waits, so we return the frames from there inwards.
+        the loop. But a reader wants to know where the task waits. So we return the frames from the coroutine
+        inwards.
         """
         stack = getattr(getattr(self, "parked", None), "stack", None)
         if stack is None:

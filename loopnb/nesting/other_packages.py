@@ -1,10 +1,10 @@
-"""Other packages that start nested runs, or want to change asyncio so that they can.
+"""Serve other packages that start nested runs, or that change asyncio to make them possible.
 
 `anyio.run()` refuses to run inside a running loop; here it nests, or runs trio while the running loop is set
 aside. `uvloop.run()` runs a loop that cannot be nested on; here, too, the running loop is set aside.
 `apply()` of nest_asyncio (nest-asyncio or anest-asyncio), nest_asyncio2 and reloop would swap Task and Future
-for slow ones in the whole process; here it only asks for what is there already. `patches.py` has their
-functions do what is said here.
+for slow ones in the whole process. Here it only asks for nested runs, which are there already. `patches.py`
+makes the functions of these packages call this module.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UVLOOP = "uvloop"
 
 # All of these belong to the process, as those packages do.
 
-#: By module, its function that runs or patches a loop, as it was before it was patched.
+#: Module -> its function that runs or patches a loop, without our patch.
 _stock: dict[str, Callable[..., Any]] = {}
 #: The calls of `apply()` that did nothing, once each, in order.
 _applied: dict[Applied, None] = {}
@@ -126,11 +126,11 @@ def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict
         return stock(func, *args, backend=backend, backend_options=options)
     if backend != "asyncio":
         with aside(running, None):
-            # In a copy of the calling Context, which may name the library of an outer run. trio makes a copy,
-            # too.
+            # Run it in a copy of the calling Context, which may name the library of an outer run. trio makes
+            # a copy, too.
             run = partial(stock, func, *args, backend=backend, backend_options=options)
             return copy_context().run(_run_unnamed, run)
-    # What `anyio.run` does after its refusal. It runs on `asyncio.Runner`, which nests.
+    # Do what `anyio.run` does after the point where it refuses. It runs on `asyncio.Runner`, which nests.
     return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
 
 

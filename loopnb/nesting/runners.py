@@ -43,7 +43,8 @@ class DebugRequests:
     """
 
     def __init__(self) -> None:
-        # Loop -> who asked for which flag, oldest first. The first entry is ours, with the flag from before.
+        # Loop -> who asked for which flag, oldest first. The first entry is our own, with the flag from
+        # before.
         self._asked: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, bool]] = WeakKeyDictionary()
 
     def begin(self, who: object, loop: asyncio.AbstractEventLoop, debug: bool | None) -> None:
@@ -113,7 +114,7 @@ class _OpenRunner:
 
         Args:
             later: The open runners that began after this one. The next of them on the same loop may be about
-                to restore a handler of ours. It is given the handler from before us instead.
+                to restore a handler of this runner's. We give it the handler from before this runner instead.
         """
         current = self.loop.get_exception_handler()
         following = next((other for other in later if other.loop is self.loop), None)

@@ -1,4 +1,4 @@
-"""Who wants nested runs on which loops, and the engine of each loop."""
+"""Keep who wants nested runs on which loops, and the engine of each loop."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ def attach_and_pin(loop: asyncio.AbstractEventLoop) -> None:
 def attach_before_run(loop: asyncio.AbstractEventLoop) -> None:
     """Install the engine on *loop*, which is about to run, if nested runs are wanted there and possible.
 
-    Otherwise the first nested run would install it, in the middle of a pass of the stock loop. The stack that
-    parks there is that of the loop's owner. A stop, or an error that ends the loop, would have to end that
-    wait, whatever it waits for.
+    Otherwise the first nested run would install it in the middle of a pass of the stock loop, and park the
+    stack of the loop's owner. Then a stop, or an error that ends the loop, would have to end that wait,
+    whatever it waits for.
     """
     if is_wanted(loop) and why_missing is None and not loop.is_closed():
         engine = engine_of(loop)

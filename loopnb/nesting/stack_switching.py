@@ -51,7 +51,7 @@ def run(future: asyncio.Future[Any]) -> Any:
 
 
 def only_loop(doing: str, remedy: str) -> NestingError:
-    """Return the error for what would need a loop that Python turns.
+    """Return the error for something that needs a loop which Python turns.
 
     Args:
         doing: What cannot be done.

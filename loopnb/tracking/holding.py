@@ -4,13 +4,13 @@ The wish. Enter a client, a session or a task group in one cell, use it in other
 another.
 
 What does not work. Calling `__aenter__` in one cell and `__aexit__` in another. Each cell is a task of its
-own, and anyio's cancel scopes, `asyncio.timeout` and task groups must be left by the task that entered them.
+own. anyio's cancel scopes, `asyncio.timeout` and task groups must be left by the task that has entered them.
 Other context managers would be left in the Context of another cell, or not at all.
 
 The solution. Each context manager gets a task that enters it, waits inside, and leaves it. Releasing it wakes
 that task, so that its block ends normally. The first `%loopnb cancel` does the same; the second one cancels.
-If the context manager itself cancels the task, as a task group does when a child fails, its block ends with
-that CancelledError, as it expects.
+A context manager may itself cancel the task, as a task group does when a child fails. Then its block ends
+with that CancelledError, as it expects.
 
 Call everything in the loop's thread.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.cells import CellRuns
     from loopnb.tracking.failures import Failures
 
-#: Seconds for which a cell waits in silence for what its earlier run held.
+#: Seconds for which a cell waits in silence until what its earlier run held has been left.
 _SILENT = 1.0
 
 
@@ -122,7 +122,7 @@ def is_held(task: asyncio.Task[Any]) -> bool:
 def end_task(task: asyncio.Task[Any], known: set[int] | None = None) -> None:
     """Cancel *task*. If it holds something, release that instead, unless its release was requested before.
 
-    If it awaits itself, in a circle of tasks, it leaves what it awaits: `task.cancel()` would go round the
+    If it awaits itself, in a circle of tasks, only its own await is ended: `task.cancel()` would go round the
     circle until it raises RecursionError.
 
     Args:

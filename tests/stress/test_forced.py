@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kernels(folder: Path) -> Iterator[Callable[[], KernelDriver]]:
     """Keep a kernel that can be held; there is a new one when a test has ended it."""
     try:
-        supply = forced.supply(folder)
+        supply = forced.held_kernels(folder)
     except shim.NoShimError as error:
         pytest.skip(str(error))
     with supply:

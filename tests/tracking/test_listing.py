@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from loopnb import nesting
 from loopnb.nesting import scope
 from loopnb.records import CellRef
-from loopnb.tracking import cells, listing
+from loopnb.tracking import cells, listing, slicing
 from loopnb.tracking.leaving import end_with
 from loopnb.tracking.listing import Listing
 from loopnb.tracking.suspended import frames_of
@@ -300,7 +300,7 @@ async def carry_out(tracker: Tracker, program: list[tuple[Any, ...]], *, exact: 
 @pytest.fixture
 def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """End a slice after each task."""
-    monkeypatch.setattr(listing, "SLICE_S", -1.0)
+    monkeypatch.setattr(slicing, "SLICE_S", -1.0)
     for name in ("_AT_ONCE", "_ASKED_AT_ONCE", "_NAMED_AT_ONCE"):
         monkeypatch.setattr(listing, name, 1)
 
@@ -309,7 +309,7 @@ def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.usefixtures("tiny_slices")
 @given(program=st.lists(STEPS, min_size=5, max_size=50))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_deltas_applied_give_what_a_fresh_listing_gives(
     factory: str, exact: bool, program: list[tuple[Any, ...]]
 ) -> None:

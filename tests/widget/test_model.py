@@ -17,8 +17,9 @@ from ipywidgets import Widget
 
 from loopnb.records import Block, CellRef
 from loopnb.tracking import tracked
+from loopnb.tracking.slicing import SlicePace
 from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
-from loopnb.widgets.monitor import BEAT_S, _Pace
+from loopnb.widgets.monitor import BEAT_S
 from loopnb.widgets.protocol import MOST_BYTES
 from loopnb.widgets.table import Selection
 
@@ -322,12 +323,12 @@ def test_another_order_of_many_tasks_is_made_in_slices(
         slices[-1] += 1
         put(selection, number)
 
-    def is_over(_pace: _Pace) -> bool:
+    def is_over(_pace: SlicePace) -> bool:
         slices.append(0)
         return True
 
     monkeypatch.setattr(Selection, "put", noted)
-    monkeypatch.setattr(_Pace, "is_over", is_over)
+    monkeypatch.setattr(SlicePace, "is_over", is_over)
     page.say(op="query", view="v", query={"group": False, "sort": "name", "desc": True})
     loop.pass_time(0.5)
 
