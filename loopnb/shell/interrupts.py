@@ -34,7 +34,7 @@ from loopnb.tracking.leaving import end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from loopnb.shell.cells import Cells
     from loopnb.shell.wakeups import Wakeups
@@ -317,7 +317,8 @@ class Interrupts:
         """Return a handler that raises KeyboardInterrupt if *must_raise* says so, and else calls *ask*."""
 
         def on_sigint(_signum: int, frame: FrameType | None) -> None:
-            if not must_raise(frame):
+            # An error that is raised while the loop is being asked would keep it from being asked.
+            if not must_raise(_outside(on_sigint.__code__, frame)):
                 ask(*args)
                 return
             try:
@@ -421,6 +422,14 @@ class Interrupts:
 
     def _is_foreign_task(self, future: asyncio.Future[Any]) -> bool:
         return isinstance(future, asyncio.Task) and self._tasks.is_foreign(future)
+
+
+def _outside(handler: CodeType, frame: FrameType | None) -> FrameType | None:
+    """Return what the outermost call of *handler* has interrupted; *frame* if it is part of no such call."""
+    for caller in outwards(frame):
+        if caller.f_code is handler:
+            frame = caller.f_back
+    return frame
 
 
 def _is_in_group(frame: FrameType | None) -> bool:

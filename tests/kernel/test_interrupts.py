@@ -990,6 +990,49 @@ def test_a_second_interrupt_while_a_group_ends_its_children_leaves_none(
 
 
 @pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_an_interrupt_while_another_is_handled_is_not_raised_there(kernel: KernelDriver, magic: str) -> None:
+    # The first comes while a group ends its children, and asks the loop. What the second would raise there
+    # would keep the first from asking: later cells would wait for its answer, and lose their interrupts.
+    kernel.run(
+        """
+        import signal, threading
+        loop = asyncio.get_running_loop()
+        def call_soon_threadsafe(*args, **options):
+            if threading.current_thread() is threading.main_thread() and 'call_soon_threadsafe' in vars(loop):
+                del loop.call_soon_threadsafe
+                signal.raise_signal(signal.SIGINT)
+            return type(loop).call_soon_threadsafe(loop, *args, **options)
+        """
+    )
+    kernel.run(f"exec(compile({INTERRUPTS_GROUPS!r}, asyncio.taskgroups.__file__, 'exec'))")
+
+    kernel.execute(
+        below(
+            magic,
+            """
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(600), name='child')
+                await asyncio.sleep(0)
+                loop.call_soon_threadsafe = call_soon_threadsafe
+                raise KeyboardInterrupt
+            """,
+        )
+    )
+    cell = kernel.start(
+        """
+        print('waits', flush=True)
+        asyncio.run(asyncio.sleep(600))
+        """
+    )
+    cell.wait_output("waits")
+    kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.value("'call_soon_threadsafe' in vars(loop)") is False
+    assert kernel.value("'child' in [task.name for task in loopnb.tasks()]") is False
+
+
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
 def test_an_interrupt_of_a_task_that_blocks_when_its_cell_has_just_ended_ends_no_kernel(
     kernel: KernelDriver, magic: str
 ) -> None:
