@@ -45,6 +45,7 @@ _BLOCKED_AFTER = 0.1
 
 _RUNNERS = (InteractiveShell.run_ast_nodes.__code__, InteractiveShell.run_code.__code__)
 _GROUPS = asyncio.taskgroups.__file__
+_GATHER = asyncio.gather.__code__
 _COMPILERS = (codeop.__file__, compilerop.__file__, contextlib.__file__)
 
 
@@ -334,8 +335,8 @@ class Interrupts:
 
         It must raise in the cell's code and in whatever that calls, but not where IPython shows a traceback,
         which it does in the same task. It need not raise where the cell's output is flushed, or in a
-        TaskGroup: both take milliseconds, and the interrupt is sent again. An error raised there might turn
-        into a RuntimeError, or keep the group from ending its children.
+        TaskGroup or `gather`: these take milliseconds, and the interrupt is sent again. An error raised there
+        might turn into a RuntimeError, or leave children behind.
         """
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
         return self._is_blocked(frame) or (
@@ -433,9 +434,9 @@ def _outside(handler: CodeType, frame: FrameType | None) -> FrameType | None:
 
 
 def _is_in_group(frame: FrameType | None) -> bool:
-    """Return True if a TaskGroup is making, counting or ending its children, and no other code runs in it."""
+    """Return True if a TaskGroup or `gather` makes, counts or ends its children, and runs no other code."""
     for caller in outwards(frame):
-        if caller.f_code.co_filename == _GROUPS:
+        if caller.f_code.co_filename == _GROUPS or caller.f_code is _GATHER:
             return True
         if not is_loops(caller.f_code.co_filename):
             return False

@@ -989,6 +989,49 @@ def test_a_second_interrupt_while_a_group_ends_its_children_leaves_none(
     kernel.run(TICKS_GO_ON)
 
 
+#: Under the name of its file, what `gather` calls for each child.
+INTERRUPTS_GATHER = dedented(
+    """
+    import signal
+    def interrupt_when_a_child_is_made(loop):
+        stock = loop.create_task
+        def create_task(*args, **options):
+            loop.create_task = stock
+            task = stock(*args, **options)
+            signal.raise_signal(signal.SIGINT)
+            return task
+        loop.create_task = create_task
+    """
+)
+
+
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_an_interrupt_while_gather_makes_its_children_leaves_none(kernel: KernelDriver, magic: str) -> None:
+    kernel.run(f"exec(compile({INTERRUPTS_GATHER!r}, asyncio.tasks.__file__, 'exec'))")
+    kernel.run(
+        """
+        async def child():
+            await asyncio.sleep(600)
+        """
+    )
+
+    result = kernel.execute(
+        below(
+            magic,
+            """
+            await asyncio.sleep(0)
+            interrupt_when_a_child_is_made(asyncio.get_running_loop())
+            await asyncio.gather(child(), child(), child())
+            """,
+        )
+    )
+
+    assert result.ename in {"CancelledError", "KeyboardInterrupt"}
+    kernel.run("await asyncio.sleep(0.05)")
+    assert kernel.value("any('child' in repr(task) for task in asyncio.all_tasks())") is False
+    kernel.run(TICKS_GO_ON)
+
+
 @pytest.mark.parametrize("magic", ["", "%%aloop"])
 def test_an_interrupt_while_another_is_handled_is_not_raised_there(kernel: KernelDriver, magic: str) -> None:
     # The first comes while a group ends its children, and asks the loop. What the second would raise there
