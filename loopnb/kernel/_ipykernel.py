@@ -381,6 +381,17 @@ def take_buffer(stream: Any) -> str:
     return text
 
 
+def forget_own_write(stream: Any) -> None:
+    """Remove a stream's own attribute `write` if it is a method of its class.
+
+    `InteractiveShell._tee` (IPython 9) sets that attribute while a cell runs that does not await, and then
+    sets it to what it was: to the method that the class had when the cell began. It would hide one that the
+    class gets later.
+    """
+    if getattr(vars(stream).get("write"), "__self__", None) is stream:
+        del vars(stream)["write"]
+
+
 def wrap_streams(
     kind: type,
     header: object,

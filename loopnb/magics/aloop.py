@@ -19,6 +19,7 @@ from loopnb.magics.background import Background
 from loopnb.magics.fresh import FreshRuns
 from loopnb.magics.options import Request, parse, split_line
 from loopnb.magics.source import compile_body, compile_expression, line_forms
+from loopnb.nesting.entry_points import cancel_unwaited
 from loopnb.nesting.fatal import CapturedFatal
 from loopnb.nesting.greenlets import current_context
 from loopnb.nesting.no_loop import NoLoop
@@ -222,17 +223,14 @@ class Aloop:
             return CapturedFatal.unwrap(self._session.wait(task))
 
     def _nested_here(self, request: Request) -> Any:
-        """Spawn a task and wait for it. Leave no task behind, wherever an interrupt breaks this off."""
-        coro = self._make_coro(request)
+        """Spawn a task and wait for it."""
+        coro, task = self._make_coro(request), None
         try:
             task = self._spawn(request, coro=coro)
             with self._cells.attribute_to_cell(task):
                 return CapturedFatal.unwrap(self._session.wait(task))
         except BaseException:
-            # An interrupt may be raised between any two lines, when the task is made and not known yet.
-            for task in asyncio.all_tasks(self._session.loop):
-                if task.get_coro() is coro and not task.cancelling():
-                    task.cancel()
+            cancel_unwaited(self._session.loop, coro, task)
             raise
 
     def _finish(self, request: Request, value: Any) -> Any:

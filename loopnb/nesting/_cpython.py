@@ -187,6 +187,17 @@ def ready_queue(loop: Any) -> deque[asyncio.Handle]:
     return loop._ready  # type: ignore[no-any-return]  # private attribute
 
 
+def queued_tasks(loop: Any) -> list[asyncio.Task[Any]]:
+    """Return the tasks whose next step is queued for the next pass (`BaseEventLoop._ready`).
+
+    A new task is here even if a signal handler has raised in its constructor. `all_tasks` does not know it
+    then. Loops that are not made in Python have no such queue: for these the list is empty.
+    """
+    callbacks = map(callback_of, getattr(loop, "_ready", ()))
+    owners = (getattr(callback, "__self__", None) for callback in callbacks)
+    return [owner for owner in owners if isinstance(owner, asyncio.Task)]
+
+
 def pad_queue(loop: Any, length: int) -> None:
     """Fill the ready queue up to *length* handles (`BaseEventLoop._ready`), with cancelled ones.
 
