@@ -24,19 +24,19 @@ def patch_run_cell(shell: Any, around: Callable[..., Any]) -> PatchSet:
 
     Args:
         shell: The shell.
-        around: Called with the stock method and its arguments.
+        around: Called with the stock method, the text of the cell and the other arguments.
     """
     stock = getattr(shell, "_run_cell", None)
     if stock is None:
         return PatchSet()
 
-    def _run_cell(*args: Any, **options: Any) -> Any:
-        return around(stock, *args, **options)
+    def _run_cell(raw_cell: str, *args: Any, **options: Any) -> Any:
+        return around(stock, raw_cell, *args, **options)
 
     return PatchSet(Patch(shell, "_run_cell", looking_like(stock, _run_cell)))
 
 
-def result_of_interrupted(shell: Any, earlier: Any, error: BaseException) -> Any:
+def result_of_interrupted(shell: Any, raw_cell: str, earlier: Any, error: BaseException) -> Any:
     """Return the result of a cell that *error* has left where IPython runs, shows or stores it.
 
     IPython keeps the result as `displayhook.exec_result` until the last statement has ended, and from then on
@@ -44,21 +44,29 @@ def result_of_interrupted(shell: Any, earlier: Any, error: BaseException) -> Any
     Otherwise the result gets *error*, which is also shown. ipykernel puts the text of the result's error into
     its reply, and the user may have interrupted the very `__str__` of the cell's own error.
 
+    If the cell itself has called `run_cell`, that call has put another result into both places.
+
     Call while *error* is handled.
 
     Args:
         shell: The shell.
-        earlier: Its `last_execution_result` from before the cell.
+        raw_cell: The text of the cell.
+        earlier: The shell's `last_execution_result` from before the cell.
         error: The KeyboardInterrupt.
     """
     hook = shell.displayhook
     result, hook.exec_result = hook.exec_result, None
-    if result is None and shell.last_execution_result is not earlier:
+    if not _is_of(result, raw_cell):
         result = shell.last_execution_result
-        if result.success:
+        if result is earlier or not _is_of(result, raw_cell):
+            result = ExecutionResult(None)  # IPython has not begun to execute the cell, or lost its result
+        elif result.success:
             return result
-    if result is None:
-        result = ExecutionResult(None)  # IPython has not begun to execute the cell
     result.error_in_exec = error
     shell.showtraceback((type(error), error, error.__traceback__))
     return result
+
+
+def _is_of(result: Any, raw_cell: str) -> bool:
+    """Return True if *result* is that of the cell with that text."""
+    return getattr(getattr(result, "info", None), "raw_cell", None) == raw_cell

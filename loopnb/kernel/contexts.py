@@ -47,11 +47,11 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
     """
     stock = shell.run_cell_async
 
-    def run_cell_async(*args: Any, **options: Any) -> Any:
-        coro = stock(*args, **options)
+    def run_cell_async(raw_cell: str, *args: Any, **options: Any) -> Any:
+        coro = stock(raw_cell, *args, **options)
         if not is_called_by_kernel(shell.kernel):
             return coro
-        coro = _with_its_own_end(shell, coro)
+        coro = _with_its_own_end(shell, raw_cell, coro)
         if nesting.name == "nest-asyncio":
             return coro
         context = current_context()
@@ -60,13 +60,13 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
     return Patch(shell, "run_cell_async", looking_like(stock, run_cell_async))
 
 
-async def _with_its_own_end(shell: Any, cell: Coroutine[Any, Any, Any]) -> Any:
+async def _with_its_own_end(shell: Any, raw_cell: str, cell: Coroutine[Any, Any, Any]) -> Any:
     """Await *cell* and return its result, even if its task was cancelled after its last await."""
     earlier = shell.last_execution_result
     try:
         result = await cell
     except KeyboardInterrupt as error:
-        result = result_of_interrupted(shell, earlier, error)
+        result = result_of_interrupted(shell, raw_cell, earlier, error)
     end_view()  # the cell may have left its block of `loopnb.noloop()` open
     task = asyncio.current_task()
     if task is not None:

@@ -189,7 +189,7 @@ class ReplyGuard:
             self._is_beginning = False
             _replace(self._handler, signal.default_int_handler)
 
-    def _run_cell(self, stock: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def _run_cell(self, stock: Callable[..., Any], raw_cell: str, *args: Any, **options: Any) -> Any:
         """Run a cell that does not await. Guard the kernel before IPython fires the events of its end.
 
         Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed. An
@@ -197,11 +197,11 @@ class ReplyGuard:
         result.
         """
         if not _is_at_kernels_level():  # a cell inside a cell
-            return stock(*args, **options)
+            return stock(raw_cell, *args, **options)
         earlier = self._shell.last_execution_result
         try:
             try:
-                return stock(*args, **options)
+                return stock(raw_cell, *args, **options)
             finally:
                 self._end_cell()
         except (KeyboardInterrupt, UnboundLocalError) as error:
@@ -209,7 +209,7 @@ class ReplyGuard:
             # (9.18).
             self._end_cell()
             interrupt = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()
-            return result_of_interrupted(self._shell, earlier, interrupt)
+            return result_of_interrupted(self._shell, raw_cell, earlier, interrupt)
 
     def _end_cell(self) -> None:
         while True:

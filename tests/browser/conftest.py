@@ -78,6 +78,17 @@ def page(browser: Browser) -> Iterator[Page]:
     context.close()
 
 
+@pytest.fixture
+def timed_page(browser: Browser) -> Iterator[Page]:
+    """A page with a clock of its own."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    page.clock.install()
+    yield page
+    context.close()
+
+
 class Tab:
     """The page of JupyterLab that all tests use in turn: loading it costs more than most of them.
 
@@ -155,6 +166,7 @@ def open_notebook(lab: LabServer, tab: Tab) -> OpenNotebook:
 def open_notebook_7(lab: LabServer, browser: Browser) -> Iterator[Callable[[Sequence[str]], NotebookPage]]:
     """Open a new notebook that has the given code cells, in a fresh page of Notebook 7."""
     context = browser.new_context(viewport={"width": 1368, "height": 1000})
+    wire.count_in(context)
 
     def open_it(cells: Sequence[str]) -> NotebookPage:
         return NotebookPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", cells))

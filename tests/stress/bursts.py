@@ -1,4 +1,4 @@
-"""Bursts of interrupts, as from somebody who hammers on the stop button, into cells of many kinds."""
+"""Send bursts of interrupts into cells of many kinds, as if somebody hammers on the stop button."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from tests.stress.choice import Burst
     from tests.stress.kernels import Options
 
-#: Up to CPython 3.12, an error raised inside `Thread.is_alive` may make Python take the living thread for
-#: ended, for good. ipykernel asks it of the thread that sends output, and then sends from the main thread as
-#: well, so that messages mix. That happens without loopnb, too: it is counted, but is no fault.
+#: Up to CPython 3.12, an error raised inside `Thread.is_alive` may make Python believe for good that a living
+#: thread has ended. ipykernel asks so about the thread that sends output. Then it also sends from the main
+#: thread, and messages mix. That happens without loopnb, too, so it is counted, but is no fault.
 _MAY_MISJUDGE_THREADS = sys.version_info < (3, 13)
 _MISJUDGED = "not get_ipython().kernel.iopub_thread.thread.is_alive()"
 
@@ -27,7 +27,7 @@ _COUNT, _EVERY_S = 8, 0.0005
 
 
 def run(options: Options) -> Figures:
-    """Interrupt cells, and look what each burst has come to."""
+    """Interrupt cells, and look what each burst has led to."""
     observer = kernels.Observer(Figures("bursts"))
     misjudged = 0
     with kernels.Supply(stock=options.stock) as supply:

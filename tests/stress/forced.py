@@ -1,4 +1,4 @@
-"""Rare races made certain: the kernel is held at the very place, and interrupted there."""
+"""Make rare races certain: hold the kernel at the very place, and interrupt it there."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ class Forced:
         place: Where it is held.
         cell: The kind of cell.
         code: Its text.
-        change: It is held after so many changes of what SIGINT does; 0: the cell itself asks to be held.
+        change: It is held after so many changes of the handler of SIGINT; 0 if the cell itself asks to be
+            held.
     """
 
     place: str
@@ -151,7 +152,7 @@ EXITS = {
 
 
 def held_kernels(folder: Path) -> kernels.Supply:
-    """Return a supply of kernels that files in *folder* hold.
+    """Return a supply of kernels that are held by files in *folder*.
 
     Raises:
         NoShimError: They cannot be held here.

@@ -1,4 +1,4 @@
-"""Real interrupts at random moments, into every kind of cell, beside all kinds of load."""
+"""Send real interrupts at random moments, into every kind of cell, beside all kinds of load."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def run(options: Options) -> Figures:
-    """Interrupt cells, and look what each interrupt has come to."""
+    """Interrupt cells, and look what each interrupt has led to."""
     observer = kernels.Observer(Figures("interrupts"))
     chosen = [
         interrupt
@@ -44,7 +44,7 @@ def run(options: Options) -> Figures:
 
 
 def _run_batch(kernel: KernelDriver, batch: Sequence[Interrupt], observer: kernels.Observer) -> int:
-    """Run *batch* until it is through or the kernel is dead; return how many were run."""
+    """Run *batch* until its end or the kernel's. Return how many of it were run."""
     for done, scenario in enumerate(batch, start=1):
         observer.begin()
         _try(kernel, scenario, observer)

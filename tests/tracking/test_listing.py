@@ -310,7 +310,7 @@ def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.usefixtures("tiny_slices")
 @given(program=st.lists(STEPS, min_size=5, max_size=50))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_deltas_applied_give_what_a_fresh_listing_gives(
     factory: str, exact: bool, program: list[tuple[Any, ...]]
 ) -> None:
