@@ -512,9 +512,7 @@ class Listing:
             tasks: The tasks, in that order. None for one that is gone.
             touched: Gets the numbers of the records that change.
         """
-        records, waits, paths, blocked, now = (
-            self.records, self._waits, self._paths, self._blocked, self._now
-        )  # fmt: skip
+        records, waits, paths, blocked, now = self.records, self._waits, self._paths, self._blocked, self._now
         find_path, look_closely = self._codes.find_path, self._look_closely
         path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
