@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ref
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator
     from types import ModuleType
 
 thread_time: Callable[[], float] = getattr(time, "thread_time", time.perf_counter)
@@ -95,20 +95,17 @@ def refs_of_tasks(loop: asyncio.AbstractEventLoop) -> Refs:
     `WeakSet.data`, a set of weak references.
     """
     if _scheduled is None:
-        return _refs_to(_all_tasks(loop))
+        tasks = sorted(_all_tasks(loop), key=id)
+        return dict.fromkeys(map(ref, tasks))
     refs: set[ref[asyncio.Task[Any]]] = _scheduled.data.copy()
     if eager_tasks:
         refs.update(map(ref, list(eager_tasks)))
     return refs
 
 
-def _refs_to(tasks: Iterable[asyncio.Task[Any]]) -> dict[ref[asyncio.Task[Any]], None]:
-    return dict.fromkeys(map(ref, sorted(tasks, key=id)))
-
-
 #: So many references are made in one step of `refs_in_steps`, and so many of these are made again in the next
 #: one, since tasks that end meanwhile move the others forward.
-_SOME, _AGAIN = 2_048, 256
+_SOME, _AGAIN = 2_048, 128
 
 
 def refs_in_steps(loop: asyncio.AbstractEventLoop) -> Generator[bool, None, Refs]:
@@ -124,13 +121,21 @@ def refs_in_steps(loop: asyncio.AbstractEventLoop) -> Generator[bool, None, Refs
     first, count = 0, 1
     while first < count:
         tasks = _all_tasks(loop)
-        made.append(list(map(ref, islice(tasks, max(first - _AGAIN, 0), first + _SOME))))
+        some = list(islice(tasks, max(first - _AGAIN, 0), first + _SOME))
         first, count = first + _SOME, len(tasks)
-        del tasks
+        del tasks  # now, or the collector would look at all of them while references are made
+        made.append(list(map(ref, some)))
+        del some
         yield first < count
     refs: dict[ref[asyncio.Task[Any]], None] = {}
-    for some in made:
-        refs |= _refs_to(task for task_ref in some if (task := task_ref()) is not None)
+    for part in made:
+        living: set[ref[asyncio.Task[Any]]] = set()
+        for task_ref in part:
+            task = task_ref()
+            if task is not None:  # otherwise the reference has no hash, unless somebody has asked for it
+                living.add(task_ref)
+        task = None
+        refs |= dict.fromkeys(sorted(living, key=hash))  # which is an address
         yield False
     return refs
 

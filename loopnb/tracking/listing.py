@@ -355,7 +355,7 @@ class Listing:
             yield
             found = yield from self._find(pace)
             yield
-        self._others.intersection_update(found)
+        self._others = {task_ref for task_ref in self._others if task_ref in found}
         yield from self._add_new(found, touched, pace)
         self._search_at = self._origins.clock() + SEARCH_S
         if len(found) != len(self._known) + len(self._others) and (lost := self._known.difference(found)):
@@ -396,14 +396,14 @@ class Listing:
     def _add_new(self, refs: Refs, touched: set[int], pace: SlicePace) -> Iterator[None]:
         """List those of the tasks that are not listed yet, if they can be listed."""
         known, others = self._known, self._others
-        if isinstance(refs, dict):
+        unordered = refs.difference(known, others) if isinstance(refs, set) else None
+        pace.expect_long_step()
+        yield
+        # By their addresses: memory is read fastest from one end to the other.
+        if unordered is None:
             new = [task_ref for task_ref in refs if task_ref not in known and task_ref not in others]
         else:
-            unordered = refs.difference(known, others)
-            pace.expect_long_step()
-            yield
-            # By their addresses, which their hashes tell: memory is read fastest from one end to the other.
-            new = sorted(unordered, key=hash)
+            new = sorted(unordered, key=hash)  # which is an address
         yield
         for first in range(0, len(new), _AT_ONCE):
             part = new[first : first + _AT_ONCE]
