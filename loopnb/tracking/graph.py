@@ -47,6 +47,7 @@ def slices(tracker: Tracker) -> Generator[None, None, AwaitGraph]:
     The loop may turn in between. If it does, each task is shown as it was when it was looked at.
     """
     yield from tracker.listing.slices()
+    yield
     known = tracker.listing.records
     numbers = sorted(known)
     records = dict(zip(numbers, map(known.__getitem__, numbers), strict=True))

@@ -32,12 +32,11 @@ import logging
 import math
 from asyncio import Future
 from collections import deque
-from itertools import islice
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet, ref
 
-from loopnb._cpython import count_live, refs_of_tasks, some_refs_of_tasks
+from loopnb._cpython import count_live, refs_in_steps, refs_of_tasks
 from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.records import TaskDelta, TaskRecord
 from loopnb.tracking import chains, tracked
@@ -46,9 +45,10 @@ from loopnb.tracking.suspended import FutureIterator, Shape, instruction_of, ins
 from loopnb.tracking.tracked import TrackedTask, has_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
     from types import CodeType
 
+    from loopnb._cpython import Refs
     from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef, TaskState
     from loopnb.tracking.cells import CellRuns
@@ -333,15 +333,7 @@ class Listing:
     def _steps(self, touched: set[int], exact: bool, pace: SlicePace) -> Iterator[None]:
         """Make the look, and yield often. Add the numbers of the records that change to *touched*."""
         born = self._take_births()
-        some: list[ref[asyncio.Task[Any]]] = []
-        if born is None and not pace.is_unlimited and len(self._known) < _ASKED_AT_ONCE:
-            # From 3.14 on, to find ten thousand tasks and make a reference to each takes too long for one
-            # slice. The references that are made now need not be made below.
-            some = some_refs_of_tasks(self._loop)
-            pace.expect_long_step()
-            yield
-        found = refs_of_tasks(self._loop) if born is None else born
-        del some
+        found: Refs = (yield from self._find(pace)) if born is None else born
         yield
         self._due |= self._outdated()
         yield
@@ -354,21 +346,36 @@ class Listing:
             yield
             yield from self._look_again(moved, touched)
         if born is not None:
-            yield from self._add_born(born, touched, pace)
+            yield from self._add_new(born, touched, pace)
             pace.expect_long_step()
             yield
             if not exact or self._has_every_task():
                 return
-            found = refs_of_tasks(self._loop)
+            pace.expect_long_step()
             yield
-        refs = found if isinstance(found, set) else (yield from _set_of_living(found))
-        self._others &= refs
-        yield from self._add_born(refs, touched, pace)
+            found = yield from self._find(pace)
+            yield
+        self._others = {task_ref for task_ref in self._others if task_ref in found}
+        yield from self._add_new(found, touched, pace)
         self._search_at = self._origins.clock() + SEARCH_S
-        if len(refs) != len(self._known) + len(self._others) and (lost := self._known - refs):
+        if len(found) != len(self._known) + len(self._others) and (lost := self._known.difference(found)):
             # A task was lost before its future was done. (Or it was spawned since this look began.)
             for number in [number for number, task_ref in self._tasks.items() if task_ref in lost]:
                 self._look_at_known(number, touched)
+
+    def _find(self, pace: SlicePace) -> Generator[None, None, Refs]:
+        """Return a reference to each task."""
+        if pace.is_unlimited:
+            return refs_of_tasks(self._loop)
+        steps = refs_in_steps(self._loop)
+        while True:
+            try:
+                if next(steps):
+                    pace.expect_long_step()
+            except StopIteration as stop:
+                found: Refs = stop.value
+                return found
+            yield
 
     def _take_births(self) -> set[ref[asyncio.Task[Any]]] | None:
         """Return the tasks that were noted as spawned; None if it is time to look for others, too."""
@@ -386,17 +393,20 @@ class Listing:
         others = sum(_is_live(task_ref) for task_ref in self._others)
         return count_live(self._loop) == len(self._tasks) + others
 
-    def _add_born(
-        self, refs: set[ref[asyncio.Task[Any]]], touched: set[int], pace: SlicePace
-    ) -> Iterator[None]:
+    def _add_new(self, refs: Refs, touched: set[int], pace: SlicePace) -> Iterator[None]:
         """List those of the tasks that are not listed yet, if they can be listed."""
-        fresh = refs.difference(self._known, self._others)
+        known, others = self._known, self._others
+        unordered = refs.difference(known, others) if isinstance(refs, set) else None
         pace.expect_long_step()
         yield
-        # By their addresses, which their hashes tell: memory is read fastest from one end to the other.
-        iterator = iter(sorted(fresh, key=hash))
+        # By their addresses: memory is read fastest from one end to the other.
+        if unordered is None:
+            new = [task_ref for task_ref in refs if task_ref not in known and task_ref not in others]
+        else:
+            new = sorted(unordered, key=hash)  # which is an address
         yield
-        while part := list(islice(iterator, _AT_ONCE)):
+        for first in range(0, len(new), _AT_ONCE):
+            part = new[first : first + _AT_ONCE]
             self._add(part, touched)
             if self._born:
                 self._born.difference_update(part)
@@ -502,8 +512,7 @@ class Listing:
             tasks: The tasks, in that order. None for one that is gone.
             touched: Gets the numbers of the records that change.
         """
-        records, waits, paths = self.records, self._waits, self._paths
-        blocked, now = self._blocked, self._now
+        records, waits, paths, blocked, now = self.records, self._waits, self._paths, self._blocked, self._now
         find_path, look_closely = self._codes.find_path, self._look_closely
         path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
@@ -737,21 +746,6 @@ def _moved(numbers: list[int], futures: list[ref[asyncio.Future[Any]]]) -> list[
         for number, future_ref in zip(numbers, futures, strict=True)
         if (future := future_ref()) is None or future.done()
     ]
-
-
-def _set_of_living(
-    refs: Sequence[ref[asyncio.Task[Any]]],
-) -> Generator[None, None, set[ref[asyncio.Task[Any]]]]:
-    """Return those of *refs* whose task lives, yielding often."""
-    living = set()
-    for first in range(0, len(refs), _ASKED_AT_ONCE):
-        for task_ref in refs[first : first + _ASKED_AT_ONCE]:
-            task = task_ref()
-            if task is not None:
-                living.add(task_ref)
-        task = None
-        yield
-    return living
 
 
 def _is_live(task_ref: ref[asyncio.Task[Any]]) -> bool:

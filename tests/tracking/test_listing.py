@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopnb import nesting
+from loopnb import _cpython, nesting
 from loopnb.nesting import scope
 from loopnb.records import CellRef
 from loopnb.tracking import cells, listing, slicing
@@ -303,6 +303,7 @@ def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slicing, "SLICE_S", -1.0)
     for name in ("_AT_ONCE", "_ASKED_AT_ONCE", "_NAMED_AT_ONCE"):
         monkeypatch.setattr(listing, name, 1)
+    monkeypatch.setattr(_cpython, "_SOME", 1)
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "inexact"])
@@ -699,6 +700,46 @@ def test_more_spawns_than_are_noted_are_all_found() -> None:
         turn(loop)
 
         assert len(follower.look().changed) == len(tasks)
+        event.set()
+        turn(loop)
+
+
+@pytest.mark.usefixtures("tiny_slices")
+def test_a_look_in_slices_finds_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cpython, "_SOME", 7)
+    monkeypatch.setattr(_cpython, "_AGAIN", 2)
+    with tracked_loop() as (runner, tracker):
+        loop, event = runner.get_loop(), asyncio.Event()
+        tasks = [loop.create_task(waits_on_one_line(event)) for _ in range(50)]
+        turn(loop)
+        for _ in tracker.listing.slices():
+            pass
+
+        assert set(map(tracker.number_of, tasks)) <= tracker.listing.records.keys()
+        event.set()
+        turn(loop)
+
+
+@pytest.mark.usefixtures("tiny_slices")
+@pytest.mark.parametrize("slices", [1, 2, 5, 10])
+def test_tasks_may_end_between_the_slices_that_find_them(slices: int) -> None:
+    with tracked_loop() as (runner, tracker):
+        loop, event, ended = runner.get_loop(), asyncio.Event(), asyncio.Event()
+        tasks = [loop.create_task(waits_on_one_line((event, ended)[index % 2])) for index in range(50)]
+        turn(loop)
+        look = tracker.listing.slices()
+        for _ in range(slices):
+            next(look)
+        ended.set()
+        turn(loop)
+        del tasks[1::2]
+        for _ in look:
+            pass
+
+        living = set(map(tracker.number_of, tasks))
+        assert living <= tracker.listing.records.keys()
+        tracker.listing.look()
+        assert living == tracker.listing.records.keys()
         event.set()
         turn(loop)
 
