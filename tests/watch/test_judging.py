@@ -123,7 +123,7 @@ def test_the_place_where_most_time_was_spent_is_named() -> None:
 def test_somebody_who_looks_at_all_objects_does_not_keep_a_block_from_being_made() -> None:
     looked_at = []
 
-    def describe(_filename: str, line: int, _cell: CellRef | None = None) -> str:
+    def describe(filename: str, line: int, cell: CellRef | None = None) -> str:
         looked_at.append(gc.get_objects())  # what another thread may do meanwhile
         return f"line {line}"
 
