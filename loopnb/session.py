@@ -17,7 +17,7 @@ from loopnb.loop._cpython import before_threads_are_joined
 from loopnb.loop.deadline import Deadline, OwnDeadline
 from loopnb.loop.forever import place_of
 from loopnb.nesting._cpython import running_loop
-from loopnb.nesting.entry_points import run_nested, submitting
+from loopnb.nesting.entry_points import cancel_unwaited, run_nested, submitting
 from loopnb.nesting.fatal import CapturedFatal, capture_fatal
 from loopnb.nesting.other_loops import set_aside_by
 from loopnb.nesting.refusals import beside_other_loop
@@ -304,7 +304,13 @@ class Session:
             coro.close()
             raise
         if self.owner.is_inside():
-            return self._wait_inside(self.spawn(coro, name=name, context=context), timeout)
+            task = None
+            try:
+                task = self.spawn(coro, name=name, context=context)
+                return self._wait_inside(task, timeout)
+            except BaseException:
+                cancel_unwaited(self.loop, coro, task)
+                raise
         if running_loop() is not None and not self._is_service_thread():
             coro.close()
             raise beside_other_loop(is_home=self.owner.is_home())
@@ -367,7 +373,10 @@ class Session:
             )
 
     def wait(self, task: asyncio.Task[T], timeout: float | None = None) -> T:
-        """Wait in a nested run for *task* and return its result. A failed wait may cancel the task."""
+        """Wait for *task* and return its result. Inside the loop, that is a nested run. Any thread.
+
+        A failed wait may cancel the task.
+        """
         if self.owner.is_inside():
             return self._wait_inside(task, timeout)
         if not self.owner.is_home():

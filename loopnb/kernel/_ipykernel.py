@@ -133,7 +133,10 @@ class Subshell:
 
 
 def subshells() -> list[Subshell]:
-    """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
+    """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on).
+
+    The shell channel's thread has such a lock, too, and is among them.
+    """
     found = []
     for thread in _subshell_threads():
         loop = _loop_of(thread)
@@ -143,8 +146,7 @@ def subshells() -> list[Subshell]:
 
 
 def _subshell_threads() -> list[Any]:
-    # The shell channel's thread also has such a lock, and holds it while it passes a message on. So that
-    # thread is among them, but no stack is ever parked there.
+    # The shell channel's thread holds its lock while it passes a message on. No stack is ever parked there.
     return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
 
 
@@ -377,6 +379,17 @@ def take_buffer(stream: Any) -> str:
     """Empty a stream's buffer, and return what it held (`OutStream._flush_buffer`, before 6.29)."""
     text: str = stream._flush_buffer()
     return text
+
+
+def forget_own_write(stream: Any) -> None:
+    """Remove a stream's own attribute `write` if it is a method of its class.
+
+    `InteractiveShell._tee` (IPython 9) sets that attribute while a cell runs that does not await, and then
+    sets it to what it was: to the method that the class had when the cell began. It would hide one that the
+    class gets later.
+    """
+    if getattr(vars(stream).get("write"), "__self__", None) is stream:
+        del vars(stream)["write"]
 
 
 def wrap_streams(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def patch_run_cell(shell: Any, around: Callable[..., Any]) -> PatchSet:
-    """Return the patch that has *around* run the cells of *shell* that do not await.
+    """Return the patch that lets *around* run those cells of *shell* that do not await.
 
     `InteractiveShell._run_cell` (7.34 to 9.18): executes a cell and returns its result. `run_cell` calls it,
     and then fires the events of the cell's end. If the method is missing, nothing is patched, and an
@@ -37,12 +37,13 @@ def patch_run_cell(shell: Any, around: Callable[..., Any]) -> PatchSet:
 
 
 def result_of_interrupted(shell: Any, raw_cell: str, earlier: Any, error: BaseException) -> Any:
-    """Return the result of a cell that *error* has left where IPython runs, shows or stores it.
+    """Return the result of a cell whose IPython code was broken off by *error*.
 
-    IPython keeps the result as `displayhook.exec_result` until the last statement has ended, and from then on
-    as `last_execution_result`. A cell that has succeeded by then has a result, so the interrupt is too late.
-    Otherwise the result gets *error*, which is also shown. ipykernel puts the text of the result's error into
-    its reply, and the user may have interrupted the very `__str__` of the cell's own error.
+    That code may have run the cell, or shown or stored its result. IPython keeps the result as
+    `displayhook.exec_result` until the last statement has ended, and from then on as `last_execution_result`.
+    If the cell has succeeded by then, the interrupt is too late, and the result stays as it is. Otherwise
+    *error* replaces the cell's own error, and is shown. ipykernel calls `str()` on the result's error for its
+    reply, and that `__str__` may be just what the user has interrupted.
 
     If the cell itself has called `run_cell`, that call has put another result into both places.
 

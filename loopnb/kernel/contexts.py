@@ -61,7 +61,10 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
 
 
 async def _with_its_own_end(shell: Any, raw_cell: str, cell: Coroutine[Any, Any, Any]) -> Any:
-    """Await *cell* and return its result, even if its task was cancelled after its last await."""
+    """Await *cell* and return its result, even if its task was cancelled after its last await.
+
+    An interrupt of IPython's own code becomes part of the result.
+    """
     earlier = shell.last_execution_result
     try:
         result = await cell

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from loopnb.kernel._ipykernel import buffer_lock, take_buffer, wrap_streams
+from loopnb.kernel._ipykernel import buffer_lock, forget_own_write, take_buffer, wrap_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -65,6 +65,7 @@ class StreamsByContext:
 
         Also keep it where the stock class does, for threads, and for the stream after `restore`.
         """
+        forget_own_write(stream)  # at the latest now, in the first request after `install`
         _header.set(header)
         vars(stream)["parent_header"] = header
 

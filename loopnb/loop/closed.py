@@ -55,7 +55,7 @@ class ClosedLoops:
         PatchSet(self._wrappers[0], self._uvloop).install()
 
     def stop(self) -> None:
-        """Forget everything. The loop's thread."""
+        """Remember no more, and forget everything. The loop's thread."""
         self._uvloop.restore()
         for wrapper in self._wrappers:
             wrapper.restore()

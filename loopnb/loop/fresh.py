@@ -54,6 +54,7 @@ class FreshLoop:
 
         Raises:
             KeyboardInterrupt, SystemExit: Raised in a step of another task, or in a callback.
+            KeyboardInterrupt: An interrupt came while a step blocked the loop.
         """
         self._loop.set_default_executor(self._executor)
         with self._interruptible(task):

@@ -49,7 +49,7 @@ class Stack(Generic[H]):
         self.handlers: list[H] = []
 
     def push(self, handler: H) -> None:
-        """Add a handler that has just been set."""
+        """Add a handler that has just been set. One that no run has set makes us forget all others."""
         task = handler.task
         if task is None:
             self.handlers = [handler]

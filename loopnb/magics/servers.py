@@ -57,7 +57,11 @@ class Servers:
         self._patches.restore()
 
     def close_of(self, run: int) -> list[str]:
-        """Close the servers of the background run with that number. Return where each was listening."""
+        """Close the servers of the background run with that number, and the connections they have accepted.
+
+        Returns:
+            Where each was still listening.
+        """
         closed = []
         for server in [server for server, number in self._runs.items() if number == run]:
             del self._runs[server]

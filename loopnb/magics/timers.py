@@ -136,12 +136,15 @@ class Timers(ast.NodeTransformer):
 
 
 def without_await(code: str, transform: Callable[[str], str] = str, *, is_one: bool = False) -> str:
-    """Return *code* with calls for each `await` and each statement with `async for` or `async with`.
+    """Return *code* with calls in place of each `await`, and of each statement that needs its text compiled.
+
+    Such a statement has `async for`, `async with` or an f-string that awaits. Code that does not compile is
+    returned as it is.
 
     Args:
         code: Python, perhaps with IPython's own syntax.
         transform: Turns that into Python.
-        is_one: If any statement has `async for` or `async with`, replace all statements by one call.
+        is_one: If there is any such statement, replace all statements by one call.
     """
     if not _is_async(code):
         return code

@@ -78,7 +78,7 @@ class Waiting:
 
         Raises:
             TimeoutError: *timeout* has passed. The tasks go on.
-            BaseException: What a task failed with; for several tasks, a group.
+            BaseException: What a task failed with; a group if several have failed, or if others are late.
         """
 
         def live() -> Tasks:

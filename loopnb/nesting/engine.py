@@ -45,7 +45,8 @@ can be parked (`refusals.py`). A parked stack can be resumed by its own thread o
 
 The parts, in the order in which they follow: the engine of a loop (`Handoff`), one wait (`Wait`), all waits
 of a loop (`ParkingLot`), and then the special cases: tasks that do not tell us of a cancel, eager tasks, the
-first pass, readers, and what a user is waiting for. Everything runs in the loop's thread.
+first pass, readers, and what a user is waiting for. Everything runs in the loop's thread, unless a method
+says otherwise.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ _OUR_FRAMES = 4
 
 
 class Handoff:
-    """The engine of one loop. All of it runs in the loop's thread, `interrupt` included.
+    """The engine of one loop. It runs in the loop's thread, `interrupt` included.
 
     Args:
         loop: A loop for which `why_not_drivable` knows no reason.
@@ -113,7 +114,8 @@ class Handoff:
         waits: The waits whose stacks are parked, oldest first.
         is_removed: No further stack is parked. The engine is removed when the last parked stack has resumed.
         turning: The driver whose pass or handle runs now.
-        handed_to: The stack that the engine is switching to; None once that stack runs.
+        handed_to: The stack that the engine is switching to; None once that stack goes on. While a new driver
+            makes passes, it is still the spawner.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -157,7 +159,13 @@ class Handoff:
         self._is_pinned = True
 
     def remove(self) -> None:
-        """Give the loop back: at once, or when the last parked stack has been resumed. Any thread."""
+        """Give the loop back: at once, or when the last parked stack has been resumed.
+
+        Any thread. If the loop runs in another one, this takes effect in the loop's next pass.
+
+        Raises:
+            RuntimeError: The other thread has closed the loop.
+        """
         self.is_removed = True
         if self._thread_id != threading.get_ident() and self.loop.is_running():
             self.loop.call_soon_threadsafe(self._remove_here, context=self.lot.wake_context)
@@ -220,11 +228,11 @@ class Handoff:
 
         Raises:
             CancelledError: The calling task was cancelled.
-            KeyboardInterrupt: The wait was interrupted, or chosen to receive an interrupt that came out of a
-                pass.
+            KeyboardInterrupt: The wait was interrupted.
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
             NestingError: No stack can be parked any more, although that was checked.
-            BaseException: *future* ended in it.
+            BaseException: *future* ended in it. Or it came out of a pass, and this wait was chosen to receive
+                it.
         """
         try:
             # Check again, although `check_can_park` did: a task factory of the user's may have run since.
@@ -290,7 +298,7 @@ class Handoff:
             self._uninstall()
 
     def _next_stack(self) -> greenlet:
-        """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
+        """Choose the stack that goes on: one has just parked, or the owner wants the loop turned."""
         # First a stack whose wait is over, then an idle driver, then the spawner, which makes a new driver.
         if self.lot.ready and (wait := self.lot.next_ready()) is not None:
             return wait.stack
@@ -410,7 +418,7 @@ class Handoff:
 
     @forbid_nesting("stacks are being switched")
     def _drive(self, error: BaseException | None = None) -> None:
-        """Turn the loop. Ends only by retiring into the stack that goes on in its place.
+        """Turn the loop. Ends only by retiring into the stack that goes on in its place, or when thrown away.
 
         Args:
             error: What a signal handler raised before the driver could begin. It is delivered first.
@@ -452,7 +460,7 @@ class Handoff:
             _cpython.turn(self.loop, self._stock_pass, self)
 
     def _settle(self) -> bool:
-        """Resume every stack that can go on.
+        """Resume every stack that can go on. Let the owner go on if the loop is to stop, or to be given back.
 
         Returns False if the driver is to end, so that its parent goes on.
         """
@@ -489,8 +497,9 @@ class Handoff:
     def _deliver_fatal(self, error: BaseException) -> None:
         """Hand an error that came out of a pass to the stack it is for.
 
-        That is the stack that waits for the task which raised it, else the newest waiting cell,
-        else the loop's owner. It may be an error of any class: a signal handler may have raised it in select.
+        That is the stack that waits for the task which raised it, else the newest cell that waits in a nested
+        run, else the newest that awaits, else the loop's owner. It may be an error of any class: a signal
+        handler may have raised it in select.
         """
         # Without this, the error, raised again elsewhere, would show the user how the engine got it there.
         # Besides, the frame of the pass holds the handle and the task that ended in the error: whoever keeps
@@ -559,7 +568,7 @@ class Wait:
     Attributes:
         stack: The stack; None as soon as it goes on.
         is_foreground: A user is waiting for it.
-        has_ended: The stack goes on, or is about to.
+        has_ended: The stack goes on, so nothing is to wake it any more.
         ending: What the wait ends in, if not in the outcome of the future.
     """
 
@@ -620,7 +629,7 @@ class Wait:
         """Make the wait end in *error*, which came out of a pass, when what is waited for has cleaned up.
 
         A script does the same: `asyncio.run` cancels its main task and waits for it. A second such error ends
-        the wait at once.
+        the wait at once. So does the first, if the future was not made for this wait.
         """
         is_cleaning_up = self.ending is not None and self.ending.error is not None
         if is_cleaning_up or not self.is_owned or self.future.done():
@@ -653,7 +662,8 @@ class Wait:
         """Make the wait end in KeyboardInterrupt.
 
         The first interrupt cancels the awaited future. The second finishes the task that has swallowed the
-        cancellation. If that is impossible, or at the third interrupt, only the wait ends.
+        cancellation. If that is impossible, or at the third interrupt, only the wait ends. The same goes for
+        the first if the future was not made for this wait.
         """
         is_pending = self.is_owned and not self.future.done()
         ending = self._end_otherwise()
@@ -752,7 +762,7 @@ class ParkingLot:
         self._parked_handles: set[asyncio.Handle | None] | None = None
 
     def set_order(self, *, lifo: bool) -> None:
-        """From now on, let only the newest wait go on, even if the futures of older waits are done.
+        """With *lifo*, let only the newest wait go on, even if the futures of older waits are done.
 
         Waits below Tk are always held to that among themselves. The calls into Tcl share a C stack of their
         own, and returning to them in any other order would crash the process.
@@ -875,10 +885,11 @@ class ParkingLot:
         return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
 
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
-        """Have the newest wait of a cell end in *error*, unless a cell or a wait has it already.
+        """Have a waiting cell end in *error*, unless a cell or a wait has it already.
 
-        The same error may come out of several passes, since each task that awaits the failed one raises it
-        again. By then the cell that it ended is over.
+        That is the cell of the newest nested run; if there is none, the newest that awaits. The same error
+        may come out of several passes, since each task that awaits the failed one raises it again. By then
+        the cell that it ended is over.
 
         Returns:
             False if the error has to go to the loop's owner.
@@ -896,7 +907,9 @@ class ParkingLot:
         return is_taken
 
     def end_with(self, error: BaseException, must_end: Callable[[Wait], bool]) -> bool:
-        """End each wait for which *must_end* is true with *error*, even if it was about to go on.
+        """End the waits for which *must_end* is true with *error*. Those about to go on do that instead.
+
+        But if all of them were about to go on, each ends with *error* after all.
 
         Returns:
             False if there was none.
@@ -908,11 +921,13 @@ class ParkingLot:
         return bool(ending)
 
     def cancel_all(self) -> None:
-        """Have every wait end in CancelledError, whatever becomes of its future."""
+        """End each wait that is not about to go on in CancelledError, whatever becomes of its future."""
         self.end_all(lambda wait: wait.end(asyncio.CancelledError()), lambda _wait: True)
 
     def end_all(self, end: Callable[[Wait], object], must_end: Callable[[Wait], bool]) -> bool:
-        """Call *end* on each wait that *must_end*, the newest first.
+        """Call *end* on each wait that *must_end* and is not about to go on, the newest first.
+
+        Where waits end in order, the newer ones have to end, too.
 
         Returns:
             False if there was none, or if all of them were about to end already.
@@ -1117,7 +1132,7 @@ class Foreground(Protocol):
     def take_fatal(self, error: BaseException) -> bool:
         """Take a fatal error that came out of a pass, for a cell that awaits.
 
-        Return False if no cell awaits.
+        Return False if no cell awaits that could get it.
         """
 
     def loop_set_aside(self) -> None:

@@ -2,7 +2,7 @@
 
 Asyncio raises such an error out of a pass, once for each task that ends in it. So the error comes out again
 for each task that awaits the first one, and for a TaskGroup around that. An attribute of the error says
-whether a cell has received it before.
+whether a cell or a nested run has received it before.
 
 Any thread may call these functions. None blocks.
 """
@@ -27,12 +27,12 @@ def is_fatal(error: BaseException | None) -> bool:
 
 
 def was_taken(error: BaseException) -> bool:
-    """Return True if a cell has received *error*."""
+    """Return True if a cell or a nested run has received *error*, or it came too late for one."""
     return bool(vars(error).get(_TAKEN))
 
 
 def note_taken(error: BaseException) -> None:
-    """Note that a cell has received *error*."""
+    """Note that *error* need not go to the loop's owner any more: see `was_taken`."""
     vars(error)[_TAKEN] = True
 
 

@@ -40,7 +40,8 @@ class LoopTask(asyncio.Task[Any]):
     Attributes:
         parked: The wait in which this task is parked. Set by the engine; None or unset while it is not
             parked.
-        delivered: How many cancel requests went to nested waits. The C task does not know of them.
+        delivered: How many cancel requests went to nested waits and were not taken back. The C task does not
+            know of them.
         live_repr: Returns the repr of this task. While it is unset, asyncio's repr is used. See `show_as`.
     """
 

@@ -1,6 +1,6 @@
 """Where no stack can be parked, and why a nested run was refused.
 
-This module is not part of the engine: it looks at other people's code on the stack, and knows nothing of
+This module stands apart from `engine.py`: it looks at other people's code on the stack, and knows nothing of
 waits and drivers.
 
 The wish. A nested run may begin anywhere, except where parking the stack would break something.

@@ -1,6 +1,6 @@
 """Release what a stack holds while it is parked, so that others may use it. Take it back afterwards.
 
-This module is not part of the engine, since it does not decide who waits for what. It knows one stack at a
+This module stands apart from `engine.py`: it does not decide who waits for what. It knows one stack at a
 time, and the lower levels of Python: tasks, Contexts, the current handle, greenlets of other people.
 
 A stack that is about to park holds things that only one stack can hold at a time:

@@ -92,7 +92,7 @@ class _OpenRunner:
     Attributes:
         loop: The running loop.
         spawned: The tasks that belong to the runner.
-        handler_before: The loop's exception handler when the runner began.
+        handler_before: The exception handler to restore: the one that the loop had when the runner began.
         end: Undoes `begin`, once. Runs by itself if the runner is dropped without `close`.
     """
 
@@ -174,7 +174,7 @@ def close(runner: asyncio.Runner) -> None:
 
 
 def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
-    """Report errors of cancelled tasks to the loop's exception handler, as `asyncio.run` does at its end."""
+    """Report those of *tasks* that failed, to the loop's exception handler, as `asyncio.run` does."""
     for task in tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             message = "unhandled exception during asyncio.run() shutdown"

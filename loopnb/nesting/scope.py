@@ -113,7 +113,8 @@ def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
 
     Raises:
         RuntimeError: Nested runs are not wanted on this loop. This is asyncio's own error.
-        NestingError: The loop cannot be driven one pass at a time, or no stack can be parked here.
+        NestingError: The loop cannot be driven one pass at a time, greenlet is missing, or no stack can be
+            parked here.
     """
     engine = owner_of_pass(loop)
     if not isinstance(engine, Handoff) or engine.is_removed:
@@ -128,7 +129,7 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
     """Return the engine of *loop*, installing it if needed. The loop's thread.
 
     Raises:
-        NestingError: The loop cannot be driven one pass at a time.
+        NestingError: The loop cannot be driven one pass at a time, or greenlet is missing.
     """
     engine = engine_of(loop)
     if engine is not None and not engine.is_removed:
@@ -149,10 +150,12 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
 
 
 def attach_and_pin(loop: asyncio.AbstractEventLoop) -> None:
-    """Install the engine on *loop* for good. If *loop* is running in another thread, its next run does that.
+    """Install the engine on *loop*, to stay between its runs.
+
+    If *loop* is running elsewhere, its first nested run or its next run installs the engine.
 
     Raises:
-        NestingError: The loop cannot be driven one pass at a time.
+        NestingError: The loop cannot be driven one pass at a time, or greenlet is missing.
     """
     if loop is running_loop() or not loop.is_running():
         attach(loop).pin()

@@ -234,7 +234,7 @@ class NestingChoice:
         self._reentrant: Reentrant | None = None
 
     def start(self) -> None:
-        """Choose the best engine that this loop and this interpreter allow. Raises nothing."""
+        """Choose the best engine that this loop and this interpreter allow. Without one, nesting is off."""
         if stack_switching.is_web_loop(self._loop):
             self._start_on_web_loop()
             return
@@ -250,7 +250,7 @@ class NestingChoice:
             nesting.apply_lazily(None, who=self._who)
 
     def stop(self) -> list[str]:
-        """Switch nesting off and leave asyncio as it was.
+        """Switch nesting off. Leave asyncio as it was, unless somebody else wants nested runs.
 
         Returns:
             What could not be taken back, as sentences.
@@ -279,8 +279,8 @@ class NestingChoice:
             What the user should know about the previous engine, as sentences.
 
         Raises:
-            NestingError: The engine cannot be used here, or stacks are parked that only the present engine
-                can resume.
+            NestingError: The engine cannot be used here. Or it is nest-asyncio, and stacks are parked. If its
+                package fails, nesting is off afterwards.
         """
         if name == self.name:
             return []
@@ -318,6 +318,7 @@ class NestingChoice:
 
         Raises:
             NestingError: The loop cannot be entered again from here; `.reason` says why.
+            RuntimeError: No engine is on.
         """
         if self.name == "stack-switching":
             return stack_switching.run(task)

@@ -39,7 +39,7 @@ def run(future: asyncio.Future[Any]) -> Any:
     """Wait for *future* and return its result, while JavaScript goes on turning the loop.
 
     Raises:
-        NestingError: The calling stack cannot be switched away from.
+        NestingError: The calling stack cannot be switched away from. *future* is cancelled.
     """
     from pyodide.ffi import run_sync
 

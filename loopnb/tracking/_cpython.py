@@ -1,4 +1,4 @@
-"""Private names of asyncio's tasks and of CPython, one function per name.
+"""Private names of asyncio's tasks and of CPython, one function per name. Only `make_factory` uses several.
 
 Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. Unless it says otherwise, call a function in
 the loop's thread; none blocks.

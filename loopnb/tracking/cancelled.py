@@ -53,7 +53,7 @@ class Cancellers:
     Args:
         tracker: Knows the tasks of the loop.
         note: Called with the number of the task and with who cancels it, in words. Not called for a click
-            in the widget.
+            in the widget, nor if the canceller is not known.
     """
 
     def __init__(self, tracker: Tracker, note: Callable[[int, str], object]) -> None:

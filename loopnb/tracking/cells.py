@@ -94,13 +94,16 @@ class CellRuns:
         return self._latest.get(cell.cell_id, cell) != cell
 
     def all_runs_of(self, cell: CellRef) -> tuple[CellRef, ...]:
-        """Return all known executions of the cell of which *cell* is one, oldest first."""
+        """Return all known executions of the same cell as *cell*, oldest first."""
         if cell.cell_id is None:
             return (cell,)
         return tuple(known for known in self._contexts if known.cell_id == cell.cell_id)
 
     def is_rerun(self, cell: CellRef) -> bool:
-        """Return True if the cell of that execution was executed before."""
+        """Return True if the cell of that execution was executed more than once.
+
+        False for a cell without an id.
+        """
         return cell.cell_id in self._rerun
 
     def every_run_of(self, execution_count: int) -> Callable[[CellRef | None], bool]:

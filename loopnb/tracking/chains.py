@@ -1,7 +1,7 @@
 """Describe where a task waits: its frames down to the innermost await, and the tasks that it awaits.
 
 Everything here runs in the loop's thread and takes live tasks. It only reads frames, and runs no code of the
-user's.
+user's but what `suspended.py` names.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _NOTHING, _NESTED, _FUTURE = Words(""), Words("a nested run"), Words("a future",
 
 
 def chain_of(task: asyncio.Task[Any]) -> Chain:
-    """Return the await chain of *task*. This makes no frame objects."""
+    """Return the await chain of *task*. Makes frame objects only for parked tasks and async generators."""
     waited = waited_future(task)
     # A task that waits for a future is in no step, so it cannot be parked in one.
     wait = _wait_of(task) if waited is None else None
@@ -104,10 +104,7 @@ def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
 
 
 def waits_for(chain: Chain, codes: KnownCodes) -> Words:
-    """Return what the task with that chain waits for, in words that need no look at any object.
-
-    `details.detail_of` says more.
-    """
+    """Return what the task with that chain waits for, in short. `details.detail_of` says more."""
     nested = chain.nested
     if isinstance(nested, asyncio.Task):
         return Words(f"nested {nested.get_name()}", has_names=True)

@@ -183,7 +183,7 @@ class Failures:
         return [taken[number] for number in sorted(taken)]
 
     def _dropped(self, task: TrackedTask) -> None:
-        """Take a failed task from its finalizer. Any thread."""
+        """Take from its finalizer a task that has failed, or was lost while it waited. Any thread."""
         if task.get_loop() is not self._loop or self._is_ignored(task):
             return
         if not task.done():

@@ -3,7 +3,7 @@
 This looks at each task once, however many wait for it: a diamond of forty layers costs forty layers, not two
 to the power of forty. The graph is pure data; `loopnb/trees.py` shows it.
 
-Everything here runs in the loop's thread, and leaves no frame objects behind.
+Everything here runs in the loop's thread, and makes frame objects only where `chain_of` does.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ _awaited: set[asyncio.Task[Any]] = set()
 
 
 def is_held(task: asyncio.Task[Any]) -> bool:
-    """Return True if *task* holds a context manager."""
+    """Return True if *task* holds a context manager, or is about to enter it."""
     return task in _held
 
 
@@ -180,7 +180,12 @@ class Holds:
             raise
 
     async def release(self, wanted: object) -> None:
-        """Release what is held under that name or value, and wait until it is left; see `loopnb.release`."""
+        """Release what is held under that name or value, and wait until it is left; see `loopnb.release`.
+
+        Raises:
+            NotHeldError: Nothing is held under it.
+            BaseException: What leaving it raises.
+        """
         found = [(task, held) for task, held in _held.items() if held.is_meant(wanted)]
         if not found:
             raise NotHeldError(wanted, [held.name for held in _held.values()])
@@ -191,7 +196,7 @@ class Holds:
         task.result()
 
     async def release_all(self, grace: float) -> None:
-        """Release everything, newest first. Cancel what has not been left within *grace* seconds."""
+        """Release everything, newest first. Cancel what has not been left within *grace* seconds in all."""
         try:
             async with asyncio.timeout(grace):
                 for task, held in reversed(list(_held.items())):

@@ -274,7 +274,7 @@ class Listing:
         return ordered
 
     def follow(self) -> Follower:
-        """Return a new follower. It is followed for as long as you keep it."""
+        """Return a new follower. It is told of changes for as long as you keep it."""
         follower = Follower(self)
         self._followers.add(follower)
         return follower
@@ -555,8 +555,7 @@ class Listing:
             if old is not None:
                 since = self._settle(number, old, future_ref)
             waits[number], paths[number] = future_ref, path
-            name = task.known_name
-            if name is None:
+            if (name := task.known_name) is None:
                 name = task.known_name = _stock_name(task)
             record = _make_record(TaskRecord, (
                 number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,

@@ -37,7 +37,7 @@ class Tracker:
     stock asyncio, and two fifths longer on 3.14 (`tests/benchmarks`). Steps cost nothing. Records are made
     only on request.
 
-    Every method runs in the loop's thread and does not block.
+    Every method runs in the loop's thread, unless it says otherwise, and does not block.
 
     Args:
         loop: The loop whose tasks are tracked.
@@ -194,6 +194,8 @@ class Tracker:
     def ended(self) -> list[EndedTask]:
         """Return ended tasks, oldest first: from the history, and those to which something still refers.
 
+        The kernel's own are left out.
+
         From Python 3.14 on this looks at every object of the process, which takes 15 ms and more.
         """
         held = [EndedTask.of(task) for task in held_finished_tasks(self._loop) if has_origin(task)]
@@ -213,10 +215,11 @@ class Tracker:
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
         """Return the live task with that number or name; of several with one name, the newest.
 
-        A name wins over a number, unless *wanted* is an int. No records are made.
+        A name wins over a number, unless *wanted* is an int. Then one of the kernel's own tasks may be found,
+        too. No records are made.
 
         Raises:
-            TaskNotFoundError: No live task has that number or name.
+            TaskNotFoundError: No live task has that number or name, or only one of the kernel's own.
         """
         number = _number_in(wanted)
         if isinstance(wanted, int) and (known := self.listing.task(wanted)) is not None:

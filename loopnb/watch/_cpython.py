@@ -108,7 +108,8 @@ def kept_waiting(loop: Any, now: float) -> Kept:
     except (AttributeError, RuntimeError, IndexError):  # another kind of loop; or the queue has just changed
         return Kept()
     tasks = list(islice(filter(None, map(task_of, handles)), _NAMES))
-    return Kept(len(handles), overdue, tuple(task.get_name() for task in tasks))
+    names = [task.get_name() for task in tasks]  # a list first: see `Judge.block`
+    return Kept(len(handles), overdue, tuple(names))
 
 
 def task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:

@@ -92,7 +92,7 @@ class DeadlockWatch:
         return self._found
 
     def stuck_cell(self) -> Deadlock | None:
-        """Look for a deadlock because of which a cell would wait for ever."""
+        """Look for a deadlock that keeps a cell waiting for ever."""
         self._tracker.listing.look(exact=False)  # `waits_of` finds the tasks there
         return next((deadlock for deadlock in self.look() if deadlock.is_cell_stuck), None)
 
@@ -255,7 +255,7 @@ class _Look:
         return self._tracker.is_kernels_own(waiting.task) and has_own_code(waiting.chain)
 
     def _needs(self, waiting: Waiting) -> list[asyncio.Task[Any]] | None:
-        """Return tasks, one of which must go on before this one can; None if something else may free it."""
+        """Return tasks: one of them must go on before this one can. None if something else may free it."""
         if waiting.reason.kind in _TASKS:
             return waiting.reason.tasks
         if waiting.reason.kind == "lock":

@@ -232,7 +232,7 @@ def waits_in(frames: Sequence[Frame], call: str) -> BlockedHow:
 
 
 class Judge:
-    """Makes blocks of steps.
+    """Makes a `Block`, the record for users, of what was seen of a step.
 
     Args:
         describe: Formats file and line for people. Any thread.
@@ -268,6 +268,9 @@ class Judge:
         call = source_of(users) if users is not None else ""
         innermost = source_of(frames[-1]) if frames and frames[-1] is not users else call
         gil_s = sum(part.gil_s for part in groups)
+        # A list first. `tuple()` of a generator raises SystemError if another thread calls `gc.get_objects()`
+        # meanwhile, and so holds the tuple that grows. `_place` may read a file, which releases the GIL.
+        stack = [self._named(frame, who.cell) for frame in frames if not is_ours(frame.filename)]
         return Block(
             number=number,
             began_at=self._wall_clock() - (self._clock() - step.began),
@@ -283,7 +286,7 @@ class Judge:
             coroutine=_coroutine(frames),
             call=call,
             below="" if not frames or frames[-1] is users else self._named(frames[-1], None),
-            stack=tuple(self._named(frame, who.cell) for frame in frames if not is_ours(frame.filename)),
+            stack=tuple(stack),
             garbage_s=garbage_s,
             is_late=gil_s > step.lasted_s / 2,
             kept=Kept(step.kept.ready, step.kept.timers, step.kept.tasks, messages),

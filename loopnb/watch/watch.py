@@ -164,10 +164,11 @@ class Watch:
         return self._block_of(step, 0, is_over=False, messages=False)
 
     def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Call *fn* with each block from 0.4 s on, twice a second while it lasts, and with None at its end.
+        """Call *fn* with each block, twice a second while it lasts, and with None at its end.
 
-        The watchdog's thread calls *fn* while the loop does not turn, so *fn* must ask no loop. If it raises,
-        it is not called again.
+        The first call comes after 0.4 s, or after `LoopNB.blocked_after` if that is less. The watchdog's
+        thread calls *fn* while the loop does not turn, so *fn* must ask no loop. If it raises, it is not
+        called again.
         """
         self._onlookers.append(fn)
 
@@ -281,14 +282,17 @@ class Watch:
             self._keep(self._block_of(step, number, is_over=True, messages=messages))
 
     def unseen(self, began: float, until: float) -> None:
-        """Keep a block of which nothing was seen, if it was one. The watchdog's thread."""
+        """Keep a block that no look has seen, if it was one. The watchdog's thread."""
         if self._is_block(until - began):
             garbage_s = self._garbage.seconds_between(began, until)
             number, cell = next(self._numbers), self._cells.executing
             self._keep(self._judge.unseen(number, began, until - began, garbage_s, cell))
 
     def still_late(self, step: Step, now: float) -> None:
-        """Tell the onlookers of the block that *step* is, if it is one. The watchdog's thread."""
+        """Tell the onlookers of *step* if it has lasted long enough: see `watch_blocks`.
+
+        The watchdog's thread.
+        """
         least_s = min(self._blocked_after or _TOLD_AFTER_S, _TOLD_AFTER_S)
         is_due = self._told_at is None or now - self._told_at >= _TOLD_EVERY_S
         if self._onlookers and is_due and step.lasted_s >= least_s:

@@ -172,7 +172,7 @@ class Watchdog:
         self._is_watching = is_watching
 
     def stop(self) -> None:
-        """End the thread, and wait for its end: a millisecond or so. The loop's thread."""
+        """End the thread, and wait for its end: a millisecond or so, a second at most. The loop's thread."""
         _active.discard(self)
         self._is_ended = True
         timer, self._timer = self._timer, None

@@ -124,7 +124,7 @@ class Viewer:
         tree: The kind of tree that it shows, or None.
         timeline: True while it shows the timeline.
         sent_detail, sent_tree, sent_timeline: What it has of these; None if it needs all.
-        tree_of: The graph of which `sent_tree` was made.
+        tree_of: The graph from which `sent_tree` was made.
         known: Facts about the task whose details are shown that are asked for only once: its number, its
             parents, and its outcome if it has ended.
     """
@@ -608,7 +608,7 @@ class Monitor:
         }
 
     def numbers_in(self, view: str, group: str) -> list[int]:
-        """Return the numbers of the tasks behind a row of a view."""
+        """Return the numbers of the tasks behind the row of a group in a view."""
         viewer = self.viewers.get(view)
         selection = None if viewer is None else self._selections.get(viewer.query.selection)
         return [] if selection is None else selection.numbers_in(group)

@@ -111,7 +111,7 @@ class Order:
         self._late: dict[str, tuple[Any, ...] | None] = {}
 
     def put(self, key: str, value: Any, number: int) -> None:
-        """Put *key* where *value*, and then *number*, belong. It takes effect with `settle`."""
+        """Place *key* by *value*, and by *number* among equal values. It takes effect with `settle`."""
         self._late[key] = (value, number, key)
 
     def drop(self, key: str) -> None:
@@ -165,7 +165,8 @@ class Group:
         states: How many of them are in each state.
         members: Its tasks in order, once it was opened.
         row_key: The key of the row that stands for it: its own, or that of its only task.
-        anchor: The number of its oldest task when it was folded; None if it is not.
+        anchor: If the order is by age or number: the number of its oldest task when it became one row.
+            Otherwise None.
     """
 
     def __init__(self, key: str) -> None:
@@ -240,7 +241,13 @@ class Selection:
         self._order.settle()
 
     def look_at_busy(self, numbers: set[int]) -> None:
-        """Put tasks whose share of the loop's time has changed in order, if these are sorted by it."""
+        """If the rows are sorted by share of the loop's time, move those whose share has changed.
+
+        Call `settle` afterwards.
+
+        Args:
+            numbers: The numbers of the tasks whose share has changed.
+        """
         if self._query.sort == "busy":
             for number in numbers & self._tasks.keys():
                 self.put(number)
@@ -339,7 +346,7 @@ class Selection:
         return total, found
 
     def numbers_in(self, key: str) -> list[int]:
-        """Return the numbers of the tasks behind a row, oldest first."""
+        """Return the numbers of the tasks behind the row of a group, oldest first."""
         group = self.groups.get(key)
         return [] if group is None else sorted(group.numbers)
 
@@ -359,7 +366,10 @@ class Selection:
 def _part(
     order: Order, first: int, last: int, position: int, wanted: tuple[int, int], depth: int, desc: bool
 ) -> Iterator[tuple[str, int]]:
-    """Yield the keys from *first* to *last* that are wanted. The first of them stands at *position*."""
+    """Yield those keys from *first* up to *last* that are wanted, each with *depth*.
+
+    The key at *first* stands at *position* among all rows.
+    """
     begin = max(first, first + wanted[0] - position)
     end = min(last, first + wanted[1] - position)
     if begin < end:

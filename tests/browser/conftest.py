@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: How long a page may take for what it is to show or to do, where a test says nothing else. Several times as
 #: long as it takes on a busy machine.
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 40_000
 expect.set_options(timeout=TIMEOUT_MS)
 
 _numbers = itertools.count()

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 REPO = Path(__file__).parents[2]
-START_TIMEOUT_S = 60.0
-CELL_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+CELL_TIMEOUT_S = 60.0
 
 Theme = Literal["light", "dark"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 FETCHES = [{"number": number, "waits_for": "bytes from 127.0.0.1:8080"} for number in range(1, 41)]
 FEED = {

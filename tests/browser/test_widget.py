@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .conftest import OpenNotebook
     from .lab import LabPage, NotebookPage
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 QUICKSTART = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
 

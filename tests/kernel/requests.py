@@ -94,12 +94,12 @@ class Cell(Request):
 
     @property
     def is_done(self) -> bool:
-        """Whether both the reply and the idle status have come."""
+        """True when both the reply and the idle status have come."""
         return self.reply is not None and self.idle is not None
 
     @property
     def has_failed(self) -> bool:
-        """Whether a reply has come that tells of an error, or that the cell was not executed."""
+        """True if a reply has come that tells of an error, or that the cell was not executed."""
         return self.reply is not None and self.reply.content["status"] != "ok"
 
     @property

@@ -79,8 +79,10 @@ def test_interrupt_is_a_real_sigint(stock: KernelDriver) -> None:
     cell = stock.start(
         """
         import time
-        print('begun')
-        [time.sleep(0.1) for _ in range(600)]  # a call that is about to sleep is not interrupted
+        def waits():  # between two statements of a cell, IPython would be interrupted
+            print('begun')
+            [time.sleep(0.1) for _ in range(600)]  # a call that is about to sleep is not interrupted
+        waits()
         """
     )
     cell.wait_output("begun")

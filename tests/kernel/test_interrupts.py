@@ -480,7 +480,7 @@ def test_an_interrupt_cancels_what_the_cell_has_spawned_for_its_wait(kernel: Ker
     cell = kernel.start(
         """
         async def sleeper():
-            asyncio.get_running_loop().call_soon(print, 'waits\n')  # once both have begun
+            asyncio.get_running_loop().call_soon(print, 'waits')  # once both have begun
             await asyncio.sleep(60)
         own = [asyncio.create_task(sleeper()) for _ in range(2)]
         await asyncio.gather(*own)
@@ -989,6 +989,92 @@ def test_a_second_interrupt_while_a_group_ends_its_children_leaves_none(
     kernel.run(TICKS_GO_ON)
 
 
+#: Under the name of its file, what `gather` calls for each child.
+INTERRUPTS_GATHER = dedented(
+    """
+    import signal
+    def interrupt_when_a_child_is_made(loop):
+        stock = loop.create_task
+        def create_task(*args, **options):
+            loop.create_task = stock
+            task = stock(*args, **options)
+            signal.raise_signal(signal.SIGINT)
+            return task
+        loop.create_task = create_task
+    """
+)
+
+
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_an_interrupt_while_gather_makes_its_children_leaves_none(kernel: KernelDriver, magic: str) -> None:
+    kernel.run(f"exec(compile({INTERRUPTS_GATHER!r}, asyncio.tasks.__file__, 'exec'))")
+    kernel.run(
+        """
+        async def child():
+            await asyncio.sleep(600)
+        """
+    )
+
+    result = kernel.execute(
+        below(
+            magic,
+            """
+            await asyncio.sleep(0)
+            interrupt_when_a_child_is_made(asyncio.get_running_loop())
+            await asyncio.gather(child(), child(), child())
+            """,
+        )
+    )
+
+    assert result.ename in {"CancelledError", "KeyboardInterrupt"}
+    kernel.run("await asyncio.sleep(0.05)")
+    assert kernel.value("any('child' in repr(task) for task in asyncio.all_tasks())") is False
+    kernel.run(TICKS_GO_ON)
+
+
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_an_interrupt_while_another_is_handled_is_not_raised_there(kernel: KernelDriver, magic: str) -> None:
+    # The first comes while a group ends its children, and asks the loop. What the second would raise there
+    # would keep the first from asking: later cells would wait for its answer, and lose their interrupts.
+    kernel.run(
+        """
+        import signal, threading
+        loop = asyncio.get_running_loop()
+        def call_soon_threadsafe(*args, **options):
+            if threading.current_thread() is threading.main_thread() and 'call_soon_threadsafe' in vars(loop):
+                del loop.call_soon_threadsafe
+                signal.raise_signal(signal.SIGINT)
+            return type(loop).call_soon_threadsafe(loop, *args, **options)
+        """
+    )
+    kernel.run(f"exec(compile({INTERRUPTS_GROUPS!r}, asyncio.taskgroups.__file__, 'exec'))")
+
+    kernel.execute(
+        below(
+            magic,
+            """
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(600), name='child')
+                await asyncio.sleep(0)
+                loop.call_soon_threadsafe = call_soon_threadsafe
+                raise KeyboardInterrupt
+            """,
+        )
+    )
+    cell = kernel.start(
+        """
+        print('waits', flush=True)
+        asyncio.run(asyncio.sleep(600))
+        """
+    )
+    cell.wait_output("waits")
+    kernel.interrupt()
+
+    assert cell.wait().ename == "KeyboardInterrupt"
+    assert kernel.value("'call_soon_threadsafe' in vars(loop)") is False
+    assert kernel.value("'child' in [task.name for task in loopnb.tasks()]") is False
+
+
 @pytest.mark.parametrize("magic", ["", "%%aloop"])
 def test_an_interrupt_of_a_task_that_blocks_when_its_cell_has_just_ended_ends_no_kernel(
     kernel: KernelDriver, magic: str
@@ -1281,7 +1367,23 @@ def test_a_signal_handler_of_the_loop_leaves_interrupts_alone_when_it_goes(kerne
     assert result.ename == "KeyboardInterrupt"
 
 
-def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(kernel: KernelDriver) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        dedented(
+            """
+            %%time
+            %%aloop -n orphan
+            await asyncio.sleep(60)
+            """
+        ),
+        "loopnb.run(orphan())",
+    ],
+    ids=["aloop", "loopnb.run"],
+)
+def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(
+    kernel: KernelDriver, code: str
+) -> None:
     kernel.run(
         """
         from loopnb.session import Session
@@ -1291,17 +1393,13 @@ def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(ker
             stock(self, coro, **options)
             raise KeyboardInterrupt
         Session.spawn = spawn
+        async def orphan():
+            await asyncio.sleep(60)
         """
     )
 
-    result = kernel.execute(
-        """
-        %%time
-        %%aloop -n orphan
-        await asyncio.sleep(60)
-        """
-    )
+    result = kernel.execute(code)
 
     assert "KeyboardInterrupt" in result.cell.text
     kernel.run("await asyncio.sleep(0.05)")
-    assert kernel.value("'orphan' in [task.name for task in loopnb.tasks()]") is False
+    assert kernel.value("any('orphan' in repr(task) for task in asyncio.all_tasks())") is False

@@ -58,9 +58,12 @@ def test_an_interrupt_that_ends_no_call_is_delivered(wakeups: Wakeups, wait: Any
     thread = threading.Thread(target=interrupt_elsewhere)
     began = time.monotonic()
 
-    with pytest.raises(KeyboardInterrupt):
-        thread.start()  # in here: on a busy machine the interrupt may come before the wait
+    def start_and_wait() -> None:
+        thread.start()
         wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        start_and_wait()  # on a busy machine, the interrupt may come before the wait
 
     thread.join()
     assert time.monotonic() - began < 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -208,6 +209,10 @@ def interrupt_held(kernel: KernelDriver, folder: Path, scenario: Forced) -> tupl
         shim.ask(folder, "sigaction", str(scenario.change))
     cell = kernels.start(kernel, kind)
     was_held = shim.is_held(folder, 1.0 if scenario.change else 10.0)
+    if not was_held:
+        with suppress(WaitTimedOutError, KernelDiedError):
+            kernels.wait_begun(cell)  # on a busy machine it may not have: what comes before is ignored
+        was_held = shim.is_held(folder, 1.0)
     kernel.interrupt()
     fault = kernels.fault_after_interrupt(kernel, cell, kind)
     if fault is None and "Error in callback" in cell.text:
