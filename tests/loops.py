@@ -32,10 +32,6 @@ class FastLoop(asyncio.SelectorEventLoop):
         """Run the loop until *seconds* of its time have passed."""
         self.run_until_complete(asyncio.sleep(seconds))
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        """Wait for its threads without a limit: their time does not jump."""
-        await super().shutdown_default_executor()
-
 
 class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self, loop: FastLoop) -> None:
