@@ -679,7 +679,7 @@ def test_an_override_of_direction_does_not_leave_its_name(page: Page) -> None:
     assert coro["x"] > name["x"]
 
 
-@pytest.mark.parametrize("width", [1200, 700, 320])
+@pytest.mark.parametrize("width", [1200, 700, 320, 200])
 def test_cancel_is_in_reach_at_every_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     view = PlainPage(page, [*FETCHES, *SINGLE], head=HEAD)

@@ -42,7 +42,8 @@ export function offsetFor({ from, to }, { offset, limit, total }) {
 /** @type {Column[]} */
 const LIVE = [
 	{ id: "state", title: "State", width: "104px", sort: "state", worth: 5, least: 104 },
-	{ id: "task", title: "Task", width: "minmax(170px, 3fr)", sort: "name", worth: 9, least: 190 },
+	// Where there is room for nothing else, it leaves the button its place.
+	{ id: "task", title: "Task", width: "minmax(min(170px, 100% - 98px), 3fr)", sort: "name", worth: 9, least: 190 },
 	{ id: "cell", title: "Cell", width: "66px", sort: "cell", worth: 4, least: 66 },
 	{ id: "age", title: "Age", width: "92px", sort: "age", worth: 6, least: 92 },
 	{ id: "waited", title: "In this wait", width: "96px", sort: "waited", worth: 3, least: 96 },
@@ -54,11 +55,11 @@ const LIVE = [
 /** @type {Column[]} */
 const FINISHED = [
 	{ id: "state", title: "Outcome", width: "104px", sort: "state", worth: 6, least: 104 },
-	{ id: "task", title: "Task", width: "minmax(120px, 3fr)", sort: "name", worth: 9, least: 190 },
+	{ id: "task", title: "Task", width: "minmax(min(120px, 43%), 3fr)", sort: "name", worth: 9, least: 190 },
 	{ id: "cell", title: "Cell", width: "66px", sort: "cell", worth: 4, least: 66 },
 	{ id: "ended", title: "Ended", width: "110px", sort: "age", worth: 3, least: 110 },
 	{ id: "took", title: "Took", width: "92px", sort: "waited", worth: 5, least: 92 },
-	{ id: "waits", title: "Error", width: "minmax(160px, 5fr)", sort: "waits_for", worth: 7, least: 200 },
+	{ id: "waits", title: "Error", width: "minmax(min(160px, 57%), 5fr)", sort: "waits_for", worth: 7, least: 200 },
 ];
 
 /**
