@@ -696,6 +696,38 @@ def test_cancel_is_in_reach_at_every_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": 1200, "height": 800})
 
 
+@pytest.mark.parametrize("width", [1200, 320, 200])
+def test_no_button_of_a_row_is_cut_off(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    view = PlainPage(page, [*({**task, "coro": "job", "name": "job"} for task in MANY), FEED])
+    view.kernel("kernel.isSilent = true")
+    button = view.row("10,000 ×").locator(".loopnb-cancel")
+    for text in ("Cancel all", "Cancel 10,000?", "Cancelling…"):
+        expect(button).to_have_text(text)
+        cut = button.evaluate(
+            """button => {
+                let [inner, outer] = [button, button.parentElement].map(node => node.getBoundingClientRect());
+                return Math.max(outer.left - inner.left, inner.right - outer.right);
+            }"""
+        )
+        assert cut <= 0, text
+        button.click()
+    page.set_viewport_size({"width": 1200, "height": 800})
+
+
+def test_columns_keep_their_widths_whatever_they_hold(page: Page) -> None:
+    view = PlainPage(page, SINGLE)
+    wait_names(view, "feed", "report", "stubborn")
+    widths = """() => [...document.querySelectorAll(".loopnb-column, .loopnb-row > *")]
+        .map(cell => cell.getBoundingClientRect().width)"""
+    before = page.evaluate(widths)
+    wide = {"name": "x" * 150, "waits_for": "y" * 190, "cell": "In[1234567]", "spawned_s": -9e6, "busy": 1}
+    view.kernel(f"Object.assign(kernel.tasks[0], {json.dumps(wide)}); kernel.push()")
+    expect(view.rows.first).to_contain_text("xxx")
+
+    assert page.evaluate(widths) == before
+
+
 UNLOADED = "kernel.say({ op: 'end', why: 'unloaded', text: 'loopnb was unloaded' })"
 
 #: What is done one after the other, with a look at all colours after each.
