@@ -138,9 +138,13 @@ class Ended:
                 record = self._records[number] = self._tracker.record_ended(ended)
             yield record
 
+    @property
+    def has_all_records(self) -> bool:
+        """True if `records` takes no longer than to go through a list."""
+        return self._tasks.keys() <= self._records.keys()
+
     def row(self, record: TaskRecord) -> dict[str, Any]:
         """Return the row of an ended task."""
-        ended_at = self.when.get(record.number)
         return {
             "key": f"f{record.number}",
             "number": record.number,
@@ -149,13 +153,17 @@ class Ended:
             "state": record.state,
             "cell": None if record.cell is None else str(record.cell),
             "spawned_s": record.spawned_at,
-            "duration_s": None if ended_at is None else max(ended_at - record.spawned_at, 0.0),
-            "ended_s": ended_at,
+            "duration_s": self._duration_s(record),
+            "ended_s": self.when.get(record.number),
             "error": cut(record.error),
             "waits_at": cut(record.waits_at),
             "spawn_site": cut(record.spawn_site),
             "depth": 0,
         }
+
+    def _duration_s(self, record: TaskRecord) -> float | None:
+        ended_at = self.when.get(record.number)
+        return None if ended_at is None else max(ended_at - record.spawned_at, 0.0)
 
     def select(self, query: Query, records: Iterable[TaskRecord]) -> list[TaskRecord]:
         """Return those of *records* that *query* finds, in its order."""
@@ -164,7 +172,7 @@ class Ended:
             record
             for record in records
             if (not query.states or record.state in query.states)
-            and query.cell in (None, str(record.cell))
+            and (query.cell is None or query.cell == str(record.cell))
             and (not text or text in _words(record).casefold())
         ]
         found.sort(key=lambda record: self._value(query.sort, record), reverse=query.desc)
@@ -180,6 +188,11 @@ class Ended:
             return (record.state, number)
         if sort == "cell":
             return (float("inf") if record.cell is None else record.cell.execution_count, number)
+        if sort == "waited":  # how long it took: the longest first
+            took_s = self._duration_s(record)
+            return (took_s is None, -(took_s or 0.0), number)
+        if sort == "waits_for":  # its error
+            return (not record.error, record.error, number)
         return (_RANKS.get(record.state, 2), -self.when.get(number, record.spawned_at), -number)
 
 

@@ -342,7 +342,7 @@ class LoopWidget(anywidget.AnyWidget):
             case AskTimeline(_view, shown):
                 viewer.ask_timeline(shown)
             case AskTrace(_view, request_id):
-                monitor.send_trace(viewer, request_id)
+                viewer.ask_trace(request_id)
         self._hurry(0.0)
 
     def _cancel(self, monitor: Monitor, request: Cancel) -> dict[str, Any]:

@@ -124,8 +124,10 @@ class Viewer:
         detail: The number of the task whose details it shows, or None.
         tree: The kind of tree that it shows, or None.
         timeline: True while it shows the timeline.
+        trace: The id of its request for the timeline as a file; None if there is none.
         sent_detail, sent_tree, sent_timeline: What it has of these; None if it needs all.
         tree_of: The graph of which `sent_tree` was made.
+        ended_version: The version of the ended tasks that it has in `window`, if it shows them.
         known: What is asked only once of the task whose details are shown: its number, its parents, and its
             outcome if it has ended.
     """
@@ -137,15 +139,23 @@ class Viewer:
         self.detail: int | None = None
         self.tree: str | None = None
         self.timeline = False
+        self.trace: str | None = None
         self.sent_detail: Message | None = None
         self.sent_tree: Message | None = None
         self.sent_timeline: Timeline | None = None
         self.tree_of: AwaitGraph | None = None
+        self.ended_version = -1
         self.known: tuple[int, list[str], dict[str, str] | None] | None = None
 
     def ask_rows(self, query: Query) -> None:
         """Show what *query* finds from now on."""
         self.query = query
+
+    def has_ended(self, query: Query, version: int) -> bool:
+        """Return True if it shows what *query* finds among the ended tasks of that version."""
+        if self.window is None or self.ended_version != version:
+            return False
+        return bool(self.window["query"] == query.as_json())
 
     def ask_detail(self, number: int | None) -> None:
         """Show the details of that task from now on, or none."""
@@ -158,6 +168,10 @@ class Viewer:
     def ask_timeline(self, shown: bool) -> None:
         """Show the timeline from now on, or no more."""
         self.timeline, self.sent_timeline = shown, None
+
+    def ask_trace(self, request_id: str) -> None:
+        """Get the timeline as a file with the next look."""
+        self.trace = request_id
 
     def forget_sent(self) -> None:
         """Note that the view has lost what it was sent, and needs all."""
@@ -463,6 +477,8 @@ class Monitor:
         """Send a view the rows that it has asked for, if that needs no look. Returns False if it does."""
         if viewer.query.tab == "live" and viewer.query.selection not in self._selections:
             return False
+        if viewer.query.tab == "finished" and not self.ended.has_all_records:
+            return False
         if self._follower is None:
             return False
         for _ in self._show(viewer):
@@ -472,8 +488,14 @@ class Monitor:
     def _show(self, viewer: Viewer) -> Iterator[None]:
         query = viewer.query
         if query.tab == "finished":
-            yield
+            version = self.ended.version
+            if viewer.has_ended(query, version):
+                return
+            for count, _record in enumerate(self.ended.records()):
+                if not count % _AT_ONCE:
+                    yield
             window = self._finished_window(query)
+            viewer.ended_version = version
         else:
             selection = self._selections.get(query.selection)
             if selection is None:
@@ -640,6 +662,9 @@ class Monitor:
                 yield
             if viewer.tree is not None:
                 yield from self._show_tree(viewer, viewer.tree)
+            if viewer.trace is not None:
+                request_id, viewer.trace = viewer.trace, None
+                yield from self._send_trace(viewer, request_id)
         if now >= self._timeline_due or any(
             viewer.timeline and viewer.sent_timeline is None for viewer in viewers
         ):
@@ -720,31 +745,28 @@ class Monitor:
 
     def _show_timeline(self, viewer: Viewer) -> None:
         now = self._clock()
-        after = timeline.timeline_of(
-            self.tasks.live.values(),
-            self._history.since(now - timeline.SECONDS),
-            timeline.blocks_of(self._watch.blocks(), now, time.time()),
-            now,
-            self.ended.state_of,
-        )
+        self._history.forget_before(now - timeline.SECONDS)
+        blocks = timeline.blocks_of(self._watch.blocks(), now, time.time())
+        after = timeline.timeline_of(self.tasks, self._history, blocks, now, self.ended.state_of)
         viewer.sent_timeline, messages = protocol.timeline_messages(viewer.sent_timeline, after)
         for message in messages:
             self._send_to(viewer, message)
 
-    def send_trace(self, viewer: Viewer, request_id: str) -> None:
+    def _send_trace(self, viewer: Viewer, request_id: str) -> Iterator[None]:
         """Send a view the timeline as a file, piece by piece."""
         now = self._clock()
-        text = timeline.trace_of(
-            self.tasks.live.values(),
-            self._history.since(now - timeline.SECONDS),
-            timeline.blocks_of(self._watch.blocks(), now, time.time()),
-            now,
-            self.ended.state_of,
-        )
-        pieces = protocol.in_pieces(text)
+        self._history.forget_before(now - timeline.SECONDS)
+        blocks = timeline.blocks_of(self._watch.blocks(), now, time.time())
+        pieces = []
+        for piece in protocol.in_pieces(
+            timeline.trace_of(self.tasks, self._history, blocks, now, self.ended.state_of)
+        ):
+            pieces.append(piece)
+            yield
         for part, piece in enumerate(pieces):
             message = {"op": "trace", "id": request_id, "part": part, "parts": len(pieces), "text": piece}
             self._send_to(viewer, message)
+            yield
 
     def _send(self, message: Message) -> None:
         if self.viewers:

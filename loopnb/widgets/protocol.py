@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MOST_BYTES = 32_000
 """No message is longer, in bytes of its JSON."""
@@ -334,10 +334,21 @@ def end(epoch: str, why: str, text: str) -> Message:
     return {"op": "end", "epoch": epoch, "why": why, "text": cut(text)}
 
 
-def in_pieces(text: str) -> list[str]:
-    """Cut a long text into pieces, each of which fits into a message whatever characters it has."""
-    step = (MOST_BYTES - _ENVELOPE) // 6
-    return [text[first : first + step] for first in range(0, len(text), step)] or [""]
+def in_pieces(texts: Iterable[str]) -> Iterator[str]:
+    """Put short texts together into pieces, each of which fits into a message. There is at least one.
+
+    Args:
+        texts: Texts of a few kB.
+    """
+    piece, left = [], MOST_BYTES - _ENVELOPE
+    for text in texts:
+        size = size_of(text)
+        if size > left and piece:
+            yield "".join(piece)
+            piece, left = [], MOST_BYTES - _ENVELOPE
+        piece.append(text)
+        left -= size
+    yield "".join(piece)
 
 
 def fitting(lines: Iterable[Message]) -> tuple[list[Message], int]:

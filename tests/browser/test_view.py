@@ -771,6 +771,35 @@ def test_the_table_is_as_high_as_asked_for(page: Page, height: int) -> None:
     assert scroll.evaluate("scroll => scroll.scrollHeight") > height
 
 
+def test_the_highest_table_is_full_of_rows(page: Page) -> None:
+    page.set_viewport_size({"width": 1200, "height": 3_000})
+    view = PlainPage(page, MANY, options={"height": 2_900, "group": False})
+    scroll = view.panel.locator(".loopnb-scroll")
+    for top in (0, 50_017):
+        scroll.evaluate("(scroll, top) => { scroll.scrollTop = top; }", top)
+        expect(view.panel.locator("[data-gap]")).to_have_count(0)
+        below = scroll.evaluate(
+            """scroll => {
+                let bottoms = [...scroll.querySelectorAll(".loopnb-row")].map(row => row.getBoundingClientRect().bottom);
+                return Math.max(...bottoms) - scroll.getBoundingClientRect().bottom;
+            }"""
+        )
+        assert below >= 0
+        assert view.rows.count() <= 60
+    page.set_viewport_size({"width": 1200, "height": 800})
+
+
+def test_the_kernels_own_tasks_have_no_cancel(page: Page) -> None:
+    view = PlainPage(page, [{**FEED, "is_kernel": True}, PARKED], detail=DETAIL)
+    expect(view.row("report").locator(".loopnb-cancel")).to_be_visible()
+    expect(view.row("feed").locator(".loopnb-cancel")).to_be_hidden()
+    view.row("feed").click()
+    expect(view.panel.locator(".loopnb-detail-cancel")).to_be_hidden()
+    page.keyboard.press("Delete")
+
+    assert view.heard("cancel") == []
+
+
 def test_a_task_without_a_name_is_called_by_its_number(page: Page) -> None:
     view = PlainPage(page, [{**FEED, "name": ""}, {**FEED, "number": 2, "coro": "two", "name": ""}])
 

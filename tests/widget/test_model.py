@@ -17,6 +17,8 @@ from ipywidgets import Widget
 
 from loopnb.records import Block, CellRef
 from loopnb.tracking import tracked
+from loopnb.widgets import timeline
+from loopnb.widgets.ended import Ended
 from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
 from loopnb.widgets.monitor import BEAT_S, _Pace
 from loopnb.widgets.protocol import MOST_BYTES
@@ -27,7 +29,8 @@ from .conftest import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from loopnb.records import Finding
+    from loopnb.records import Finding, TaskRecord
+    from loopnb.tracking.history import EndedTask
     from tests.loops import FastLoop
 
     from .conftest import Notebook
@@ -752,6 +755,74 @@ def test_failed_tasks_stay_with_their_error_and_come_first(
     failing.exception()
 
 
+@pytest.mark.parametrize(
+    ("sort", "names"),
+    [
+        ("age", ["odd", "bad", "late", "soon"]),
+        ("waited", ["late", "odd", "bad", "soon"]),
+        ("waits_for", ["bad", "odd", "soon", "late"]),
+        ("name", ["bad", "late", "odd", "soon"]),
+        ("cell", ["late", "bad", "soon", "odd"]),
+    ],
+)
+def test_ended_tasks_are_sorted_by_each_column(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop, sort: str, names: list[str]
+) -> None:
+    async def fails(seconds: float, error: Exception) -> None:
+        await asyncio.sleep(seconds)
+        raise error
+
+    look(page, loop, tab="finished")
+    failing = [
+        kernel.spawn(fails(2, ValueError("a")), "bad", 4),
+        kernel.spawn(fails(3, ValueError("b")), "odd"),
+    ]
+    kernel.spawn(nap(1), "soon", cell=4)
+    kernel.spawn(nap(5), "late", cell=3)
+    loop.pass_time(8)
+    page.say(op="query", view="v", query={"tab": "finished", "sort": sort})
+    loop.pass_time(0.1)
+    assert [row["name"] for row in page.rows()] == names
+
+    page.say(op="query", view="v", query={"tab": "finished", "sort": sort, "desc": True})
+    loop.pass_time(0.1)
+    assert [row["name"] for row in page.rows()] == names[::-1]
+    assert all(task.exception() for task in failing)
+
+
+def test_ended_tasks_are_described_in_slices_and_only_if_there_are_new_ones(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([nap(0) for _ in range(400)], [None] * 400)
+    loop.pass_time(1)
+    describe, slices = kernel.tracker.record_ended, [0]
+
+    def noted(ended: EndedTask) -> TaskRecord:
+        slices[-1] += 1
+        return describe(ended)
+
+    def is_over(_pace: _Pace) -> bool:
+        slices.append(0)
+        return True
+
+    monkeypatch.setattr(kernel.tracker, "record_ended", noted)
+    monkeypatch.setattr(_Pace, "is_over", is_over)
+    look(page, loop)
+    page.say(op="query", view="v", query={"tab": "finished"})
+    loop.pass_time(0.5)
+    assert page.windows["v"]["total"] == sum(slices) == 400
+    assert max(slices) <= 64
+
+    made: list[object] = []
+    monkeypatch.setattr(Ended, "select", lambda *_given: made.append(1) or [])
+    loop.pass_time(5)
+    assert made == []
+
+
 def test_a_task_stays_however_short_it_lived(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
@@ -1083,3 +1154,36 @@ def test_the_timeline_has_a_bar_for_each_task_in_the_lane_of_its_cell(
     trace = json.loads("".join(message["text"] for message in page.heard if message["op"] == "trace"))
     begins = {event["name"]: event for event in trace["traceEvents"] if event["ph"] == "b"}
     assert begins.keys() == {"short", "long"}
+
+
+def test_the_file_of_a_timeline_of_many_tasks_is_made_and_sent_in_slices(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([ticks() for _ in range(1_000)], [None] * 1_000, cell=3)
+    look(page, loop)
+    write, slices = timeline._json, [0]
+
+    def noted(event: dict[str, Any]) -> str:
+        slices[-1] += 1
+        return write(event)
+
+    def is_over(_pace: _Pace) -> bool:
+        slices.append(0)
+        return True
+
+    monkeypatch.setattr(timeline, "_json", noted)
+    monkeypatch.setattr(_Pace, "is_over", is_over)
+    page.say(op="trace", view="v", id="v:7")
+    loop.pass_time(1)
+    pieces = [message for message in page.heard if message["op"] == "trace"]
+
+    assert [message["part"] for message in pieces] == list(range(pieces[0]["parts"]))
+    events = json.loads("".join(message["text"] for message in pieces))["traceEvents"]
+    assert len([event for event in events if event["ph"] == "b"]) == 1_000
+    assert sum(slices) == len(events)
+    assert max(slices) <= 300
+    assert max(page.sizes) <= MOST_BYTES

@@ -6,6 +6,8 @@ export const ROW_HEIGHT = 32;
 const OVERSCAN = 6;
 /** No more rows than this are in the page. */
 export const MAX_ROWS = 60;
+/** Pixels. A higher table would need more rows than that to be full. */
+export const MOST_HEIGHT = (MAX_ROWS - 2 * OVERSCAN) * ROW_HEIGHT;
 
 /**
  * Return the range of rows that are to be in the page.

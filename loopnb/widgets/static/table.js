@@ -85,7 +85,7 @@ class TableRow {
 	/** Cancel, or for many tasks ask for a second click. */
 	cancel() {
 		let { row, table } = this;
-		if (!row || this.isEnded || table.facts.isGone || row.state in OUTCOMES || table.facts.pending.has(row.key)) return;
+		if (!row || this.isEnded || table.facts.isGone || row.is_kernel || row.state in OUTCOMES || table.facts.pending.has(row.key)) return;
 		if ((row.count ?? 1) > CONFIRM_ABOVE && performance.now() > this.armedUntil) {
 			this.armedUntil = performance.now() + CONFIRM_FOR_MS;
 			return this.tick(table.facts);
@@ -182,7 +182,7 @@ class TableRow {
 			let waited_ms = performance.now() - pending.at;
 			text = pendingText({ isAnswered: pending.isAnswered, isBlocked: this.table.facts.block !== null, waited_ms });
 		}
-		put(button, this.isEnded ? "" : text);
+		put(button, this.isEnded || row.is_kernel ? "" : text);
 		putAttribute(button, "data-armed", isArmed ? "" : null);
 		putAttribute(button, "aria-busy", String(pending !== undefined));
 		let label = isGroup ? `Cancel all ${rowName(row)}` : `Cancel task ${rowName(row)}`;
