@@ -780,8 +780,8 @@ def test_the_highest_table_is_full_of_rows(page: Page) -> None:
         expect(view.panel.locator("[data-gap]")).to_have_count(0)
         below = scroll.evaluate(
             """scroll => {
-                let bottoms = [...scroll.querySelectorAll(".loopnb-row")].map(row => row.getBoundingClientRect().bottom);
-                return Math.max(...bottoms) - scroll.getBoundingClientRect().bottom;
+                let bottom = node => node.getBoundingClientRect().bottom;
+                return Math.max(...[...scroll.querySelectorAll(".loopnb-row")].map(bottom)) - bottom(scroll);
             }"""
         )
         assert below >= 0
