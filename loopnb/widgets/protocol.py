@@ -208,11 +208,12 @@ def window_messages(before: Window | None, after: Window) -> tuple[Window, list[
 
     Args:
         before: What the view has; None if that is not known.
-        after: What it shall have. Its number does not matter. If its query is another one, all is sent.
+        after: What it shall have. Its number does not matter. If its query is another one, all is sent; but
+            rows that a view still has when it scrolls are not sent again.
     """
     opening: Message
     wseq = 0 if before is None else before["wseq"]
-    if before is None or before["query"] != after["query"]:
+    if before is None or {**before["query"], "offset": 0} != {**after["query"], "offset": 0}:
         opening = {"wbase": None, "query": after["query"], "keys": after["keys"], "gone": []}
         rows = after["rows"]
     else:
@@ -221,8 +222,10 @@ def window_messages(before: Window | None, after: Window) -> tuple[Window, list[
         opening = {"wbase": wseq, "gone": [key for key in known if key not in after["rows"]]}
         if after["keys"] != before["keys"]:
             opening["keys"] = after["keys"]
+        if after["query"] != before["query"]:
+            opening["query"] = after["query"]
         is_same = (before["total"], before["offset"]) == (after["total"], after["offset"])
-        if is_same and not rows and not opening["gone"] and "keys" not in opening:
+        if is_same and not rows and opening == {"wbase": wseq, "gone": []}:
             return before, []
     messages: list[Message] = []
     for part in _parts(rows):
@@ -243,7 +246,7 @@ def apply_window(window: Window | None, message: Mapping[str, Any]) -> Window | 
         return None
     gone = set(message["gone"])
     rows = {key: row for key, row in window["rows"].items() if key not in gone}
-    given["query"] = window["query"]
+    given["query"] = message.get("query", window["query"])
     given["keys"] = message.get("keys", window["keys"])
     given["rows"] = {**rows, **message["rows"]}
     return cast("Window", given)

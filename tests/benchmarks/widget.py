@@ -126,7 +126,7 @@ _WATCH_FRAMES = """
         observer.disconnect();
         return { ...found, seconds: (last - began) / 1000 };
     }"""
-#: Puts a copy of the view below it, with so many rows that no script touches.
+#: Puts a copy in the place of the view, with so many rows, that no script touches.
 _COPY = """
     (panel, count) => {
         let copy = panel.cloneNode(true);
@@ -140,6 +140,13 @@ _COPY = """
         };
         body.replaceChildren(...Array.from({ length: count }, make));
         panel.after(copy);
+        panel.style.display = "none";
+    }"""
+_END_COPY = """
+    () => {
+        let copy = document.getElementById("copy");
+        copy.previousElementSibling.style.display = "";
+        copy.remove();
     }"""
 #: Clicks Cancel in the first row of a victim, and waits until something is there. Returns milliseconds.
 _CLICK_CANCEL = """
@@ -378,10 +385,8 @@ class _Stage:
     def watch_copy(self, scrolled: int) -> Phase:
         """Look on while rows like the view's are scrolled, in a page without the view."""
         self.view.evaluate(_COPY, 1_000)
-        self.show(False)
         found = self.watch(_WINDOW_S, scrolled=scrolled)
-        self._page.evaluate("document.getElementById('copy').remove()")
-        self.show(True)
+        self._page.evaluate(_END_COPY)
         return found
 
     def _read(self) -> list[str]:

@@ -135,7 +135,10 @@ test("there are never more than 60 rows in the page", () => {
 
 for (let [range, window, offset] of [
 	[{ from: 0, to: 20 }, { offset: 0, limit: 60, total: 1_000 }, 0],
-	[{ from: 50, to: 70 }, { offset: 0, limit: 60, total: 1_000 }, 30],
+	[{ from: 50, to: 70 }, { offset: 0, limit: 60, total: 1_000 }, 44],
+	[{ from: 399, to: 420 }, { offset: 400, limit: 60, total: 1_000 }, 366],
+	[{ from: 500, to: 520 }, { offset: 0, limit: 60, total: 1_000 }, 480],
+	[{ from: 0, to: 20 }, { offset: 500, limit: 60, total: 1_000 }, 0],
 	[{ from: 985, to: 1_000 }, { offset: 0, limit: 60, total: 1_000 }, 940],
 	[{ from: 45, to: 65 }, { offset: 10, limit: 60, total: 65 }, 10],
 	[{ from: 0, to: 20 }, { offset: 30, limit: 60, total: 1_000 }, 0],

@@ -23,7 +23,8 @@ export function rowsAt({ top, height, total }) {
 }
 
 /**
- * Return the offset of the window to ask the kernel for; the one that there is if that will do.
+ * Return the offset of the window to ask the kernel for; the one that there is if that will do. Most of a new
+ * window lies in the direction in which the user scrolls.
  *
  * @param {{from: number, to: number}} range The rows on the screen.
  * @param {{offset: number, limit: number, total: number}} window What was asked for last.
@@ -32,8 +33,9 @@ export function rowsAt({ top, height, total }) {
 export function offsetFor({ from, to }, { offset, limit, total }) {
 	let isThere = from >= offset && (to <= offset + limit || offset + limit >= total);
 	if (isThere) return offset;
-	let middle = Math.floor((from + to - limit) / 2);
-	return Math.max(Math.min(middle, total - limit), 0);
+	let [isBelow, isAbove] = [from >= offset && from < offset + limit, to > offset && to <= offset + limit];
+	let wanted = isBelow ? from - OVERSCAN : isAbove ? to + OVERSCAN - limit : Math.floor((from + to - limit) / 2);
+	return Math.max(Math.min(wanted, total - limit), 0);
 }
 
 /**

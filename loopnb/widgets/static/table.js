@@ -30,7 +30,9 @@ class TableRow {
 		/** @type {Row | null} */
 		this.row = null;
 		this.index = -1;
-		this.isEnded = this.isBlocking = false;
+		this.isEnded = this.isBlocking = this.isHeld = false;
+		/** What it was drawn with. @type {TableFacts | null} */
+		this.facts = null;
 		this.armedUntil = 0;
 		this.element = make("div", "row", "", { role: "row", tabindex: "-1" });
 		this.element.addEventListener("click", (event) => this.click(event));
@@ -44,6 +46,7 @@ class TableRow {
 	/** @param {import("./layout.js").Column[]} columns */
 	layOut(columns) {
 		this.element.replaceChildren();
+		this.facts = null;
 		this.parts = {};
 		this.button = null;
 		for (let { id } of columns) {
@@ -100,7 +103,9 @@ class TableRow {
 	 */
 	update({ index, key, row, isHeld }, facts) {
 		this.place(index);
-		this.row = row;
+		// While the user scrolls, most rows say what they have said.
+		if (facts === this.facts && row === this.row && isHeld === this.isHeld) return;
+		[this.facts, this.row, this.isHeld] = [facts, row, isHeld];
 		let outcome = facts.ended.get(key);
 		this.isEnded = isHeld || outcome !== undefined;
 		putAttribute(this.element, "data-key", key || null);
