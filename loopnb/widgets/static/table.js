@@ -182,7 +182,8 @@ class TableRow {
 	writeButton(button, row, pending, isGone) {
 		let isGroup = row.count !== undefined;
 		let isArmed = performance.now() <= this.armedUntil;
-		let text = isArmed ? `Cancel ${row.count}?` : isGroup ? "Cancel all" : "Cancel";
+		let count = (row.count ?? 1).toLocaleString("en");
+		let text = isArmed ? `Cancel ${count}?` : isGroup ? "Cancel all" : "Cancel";
 		if (pending) {
 			let waited_ms = performance.now() - pending.at;
 			text = pendingText({ isAnswered: pending.isAnswered, isBlocked: this.table.facts.block !== null, waited_ms });
@@ -191,7 +192,7 @@ class TableRow {
 		putAttribute(button, "data-armed", isArmed ? "" : null);
 		putAttribute(button, "aria-busy", String(pending !== undefined));
 		let label = isGroup ? `Cancel all ${rowName(row)}` : `Cancel task ${rowName(row)}`;
-		putAttribute(button, "aria-label", isArmed ? `Really cancel ${row.count} tasks?` : label);
+		putAttribute(button, "aria-label", isArmed ? `Really cancel ${count} tasks?` : label);
 		if (button.disabled !== isGone) button.disabled = isGone;
 	}
 }
