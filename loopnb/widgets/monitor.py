@@ -39,7 +39,7 @@ BEAT_S = 2.0
 _AT_ONCE = 64
 """How many tasks are taken in before the clock is asked again. Each takes some microseconds."""
 _ENDED_EVERY_S = 1.0
-_HELD_SHARE = 0.002
+_HELD_SHARE = 0.001
 """How often the history is looked at, and which share of the time is spent on ended tasks that it lacks."""
 _DOCTOR_EVERY_S = 10.0
 _DOCTOR_SHARE = 0.002
@@ -225,6 +225,7 @@ class Monitor:
         self.cancels = Cancels()
         self.ended = Ended(self._tracker)
         self.has_changed = False
+        self._has_ended = False  # a task has ended since the look began
         self.sent_bytes = 0
         self.rare_s = 0.0
         self.shared: Shared = {
@@ -244,10 +245,8 @@ class Monitor:
         if self._follower is not None:
             self._follower.close()
             self._follower = None
-        if self._cancellers is not None:
-            self._cancellers.close()
-            self._cancellers = None
         self.stop_listening()
+        self._cancellers = None
         self.viewers.clear()
         self._selections.clear()
         self._words.clear()
@@ -262,6 +261,9 @@ class Monitor:
     def stop_listening(self) -> None:
         """Have nothing pass through this any more that user code does. Any thread."""
         self._printed.end()
+        cancellers = self._cancellers
+        if cancellers is not None:
+            cancellers.close()
 
     def look_at_once(self) -> None:
         """Make a whole look in one step, and end the one that is under way."""
@@ -276,15 +278,22 @@ class Monitor:
         return self._under_way
 
     def _look(self, pace: _Pace | _Unlimited) -> Iterator[None]:
-        self.has_changed = False
+        self.has_changed = self._has_ended = False
+        follower = self._follow()
         for _ in self._tracker.listing.slices(exact=isinstance(pace, _Unlimited)):
-            if pace.is_over():
-                yield
-                pace.begin()
-        for _ in self._take_in():
-            if pace.is_over():
-                yield
-                pace.begin()
+            # Take in what this slice has found: that frees the records that were replaced. If many of them
+            # were alive beside the new ones, the garbage collector would go through all of these.
+            for _ in self._take_changes(follower):
+                if pace.is_over():
+                    yield
+                    pace.begin()
+            yield
+            pace.begin()
+        for steps in (self._take_changes(follower), self._take_ended()):
+            for _ in steps:
+                if pace.is_over():
+                    yield
+                    pace.begin()
         for step in (self._look_at_figures, self._send_head, self._answer_requests):
             if pace.is_over():
                 yield
@@ -296,22 +305,25 @@ class Monitor:
                     yield
                     pace.begin()
 
-    def _take_in(self) -> Iterator[None]:
-        """Take in what has changed since the last look."""
-        now = self._clock()
+    def _follow(self) -> Follower:
+        """Return the follower that tells what changes. The first time, everything is new."""
         if self._follower is None:
             self._follower = self._tracker.listing.follow()
             self._cancellers = Cancellers(self._tracker, self.cancels.note)
-            self._follower.add(self._tracker.listing.records)
-        delta = self._follower.take()
-        refs = self._follower.take_ended()
-        self.has_changed = bool(delta)
-        for count, record in enumerate(delta.changed.values()):
+        return self._follower
+
+    def _take_changes(self, follower: Follower) -> Iterator[None]:
+        """Take in what has changed since this was last done."""
+        now = self._clock()
+        delta = follower.take()
+        refs = follower.take_ended()
+        self.has_changed = self.has_changed or bool(delta)
+        for count, record in enumerate(delta.changed.values(), 1):
             self._put(record, now)
             if not count % _AT_ONCE:
                 yield
         users = set()
-        for count, number in enumerate(delta.gone):
+        for count, number in enumerate(delta.gone, 1):
             old = self.tasks.drop(number)
             self.cancels.forget(number)
             self._words.pop(number, None)
@@ -326,6 +338,11 @@ class Monitor:
             if not count % _AT_ONCE:
                 yield
         self.ended.hold({number: task_ref for number, task_ref in refs.items() if number in users})
+        self._has_ended = self._has_ended or bool(refs or users)
+
+    def _take_ended(self) -> Iterator[None]:
+        """Bring the ended tasks up to date, and the order of all rows."""
+        now = self._clock()
         if now >= self._held_due:
             began = thread_time()
             self.ended.find_held()
@@ -333,7 +350,7 @@ class Monitor:
             self.rare_s += cost_s
             self._held_due = now + max(_ENDED_EVERY_S, cost_s / _HELD_SHARE)
             yield
-        if now - self._ended_at >= _ENDED_EVERY_S or refs or users:
+        if now - self._ended_at >= _ENDED_EVERY_S or self._has_ended:
             self._ended_at = now
             yield from self.ended.look()
         for selection in self._selections.values():

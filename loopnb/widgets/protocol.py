@@ -343,7 +343,8 @@ def in_pieces(texts: Iterable[str]) -> Iterator[str]:
     Args:
         texts: Texts of a few kB.
     """
-    piece, left = [], MOST_BYTES - _ENVELOPE
+    piece: list[str] = []
+    left = MOST_BYTES - _ENVELOPE
     for text in texts:
         size = size_of(text)
         if size > left and piece:

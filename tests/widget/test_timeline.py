@@ -66,8 +66,14 @@ def test_of_many_tasks_some_are_drawn_and_all_are_counted() -> None:
 
 
 def test_of_many_tasks_only_those_that_are_drawn_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks, lane_of, asked = live(*[3] * 10_000), timeline._lane_of, []
-    monkeypatch.setattr(timeline, "_lane_of", lambda cell: [asked.append(cell), lane_of(cell)][1])
+    tasks, lane_of = live(*[3] * 10_000), timeline._lane_of
+    asked: list[CellRef | None] = []
+
+    def noted(cell: CellRef | None) -> str:
+        asked.append(cell)
+        return lane_of(cell)
+
+    monkeypatch.setattr(timeline, "_lane_of", noted)
     timeline.timeline_of(tasks, ended(), [], NOW, returned)
 
     assert len(asked) <= 3 * timeline.MOST_BARS
