@@ -579,4 +579,5 @@ def test_all_cells_of_the_quickstart_leave_something_to_see(open_notebook: OpenN
     expect(rows(widget)).to_have_count(1)
     expect(rows(widget)).to_contain_text("12 × worker")
     widget.get_by_role("tab", name="Finished").click()
+    widget.locator(".loopnb-find").fill("ticker")
     expect(row(widget, "ticker")).not_to_have_count(0)
