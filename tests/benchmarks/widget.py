@@ -116,7 +116,7 @@ _WATCH_FRAMES = """
                 if (found.frames) found.worst_ms = Math.max(found.worst_ms, now - last);
                 last = now;
                 found.rows = Math.max(found.rows, document.querySelectorAll(".loopnb-row").length);
-                if (scrolled) scroll.scrollTop += scrolled;
+                if (scrolled) scroll.scrollTop = (scroll.scrollTop + scrolled) % (scroll.scrollHeight - 500);
                 if (now - began < seconds * 1000) requestAnimationFrame(look);
                 else done();
             };
@@ -126,7 +126,8 @@ _WATCH_FRAMES = """
         observer.disconnect();
         return { ...found, seconds: (last - began) / 1000 };
     }"""
-#: Puts a copy in the place of the view, with so many rows, that no script touches.
+#: Puts a copy in the place of the view, with so many rows, that no script touches. The copy is scrolled round
+#: and round, since a longer one would have more rows in the page than the view has.
 _COPY = """
     (panel, count) => {
         let copy = panel.cloneNode(true);
@@ -384,7 +385,7 @@ class _Stage:
 
     def watch_copy(self, scrolled: int) -> Phase:
         """Look on while rows like the view's are scrolled, in a page without the view."""
-        self.view.evaluate(_COPY, 1_000)
+        self.view.evaluate(_COPY, 60)
         found = self.watch(_WINDOW_S, scrolled=scrolled)
         self._page.evaluate(_END_COPY)
         return found

@@ -262,6 +262,27 @@ def test_ten_thousand_tasks_are_sixty_rows_in_the_page_and_all_can_be_reached(pa
     expect(view.panel.locator(".loopnb-note")).to_have_text("cancelled job-09999")
 
 
+def test_most_turns_of_the_wheel_leave_the_rows_in_the_page_alone(page: Page) -> None:
+    view = PlainPage(page, MANY, options={"height": None, "group": False})
+    expect(view.row("job-00000")).to_be_visible()
+    view.kernel(
+        """kernel.isSilent = true;
+        window.changes = 0;
+        new MutationObserver(found => { changes += found.length; })
+            .observe(document.querySelector(".loopnb-rows"), { childList: true });"""
+    )
+    scroll = view.panel.locator(".loopnb-scroll")
+    for top in (30, 60, 90, 120):
+        scroll.evaluate("(scroll, top) => { scroll.scrollTop = top; }", top)
+        drawn(view)
+    assert page.evaluate("changes") == 0
+
+    scroll.evaluate("scroll => { scroll.scrollTop = 250; }")
+    drawn(view)
+    assert page.evaluate("changes") > 0
+    expect(view.row("job-00021")).to_have_count(1)
+
+
 def test_rows_neither_move_nor_vanish_under_the_pointer(page: Page) -> None:
     view = PlainPage(
         page,

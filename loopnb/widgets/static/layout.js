@@ -3,7 +3,9 @@
 /** Pixels. One line of text; the table's rows are all as high. */
 export const ROW_HEIGHT = 32;
 /** Rows above and below what can be seen, so that a quick turn of the wheel shows no gap. */
-const OVERSCAN = 6;
+const OVERSCAN = 8;
+/** Other rows are drawn when there are fewer than that. Every change costs the browser as much as several rows. */
+const LEAST_OVERSCAN = 4;
 /** No more rows than this are in the page. */
 export const MAX_ROWS = 60;
 /** Pixels. A higher table would need more rows than that to be full. */
@@ -16,10 +18,27 @@ export const MOST_HEIGHT = (MAX_ROWS - 2 * OVERSCAN) * ROW_HEIGHT;
  * @returns {{from: number, to: number}} *to* is the first that is not.
  */
 export function rowsAt({ top, height, total }) {
-	let first = Math.max(Math.floor(top / ROW_HEIGHT), 0);
-	let seen = Math.min(Math.ceil(height / ROW_HEIGHT) + 1, MAX_ROWS - 2 * OVERSCAN);
+	let { first, seen } = rowsSeen({ top, height });
 	let to = Math.min(first + seen + OVERSCAN, total);
 	return { from: Math.max(Math.min(first - OVERSCAN, to - seen), 0), to: Math.max(to, 0) };
+}
+
+/**
+ * Return True if the rows that are in the page go on far enough above and below what is seen.
+ *
+ * @param {{from: number, to: number}} range
+ * @param {{top: number, height: number, total: number}} scroll
+ * @returns {boolean}
+ */
+export function reachesFar({ from, to }, { top, height, total }) {
+	let { first, seen } = rowsSeen({ top, height });
+	return (from === 0 || first - from >= LEAST_OVERSCAN) && (to >= total || to - first - seen >= LEAST_OVERSCAN);
+}
+
+/** @param {{top: number, height: number}} scroll */
+function rowsSeen({ top, height }) {
+	let seen = Math.min(Math.ceil(height / ROW_HEIGHT) + 1, MAX_ROWS - 2 * OVERSCAN);
+	return { first: Math.max(Math.floor(top / ROW_HEIGHT), 0), seen };
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 
 import { make, makeButton, put, putAttribute, write } from "./dom.js";
-import { Arrangement, columnsFor, offsetFor, ROW_HEIGHT, rowsAt } from "./layout.js";
+import { Arrangement, columnsFor, offsetFor, reachesFar, ROW_HEIGHT, rowsAt } from "./layout.js";
 import { ageText, leftoverText, pendingText, rowCoro, rowName, rowWaits, spanText } from "./texts.js";
 
 /**
@@ -220,6 +220,8 @@ export class TaskTable {
 		/** @type {import("./layout.js").Column[]} */
 		this.columns = [];
 		this.total = 0;
+		/** The rows that are in the page. */
+		this.range = { from: 0, to: 0 };
 		this.activeIndex = 0;
 		this.activeKey = "";
 		this.hasPointer = this.wasHeld = false;
@@ -232,7 +234,7 @@ export class TaskTable {
 		this.scroll = make("div", "scroll", "", { tabindex: "-1" });
 		this.scroll.append(this.header, this.body);
 		this.element.append(this.scroll);
-		this.scroll.addEventListener("scroll", () => this.draw(), { passive: true });
+		this.scroll.addEventListener("scroll", () => this.scrolled(), { passive: true });
 		this.scroll.addEventListener("keydown", (event) => this.key(event));
 		this.scroll.addEventListener("pointerenter", () => this.point(true));
 		this.scroll.addEventListener("pointerleave", () => this.point(false));
@@ -330,6 +332,17 @@ export class TaskTable {
 		this.host.ask({ sort: column, desc: sort === column && !desc, offset: 0 });
 	}
 
+	/** @returns {{top: number, height: number, total: number}} What is seen of the rows. */
+	get seen() {
+		let { scrollTop: top, clientHeight } = this.scroll;
+		return { top, height: Math.max(clientHeight - ROW_HEIGHT, ROW_HEIGHT), total: this.total };
+	}
+
+	/** Draw other rows, if those in the page are about to be left. */
+	scrolled() {
+		if (!reachesFar(this.range, this.seen)) this.draw();
+	}
+
 	draw() {
 		if (!this.facts) return;
 		this.noteHold();
@@ -343,8 +356,7 @@ export class TaskTable {
 		if (this.body.style.height !== height) this.body.style.height = height;
 		putAttribute(this.element, "aria-rowcount", String(this.total + 1));
 		putAttribute(this.element, "aria-label", query.tab === "live" ? "Live tasks" : "Finished tasks");
-		let { scrollTop: top, clientHeight } = this.scroll;
-		let range = rowsAt({ top, height: Math.max(clientHeight - ROW_HEIGHT, ROW_HEIGHT), total: this.total });
+		let range = (this.range = rowsAt(this.seen));
 		let slots = this.arrangement.arrange(window, range, /** @type {"follow" | "hold" | "freeze"} */ (mode));
 		this.drawRows(slots);
 		let offset = offsetFor(range, { offset: query.offset, limit: query.limit, total: window.total });
