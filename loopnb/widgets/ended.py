@@ -74,7 +74,7 @@ class Ended:
             self._held = dict(list(self._held.items())[-_REMEMBERED:])
 
     def look(self) -> Iterator[None]:
-        """Bring everything up to date, and yield now and then. Takes 1 us for each task in the history."""
+        """Bring everything up to date, and yield now and then. Takes 0.5 us for each task in the history."""
         tasks: dict[int, EndedTask] = {}
         is_kernels = self._tracker.is_kernels_coro
         for count, (number, task_ref) in enumerate(list(self._held.items())):
@@ -86,10 +86,15 @@ class Ended:
                 del self._held[number]
             elif has_origin(task) and not is_kernels(task.origin.coro):
                 self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task))
-        for count, ended in enumerate(list(self._tracker.history)):
+        for count, ended in enumerate(self._tracker.history.with_known(self._tasks)):
             if not count % _AT_ONCE:
                 yield
-            if ended.origin.number not in tasks and not is_kernels(ended.origin.coro):
+            number = ended.origin.number
+            if number in tasks:
+                continue
+            if self._tasks.get(number) is ended:
+                tasks[number] = ended
+            elif not is_kernels(ended.origin.coro):
                 self._take_in(tasks, ended)
         if tasks.keys() != self._tasks.keys():
             self._records = {number: self._records[number] for number in self._records.keys() & tasks.keys()}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.listing import Follower
     from loopnb.tracking.tracker import Tracker
     from loopnb.widgets.protocol import Message, Query, Shared, Timeline, Window
-    from loopnb.widgets.table import LiveTask
+    from loopnb.widgets.table import Group, LiveTask
 
 SLICE_S = 0.002
 """A slice of a look ends soon after so many seconds."""
@@ -588,8 +588,8 @@ class Monitor:
                     self.tasks.live,
                     is_open=key in query.open,
                     busy=round(busy, 3) if self._watch.is_on else None,
-                    waits_for=self._words_of_group(group.numbers, budget),
-                    line=self._line_of(self.tasks.live[min(group.numbers)].record),
+                    waits_for=self._words_of_group(group, budget),
+                    line=self._line_of(self.tasks.live[group.oldest].record),
                 )
         return {
             "query": query.as_json(),
@@ -628,10 +628,10 @@ class Monitor:
         """Return the user's line where a task waits, as far as a task that waits there was looked at."""
         return self._lines.get(_group_of(record), "")
 
-    def _words_of_group(self, numbers: set[int], budget: list[int]) -> str | None:
+    def _words_of_group(self, group: Group, budget: list[int]) -> str | None:
         """Return what all tasks of a group wait for exactly, if its oldest and its newest say the same."""
         live = self.tasks.live
-        first, last = (self._words_of(live[number], budget) for number in (min(numbers), max(numbers)))
+        first, last = (self._words_of(live[number], budget) for number in (group.oldest, group.newest))
         return first if first == last else None
 
     def _finished_window(self, query: Query) -> Window:

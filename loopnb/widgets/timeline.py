@@ -43,17 +43,17 @@ class History:
 
     Attributes:
         ended: The tasks, those first that ended first.
-        cells: How many of them each cell has spawned; None stands for other code.
+        lanes: How many of them are in each lane.
     """
 
     def __init__(self) -> None:
         self.ended: deque[EndedBar] = deque()
-        self.cells: Counter[CellRef | None] = Counter()
+        self.lanes: Counter[str] = Counter()
 
     def add(self, record: TaskRecord, at: float) -> None:
         """Note that a task has ended."""
         self.ended.append(EndedBar(record, at))
-        self.cells[record.cell] += 1
+        self.lanes[_lane_of(record.cell)] += 1
         if len(self.ended) > _KEPT:
             self._forget_first()
 
@@ -63,10 +63,7 @@ class History:
             self._forget_first()
 
     def _forget_first(self) -> None:
-        cell = self.ended.popleft().record.cell
-        self.cells[cell] -= 1
-        if not self.cells[cell]:
-            del self.cells[cell]
+        self.lanes[_lane_of(self.ended.popleft().record.cell)] -= 1
 
 
 def timeline_of(
@@ -108,10 +105,10 @@ def timeline_of(
 def _counts(tasks: Tasks, history: History) -> Mapping[str, int]:
     """Return how many tasks each lane has."""
     others = sum(tasks.states.values()) - sum(tasks.cells.values())
-    counts: Counter[str] = Counter({OTHER: others})
-    for cell, count in (*tasks.cells.items(), *history.cells.items()):
+    counts = history.lanes + Counter({OTHER: others})
+    for cell, count in tasks.cells.items():
         counts[_lane_of(cell)] += count
-    return +counts
+    return counts
 
 
 def blocks_of(blocks: Iterable[Block], now: float, wall_s: float) -> list[dict[str, Any]]:
