@@ -30,7 +30,7 @@ class Python:
     Attributes:
         path: The path of the executable, with all links resolved.
         version: The full version, such as "3.13.0".
-        has_asyncio_tests: Whether CPython's own asyncio tests are installed with it.
+        has_asyncio_tests: CPython's own asyncio tests are installed with it.
     """
 
     path: str

@@ -20,7 +20,7 @@ class Outcome:
 
     Attributes:
         name: The name of the step.
-        passed: Whether it passed.
+        passed: True if it has passed.
         took_s: How long it took, in seconds.
         detail: One more line for the summary, such as the number of tests.
         left_out: What the step could not run; each line says why.
@@ -37,7 +37,7 @@ class Outcome:
 
 
 def keeping_bytecode(env: Mapping[str, str]) -> dict[str, str]:
-    """Return *env* without the variable because of which Python keeps no bytecode.
+    """Return *env* without the variable that keeps Python from writing bytecode.
 
     Each process that a test starts, such as a kernel, imports all modules of ours. Without their bytecode it
     compiles them as well.

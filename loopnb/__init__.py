@@ -116,14 +116,15 @@ def noloop() -> NoLoop:
 async def hold(cm: AbstractAsyncContextManager[_T], name: str | None = None) -> _T:
     """Enter *cm*, an async context manager, and keep it open across cells; return what entering returned.
 
-    A task of its own enters *cm*, stays inside and leaves it, as task groups and cancel scopes insist on.
-    It is listed as "held by In[3]". It ends with `loopnb.release()`, with `%loopnb cancel NAME`, or when its
-    cell runs again and holds something new. At the kernel's end all of them end, the newest first. What fails
-    inside meanwhile is reported in the cell. In synchronous code, use `loopnb.run(loopnb.hold(cm))`.
+    Await this on the notebook's loop. A task of its own enters *cm*, stays inside and leaves it, as task
+    groups and cancel scopes insist on. It is listed as "held by In[3]". It ends with `loopnb.release()`, with
+    `%loopnb cancel NAME`, or when its cell runs again and holds something new. At the kernel's end all of
+    them end, the newest first. An error inside meanwhile is reported in the cell. In synchronous code, use
+    `loopnb.run(loopnb.hold(cm))`.
 
     Args:
         cm: What you would give to `async with`.
-        name: The name of the task. What is held under that name is released first.
+        name: The name of the task. Anything held under that name is released first.
 
     Raises:
         TypeError: *cm* is no async context manager.
@@ -144,8 +145,11 @@ async def hold(cm: AbstractAsyncContextManager[_T], name: str | None = None) -> 
 async def release(held: object) -> None:
     """Leave what `loopnb.hold()` holds, as at the end of its `async with`, and wait until that is done.
 
+    Await this on the notebook's loop. Other tasks go on meanwhile.
+
     Args:
-        held: What `hold` has returned or was given, or the name. Of several with one name, the newest.
+        held: What `hold` has returned or was given, or the name. If several have that name, the newest is
+            left.
 
     Raises:
         NotHeldError: Nothing of that name or value is held, or not any more.
@@ -215,7 +219,7 @@ def diagnose(*, long_wait: float = 300.0) -> list[Finding]:
 def show(*, height: int | None = None, group: bool = True) -> None:
     """Display the live widget: what the loop does, who blocks it, and its tasks, with buttons to cancel them.
 
-    Call this in a cell, as often as you like.
+    Call this in a cell, as often as you like. It does not block.
 
     Args:
         height: Height of the table in CSS pixels, 1,408 at most. None lets it grow with its rows, up to a
@@ -238,8 +242,8 @@ def show(*, height: int | None = None, group: bool = True) -> None:
 def widget(*, height: int | None = None, group: bool = True) -> Any:
     """Return the live widget without displaying it, so that it can go into layouts of ipywidgets.
 
-    Call this in a cell. For the same arguments it returns the same widget. Where anywidget or ipywidgets
-    cannot be imported, that is a table that is not live.
+    Call this in a cell. For the same arguments it returns the same widget. If anywidget or ipywidgets cannot
+    be imported, it returns a table that is not live.
 
     Args:
         height: As for `show`.

@@ -44,10 +44,9 @@ _PACKAGES = {
     **dict.fromkeys(("ipykernel", "jupyter_client", "pyodide_kernel", "tornado", "zmq"), Owner.KERNEL),
     **dict.fromkeys(("IPython", "prompt_toolkit"), Owner.SHELL),
 }
-#: Files whose code calls the user's, and is called by it. `contextlib` is there since it enters our context
-#: managers.
+#: Files whose code calls the user's code, and is called by it. `contextlib` enters our context managers.
 _LOOPS = (PACKAGE, os.path.dirname(asyncio.__file__) + os.sep, contextlib.__file__)
-#: The file of what `eval` and `exec` have compiled, if nobody gives another name.
+#: The file name of code that `eval` and `exec` compile, if nobody gives another one.
 _TEXT = "<string>"
 #: Stands for the file of code that the loop itself has called, such as `loop.call_later(1, loop.stop)`.
 NOBODYS = "?"
@@ -239,7 +238,7 @@ def users_frames(tb: TracebackType | None) -> TracebackType | None:
     """Return *tb* without its outermost frames of this package.
 
     An interrupt may be raised anywhere in our code, or in the standard library below it. Such a traceback
-    holds no frame of the user's, and None is returned: the error then seems to come from where we were
+    holds no frame of the user's. Then this returns None, and the error seems to come from where we were
     called.
     """
     users = without_frames_of(tb, is_ours)

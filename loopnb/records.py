@@ -59,8 +59,8 @@ class TaskRecord(NamedTuple):
     """One task as it was when it was looked at, live or ended.
 
     It holds instants rather than ages, so that the record of a task that has not moved need not be made
-    again. A named tuple, since making ten thousand frozen dataclasses takes as long as all the rest of a
-    listing.
+    again. It is a named tuple, since making ten thousand frozen dataclasses takes as long as everything else
+    in a listing.
 
     Attributes:
         number: loopnb's own counter, never reused in a session.
@@ -72,8 +72,8 @@ class TaskRecord(NamedTuple):
         spawned_at: When it was spawned, in monotonic seconds.
         cell: The cell execution that spawned it, if any.
         spawn_site: `file:line` of the user's code that spawned it ("" if unknown).
-        waits_at: `function file:line` of the innermost link of its await chain that the user wrote; else, of
-            the innermost that the user installed; else "".
+        waits_at: `function file:line` of the innermost link of its await chain that the user wrote. If there
+            is none, that of the innermost that the user installed; "" if there is none either.
         waits_for: What it waits for, in words ("" if nothing is known).
         parent: Number of the task that spawned it.
         is_kernel: It belongs to the kernel itself and is hidden by default.
@@ -146,8 +146,8 @@ class AwaitGraph(NamedTuple):
         records: The live tasks, the kernel's own included.
         awaits: The number of a task -> the numbers of those that it waits for, each once: tasks that it
             awaits, and the holders of the lock that it waits for. Tasks that wait for none are left out.
-        any_of: The numbers of the tasks that need only one of those that they wait for: they go on when that
-            one has ended, or lets the lock go.
+        any_of: The numbers of the tasks that wait for several, but need only one: they go on when one has
+            ended, or has released the lock.
         cyclic: The numbers of the tasks that wait for themselves, through others or directly.
     """
 
@@ -162,7 +162,7 @@ class WaitDetail(NamedTuple):
 
     Attributes:
         text: What it waits for: `Queue.get of jobs`.
-        state: What changes while it waits, such as `empty, 3 others wait`; "" if nothing.
+        state: What may change while it waits, such as `empty, 3 others wait`; "" if nothing may.
         due_at: When a timer ends the wait, in monotonic seconds; None if no such timer is known.
         since: For a lock: since when its holder has been waiting, in monotonic seconds. It has held the lock
             for that long, or longer. None if that is not known.

@@ -17,7 +17,7 @@ from loopnb.loop._cpython import before_threads_are_joined
 from loopnb.loop.deadline import Deadline, OwnDeadline
 from loopnb.loop.forever import place_of
 from loopnb.nesting._cpython import running_loop
-from loopnb.nesting.entry_points import run_nested, submitting
+from loopnb.nesting.entry_points import cancel_unwaited, run_nested, submitting
 from loopnb.nesting.fatal import CapturedFatal, capture_fatal
 from loopnb.nesting.other_loops import set_aside_by
 from loopnb.nesting.refusals import beside_other_loop
@@ -28,6 +28,7 @@ from loopnb.tracking.chains import awaited_by
 from loopnb.tracking.details import detail_of
 from loopnb.tracking.failures import Failures
 from loopnb.tracking.holding import Holds, end_task
+from loopnb.tracking.slicing import SlicePace
 from loopnb.views import TaskList
 from loopnb.watch.checks import LONG_WAIT_S, examine
 from loopnb.watch.deadlocks import DeadlockWatch
@@ -51,8 +52,6 @@ T = TypeVar("T")
 
 #: With more live tasks than this, the await graph is made in slices.
 _MANY = 500
-#: The loop turns after so many seconds, and a step more.
-_SLICE_S = 0.002
 
 #: The sessions that are loaded, the newest last. `loopnb.run()` and its kin take no shell as an argument, so
 #: they use the newest session.
@@ -305,7 +304,13 @@ class Session:
             coro.close()
             raise
         if self.owner.is_inside():
-            return self._wait_inside(self.spawn(coro, name=name, context=context), timeout)
+            task = None
+            try:
+                task = self.spawn(coro, name=name, context=context)
+                return self._wait_inside(task, timeout)
+            except BaseException:
+                cancel_unwaited(self.loop, coro, task)
+                raise
         if running_loop() is not None and not self._is_service_thread():
             coro.close()
             raise beside_other_loop(is_home=self.owner.is_home())
@@ -368,7 +373,10 @@ class Session:
             )
 
     def wait(self, task: asyncio.Task[T], timeout: float | None = None) -> T:
-        """Wait in a nested run for *task* and return its result. A failed wait may cancel the task."""
+        """Wait for *task* and return its result. Inside the loop, that is a nested run. Any thread.
+
+        A failed wait may cancel the task.
+        """
         if self.owner.is_inside():
             return self._wait_inside(task, timeout)
         if not self.owner.is_home():
@@ -537,7 +545,7 @@ class Session:
         return examine(self.facts(long_wait_s))
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong as far as it is known at once. From another thread it waits for the loop."""
+        """Return findings that are known at once. From another thread it waits for the loop."""
         return self.owner.call(self.doctor.quick)
 
     def task_list(self, *, live: bool = True, finished: bool = False, kernels: bool = False) -> TaskList:
@@ -642,16 +650,16 @@ class Session:
 
 
 async def _in_slices(steps: Generator[None, None, T]) -> T:
-    ends = time.perf_counter() + _SLICE_S
+    pace = SlicePace()
     while True:
         try:
             next(steps)
         except StopIteration as stop:
             value: T = stop.value
             return value
-        if time.perf_counter() > ends:
+        if pace.is_over():
             await asyncio.sleep(0)
-            ends = time.perf_counter() + _SLICE_S
+            pace.begin()
 
 
 def _check_coroutine(coro: object, what: str) -> None:

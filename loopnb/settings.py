@@ -82,9 +82,9 @@ class LoopNB(Configurable):
 
         "report" writes a line into the cell that has spawned the task. "raise" also has the next cell
         fail with the error of the task, without running: papermill, `jupyter execute` and nbconvert then
-        stop, with exit code 1. Each failure fails one cell. A cell that awaits a task to handle its
-        error comes too late if the task has failed before that cell begins. After the last cell there is
-        no next one; let the last cell be `%loopnb wait`, which waits for all tasks and raises what failed.
+        stop, with exit code 1. Each failure fails one cell. A cell that awaits a task to handle its error
+        comes too late if the task has failed before that cell begins. No cell follows the last one: let that
+        be `%loopnb wait`, which waits for all tasks and raises what failed.
 
         Default "report".
         """,
@@ -129,10 +129,9 @@ class LoopNB(Configurable):
     progress = Bool(
         False,
         help="""
-        Whether each cell that runs for more than a second shows how far it has come: for how long it runs,
-        how many of the tasks that it has spawned are done or have failed, and how fast that goes. One short
-        line of it stays in the notebook. `%%aloop --progress` shows it for one cell. A terminal shows
-        nothing.
+        Show how far a cell has come, in each cell that runs for more than a second: for how long it has run,
+        how many of its tasks are done or have failed, and how fast that goes. One short line stays in the
+        notebook. `%%aloop --progress` shows this for one cell. A terminal shows nothing.
 
         Default False.
         """,

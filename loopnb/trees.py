@@ -1,31 +1,37 @@
 """Format who waits for whom, and who spawned whom, as a tree. Everything here is pure.
 
-Tasks of one shape share a line: tasks that stand at the same place and wait for the same kind of thing. What
-they wait for in turn is put together below that line. Each task is followed only once, so a tree has at most
-as many lines as there are tasks and edges.
+Tasks of one shape share a line: tasks that stand at the same place and wait for the same kind of thing. The
+tasks for which these wait stand together below that line. Each task is followed only once, so a tree has at
+most as many lines as there are tasks and edges.
 
-All that takes long is a generator that yields often, and returns its value at the end. Whoever goes through
-it may let the loop turn in between.
+Each function that takes long is a generator that yields often, and returns its value at the end. The caller
+may let the loop turn in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from loopnb.views import age_text, lines_text, not_shown_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from loopnb.records import AwaitGraph, TaskRecord
 
 MOST_LINES = 300
 """How many lines a tree has. The last one says how many tasks are missing."""
 _DEEPEST = 40
-"""How deep lines are indented. What lies deeper is shown at that depth."""
+"""How deep lines are indented at most."""
 _AT_ONCE = 512
 """How many tasks are handled in one step. Each takes 1 us."""
+
+_spawned_at: Callable[[TaskRecord], float] = attrgetter("spawned_at")
+#: What tasks of one shape have in common; those below which others stand have that in common, too.
+_shape: Callable[[TaskRecord], tuple[str, ...]] = attrgetter("coro", "state", "waits_at", "waits_for")
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[None, None, T]
@@ -78,8 +84,8 @@ def roots_of(
     """Return the tasks where a tree begins, oldest first.
 
     These are the wanted tasks that stand below no other wanted task. Of tasks that stand below each other in
-    a circle it is the oldest. A task of the kernel's counts as wanted if a wanted task stands below it: a
-    cell waits in it.
+    a circle, the oldest is returned. A task of the kernel's counts as wanted if a wanted task stands below
+    it, since a cell waits in it.
 
     Args:
         records: The live tasks.
@@ -87,26 +93,28 @@ def roots_of(
         is_wanted: Returns True for the tasks that the tree is about.
     """
     wanted: set[int] = set()
-    for count, (number, record) in enumerate(records.items()):
-        if not record.is_kernel and is_wanted(record):
-            wanted.add(number)
-        if not count % _AT_ONCE:
-            yield
-    wanted |= {
-        number for number in below if records[number].is_kernel and not wanted.isdisjoint(below[number])
-    }
+    kernels: set[int] = set()
+    for part in _parts(records.items()):
+        for number, record in part:
+            if record.is_kernel:
+                kernels.add(number)
+            elif is_wanted(record):
+                wanted.add(number)
+        yield
+    wanted |= {number for number in kernels if not wanted.isdisjoint(below.get(number, ()))}
     yield
     reached: set[int] = set()
     known: set[int] = set()  # by id: those who wait for one lock share what stands below them
-    for count, (number, under) in enumerate(below.items()):
-        if number in wanted and id(under) not in known:
+    for edges in _parts(below.items()):
+        for number, under in edges:
+            if id(under) in known or number not in wanted:
+                continue
             if number in under:
                 reached.update(other for other in under if other != number)
             else:
                 reached.update(under)
                 known.add(id(under))
-        if not count % _AT_ONCE:
-            yield
+        yield
     roots = sorted(wanted - reached)
     missing = sorted(wanted & reached)
     seen: set[int] = set()
@@ -121,19 +129,14 @@ def roots_of(
 
 def _reach(roots: Iterable[int], below: Mapping[int, Sequence[int]], seen: set[int]) -> Steps[None]:
     """Add to *seen* all that stands below *roots*, and the roots."""
-    work = list(roots)
-    visits = 0
-    known: set[int] = set()  # by id: those who wait for one lock share what stands below them
-    while work:
-        number = work.pop()
-        if number not in seen:
-            seen.add(number)
-            under = below.get(number, ())
-            if id(under) not in known:
-                known.add(id(under))
-                work.extend(under)
-        visits += 1
-        if not visits % _AT_ONCE:
+    work = set(roots)
+    while fresh := work - seen:
+        seen |= fresh
+        work = set()
+        for part in _parts(fresh):
+            # By id: those who wait for one lock share what stands below them.
+            for under in {id(under): under for under in map(below.get, part)}.values():
+                work.update(under or ())
             yield
 
 
@@ -177,19 +180,28 @@ def tree_of(
 def _groups(
     numbers: Iterable[int], records: Mapping[int, TaskRecord], below: Mapping[int, Sequence[int]]
 ) -> Steps[list[list[int]]]:
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for count, number in enumerate(numbers, start=1):
-        record = records[number]
-        words = record.waits_for if number not in below else _kind_of(record.waits_for)
-        shape = (record.coro, record.state, record.waits_at, words, number in below)
-        group = groups.get(shape)
-        if group is None:
-            groups[shape] = [number]
-        else:
-            group.append(number)
-        if not count % _AT_ONCE:
-            yield
+    groups: dict[tuple[str, ...], list[int]] = {}
+    above: dict[tuple[str, ...], tuple[str, ...]] = {}  # the shapes of tasks below which others stand
+    for part in _parts(numbers):
+        for number, shape in zip(part, map(_shape, map(records.__getitem__, part)), strict=True):
+            if number in below:
+                if shape not in above:
+                    above[shape] = (*shape[:3], _kind_of(shape[3]), "below")
+                shape = above[shape]
+            group = groups.get(shape)
+            if group is None:
+                groups[shape] = [number]
+            else:
+                group.append(number)
+        yield
     return list(groups.values())
+
+
+def _parts(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield *items*, as many at a time as are handled in one step."""
+    iterator = iter(items)
+    while part := list(islice(iterator, _AT_ONCE)):
+        yield part
 
 
 def _kind_of(waits_for: str) -> str:
@@ -199,7 +211,7 @@ def _kind_of(waits_for: str) -> str:
 
 
 def explained(tree: Tree) -> list[int]:
-    """Return the tasks that have a line for themselves, on which there is room to say more of their wait."""
+    """Return the tasks that have a line for themselves, with room for more about their wait."""
     shown = tree.branches[:MOST_LINES]
     return [branch.numbers[0] for branch in shown if len(branch.numbers) == 1 and not branch.is_again]
 
@@ -234,9 +246,8 @@ def line_text(branch: Branch, graph: AwaitGraph, now: float, said: Mapping[int, 
     records = [graph.records[number] for number in branch.numbers]
     first = records[0]
     where = _where(first)
-    in_circle = not graph.cyclic.isdisjoint(branch.numbers)
-    notes = ["waits for itself in a circle"] if in_circle else []
-    if not graph.any_of.isdisjoint(branch.numbers):
+    notes = ["waits for itself in a circle"] if _has_any(graph.cyclic, branch) else []
+    if _has_any(graph.any_of, branch):
         notes.append("one of these is enough")
     if branch.is_again:
         notes.append("see above")
@@ -246,8 +257,12 @@ def line_text(branch: Branch, graph: AwaitGraph, now: float, said: Mapping[int, 
         waits = "" if branch.is_again else f", waits for {words}" if words else f", {first.state}"
         return f"{first.label}  {where}{waits}{note}"
     waits = f", wait for {first.waits_for}" if first.waits_for and not branch.has_more else ""
-    oldest = age_text(now - min(record.spawned_at for record in records))
+    oldest = age_text(now - min(map(_spawned_at, records)))
     return f"{len(records):,} x {where}{waits}, oldest {oldest}{note}"
+
+
+def _has_any(numbers: frozenset[int], branch: Branch) -> bool:
+    return bool(numbers) and not numbers.isdisjoint(branch.numbers)
 
 
 def _where(record: TaskRecord) -> str:

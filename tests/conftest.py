@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from loopnb.tracking.cells import current_cell
 
@@ -40,9 +40,10 @@ PATCHED_OWNERS: tuple[Any, ...] = (
 )
 
 
-# How many examples hypothesis tries: `make test-all` chooses the second.
-settings.register_profile("quick", max_examples=50)
-settings.register_profile("thorough", max_examples=200)
+# How many examples hypothesis tries: `make test-all` chooses the second. A busy machine is no fault.
+ANY_SPEED: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("quick", max_examples=50, **ANY_SPEED)
+settings.register_profile("thorough", max_examples=200, **ANY_SPEED)
 settings.load_profile("quick")
 
 

@@ -40,7 +40,7 @@ LONGER: dict[str, int] = {
     "loopnb/tracking/_cpython.py:make_tracked": 60,
     "loopnb/tracking/_cpython.py:make_factory": 72,
     # One loop over ten thousand tasks, in which every call of a function shows.
-    "loopnb/tracking/listing.py:_look_at_each": 54,
+    "loopnb/tracking/listing.py:_look_at_each": 53,
 }
 
 TOP_LEVEL = {

@@ -133,7 +133,10 @@ class Subshell:
 
 
 def subshells() -> list[Subshell]:
-    """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on)."""
+    """Return the subshells: threads with a lock that each request holds (`asyncio_lock`, from 7.1 on).
+
+    The shell channel's thread has such a lock, too, and is among them.
+    """
     found = []
     for thread in _subshell_threads():
         loop = _loop_of(thread)
@@ -143,8 +146,7 @@ def subshells() -> list[Subshell]:
 
 
 def _subshell_threads() -> list[Any]:
-    # The shell channel's thread has such a lock, too, which it holds while it passes a message on. So it is
-    # among them, but no stack is ever parked there.
+    # The shell channel's thread holds its lock while it passes a message on. No stack is ever parked there.
     return [item for item in threading.enumerate() if _is_kernels(item) and hasattr(item, "asyncio_lock")]
 
 
@@ -184,7 +186,7 @@ def _loop_of(thread: Any) -> asyncio.AbstractEventLoop | None:
 def patch_aborting(kernel: Any) -> Patch | None:
     """Return the patch that has a subshell abort its queue by itself when its cell fails.
 
-    It is for the end of a kernel. `Kernel._abort_queues` (7.1.0 to 7.4.0) takes a lock of the shell channel's
+    Use it at the end of a kernel. `Kernel._abort_queues` (7.1.0 to 7.4.0) takes a lock of the shell channel's
     thread, and has that thread send the subshell a message. But at the end that thread holds the lock while
     it joins the subshells, and both would wait for ever. Returns None where there are no subshells.
     """
@@ -197,7 +199,7 @@ def patch_aborting(kernel: Any) -> Patch | None:
         if subshell_id is None or not hasattr(thread, "aborting"):
             stock(subshell_id)
         else:
-            thread.aborting = True  # as ipykernel does; but for good, since this is its end
+            thread.aborting = True  # as ipykernel does, but for good, since the kernel ends
 
     return Patch(kernel, "_abort_queues", abort_queues)
 
@@ -242,7 +244,7 @@ def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: A
         handler: The handler.
 
     Returns:
-        False if that hook is not the stock one, and must be called.
+        False if that hook is not the stock one: then call it.
     """
     base = getattr(sys.modules.get("ipykernel.kernelbase"), "Kernel", None)
     if getattr(stock, "__func__", None) is not getattr(base, "pre_handler_hook", kernel):
@@ -252,7 +254,7 @@ def keep_for_end_of_message(kernel: Any, stock: Callable[[], object], handler: A
 
 
 def is_called_by_kernel(kernel: Any) -> bool:
-    """Return True if the function that asks was called by `do_execute`, which makes a task of a cell.
+    """Return True if `do_execute`, which makes a task of a cell, has called the caller of this function.
 
     `IPythonKernel.do_execute`, 6.29.5 to 7.4.0. False if the method has another name, or is not the direct
     caller.
@@ -323,8 +325,9 @@ def shell_descriptor(kernel: Any) -> int | None:
 def stream_has_messages(kernel: Any) -> bool:
     """Return True if messages wait in `Kernel.shell_stream` (before 7). The loop's thread.
 
-    To send a reply resets the descriptor of its socket, so only the socket itself knows. To ask that resets
-    the descriptor, too. The loop would not be woken for what has come, so here it is told to read.
+    Sending a reply resets the descriptor of the socket, so only the socket itself knows. Asking the socket
+    resets the descriptor, too. Then nothing would wake the loop for messages that have come, so this tells it
+    to read.
     """
     from zmq import POLLIN
 
@@ -376,6 +379,17 @@ def take_buffer(stream: Any) -> str:
     """Empty a stream's buffer, and return what it held (`OutStream._flush_buffer`, before 6.29)."""
     text: str = stream._flush_buffer()
     return text
+
+
+def forget_own_write(stream: Any) -> None:
+    """Remove a stream's own attribute `write` if it is a method of its class.
+
+    `InteractiveShell._tee` (IPython 9) sets that attribute while a cell runs that does not await, and then
+    sets it to what it was: to the method that the class had when the cell began. It would hide one that the
+    class gets later.
+    """
+    if getattr(vars(stream).get("write"), "__self__", None) is stream:
+        del vars(stream)["write"]
 
 
 def wrap_streams(

@@ -3,7 +3,7 @@
 The wish. `token = user.set(await ask())` in one cell; `user.get()` and `user.reset(token)` in a later one.
 
 What ipykernel does. Cells that await nothing run in one Context. A cell that awaits becomes a task, which
-runs in a copy of that Context, so what it sets is lost (ipykernel #749).
+runs in a copy of that Context. So what it sets is lost (ipykernel #749).
 
 The solution. We create the task ourselves, in the shared Context. The kernel passes it to
 `asyncio.ensure_future`, which returns a task unchanged. Copying the variables back afterwards would keep
@@ -16,10 +16,10 @@ that a cell spawns run in copies, as always.
 This is off with the nest-asyncio engine. During its nested runs the calling Context stays entered, so no
 other handle can run in it.
 
-The task also has to end as the cell did. A task that is cancelled after its last await, by its own code or by
-an interrupt that comes late, ends cancelled although the cell has a result. The kernel then sends no reply.
-And if IPython itself is interrupted when the cell has ended, where it stores the cell's error for instance,
-the interrupt would leave the task and end the kernel.
+The task also has to end as the cell did, in two cases. A task may be cancelled after its last await, by its
+own code or by a late interrupt. It then ends cancelled although the cell has a result, and the kernel sends
+no reply. And an interrupt may hit IPython itself when the cell has ended, for instance where it stores the
+cell's error. The interrupt would leave the task and end the kernel.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
     """
     stock = shell.run_cell_async
 
-    def run_cell_async(*args: Any, **options: Any) -> Any:
-        coro = stock(*args, **options)
+    def run_cell_async(raw_cell: str, *args: Any, **options: Any) -> Any:
+        coro = stock(raw_cell, *args, **options)
         if not is_called_by_kernel(shell.kernel):
             return coro
-        coro = _with_its_own_end(shell, coro)
+        coro = _with_its_own_end(shell, raw_cell, coro)
         if nesting.name == "nest-asyncio":
             return coro
         context = current_context()
@@ -60,13 +60,16 @@ def share_context(shell: Any, nesting: NestingChoice) -> Patch:
     return Patch(shell, "run_cell_async", looking_like(stock, run_cell_async))
 
 
-async def _with_its_own_end(shell: Any, cell: Coroutine[Any, Any, Any]) -> Any:
-    """Await *cell* and return its result, even if its task was cancelled after its last await."""
+async def _with_its_own_end(shell: Any, raw_cell: str, cell: Coroutine[Any, Any, Any]) -> Any:
+    """Await *cell* and return its result, even if its task was cancelled after its last await.
+
+    An interrupt of IPython's own code becomes part of the result.
+    """
     earlier = shell.last_execution_result
     try:
         result = await cell
     except KeyboardInterrupt as error:
-        result = result_of_interrupted(shell, earlier, error)
+        result = result_of_interrupted(shell, raw_cell, earlier, error)
     end_view()  # the cell may have left its block of `loopnb.noloop()` open
     task = asyncio.current_task()
     if task is not None:

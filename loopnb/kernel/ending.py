@@ -1,4 +1,4 @@
-"""End tasks before the kernel closes its channels, log what is left, and what keeps Python from ending."""
+"""End tasks before the kernel closes its channels. Log what is left, and what keeps Python from ending."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from loopnb.loop.guard import LoopGuard
     from loopnb.shell.ending import ShellsEnd
 
-#: The least number of seconds that the loop gets to turn once. If it has not turned by then, nor within the
-#: grace period, it counts as blocked.
+#: The loop gets at least so many seconds to turn once. It counts as blocked if it has turned neither by then
+#: nor within the grace period.
 _TURNS_WITHIN = 1.0
 #: Seconds that we wait for the control thread to end.
 _CONTROL_ENDS_WITHIN = 2.0
@@ -91,8 +91,9 @@ class KernelShutdown:
             self._ends.say_blocked()
         # The result is ignored: the kernel ends in any case.
         await asyncio.wait([ending], timeout=grace + _TURNS_WITHIN)
-        # In the loop's thread: the stock method schedules the loop's stop by a call that a loop in debug mode
-        # refuses in other threads. If the loop is blocked, we give the answer that ipykernel would give.
+        # Call the stock method in the loop's thread: it schedules the loop's stop by a call that a loop in
+        # debug mode refuses in other threads. If the loop is blocked, we give the answer that ipykernel would
+        # give.
         answering = asyncio.wrap_future(
             asyncio.run_coroutine_threadsafe(self._do_stock_shutdown(restart), self._loop)
         )
@@ -128,9 +129,9 @@ class ExitWatch:
         self._exits: threading.Event | None = None
 
     def begin(self) -> None:
-        """Watch the functions registered with `atexit` by now. Python calls the newest, ours, first.
+        """Watch the functions registered with `atexit` by now. Python calls ours, the newest, first.
 
-        The thread begins to wait now, since in a function of `atexit` Python 3.12 lets no thread start.
+        Start the thread now: Python 3.12 lets no thread start in a function of `atexit`.
         """
         self.cancel()
         exits = threading.Event()

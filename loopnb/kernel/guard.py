@@ -70,8 +70,8 @@ class KernelHost(ShellHost):
     def is_programs_stop(self) -> bool:
         """Return True if the program that embeds the kernel stops the loop.
 
-        False if a cell stops it, or a callback of a cell. A thread that a cell has started cannot be told
-        from one of the program's.
+        False if a cell or a callback of a cell stops it. A thread that a cell has started counts as one of
+        the program's: nothing tells them apart.
         """
         if not self._is_embedded or current_cell.get() is not None:
             return False
@@ -88,7 +88,7 @@ class KernelHost(ShellHost):
 def _is_embedded() -> bool:
     """Return True if the user's own program has started the kernel, not a launcher. Call it while loading."""
     owners = [owner_of(frame.f_code.co_filename) for frame in outwards(inspect.currentframe())]
-    # Keep only what is further out than all of ipykernel. A cell that loads us is further in.
+    # Keep only the frames further out than all of ipykernel. A cell that loads us is further in.
     while Owner.KERNEL in owners:
         del owners[: owners.index(Owner.KERNEL) + 1]
     return Owner.USER in owners

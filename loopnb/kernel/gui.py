@@ -1,7 +1,7 @@
 """Let a GUI's windows live on the kernel's loop, instead of beside it.
 
-The problem. After `%gui qt` or `%gui tk`, ipykernel runs the toolkit's loop, and leaves that only when a
-message has come. Meanwhile no task moves. A cell that awaits lets the toolkit's loop begin, too, and then
+The problem. After `%gui qt` or `%gui tk`, ipykernel runs the toolkit's loop, and leaves it only when a
+message has come. Meanwhile no task moves. When a cell awaits, the toolkit's loop begins, too, and the cell
 waits until the next message.
 
 The solution. The kernel's loop goes on. A hundred times a second it lets the toolkit handle the events that
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-#: Seconds between two looks at a toolkit's events, and the most that one look takes if Tk's keep coming.
+#: Seconds between two looks at a toolkit's events, and the most seconds of one look if Tk's events keep
+#: coming.
 _EVERY_S = 0.01
 _AT_MOST_S = 0.02
 #: Seconds within which the kernel's own run of the toolkit's loop sees that it is no longer wanted.
@@ -72,7 +73,7 @@ class GuiEvents:
         chosen = self._kernel.eventloop
         if chosen is None or chosen is eventloops.loop_asyncio:
             return  # the kernel's loop is asyncio's
-        # ipykernel 6.17.1 has no `loop_qt`. What runs Qt there counts as another toolkit.
+        # ipykernel 6.17.1 has no `loop_qt`. Qt counts as another toolkit there.
         if chosen is getattr(eventloops, "loop_qt", None):
             self._handle_events(chosen, _qt_events(self._kernel.app))
         elif chosen is eventloops.loop_tk:
@@ -102,7 +103,7 @@ class GuiEvents:
 def _qt_events(app: Any) -> Callable[[], object]:
     """Return a function that handles the events of Qt that have come.
 
-    `processEvents()` alone would never delete what `deleteLater()` was called for: that takes a loop.
+    `processEvents()` alone would never delete the objects of `deleteLater()`: that takes a loop.
     """
     from IPython.external.qt_for_kernel import QtCore
 

@@ -4,8 +4,8 @@ The wish. A cell that awaits or nests may be waiting for a comm message, such as
 message should arrive while the cell waits.
 
 What does not work. The kernel handles one message at a time, and keeps comm messages until the cell has
-ended. ipykernel 7.4 handles some of them at once, but publishes no status for those. A widget's front end
-waits for the status of each message, and so it never sends another change.
+ended. ipykernel 7.4 handles some of them at once, but publishes no status for them. A widget's front end
+waits for the status of each message, so it never sends another change.
 
 The solution. We replace the function that takes messages off the channel. While a cell is busy, ours handles
 comm messages in tasks of their own, and publishes a status for each. All other messages go to the stock
@@ -40,10 +40,9 @@ _COMM_TYPES = {"comm_open", "comm_msg", "comm_close"}
 
 #: The stock functions. They outlive the patches, since some thread may still be handling a message.
 _stock: dict[str, Callable[..., Any]] = {}
-#: The tasks that handle comm messages. Kept here, since asyncio refers to them only weakly; they outlive the
-#: patches, too.
+#: The tasks that handle comm messages. asyncio refers to them only weakly. They outlive the patches, too.
 _handling: set[asyncio.Task[None]] = set()
-#: The requests to the main shell that have no answer yet; the one that is being handled comes first. It
+#: The requests to the main shell that have no answer yet, the one that is handled now first. The list
 #: outlives the patches, too.
 _requests: list[dict[str, Any]] = []
 
@@ -100,7 +99,7 @@ async def shell_main(kernel: Any, subshell_id: str | None, frames: Any) -> None:
             _requests.remove(request)
     else:
         await _stock["shell_main"](kernel, subshell_id, frames)
-    # A front end shows the status that came last, of whatever shell it was. A cell may be busy for long.
+    # A front end shows the status that came last, of whatever shell. So say again that a cell is busy.
     handled = next(iter(_requests), None)
     if subshell_id is not None and handled is not None and shell_lock(kernel, None).locked():
         publish_status(kernel, "busy", handled)
@@ -117,8 +116,8 @@ def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
     if message is None:
         _stock["schedule_dispatch"](kernel, dispatch, *args)
         return
-    # An empty Context: there the kernel's request is that of the newest cell, which `_handle` restores. The
-    # current Context is the socket's: a copy from whichever cell used the socket last.
+    # Use an empty Context. In it, the kernel's request is that of the newest cell, which `_handle` restores.
+    # The current Context is a copy from whichever cell used the socket last.
     task = asyncio.create_task(_handle(kernel, *message, is_busy), context=Context())
     _handling.add(task)
     task.add_done_callback(_handling.discard)
@@ -149,7 +148,8 @@ async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], 
     """Do what `Kernel.dispatch_shell` does, but leave SIGINT to the cell that waits.
 
     Call it in a Context of its own, so that the cell's Context keeps the cell's parent request. The kernel
-    also keeps the newest request outside of Contexts, for threads. We reset that to the cell's at once.
+    also keeps the newest request outside of Contexts, for threads. We reset that one to the cell's request at
+    once.
     """
     cells_context = copy_context()
     cells_parent = shell_parent(kernel)

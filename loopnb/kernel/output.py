@@ -2,8 +2,8 @@
 
 Stock ipykernel 6 sends them to the newest cell.
 
-ipykernel 7 keeps in a ContextVar which request output belongs to, and a task inherits that from its cell.
-ipykernel 6.29 to 6.31 does so for standard output and standard error only. Older versions do so for nothing
+ipykernel 7 keeps in a ContextVar to which request output belongs, and a task inherits that from its cell.
+ipykernel 6.29 to 6.31 does so only for standard output and standard error. Older versions do so for nothing
 (`streams.py`).
 """
 
@@ -32,8 +32,8 @@ def route_by_context(shell: Any) -> PatchSet:
 
     In ipykernel 7 there is nothing to patch. `parent_header` of the display hook, of the display publisher
     and of the shell is a trait in 6.17.1 to 6.31.0, and a property from 7.0 on. (`with Output():` of
-    ipywidgets asks the shell for its own.) The kernel's own record, for statuses and comms, is gone from 7.0
-    on.
+    ipywidgets asks the shell for its own.) The kernel has a record of its own, for statuses and comms, before
+    7.0.
     """
     patches: list[Revertible] = [
         Patch(type(owner), "parent_header", _ContextLocal(trait, owner))
@@ -74,7 +74,7 @@ class _ByContext:
 class _ContextLocal:
     """Stands in for a trait.
 
-    The trait itself keeps the newest value, which holds again once this is taken off.
+    The trait itself keeps the newest value. That value holds again once this stand-in is gone.
     """
 
     def __init__(self, trait: TraitType[Any, Any], owner: Any) -> None:
@@ -117,8 +117,7 @@ def moved_here(shell: Any, contexts: Iterable[Context]) -> Iterator[None]:
 
     nbclient drops what comes for a cell that has ended. Every output passes `Session.msg`, with the request
     that it belongs to. Messages of widgets pass it, too. In a terminal this does nothing: all output goes to
-    the same place. Call it in the thread of the cell; enters and leaves without blocking, but for the flush
-    at the end.
+    the same place. Call it in the cell's thread. Only the flush at the end may block.
 
     Args:
         shell: The shell.
@@ -145,7 +144,7 @@ def moved_here(shell: Any, contexts: Iterable[Context]) -> Iterator[None]:
         yield
     finally:
         try:
-            for stream in (sys.stdout, sys.stderr):  # what is written is sent later, in another thread
+            for stream in (sys.stdout, sys.stderr):  # a stream sends its text later, in another thread
                 stream.flush()
         finally:
             wrapper.restore()

@@ -2,17 +2,17 @@
 
 The problem. While a message is handled, stock ipykernel raises KeyboardInterrupt wherever Python is: its
 `pre_handler_hook` installs Python's default handler, `default_int_handler`. In the kernel's own code the
-error prevents the reply, for which front ends wait for ever. In the hook itself, or in a frame of the loop,
-it ends the kernel.
+error prevents the reply, and front ends wait for that for ever. In the hook itself, or in a frame of the
+loop, the error ends the kernel.
 
 The solution. We install another handler at the beginning and at the end of a message. An interrupt at the
-beginning is remembered, and ends the cell before its first statement. One at the end is too late, and is
-forgotten, even in the `__str__` of the cell's error, which the kernel calls for the reply.
+beginning is remembered, and ends the cell before its first statement. An interrupt at the end is too late,
+and is forgotten. The end includes the `__str__` of the cell's error, which the kernel calls for the reply.
 
 While a cell's code runs, Python's default handler is installed, since `asyncio.Runner` and trio look for it.
 
 These handlers are installed only while a message is handled. While the kernel is idle, SIGINT is ignored.
-Child processes that background tasks start then inherit that, and so interrupts do not end them.
+Child processes that background tasks start then inherit that, so interrupts do not end them.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two checks that a request has been answered.
 _GLANCE = 0.01
-#: Whose code runs before and after a cell while a message is handled, apart from IPython's.
+#: The owners of the code that runs before and after a cell while a message is handled, without IPython.
 _KERNELS = frozenset({Owner.OURS, Owner.STDLIB, Owner.KERNEL})
-#: The same, with IPython's.
+#: The same, with IPython.
 _KERNELS_OR_SHELLS = _KERNELS | {Owner.SHELL}
 #: The library that reads and sets the attributes of kernel and shell.
 _ATTRIBUTES = ("traitlets",)
@@ -50,7 +50,7 @@ _RUN_CELL = InteractiveShell.run_cell_async.__code__
 
 
 class ReplyGuard:
-    """Raise KeyboardInterrupt in what the kernel calls, but not in the kernel itself. Main thread only.
+    """Raise KeyboardInterrupt in code that the kernel calls, but not in the kernel itself. Main thread only.
 
     Args:
         shell: The shell of a kernel.
@@ -108,8 +108,8 @@ class ReplyGuard:
         if task is None:
             return
         deadline = self._loop.time() + timeout
-        # ipykernel 7 has a task for each request, and the next one may be handled already. On ipykernel 6 one
-        # task handles them all, and never ends.
+        # ipykernel 7 has a task for each request, and may handle the next one already. ipykernel 6 has one
+        # task for all requests, which never ends.
         while not task.done() and is_answering(self._kernel) and self._loop.time() < deadline:  # noqa: ASYNC110  neither sets an event
             await asyncio.sleep(_GLANCE)
 
@@ -124,7 +124,7 @@ class ReplyGuard:
         if future in self._begun or not self._is_beginning:
             return False
         is_again, self._is_remembered = self._is_remembered, True
-        # Only in the task's own step: raised in a frame of the loop, the error would end the kernel.
+        # Raise only in the task's own step: in a frame of the loop, the error would end the kernel.
         if is_again and _running_task() is future:
             frame = inspect.currentframe()
             if not is_all_by(frame, _KERNELS_OR_SHELLS, HANDLE_RUN_CODE, _ATTRIBUTES):
@@ -156,8 +156,8 @@ class ReplyGuard:
     def _set_parent(self, ident: Any, parent: Any, channel: str = "shell") -> None:
         """Start guarding a request for a cell. Right after this, the kernel publishes that it is busy."""
         if _is_main_thread() and channel == "shell" and _is_for_cell(parent):
-            # Only if the kernel was idle. While a cell waits, `set_parent` also puts its request back after a
-            # comm.
+            # Reset only if the kernel was idle. While a cell waits, `set_parent` also puts the cell's request
+            # back after a comm message.
             if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, self._handler):
                 self._reset(is_for_cell=True)
             _replace(signal.SIG_IGN, self._handler)
@@ -184,30 +184,32 @@ class ReplyGuard:
         self._is_remembered, self._is_over, self._is_beginning = False, False, is_for_cell
 
     def _begin_callback(self) -> None:
-        """Let the callback of a comm be interrupted. IPython fires the same event for it as for a cell."""
+        """Let a comm's callback be interrupted. IPython fires the same event for it as for a cell."""
         if not is_called_by(_RUN_CELL):
             self._is_beginning = False
             _replace(self._handler, signal.default_int_handler)
 
-    def _run_cell(self, stock: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def _run_cell(self, stock: Callable[..., Any], raw_cell: str, *args: Any, **options: Any) -> Any:
         """Run a cell that does not await. Guard the kernel before IPython fires the events of its end.
 
-        Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed. What
-        it raises there would reach the callbacks instead of the cell's result, or the kernel.
+        Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed. An
+        error that it raises there would reach the kernel, or the callbacks of the end instead of the cell's
+        result.
         """
         if not _is_at_kernels_level():  # a cell inside a cell
-            return stock(*args, **options)
+            return stock(raw_cell, *args, **options)
         earlier = self._shell.last_execution_result
         try:
             try:
-                return stock(*args, **options)
+                return stock(raw_cell, *args, **options)
             finally:
                 self._end_cell()
         except (KeyboardInterrupt, UnboundLocalError) as error:
-            # The latter if a second interrupt comes where IPython makes a result of the first (9.18).
+            # UnboundLocalError comes if a second interrupt hits IPython where it makes a result of the first
+            # (9.18).
             self._end_cell()
             interrupt = error if isinstance(error, KeyboardInterrupt) else KeyboardInterrupt()
-            return result_of_interrupted(self._shell, earlier, interrupt)
+            return result_of_interrupted(self._shell, raw_cell, earlier, interrupt)
 
     def _end_cell(self) -> None:
         while True:
@@ -218,8 +220,8 @@ class ReplyGuard:
             return
 
     def _protect(self) -> None:
-        # Counting begun and ended cells would be simpler. But for a blank cell IPython fires only the event
-        # of its end, and for a comm's callback that fails only that of its beginning.
+        # Counting begun and ended cells would be simpler. But IPython fires no event of the beginning for a
+        # blank cell, and none of the end for a comm's callback that fails.
         if _is_at_kernels_level():
             self._is_beginning, self._is_over = False, True
             _replace(signal.default_int_handler, self._handler)
@@ -231,8 +233,8 @@ class ReplyGuard:
         is_again, self._is_remembered = self._is_remembered, self._is_remembered or self._is_beginning
         if self._is_remembered and not is_again:
             return
-        # If another loop runs, user code runs it, even if no frame of that is on this stack: a nested run on
-        # that loop has a stack of its own.
+        # If another loop runs, user code runs it. No frame of that code need be on this stack: a nested run
+        # on that loop has a stack of its own.
         if running_loop() is not self._loop or not (
             is_all_by(frame, owners, HANDLE_RUN_CODE, _ATTRIBUTES)
             or (self._is_over and _is_kernels_call(frame))

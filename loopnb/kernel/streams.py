@@ -1,11 +1,11 @@
 """Send what a task prints to the cell that spawned it, on versions of ipykernel that do not.
 
-From 6.29 on an `OutStream` keeps in a ContextVar which request its text belongs to, and a buffer for each
+From 6.29 on an `OutStream` keeps in a ContextVar to which request its text belongs, and has a buffer for each
 request. Earlier versions have one attribute `parent_header` and one buffer. They send the buffer up to 0.2 s
-after a write, with the header of that moment. That is the newest cell's, whoever has written.
+after a write, with the header of that moment: the newest cell's, whoever has written.
 
-The solution. `parent_header` becomes a value of each Context. When somebody writes for another request, we
-first set aside what the buffer holds, with its own header. A flush sends that, oldest first, and then the
+The solution. `parent_header` becomes a value of each Context. When code writes for another request, we first
+set aside what the buffer holds, with its header. A flush sends what was set aside, oldest first, and then the
 buffer.
 """
 
@@ -16,14 +16,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from loopnb.kernel._ipykernel import buffer_lock, take_buffer, wrap_streams
+from loopnb.kernel._ipykernel import buffer_lock, forget_own_write, take_buffer, wrap_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-#: The header of the request that text of this Context belongs to. It outlives a reload of loopnb, since the
-#: tasks do. One for all streams: the kernel sets those of standard output and standard error together.
+#: The header of the request to which text of this Context belongs. It outlives a reload of loopnb, since
+#: tasks do. One serves all streams: the kernel sets the headers of standard output and standard error
+#: together.
 _header: ContextVar[Any] = ContextVar("header")
 
 
@@ -62,8 +63,9 @@ class StreamsByContext:
     def set_header(self, stream: Any, header: Any) -> None:
         """Set the header of the calling Context.
 
-        Keep it also where the stock class does. Threads use that one, and so does the stream after `restore`.
+        Also keep it where the stock class does, for threads, and for the stream after `restore`.
         """
+        forget_own_write(stream)  # at the latest now, in the first request after `install`
         _header.set(header)
         vars(stream)["parent_header"] = header
 

@@ -1,7 +1,7 @@
-"""Keep the loops of a kernel's subshells turning, whatever a cell does to the loop it runs on.
+"""Keep the loops of a kernel's subshells, and of its other threads, turning, whatever a cell does to them.
 
-JupyterLab runs the callbacks of widgets in a subshell. Stopping a subshell's loop kills the
-subshell, and code that waits for its answer then waits for ever.
+JupyterLab runs the callbacks of widgets in a subshell. Stopping a subshell's loop kills the subshell. Code
+that waits for its answer then waits for ever.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ if TYPE_CHECKING:
 
 #: Seconds between two checks that the subshells are done.
 _GLANCE = 0.01
-#: Seconds that a cell gets to end after we have ended its nested runs. Then its loop stops.
+#: Seconds that a cell gets to end after we have ended its nested runs. Then its loop stops. When the kernel
+#: ends, the threads of subshells get as many to end.
 _CELL_ENDS_WITHIN = 1.0
-#: Seconds that the threads of all subshells get to end. Front ends wait that long before they kill a kernel.
-_THREADS_END_WITHIN = 5.0
+#: Seconds that the cells of all subshells get to end when the kernel ends. Front ends wait that long before
+#: they kill a kernel.
+_ALL_CELLS_END_WITHIN = 5.0
 
 
 class SubshellLoops:
-    """Wraps `stop()`, `close()` and `run_forever()` of the loops of subshells. Any thread.
+    """Wraps `stop()`, `close()` and `run_forever()` of the loops of the kernel's own threads. Any thread.
+
+    Most of these are the loops of subshells.
 
     Args:
         kernel: The kernel.
@@ -110,8 +114,8 @@ class SubshellLoops:
         if wait is None:
             self._of(loop).stop_next()
             self._warn(
-                "loop.stop() was ignored: this is the loop of a kernel subshell, and it has no nested run to "
-                "end. A notebook need not stop its loops."
+                "loop.stop() was ignored: this is the loop of one of the kernel's own threads, and it has no "
+                "nested run to end. A notebook need not stop its loops."
             )
         elif not self._of(loop).stop(wait.future):
             wait.end(RuntimeError("Event loop stopped before Future completed."))
@@ -124,7 +128,7 @@ class SubshellLoops:
 
         Args:
             timeout: Seconds to wait at most.
-            log: Called with a line that names the subshells that are still busy by then.
+            log: Called with a line that names the subshells which are still busy by then.
         """
         parked = self._cancel_parked()
         deadline = asyncio.get_running_loop().time() + timeout
@@ -138,18 +142,19 @@ class SubshellLoops:
     def end_threads(self) -> None:
         """End the threads of subshells, and that of the shell channel. Blocks for some seconds at most.
 
-        ipykernel would end them after it has closed the channel for output. A cell that printed then would
-        wait for ever, or abort the process. Call in the main thread when its loop has ended.
+        ipykernel would end them only after it has closed the channel for output. A cell that still prints
+        after that would wait for ever, or abort the process. Call in the main thread when its loop has ended.
         """
-        end_shell_channel(self._kernel, _THREADS_END_WITHIN + 2 * _CELL_ENDS_WITHIN)
+        end_shell_channel(self._kernel, _ALL_CELLS_END_WITHIN + 2 * _CELL_ENDS_WITHIN)
 
     async def _stop_after_subshells(self, stop_loop: Callable[[], None]) -> None:
         """Stop the shell channel's loop when the cells of subshells have ended, and their threads.
 
-        After a request to shut down, ipykernel stops it at once, although it forwards their replies.
+        After a request to shut down, ipykernel would stop that loop at once, although it forwards the
+        replies.
         """
         self._cancel_parked()
-        deadline = time.monotonic() + _THREADS_END_WITHIN
+        deadline = time.monotonic() + _ALL_CELLS_END_WITHIN
         while any(map(_is_busy, self._cancelled)) and time.monotonic() < deadline:  # noqa: ASYNC110  subshells set no event
             await asyncio.sleep(_GLANCE)
         await asyncio.sleep(_GLANCE)  # for the last replies
@@ -159,7 +164,8 @@ class SubshellLoops:
     def _cancel_parked(self) -> list[Subshell]:
         """Cancel what is parked on the loops of subshells. Return the subshells that had anything parked."""
         if self._aborting is not None:
-            # The cancelled cells fail from here on, some of them only while the kernel joins the threads.
+            # A cancelled cell fails, perhaps only while its thread is being joined. Stock ipykernel would
+            # then deadlock, see `patch_aborting`.
             self._aborting.install()
         parked = [subshell for subshell in subshells() if _has_parked(subshell.loop)]
         self._cancelled += parked
@@ -179,8 +185,8 @@ class SubshellLoops:
     def _on_close(self, close_loop: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         if loop.is_running() and is_kernel_threads_loop(loop):
             self._warn(
-                "loop.close() was ignored: this is the loop of a kernel subshell, and later cells need it. "
-                "A notebook need not close its loops."
+                "loop.close() was ignored: this is the loop of one of the kernel's own threads, which needs "
+                "it. A notebook need not close its loops."
             )
         else:
             close_loop()

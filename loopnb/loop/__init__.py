@@ -1,1 +1,1 @@
-"""Owning the persistent loop."""
+"""Own the persistent loop."""

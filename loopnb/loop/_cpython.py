@@ -1,4 +1,4 @@
-"""What `loop` uses of Python under private names. Checked on CPython 3.11.7 to 3.15.2, and uvloop 0.23.0.
+"""Private names of Python that `loop` needs. Checked on CPython 3.11.7 to 3.15.2, and uvloop 0.23.0.
 
 Three stories: state of a loop that user code leaves damaged or open, threads that are busy when Python ends,
 and which loop is set here or belongs to an object.
@@ -106,7 +106,7 @@ def is_open_descriptor(descriptor: int) -> bool:
 def open_generators(loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]] | None:
     """Return the async generators begun on *loop* that have not ended (`BaseEventLoop._asyncgens`).
 
-    None where the loop keeps them elsewhere, as uvloop's does.
+    None if the loop keeps them elsewhere, as uvloop's does.
     """
     begun = getattr(loop, "_asyncgens", None)
     return (
@@ -202,8 +202,8 @@ _ITEMS = 20
 def objects_in(frame: FrameType) -> Iterator[object]:
     """Yield what the code of *frame* works with: its variables, and some of their attributes and items.
 
-    Only global variables that the code names, since a notebook may have thousands. Only attributes that the
-    code names, and only if reading them runs no code of the user's.
+    Of global variables and attributes, these are only those that the code names: a notebook may have
+    thousands. Attributes are left out if reading them would run code of the user's.
     """
     code, variables = frame.f_code, frame.f_locals
     named = [frame.f_globals[name] for name in code.co_names if name in frame.f_globals]

@@ -36,9 +36,9 @@ _BELONGS = "This object belongs to another event loop, "
 class ClosedLoops:
     """Remembers where loops were closed, and explains errors of code that still uses a closed loop.
 
-    It has two limits. If a package raises an error of its own in place of asyncio's, such as asyncpg's
-    InterfaceError, only asyncio's error, its cause, is explained. And if no variable leads to the loop, the
-    note names all closed loops that still exist.
+    It has two limits. A package may raise an error of its own in place of asyncio's, such as asyncpg's
+    InterfaceError. Then only the cause of that, asyncio's error, is explained. And if no variable leads to
+    the loop, the note names all closed loops that still exist.
 
     Args:
         place: Returns the line of the user's that is being executed, such as `In[3], line 4`.
@@ -55,7 +55,7 @@ class ClosedLoops:
         PatchSet(self._wrappers[0], self._uvloop).install()
 
     def stop(self) -> None:
-        """Forget everything. The loop's thread."""
+        """Remember no more, and forget everything. The loop's thread."""
         self._uvloop.restore()
         for wrapper in self._wrappers:
             wrapper.restore()

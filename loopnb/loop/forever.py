@@ -1,4 +1,4 @@
-"""Calls of `run_forever()` inside the loop itself: each waits until `stop()` is called."""
+"""Let `run_forever()` be called inside the loop itself: each call waits until `stop()` is called."""
 
 from __future__ import annotations
 

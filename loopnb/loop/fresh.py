@@ -54,6 +54,7 @@ class FreshLoop:
 
         Raises:
             KeyboardInterrupt, SystemExit: Raised in a step of another task, or in a callback.
+            KeyboardInterrupt: An interrupt came while a step blocked the loop.
         """
         self._loop.set_default_executor(self._executor)
         with self._interruptible(task):
@@ -147,7 +148,7 @@ class FreshLoop:
                     self._fatal = error
                     if isinstance(error, KeyboardInterrupt):
                         return  # a SystemExit, which a task has raised, does not end the wait for the others
-        # Nothing but an interrupt cancels this future.
+        # Only an interrupt cancels this future.
         if waiting.cancelled() and self._fatal is None:
             self._fatal = KeyboardInterrupt()
 

@@ -88,7 +88,10 @@ class LoopGuard:
     # The first argument of each wrapper is the loop's own method.
 
     def stop(self, stop_loop: Callable[[], None]) -> None:
-        """End the innermost nested run, or warn if there is none. Stop the loop only at the host's end."""
+        """End the innermost nested run, or warn if there is none. Stop the loop only at the host's end.
+
+        A call in a handler of SIGTERM, or by a program that the host is embedded in, begins that end.
+        """
         if self._host.is_own_stop():
             stop_loop()
             return
@@ -137,7 +140,10 @@ class LoopGuard:
         self._exceptions.set(set_handler, handler, self._host.run_of_caller())
 
     def after_cell(self) -> None:
-        """Forget a pending `stop()` of the cell that has ended, and remove its handlers of SIGINT."""
+        """Forget a pending `stop()` of the cell that has ended, and put the signal handlers in order.
+
+        Its handlers of SIGINT are removed. Others come back if another loop has removed them.
+        """
         self._forever.forget_stop()
         self._signals.end_of_cell()
 

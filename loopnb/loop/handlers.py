@@ -5,8 +5,8 @@ leftover handler would receive the signals and errors of all later cells.
 
 The solution. All handlers for the same signal form a stack, and so do the exception handlers. When a run
 ends, its handlers are removed, wherever they are in the stack: runs end in any order. If the top one is
-removed, the one below takes effect again. A handler that a cell sets outside of any run stays, and what it
-replaced never comes back.
+removed, the one below takes effect again. A handler that a cell sets outside of any run stays, and the
+handler that it replaced never comes back.
 
 Signals need more than that: see `signals.py`.
 """
@@ -49,7 +49,7 @@ class Stack(Generic[H]):
         self.handlers: list[H] = []
 
     def push(self, handler: H) -> None:
-        """Add a handler that has just been set."""
+        """Add a handler that has just been set. One that no run has set makes us forget all others."""
         task = handler.task
         if task is None:
             self.handlers = [handler]

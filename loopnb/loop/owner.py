@@ -1,4 +1,4 @@
-"""The one loop that a notebook's code runs on, and how each thread gets work onto it."""
+"""Know the one loop on which a notebook's code runs, and get work onto it from each thread."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ class LoopOwner:
         Any thread. Outside the loop's own thread it blocks until the loop has called *fn*.
 
         Raises:
-            CancelledError: The loop will not turn again (see `end`).
+            concurrent.futures.CancelledError: The loop will not turn again (see `end`).
+            RuntimeError: The loop is closed, and the caller is not in its thread.
             BaseException: What *fn* raises.
         """
         if self.is_home():
@@ -77,6 +78,7 @@ class LoopOwner:
     def end(self) -> None:
         """Raise CancelledError in the threads that wait for the loop, now or later: it will not turn again.
 
+        That is the CancelledError of `concurrent.futures`.
         Otherwise these threads would wait for ever, and Python would wait for them when it ends.
         """
         self._has_ended = True

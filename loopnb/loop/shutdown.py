@@ -1,8 +1,8 @@
 """End everything on the loop in order before the kernel ends, and name what could not end.
 
 After a shutdown request, a Jupyter front end gives the kernel 5 s. It sends SIGTERM after half of that time
-and SIGKILL at the end. So everything here takes at most twice the grace period, and is not cut short by a
-SIGTERM.
+and SIGKILL at the end. So everything here takes at most twice the grace period, and SIGTERM does not cut it
+short.
 """
 
 from __future__ import annotations
@@ -132,10 +132,10 @@ class OrderlyEnd:
     async def _end_tasks(self, timeout: float) -> None:
         """Cancel the tasks. A second call cancels the tasks that a `finally` has spawned in the meantime.
 
-        Outermost first: the `finally` of a task may need the tasks that it spawned, and a TaskGroup cancels
-        its children itself. If we cancelled all at once, the children would be cancelled a second time, in
-        their own `finally`. So a task is cancelled once its owners have ended, or when half of the time is
-        over, and only if nobody else has cancelled it by then.
+        The outermost come first: the `finally` of a task may need the tasks that it spawned, and a TaskGroup
+        cancels its children itself. If we cancelled all at once, the children would be cancelled a second
+        time, in their own `finally`. So a task is cancelled once its owners have ended, or when half of the
+        time is over, and only if nobody else has cancelled it by then.
         """
         loop = asyncio.get_running_loop()
         live = set(self._ending.live()) - self._cancelled.keys() - {asyncio.current_task()}
@@ -186,8 +186,8 @@ class OrderlyEnd:
     def _idle_generators(self, loop: asyncio.AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
         """Return the outermost async generators that no task uses: nobody else will close them.
 
-        A task closes the generators that it has entered itself, in its own order. Call this before the tasks
-        are cancelled.
+        A task closes the generators that it has entered itself, in its own order. If we cannot know which
+        those are, this returns none. Call it before the tasks are cancelled.
         """
         generators = self._generators_to_close(loop)
         if not generators:
@@ -235,6 +235,8 @@ class OrderlyEnd:
     async def _end_threads(self, timeout: float) -> None:
         """Wait for the threads that Python waits for at exit, and log those that are still busy.
 
+        Before that, release the threads that wait for the loop, and let the executor take no more calls.
+
         `shutdown_default_executor()` is not enough: on 3.11 it blocks the loop when its timeout is over, and
         it knows no other threads.
         """
@@ -257,7 +259,7 @@ class SigtermShield:
     """Ignore SIGTERM while the process ends in order, instead of dying from it at once."""
 
     def raise_(self) -> None:
-        """Do nothing on SIGTERM from now on, unless the user has a handler. The main thread."""
+        """Have SIGTERM do nothing from now on, unless the user has a handler. Only in the main thread."""
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             # Not SIG_IGN: child processes started from here on would inherit it.

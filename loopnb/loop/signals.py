@@ -1,4 +1,4 @@
-"""Signal handlers in a notebook: who gets a signal, when a handler is removed, and where its error goes.
+"""Manage signal handlers: who gets a signal, when a handler is removed, and where its error goes.
 
 The wish. A script owns its signals: its handlers end with it, and an error in a handler ends the script. In a
 notebook the process is the kernel's. Cells, runs and background tasks set handlers side by side, and an
@@ -7,7 +7,7 @@ interrupt is meant for the executing cell.
 What does not work. asyncio calls `loop._signal_handlers[SIGINT]` for each SIGINT, whatever Python's own
 handler is. So interrupting a later cell calls the handler of an earlier one, and an error in that ends the
 kernel. A handler set with `signal.signal()` stays in place after its run has ended. It raises wherever the
-main thread is, and in an idle kernel that is in the loop itself.
+main thread is, and in an idle kernel the main thread is in the loop itself.
 
 The solution.
 
@@ -16,11 +16,11 @@ The solution.
 *   A handler of SIGINT is installed only for the executing cell, and removed at the end of that cell at the
     latest. If a background task adds one to the loop, it is never called: no interrupt is meant for it.
 *   The loop answers a signal only while Python's handler of it is the loop's own.
-*   While a cell waits, we handle SIGINT. To other code our handler looks like Python's own, for which trio
-    and `asyncio.Runner` look before they set theirs. When they set Python's own again, ours comes back. So
-    other event loops guard themselves, and are interrupted in their own way.
-*   An interrupt concerns a background task only if its step blocks the loop. So if it sets a handler
-    of SIGINT in Python, that is installed for the present step only, and only over ours.
+*   While a cell waits, we handle SIGINT. To other code our handler looks like Python's own. trio and
+    `asyncio.Runner` look for that before they set theirs. When they set Python's own again, ours comes back.
+    So other event loops guard themselves, and are interrupted in their own way.
+*   An interrupt concerns a background task only if its step blocks the loop. So if it sets a handler of
+    SIGINT in Python, we install that only for the present step, and only over ours.
 *   An error in a handler goes to the innermost nested run that the cell waits in, or else to the cell. If no
     cell executes, the error is reported and the kernel goes on. SystemExit and KeyboardInterrupt on SIGTERM
     end the kernel in order. If a signal interrupts the user's own code, the error is raised there, as in a

@@ -1,4 +1,4 @@
-"""What magics use of IPython that not every version has. Checked on IPython 7.34.0 to 9.18.1."""
+"""Parts of IPython that magics need and not every version has. Checked on IPython 7.34.0 to 9.18.1."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from loopnb.magics.background import Background
 from loopnb.magics.fresh import FreshRuns
 from loopnb.magics.options import Request, parse, split_line
 from loopnb.magics.source import compile_body, compile_expression, line_forms
+from loopnb.nesting.entry_points import cancel_unwaited
 from loopnb.nesting.fatal import CapturedFatal
 from loopnb.nesting.greenlets import current_context
 from loopnb.nesting.no_loop import NoLoop
@@ -126,7 +127,7 @@ class Aloop:
     transform.has_side_effects = True  # type: ignore[attr-defined]  # a function takes any attribute
 
     async def run_cell(self, line: str, body: str) -> None:
-        """Run a plain `%%aloop` cell in the task of the cell that awaits this, and display its value.
+        """Run a plain `%%aloop` cell for the cell that awaits this, and display its value.
 
         Raises:
             UsageError: The options make no sense, or a background run cannot begin.
@@ -144,8 +145,8 @@ class Aloop:
         try:
             if request.options.is_fresh:
                 return self._fresh.run(request)
-            # The cell waits, so the code may have its Context: what it sets holds in later cells, as with
-            # `await`.
+            # The cell waits, so the code may have the cell's Context. Then variables that it sets hold in
+            # later cells, as with `await`.
             is_shared = not request.options.is_background and self._session.nesting.name != "nest-asyncio"
             task = await self._start(request, current_context() if is_shared else None)
             if request.options.is_background:
@@ -172,6 +173,8 @@ class Aloop:
     def run_nested(self, line: str, body: str | None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run the magic in a nested run, and return its value. Blocks the caller, not the loop.
 
+        With `--fresh` it runs on a new loop, and blocks this one, too.
+
         Args:
             line: The text after the magic's name.
             body: The lines below it; None for `%aloop`.
@@ -194,6 +197,7 @@ class Aloop:
 
         Raises:
             UsageError: *line* is not blank, or *body* awaits.
+            SyntaxError: *body* does not compile.
         """
         if line.strip():
             raise UsageError(f"%%noloop: takes no options, and got {line.strip()!r}. The code goes below it.")
@@ -219,17 +223,14 @@ class Aloop:
             return CapturedFatal.unwrap(self._session.wait(task))
 
     def _nested_here(self, request: Request) -> Any:
-        """Spawn a task and wait for it. Leave no task behind, wherever an interrupt breaks this off."""
-        coro = self._make_coro(request)
+        """Spawn a task and wait for it."""
+        coro, task = self._make_coro(request), None
         try:
             task = self._spawn(request, coro=coro)
             with self._cells.attribute_to_cell(task):
                 return CapturedFatal.unwrap(self._session.wait(task))
         except BaseException:
-            # An interrupt may be raised between any two lines, when the task is made and not known yet.
-            for task in asyncio.all_tasks(self._session.loop):
-                if task.get_coro() is coro and not task.cancelling():
-                    task.cancel()
+            cancel_unwaited(self._session.loop, coro, task)
             raise
 
     def _finish(self, request: Request, value: Any) -> Any:

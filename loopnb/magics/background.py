@@ -1,4 +1,4 @@
-"""Start and end the tasks of `%%aloop -b`: what a new run replaces, what ends with a run, how it is shown.
+"""Start and end the tasks of `%%aloop -b`: what a new run replaces, what ends with it, how it is shown.
 
 A background run is to the notebook what a program is to a terminal. So the tasks that it has spawned and the
 servers that it has started end when it has ended, as they would with `asyncio.run()`. A task outlives the run
@@ -127,7 +127,8 @@ class Background:
         live_runs[task] = replace(run, number=number)
         if isinstance(task, LoopTask):
             task.show_as(self.tell)
-        # A done-callback runs in the Context of this call, the cell's, and so its output goes to the cell.
+        # A done-callback runs in the Context of this call, which is the cell's. So its output goes to the
+        # cell.
         task.add_done_callback(self._report)
         if number is not None:
             task.add_done_callback(partial(self._end_rest, number, run, request.options.keeps))
@@ -163,7 +164,8 @@ class Background:
     def _end_rest(self, number: int, run: BackgroundRun, keeps: bool, task: asyncio.Task[Any]) -> None:
         """End what the run with that number has left behind.
 
-        If the run has returned, also tell the user what ends with it; but if *keeps* is true, do nothing.
+        Does nothing if the run has returned and *keeps* is true. If it has returned without that, this tells
+        the user what ends with it.
         """
         has_returned = not task.cancelled() and error_of(task) is None
         if has_returned and keeps:

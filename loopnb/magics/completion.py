@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from loopnb.magics.command_table import Command
     from loopnb.session import Session
+
+_log = logging.getLogger("loopnb")
 
 #: A magic and the text after it up to the cursor. A line magic may follow `=`.
 _LINE_MAGIC = re.compile(r"(?:^|=)\s*%(loopnb|aloop)\s+(.*)\Z")
@@ -43,7 +46,10 @@ class Completion:
         self._options = sorted(set(_OPTION.findall(parser.format_help())))
 
     def start(self) -> None:
-        """Complete from now on. Has no effect before IPython 8.6, where the completer takes no matchers."""
+        """Complete from now on.
+
+        Before IPython 8.6 this has no effect: the completer takes no matchers there.
+        """
         self._matchers.append(self.match)
 
     def stop(self) -> None:
@@ -51,7 +57,21 @@ class Completion:
         self._matchers.remove(self.match)
 
     def match(self, context: Any) -> dict[str, Any]:
-        """Return what may stand at the cursor. A matcher of IPython's API version 2; it raises nothing."""
+        """Return what may stand at the cursor. A matcher of IPython's API version 2.
+
+        Any thread. In another than the loop's it may block until the loop turns. Where completing fails, it
+        offers nothing: IPython would print the traceback while the user types.
+        """
+        try:
+            return self._found(context)
+        except Exception:  # noqa: BLE001  the loop has ended, or a task is of a class of the user's
+            _log.debug("completing a magic failed", exc_info=True)
+            return {"completions": []}
+
+    # IPython reads this, which its decorator `context_matcher` would set.
+    match.matcher_api_version = 2  # type: ignore[attr-defined]  # a function takes any attribute
+
+    def _found(self, context: Any) -> dict[str, Any]:
         before = context.text_until_cursor
         is_first = context.cursor_line == 0
         found = _LINE_MAGIC.search(before) or (_CELL_MAGIC.match(before) if is_first else None)
@@ -63,9 +83,6 @@ class Completion:
         # After the options of `%aloop` comes code, which IPython completes.
         is_alone = before.startswith("%%") or last_word(typed).startswith("-")
         return _result(self._aloop(typed), typed, hides_others=is_alone)
-
-    # IPython reads this, which its decorator `context_matcher` would set.
-    match.matcher_api_version = 2  # type: ignore[attr-defined]  # a function takes any attribute
 
     def _aloop(self, typed: str) -> list[str]:
         word = last_word(typed)

@@ -43,8 +43,8 @@ def current_widget(what: str, *, height: int | None = None, group: bool = True) 
 def display_widget(widget: Widget) -> None:
     """Display *widget* in the current cell. The loop's thread.
 
-    If a program runs the notebook, only the table is displayed, which needs no kernel. A reader of what it
-    saves would see an empty widget otherwise, or none without a network.
+    If a program runs the notebook, this displays only the table, which needs no kernel. Otherwise readers of
+    the saved notebook would see an empty widget, or none without a network.
     """
     from IPython import get_ipython
 
@@ -61,7 +61,7 @@ def make_widget(of: Session, height: int | None, group: bool) -> Widget:
     """
     source = SessionsSource(of)
     try:
-        # Imported late: anywidget and ipywidgets take longer to import than all of the rest.
+        # Import it late: anywidget and ipywidgets take longer to import than everything else.
         from loopnb.widgets.model import LoopWidget
     except ImportError as error:  # the user has uninstalled one of them, or the host has an odd version
         return Table(source, str(error))
@@ -97,7 +97,7 @@ class Table:
     show_table = show
 
     def _repr_mimebundle_(self, **_kwargs: object) -> dict[str, str]:
-        """Return what is to be seen now, and say how to refresh it."""
+        """Return the table as of now, and a line that says how to refresh it."""
         monitor = Monitor(self._source, _send_nowhere, time.monotonic)
         monitor.look_at_once()
         shared, window = monitor.shared, monitor.window_of(Query())

@@ -37,7 +37,7 @@ except BaseException:
     raise
 """
 
-#: What the note on such an error says after it has named the task.
+#: The end of the note on such an error, after the name of the task.
 _TOLD = ' Nobody has awaited it, so this cell has not run (LoopNB.on_failure = "raise").'
 
 
@@ -115,8 +115,8 @@ class Failing:
             del due
 
     def _begin(self, _info: object) -> None:
-        # IPython announces no silent cells, which front ends run unseen: those raise nothing. If the cell is
-        # still the newest one, a magic runs another cell inside it.
+        # IPython announces no silent cells, which front ends run unseen, so these raise nothing. If the cell
+        # is still the newest one, a magic runs another cell inside it.
         cell = current_cell.get()
         self._begins, self._newest = cell != self._newest, cell
 

@@ -94,7 +94,7 @@ class FreshTasks:
     Args:
         main: The task of the cell.
         cells: Knows the files of cells.
-        outer: The interrupts of the persistent loop, which send one again.
+        outer: The interrupts of the persistent loop. They can send an interrupt again.
     """
 
     def __init__(self, main: asyncio.Task[Any], cells: Cells, outer: Interrupts) -> None:
@@ -119,7 +119,7 @@ class FreshTasks:
         return self._cells.places.is_cell_file(filename)
 
     def remember(self, _future: asyncio.Future[Any]) -> bool:
-        """Return False: the code of the cell has begun before there is such a loop."""
+        """Return False: by the time there is a fresh loop, the cell's code has begun."""
         return False
 
     def send_again(self, is_wanted: Callable[[], bool]) -> None:

@@ -1,11 +1,11 @@
 """Show in a cell's own output how far it has come, while it waits: `%%aloop --progress`, `LoopNB.progress`.
 
-It is one line, which changes twice a second: for how long the cell has run, how many of the tasks that it has
-spawned are done, how many have failed, how fast that goes, and where the cell waits. At the end it folds to
-one short line, which stays in the saved notebook.
+It is one line, which changes twice a second. It says for how long the cell has run, how many of its tasks are
+done and how many have failed, how fast that goes, and where the cell waits. At the end it becomes one short
+line, which stays in the saved notebook.
 
-The line belongs to the cell, so it is published in a copy of the cell's Context. Tasks are counted by looks
-at the listing and the history: nothing is added to a task. Tasks that end between two looks are found in the
+The line belongs to the cell, so it is published in a copy of the cell's Context. We count tasks by looks at
+the listing and the history, and add nothing to a task. We find tasks that end between two looks in the
 history, as far as it goes back.
 """
 
@@ -120,7 +120,7 @@ class _Line:
         self._sleep(_FIRST_S)
 
     def end(self) -> None:
-        """Fold it to a short line, if it was ever shown."""
+        """Replace it by a short line, if it was ever shown."""
         if self._timer is not None:
             self._timer.cancel()
         if self._is_shown:
@@ -138,7 +138,7 @@ class _Line:
 
     def _tick(self) -> None:
         began = time.perf_counter()
-        # Tasks that have ended before the first look, and that something refers to, only `held` finds.
+        # Only `held` finds tasks that have ended before the first look, and to which something refers.
         self._count(is_thorough=not self._is_shown)
         self._show(self._text())
         self._sleep(max(_EVERY_S, (time.perf_counter() - began) / _SHARE))

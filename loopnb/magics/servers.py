@@ -1,15 +1,15 @@
 """Close the servers that a background run has started, when the run has ended.
 
 The wish. In a script, a server ends with the program. A server that a `%%aloop -b` cell has started would
-keep its port, since many servers (uvicorn's) stay open when their task is cancelled. The cell could not be
-run again, and nothing could free the port.
+keep its port, since many servers (uvicorn's) stay open when their task is cancelled. Then the cell could not
+be run again, and nothing could free the port.
 
 The solution. Note each server that `loop.create_server()` makes in the Context of a background run. When the
 run has ended, stop listening, and close the connections that were accepted: a client that keeps its
 connection would still be answered by the old server. A datagram endpoint with a local address counts as a
 server, too.
 
-What it cannot do: see servers that listen by themselves, such as tornado's and those of grpc.
+What it cannot do. It does not see servers that listen by themselves, such as tornado's and those of grpc.
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ class Servers:
         self._patches.restore()
 
     def close_of(self, run: int) -> list[str]:
-        """Close the servers of the background run with that number. Return where each was listening."""
+        """Close the servers of the background run with that number, and the connections they have accepted.
+
+        Returns:
+            Where each was still listening.
+        """
         closed = []
         for server in [server for server, number in self._runs.items() if number == run]:
             del self._runs[server]

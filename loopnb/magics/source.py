@@ -30,7 +30,7 @@ class Source:
         text: The text that was compiled.
         filename: The name that tracebacks show for the text.
         has_value: The value of the last code object is the value of the whole source.
-        is_quiet: The last expression ends with a semicolon, so its value is not displayed.
+        is_quiet: Its value is not displayed: a semicolon ends it, or the shell displays none.
         is_expression: The source is the expression of a `%aloop` line, so its value has to be awaited.
         function: Called with the global variables, instead of running *codes*. Needed for an expression that
             uses local variables of the function around it.

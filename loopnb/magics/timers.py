@@ -2,8 +2,8 @@
 
 IPython compiles the argument of these magics as plain code, in which `await` is a syntax error. We replace
 each `await x` by a call that waits for `x` in a nested run. A statement with `async for`, `async with` or an
-f-string that awaits becomes a call that compiles its text and waits for it, with the names of the code around
-it. IPython still decides what is measured, how often, and what is printed.
+f-string that awaits becomes a call. That call compiles the text of the statement and waits for it, with the
+names of the code around it. IPython still decides what is measured, how often, and what is printed.
 
 IPython turns a line with a magic into a call such as `run_line_magic(...)`, and we change these calls.
 Replacing the magics themselves would not work: IPython loads its own late, and would overwrite ours.
@@ -51,7 +51,8 @@ def wait(awaitable: Awaitable[Any]) -> Any:
         NestingError: Nested runs are switched off, or impossible here.
     """
     here = session.current("run")
-    # In the Context of the cell, as with `await`: context variables that are set meanwhile hold after it.
+    # Run it in the Context of the cell, as with `await`: context variables that are set meanwhile hold
+    # afterwards.
     context = None if here.nesting.name == "nest-asyncio" else current_context()
     try:
         return here.run(_awaited(awaitable), context=context)
@@ -135,12 +136,15 @@ class Timers(ast.NodeTransformer):
 
 
 def without_await(code: str, transform: Callable[[str], str] = str, *, is_one: bool = False) -> str:
-    """Return *code* with calls for each `await` and each statement with `async for` or `async with`.
+    """Return *code* with calls in place of each `await`, and of each statement that needs its text compiled.
+
+    Such a statement has `async for`, `async with` or an f-string that awaits. Code that does not compile is
+    returned as it is.
 
     Args:
         code: Python, perhaps with IPython's own syntax.
         transform: Turns that into Python.
-        is_one: If any statement has `async for` or `async with`, replace all statements by one call.
+        is_one: If there is any such statement, replace all statements by one call.
     """
     if not _is_async(code):
         return code
@@ -214,8 +218,8 @@ def _replaced(source: str, awaits: list[ast.Await], texts: list[list[ast.stmt]])
         end = (node.end_lineno or 0, node.end_col_offset or 0)
         edits.append((*end, *end, b")"))
         edits.append((node.lineno, node.col_offset, node.lineno, node.col_offset + 5, f"{_WAIT}(".encode()))
-    # Last to first, so that the positions still to come stay valid. Where an end meets a begin, the end comes
-    # first.
+    # Go from last to first, so that the positions still to come stay valid. Where an end meets a beginning,
+    # the end comes first.
     for first, column, last, end_column, new in sorted(edits, reverse=True):
         line = lines[first - 1][:column] + new + lines[last - 1][end_column:]
         lines[first - 1 : last] = [line, *[b"\n"] * (last - first)]

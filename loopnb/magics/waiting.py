@@ -1,7 +1,7 @@
 """`%loopnb wait`: wait for tasks, show here what they print meanwhile, and raise what failed.
 
-It is for the last cell of a notebook that nbclient, nbconvert, papermill or `jupyter execute` runs. These end
-the kernel after the last cell, and they drop what comes for a cell that has ended.
+Use it in the last cell of a notebook that nbclient, nbconvert, papermill or `jupyter execute` runs. These end
+the kernel after the last cell, and drop what comes for a cell that has ended.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Waiting:
 
         Raises:
             TimeoutError: *timeout* has passed. The tasks go on.
-            BaseException: What a task failed with; for several tasks, a group.
+            BaseException: What a task failed with; a group if several have failed, or if others are late.
         """
 
         def live() -> Tasks:
@@ -126,7 +126,7 @@ class Waiting:
     def _failure_of(self, task: asyncio.Task[Any]) -> EndedTask | None:
         """Return how *task* failed, and count that as looked at; None if it has not failed."""
         error = None if not task.done() or task.cancelled() else task.exception()
-        if error is None or is_fatal(error):  # a fatal one has been raised out of the loop
+        if error is None or is_fatal(error):  # a fatal error has come out of the loop
             return None
         return EndedTask(self._session.tracker.origin_of(task), task.get_name(), "raised", error)
 
@@ -136,7 +136,7 @@ class Waiting:
         is_wanted: Callable[[CellRef | None], bool],
         timeout: float | None,
     ) -> list[str]:
-        """Wait until *live* returns none, and return what is left after the timeout, in words."""
+        """Wait until *live* returns no tasks. Return in words what is left after the timeout."""
         contexts = self._session.owner.call(self._contexts_of_ended, is_wanted)
         with moved_here(self._shell, contexts):
             return self._session.run(self._left(live, timeout))

@@ -4,8 +4,8 @@
     loopnb.nesting.apply()
 
 or, for a scope, `with loopnb.nesting.applied():`. `apply`, `applied` and `remove` are promised; the rest of
-this folder may change. Importing it is cheap: the functions import what needs greenlet only when you call
-them.
+this folder may change. Importing it is cheap: only when you call the functions do they import modules that
+need greenlet.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def apply(
     Args:
         loop: Nest on this loop only. None: on every loop of the process, also those to come.
         order: "any": waits end as soon as what they wait for is done. "lifo": the newest ends
-            first. Use it only if waits have C++ code below them that insists on that order (pybind11): an
-            older wait takes as long as the newer ones, and hangs if a newer wait depends on it.
+            first. Use it only if C++ code below the waits insists on that order (pybind11). With it, an older
+            wait takes as long as the newer ones, and hangs if a newer wait depends on it.
         who: A name for whoever wants this. `remove` takes back one name and leaves the others.
 
     Raises:

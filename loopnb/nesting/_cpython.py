@@ -70,8 +70,8 @@ running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_runn
 set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
 
-#: Returns a frame of the calling thread: 0 is the caller's own. `sys._getframe`, which the docs call an
-#: implementation detail of CPython. A function around it would be one more frame to leave out.
+#: Returns a frame of the calling thread: 0 is the caller's own. This is `sys._getframe`, an implementation
+#: detail of CPython by its docs. A function around it would be one more frame to leave out.
 frame_at: Callable[[int], FrameType] = sys._getframe
 
 #: One pass of the loop: select, put the handles that are due into the ready queue, run as many as it then
@@ -133,8 +133,9 @@ def _stock_run_forever() -> tuple[Any, ...]:
 def reentrant_package() -> str | None:
     """Return the package that has made asyncio's loops re-entrant, or None. Any thread.
 
-    anest-asyncio is imported as nest_asyncio. Private names: `asyncio._nest_patched` of both, which
-    nest_asyncio2 sets, too; `BaseEventLoop._run_nested` of reloop.
+    anest-asyncio is imported as nest_asyncio. Private names: `asyncio._nest_patched` of both;
+    `asyncio._nest_asyncio2` of nest_asyncio2, which sets the first, too; `BaseEventLoop._run_nested` of
+    reloop.
     """
     if hasattr(BaseEventLoop, "_run_nested"):
         return "reloop"
@@ -184,6 +185,17 @@ def owner_of_pass(loop: Any) -> object:
 def ready_queue(loop: Any) -> deque[asyncio.Handle]:
     """Return the queue of handles that the next pass will run (`BaseEventLoop._ready`)."""
     return loop._ready  # type: ignore[no-any-return]  # private attribute
+
+
+def queued_tasks(loop: Any) -> list[asyncio.Task[Any]]:
+    """Return the tasks whose next step is queued for the next pass (`BaseEventLoop._ready`).
+
+    A new task is here even if a signal handler has raised in its constructor. `all_tasks` does not know it
+    then. Loops that are not made in Python have no such queue: for these the list is empty.
+    """
+    callbacks = map(callback_of, getattr(loop, "_ready", ()))
+    owners = (getattr(callback, "__self__", None) for callback in callbacks)
+    return [owner for owner in owners if isinstance(owner, asyncio.Task)]
 
 
 def pad_queue(loop: Any, length: int) -> None:
@@ -381,8 +393,8 @@ def fill_task_slot(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | No
 # -- what a task waits for -----------------------------------------------------------------------
 
 
-#: Returns the future that a task waits for, or None if the task is due to step (`Task._fut_waiter`). It is
-#: written in C, since a listing asks ten thousand tasks.
+#: Returns the future that a task waits for, or None if it waits for none: it is due to step, say
+#: (`Task._fut_waiter`). It is written in C, since a listing asks ten thousand tasks.
 waited_future: Callable[[asyncio.Task[Any]], asyncio.Future[Any] | None] = attrgetter("_fut_waiter")
 
 

@@ -33,7 +33,8 @@ _LAST_GRACE = 0.5
 def end_waits(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is parked on *loop*, and run the loop until nothing is parked.
 
-    Call it in the loop's thread, which it blocks. Cleanup may take two seconds. After that, nothing can nest.
+    Call it in the loop's thread, which it blocks. Cleanup may take two seconds. After that, nothing can nest,
+    and each wait ends whatever it waits for.
 
     Raises:
         NestingError: The stacks are parked in another thread.
@@ -49,7 +50,11 @@ def end_waits(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _cancel_waits(loop: asyncio.AbstractEventLoop) -> Handoff | None:
-    """Cancel the tasks that are parked on *loop*. Return its engine if some stacks are parked even then."""
+    """Cancel the tasks that are parked on *loop*, and run it until they have ended, for `_GRACE` at most.
+
+    Returns:
+        Its engine if some stacks are parked even then, or None.
+    """
     engine = scope.engine_of(loop)
     if engine is None or not engine.waits:
         return None
@@ -123,9 +128,10 @@ def end_with_thread(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _end_waits_at_exit(loop: asyncio.AbstractEventLoop) -> None:
-    """Do what `end_waits` does, but let code nest again, and leave it parked then.
+    """Do what `end_waits` does, but let code nest again, and if it does, leave it parked.
 
-    If nesting were refused, code that tries again and again would never end.
+    If nesting were refused, code that tries again and again would never end. Does nothing if the loop runs or
+    is closed.
     """
     if loop.is_running() or loop.is_closed():
         return

@@ -45,7 +45,8 @@ can be parked (`refusals.py`). A parked stack can be resumed by its own thread o
 
 The parts, in the order in which they follow: the engine of a loop (`Handoff`), one wait (`Wait`), all waits
 of a loop (`ParkingLot`), and then the special cases: tasks that do not tell us of a cancel, eager tasks, the
-first pass, readers, and what a user is waiting for. Everything runs in the loop's thread.
+first pass, readers, and what a user is waiting for. Everything runs in the loop's thread, unless a method
+says otherwise.
 """
 
 from __future__ import annotations
@@ -95,14 +96,14 @@ _switch = greenlet.switch  # called as a function, since each `stack.switch` wou
 
 #: How many idle drivers are kept after a burst of nested runs, for the next burst.
 _IDLE_DRIVERS = 4
-#: What a driver runs first: code that walks a stack to its end expects the frame of a module there.
+#: A driver begins with this: code that walks a stack to its end expects the frame of a module there.
 _begin_driver = forbid_nesting("stacks are being switched")(call_at_bottom)
-#: At least this many frames between the user's code and `why_not_here` are ours, and need not be looked at.
+#: So many frames between the user's code and `why_not_here`, at least, are ours and need not be looked at.
 _OUR_FRAMES = 4
 
 
 class Handoff:
-    """The engine of one loop. All of it runs in the loop's thread, `interrupt` included.
+    """The engine of one loop. It runs in the loop's thread, `interrupt` included.
 
     Args:
         loop: A loop for which `why_not_drivable` knows no reason.
@@ -113,7 +114,8 @@ class Handoff:
         waits: The waits whose stacks are parked, oldest first.
         is_removed: No further stack is parked. The engine is removed when the last parked stack has resumed.
         turning: The driver whose pass or handle runs now.
-        handed_to: The stack that the engine is switching to; None once that stack runs.
+        handed_to: The stack that the engine is switching to; None once that stack goes on. While a new driver
+            makes passes, it is still the spawner.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -157,7 +159,13 @@ class Handoff:
         self._is_pinned = True
 
     def remove(self) -> None:
-        """Give the loop back: at once, or when the last parked stack has been resumed. Any thread."""
+        """Give the loop back: at once, or when the last parked stack has been resumed.
+
+        Any thread. If the loop runs in another one, this takes effect in the loop's next pass.
+
+        Raises:
+            RuntimeError: The other thread has closed the loop.
+        """
         self.is_removed = True
         if self._thread_id != threading.get_ident() and self.loop.is_running():
             self.loop.call_soon_threadsafe(self._remove_here, context=self.lot.wake_context)
@@ -177,8 +185,8 @@ class Handoff:
     def leave_closed_loop(self) -> None:
         """Give back a loop that was closed, so that it is freed without a garbage collection.
 
-        The loop refers to the engine through its patches, and parts of the engine refer back to it. We cut
-        these cycles. The engine cannot be used again.
+        The loop refers to the engine through its patches, and parts of the engine refer back to the loop. We
+        cut these cycles. The engine cannot be used again.
         """
         self.is_removed = True
         self._uninstall()
@@ -215,19 +223,19 @@ class Handoff:
 
         Args:
             future: A future of this loop.
-            owned: *future* was made for this wait. So an interrupt may cancel it, and it is cancelled if the
-                wait fails.
+            owned: *future* was made for this wait. So an interrupt may cancel it, and a wait that fails
+                cancels it.
 
         Raises:
             CancelledError: The calling task was cancelled.
-            KeyboardInterrupt: The wait was interrupted, or chosen to receive an interrupt that came out of a
-                pass.
+            KeyboardInterrupt: The wait was interrupted.
             RuntimeError: The loop was stopped, and nothing will turn it for this wait.
             NestingError: No stack can be parked any more, although that was checked.
-            BaseException: *future* ended in it.
+            BaseException: *future* ended in it. Or it came out of a pass, and this wait was chosen to receive
+                it.
         """
         try:
-            # Again, although `check_can_park` asked: a task factory of the user's may have run since.
+            # Check again, although `check_can_park` did: a task factory of the user's may have run since.
             if self.is_removed or self._is_closing:
                 raise refusal(is_removed=self.is_removed, is_closing=self._is_closing)
             task = _cpython.current_task(self.loop)
@@ -258,8 +266,8 @@ class Handoff:
     @forbid_nesting("stacks are being switched")
     def _park(self, wait: Wait) -> None:
         """Release task and Contexts, hand the loop to whoever goes on, and take everything back."""
-        # The driver whose handle runs on this stack; None in the first pass. Kept here, not in the wait,
-        # since only this function needs it.
+        # The driver whose handle runs on this stack; None in the first pass. It is kept here, not in the
+        # wait, since only this function needs it.
         driver, padding = self.turning, 0
         released = ReleasedState(self._released)
         try:  # begins this early because a signal handler may raise in any of these lines
@@ -290,7 +298,7 @@ class Handoff:
             self._uninstall()
 
     def _next_stack(self) -> greenlet:
-        """Choose who goes on when a stack has just parked, or when the owner wants the loop turned."""
+        """Choose the stack that goes on: one has just parked, or the owner wants the loop turned."""
         # First a stack whose wait is over, then an idle driver, then the spawner, which makes a new driver.
         if self.lot.ready and (wait := self.lot.next_ready()) is not None:
             return wait.stack
@@ -315,7 +323,7 @@ class Handoff:
             except GreenletExit:
                 raise  # this stack itself was thrown away
             except BaseException as error:
-                # Meant for this stack itself, or there is nobody to forward it to.
+                # It is meant for this stack itself, or there is nobody to forward it to.
                 if not self.turning or getcurrent() in (self.handed_to, self.turning):
                     raise
                 # Forwarding is a switch as well. What comes back from it may be the next thing to forward.
@@ -350,8 +358,9 @@ class Handoff:
             self._drop_drivers()
             if self.is_removed or not self._is_pinned:
                 self._uninstall()
-        # In a function, so that a signal which came while the drivers were thrown away raises in there. If it
-        # raised when `run_forever` begins to clean up, the loop would stay set as running from 3.13 on.
+        # A signal may have come while the drivers were thrown away. Call a function, so that the signal
+        # raises in there. If it raised when `run_forever` begins to clean up, the loop would stay set as
+        # running from 3.13 on.
         self._raise_owners()
 
     def _raise_owners(self) -> None:
@@ -409,7 +418,7 @@ class Handoff:
 
     @forbid_nesting("stacks are being switched")
     def _drive(self, error: BaseException | None = None) -> None:
-        """Turn the loop. Ends only by retiring into the stack that goes on in its place.
+        """Turn the loop. Ends only by retiring into the stack that goes on in its place, or when thrown away.
 
         Args:
             error: What a signal handler raised before the driver could begin. It is delivered first.
@@ -451,7 +460,7 @@ class Handoff:
             _cpython.turn(self.loop, self._stock_pass, self)
 
     def _settle(self) -> bool:
-        """Resume every stack that can go on.
+        """Resume every stack that can go on. Let the owner go on if the loop is to stop, or to be given back.
 
         Returns False if the driver is to end, so that its parent goes on.
         """
@@ -488,11 +497,13 @@ class Handoff:
     def _deliver_fatal(self, error: BaseException) -> None:
         """Hand an error that came out of a pass to the stack it is for.
 
-        That is the stack that waits for the task which raised it, else the newest waiting cell,
-        else the loop's owner. It may be an error of any class: a signal handler may have raised it in select.
+        That is the stack that waits for the task which raised it, else the newest cell that waits in a nested
+        run, else the newest that awaits, else the loop's owner. It may be an error of any class: a signal
+        handler may have raised it in select.
         """
-        # Raised again elsewhere, it would show the user how the engine got it there. Besides, the frame of
-        # the pass holds the handle and the task that ended in the error: who keeps the error would keep both.
+        # Without this, the error, raised again elsewhere, would show the user how the engine got it there.
+        # Besides, the frame of the pass holds the handle and the task that ended in the error: whoever keeps
+        # the error would keep both.
         tb = without_loops_frames(error.__traceback__)
         error.__traceback__ = without_any_frames_of(tb, is_ours)
         if self.lot.take_fatal(error, self._foreground):
@@ -544,7 +555,7 @@ class _Outcome:
 
 
 class Wait:
-    """A parked stack, the future it is parked for, and whatever may end it. The loop's thread.
+    """A parked stack, the future for which it is parked, and whatever may end the wait. The loop's thread.
 
     Args:
         ready: The engine's queue: its keys are the waits whose stacks can go on.
@@ -557,7 +568,7 @@ class Wait:
     Attributes:
         stack: The stack; None as soon as it goes on.
         is_foreground: A user is waiting for it.
-        has_ended: The stack goes on, or is about to.
+        has_ended: The stack goes on, so nothing is to wake it any more.
         ending: What the wait ends in, if not in the outcome of the future.
     """
 
@@ -617,8 +628,8 @@ class Wait:
     def fail(self, error: BaseException, foreground: Foreground) -> None:
         """Make the wait end in *error*, which came out of a pass, when what is waited for has cleaned up.
 
-        As in a script, where `asyncio.run` cancels its main task and waits for it. A second such error ends
-        the wait at once.
+        A script does the same: `asyncio.run` cancels its main task and waits for it. A second such error ends
+        the wait at once. So does the first, if the future was not made for this wait.
         """
         is_cleaning_up = self.ending is not None and self.ending.error is not None
         if is_cleaning_up or not self.is_owned or self.future.done():
@@ -651,7 +662,8 @@ class Wait:
         """Make the wait end in KeyboardInterrupt.
 
         The first interrupt cancels the awaited future. The second finishes the task that has swallowed the
-        cancellation. If that is impossible, or at the third interrupt, only the wait ends.
+        cancellation. If that is impossible, or at the third interrupt, only the wait ends. The same goes for
+        the first if the future was not made for this wait.
         """
         is_pending = self.is_owned and not self.future.done()
         ending = self._end_otherwise()
@@ -750,7 +762,7 @@ class ParkingLot:
         self._parked_handles: set[asyncio.Handle | None] | None = None
 
     def set_order(self, *, lifo: bool) -> None:
-        """From now on, let only the newest wait go on, even if the futures of older waits are done.
+        """With *lifo*, let only the newest wait go on, even if the futures of older waits are done.
 
         Waits below Tk are always held to that among themselves. The calls into Tcl share a C stack of their
         own, and returning to them in any other order would crash the process.
@@ -842,7 +854,7 @@ class ParkingLot:
         return wait
 
     def _next_in_order(self) -> Wait | None:
-        """Do what `next_ready` does where order matters, or where a wait may have been cancelled."""
+        """Do what `next_ready` does if order matters, or if a wait may have been cancelled."""
         ordered = self._ordered()
         newest = next(reversed(ordered), None)
         free = (wait for wait in tuple(self.ready) if wait is newest or wait not in ordered)
@@ -873,10 +885,11 @@ class ParkingLot:
         return next((wait for wait in reversed(self.waits) if wait.is_foreground), None)
 
     def take_fatal(self, error: BaseException, foreground: Foreground | None) -> bool:
-        """Have the newest wait of a cell end in *error*, unless a cell or a wait has it already.
+        """Have a waiting cell end in *error*, unless a cell or a wait has it already.
 
-        The same error may come out of several passes: each task that awaits the one that raised it raises it
-        again. By then the cell that it ended is over.
+        That is the cell of the newest nested run; if there is none, the newest that awaits. The same error
+        may come out of several passes, since each task that awaits the failed one raises it again. By then
+        the cell that it ended is over.
 
         Returns:
             False if the error has to go to the loop's owner.
@@ -894,7 +907,9 @@ class ParkingLot:
         return is_taken
 
     def end_with(self, error: BaseException, must_end: Callable[[Wait], bool]) -> bool:
-        """End each wait for which *must_end* is true with *error*, even if it was about to go on.
+        """End the waits for which *must_end* is true with *error*. Those about to go on do that instead.
+
+        But if all of them were about to go on, each ends with *error* after all.
 
         Returns:
             False if there was none.
@@ -906,11 +921,13 @@ class ParkingLot:
         return bool(ending)
 
     def cancel_all(self) -> None:
-        """Have every wait end in CancelledError, whatever becomes of its future."""
+        """End each wait that is not about to go on in CancelledError, whatever becomes of its future."""
         self.end_all(lambda wait: wait.end(asyncio.CancelledError()), lambda _wait: True)
 
     def end_all(self, end: Callable[[Wait], object], must_end: Callable[[Wait], bool]) -> bool:
-        """Call *end* on each wait that *must_end*, the newest first.
+        """Call *end* on each wait that *must_end* and is not about to go on, the newest first.
+
+        Where waits end in order, the newer ones have to end, too.
 
         Returns:
             False if there was none, or if all of them were about to end already.
@@ -1036,8 +1053,8 @@ class FirstPass:
     def begin(self) -> None:
         """Begin to protect the pass that runs now."""
         before = self._length if self.is_under_way else 0
-        # The pass pops no more handles than are in the queue now. Counted anew for each stack, the number
-        # would grow by the handles of the nested runs themselves.
+        # The pass pops no more handles than are in the queue now. If we counted anew for each stack, the
+        # number would grow by the handles of the nested runs themselves.
         self._length = max(before, len(_cpython.ready_queue(self._loop)))
         self.is_under_way = True
 
@@ -1061,7 +1078,7 @@ class FirstPass:
 # -- readers and writers -------------------------------------------------------------------------
 
 #: Callbacks of these packages read from the socket before they call user code, and cope with an empty socket.
-#: So they may be called again while a call of theirs is parked.
+#: So the loop may call them again while one of their calls is parked.
 _READ_FIRST = ("asyncio.", "tornado.", "zmq.")
 
 
@@ -1115,11 +1132,11 @@ class Foreground(Protocol):
     def take_fatal(self, error: BaseException) -> bool:
         """Take a fatal error that came out of a pass, for a cell that awaits.
 
-        Return False if no cell awaits.
+        Return False if no cell awaits that could get it.
         """
 
     def loop_set_aside(self) -> None:
-        """Note that the loop cannot carry out what was asked of it: another loop runs on top. May raise."""
+        """Note that the loop cannot do what was asked of it, since another loop runs on top. May raise."""
 
 
 def _is_awaited(foreground: Foreground, task: asyncio.Task[Any]) -> bool:

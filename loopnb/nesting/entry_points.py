@@ -6,7 +6,7 @@ loop is a nested run (`engine.py`), and a call for another loop sets the running
 
 `asyncio.run_coroutine_threadsafe` returns a future that waits by a nested run, too, if you ask for its result
 in the thread of its own loop (`SubmittedFuture`). The function is patched while a notebook's session is
-loaded, even if nesting is off. To wait would be a deadlock then, so an error says what to do instead.
+loaded, even if nesting is off. Then waiting would be a deadlock, so an error says what to do instead.
 
 Each function here that stands in for a stock one cuts our frames off the tracebacks of its errors. The top of
 `stand_ins.py` says how, and why that works. `patches.py` puts the functions in place.
@@ -22,6 +22,7 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import live_tasks
 from loopnb.frames import users_frames
 from loopnb.nesting import _cpython, closing, no_loop, runners
 from loopnb.nesting.loop_task import open_runners
@@ -53,7 +54,10 @@ _stock_close = _cpython.Runner.close
 
 
 def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) -> Any:
-    """Do what `asyncio.run` does, nested if a loop runs in this thread. Blocks the caller.
+    """Do what `asyncio.run` does. Blocks the caller.
+
+    If a loop runs in this thread, *main* runs nested on it. With a `loop_factory` it runs on a loop of its
+    own instead, and the running one is set aside. From some threads it goes elsewhere, see `submitting`.
 
     Args:
         main: The coroutine; from 3.14 on, any awaitable.
@@ -72,19 +76,46 @@ def nested_or_stock_run(main: Any, debug: bool | None, options: dict[str, Any]) 
     for is_meant, submit in _submitters:
         if is_meant():
             return submit(_cpython.as_coroutine(main))
+    if debug is not None:
+        with runners.debug_requests.during(running, debug):
+            return nested_or_stock_run(main, None, options)
     engine = engine_for(running, "asyncio.run()")
-    coro = _cpython.as_coroutine(main)
-    if debug is None:
-        return engine.wait(running.create_task(coro))
-    with runners.debug_requests.during(running, debug):
-        return engine.wait(running.create_task(coro))
+    coro, task = _cpython.as_coroutine(main), None
+    try:
+        task = running.create_task(coro)
+        return engine.wait(task)
+    except BaseException:
+        cancel_unwaited(running, coro, task)
+        raise
+
+
+def cancel_unwaited(loop: asyncio.AbstractEventLoop, coro: Any, task: asyncio.Task[Any] | None) -> None:
+    """Cancel the task of *coro*, which was made for a nested run, if that run has ended without it.
+
+    A signal handler may raise between any two lines: when the task exists and nobody knows it yet, or before
+    the engine waits for it. Call this when a nested run has failed. It does nothing for a task that is done,
+    or was cancelled by the wait.
+
+    Args:
+        loop: The running loop.
+        coro: The coroutine.
+        task: Its task; None if the caller does not know it. Then this looks at each task of the loop.
+    """
+    found = [] if task is None else [task]
+    if task is None:
+        everything = (*live_tasks(loop), *_cpython.queued_tasks(loop))
+        found += [known for known in everything if known.get_coro() is coro]
+    for unwaited in found:
+        if not unwaited.done() and not unwaited.cancelling():
+            unwaited.cancel()
 
 
 def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> Any:
     """Wait for *task* on *loop*, the running one, and return its result. Cancel it if the wait fails.
 
     Raises:
-        NestingError: The loop cannot be entered again from here; `.reason` says why.
+        NestingError: The loop cannot be entered again from here; `.reason` says why. *task* goes on.
+        RuntimeError: Nested runs are not wanted on this loop. *task* goes on.
     """
     with no_loop.lifted():
         return engine_for(loop, "a nested run").wait(task)
@@ -138,7 +169,12 @@ class SubmittedFuture(concurrent.futures.Future):  # type: ignore[type-arg]  # m
             raise
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Return the error, as `concurrent.futures.Future.exception` does. It raises what `result` does."""
+        """Return the error, as `concurrent.futures.Future.exception` does.
+
+        Raises:
+            TimeoutError: As `result`.
+            NestingError: As `result`.
+        """
         try:
             return super().exception(self._time_left(timeout, "Future.exception()"))
         except BaseException as error:
@@ -194,7 +230,7 @@ def _finish(waiter: asyncio.Future[None]) -> None:
 
 
 def submit(coro: Any, loop: asyncio.AbstractEventLoop) -> concurrent.futures.Future[Any]:
-    """Do what `asyncio.run_coroutine_threadsafe` is asked for. Any thread. Does not block."""
+    """Do what `asyncio.run_coroutine_threadsafe` does. Any thread. Does not block."""
     future = _stock_submit(coro, loop)
     future.__class__ = SubmittedFuture  # the stock function makes the future, and must go on doing so
     future.loop = loop
@@ -224,21 +260,30 @@ def run_until_complete(self: _cpython.BaseEventLoop, future: Any) -> Any:
 
 def _nested_run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
     engine = engine_for(loop, "run_until_complete()")
+    task: Any = None
     is_new = True
-    if type(future) is CoroutineType and not open_runners:
-        future = loop.create_task(future)  # the usual case: does what `ensure_future` does, but faster
-    else:
-        is_new = not asyncio.isfuture(future)
-        if future is _cpython.current_task(loop):
-            raise RuntimeError(f"Task cannot await on itself: {future!r}")
-        future = runners.ensure_future(future, loop)
-    if is_new:
-        _cpython.silence_destroyed_warning(future)
-    return engine.wait(future, is_new)
+    try:
+        if type(future) is CoroutineType and not open_runners:
+            task = loop.create_task(future)  # the usual case: does what `ensure_future` does, but faster
+        else:
+            is_new = not asyncio.isfuture(future)
+            if future is _cpython.current_task(loop):
+                raise RuntimeError(f"Task cannot await on itself: {future!r}")
+            task = runners.ensure_future(future, loop)
+        if is_new:
+            _cpython.silence_destroyed_warning(task)
+        return engine.wait(task, is_new)
+    except BaseException:
+        if is_new:
+            cancel_unwaited(loop, future, task)
+        raise
 
 
 def run_forever(run_loop: Callable[[], None], self: asyncio.AbstractEventLoop) -> None:
-    """Wrap `run_forever` of asyncio's loops, so that the engine is there when the first pass begins."""
+    """Wrap `run_forever` of asyncio's loops, so that the engine is there when the first pass begins.
+
+    Another loop that runs in this thread is set aside. What is parked on the loop ends with this thread.
+    """
     if no_loop.hidden_loop() is not None:
         with no_loop.lifted():
             run_forever(run_loop, self)
@@ -289,10 +334,15 @@ def _nested_runner_run(
     else:  # there the stock `run` looks at its argument later, so a closed runner raises first
         _stock_get_loop(runner)
         coro = _cpython.as_coroutine(coro)
+    task = None
     with runners.spawning(runner, context):
-        task = loop.create_task(coro, context=context or _cpython.context_of(runner))
-        runners.own(runner, task)
-        return engine.wait(task)
+        try:
+            task = loop.create_task(coro, context=context or _cpython.context_of(runner))
+            runners.own(runner, task)
+            return engine.wait(task)
+        except BaseException:
+            cancel_unwaited(loop, coro, task)
+            raise
 
 
 def runner_lazy_init(self: asyncio.Runner) -> bool:

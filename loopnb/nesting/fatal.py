@@ -1,8 +1,8 @@
-"""KeyboardInterrupt and SystemExit: errors that go through a loop and end it.
+"""Handle KeyboardInterrupt and SystemExit, the errors that go through a loop and end it.
 
-Asyncio raises such an error out of a pass, once for each task that ends in it. So the same error comes out
-again for each task that awaits that one, and for a TaskGroup around it. An attribute of the error says
-whether a cell has received it before.
+Asyncio raises such an error out of a pass, once for each task that ends in it. So the error comes out again
+for each task that awaits the first one, and for a TaskGroup around that. An attribute of the error says
+whether a cell or a nested run has received it before.
 
 Any thread may call these functions. None blocks.
 """
@@ -27,12 +27,12 @@ def is_fatal(error: BaseException | None) -> bool:
 
 
 def was_taken(error: BaseException) -> bool:
-    """Return True if a cell has received *error*."""
+    """Return True if a cell or a nested run has received *error*, or it came too late for one."""
     return bool(vars(error).get(_TAKEN))
 
 
 def note_taken(error: BaseException) -> None:
-    """Note that a cell has received *error*."""
+    """Note that *error* need not go to the loop's owner any more: see `was_taken`."""
     vars(error)[_TAKEN] = True
 
 
@@ -57,8 +57,8 @@ class CapturedFatal:
 def capture_fatal(coro: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
     """Return a coroutine that runs *coro* and captures its fatal errors. It has the name of *coro*.
 
-    For work that another thread has sent to this loop: its fatal errors must not end the loop. Unwrap what
-    the coroutine returns, see `CapturedFatal`.
+    Use it for work that another thread has sent to this loop, and whose fatal errors must not end the loop.
+    Unwrap what the coroutine returns, see `CapturedFatal`.
     """
 
     @runs_users_code

@@ -40,7 +40,8 @@ class LoopTask(asyncio.Task[Any]):
     Attributes:
         parked: The wait in which this task is parked. Set by the engine; None or unset while it is not
             parked.
-        delivered: How many cancel requests went to nested waits. The C task does not know of them.
+        delivered: How many cancel requests went to nested waits and were not taken back. The C task does not
+            know of them.
         live_repr: Returns the repr of this task. While it is unset, asyncio's repr is used. See `show_as`.
     """
 
@@ -85,7 +86,8 @@ class LoopTask(asyncio.Task[Any]):
         """Return the frames, the newest last, as `asyncio.Task.get_stack` does.
 
         The coroutine of a parked task counts as executing, and the `f_back` of its frame leads outwards, to
-        the loop. But a reader wants to know where the task waits, so we return the frames from there inwards.
+        the loop. But a reader wants to know where the task waits. So we return the frames from the coroutine
+        inwards.
         """
         stack = getattr(getattr(self, "parked", None), "stack", None)
         if stack is None:

@@ -9,8 +9,8 @@ task. This view belongs to the stack, not to the thread. A blocking call is a ne
 not know of views. When the stack resumes, its blocking call ends and restores the view.
 
 A library may leave a loop of its own running in a greenlet, as Playwright's sync API does. In the next such
-block of this thread, the library's loop is seen to run, as it is in the next line of a script. Outside of
-such blocks, it would leave the thread with the wrong running loop (`mend_running_loop`).
+block, the thread sees the library's loop as running, as in the next line of a script. Outside of such blocks,
+that would be the wrong running loop for the thread (`mend_running_loop`).
 
 What it cannot do. Only a nested run may suspend the stack. If its task awaits inside the block, that `await`
 is cancelled (`_View.note_step_left`), and the block ends in a RuntimeError. The first step of an eager task
@@ -39,7 +39,7 @@ NO_LOOP = (
     "`with loopnb.noloop():` and %%noloop hide the loop. Outside of them, `await` and asyncio.create_task() "
     "work; inside, asyncio.run(coro) and loopnb.spawn(coro)."
 )
-"""A note on an error that says so and leaves a block. Nothing else tells later that the loop was hidden."""
+"""A note on an error that says so and leaves a block. Later, nothing else tells that the loop was hidden."""
 _AWAITED = (
     "cannot await inside `with loopnb.noloop():`, where no loop runs. Await outside the block, or call "
     "asyncio.run() in it"
@@ -47,7 +47,7 @@ _AWAITED = (
 
 
 class _Left(NamedTuple):
-    """A loop that a library's greenlet has left running, and the task whose step that greenlet is in."""
+    """A loop that a library's greenlet has left running, and the task in whose step that greenlet is."""
 
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[Any] | None
@@ -125,7 +125,7 @@ def loop_here() -> asyncio.AbstractEventLoop | None:
 def mend_running_loop(loop: asyncio.AbstractEventLoop) -> bool:
     """Make *loop* the running loop of this thread again. Return False if there is nothing to mend.
 
-    What a library has left running instead is kept for the next stack that hides the loop.
+    The loop that a library has left running is kept for the next stack that hides the notebook's loop.
     """
     running = _cpython.running_loop()
     if running is None or running is loop or not loop.is_running():

@@ -44,7 +44,7 @@ def aside(
         place: File and line of the call that sets *running* aside; None for the user's innermost line.
     """
     if other is not None and other.is_running():
-        yield  # in another thread or below us: asyncio's own error says so
+        yield  # it runs in another thread or below us: asyncio's own error says so
         return
     _set_aside[running] = place or users_place()
     try:
@@ -71,7 +71,8 @@ def run_aside(run_loop: Callable[..., Any], loop: asyncio.AbstractEventLoop, *ar
 def wrapper_aside(kind: type, name: str) -> MethodWrapper:
     """Return a wrapper with which a loop of *kind* runs inside *other* loops.
 
-    For classes whose loops cannot nest in themselves. If one is asked to, it raises an error that says why.
+    Use it for classes whose loops cannot nest in themselves. A loop that is asked to do so raises an error
+    that says why.
 
     Args:
         kind: The loop class.

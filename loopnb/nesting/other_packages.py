@@ -1,10 +1,10 @@
-"""Other packages that start nested runs, or want to change asyncio so that they can.
+"""Serve other packages that start nested runs, or that change asyncio to make them possible.
 
 `anyio.run()` refuses to run inside a running loop; here it nests, or runs trio while the running loop is set
 aside. `uvloop.run()` runs a loop that cannot be nested on; here, too, the running loop is set aside.
 `apply()` of nest_asyncio (nest-asyncio or anest-asyncio), nest_asyncio2 and reloop would swap Task and Future
-for slow ones in the whole process; here it only asks for what is there already. `patches.py` has their
-functions do what is said here.
+for slow ones in the whole process. Here it changes no class. It only asks for nested runs, which are mostly
+on already. `patches.py` makes the functions of these packages call this module.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ UVLOOP = "uvloop"
 
 # All of these belong to the process, as those packages do.
 
-#: By module, its function that runs or patches a loop, as it was before it was patched.
+#: Module -> its function that runs or patches a loop, without our patch.
 _stock: dict[str, Callable[..., Any]] = {}
-#: The calls of `apply()` that did nothing, once each, in order.
+#: The calls of `apply()` that loopnb has answered in the packages' place, once each, in order.
 _applied: dict[Applied, None] = {}
 #: The module of reloop, if it was applied before and is reverted for now.
 _reverted: list[Any] = []
 
 
 class Applied(NamedTuple):
-    """A call of `nest_asyncio.apply()` that was not needed."""
+    """A call of `apply()` of one of those packages that loopnb has answered in its place."""
 
     package: str
     filename: str
@@ -47,7 +47,7 @@ class Applied(NamedTuple):
 
 
 def applied_by() -> tuple[Applied, ...]:
-    """Return the calls of `apply()` of those packages while nesting was on. Any thread."""
+    """Return the calls of `apply()` of those packages since nesting was switched on. Any thread."""
     return tuple(_applied)
 
 
@@ -57,9 +57,10 @@ def applied_before() -> str | None:
 
 
 def revert_reloop() -> None:
-    """If reloop was applied before, take that back: it patches the methods that we do. Hold `scope.changing`.
+    """If reloop was applied before, take that back: it patches the same methods as we do.
 
-    In a nested run of reloop's this does nothing. That run would not end without its functions.
+    In a nested run of reloop's this does nothing. That run would not end without its functions. Hold
+    `scope.changing`.
     """
     running = _cpython.running_loop()
     if _cpython.reentrant_package() == "reloop" and not (running and _cpython.is_nested_by_others(running)):
@@ -75,12 +76,15 @@ def apply_reloop() -> None:
 
 
 def note_stock(module: str, function: Callable[..., Any]) -> None:
-    """Note what the function of *module* is without its patch. Any thread."""
+    """Note the function of *module* as it is without our patch. Any thread."""
     _stock[module] = function
 
 
 def forget() -> None:
-    """Forget everything: those packages are as they were. Hold `scope.changing`."""
+    """Forget the stock functions and the noted calls: our patches of those packages are off.
+
+    Hold `scope.changing`.
+    """
     _stock.clear()
     _applied.clear()
 
@@ -126,16 +130,19 @@ def run_with_anyio(func: Any, args: tuple[Any, ...], backend: str, options: dict
         return stock(func, *args, backend=backend, backend_options=options)
     if backend != "asyncio":
         with aside(running, None):
-            # In a copy of the calling Context, which may name the library of an outer run. trio makes a copy,
-            # too.
+            # Run it in a copy of the calling Context, which may name the library of an outer run. trio makes
+            # a copy, too.
             run = partial(stock, func, *args, backend=backend, backend_options=options)
             return copy_context().run(_run_unnamed, run)
-    # What `anyio.run` does after its refusal. It runs on `asyncio.Runner`, which nests.
+    # Do what `anyio.run` does after the point where it refuses. It runs on `asyncio.Runner`, which nests.
     return stock.__globals__["get_async_backend"](backend).run(func, args, {}, options or {})
 
 
 def _run_unnamed(run: Callable[[], Any]) -> Any:
-    """Return `run()`, after the Context has forgotten which library runs here. `anyio.run` would refuse."""
+    """Return `run()`, after the Context has forgotten which library runs here.
+
+    Otherwise `anyio.run` would refuse.
+    """
     sniffio = sys.modules.get("sniffio")  # without it, anyio asks asyncio only
     if sniffio is not None:
         sniffio.current_async_library_cvar.set(None)

@@ -4,9 +4,9 @@ In functions that run a loop we replace the code, so that names imported earlier
 code must not import this module: only `loopnb.nesting`, the choice of an engine and the extension do.
 
 If nest_asyncio (nest-asyncio or anest-asyncio) or nest_asyncio2 was applied before, the stock functions take
-the place of its `asyncio.run` and of its loop methods while nesting is on. The classes that it swapped stay:
-tasks and futures of them exist already. reloop is reverted meanwhile, by its own function, and applied again
-afterwards.
+the place of its `asyncio.run` and of its loop methods while nesting is on. The classes that it swapped stay,
+since tasks and futures of these classes exist already. reloop is reverted meanwhile, by its own function, and
+applied again afterwards.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _undo_others() -> None:
     if _undone or _cpython.reentrant_package() is None:
         return
     if running is not None and _cpython.is_nested_by_others(running):
-        return  # we are inside a run of nest_asyncio's, which would hang without its functions
+        return  # we are in a run of nest_asyncio's, which would hang without its functions
     _undone.append(Patch(asyncio, "run", _cpython.run))
     for kind in _cpython.loop_classes():
         _undone.extend(Patch(*changed) for changed in _cpython.reentrant_methods(kind))

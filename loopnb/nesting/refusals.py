@@ -1,6 +1,6 @@
 """Where no stack can be parked, and why a nested run was refused.
 
-This module is not part of the engine: it looks at other people's code on the stack, and knows nothing of
+This module stands apart from `engine.py`: it looks at other people's code on the stack, and knows nothing of
 waits and drivers.
 
 The wish. A nested run may begin anywhere, except where parking the stack would break something.
@@ -9,11 +9,11 @@ There are two such places. First, a signal handler or a finalizer runs wherever 
 the middle of a change to the loop's timers or its selector, or between two lines of the loop's own pass. If
 the stack is parked there, other handles run and find the change half made. Second, a finalizer may run below
 the garbage collector. CPython keeps the heads of the collector's lists in the C stack frame of the
-collection; while that stack is parked, its memory belongs to other stacks, and garbage that dies meanwhile
+collection. While that stack is parked, its memory belongs to other stacks, and garbage that dies meanwhile
 writes into it. That crashes CPython 3.11 to 3.14.
 
-Both are recognised before the nested run begins: the first by the code objects on the stack, from the caller
-outwards, the second by the collector's own callbacks.
+We recognise both before the nested run begins: the first by the code objects on the stack, from the caller
+outwards, and the second by the collector's own callbacks.
 
 What it cannot do. It looks through 64 frames at most. If a finalizer spawns an eager task between two
 handles, the first step of that task is mistaken for a step begun by the loop.

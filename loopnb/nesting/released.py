@@ -1,6 +1,6 @@
-"""Release what a stack holds while it is parked, so that others may use it, and take it back afterwards.
+"""Release what a stack holds while it is parked, so that others may use it. Take it back afterwards.
 
-This module is not part of the engine, since it does not decide who waits for what. It knows one stack at a
+This module stands apart from `engine.py`: it does not decide who waits for what. It knows one stack at a
 time, and the lower levels of Python: tasks, Contexts, the current handle, greenlets of other people.
 
 A stack that is about to park holds things that only one stack can hold at a time:
@@ -12,8 +12,8 @@ A stack that is about to park holds things that only one stack can hold at a tim
 *   if it is a library's greenlet, the driver that it has for its parent (`_OthersGreenlets`).
 
 A signal handler may raise anywhere in here. CPython looks for signals when a function begins, when a call
-ends and at a jump backwards. So each line that notes what is to be taken back comes right before the call
-that releases it, with none of these in between. If `release` is broken off, `reacquire` takes back what was
+ends and at a jump backwards. So a line that notes what is to be taken back comes right before the call that
+releases it. None of these three lies in between. If `release` is broken off, `reacquire` takes back what was
 released by then. If `reacquire` is broken off, call it again.
 """
 
@@ -283,7 +283,7 @@ class _OthersGreenlets:
         if not self._parked:
             self._before = settrace(self._attach)
         self._parked.add(stack)
-        # *stack* may have been switched to before there was a trace function.
+        # Somebody may have switched to *stack* before there was a trace function.
         outermost: Any = stack
         while outermost is not None and not isinstance(outermost.parent, Driver):
             outermost = outermost.parent
@@ -312,7 +312,7 @@ class _OthersGreenlets:
         ):
             self._attach_to_turning(target)
         if not self._parked:
-            self._stop()  # somebody had saved this function as the trace function, and has put it back since
+            self._stop()  # somebody has saved this trace function and put it back since
         if self._before is not None:
             self._before(event, stacks)
 

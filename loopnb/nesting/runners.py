@@ -43,7 +43,8 @@ class DebugRequests:
     """
 
     def __init__(self) -> None:
-        # Loop -> who asked for which flag, oldest first. The first entry is ours, with the flag from before.
+        # Loop -> who asked for which flag, oldest first. The first entry is our own, with the flag from
+        # before.
         self._asked: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[object, bool]] = WeakKeyDictionary()
 
     def begin(self, who: object, loop: asyncio.AbstractEventLoop, debug: bool | None) -> None:
@@ -91,7 +92,7 @@ class _OpenRunner:
     Attributes:
         loop: The running loop.
         spawned: The tasks that belong to the runner.
-        handler_before: The loop's exception handler when the runner began.
+        handler_before: The exception handler to restore: the one that the loop had when the runner began.
         end: Undoes `begin`, once. Runs by itself if the runner is dropped without `close`.
     """
 
@@ -113,7 +114,7 @@ class _OpenRunner:
 
         Args:
             later: The open runners that began after this one. The next of them on the same loop may be about
-                to restore a handler of ours. It is given the handler from before us instead.
+                to restore a handler of this runner's. We give it the handler from before this runner instead.
         """
         current = self.loop.get_exception_handler()
         following = next((other for other in later if other.loop is self.loop), None)
@@ -173,7 +174,7 @@ def close(runner: asyncio.Runner) -> None:
 
 
 def _report_failures(loop: asyncio.AbstractEventLoop, tasks: list[asyncio.Task[Any]]) -> None:
-    """Report errors of cancelled tasks to the loop's exception handler, as `asyncio.run` does at its end."""
+    """Report those of *tasks* that failed, to the loop's exception handler, as `asyncio.run` does."""
     for task in tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             message = "unhandled exception during asyncio.run() shutdown"

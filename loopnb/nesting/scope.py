@@ -1,4 +1,4 @@
-"""Who wants nested runs on which loops, and the engine of each loop."""
+"""Keep who wants nested runs on which loops, and the engine of each loop."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
 
     Raises:
         RuntimeError: Nested runs are not wanted on this loop. This is asyncio's own error.
-        NestingError: The loop cannot be driven one pass at a time, or no stack can be parked here.
+        NestingError: The loop cannot be driven one pass at a time, greenlet is missing, or no stack can be
+            parked here.
     """
     engine = owner_of_pass(loop)
     if not isinstance(engine, Handoff) or engine.is_removed:
@@ -128,7 +129,7 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
     """Return the engine of *loop*, installing it if needed. The loop's thread.
 
     Raises:
-        NestingError: The loop cannot be driven one pass at a time.
+        NestingError: The loop cannot be driven one pass at a time, or greenlet is missing.
     """
     engine = engine_of(loop)
     if engine is not None and not engine.is_removed:
@@ -149,10 +150,12 @@ def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
 
 
 def attach_and_pin(loop: asyncio.AbstractEventLoop) -> None:
-    """Install the engine on *loop* for good. If *loop* is running in another thread, its next run does that.
+    """Install the engine on *loop*, to stay between its runs.
+
+    If *loop* is running elsewhere, its first nested run or its next run installs the engine.
 
     Raises:
-        NestingError: The loop cannot be driven one pass at a time.
+        NestingError: The loop cannot be driven one pass at a time, or greenlet is missing.
     """
     if loop is running_loop() or not loop.is_running():
         attach(loop).pin()
@@ -161,9 +164,9 @@ def attach_and_pin(loop: asyncio.AbstractEventLoop) -> None:
 def attach_before_run(loop: asyncio.AbstractEventLoop) -> None:
     """Install the engine on *loop*, which is about to run, if nested runs are wanted there and possible.
 
-    Otherwise the first nested run would install it, in the middle of a pass of the stock loop. The stack that
-    parks there is that of the loop's owner. A stop, or an error that ends the loop, would have to end that
-    wait, whatever it waits for.
+    Otherwise the first nested run would install it in the middle of a pass of the stock loop, and park the
+    stack of the loop's owner. Then a stop, or an error that ends the loop, would have to end that wait,
+    whatever it waits for.
     """
     if is_wanted(loop) and why_missing is None and not loop.is_closed():
         engine = engine_of(loop)

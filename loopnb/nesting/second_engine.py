@@ -1,8 +1,8 @@
 """The second engine, nest-asyncio or a fork of it, and the choice of an engine.
 
-nest-asyncio runs the loop *on top of* the waiting stack; `engine.py` says what that costs. It is used if
-greenlet cannot be imported, or if the user asks for it. The package's own `apply()` cannot be taken back.
-Here it can: we note each attribute that it changes (`patching.Difference`).
+nest-asyncio runs the loop *on top of* the waiting stack; `engine.py` says what that costs. We use it if
+greenlet cannot be imported, or if the user asks for it. By itself the package cannot take its `apply()` back.
+Here it can be taken back: we note each attribute that it changes (`patching.Difference`).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def package_name() -> str:
     """Return the name of a package that is there and works on the running Python. Any thread.
 
     nest-asyncio2 and anest-asyncio work. nest-asyncio works up to 3.11, and is no longer maintained: it does
-    not know `loop_factory`, and it breaks `current_task()` on 3.14. reloop does not work: a task that was
-    made before `reloop.apply()`, as the kernel's own were, loses its step in a nested run, and hangs (0.1.0).
+    not know `loop_factory`, and it breaks `current_task()` on 3.14. reloop 0.1.0 does not work. A task that
+    was made before `reloop.apply()`, such as the kernel's own, loses its step in a nested run and hangs.
 
     Returns:
         The name; if no such package is there, that of the first choice.
@@ -142,7 +142,7 @@ class Reentrant:
         """Take back what the package changed. Tasks that were made meanwhile stay Python tasks.
 
         Returns:
-            The attributes that stay as they are, because somebody has changed them since.
+            The attributes that stay as they are, since somebody has changed them meanwhile.
         """
         reentrant_loops.discard(self._loop)
         self._guard.restore()
@@ -234,7 +234,7 @@ class NestingChoice:
         self._reentrant: Reentrant | None = None
 
     def start(self) -> None:
-        """Choose the best engine that this loop and this interpreter allow. Raises nothing."""
+        """Choose the best engine that this loop and this interpreter allow. Without one, nesting is off."""
         if stack_switching.is_web_loop(self._loop):
             self._start_on_web_loop()
             return
@@ -250,7 +250,7 @@ class NestingChoice:
             nesting.apply_lazily(None, who=self._who)
 
     def stop(self) -> list[str]:
-        """Switch nesting off and leave asyncio as it was.
+        """Switch nesting off. Leave asyncio as it was, unless somebody else wants nested runs.
 
         Returns:
             What could not be taken back, as sentences.
@@ -279,8 +279,8 @@ class NestingChoice:
             What the user should know about the previous engine, as sentences.
 
         Raises:
-            NestingError: The engine cannot be used here, or stacks are parked that only the present engine
-                can resume.
+            NestingError: The engine cannot be used here. Or it is nest-asyncio, and stacks are parked. If its
+                package fails, nesting is off afterwards.
         """
         if name == self.name:
             return []
@@ -318,6 +318,7 @@ class NestingChoice:
 
         Raises:
             NestingError: The loop cannot be entered again from here; `.reason` says why.
+            RuntimeError: No engine is on.
         """
         if self.name == "stack-switching":
             return stack_switching.run(task)

@@ -39,7 +39,7 @@ def run(future: asyncio.Future[Any]) -> Any:
     """Wait for *future* and return its result, while JavaScript goes on turning the loop.
 
     Raises:
-        NestingError: The calling stack cannot be switched away from.
+        NestingError: The calling stack cannot be switched away from. *future* is cancelled.
     """
     from pyodide.ffi import run_sync
 
@@ -51,7 +51,7 @@ def run(future: asyncio.Future[Any]) -> Any:
 
 
 def only_loop(doing: str, remedy: str) -> NestingError:
-    """Return the error for what would need a loop that Python turns.
+    """Return the error for something that needs a loop which Python turns.
 
     Args:
         doing: What cannot be done.

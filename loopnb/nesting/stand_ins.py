@@ -1,4 +1,4 @@
-"""Code that runs inside other packages' functions (`CodePatch`).
+"""Hold the code that runs inside other packages' functions (`CodePatch`).
 
 Such code runs with the globals of the function it stands in for. So each function here imports what it needs
 when it is called, and uses nothing else of this module.

@@ -1,8 +1,8 @@
 """Announce the end of cells that await, as other kernels do.
 
 IPython announces the end of a cell that `run_cell` has run. A kernel has to do so for one that it runs by
-`run_cell_async`. Pyodide's forgets it: we would take such a cell for executing until the next one ends, and
-report none of its failed tasks.
+`run_cell_async`. Pyodide's kernel does not. We would take such a cell for executing until the next one ends,
+and report none of its failed tasks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Send what a task prints and displays to the cell that spawned it. JupyterLite takes the newest cell."""
+"""Send output of a task to the cell that spawned it. JupyterLite would send it to the newest cell."""
 
 from __future__ import annotations
 

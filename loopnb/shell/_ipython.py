@@ -1,4 +1,4 @@
-"""What differs between versions of IPython for code that follows cells. One function or class for each.
+"""Even out what differs between versions of IPython for code that follows cells.
 
 Checked on IPython 7.34.0, 8.14.0, 8.30.0, 8.37.0 and 9.18.1.
 """
@@ -10,13 +10,13 @@ from weakref import WeakKeyDictionary
 
 from loopnb.patching import Patch, PatchSet, looking_like
 
-#: By compiler: the number of the newest cell with each file name, where IPython does not keep it. It outlives
-#: a reload of loopnb, since the tasks do.
+#: By compiler: the number of the newest cell with each file name, if IPython does not keep it. It outlives a
+#: reload of loopnb, since tasks do.
 _numbers: WeakKeyDictionary[Any, dict[str, int]] = WeakKeyDictionary()
 
 
 def counts_at_start(shell: Any) -> bool:
-    """Return True if the number of a cell is counted when the cell begins, False if when it has ended.
+    """Return True if IPython counts a cell when it begins, and False if it does when the cell has ended.
 
     From 9.8 on `shell.execution_count` is that of the next cell while a cell executes; before, it is that of
     the cell. `DisplayHook.prompt_count` is that of the cell in all versions, so the difference tells.

@@ -33,7 +33,7 @@ _IN_THREADS = "There, loopnb.run(coro) and loopnb.spawn(coro) use the notebook's
 
 
 class _Note(str):
-    """A note of ours. An error keeps its first one, even if the loops have changed since."""
+    """A note of ours. An error keeps its first note, even if the loops have changed since."""
 
     __slots__ = ()
 

@@ -27,7 +27,7 @@ def cancel_sparing(future: asyncio.Future[Any], is_foreign: IsForeign) -> None:
     The children of its TaskGroups are cancelled with it, no matter which cell spawned them.
 
     A task that has not begun is cancelled first, before what waits for it. `wait_for` and TaskGroups would
-    cancel it in a later pass only. By then it would have begun, and might await a foreign task.
+    cancel it only in a later pass. By then it would have begun, and might await a foreign task.
 
     Tasks that await each other in a circle are ended, too. `task.cancel()` would go round the circle until it
     raises RecursionError. Instead, we wake a task of the circle with CancelledError, and go no further there.

@@ -219,8 +219,8 @@ _KEPT = 1_000
 class Places:
     """A `Describe` that formats places for people: `In[4], line 2` in a cell, `app.py:12` elsewhere.
 
-    ipykernel gives cells of the same text one file name, and shows it with the number of the newest. So this
-    object remembers the numbers of all executions of a text. Any thread may ask.
+    ipykernel gives cells of the same text one file name, and shows it with the number of the newest cell. So
+    this object remembers the numbers of all executions of a text. Any thread may ask.
 
     Args:
         shell: The shell.
@@ -258,7 +258,7 @@ class Places:
         cell, (filename, line) = current_cell.get(), users_place()
         if is_called_by(FreshLoop.close.__code__):
             return f"the end of {cell or 'a cell'}, a %%aloop --fresh cell"
-        if filename == NOBODYS and cell is not None:  # in a thread: `asyncio.to_thread(asyncio.run, main())`
+        if filename == NOBODYS and cell is not None:  # as in `asyncio.to_thread(asyncio.run, main())`
             return str(cell)
         return self(filename, line, cell)
 

@@ -74,7 +74,7 @@ class ShellsEnd:
 
     async def wind_down(self) -> None:
         """End everything in order. Log what could not end."""
-        self._rest = OrderlyEnd(self)  # anew, since a program may start its kernel again after this
+        self._rest = OrderlyEnd(self)  # a new one, since a program may start its kernel again after this
         with self._interrupts.collect_fatal(self._say_fatal):
             self._end_bare_waits()
             ends = [self._session.holds.release_all(self.grace()), self._rest.wind_down()]
@@ -86,8 +86,8 @@ class ShellsEnd:
                 ends.append(self._requests.wait_answered(2 * self.grace()))
             await asyncio.gather(*ends)
         self._say_failures()
-        # From here on SIGTERM must work: an `atexit` function may take for ever, and a program that embeds
-        # the kernel goes on.
+        # SIGTERM must work from now on: an `atexit` function may take for ever, and a program that embeds the
+        # kernel goes on.
         self.lower_shield()
 
     def check(self) -> None:

@@ -80,8 +80,8 @@ class ErrorNotes:
                 return stock(exc_tuple, *args, **options)
             except KeyboardInterrupt:
                 # IPython stops at the first interrupt, and calls the error's `__str__` to say so. A second
-                # one comes out here. In the task of an `await` cell it would go on into the loop, and end
-                # the kernel.
+                # interrupt comes out here. In the task of an `await` cell it would go on into the loop, and
+                # end the kernel.
                 return None
 
         return looking_like(stock, showtraceback)

@@ -1,4 +1,4 @@
-"""Guard a shell's loop: what kernel and terminal answer the guard in the same way, and their hooks."""
+"""Guard a shell's loop: answer the loop's guard as far as kernel and terminal do so in the same way."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class ShellHost(ABC):
             if self.cells.is_foreground(awaiter):  # the cell's own task, or its `%%aloop`, which is a run
                 return None if self.cells.is_top_level(awaiter) else awaiter
         users = [awaiter for awaiter in chain if not tracker.is_kernels_own(awaiter)]
-        # None: the kernel itself calls the user's code, of a widget for instance.
+        # None if the kernel itself calls the user's code, of a widget for instance.
         return users[-1] if users else None
 
     def park(self, future: asyncio.Future[Any]) -> None:
@@ -212,7 +212,7 @@ class ShellHost(ABC):
         return False
 
     def begin_again(self) -> None:
-        """Mend what the orderly end has shut down. Nobody needs to know of it."""
+        """Mend what the orderly end has shut down, in silence."""
         self.session.healer.mend()
 
     def is_own_handler(self) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from loopnb.session import Session
     from loopnb.shell.cells import Cells
 
-#: The first look at a cell that awaits, in seconds after its beginning, and the least time between two looks.
+#: Seconds from the beginning of a cell to the first look, and the least time between two looks.
 _FIRST_S = 1.0
 _NEXT_S = 0.8
 #: After a look that finds nothing, rest this many times as long as it took, but at most this many seconds.
@@ -25,7 +25,7 @@ _MOST_S = 30.0
 
 
 class HungCells:
-    """Looks now and then whether the cell that executes can go on. One line in the cell says if it cannot.
+    """Looks now and then whether the executing cell can go on. If it cannot, one line in the cell says so.
 
     A look is made by a timer of the loop: while the cell awaits, or waits in a nested run. Two looks have to
     agree, so that a passing state is no alarm. The line appears once for each execution of a cell.
@@ -71,7 +71,7 @@ class HungCells:
     def _look_after(self, seconds: float) -> None:
         loop = self._session.loop
         if not loop.is_closed():
-            # In an empty Context, so that the timer keeps no cell's alive.
+            # Use an empty Context, so that the timer keeps no cell's Context alive.
             self._timer = loop.call_later(seconds, self._look, context=Context())
 
     def _look(self) -> None:
@@ -95,5 +95,5 @@ class HungCells:
 
 
 def _is(found: object, before: object) -> bool:
-    """Return True if both are the same wait. None is a wait that is not known, so it is never the same."""
+    """Return True if both are the same wait. None stands for an unknown wait, and is never the same."""
     return found is not None and found is before

@@ -1,8 +1,8 @@
 """Handle an interrupt of the kernel while a cell waits.
 
-Stock ipykernel raises KeyboardInterrupt wherever the main thread is. While a cell's stack is parked, that is
-in a frame of the loop itself, and would end the kernel. The stock handler for `await` cells does not wake the
-selector, so an interrupt takes effect only when the await ends (ipykernel #881).
+Stock ipykernel raises KeyboardInterrupt wherever the main thread is. While a cell's stack is parked, the main
+thread is in a frame of the loop itself, and the error would end the kernel. The stock handler for `await`
+cells does not wake the selector, so an interrupt takes effect only when the await ends (ipykernel #881).
 
 Our handler asks the loop to cancel what the cell waits for. If the loop cannot answer, because another loop
 or a blocking step occupies the thread, the handler raises KeyboardInterrupt itself.
@@ -34,7 +34,7 @@ from loopnb.tracking.leaving import end_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from loopnb.shell.cells import Cells
     from loopnb.shell.wakeups import Wakeups
@@ -45,6 +45,7 @@ _BLOCKED_AFTER = 0.1
 
 _RUNNERS = (InteractiveShell.run_ast_nodes.__code__, InteractiveShell.run_code.__code__)
 _GROUPS = asyncio.taskgroups.__file__
+_GATHER = asyncio.gather.__code__
 _COMPILERS = (codeop.__file__, compilerop.__file__, contextlib.__file__)
 
 
@@ -181,7 +182,7 @@ class Interrupts:
         if self._parked == 0 and not _is_users(signal.getsignal(signal.SIGINT)):
             # Keep `_asked_at`: the loop may yet have to answer an interrupt from before the cell parked.
             self._saved = signal.signal(signal.SIGINT, self._on_parked)
-        # Only now, when our handler is installed: the kernel's own may raise between any two lines.
+        # Count only now, when our handler is installed: the kernel's own may raise between any two lines.
         self._parked += 1
 
     def stack_resumed(self) -> None:
@@ -206,7 +207,7 @@ class Interrupts:
         return self._tasks.interrupt_nested()
 
     def cancel(self, future: asyncio.Future[Any]) -> None:
-        """Cancel what a cell waits for, but none of the foreign tasks that this waits for in turn."""
+        """Cancel what a cell waits for, but none of the foreign tasks behind it."""
         cancel_sparing(future, self._tasks.is_foreign)
 
     def finish(self, future: asyncio.Future[Any]) -> bool:
@@ -273,8 +274,11 @@ class Interrupts:
     def take_fatal(self, error: BaseException) -> bool:
         """End the newest `await` cell with *error*, which escaped from a pass of the loop.
 
+        Inside `collect_fatal`, hand *error* to its *take* instead.
+
         Returns:
-            False if no such cell executes, and *error* is for whoever runs the loop.
+            False if no cell could get *error*, and it is for whoever runs the loop. True, too, for an
+            interrupt that comes too late, when the cell has just ended.
         """
         if self._collect is not None:
             self._collect(error)
@@ -317,7 +321,8 @@ class Interrupts:
         """Return a handler that raises KeyboardInterrupt if *must_raise* says so, and else calls *ask*."""
 
         def on_sigint(_signum: int, frame: FrameType | None) -> None:
-            if not must_raise(frame):
+            # An error that is raised while the loop is being asked would keep it from being asked.
+            if not must_raise(_outside(on_sigint.__code__, frame)):
                 ask(*args)
                 return
             try:
@@ -331,10 +336,10 @@ class Interrupts:
     def _is_in_cell(self, frame: FrameType | None) -> bool:
         """Return True if the handler must raise KeyboardInterrupt while an `await` cell executes.
 
-        It must in the cell's code and in whatever that calls, but not where IPython shows a traceback, which
-        it does in the same task. It need not where the cell's output is flushed, or in a TaskGroup. Both take
-        milliseconds, and the interrupt is sent again. Raised there it may turn into a RuntimeError, or keep
-        the group from ending its children.
+        It must raise in the cell's code and in whatever that calls, but not where IPython shows a traceback,
+        which it does in the same task. It need not raise where the cell's output is flushed, or in a
+        TaskGroup or `gather`: these take milliseconds, and the interrupt is sent again. An error raised there
+        might turn into a RuntimeError, or leave children behind.
         """
         task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
         return self._is_blocked(frame) or (
@@ -348,10 +353,10 @@ class Interrupts:
     def _is_blocked(self, frame: FrameType | None) -> bool:
         """Return True if the handler must raise KeyboardInterrupt while a cell's stack is parked.
 
-        It must while another loop runs in the cell, while a nested run asks for input, and when a blocking
-        step, or a callback of the user's, keeps the loop from answering the last interrupt, or a cell from
-        ending in an error. Nowhere else: in a frame of the loop, or of the engine while it parks a stack,
-        KeyboardInterrupt would end the kernel.
+        It must raise while another loop runs in the cell, and while a nested run asks for input. It must
+        raise, too, if a blocking step or a callback of the user's keeps the loop from answering the last
+        interrupt, or keeps a cell from ending in an error. It must raise nowhere else: in a frame of the
+        loop, or of the engine while it parks a stack, KeyboardInterrupt would end the kernel.
         """
         if running_loop() is not self._loop or is_asking(frame):
             return True
@@ -423,10 +428,18 @@ class Interrupts:
         return isinstance(future, asyncio.Task) and self._tasks.is_foreign(future)
 
 
-def _is_in_group(frame: FrameType | None) -> bool:
-    """Return True if a TaskGroup is making, counting or ending its children, and no other code runs in it."""
+def _outside(handler: CodeType, frame: FrameType | None) -> FrameType | None:
+    """Return what the outermost call of *handler* has interrupted; *frame* if it is part of no such call."""
     for caller in outwards(frame):
-        if caller.f_code.co_filename == _GROUPS:
+        if caller.f_code is handler:
+            frame = caller.f_back
+    return frame
+
+
+def _is_in_group(frame: FrameType | None) -> bool:
+    """Return True if a TaskGroup or `gather` makes, counts or ends its children, and runs no other code."""
+    for caller in outwards(frame):
+        if caller.f_code.co_filename == _GROUPS or caller.f_code is _GATHER:
             return True
         if not is_loops(caller.f_code.co_filename):
             return False

@@ -1,4 +1,4 @@
-"""Say what to type when a library refuses to work because of how notebooks run code.
+"""Say what to type when a library refuses to work because of the way in which notebooks run code.
 
 Such errors are the library's, and do not mention notebooks. We recognize them by their message or by the name
 of their class, so no library has to be imported.

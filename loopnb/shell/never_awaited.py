@@ -1,4 +1,4 @@
-"""Add to Python's warning "coroutine ... was never awaited" in which cell that was, and what to type.
+"""Add the cell, and what to type, to Python's warning "coroutine ... was never awaited".
 
 We change the text of the warning when it is about to be shown. By then Python has applied its filters, so
 they still match Python's own text.
@@ -44,7 +44,8 @@ class NeverAwaited:
             found = _TEXT.fullmatch(str(warning.message)) if warning.category is RuntimeWarning else None
             if found is not None:
                 where = ""
-                # Another file is where the coroutine was dropped: in the garbage collector, for instance.
+                # If it is another file, the coroutine was dropped there: in the garbage collector, for
+                # instance.
                 if self._places.is_cell_file(warning.filename):
                     where = f"{self._places(warning.filename, warning.lineno, current_cell.get())}: "
                 name = found[1].rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""What the doctor asks of the notebook: its variables, where loops were closed, and changes to the policy."""
+"""Answer what the doctor asks of a notebook: variables, where loops were closed, changes to the policy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ShellNotebook:
         self._healer = healer
 
     def names(self) -> Mapping[str, object]:
-        """Return the variables of the user's, without those that IPython has put there."""
+        """Return the user's variables, without those that IPython has put there."""
         hidden = self._shell.user_ns_hidden
         return {name: value for name, value in self._shell.user_ns.items() if name not in hidden}
 

@@ -101,7 +101,7 @@ class Reruns:
         if left:
             self._told.add(cell.cell_id)
             count, live = ("A task", "lives") if len(left) == 1 else (f"{len(left)} tasks", "live")
-            # In the Context of the cell: what is written now goes to it.
+            # Write in the Context of the cell, so that the line goes to it.
             context = self._session.tracker.runs.context_of(cell) or Context()
             context.copy().run(
                 say,

@@ -25,9 +25,10 @@ they remove theirs, and to hide ours from trio, which warns if it finds one.
 The nudge is SIGURG. Python and the system ignore it, debuggers pass it on, and Go's runtime uses it in the
 same way for the same reasons. If something else handles it, nothing is nudged.
 
-What it cannot do. End a call in C code that retries by itself, without Python. Work on Windows, where signals
-do not end system calls. Nudge while a loop keeps its own descriptor for as long as it runs, as uvloop does,
-or during a `time.sleep` while the persistent loop has a signal handler.
+What it cannot do. It cannot end a call in C code that retries by itself, without Python. It does not work on
+Windows, where signals do not end system calls. It cannot nudge while a loop keeps its own descriptor for as
+long as it runs, as uvloop does. Nor can it during a `time.sleep` while the persistent loop has a signal
+handler.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class _Announcements:
             signal.signal(_NUDGE, _on_nudge)
         before = self._set_own()
         if before != -1 and is_open_descriptor(before):
-            self._stock(before)  # somebody else's: ours is installed when they remove it
+            self._stock(before)  # it is somebody else's: ours comes when they remove it
         self._thread.start()
         _active.add(self)
 

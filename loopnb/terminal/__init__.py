@@ -1,1 +1,1 @@
-"""loopnb in terminal IPython: cells and prompt on one loop, its guard and its end."""
+"""Run terminal IPython on one loop: cells and prompt, the loop's guard and its end."""

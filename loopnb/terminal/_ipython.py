@@ -1,4 +1,4 @@
-"""What loopnb uses of IPython's terminal shell and of prompt_toolkit under private names.
+"""Private names of IPython's terminal shell and of prompt_toolkit that loopnb needs.
 
 Checked on IPython 8.18.0 and 9.18.1, and prompt_toolkit 3.0.53.
 """

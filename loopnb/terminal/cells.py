@@ -1,4 +1,4 @@
-"""IPython in a terminal: cells and the prompt take turns on the persistent loop.
+"""Let cells and prompt of IPython in a terminal take turns on the persistent loop.
 
 The wish. What works in a notebook works here: a plain cell can call `create_task`, a client made in one
 `asyncio.run` works in the next, and tasks move while the prompt waits.
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from loopnb.session import Session
     from loopnb.shell.interrupts import Interrupts
 
-#: By shell: the Context that all its cells share, as they do without us. A ContextVar that one cell sets, or
-#: `numpy.seterr()`, holds in the next. The dictionary outlives a session, since the variables have to hold
-#: after a reload, too.
+#: Shell -> the Context that all its cells share, as they do without us. A ContextVar that one cell sets, or
+#: `numpy.seterr()`, holds in the next. The dictionary outlives a session: the variables have to hold after a
+#: reload, too.
 _contexts: WeakKeyDictionary[Any, Context] = WeakKeyDictionary()
 
 
@@ -185,7 +185,7 @@ def _interruptible(
         except asyncio.CancelledError as error:
             step, argument = coro.throw, error
             if task is not None and interrupts.was_interrupted(task):
-                # With the frames of the task that the cell awaits: they show where `%%aloop` was waiting.
+                # Keep the frames of the task that the cell awaits: they show where `%%aloop` was waiting.
                 argument = KeyboardInterrupt().with_traceback(users_frames(error.__traceback__))
                 task.uncancel()
         except BaseException as error:  # noqa: BLE001  it is passed on, not swallowed

@@ -53,7 +53,10 @@ class TerminalLoop:
         self._extension = extension
 
     def end(self) -> None:
-        """End tasks, async generators and executor, unload loopnb, and close the loop. Raises nothing."""
+        """End tasks, async generators and executor, unload loopnb, and close the loop.
+
+        If something on the loop fails to end, this says so and raises nothing.
+        """
         loop = self._session.loop
         # A shell embedded into somebody's running loop does not own that loop, so it leaves the loop alone.
         is_ours = running_loop() is None and not loop.is_running() and not loop.is_closed()

@@ -51,7 +51,7 @@ class TerminalHost(ShellHost):
         return is_end_of_run(frame_outside())
 
     def is_own_handler(self) -> bool:
-        """Return True if the prompt sets a signal handler. The prompt removes that handler itself."""
+        """Return True if the prompt sets a signal handler. It removes that handler itself."""
         task = asyncio.current_task() if running_loop() is not None else None
         # The task of a cell counts as the kernel's own, too, so make sure that no cell executes.
         return task is not None and self.session.cell is None and self.session.tracker.is_kernels_own(task)

@@ -1,4 +1,4 @@
-"""Private names of asyncio's tasks and of CPython, one function per name.
+"""Private names of asyncio's tasks and of CPython, one function per name. Only `make_factory` uses several.
 
 Checked on CPython 3.11.7, 3.12.1, 3.13.0, 3.14.10 and 3.15.2. Unless it says otherwise, call a function in
 the loop's thread; none blocks.
@@ -130,7 +130,7 @@ def make_factory(
                 above = parent.number
                 run = parent.run
             except AttributeError:
-                above = None  # not made here: asked below. An interrupt in this block would chain this error
+                above = None  # not made here: asked below, or an interrupt would chain this error
             if above is None:
                 above, run = number_of(parent), None
         task.number = next_number()
@@ -158,8 +158,8 @@ def make_factory(
 # Finalizers are all that tracking costs at a task's end. A done-callback for each task would cost ten times
 # as much.
 
-#: A tuple for each task that ended well: the fields of its `Origin`, its name, and asyncio's word for its
-#: state. Process-wide, since a finalizer knows no session. `History` sets the maximum length.
+#: A tuple for each task that ended well: the fields of its `Origin`, its name, and its state in asyncio's
+#: words. Process-wide, since a finalizer knows no session. `History` sets the maximum length.
 finished: deque[tuple[Any, ...]] = deque(maxlen=0)
 _keep = finished.append
 _stock_finalizer = asyncio.Task.__del__
@@ -253,8 +253,8 @@ def _local(link: Any, name: str) -> Any:
     return None if frame is None else frame.f_locals.get(name)
 
 
-#: Functions of asyncio's with private names that wait for something: see `waits.Rule`. If one is missing, its
-#: waits are called by the name of the function that waits.
+#: Private functions of asyncio that wait for something, see `waits.Rule`. If one is missing, its waits get
+#: the name of the function that waits.
 PRIVATE_WAITS: dict[tuple[str, str], tuple[str, int]] = {
     ("asyncio", "as_completed.<locals>._wait_for_one"): ("as completed", 0),  # up to 3.12
     ("asyncio", "_AsCompletedIterator._wait_for_one"): ("as completed", 0),  # from 3.13 on
@@ -266,11 +266,11 @@ PRIVATE_WAITS: dict[tuple[str, str], tuple[str, int]] = {
 def held_by(link: Any) -> list[Any]:
     """Return what the code of a suspended coroutine or generator holds. This makes no frame object.
 
-    That is: its arguments in their order, its other local variables, then its value stack. Variables that are
-    not set are left out; those that an inner function uses are looked up.
+    These are its arguments in their order, its other local variables, then its value stack. Variables that
+    are not set are left out. For variables that inner functions use, the values are returned.
 
-    It relies on the order in which CPython's collector visits a frame: its code first, then what is above.
-    For a frame that is executing, and for anything else, the list may be empty.
+    This relies on the order in which CPython's collector visits a frame: first its code, then what is above
+    that. For a frame that is executing, and for anything else, the list may be empty.
     """
     try:
         code = code_of(link)
@@ -358,7 +358,7 @@ def _callbacks(future: Any) -> list[Any]:
 
 
 def _variable(function: Any, name: str) -> Any:
-    """Return the variable of that name that an inner function uses; None if it uses none."""
+    """Return the outer variable of that name that *function* uses; None if it uses none."""
     code = getattr(function, "__code__", None)
     if code is None or name not in code.co_freevars:
         return None
@@ -427,7 +427,7 @@ def load_of(executor: Any) -> tuple[int, int, int] | None:
 def is_queued_in(executor: Any, future: object) -> bool:
     """Return True if the call of *future* waits for a thread of that executor (`_work_queue`).
 
-    It is a `SimpleQueue`, whose items only the collector shows: up to 3.12 in a list.
+    It is a `SimpleQueue`. Only the garbage collector shows its items: up to 3.12 in a list.
     """
     items: list[Any] = []
     for found in gc.get_referents(getattr(executor, "_work_queue", None)):
@@ -473,7 +473,7 @@ def callback_of(handle: Any) -> Any:
 
 
 def arguments_of(handle: Any) -> tuple[Any, ...]:
-    """Return what a handle calls it with (`Handle._args`)."""
+    """Return the arguments with which a handle calls its callback (`Handle._args`)."""
     return tuple(getattr(handle, "_args", None) or ())
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-#: Functions that wait, see `waits.Rule`. If one is missing, its waits are called by the function that waits.
+#: Functions that wait, see `waits.Rule`. If one is missing, its waits get the name of the function that
+#: waits.
 PRIVATE_WAITS: dict[tuple[str, str], tuple[str, int]] = {
     ("aiohttp", "ClientSession._request"): ("request", 1),
 }
 
-#: The attributes that lead from a response to its URL, which aiohttp's has itself and httpx's request has. If
-#: they are missing, the wait is told without the URL.
+#: The attributes that lead from a response to its URL. In aiohttp the response has it, in httpx the request.
+#: If they are missing, the wait is described without the URL.
 URL_OF_RESPONSE = "_url"
 REQUEST_OF_RESPONSE = "_request"
 

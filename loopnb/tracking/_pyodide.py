@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 def count_task(loop: Any, task: asyncio.Task[Any]) -> None:
     """Count *task* among those in progress until it ends, and leave the report of its failure to us.
 
-    `WebLoop._in_progress` and `WebLoop._decrement_in_progress(task=None)`, which reports the error of the
-    task that it is given. Where one is missing, nothing is counted.
+    Private names: `WebLoop._in_progress`, and `WebLoop._decrement_in_progress(task=None)`, which reports the
+    error of a task that it is given. If one is missing, nothing is counted.
     """
     uncount = getattr(loop, "_decrement_in_progress", None)
     if uncount is None or not hasattr(loop, "_in_progress"):
         return
     loop._in_progress += 1
-    # In an empty Context, or the callback would keep the cell's Context alive.
+    # Use an empty Context: otherwise the callback would keep the cell's Context alive.
     task.add_done_callback(lambda _task: uncount(), context=Context())

@@ -1,4 +1,4 @@
-"""Remember which live tasks are `%%aloop -b` cells, which cell each belongs to, and what each has begun."""
+"""Remember which live tasks are `%%aloop -b` cells, and to which cell each belongs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BackgroundRun:
     number: int | None = None
 
     def is_earlier_run_of(self, other: BackgroundRun) -> bool:
-        """Return True if both are runs of one cell. Runs that one execution began do not count."""
+        """Return True if both are runs of one cell, but were not started by one execution."""
         if self.cell is not None and self.cell == other.cell:
             return False
         ids = [run.cell.cell_id if run.cell is not None else None for run in (self, other)]

@@ -1,7 +1,7 @@
 """Say who cancels a task, by the frames of the call: the user's line, a command, a timeout, an interrupt.
 
-Cancellations are noted only while somebody wants to know: `tracked.on_cancelled` is empty while no widget is
-shown. The thread that calls `cancel()` notes them. Nothing here keeps a task or a frame alive.
+This notes cancellations only while somebody wants to know: `tracked.on_cancelled` is empty while no widget is
+shown. It runs in the thread that calls `cancel()`. Nothing here keeps a task or a frame alive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
-#: Who cancels in which file. If several are on the stack, the outermost counts.
+#: File -> who cancels if its code is on the stack. If several are, the outermost counts.
 _CANCELLERS = {
     f"{_ASYNCIO}timeouts.py": "a timeout",
     f"{_ASYNCIO}taskgroups.py": "its task group, since another task of the group has failed",
@@ -48,12 +48,12 @@ _MOST_LINES = 1_000
 
 
 class Cancellers:
-    """Calls *note* for each task of a loop that is cancelled, until this object is closed or dropped.
+    """Calls *note* for each cancelled task of a loop, until this object is closed or dropped.
 
     Args:
         tracker: Knows the tasks of the loop.
         note: Called with the number of the task and with who cancels it, in words. Not called for a click
-            in the widget.
+            in the widget, nor if the canceller is not known.
     """
 
     def __init__(self, tracker: Tracker, note: Callable[[int, str], object]) -> None:

@@ -1,4 +1,4 @@
-"""Tell which cell code runs for, and which executions were runs of the same cell."""
+"""Tell for which cell code runs, and which executions were runs of the same cell."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from loopnb.records import CellRef
 
-#: The cell execution on whose behalf code runs. Set before a cell and never reset: `post_run_cell` of an
-#: async cell runs in another Context, and the tasks of a cell stay its tasks after it has ended.
+#: The cell execution for which code runs. Set before a cell and never reset: `post_run_cell` of an async cell
+#: runs in another Context, and the tasks of a cell stay its tasks after its end.
 current_cell: ContextVar[CellRef | None] = ContextVar("current_cell", default=None)
 
 #: How many executions `CellRuns` remembers. Each keeps the message that requested it alive, code included.
@@ -33,8 +33,8 @@ class CellRuns:
     """Remembers the executions of cells, oldest first. The loop's thread.
 
     Attributes:
-        reruns: A counter. It goes up when notes on the tasks of earlier cells may have become wrong, since a
-            cell was run again (or may have been, if it has no id) or was forgotten.
+        reruns: A counter. It goes up when notes about tasks of earlier cells may have become wrong: a cell
+            was run again (or may have been, if it has no id), or was forgotten.
     """
 
     def __init__(self) -> None:
@@ -94,13 +94,16 @@ class CellRuns:
         return self._latest.get(cell.cell_id, cell) != cell
 
     def all_runs_of(self, cell: CellRef) -> tuple[CellRef, ...]:
-        """Return the executions of the cell that *cell* is one of, oldest first, as far as they are known."""
+        """Return all known executions of the same cell as *cell*, oldest first."""
         if cell.cell_id is None:
             return (cell,)
         return tuple(known for known in self._contexts if known.cell_id == cell.cell_id)
 
     def is_rerun(self, cell: CellRef) -> bool:
-        """Return True if the cell of that execution was executed before."""
+        """Return True if the cell of that execution was executed more than once.
+
+        False for a cell without an id.
+        """
         return cell.cell_id in self._rerun
 
     def every_run_of(self, execution_count: int) -> Callable[[CellRef | None], bool]:

@@ -1,7 +1,7 @@
 """Describe where a task waits: its frames down to the innermost await, and the tasks that it awaits.
 
 Everything here runs in the loop's thread and takes live tasks. It only reads frames, and runs no code of the
-user's.
+user's but what `suspended.py` names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from loopnb.tracking import _cpython, waits
 from loopnb.tracking.suspended import Words, code_of, instruction_of, links_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from types import FrameType
 
     from loopnb.nesting.engine import Wait
@@ -32,8 +31,8 @@ class Chain(NamedTuple):
     """The await chain of a task.
 
     Attributes:
-        links: What runs in it, outermost first: coroutines and other awaitables. For a parked task, frames,
-            and only those that the user wrote or installed.
+        links: What runs in it, outermost first: coroutines and other awaitables. For a parked task: frames,
+            but only of code that the user wrote or installed.
         waited: The future that the task waits for; None if it is parked, or due to step.
         wait: The nested run that the task waits in; None if it is not parked.
     """
@@ -52,7 +51,7 @@ _NOTHING, _NESTED, _FUTURE = Words(""), Words("a nested run"), Words("a future",
 
 
 def chain_of(task: asyncio.Task[Any]) -> Chain:
-    """Return the await chain of *task*. This makes no frame objects."""
+    """Return the await chain of *task*. Makes frame objects only for parked tasks and async generators."""
     waited = waited_future(task)
     # A task that waits for a future is in no step, so it cannot be parked in one.
     wait = _wait_of(task) if waited is None else None
@@ -85,7 +84,7 @@ def stack_of(frame: FrameType | None) -> list[FrameType]:
 def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
     """Return `function file:line` of the innermost link that the user wrote.
 
-    If the user wrote none, it is that of the innermost link that they installed; if there is none, "". The
+    If the user wrote none, return that of the innermost link that they installed; if there is none, "". The
     text depends only on the code, the instruction and the cell.
 
     Args:
@@ -105,10 +104,7 @@ def waits_at(chain: Chain, codes: KnownCodes, cell: CellRef | None) -> str:
 
 
 def waits_for(chain: Chain, codes: KnownCodes) -> Words:
-    """Return what the task with that chain waits for, in words that need no look at any object.
-
-    `details.detail_of` says more.
-    """
+    """Return what the task with that chain waits for, in short. `details.detail_of` says more."""
     nested = chain.nested
     if isinstance(nested, asyncio.Task):
         return Words(f"nested {nested.get_name()}", has_names=True)
@@ -127,7 +123,7 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
         known = codes.of(code_of(chain.links[depth]))
         text = _KINDS.get(rule.kind)
         return known.called if text is None else Words(text, is_shared=True)
-    # What the user's line has called tells more than what that has called in turn.
+    # The function that the user's line has called tells more than those inside it.
     below = codes.index_shown(chain.links) + 1
     if below < len(chain.links):
         return codes.of(code_of(chain.links[below])).called
@@ -137,7 +133,7 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
 #: The kinds of waits that end when a holder releases what it holds.
 LOCKS = {"lock", "semaphore"}
 
-#: What a list says for a kind of wait, where the name of the function would say too little.
+#: The words of a list for kinds of waits where the name of the function would say too little.
 _KINDS = {
     "tasks": "wait()",
     "group": "the tasks of its group",
@@ -167,27 +163,26 @@ def reason_of(chain: Chain) -> Reason:
 def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
     """Return the kind of wait of *task*, if the code that waits tells it in 1 us; else "".
 
-    It can be told of a task that waits for a plain future in a function for which there is a rule, once a
-    list has met another one like it.
+    It does so for a task that waits for a plain future in a function for which there is a rule, once a list
+    has met a task like it.
     """
-    path = next(paths_of([task], codes))
-    return "" if path is None else path.kind or ""
+    if type(waited_future(task)) is not asyncio.Future:
+        return ""
+    coro = task.get_coro()
+    try:
+        path, _codes = codes.find_path(coro)
+    except KeyError:
+        return ""
+    if path.kind is None:
+        learn_wait(path, links_of(coro))
+    return path.kind or ""
 
 
-def paths_of(tasks: Iterable[asyncio.Task[Any]], codes: KnownCodes) -> Iterator[Path | None]:
-    """Yield what is known of the code in which each of *tasks* waits, its `kind` and `may_hold` included.
-
-    None for a task that waits for anything but a plain future, and if no list has met one like it yet. Do not
-    let the loop turn in between.
-    """
-    coros = [task.get_coro() if type(waited_future(task)) is asyncio.Future else None for task in tasks]
-    for coro, path in zip(coros, codes.paths_of(coros), strict=True):
-        if path is not None and path.kind is None:
-            links = links_of(coro)
-            depth, rule = waits.rule_within(links)
-            kind, subject = ("", 0) if rule is None else (rule.kind, rule.subject)
-            path.learn_wait(kind, depth, subject, may_hold=waits.may_hold(links))
-        yield path
+def learn_wait(path: Path, links: list[Any]) -> None:
+    """Remember in what kind of wait a chain ends that has that path."""
+    depth, rule = waits.rule_within(links)
+    kind, subject = ("", 0) if rule is None else (rule.kind, rule.subject)
+    path.learn_wait(kind, depth, subject, may_hold=waits.may_hold(links))
 
 
 def subject_of(task: asyncio.Task[Any], path: Path) -> Any:
@@ -195,7 +190,7 @@ def subject_of(task: asyncio.Task[Any], path: Path) -> Any:
 
     Args:
         task: The task.
-        path: What `paths_of` has found for it, with a kind.
+        path: The path of its chain.
     """
     link: Any = task.get_coro()
     depth, argument = path.subject

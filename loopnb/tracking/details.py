@@ -3,8 +3,8 @@
 This is for one task at a time, since it looks at frames. `chains.waits_for` makes the shorter words that a
 list shows.
 
-Everything here runs in the loop's thread. Of the user's code, it runs only methods of their own streams and
-transports, and the `repr` of their own hosts, addresses and URLs.
+Everything here runs in the loop's thread. The only code of the user's that it runs is methods of their own
+streams and transports, and the `repr` of their own hosts, addresses and URLs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def detail_of(
     Args:
         tracker: Knows the tasks.
         task: The task.
-        holders: If it waits for a lock or a semaphore, those who may hold it; None if that may be any task.
+        holders: If it waits for a lock or a semaphore, the tasks that may hold it; None if any task may.
     """
     chain = chain_of(task)
     reason = reason_of(chain)
@@ -286,7 +286,7 @@ class _Describer:
     # -- names ------------------------------------------------------------------------------------
 
     def _argument(self, further: int) -> Any:
-        """Return the argument *further* places after the one that is waited for; None if there is none."""
+        """Return the argument *further* places after the awaited one; None if there is none."""
         link = self._chain.links[self._reason.depth]
         code = code_of(link)
         rule = waits.rule_of(code.co_filename, code.co_qualname)
@@ -311,7 +311,7 @@ def chains_words(tracker: Tracker, chain: Chain) -> str:
 def name_in(chain: Chain, value: object) -> str:
     """Return the variable or attribute that holds *value*: `self.jobs`; "" if the waiting frames know none.
 
-    The innermost frame of the user's is asked first. Global variables count if its code names them.
+    This asks the user's innermost frame first. A global variable counts if the code of the frame names it.
     """
     for link in reversed(chain.links):
         code = code_of(link)
@@ -407,7 +407,7 @@ def _plain(value: Any) -> str:
 
 
 def _path_of(url: Any) -> str:
-    """Return path and query of a URL: without user, password and host."""
+    """Return path and query of a URL, without user, password and host."""
     text = url if type(url) is str else repr_text(url, 200) if url is not None else ""
     text = text.partition("(")[2].rstrip(")").strip("'\"") if text.startswith("URL(") else text
     _scheme, has_host, rest = text.partition("://")

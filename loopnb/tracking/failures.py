@@ -1,4 +1,4 @@
-"""Tasks that failed and that nobody looked at, found without a callback on each task.
+"""Find tasks whose failure nobody has looked at, without a callback on each task.
 
 The aim: a plain `asyncio.create_task()` whose task fails is reported in the cell that spawned it, not in
 whichever cell runs when the garbage collector finds the task.
@@ -10,10 +10,10 @@ Instead, failed tasks are found in three ways.
 * Nothing refers to the task any more, so nobody can await it. Its finalizer tells us, and we report the
   failure at the end of its cell.
 * Tasks that are still alive at the end of a cell get a done-callback. For a long task its cost is negligible.
-* A task that failed before the end of its cell, and that something refers to, is found by a look at all
-  finished tasks. Up to Python 3.13 asyncio's own weak set has them. From 3.14 on we scan every object of the
-  process, which takes 15 ms or more. So the scan waits until no cell executes, and is skipped if the user's
-  code has spawned no task since the last scan.
+* If a task failed before the end of its cell, and something refers to it, a look at all finished tasks finds
+  it. Up to Python 3.13 asyncio's own weak set has them. From 3.14 on we scan every object of the process,
+  which takes 15 ms or more. So the scan waits until no cell executes, and is skipped if the user's code has
+  spawned no task since the last scan.
 
 A later cell may still await a failed task that something refers to. So we report it only when no cell has
 executed for a while.
@@ -76,7 +76,7 @@ class Failures:
         self._report: Report | None = None
         self._due: deque[EndedTask] = deque()
         self._unseen: dict[int, EndedTask] = {}
-        self._in_full: set[int] = set()  # of these, the numbers of those whose traceback was shown
+        self._in_full: set[int] = set()  # the numbers of those whose traceback was shown
         ledger = ledger_of(loop)
         self._shown = ledger.shown
         self._spawned = ledger.spawned
@@ -162,7 +162,7 @@ class Failures:
             is_wanted: Given the cell that spawned a task, returns True if its failure is wanted.
         """
         taken: dict[int, EndedTask] = {}
-        # What was reported may have been retrieved since; only the task itself tells.
+        # A reported failure may have been retrieved since: only the task itself tells.
         for task in list(self._held()) if self._may_find_more() or self._unseen else self._found():
             if self._is_ignored(task) or not is_wanted(task.origin.cell):
                 continue
@@ -183,7 +183,7 @@ class Failures:
         return [taken[number] for number in sorted(taken)]
 
     def _dropped(self, task: TrackedTask) -> None:
-        """Take a failed task from its finalizer. Any thread."""
+        """Take from its finalizer a task that has failed, or was lost while it waited. Any thread."""
         if task.get_loop() is not self._loop or self._is_ignored(task):
             return
         if not task.done():
@@ -195,7 +195,7 @@ class Failures:
         if not self._has_failed(task):
             if self._has_ended_kernel(task):
                 self._remember(EndedTask.of(task))
-            _mark_retrieved(task)  # it went to a cell, or ends the kernel
+            _mark_retrieved(task)  # its error went to a cell, or ends the kernel
             return
         self._due.append(EndedTask.of(task))
         _mark_retrieved(task)
@@ -205,7 +205,8 @@ class Failures:
     def _drop_pending(self, task: TrackedTask) -> None:
         """Take over asyncio's report that *task* is destroyed though it has not ended.
 
-        asyncio says nothing of a coroutine that was given to `gather()`. We do: it is lost like any other.
+        asyncio says nothing of the task of a coroutine that was given to `gather()`. We do, since it is lost
+        like any other task.
         """
         if (warns_if_destroyed(task) or _cpython.is_of_gather(task)) and not self._loop.is_closed():
             self._due.append(EndedTask.of(task))  # `_flush` forgets the place: the history wants it, too
@@ -245,7 +246,7 @@ class Failures:
         self._timer = self._loop.call_later(self._delay(), self._settle, context=self._context)
 
     def _settle(self) -> None:
-        """Report the failed tasks that something refers to."""
+        """Report the failed tasks to which something refers."""
         self._timer = None
         if self._is_executing(None):
             return  # the end of that cell starts the timer again
@@ -265,7 +266,7 @@ class Failures:
         return _cpython.FINISHED_ARE_SCANNED_FOR and self._spawned.has_users
 
     def _found(self) -> list[TrackedTask]:
-        """Return the finished tasks that something refers to and that can be found without a scan."""
+        """Return finished tasks to which something refers, as far as they can be found without a scan."""
         if _cpython.FINISHED_ARE_SCANNED_FOR:
             return [task for task in self._late if has_origin(task)]
         return list(self._held())
@@ -286,7 +287,7 @@ class Failures:
                 self._due.append(failure)
             else:
                 by_cell.setdefault(cell, []).append(failure)
-                if failure.state != "dropped":  # the line that is shown now says all there is to see
+                if failure.state != "dropped":  # the line that is shown now says all that is known
                     self._remember(failure)
         for cell, failures in by_cell.items():
             if self._report is not None:
@@ -312,5 +313,5 @@ class Failures:
 
 
 def _mark_retrieved(task: asyncio.Task[Any]) -> None:
-    """Have asyncio not report the failure of *task*, since we have."""
+    """Keep asyncio from reporting the failure of *task*, since we have."""
     task.exception()

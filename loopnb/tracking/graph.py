@@ -1,14 +1,15 @@
 """Make the await graph of a loop: which task waits for which.
 
-Each task is looked at once, however many wait for it: a diamond of forty layers costs forty layers, not two
-to the power of forty. What comes out is pure data; `loopnb/trees.py` shows it.
+This looks at each task once, however many wait for it: a diamond of forty layers costs forty layers, not two
+to the power of forty. The graph is pure data; `loopnb/trees.py` shows it.
 
-Everything here runs in the loop's thread, and leaves no frame objects behind.
+Everything here runs in the loop's thread, and makes frame objects only where `chain_of` does.
 """
 
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
@@ -16,13 +17,12 @@ from weakref import ref
 from loopnb.nesting._cpython import waited_future
 from loopnb.records import AwaitGraph
 from loopnb.tracking import _cpython
-from loopnb.tracking.chains import LOCKS, chain_of, paths_of, reason_of, subject_of
+from loopnb.tracking.chains import LOCKS, chain_of, reason_of, subject_of
 from loopnb.tracking.holders import holders_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
-    from loopnb.records import TaskRecord
     from loopnb.tracking.chains import Chain
     from loopnb.tracking.suspended import Path
     from loopnb.tracking.tracker import Tracker
@@ -36,7 +36,8 @@ _AT_ONCE = 32
 #: How many numbers are handled in one step. Each takes 0.1 to 1 us.
 _COUNTED_AT_ONCE = 512
 
-#: The kinds of waits that end when other tasks do. Those that no rule knows are looked at in any case.
+#: The kinds of waits that end when other tasks do. Waits for which there is no rule are looked at in any
+#: case.
 AWAITING = {"tasks", "group", "as completed", "wait_for"}
 
 
@@ -46,8 +47,12 @@ def slices(tracker: Tracker) -> Generator[None, None, AwaitGraph]:
     The loop may turn in between. If it does, each task is shown as it was when it was looked at.
     """
     yield from tracker.listing.slices()
+    yield
+    known = tracker.listing.records
+    numbers = sorted(known)
+    records = dict(zip(numbers, map(known.__getitem__, numbers), strict=True))
+    yield
     edges = Edges(tracker)
-    numbers = sorted(tracker.listing.records)
     for first in range(0, len(numbers), _AT_ONCE):
         edges.look_at_each(numbers[first : first + _AT_ONCE])
         yield
@@ -56,12 +61,6 @@ def slices(tracker: Tracker) -> Generator[None, None, AwaitGraph]:
         yield
     awaits = yield from edges.awaits()
     cyclic = yield from circles(awaits)
-    records: dict[int, TaskRecord] = {}
-    for first in range(0, len(numbers), _COUNTED_AT_ONCE):
-        yield
-        part = numbers[first : first + _COUNTED_AT_ONCE]
-        known = tracker.listing.records
-        records |= {number: known[number] for number in part if number in edges.seen and number in known}
     return AwaitGraph(records, awaits, frozenset(edges.any_of), frozenset(cyclic))
 
 
@@ -76,61 +75,65 @@ def finish(steps: Generator[None, None, T]) -> T:
 
 
 class Edges:
-    """Collects who waits for whom.
+    """Collects who waits for whom, as of the last look of the tracker's listing.
 
     Args:
         tracker: Knows the tasks.
 
     Attributes:
-        seen: The numbers of the tasks that were looked at.
-        any_of: The numbers of the tasks that need only one of those that they wait for: they go on when that
-            one has ended, or lets the lock go.
+        any_of: The numbers of the tasks that wait for several, but need only one: they go on when one has
+            ended, or has released the lock.
         locks: The locks that somebody waits for, by their ids.
         may_hold: The numbers of the tasks that may hold one.
     """
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
+        self._listing = tracker.listing
         self._awaits: dict[int, list[int]] = {}
         self._wants: dict[int, list[int]] = {}
         self._holders: dict[int, list[int]] = {}
-        #: The lock for which each future stands in the queue. By references: ids may come again.
+        #: Future -> the lock for which it queues. By references, since ids may come again.
         self._queues: dict[ref[asyncio.Future[Any]], Any] = {}
-        self.seen: set[int] = set()
         self.any_of: set[int] = set()
         self.locks: dict[int, Any] = {}
         self.may_hold: list[int] = []
 
     def look_at_each(self, numbers: Iterable[int]) -> None:
         """Note what the tasks with these numbers wait for."""
-        live = self._tracker.listing.task
-        tasks = {number: task for number in numbers if (task := live(number)) is not None}
-        self.seen.update(tasks)
-        paths = paths_of(tasks.values(), self._tracker.codes)
-        for (number, task), path in zip(tasks.items(), paths, strict=True):
+        path_of, waited_by, known_lock = self._listing.path_of, self._listing.waited_by, self._queues.get
+        for number in numbers:
+            path = path_of(number)
+            kind = None if path is None else path.kind
             if path is None or path.may_hold:
                 self.may_hold.append(number)
-            if path is None or not path.kind or path.kind in AWAITING:
-                self._look_closely(number, task)
-            elif path.kind in LOCKS:
-                lock = self._lock_of(task, path)
+            if path is not None and kind in LOCKS and (waited_ref := waited_by(number)) is not None:
+                lock = known_lock(waited_ref)
                 if lock is None:
-                    self._look_closely(number, task)
-                else:
+                    lock = self._lock_of(number, path, waited_ref)
+                if lock is not None:
                     self._wants.setdefault(id(lock), []).append(number)
+                    continue
+            if not kind or kind in AWAITING or kind in LOCKS:
+                self._look_closely(number)
 
-    def _lock_of(self, task: asyncio.Task[Any], path: Path) -> Any:
-        waited = waited_future(task)
-        lock = None if waited is None else self._queues.get(ref(waited))
-        if lock is None:
-            lock = subject_of(task, path)
-            if lock is not None and id(lock) not in self.locks:
-                self.locks[id(lock)] = lock
-                # Thousands may wait for one lock. To ask its queue takes a tenth of asking each of them.
-                self._queues.update(dict.fromkeys(map(ref, _cpython.futures_of_waiters(lock)), lock))
+    def _lock_of(self, number: int, path: Path, waited_ref: ref[asyncio.Future[Any]]) -> Any:
+        """Return the lock that a task waits for; None if its *path* does not tell that."""
+        task = self._listing.task(number)
+        if task is None or waited_future(task) is not waited_ref():
+            return None  # it has moved since the listing has looked at it
+        lock = subject_of(task, path)
+        if lock is not None and id(lock) not in self.locks:
+            self.locks[id(lock)] = lock
+            # Thousands may wait for one lock. Asking its queue takes a tenth of the time that asking each of
+            # them takes.
+            self._queues.update(dict.fromkeys(map(ref, _cpython.futures_of_waiters(lock)), lock))
         return lock
 
-    def _look_closely(self, number: int, task: asyncio.Task[Any]) -> None:
+    def _look_closely(self, number: int) -> None:
+        task = self._listing.task(number)
+        if task is None:
+            return
         waited = waited_future(task)
         if isinstance(waited, asyncio.Task):
             self._note_awaited(number, task, [waited])
@@ -157,13 +160,13 @@ class Edges:
 
     def look_for_locks(self, number: int) -> None:
         """Note which of the locks the task with that number holds."""
-        task = self._tracker.listing.task(number)
+        task = self._listing.task(number)
         if task is not None:
             for lock, holder in holders_of(self.locks, [(task, chain_of(task))]):
                 self._holders.setdefault(lock, []).append(self._tracker.number_of(holder.task))
 
     def awaits(self) -> Generator[None, None, dict[int, tuple[int, ...]]]:
-        """Return the numbers of those that each task waits for, holders of locks included. Yields often."""
+        """Return for each task the numbers of those it waits for, lock holders included. Yields often."""
         found: dict[int, tuple[int, ...]] = {}
         for count, (number, awaited) in enumerate(self._awaits.items()):
             found[number] = tuple(dict.fromkeys(awaited))
@@ -184,16 +187,17 @@ def circles(awaits: Mapping[int, Iterable[int]]) -> Generator[None, None, set[in
     Yields often.
     """
     found: set[int] = set()
-    # Most tasks wait only for tasks that wait for no others. They are in no circle.
+    # Most tasks wait only for tasks that wait for no others. They are in no circle. By id: those who wait for
+    # one lock share what stands below them.
     inner: dict[int, Iterable[int]] = {}
-    leads_on: dict[int, bool] = {}  # by id: those who wait for one lock share what stands below them
-    for count, (number, below) in enumerate(awaits.items()):
-        if id(below) not in leads_on:
-            leads_on[id(below)] = not awaits.keys().isdisjoint(below)
-        if leads_on[id(below)]:
-            inner[number] = below
-        if not count % _COUNTED_AT_ONCE:
-            yield
+    leads_on: dict[int, bool] = {}
+    edges = iter(awaits.items())
+    while part := list(islice(edges, _COUNTED_AT_ONCE)):
+        for key, below in {id(below): below for _number, below in part}.items():
+            if key not in leads_on:
+                leads_on[key] = not awaits.keys().isdisjoint(below)
+        inner.update((number, below) for number, below in part if leads_on[id(below)])
+        yield
     for count, component in enumerate(components(inner)):
         if len(component) > 1 or component[0] in awaits.get(component[0], ()):
             found.update(component)

@@ -27,10 +27,10 @@ class EndedTask:
         origin: Where it came from.
         name: Its name; "" if the task ended well and nobody ever set or read its name.
         state: How it ended.
-        error: What it failed with; its traceback holds the local variables of its frames.
-        waited_at: File and line at which a dropped task was waiting. If the garbage collector has destroyed
-            its coroutine first, it is what was noted when its cell ended, or else the only line at which the
-            coroutine's own code can wait. None if unknown.
+        error: The error with which it failed. Its traceback holds the local variables of its frames.
+        waited_at: File and line at which a dropped task was waiting. If the garbage collector destroyed its
+            coroutine first, this is the place noted at the end of its cell, or else the only line at which
+            the coroutine's own code can wait. None if unknown.
     """
 
     origin: Origin
@@ -121,7 +121,7 @@ def _ended_well(kept: tuple[Any, ...]) -> EndedTask:
     return EndedTask(Origin._make(origin), name or "", "cancelled" if state == "CANCELLED" else "returned")
 
 
-#: How many tasks `BlockedTimes` remembers: those that were the last to block the loop.
+#: How many tasks `BlockedTimes` remembers: the last ones that have blocked the loop.
 _BLOCKED = 1_000
 
 

@@ -1,10 +1,10 @@
-"""Find the task that holds a lock. asyncio's locks do not know it themselves.
+"""Find the task that holds a lock. asyncio's locks themselves do not know it.
 
 A coroutine inside `async with lock:` holds the lock's `__aexit__` on its value stack, where the garbage
-collector finds it. Up to Python 3.13, it does not if the stack is parked in a nested run. Then we read the
-source text: the holder is inside an `async with` block whose expression leads to the lock.
+collector finds it. Up to Python 3.13, the collector does not if the stack is parked in a nested run. Then we
+read the source text: the holder is inside an `async with` block whose expression leads to the lock.
 
-A lock that was taken by a bare `await lock.acquire()` has no holder that we could find.
+We cannot find the holder of a lock that was taken by a bare `await lock.acquire()`.
 
 Everything here runs in the loop's thread, and runs no code of the user's.
 """

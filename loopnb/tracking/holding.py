@@ -4,13 +4,13 @@ The wish. Enter a client, a session or a task group in one cell, use it in other
 another.
 
 What does not work. Calling `__aenter__` in one cell and `__aexit__` in another. Each cell is a task of its
-own, and anyio's cancel scopes, `asyncio.timeout` and task groups must be left by the task that entered them.
+own. anyio's cancel scopes, `asyncio.timeout` and task groups must be left by the task that has entered them.
 Other context managers would be left in the Context of another cell, or not at all.
 
 The solution. Each context manager gets a task that enters it, waits inside, and leaves it. Releasing it wakes
 that task, so that its block ends normally. The first `%loopnb cancel` does the same; the second one cancels.
-If the context manager itself cancels the task, as a task group does when a child fails, its block ends with
-that CancelledError, as it expects.
+A context manager may itself cancel the task, as a task group does when a child fails. Then its block ends
+with that CancelledError, as it expects.
 
 Call everything in the loop's thread.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.cells import CellRuns
     from loopnb.tracking.failures import Failures
 
-#: Seconds for which a cell waits in silence for what its earlier run held.
+#: Seconds for which a cell waits in silence until what its earlier run held has been left.
 _SILENT = 1.0
 
 
@@ -115,14 +115,14 @@ _awaited: set[asyncio.Task[Any]] = set()
 
 
 def is_held(task: asyncio.Task[Any]) -> bool:
-    """Return True if *task* holds a context manager."""
+    """Return True if *task* holds a context manager, or is about to enter it."""
     return task in _held
 
 
 def end_task(task: asyncio.Task[Any], known: set[int] | None = None) -> None:
     """Cancel *task*. If it holds something, release that instead, unless its release was requested before.
 
-    If it awaits itself, in a circle of tasks, it leaves what it awaits: `task.cancel()` would go round the
+    If it awaits itself, in a circle of tasks, only its own await is ended: `task.cancel()` would go round the
     circle until it raises RecursionError.
 
     Args:
@@ -180,7 +180,12 @@ class Holds:
             raise
 
     async def release(self, wanted: object) -> None:
-        """Release what is held under that name or value, and wait until it is left; see `loopnb.release`."""
+        """Release what is held under that name or value, and wait until it is left; see `loopnb.release`.
+
+        Raises:
+            NotHeldError: Nothing is held under it.
+            BaseException: What leaving it raises.
+        """
         found = [(task, held) for task, held in _held.items() if held.is_meant(wanted)]
         if not found:
             raise NotHeldError(wanted, [held.name for held in _held.values()])
@@ -191,7 +196,7 @@ class Holds:
         task.result()
 
     async def release_all(self, grace: float) -> None:
-        """Release everything, newest first. Cancel what has not been left within *grace* seconds."""
+        """Release everything, newest first. Cancel what has not been left within *grace* seconds in all."""
         try:
             async with asyncio.timeout(grace):
                 for task, held in reversed(list(_held.items())):

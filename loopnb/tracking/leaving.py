@@ -1,4 +1,4 @@
-"""Have a task leave what it awaits, where `task.cancel()` cancels too much, or fails. The loop's thread."""
+"""Make a task leave what it awaits, where `task.cancel()` cancels too much or fails. The loop's thread."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 def is_in_circle(task: asyncio.Task[Any], known: set[int]) -> bool:
     """Return True if *task* awaits itself, or tasks that do, so that `task.cancel()` would never end.
 
-    It follows what that follows: awaits and gathers. In a circle with a nested run it finds nothing.
+    Like `cancel()`, this follows awaits and gathers. It finds no circle with a nested run in it.
 
     Args:
         task: The task.
-        known: The ids of futures that lead to no circle; those that are found here are added. Whoever cancels
-            many tasks in one step passes the same set: they may all await one gather of thousands.
+        known: The ids of futures that lead to no circle. This adds those that it finds. If you cancel many
+            tasks in one step, pass the same set: they may all await one gather of thousands.
     """
     path: list[asyncio.Future[Any]] = [task]
     on_path, left = {id(task)}, [_cancelled_with(task)]
@@ -50,7 +50,7 @@ def _cancelled_with(future: asyncio.Future[Any]) -> Iterator[asyncio.Future[Any]
 
 
 def leave(future: asyncio.Future[Any]) -> None:
-    """Have a task leave what it awaits, with CancelledError. End a gather without its children."""
+    """Make a task leave what it awaits, with CancelledError, or end a gather without its children."""
     waited = waited_future(future) if isinstance(future, asyncio.Task) else future
     if waited is not None and gathered(waited) is not None:
         end_gather(waited)

@@ -8,21 +8,21 @@ if every text is known.
 Instead we look again at what may have changed.
 
 * A task cannot step before the future that it waits for is done. So a weak reference to that future tells
-  whether the task has moved: it waits on while the future lives and is pending. Asking takes 0.1 us.
-* Births are a set difference: the weak references of all tasks, less those that we know.
+  whether the task has moved: the task still waits while the future lives and is pending. Asking takes 0.1 us.
+* New tasks are a set difference: the weak references of all tasks, less those that we know.
 * A record also depends on names, on whether its cell was run again, and on whether its run has ended.
   `Listing._outdated` finds what has changed there. Where nothing tells us (a `gather()` counts what is
   pending, a future takes no weak references) we look each time.
 
-A record that says the same as before stays the same object. So a reader finds out by `is`, and a `Follower`
+If a record says the same as before, it stays the same object. So a reader can compare by `is`. A `Follower`
 is told which numbers were touched.
 
 A look goes in slices, so that the loop turns in between. Each slice leaves the listing whole. Between two
-slices, another look may be made in one step: each writes what is true at that moment.
+slices, somebody may make another look in one step: each writes what is true at that moment.
 
-Nothing here keeps a task, a future, a coroutine or code of the user's alive. What is left of a look: the
-record of each live task, with its texts, and a weak reference to what it waits for. Both are dropped at the
-first look after the task's end.
+Nothing here keeps a task, a future, a coroutine or code of the user's alive. A look leaves the record of each
+live task, with its texts, and a weak reference to what it waits for. The first look after the task's end
+drops both.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from asyncio import Future
 from collections import deque
-from itertools import islice
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet, ref
 
-from loopnb._cpython import count_live, refs_of_tasks, some_refs_of_tasks
+from loopnb._cpython import count_live, refs_in_steps, refs_of_tasks
 from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.records import TaskDelta, TaskRecord
 from loopnb.tracking import chains, tracked
+from loopnb.tracking.slicing import SlicePace
 from loopnb.tracking.suspended import FutureIterator, Shape, instruction_of, instruction_within
 from loopnb.tracking.tracked import TrackedTask, has_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
     from types import CodeType
 
+    from loopnb._cpython import Refs
     from loopnb.nesting.engine import Wait
     from loopnb.records import CellRef, TaskState
     from loopnb.tracking.cells import CellRuns
@@ -56,10 +56,6 @@ if TYPE_CHECKING:
     from loopnb.tracking.suspended import KnownCodes, Path, Words
     from loopnb.tracking.tracked import Origin, Run, Spawned
 
-SLICE_S = 0.002
-"""A slice of a look ends soon after so many seconds."""
-_LONG_STEP_S = 0.0015
-"""A slice ends so many seconds earlier if the next step is a long one."""
 _AT_ONCE = 32
 """How many tasks are looked at before the clock is asked again. Each takes 3 to 10 us."""
 SEARCH_S = 1.0
@@ -74,7 +70,7 @@ _stock_name = asyncio.Task.get_name
 #: Makes a record from a tuple, four times faster than its class does.
 _make_record: Callable[[type[TaskRecord], tuple[Any, ...]], TaskRecord] = tuple.__new__
 
-#: Of a task that no other one resembles yet: its path, and the code in which it waits.
+#: Stands for path and code of the task before, if there is none.
 _NO_PATH: tuple[Path | None, tuple[CodeType, ...]] = None, ()
 
 _log = logging.getLogger("loopnb")
@@ -135,8 +131,8 @@ class Follower:
     def look(self) -> TaskDelta:
         """Bring the listing up to date, and return what has changed since this was last asked.
 
-        The first time that is everything. In one step; for 10,000 tasks it takes some 30 ms the first time.
-        The look is not exact: see `Listing.look`.
+        The first time that is everything. This makes the look in one step: for 10,000 tasks the first one
+        takes some 30 ms. It is not exact, see `Listing.look`.
         """
         self._listing.look(exact=False)
         return self.take()
@@ -154,7 +150,7 @@ class Follower:
     def take_ended(self) -> dict[int, ref[asyncio.Task[Any]]]:
         """Return the tasks that looks have found ended since this was last asked, by number.
 
-        Only those that something still referred to. The history has the others.
+        Only tasks to which something still referred. The history has the others.
         """
         ended, self._ended = self._ended, {}
         return ended
@@ -175,8 +171,8 @@ class Follower:
 class Listing:
     """The records of the live tasks of one loop, the kernel's own tasks included.
 
-    Call everything but `outdate` in the loop's thread. Errors that a task of the user's own class raises are
-    only logged: such a task has no record, or keeps its last one.
+    Call everything but `outdate` in the loop's thread. If a task of the user's own class raises an error, it
+    is only logged. Such a task has no record, or keeps its last one.
 
     Args:
         loop: The loop.
@@ -211,11 +207,13 @@ class Listing:
         self._born: set[ref[asyncio.Task[Any]]] = set()
         #: When to look for tasks whose spawn nobody has noted.
         self._search_at = -math.inf
-        # What tells whether a task has moved. Each is in one of the first two, or is looked at each time (the
-        # third), or both.
+        # What tells whether a task has moved. Each task is in one of the first two, or in the third, which is
+        # looked at each time, or in both.
         self._waits: dict[int, ref[asyncio.Future[Any]]] = {}
         self._parked: dict[int, ref[Wait]] = {}
         self._unsettled: set[int] = set()
+        # The code in which it waits, if it waits for a plain future.
+        self._paths: dict[int, Path] = {}
         # What else a record depends on.
         self._naming: set[int] = set()  # it holds the name of another task
         self._foreign: set[int] = set()  # the task is no `TrackedTask`, so nobody tells us of a new name
@@ -246,7 +244,7 @@ class Listing:
             pass
 
     def slices(self, *, exact: bool = True) -> Iterator[None]:
-        """Bring `records` up to date, and yield after each slice of about `SLICE_S` seconds.
+        """Bring `records` up to date, and yield after each slice of about `slicing.SLICE_S` seconds.
 
         Let the loop turn, then go on. You may also stop in the middle. The records are as of the time at
         which each task was looked at; tasks that were spawned after the beginning may be missing.
@@ -276,7 +274,7 @@ class Listing:
         return ordered
 
     def follow(self) -> Follower:
-        """Return a new follower. It is followed for as long as you keep it."""
+        """Return a new follower. It is told of changes for as long as you keep it."""
         follower = Follower(self)
         self._followers.add(follower)
         return follower
@@ -286,9 +284,9 @@ class Listing:
         self._followers.discard(follower)
 
     def outdate(self, number: int) -> None:
-        """Have the next look make the record of that task anew: something that it says has changed.
+        """Make the next look renew the record of that task: something in it has changed.
 
-        Any thread. For facts about a task that only others know.
+        Any thread. This is for facts about a task that only others know.
         """
         self._told.append(number)
 
@@ -298,10 +296,21 @@ class Listing:
         task = None if task_ref is None else task_ref()
         return None if task is None or task.done() else task
 
+    def path_of(self, number: int) -> Path | None:
+        """Return what is known of the code in which that task waited at the last look, its `kind` included.
+
+        None if it waited for anything but a plain future.
+        """
+        return self._paths.get(number)
+
+    def waited_by(self, number: int) -> ref[asyncio.Future[Any]] | None:
+        """Return a reference to the future that the task waited for at the last look; None if to none."""
+        return self._waits.get(number)
+
     # -- a look -------------------------------------------------------------------------------
 
     def _slices(self, *, unlimited: bool, exact: bool) -> Iterator[None]:
-        pace = _Pace(unlimited)
+        pace = SlicePace(is_unlimited=unlimited)
         touched: set[int] = set()
         self._now = self._origins.clock()
         try:
@@ -321,18 +330,10 @@ class Listing:
                 follower.add(touched)
             touched.clear()
 
-    def _steps(self, touched: set[int], exact: bool, pace: _Pace) -> Iterator[None]:
+    def _steps(self, touched: set[int], exact: bool, pace: SlicePace) -> Iterator[None]:
         """Make the look, and yield often. Add the numbers of the records that change to *touched*."""
         born = self._take_births()
-        some: list[ref[asyncio.Task[Any]]] = []
-        if born is None and not pace.is_unlimited and len(self._known) < _ASKED_AT_ONCE:
-            # From 3.14 on, to find ten thousand tasks and make a reference to each takes too long for one
-            # slice. The references that are made now need not be made below.
-            some = some_refs_of_tasks(self._loop)
-            pace.expect_long_step()
-            yield
-        found = refs_of_tasks(self._loop) if born is None else born
-        del some
+        found: Refs = (yield from self._find(pace)) if born is None else born
         yield
         self._due |= self._outdated()
         yield
@@ -345,21 +346,36 @@ class Listing:
             yield
             yield from self._look_again(moved, touched)
         if born is not None:
-            yield from self._add_born(born, touched, pace)
+            yield from self._add_new(born, touched, pace)
             pace.expect_long_step()
             yield
             if not exact or self._has_every_task():
                 return
-            found = refs_of_tasks(self._loop)
+            pace.expect_long_step()
             yield
-        refs = found if isinstance(found, set) else (yield from _set_of_living(found))
-        self._others &= refs
-        yield from self._add_born(refs, touched, pace)
+            found = yield from self._find(pace)
+            yield
+        self._others = {task_ref for task_ref in self._others if task_ref in found}
+        yield from self._add_new(found, touched, pace)
         self._search_at = self._origins.clock() + SEARCH_S
-        if len(refs) != len(self._known) + len(self._others) and (lost := self._known - refs):
-            # A task was lost without its future being done. (Or it was spawned since this look began.)
+        if len(found) != len(self._known) + len(self._others) and (lost := self._known.difference(found)):
+            # A task was lost before its future was done. (Or it was spawned since this look began.)
             for number in [number for number, task_ref in self._tasks.items() if task_ref in lost]:
                 self._look_at_known(number, touched)
+
+    def _find(self, pace: SlicePace) -> Generator[None, None, Refs]:
+        """Return a reference to each task."""
+        if pace.is_unlimited:
+            return refs_of_tasks(self._loop)
+        steps = refs_in_steps(self._loop)
+        while True:
+            try:
+                if next(steps):
+                    pace.expect_long_step()
+            except StopIteration as stop:
+                found: Refs = stop.value
+                return found
+            yield
 
     def _take_births(self) -> set[ref[asyncio.Task[Any]]] | None:
         """Return the tasks that were noted as spawned; None if it is time to look for others, too."""
@@ -377,15 +393,20 @@ class Listing:
         others = sum(_is_live(task_ref) for task_ref in self._others)
         return count_live(self._loop) == len(self._tasks) + others
 
-    def _add_born(self, refs: set[ref[asyncio.Task[Any]]], touched: set[int], pace: _Pace) -> Iterator[None]:
+    def _add_new(self, refs: Refs, touched: set[int], pace: SlicePace) -> Iterator[None]:
         """List those of the tasks that are not listed yet, if they can be listed."""
-        fresh = refs.difference(self._known, self._others)
+        known, others = self._known, self._others
+        unordered = refs.difference(known, others) if isinstance(refs, set) else None
         pace.expect_long_step()
         yield
-        # By their addresses, which their hashes tell: memory is read fastest from one end to the other.
-        iterator = iter(sorted(fresh, key=hash))
+        # By their addresses: memory is read fastest from one end to the other.
+        if unordered is None:
+            new = [task_ref for task_ref in refs if task_ref not in known and task_ref not in others]
+        else:
+            new = sorted(unordered, key=hash)  # which is an address
         yield
-        while part := list(islice(iterator, _AT_ONCE)):
+        for first in range(0, len(new), _AT_ONCE):
+            part = new[first : first + _AT_ONCE]
             self._add(part, touched)
             if self._born:
                 self._born.difference_update(part)
@@ -458,7 +479,7 @@ class Listing:
         return outdated
 
     def _look_for_new_names(self) -> Iterator[None]:
-        """Have the tasks looked at that have been renamed, and those that wait for tasks."""
+        """Note as due the tasks that were renamed, and then also those that wait for tasks."""
         if self._renamed != tracked.renamed:
             self._renamed = tracked.renamed
             self._unnamed.update(self._tasks)
@@ -483,15 +504,15 @@ class Listing:
         """Make the records of some tasks anew, and note what they depend on.
 
         A task that waits for a plain future, as most do, is looked at right here. It gets the record that
-        `_look_at` would make, in a fourth of the time. Everything is inline, and the texts that many tasks
-        share come from a `Shape`.
+        `_look_at` would make, in a fourth of the time. The texts that many tasks share come from a `Shape`.
+        Everything is inline: to call a function for each chain would make a look 1.5 % slower.
 
         Args:
             numbers: The numbers of the tasks.
             tasks: The tasks, in that order. None for one that is gone.
             touched: Gets the numbers of the records that change.
         """
-        records, waits, blocked, now = self.records, self._waits, self._blocked, self._now
+        records, waits, paths, blocked, now = self.records, self._waits, self._paths, self._blocked, self._now
         find_path, look_closely = self._codes.find_path, self._look_closely
         path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
@@ -533,9 +554,8 @@ class Listing:
             future_ref, since, old = ref(future), now, records.get(number)
             if old is not None:
                 since = self._settle(number, old, future_ref)
-            waits[number] = future_ref
-            name = task.known_name
-            if name is None:
+            waits[number], paths[number] = future_ref, path
+            if (name := task.known_name) is None:
                 name = task.known_name = _stock_name(task)
             record = _make_record(TaskRecord, (
                 number, name, coro.__qualname__, "waiting", task.spawned_at, cell, spawn_site, waits_at,
@@ -559,10 +579,11 @@ class Listing:
                 return
             look = self._look_at(task)
             self._note(number, task, look)
-            self._learn(task, look)
+            self._learn(number, task, look)
         except Exception:  # noqa: BLE001  a class of the user's, which may do anything
             _log.debug("a task cannot be listed", exc_info=True)
             self._unsettled.add(number)
+            self._paths.pop(number, None)
             return
         if look.record != old:
             self.records[number] = look.record
@@ -584,21 +605,28 @@ class Listing:
         self._naming.discard(number)
         return self._now if old.waiting_since is None or not is_same else old.waiting_since
 
-    def _learn(self, task: asyncio.Task[Any], look: Look) -> None:
-        """Remember what was found of a task for those like it, if `_look_at_each` can use that."""
+    def _learn(self, number: int, task: asyncio.Task[Any], look: Look) -> None:
+        """Remember what was found of a task for those like it, if it waits for a plain future."""
         links = look.chain.links
-        if not (look.words.is_shared and type(task) is TrackedTask and type(look.chain.waited) is Future):
+        if type(look.chain.waited) is not Future or not links:
             return
-        if not links or any(type(link) is not CoroutineType for link in links):
+        if any(type(link) is not CoroutineType for link in links):
             return
         if type(links[-1].cr_await) is FutureIterator:
-            path = self._codes.add_path(links)
-            instruction = -1 if path.several is None else instruction_of(links[path.several])
-            site = task.code
-            if site is not None:
-                self._codes.of(site)
-            key = (instruction, id(task.cell), id(site), task.instruction)
-            self._codes.add_shape(path, key, self._shape_of(look))
+            path = self._paths[number] = self._codes.add_path(links)
+            if path.kind is None:
+                chains.learn_wait(path, links)
+            if look.words.is_shared and type(task) is TrackedTask:  # `_look_at_each` can use that
+                self._learn_shape(path, task, look)
+
+    def _learn_shape(self, path: Path, task: TrackedTask, look: Look) -> None:
+        links = look.chain.links
+        instruction = -1 if path.several is None else instruction_of(links[path.several])
+        site = task.code
+        if site is not None:
+            self._codes.of(site)
+        key = (instruction, id(task.cell), id(site), task.instruction)
+        self._codes.add_shape(path, key, self._shape_of(look))
 
     def _shape_of(self, look: Look) -> Shape:
         record = look.record
@@ -609,8 +637,8 @@ class Listing:
 
     def _note(self, number: int, task: asyncio.Task[Any], look: Look) -> None:
         chain, words = look.chain, look.words
-        self._waits.pop(number, None)
-        self._parked.pop(number, None)
+        for known in (self._waits, self._paths, self._parked):
+            known.pop(number, None)
         is_settled = not words.changes
         if chain.waited is not None:
             try:
@@ -636,9 +664,8 @@ class Listing:
             self._others.add(task_ref)
             for follower in self._followers:
                 follower.note_ended(number, task_ref)
-        self.records.pop(number, None)
-        self._waits.pop(number, None)
-        self._parked.pop(number, None)
+        for known in (self.records, self._waits, self._paths, self._parked):
+            known.pop(number, None)
         for numbers in (self._unsettled, self._naming, self._foreign):
             numbers.discard(number)
 
@@ -671,7 +698,7 @@ class Listing:
             chains.waits_at(chain, self._codes, cell),
             words.text,
             parent,
-            self._is_kernels(coro),
+            self._codes.is_kernels_coro(coro),
             "" if run is None and cell is None else self._note_on(origin),
             "",
             self._origins.blocked.of(number),
@@ -697,10 +724,6 @@ class Listing:
         # Where WebAssembly switches stacks, a coroutine that is parked counts as running.
         return "parked" if getattr(task.get_coro(), "cr_running", False) else "scheduled"
 
-    def _is_kernels(self, coro: Any) -> bool:
-        code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self._codes.of(code).is_kernels
-
     def _note_on(self, origin: Origin) -> str:
         run, notes = origin.run, []
         if run is not None and self._origins.is_left_over(origin):
@@ -725,21 +748,6 @@ def _moved(numbers: list[int], futures: list[ref[asyncio.Future[Any]]]) -> list[
     ]
 
 
-def _set_of_living(
-    refs: Sequence[ref[asyncio.Task[Any]]],
-) -> Generator[None, None, set[ref[asyncio.Task[Any]]]]:
-    """Return those of *refs* whose task lives, yielding often."""
-    living = set()
-    for first in range(0, len(refs), _ASKED_AT_ONCE):
-        for task_ref in refs[first : first + _ASKED_AT_ONCE]:
-            task = task_ref()
-            if task is not None:
-                living.add(task_ref)
-        task = None
-        yield
-    return living
-
-
 def _is_live(task_ref: ref[asyncio.Task[Any]]) -> bool:
     task = task_ref()
     return task is not None and not task.done()
@@ -747,33 +755,6 @@ def _is_live(task_ref: ref[asyncio.Task[Any]]) -> bool:
 
 def _no_ref() -> None:
     """Stand for the reference to a task that is gone."""
-
-
-class _Pace:
-    """Tells when a slice is over.
-
-    Args:
-        is_unlimited: It never is.
-
-    Attributes:
-        is_unlimited: As given.
-    """
-
-    def __init__(self, is_unlimited: bool) -> None:
-        self.is_unlimited = is_unlimited
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin a slice."""
-        self._ends = time.perf_counter() + SLICE_S
-
-    def expect_long_step(self) -> None:
-        """End the slice sooner: what comes next cannot be divided, and takes 2 ms for 10,000 tasks."""
-        self._ends -= _LONG_STEP_S
-
-    def is_over(self) -> bool:
-        """Return True if the slice has taken its time."""
-        return not self.is_unlimited and time.perf_counter() > self._ends
 
 
 def _name_of(task: asyncio.Task[Any]) -> str:

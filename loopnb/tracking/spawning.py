@@ -1,6 +1,6 @@
 """Make tracked tasks: a task factory whose tasks know where they came from.
 
-The user's own task factory goes on making its tasks; `UsersFactory` notes the origin of each.
+The user's own task factory goes on making tasks. `UsersFactory` notes the origin of each.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def tracking_factory(
 
     Args:
         spawns: Numbers the tasks.
-        factory: If None, this returns a task factory. If it is such a factory, this returns a stand-in for
-            `BaseEventLoop.create_task`, which saves a call for each spawn. On a loop that has another
-            factory, the stand-in does what the stock method does.
+        factory: If None, this returns a task factory. If it is the task factory of a loop, this returns a
+            stand-in for `BaseEventLoop.create_task`, which saves a call for each spawn. If the loop has
+            another factory, the stand-in does what the stock method does.
         task_class: The class of the tasks.
     """
     _hidden.update(loops_namespaces())

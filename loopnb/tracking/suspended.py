@@ -5,12 +5,12 @@ The wish: a listing says at which line each of ten thousand tasks waits.
 What does not work: reading `cr_frame`. It makes a frame object, which takes about 500 bytes and lives for as
 long as the coroutine does. asyncio's own `Task.get_stack()` does the same.
 
-Instead we follow `cr_await` from coroutine to coroutine, and read `cr_code` of each. Most code has only one
-line at which it can wait; then the code alone tells the line. Where it has several, we read the frame, but
-only of the one coroutine whose line is asked for.
+Instead we follow `cr_await` from coroutine to coroutine, and read `cr_code` of each. Most code can wait at
+only one line, and then the code alone tells the line. Where it has several, we read the frame, but only of
+the one coroutine whose line is asked for.
 
-Everything here runs in the loop's thread. It runs no code of the user's, except for properties of awaitables
-that are not Python's own, such as those of Cython.
+Everything here runs in the loop's thread. It runs no code of the user's but properties of awaitables that are
+not Python's own, such as Cython's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from loopnb.frames import is_users, package_of
 from loopnb.tracking.cells import line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
     from types import CodeType
 
     from loopnb.records import CellRef, Describe
@@ -53,7 +53,7 @@ _LONGEST = 1_000
 
 
 def links_of(awaitable: Any) -> list[Any]:
-    """Return *awaitable*, what that awaits, and so on inwards, as far as Python code runs there."""
+    """Return *awaitable*, what that awaits, and so on inwards, as far as there is Python code."""
     links: list[Any] = []
     while awaitable is not None and len(links) < _LONGEST:
         kind = type(awaitable)
@@ -177,7 +177,7 @@ def instruction_of(link: Any) -> int:
 def line_where_suspended(coro: Any) -> tuple[str, int] | None:
     """Return file and line of the user's innermost code in which *coro* waits.
 
-    None if there is none, or if the coroutine is not suspended: it runs, has not begun or has been closed.
+    Return None if there is none, or if the coroutine is not suspended: it runs, has not begun, or was closed.
     """
     if type(coro) is CoroutineType and not coro.cr_suspended:
         return None
@@ -191,7 +191,7 @@ def line_where_suspended(coro: Any) -> tuple[str, int] | None:
 def only_line_of(coro: Any) -> tuple[str, int] | None:
     """Return file and line at which the user's coroutine *coro* waits, if its code waits on one line only.
 
-    None otherwise. This also tells of a coroutine that has been closed while it waited.
+    Return None otherwise. This also works for a coroutine that was closed while it waited.
     """
     code: CodeType | None = getattr(coro, "cr_code", None)
     only = None if code is None or not is_users(code) else only_wait(code)
@@ -242,10 +242,10 @@ class Path:
 
     Attributes:
         inner: The paths that go on from here: id of the code that is awaited -> its path.
-        several: The depth of the link that a list shows, if its code has no `only_wait`, so that its frame
-            has to be read; else None.
+        several: The depth of the link that a list shows, if its frame has to be read since its code has no
+            `only_wait`; else None.
         shapes: (instruction, id of the cell, id of the code that spawned it, instruction there) -> its texts.
-        kind: The kind of wait of a task whose chain ends here, by `waits.Rule`; "" if no rule tells, None if
+        kind: The kind of wait in which such a chain ends, by `waits.Rule`; "" if there is no rule, None if
             nobody has asked.
         subject: The depth of the link that waits, and which of its arguments is what it waits for.
         may_hold: Such a chain may be inside an `async with` block. Known if `kind` is.
@@ -312,8 +312,8 @@ class KnownCodes:
         is_kernels: Given a code object, returns True if a task that runs it is the kernel's own.
 
     Attributes:
-        known: What is known of a code object, by its id: the hash of a code object is computed anew each
-            time, from all its names and constants.
+        known: What is known of a code object, by its id. By its id, since Python computes the hash of a code
+            object anew each time, from all its names and constants.
         paths: The path of each outermost code object, by its id. Every code object whose id is in a path must
             be in `known`: when one goes, so do all paths.
     """
@@ -342,6 +342,11 @@ class KnownCodes:
         refs[key] = ref(code, forget)
         learnt = known[key] = KnownCode(code, self._is_kernels)
         return learnt
+
+    def is_kernels_coro(self, coro: object) -> bool:
+        """Return True if a task with that coroutine belongs to the kernel itself."""
+        code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
+        return code is not None and self.of(code).is_kernels
 
     def place(self, code: CodeType, instruction: int, cell: CellRef | None) -> str:
         """Format file and line of an instruction of *code* for people. The code runs for *cell*."""
@@ -373,31 +378,6 @@ class KnownCodes:
         if not codes or type(link) is not FutureIterator:
             raise KeyError("no path")
         return path, tuple(codes)
-
-    def paths_of(self, coros: Iterable[Any]) -> Iterator[Path | None]:
-        """Yield the path of the chain that begins with each of *coros*; for None, and if there is none, None.
-
-        It takes half as long if most of them wait in the same code as the one before. Do not let the loop
-        turn in between.
-        """
-        path: Path | None = None
-        codes: tuple[CodeType, ...] = ()
-        for coro in coros:
-            if coro is None:
-                yield None
-                continue
-            link = coro
-            for code in codes:
-                if type(link) is not CoroutineType or link.cr_code is not code:
-                    path = None
-                    break
-                link = link.cr_await
-            if path is None or type(link) is not FutureIterator:
-                try:
-                    path, codes = self.find_path(coro)
-                except KeyError:
-                    path = None
-            yield path
 
     def add_path(self, links: list[Any]) -> Path:
         """Return the path of a chain, which is remembered from now on."""

@@ -1,4 +1,4 @@
-"""The task class that serves nesting (cancelling a parked task) and tracking (where it came from)."""
+"""The task class that serves nesting (a parked task can be cancelled) and tracking (it knows its origin)."""
 
 from __future__ import annotations
 
@@ -168,18 +168,18 @@ class TrackedTask(LoopTask):
 # Reprs begin with this name. The tests of asyncio and of others look for it.
 TrackedTask.__name__ = asyncio.Task.__name__
 
-#: Called with each failed task that nobody refers to any more, in whatever thread dropped it. Process-wide,
-#: since a finalizer knows no session. Each observer removes itself when its session stops.
+#: Called with each failed task to which nothing refers any more, in the thread that has dropped it.
+#: Process-wide, since a finalizer knows no session. Each observer removes itself when its session stops.
 on_failed: list[Callable[[TrackedTask], object]] = []
-#: Called with each task that is about to be cancelled, by whoever cancels it. Process-wide, for the same
-#: reason. Weak, since an observer may be dropped without notice. Empty while no widget is shown.
+#: Called with each task that is about to be cancelled, in the thread that cancels it. Process-wide, for the
+#: same reason. Weak, since an observer may be dropped without notice. Empty while no widget is shown.
 on_cancelled: list[WeakMethod[Callable[[TrackedTask], None]]] = []
 
 
 #: How many times a task got another name after somebody had read or set its name. Process-wide, since a task
 #: knows no session.
 renamed = 0
-#: Tasks that we have woken though the future that they waited for was not done. Process-wide, for the same
+#: Tasks that we have woken although the future that they waited for was not done. Process-wide, for the same
 #: reason.
 woken: WeakSet[asyncio.Task[Any]] = WeakSet()
 
@@ -189,12 +189,12 @@ def has_origin(task: asyncio.Task[Any]) -> TypeGuard[TrackedTask]:
     return isinstance(task, TrackedTask) and hasattr(task, "run")  # the last of its slots to be set
 
 
-#: So many births are noted at most between two looks.
+#: The most births that are noted between two looks.
 _MOST_BIRTHS = 1_000
 
 
 class Spawned:
-    """What is noted of spawns, from Python 3.14 on. There, only a look at every task shows the new ones.
+    """Notes of spawns, from Python 3.14 on. There, only a look at every task shows the new ones.
 
     Call everything in the loop's thread. Only `note` may be called from others.
 
@@ -220,7 +220,7 @@ class Spawned:
             self.is_noted[:] = [True]
 
     def forget_users(self) -> None:
-        """Note it when the user spawns the next task."""
+        """Forget that the user has spawned a task, and note the next one."""
         self.has_users = False
         self.is_noted.clear()
 
@@ -240,8 +240,8 @@ class Ledger:
         untracked: Origins of tasks that our factories did not make. Such a task gets its number when it is
             first seen.
         shown: Numbers of tasks whose failure was reported while something still referred to them.
-        spawned: What is noted of spawns.
-        places: Where live tasks were waiting when their cell ended, by number: file and line.
+        spawned: Notes of spawns.
+        places: By the numbers of live tasks: file and line at which they were waiting when their cell ended.
     """
 
     def __init__(self) -> None:

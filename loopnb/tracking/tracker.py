@@ -1,4 +1,4 @@
-"""The tasks of one loop, from creation on: the task factory, numbers, records."""
+"""Know the tasks of one loop from creation on: their numbers, origins and records."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Tracker:
 
     A tracked task carries its origin itself, so nothing else needs to refer to it while it lives. Its
     finalizer leaves a tuple in the history. Spawning and ending a task may take a quarter longer than in
-    stock asyncio, on 3.14 two fifths longer (`tests/benchmarks`); steps cost nothing. Records are made only
-    on request.
+    stock asyncio, and two fifths longer on 3.14 (`tests/benchmarks`). Steps cost nothing. Records are made
+    only on request.
 
-    Every method runs in the loop's thread and does not block.
+    Every method runs in the loop's thread, unless it says otherwise, and does not block.
 
     Args:
         loop: The loop whose tasks are tracked.
@@ -50,7 +50,7 @@ class Tracker:
         clock: Seconds, monotonic.
         next_number: Returns the number of the next task.
         has_spawned: True, or a list. While the list is empty, each spawn has to call `note_spawn`.
-        history: The tasks that have ended and that nothing refers to.
+        history: The ended tasks to which nothing refers.
         runs: The executions of cells.
         codes: Remembers texts about code.
         blocked: For how long each task has blocked the loop.
@@ -151,7 +151,8 @@ class Tracker:
             origin = Origin(self.next_number(), self.clock(), None, None, 0, None, None, None)
             self._untracked[task] = origin
         # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop. We
-        # don't ask an ended task for it: an eager one that ended at once has none, and Python 3.12.1 crashes.
+        # don't ask an ended task for it: an eager task that ended at once has none, and Python 3.12.1
+        # crashes.
         return origin if task.done() else origin._replace(coro=task.get_coro())
 
     def _note_end(self, task: TrackedTask) -> None:
@@ -191,7 +192,9 @@ class Tracker:
         return task is not None
 
     def ended(self) -> list[EndedTask]:
-        """Return ended tasks, oldest first: those in the history, and those that something still refers to.
+        """Return ended tasks, oldest first: from the history, and those to which something still refers.
+
+        The kernel's own are left out.
 
         From Python 3.14 on this looks at every object of the process, which takes 15 ms and more.
         """
@@ -200,22 +203,23 @@ class Tracker:
         return sorted(users, key=lambda task: task.origin.number)
 
     def held(self) -> dict[int, ref[asyncio.Task[Any]]]:
-        """Return the ended tasks that something still refers to, by number. It takes as long as `ended`."""
+        """Return the ended tasks to which something still refers, by number. Takes as long as `ended`."""
         return {task.number: ref(task) for task in held_finished_tasks(self._loop) if has_origin(task)}
 
     def note_spawn(self, task: TrackedTask) -> None:
-        """Note that this task has been spawned. Called from Python 3.14 on."""
+        """Note that *task* has been spawned. Called from Python 3.14 on."""
         if self._spawned is not None:
-            # The kernel spawns a task for each message. Its failures are not looked for.
+            # The kernel spawns a task for each message. We do not look for failures of these.
             self._spawned.note(task, is_users=not self.is_kernels_coro(task.coro))
 
     def find(self, wanted: str | int) -> asyncio.Task[Any]:
         """Return the live task with that number or name; of several with one name, the newest.
 
-        A name wins over a number, unless *wanted* is an int. No records are made.
+        A name wins over a number, unless *wanted* is an int. Then one of the kernel's own tasks may be found,
+        too. No records are made.
 
         Raises:
-            TaskNotFoundError: No live task has that number or name.
+            TaskNotFoundError: No live task has that number or name, or only one of the kernel's own.
         """
         number = _number_in(wanted)
         if isinstance(wanted, int) and (known := self.listing.task(wanted)) is not None:
@@ -323,8 +327,7 @@ class Tracker:
 
     def is_kernels_coro(self, coro: object) -> bool:
         """Return True if a task with that coroutine belongs to the kernel itself."""
-        code = getattr(coro, "cr_code", None) or getattr(coro, "gi_code", None)
-        return code is not None and self.codes.of(code).is_kernels
+        return self.codes.is_kernels_coro(coro)
 
 
 def _is_named(task: asyncio.Task[Any], wanted: str) -> bool:

@@ -1,8 +1,8 @@
 """Tell what one suspended task waits for: the kind of wait, the object, and the tasks that can end it.
 
-The functions that wait are recognised by package and qualified name, so that nothing has to be imported. What
-they wait for is among their arguments. The collector's view of a coroutine shows these without a frame object
-(`_cpython.held_by`), so ten thousand tasks can be asked.
+This recognises the functions that wait by package and qualified name, so that it imports nothing. What they
+wait for is among their arguments. The garbage collector shows the arguments of a coroutine without a frame
+object (`_cpython.held_by`), so this can ask ten thousand tasks.
 
 Everything here runs in the loop's thread, and runs no code of the user's.
 """
@@ -41,7 +41,7 @@ class Rule(NamedTuple):
 _RULES: dict[tuple[str, str], Rule] = {
     ("asyncio", "sleep"): Rule("sleep", 0),
     ("asyncio", "wait"): Rule("tasks", 0),
-    # From 3.12 on, the coroutine that it is given runs inside it.
+    # From 3.12 on, the given coroutine runs inside it.
     ("asyncio", "wait_for"): Rule("wait_for", 0, is_innermost=True),
     ("asyncio", "TaskGroup.__aexit__"): Rule("group", 0),
     ("asyncio", "Queue.get"): Rule("get", 0),
@@ -50,7 +50,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("asyncio", "Lock.acquire"): Rule("lock", 0),
     ("asyncio", "Semaphore.acquire"): Rule("semaphore", 0),
     ("asyncio", "Event.wait"): Rule("event", 0),
-    # When it has been notified it waits for its lock.
+    # Once notified, it waits for its lock.
     ("asyncio", "Condition.wait"): Rule("condition", 0, is_innermost=True),
     ("asyncio", "Barrier.wait"): Rule("barrier", 0),
     ("asyncio", "StreamReader.read"): Rule("read", 0),
@@ -128,8 +128,8 @@ _NOTHING = Reason("")
 def rule_within(links: list[Any]) -> tuple[int, Rule | None]:
     """Return the index of the link that tells what is waited for, and its rule; -1 and None if none does.
 
-    That is the outermost link with a rule, among those inside the user's innermost link. So it is the
-    function that the user's code called, and not one which that function has called in turn.
+    Of the links inside the user's innermost one, that is the outermost with a rule. So it is the function
+    that the user's code has called, not one further inside.
     """
     found: Rule | None = None
     depth = -1
@@ -203,7 +203,7 @@ def _completed_next(links: list[Any], depth: int, subject: Any) -> list[Any]:
     """Return the futures for which `as_completed()` waits, until the next of them is done."""
     if not isinstance(subject, asyncio.Queue):
         return _cpython.todo_of(subject)
-    # Up to 3.12 `as_completed()` is a generator. The code that iterates over it has it on its value stack.
+    # Up to 3.12 `as_completed()` is a generator. It is on the value stack of the code that iterates over it.
     for link in reversed(links[:depth]):
         for item in reversed(_cpython.held_by(link)):
             if getattr(getattr(item, "gi_code", None), "co_qualname", "") == "as_completed":
@@ -247,7 +247,7 @@ def _timers_in(links: list[Any]) -> Iterator[float]:
 def may_hold(links: list[Any]) -> bool:
     """Return False if the code of that chain tells that it is inside no `with` or `async with` block.
 
-    That is so where a function waits to enter the only block that it has.
+    That is also so where a function waits to enter its only block.
     """
     return any(_may_hold(links, index) for index in range(len(links)))
 

@@ -1,6 +1,6 @@
 """Make tracked tasks on Pyodide's loop, which makes its tasks in a way of its own.
 
-Its `create_task` gives a task factory neither name nor Context, and then breaks. So here nothing uses one: a
+Its `create_task` gives a task factory neither name nor Context, and then breaks. So this uses no factory. A
 stand-in for `create_task` makes the tasks, of a class that is Pyodide's as well as ours.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class WebSpawnHook:
     """Has Pyodide's loop make tracked tasks. The loop's thread.
 
-    A task factory of the user's own goes on making tasks, as far as Pyodide lets it.
+    The user's own task factory goes on making tasks, as far as Pyodide lets it.
 
     Args:
         loop: The loop.

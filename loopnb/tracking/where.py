@@ -1,6 +1,6 @@
 """Say where a task waits: its frames, what it waits for, and the same for each task that it waits for.
 
-Everything here runs in the loop's thread, and runs no code of the user's but what `details` names.
+Everything here runs in the loop's thread. The only code of the user's that it runs is what `details` names.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from loopnb.tracking.chains import Chain
     from loopnb.tracking.tracker import Tracker
 
-#: How many of the tasks that one task waits for are followed. A line says if there are more.
+#: How many tasks are followed for which one task waits. A line says if there are more.
 _WIDEST = 20
-#: How deep tasks that wait for other tasks are followed.
+#: How many tasks deep a chain of waits is followed.
 _DEEPEST = 50
 
 

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import CodeType, FrameType
 
-#: How many timers and ready handles are looked at: a look must not take long.
+#: The most timers and ready handles that are looked at, since a look must not take long.
 _MOST = 1_000
 #: How many names of tasks a `Kept` holds.
 _NAMES = 3
-#: The functions of pdb that wait for the user: end of the file name, function. `_cmdloop` calls `cmdloop`.
+#: The functions of pdb that wait for the user: the end of the file name, and the function. `_cmdloop` calls
+#: `cmdloop`.
 ASKS_USER = (("/pdb.py", "_cmdloop"),)
 #: The file of `concurrent.futures.Future`.
 FUTURES_FILE = "/concurrent/futures/_base.py"
@@ -90,7 +91,7 @@ def cpu_clock(thread_id: int) -> Callable[[], float] | None:
 
 
 def kept_waiting(loop: Any, now: float) -> Kept:
-    """Return what waits for *loop* to turn. Nothing where it does not show its queues.
+    """Return what waits for *loop* to turn: nothing, as far as known, if it does not show its queues.
 
     Private names: `BaseEventLoop._ready`, `BaseEventLoop._scheduled` (a heap), `Handle._callback`.
     """
@@ -107,7 +108,8 @@ def kept_waiting(loop: Any, now: float) -> Kept:
     except (AttributeError, RuntimeError, IndexError):  # another kind of loop; or the queue has just changed
         return Kept()
     tasks = list(islice(filter(None, map(task_of, handles)), _NAMES))
-    return Kept(len(handles), overdue, tuple(task.get_name() for task in tasks))
+    names = [task.get_name() for task in tasks]  # a list first: see `Judge.block`
+    return Kept(len(handles), overdue, tuple(names))
 
 
 def task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
@@ -122,9 +124,10 @@ def task_of(handle: asyncio.Handle) -> asyncio.Task[Any] | None:
 def has_handlers(loop: Any) -> bool:
     """Return True if *loop* has a timer or a reader of the user's or a library's. The loop's thread.
 
-    False where it does not show them. Timers and readers of the kernel, the shell and loopnb do not count,
-    nor do the timers of asyncio itself: a task waits for those. Its readers count, since a server may call
-    the user's code. Private names: `BaseEventLoop._scheduled`, `._selector`, `._ssock`, `Handle._callback`.
+    False if it does not show them. Timers and readers of the kernel, the shell and loopnb do not count.
+    Timers of asyncio itself do not count either, since a task waits for them. Readers of asyncio count: a
+    server may call the user's code. Private names: `BaseEventLoop._scheduled`, `._selector`, `._ssock`,
+    `Handle._callback`.
     """
     try:
         timers = islice(loop._scheduled, _MOST)
@@ -209,10 +212,10 @@ def may_have_loop(value: object, have_loops: dict[type, bool]) -> bool:
 
 
 def has_ended(value: Any) -> bool:
-    """Return True for an object with a loop that is of no use any more, or that needs its loop no more.
+    """Return True if *value*, which has a loop, is of no use any more or needs its loop no more.
 
-    That is: a future that is done, an event that is set, a handle, a TaskGroup that was left, a server that
-    was closed, a subprocess that has ended, and whatever notes that it is closed.
+    Such objects are: a future that is done, an event that is set, a handle, a TaskGroup that was left, a
+    server that was closed, a subprocess that has ended, and any object that notes that it is closed.
 
     Private names: `TaskGroup._exiting` and `._tasks`, `Server._sockets`, `Process._transport`,
     `BaseSubprocessTransport._returncode`, `StreamWriter._transport`. `_closed` and `_closing` are what

@@ -5,8 +5,8 @@ Checked on ipykernel 6.31.0, 7.3.0 and 7.4.0.
 
 from __future__ import annotations
 
-#: The functions that wait for the user: end of the file name, function. If one is missing, a wait there
-#: counts as a block of the loop. `Kernel._input_request` serves `input()` and `getpass()`.
+#: The functions that wait for the user: the end of the file name, and the function. If one is missing here, a
+#: wait in it counts as a block. `Kernel._input_request` serves `input()` and `getpass()`.
 ASKS_USER = (
     ("ipykernel/kernelbase.py", "_input_request"),
     ("pydevd.py", "do_wait_suspend"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: Seconds that count as recent, in slices of this many seconds.
 _RECENT_S = 60.0
 _SLICE_S = 5.0
-#: How many tasks, cells and coroutines are counted one by one. The rest is added up under one name.
+#: How many tasks, cells and coroutines are counted one by one. The others are added up under one name.
 _MOST = 1_000
 _REST = "all others"
 _STATES = {"step": "user", "kernel": "kernel", "select": "select"}
@@ -54,11 +54,12 @@ class RecentShares:
 class RecentTasks:
     """Which share of the last minute each task has kept the loop busy, by the looks at random moments.
 
-    They come four times a second, so a share is right to some percent.
+    There are four looks a second, so a share is right to a few percent.
     """
 
     def __init__(self) -> None:
-        # Of each slice: when it began, the seconds looked at (under None), and those of each task.
+        # For each slice: when it began; and for how many seconds looks stand, in all (under None) and for
+        # each task.
         self._slices: deque[tuple[float, dict[int | None, float]]] = deque(maxlen=int(_RECENT_S / _SLICE_S))
 
     def add(self, look: Look, seconds: float, now: float) -> None:

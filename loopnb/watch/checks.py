@@ -33,15 +33,15 @@ _LONG_CELL_S = 5.0
 _SPINS_PER_S = 1_000
 _SPINS_SHARE = 0.9
 _SPINS_LEAST = 50
-#: A step that takes more CPU seconds than this does some work: the task computes, and lets others run.
+#: A step that takes more CPU seconds than this does some work: the task computes, and lets others run in
+#: between.
 _IDLE_STEP_S = 0.00025
-#: More tasks than this that do the same are too many.
+#: More tasks than this with the same wait are too many.
 _FAN_OUT = 1_000
-#: Any number of tasks may wait for one of these. They are held back, as they should be, or wait for work or
-#: for a timer.
+#: Any number of tasks may wait for one of these: they are held back on purpose, or wait for work or a timer.
 _BOUNDED = (".acquire()", "Queue.get()", "Queue.put()", "Condition.wait()", "Barrier.wait()")
 _HARMLESS = {"sleep()", "a thread"}
-#: Tasks that wait for one of these wait for tasks, which are counted themselves.
+#: A wait that begins with one of these is for tasks, which are counted themselves.
 _FOR_TASKS = ("gather, ", "the tasks of ", "wait()", "wait_for()", "the next of ", "nested ")
 _shape_of = attrgetter("state", "coro", "spawn_site", "waits_at", "waits_for")
 #: How many names a sentence lists.
@@ -144,17 +144,17 @@ class Facts:
         wall_s: Wall-clock time, in seconds since the Unix epoch.
         tasks: The live tasks, without the kernel's own.
         blocks: The last blocks, oldest first.
-        failures: Tasks that have failed, and whose errors nobody has looked at; without background runs,
-            whose tracebacks were shown.
-        dropped: Tasks that nothing referred to while they waited, and that are lost.
-        outdated: The executions of cells that have been run again since. Only those to which one of these
-            tasks or blocks belongs are here.
+        failures: Tasks that have failed with errors that nobody has looked at. Background runs are left out,
+            since their tracebacks were shown.
+        dropped: Tasks that are lost, since nothing referred to them while they waited.
+        outdated: The executions of cells that have been run again since. Only executions that one of these
+            tasks or blocks belongs to are here.
         runs: The executions of each cell that has been run again, oldest first, by the id of the cell.
         excused: The numbers of live tasks that may outlive a run of their cell: `loopnb.hold()` keeps them,
             or they have been cancelled and are ending.
         deadlocks: Tasks that can never go on.
         long_wait_s: A wait that lasts longer counts as long.
-        waits: The longest waits. Those that are meant to last, and those for other tasks, are left out.
+        waits: The longest waits, without those that are meant to last and those for other tasks.
         spins: Tasks that stepped without waiting while steps were counted. Empty if they were not counted.
         pools: Pools of threads.
         strays: Objects of other loops.
@@ -375,8 +375,8 @@ def _does_spin(spin: Spin, steps: int) -> bool:
 
 
 def unbounded_fan_out(facts: Facts) -> Iterator[Finding]:
-    """Find more tasks that do the same than any server or file system likes."""
-    # Not grouped as elsewhere: to count ten thousand tasks takes 3 ms, to group them takes longer.
+    """Find more tasks in one wait than a server or file system can take."""
+    # Count instead of grouping as elsewhere: ten thousand tasks take 3 ms, and grouping takes longer.
     for (state, coro, _site, waits_at, waits_for), count in Counter(map(_shape_of, facts.tasks)).items():
         if count > _FAN_OUT and state == "waiting" and not _is_bounded(waits_for):
             yield Finding(
@@ -400,7 +400,7 @@ def _is_bounded(waits_for: str) -> bool:
 def executor_saturated(facts: Facts) -> Iterator[Finding]:
     """Find pools whose threads are all busy while calls wait.
 
-    A pool with a single thread is there to make calls one after the other.
+    A pool with a single thread does not count: it is there to make calls one after the other.
     """
     for pool in facts.pools:
         if pool.queued and pool.busy >= pool.most > 1:

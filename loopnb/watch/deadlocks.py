@@ -1,15 +1,16 @@
-"""Find tasks that can never go on: those that wait for each other, and those that nobody can wake.
+"""Find tasks that can never go on: tasks that wait for each other, and tasks that nobody can wake.
 
 First, circles. A task goes on when one of those that it awaits does, or when the holder of its lock does.
-Tasks that nothing outside their circle can end are a deadlock, whatever else the loop does. Waits with a
-timer, and those for the network, a thread or a process, end by themselves.
+Tasks whose waits nothing outside their circle can end are a deadlock, whatever else the loop does. A wait
+with a timer ends by itself, and so does a wait for the network, a thread or a process.
 
 Then, tasks that nobody can wake. They wait for a Queue, a Lock or the like, and no code that may still run
 can reach that object (`reach`). A later cell can: hence "nothing on this loop can wake them".
 
-Both err on the safe side: what is not understood counts as if it would end.
+Both searches err on the safe side: a wait that they do not understand counts as one that will end.
 
-Everything here runs in the loop's thread, and runs no code of the user's but what `tracking.details` names.
+Everything here runs in the loop's thread. The only code of the user's that it runs is what `tracking.details`
+names.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
     from loopnb.tracking.waits import Reason
 
-#: What ends only when another task does something: put, release, set, notify.
+#: Waits that end only when another task does something: put, release, set, notify.
 _SHARED = {
     "get", "put", "join", "event", "condition", "barrier", "semaphore", "lock", "receive item", "send item",
 }  # fmt: skip
-#: What ends only when other tasks end.
+#: Waits that end only when other tasks end.
 _TASKS = {"task", "wait_for", "shield", "nested", "gather", "tasks", "group", "as completed"}
-#: If more tasks than this wait for others, no look is taken at them. Each takes some 20 us.
+#: If more tasks than this wait for others, this looks no closer. Each takes some 20 us.
 _MOST_WAITING = 1_000
 #: How many objects are followed at most, from all that may still run. Each takes about 1 us.
 _MOST = 30_000
@@ -72,7 +73,7 @@ class DeadlockWatch:
         self._next_look = 0.0
 
     def look(self) -> list[Deadlock]:
-        """Return the deadlocks of this moment. Takes 1 us for each task that sleeps, 20 us for others."""
+        """Return the deadlocks of this moment. Takes 1 us for each task that sleeps, 20 us for the others."""
         began = self._tracker.clock()
         self._found = find(self._tracker)
         ended = self._tracker.clock()
@@ -82,7 +83,7 @@ class DeadlockWatch:
     def look_if_due(self) -> list[Deadlock]:
         """Return the deadlocks of the last look, or of this moment if that was some time ago.
 
-        A deadlock goes when one of its tasks ends. Then it is time to look again, too.
+        When one of its tasks has ended, a deadlock is gone. Then this looks again, too.
         """
         numbers = (number for deadlock in self._found for number in deadlock.numbers)
         is_due = self._tracker.clock() >= self._next_look
@@ -91,7 +92,7 @@ class DeadlockWatch:
         return self._found
 
     def stuck_cell(self) -> Deadlock | None:
-        """Look for a deadlock because of which a cell would wait for ever."""
+        """Look for a deadlock that keeps a cell waiting for ever."""
         self._tracker.listing.look(exact=False)  # `waits_of` finds the tasks there
         return next((deadlock for deadlock in self.look() if deadlock.is_cell_stuck), None)
 
@@ -110,7 +111,7 @@ class DeadlockWatch:
         if deadlock.kind == "circle":
             return True
         tasks = map(self._tracker.listing.task, deadlock.numbers)
-        # No list of what they wait for: it would be one more object that refers to it.
+        # Do not collect the subjects in a list: it would be one more object that refers to them.
         return not any(
             may_be_called_back(reason_of(chain_of(task)).subject) for task in tasks if task is not None
         )
@@ -254,7 +255,7 @@ class _Look:
         return self._tracker.is_kernels_own(waiting.task) and has_own_code(waiting.chain)
 
     def _needs(self, waiting: Waiting) -> list[asyncio.Task[Any]] | None:
-        """Return tasks, one of which must go on before this one can; None if something else may free it."""
+        """Return tasks: one of them must go on before this one can. None if something else may free it."""
         if waiting.reason.kind in _TASKS:
             return waiting.reason.tasks
         if waiting.reason.kind == "lock":
@@ -343,7 +344,7 @@ class _Look:
         roots = _roots(self._loop)
         if roots is None:
             return
-        # If a cell asks, it is about to end. What it might still do does not count.
+        # If a cell asks, it is about to end. So what it might still do does not count.
         current = asyncio.current_task(self._loop)
         for task in self._going_on:
             if task is not current or not self._tracker.is_kernels_own(task):
@@ -391,9 +392,9 @@ def has_own_code(chain: Chain) -> bool:
 
 
 def _roots(loop: asyncio.AbstractEventLoop) -> list[Any] | None:
-    """Return what may run code of the user's, besides tasks; None if that cannot be known.
+    """Return all objects besides tasks that may run code of the user's; None if that cannot be known.
 
-    That is: timers, callbacks that are due, files, signals, threads, and widgets that the user can operate.
+    These are timers, callbacks that are due, files, signals, threads, and widgets that the user can operate.
     """
     timers, ready, files = (
         _cpython.timers_of(loop), _cpython.ready_handles_of(loop), _cpython.file_handles_of(loop),
@@ -404,7 +405,7 @@ def _roots(loop: asyncio.AbstractEventLoop) -> list[Any] | None:
     for handle in (*timers, *ready, *files, *_cpython.signal_handles_of(loop)):
         callback = _cpython.callback_of(handle)
         roots += [callback, *_cpython.arguments_of(handle)]
-        # A deadline of ours wakes the task that it is for.
+        # A deadline of ours wakes its task, which is an attribute of it.
         roots += attributes_of(getattr(callback, "__self__", None)).values()
     comm = sys.modules.get("comm")
     if comm is not None:

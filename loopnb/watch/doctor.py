@@ -1,8 +1,8 @@
 """Gather what the doctor wants to know, and have it checked.
 
-Gathering takes some 30 us for each live task the first time. Of the user's code, it runs only what
-`tracking.details` names, and `get_loop()` of their own futures. What cannot be looked at is named, and
-nothing is raised.
+Gathering takes some 30 us for each live task the first time. The only code of the user's that it runs is what
+`tracking.details` names, and `get_loop()` of futures of their own. It names what it could not look at, and
+raises nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 #: How many of the tasks that have waited longest are asked what for. Each takes 0.1 ms.
 _WAITS = 50
-#: How many of them are looked at, since some are meant to last. Each takes 20 us.
+#: How many of these are looked at to find the others, since some waits are meant to last. Each takes 20 us.
 _MOST_WAITS = 500
 #: Waits of servers, which are meant to last.
 _SERVES = {"accept", "serve"}
@@ -50,14 +50,14 @@ _ITEMS = 20
 #: What never belongs to a loop.
 _PLAIN = (type, str, bytes, int, float, complex, bool, ModuleType, FunctionType, BuiltinFunctionType)
 
-#: Steps are counted for at most so many CPU seconds of the thread, seconds, and passes. CPU seconds tell a
-#: task that spins from one that computes, even if the thread gets only a part of a core on a busy machine.
+#: The most CPU seconds of the thread, seconds and passes for which steps are counted. CPU seconds tell a task
+#: that spins from one that computes, even if the thread gets only a part of a core on a busy machine.
 _COUNT_CPU_S = 0.05
 _COUNT_S = 0.25
 _PASSES = 300
 #: If more tasks than this are about to step, their steps are not counted.
 _MOST_READY = 1_000
-#: If nothing spins, this many passes tell.
+#: So many passes tell if nothing spins.
 _FEW_PASSES = 3
 
 _log = logging.getLogger("loopnb")
@@ -172,7 +172,7 @@ class Doctor:
 
     def _failed(self) -> tuple[TaskRecord, ...]:
         failed = {ended.origin.number: ended for ended in self._failures.unseen() if ended.state == "raised"}
-        # The traceback of a background run stands in its cell. There is no more to say of it.
+        # The traceback of a background run stands in its cell, so there is no more to say of it.
         return tuple(
             self._tracker.record_ended(ended)
             for number, ended in failed.items()
@@ -300,7 +300,7 @@ def _is_plain(value: object) -> bool:
 def _may_last(task: asyncio.Task[Any]) -> bool:
     """Return True if *task* waits as it should, however long.
 
-    It holds something, or serves. Or it waits for tasks: these are looked at themselves.
+    That is so if it holds something, if it serves, or if it waits for tasks, which are looked at themselves.
     """
     if is_held(task):
         return True
@@ -311,8 +311,8 @@ def _may_last(task: asyncio.Task[Any]) -> bool:
 async def count_steps(loop: asyncio.AbstractEventLoop, tracker: Tracker) -> tuple[Spin, ...]:
     """Count for some passes of *loop* which tasks step without having waited for anything.
 
-    It makes three passes if no task does, else 300 or as many as 50 ms of CPU time allow. It never takes
-    more than a quarter of a second. The loop turns as usual meanwhile.
+    This counts for three passes if no task does so, else for 300 or for as many as 50 ms of CPU time allow,
+    but never for more than a quarter of a second. The loop turns as usual meanwhile.
     """
     counts: dict[int, int] = {}
     records: dict[int, TaskRecord] = {}
@@ -328,7 +328,7 @@ async def count_steps(loop: asyncio.AbstractEventLoop, tracker: Tracker) -> tupl
             break
         passes += 1
         for task in filter(None, map(task_of, ready)):
-            # A task that was woken still has its future. One that has yielded without any has none.
+            # A woken task still has the future that it waited for. A task that has only yielded has none.
             if waited_future(task) is None and not tracker.is_kernels_own(task):
                 number = tracker.number_of(task)
                 counts[number] = counts.get(number, 0) + 1

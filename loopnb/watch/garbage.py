@@ -1,4 +1,4 @@
-"""Time garbage collections. Nothing else runs meanwhile, and no stack shows them.
+"""Time garbage collections: nothing else runs meanwhile, and no stack shows them.
 
 Python calls each of `gc.callbacks` with a phase, "start" or "stop", and a dictionary. The callbacks have to
 be C functions: in a Python function Python would raise a pending KeyboardInterrupt, and the collector would
@@ -6,7 +6,8 @@ swallow it. In a cell that collects all the time, no interrupt would ever get th
 
 So each callback is `getattr` bound to an object: it reads the attribute named "start" or "stop", and the
 dictionary is the default for objects that have no such attribute. Reading it appends the time to the object,
-a deque: the attribute is a property whose getter calls `extend` with what yields the time once.
+which is a deque: the attribute is a property, and its getter calls `extend` with an object that yields the
+time once.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class GarbageWatch:
 
     def seconds_between(self, began: float, ended: float) -> float:
         """Return for how many seconds long collections ran between two monotonic instants. Any thread."""
-        # In this order: a collection that ends in between has begun before. Collections never overlap.
+        # Copy them in this order: a collection that ends between the two copies has begun before. Collections
+        # never overlap.
         stops, starts = list(self._stops), list(self._starts)
         seconds = 0.0
         for last in stops[bisect_left(stops, began) :]:

@@ -1,6 +1,7 @@
-"""Tell from the looks at one step who blocks the loop, and how. Looks in, words and facts out.
+"""Tell from the looks at one step who blocks the loop, and how: looks in, words and facts out.
 
-It touches neither the loop nor its tasks. The lines of code that it names are read from source files.
+This module touches neither the loop nor its tasks. It reads the lines of code that it names from source
+files.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from loopnb.watch.looking import Look
     from loopnb.watch.sources import Frame
 
-#: A thread that uses less than this share of a CPU waits; one that uses more computes. However busy the
-#: machine is, a thread that computes gets more, or the notebook would be of no use.
+#: A thread that uses less than this share of a CPU waits; one that uses more computes. Even on a busy
+#: machine, a thread that computes gets more.
 _WAITS_BELOW = 0.05
 #: If no other thread gets the GIL for this many seconds, C code holds it. Python code gives it up after 5 ms.
 GIL_HELD_S = 0.1
 #: Python code gives the GIL up when the switch interval is over. If looks wait for less than this share of
 #: the interval, on average, the GIL was free.
 _FREE_BELOW = 0.5
-#: How many groups the looks at one step make at most. Looks at further places count in the first group.
+#: The most groups that the looks at one step form. Looks at further places count in the first group.
 _GROUPS = 200
 
 #: What a call waits for, by the last part of the name as it is written at the call.
@@ -189,7 +190,7 @@ def how_blocked(group: Group, garbage_s: float, call: str) -> BlockedHow:
     """Return what a step does while it blocks the loop.
 
     Args:
-        group: Its looks at the place where it was longest.
+        group: Its looks at the place where it spent most of its time.
         garbage_s: Seconds that the garbage collector took meanwhile.
         call: The innermost call, as written.
     """
@@ -231,7 +232,7 @@ def waits_in(frames: Sequence[Frame], call: str) -> BlockedHow:
 
 
 class Judge:
-    """Makes blocks of steps.
+    """Makes a `Block`, the record for users, of what was seen of a step.
 
     Args:
         describe: Formats file and line for people. Any thread.
@@ -267,6 +268,9 @@ class Judge:
         call = source_of(users) if users is not None else ""
         innermost = source_of(frames[-1]) if frames and frames[-1] is not users else call
         gil_s = sum(part.gil_s for part in groups)
+        # A list first. `tuple()` of a generator raises SystemError if another thread calls `gc.get_objects()`
+        # meanwhile, and so holds the tuple that grows. `_place` may read a file, which releases the GIL.
+        stack = [self._named(frame, who.cell) for frame in frames if not is_ours(frame.filename)]
         return Block(
             number=number,
             began_at=self._wall_clock() - (self._clock() - step.began),
@@ -282,7 +286,7 @@ class Judge:
             coroutine=_coroutine(frames),
             call=call,
             below="" if not frames or frames[-1] is users else self._named(frames[-1], None),
-            stack=tuple(self._named(frame, who.cell) for frame in frames if not is_ours(frame.filename)),
+            stack=tuple(stack),
             garbage_s=garbage_s,
             is_late=gil_s > step.lasted_s / 2,
             kept=Kept(step.kept.ready, step.kept.timers, step.kept.tasks, messages),
@@ -324,9 +328,9 @@ class Judge:
 
 
 def _longest(groups: list[Group]) -> Group:
-    """Return the sum of the groups at the user's line where the step was longest.
+    """Return the sum of the groups at that line of the user's where the step spent most of its time.
 
-    They differ in what that line has called. The look is that of the longest of them.
+    The groups differ in what that line has called. The sum has the look of the longest group.
     """
     by_line: dict[object, list[Group]] = {}
     for group in groups:

@@ -72,8 +72,8 @@ class Lateness:
     def add(self, late_s: float, now: float) -> None:
         """Count a marker that was answered *late_s* seconds after it was posted.
 
-        While one marker is late, no other is posted. Those that would have been posted meanwhile count as
-        well: otherwise a block of 10 s would be one marker among hundreds, and no percentile would show it.
+        While one marker is late, no other is posted. This counts those that would have been posted meanwhile,
+        too. Otherwise a block of 10 s would be one marker among hundreds, and no percentile would show it.
         """
         self._forget(now)
         if self._worst and self._worst[-1][0] == int(now):

@@ -2,7 +2,7 @@
 
 A look holds frames, tasks and handles of the user's only while it is taken. What it returns is numbers and
 text. The GIL is not released meanwhile: a look takes some 50 us, and Python asks a thread to release the GIL
-after 5 ms. So nothing of the user's loses its last reference in the watchdog's thread.
+after 5 ms. So no object of the user's loses its last reference in the watchdog's thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 #: How many frames a look takes in, from the innermost one outwards.
 _DEEPEST = 400
-#: The functions that wait for the user, for `input()`, `getpass()` or a debugger: end of file name, function.
+#: The functions that wait for the user to type into `input()`, `getpass()` or a debugger: the end of the file
+#: name, and the function.
 _ASKS_USER = (
     *_ipykernel.ASKS_USER,
     *_cpython.ASKS_USER,
@@ -74,8 +75,8 @@ class Look(NamedTuple):
             is running), `select` (the loop waits, or is between two steps), `elsewhere` (the loop is stopped
             or set aside, another loop or that of a GUI is running, or the user is asked for input).
         step: Identifies the step. It is equal in all looks at the same step.
-        pass_began: The loop's time when this pass began to run handles. While it has not begun to, the time
-            when the pass before it did. 0 if unknown.
+        pass_began: The loop's time when this pass began to run handles. Until it has, the time when the pass
+            before it did. 0 if unknown.
         task: The task that steps, if any.
         frames: The frames of the step, outermost first.
         executing: The cell that executes in the main thread.
@@ -127,7 +128,7 @@ class Lookout:
         return _ELSEWHERE if may_ask and _calls_input(look.frames[-1]) else look
 
     def _look(self, innermost: FrameType | None) -> tuple[Look, bool]:
-        """Look at the stack that ends in *innermost*. Also return True if that frame may call `input`."""
+        """Return a look at the stack that ends in *innermost*, and True if that frame may call `input`."""
         task = current_task(self._loop)
         first = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
         is_asyncios = owner_of_pass(self._loop) is not None

@@ -19,12 +19,12 @@ _HELD_EVERY_S = 0.2
 
 
 class Passes:
-    """Keeps the GIL in the passes of a busy loop, so that a thread that waits for it gets it. Counts passes.
+    """Keeps the GIL in the passes of a busy loop, so that a waiting thread gets it; counts passes, too.
 
     While the GIL is kept, a pass that would not wait in `select` does not call it. `watchdog.py` says why
     that helps. The loop notices what is ready to be read or written up to 0.1 s later. Keeping the GIL costs
-    0.2 us a pass, and so does counting the passes, between `start` and `stop`. At other times the selector is
-    the stock one.
+    0.2 us a pass. Counting the passes, between `start` and `stop`, costs as much. At other times the selector
+    is the stock one.
 
     Args:
         loop: The loop.
@@ -61,7 +61,7 @@ class Passes:
         return None if began is None or now <= began else self._count / (now - began)
 
     def expect(self, due: float) -> None:
-        """Note when the caller will want the GIL next. It does not want it before. Any thread.
+        """Note when the caller will want the GIL next, and not before. Any thread.
 
         Args:
             due: Monotonic time; `math.inf` if the caller wants it no more, or does not know when.
@@ -71,7 +71,7 @@ class Passes:
     def hold_if_overdue(self) -> float:
         """Keep the GIL from now on, if the caller of `expect` should have had it already.
 
-        A later pass gives it up again, when that caller has had it. The loop's thread.
+        When that caller has had the GIL, a later pass gives it up again. The loop's thread.
 
         Returns:
             The seconds until the caller wants the GIL. Negative if it is overdue.

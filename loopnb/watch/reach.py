@@ -1,13 +1,13 @@
 """Tell whether code that may still run can get hold of an object.
 
-A task that waits for a Queue goes on when somebody puts something into it. Who that might be, no object
-knows. But whoever does it must be able to reach the queue: from local variables, from what these refer to, or
-by a global variable that the code names. So we follow references, as the garbage collector does, from
-everything that may run: the other tasks, timers, files, threads, widgets.
+A task that waits for a Queue goes on when somebody puts something into it. No object knows whose code that
+might be. But that code must be able to reach the queue: from its local variables, from what these refer to,
+or by a global variable that it names. So we follow references, as the garbage collector does, from everything
+that may run: the other tasks, timers, files, threads, widgets.
 
-The answer errs on the safe side: a yes may be wrong. Code that looks objects up by strings, and anything that
-takes too long to follow, counts as if it reached everything. Of objects in C, we follow what the garbage
-collector sees.
+The answer errs on the safe side: a yes may be wrong. Code that looks objects up by strings counts as if it
+reached everything, and so does what takes too long to follow. Of objects in C, we follow the references that
+the garbage collector sees.
 
 Everything here runs in the loop's thread. It runs no code of the user's, and keeps nothing alive.
 """
@@ -44,8 +44,9 @@ _LOOKS_UP = {
     "__import__", CURRENT_TASKS, "all_tasks", "eval", "exec", "f_globals", "f_locals", "get_ipython",
     "get_objects", "get_referents", "get_referrers", "globals", "import_module", "locals", "modules", "vars",
 }  # fmt: skip
-#: Packages that make widgets. What their code calls it has from its widget, whose attributes are followed.
-#: The function by which ipywidgets answers a message names `get_ipython`, but only to show an error.
+#: Packages that make widgets. Their code calls only what it finds at its widget, and we follow the attributes
+#: of widgets anyway. (The function by which ipywidgets answers a message names `get_ipython`, but only to
+#: show an error.)
 _WIDGETS = {"anywidget", "comm", "ipywidgets", "traitlets"}
 #: Objects of these classes refer to nothing that matters.
 _PLAIN = (str, bytes, int, float, bool, complex, type(None), CodeType)
@@ -123,7 +124,7 @@ def _behind(item: Any) -> Iterator[Any]:
             yield from list(item.__dict__.values())
             yield from item.__mro__[1:]
     elif kind is ModuleType or issubclass(kind, asyncio.AbstractEventLoop):
-        return  # a loop leads to everything; of a module only what code names counts (`_behind_code`)
+        return  # a loop leads to everything; in a module, only names in code count (`_behind_code`)
     elif issubclass(kind, asyncio.Future) or _owner_of(kind) not in _OPAQUE:
         yield from gc.get_referents(item)
 
@@ -140,7 +141,7 @@ def _behind_code(code: CodeType, namespace: dict[str, Any]) -> Iterator[Any]:
     """Yield the global variables that *code* names, and what it names of modules."""
     owner = owner_of(code.co_filename)
     if owner is Owner.STDLIB or owner in _OPAQUE or package_of(code.co_filename) in _WIDGETS:
-        return  # it reaches objects of the user's by its arguments only
+        return  # it reaches objects of the user's only by its arguments
     names = set(_names_in(code))
     if names & _LOOKS_UP:
         raise TooFar
@@ -160,16 +161,16 @@ def _names_in(code: CodeType) -> Iterator[str]:
             yield from _names_in(constant)
 
 
-#: Code that waits may refer to what it waits for, and does not wake it. (Threads were looked at before.)
+#: Waiting code may refer to what it waits for, but does not wake it. (Threads were looked at before.)
 _HARMLESS = (CoroutineType, GeneratorType, AsyncGeneratorType, FrameType)
 
 
 def may_be_called_back(subject: Any) -> bool:
     """Return True if code in C might hold a callback that gets hold of *subject*.
 
-    The answer is no if only global variables, variables of coroutines and attributes of the user's objects
-    refer to it, and all functions that name such a variable or attribute are coroutine functions. It looks at
-    every object that the garbage collector knows.
+    The answer is no in one case. Only global variables, variables of coroutines and attributes of the user's
+    objects refer to *subject*; and all functions that name such a variable or attribute are coroutine
+    functions. This looks at every object that the garbage collector knows.
     """
     namespaces: dict[int, set[str]] = {}
     attributes: set[str] = set()
@@ -250,9 +251,10 @@ def _methods_of(kind: type) -> Iterator[FunctionType]:
 
 
 def _is_of_code_that_waits(referrer: Any, referrers: list[Any]) -> bool:
-    """Return True for a dictionary that only such code knows.
+    """Return True for a dictionary to which only code that waits refers.
 
-    Up to Python 3.12, asking a frame for its variables leaves one behind. We have asked it for names.
+    Up to Python 3.12, a frame that was asked for its variables keeps such a dictionary. We have asked frames
+    for the names of variables.
     """
     return type(referrer) is dict and all(
         holder is referrers or isinstance_of(holder, _HARMLESS) for holder in gc.get_referrers(referrer)
@@ -285,6 +287,6 @@ def _owner_of(kind: type) -> Owner:
 def _owner_of_module(name: str) -> Owner:
     module = sys.modules.get(name)
     file = vars(module).get("__file__") if type(module) is ModuleType else None
-    # A module of the user's may be gone, or be replaced by an object of their own.
+    # A module of the user's may be gone, or an object of the user's may stand in for it.
     is_unknown = module is None or type(module) is not ModuleType
     return Owner.USER if is_unknown else owner_of(file if isinstance(file, str) else _FROZEN)

@@ -18,8 +18,8 @@ class Frame(NamedTuple):
         line: The line that runs.
         instruction: The byte offset of the instruction that runs.
         is_coroutine: It belongs to a coroutine or an async generator.
-        span: First and last line, first and last column of what runs. None except in the innermost frame and
-            in the user's innermost one.
+        span: First and last line, first and last column of what runs. Known only for the innermost frame and
+            for the user's innermost one; else None.
     """
 
     filename: str

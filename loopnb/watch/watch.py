@@ -34,7 +34,7 @@ _log = logging.getLogger("loopnb")
 #: How many blocks, and how many places of blocks, are kept.
 _BLOCKS = 50
 _PLACES = 200
-#: Those who look on are told of a block that has lasted so many seconds, and again after so many.
+#: Onlookers are told of a block when it has lasted so many seconds, and again every so many seconds.
 _TOLD_AFTER_S = 0.4
 _TOLD_EVERY_S = 0.5
 
@@ -102,7 +102,7 @@ class Watch:
     # -- coming and going -------------------------------------------------------------------------
 
     def set_blocked_after(self, seconds: float) -> None:
-        """From now on, keep steps of that length or more as blocks; 0 ends the thread. The loop's thread."""
+        """Keep steps of *seconds* or more as blocks from now on; 0 ends the thread. The loop's thread."""
         self._blocked_after = seconds
         if seconds == 0 or self.fault is not None:
             self._end()
@@ -125,7 +125,7 @@ class Watch:
             self._garbage.stop()
 
     def wake(self, *_event: object) -> None:
-        """Note that code of the user's is about to run: look soon. Takes a microsecond."""
+        """Look soon, since code of the user's is about to run. Any thread; takes a microsecond."""
         watchdog = self._watchdog
         if watchdog is not None:
             watchdog.wake()
@@ -154,30 +154,31 @@ class Watch:
         return [*self._blocks] + ([current] if current is not None else [])
 
     def current(self) -> Block | None:
-        """Return the block that is not over, with its length so far; None if there is none."""
+        """Return the block that goes on, with its length so far; None if there is none."""
         watchdog = self._watchdog
         step = watchdog.step if watchdog is not None else None
-        # By its length at the last look: the step may have ended since, too short to be kept as a block.
+        # Take its length at the last look: the step may have ended since, too short to be kept as a block.
         if step is None or not self._is_block(step.lasted_s):
             return None
         step = step.so_far(time.monotonic())
         return self._block_of(step, 0, is_over=False, messages=False)
 
     def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Tell *fn* of blocks while they last, from 0.4 s on and twice a second, and with None of their end.
+        """Call *fn* with each block, twice a second while it lasts, and with None at its end.
 
-        It is called in the watchdog's thread while the loop does not turn, so it must ask no loop. If it
-        raises, it is not called any more.
+        The first call comes after 0.4 s, or after `LoopNB.blocked_after` if that is less. The watchdog's
+        thread calls *fn* while the loop does not turn, so *fn* must ask no loop. If it raises, it is not
+        called again.
         """
         self._onlookers.append(fn)
 
     def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Tell *fn* no more. Does nothing if it is not told of blocks now."""
+        """Call *fn* no more. Does nothing if it is not called now."""
         if fn in self._onlookers:
             self._onlookers.remove(fn)
 
     def latest(self) -> Block | None:
-        """Return the block that is not over, or else the last one that is; None if there was none."""
+        """Return the block that goes on, or else the last one that has ended; None if there was none."""
         return self.current() or (self._blocks[-1] if self._blocks else None)
 
     def totals(self) -> list[PlaceTotal]:
@@ -210,7 +211,7 @@ class Watch:
     def watch_busy(self, watcher: object) -> None:
         """Look all the time from now on, until each watcher has called `unwatch_busy`. The loop's thread.
 
-        It costs the loop's thread 0.1 ms at each look, 50 times a second.
+        Each look costs the loop's thread 0.1 ms, 50 times a second.
         """
         if not self._watchers:
             self._busy = BusyTable()
@@ -281,14 +282,17 @@ class Watch:
             self._keep(self._block_of(step, number, is_over=True, messages=messages))
 
     def unseen(self, began: float, until: float) -> None:
-        """Keep a block of which nothing was seen, if it was one. The watchdog's thread."""
+        """Keep a block that no look has seen, if it was one. The watchdog's thread."""
         if self._is_block(until - began):
             garbage_s = self._garbage.seconds_between(began, until)
             number, cell = next(self._numbers), self._cells.executing
             self._keep(self._judge.unseen(number, began, until - began, garbage_s, cell))
 
     def still_late(self, step: Step, now: float) -> None:
-        """Tell those who look on of the block that *step* is, if it is one. The watchdog's thread."""
+        """Tell the onlookers of *step* if it has lasted long enough: see `watch_blocks`.
+
+        The watchdog's thread.
+        """
         least_s = min(self._blocked_after or _TOLD_AFTER_S, _TOLD_AFTER_S)
         is_due = self._told_at is None or now - self._told_at >= _TOLD_EVERY_S
         if self._onlookers and is_due and step.lasted_s >= least_s:

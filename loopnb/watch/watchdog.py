@@ -1,7 +1,7 @@
 """Notice from a thread that the loop is blocked, how late it is, and who keeps it busy.
 
-The wish. Say who blocks the loop, while it is blocked and afterwards, and how late it runs what it is asked
-to run. It has to work on every loop, and to cost nothing in a pass or a step.
+The wish. Say who blocks the loop, while it is blocked and afterwards, and how late the loop runs what it is
+asked to run. This has to work on every loop, and to cost nothing in a pass or a step.
 
 What does not work. A stamp in each step or pass costs a step 3 to 10 %. Looking at the stack all the time
 costs 2 to 10 % on a busy machine. A heartbeat on the loop itself tells afterwards that there was a block, but
@@ -19,19 +19,19 @@ Four things are less simple than they seem:
     noted when it began, in a local variable of the loop's own method. If that is newer than the last answer,
     it is the beginning of the block. If the pass has itself answered, and then runs what blocks, the answer
     is the beginning. A stack that was parked resumes in an old pass: there the block counts from the marker.
-*   C code that holds the GIL stops this thread, too. It wakes up late, and knows that from its own clock. The
-    stack that it then finds is that of the call which has just returned, since Python hands the GIL over at
-    the end of a call.
+*   C code that holds the GIL stops this thread, too. It wakes up late, and knows that from its own clock. It
+    then finds the stack of the call that has just returned, since Python hands the GIL over at the end of a
+    call.
 *   A thread that waits for the GIL asks for it only after a whole switch interval (5 ms) in which nobody has
-    released it. Each select of a busy loop with short steps releases it. It takes it back before this thread
-    has woken up, and this thread begins to wait anew. So it starves, for seconds, and longer where timers are
-    coarse. If it gets the GIL by luck, that is at the beginning of a pass, so its looks find the wrong steps,
-    too. So a timer on the loop notices when this thread is overdue. From then on busy passes mostly do not
-    call select (`passes.py`), until this thread has had the GIL. It then gets it after 5 ms, in the middle of
-    a step.
+    released it. If the loop is busy with short steps, each of its selects releases the GIL and takes it back
+    before this thread has woken up, which then begins to wait anew. So this thread starves, for seconds, and
+    longer where timers are coarse. If it gets the GIL by luck, that is at the beginning of a pass, so its
+    looks find the wrong steps. Therefore a timer on the loop notices when this thread is overdue. From then
+    on, busy passes mostly do not call select (`passes.py`). This thread then gets the GIL after 5 ms, in the
+    middle of a step.
 *   A short switch interval does not do instead. With 50 us, this thread gets the GIL sooner. But the loop's
     thread then asks for it back after 50 us, too, in the middle of a look (in 9 of 10 looks, when measured).
-    On a loop whose select we cannot see, such as uvloop's, it is the best that there is.
+    On a loop that hides its select, such as uvloop's, there is nothing better.
 
 What it cannot do. See a block while C code holds the GIL. Count passes, unless `%loopnb watch` is on. Tell
 apart the steps of one task on a loop that is not built on asyncio's own, such as uvloop's. Look at random
@@ -119,7 +119,7 @@ class Watchdog:
         clock: Seconds, monotonic; the loop's own clock, if the loop is asyncio's.
 
     Attributes:
-        step: The step that is seen now, while a marker is late; else None.
+        step: The step that runs while a marker is late, as far as it was seen; None at other times.
         fault: Why the thread has ended by itself, or None.
     """
 
@@ -153,7 +153,7 @@ class Watchdog:
         self._is_needed = False
         self._timer: asyncio.TimerHandle | None = None
         self._answer_at: float | None = None
-        # No step counts from earlier than the loop was last seen to turn, and none of a pass that is older.
+        # A step counts from when the loop was last seen to turn at the earliest, and from no older pass.
         self._turned_at = self._oldest_pass = clock()
         self._has_messages = False
         self._looked_at = self._posted_at = 0.0
@@ -172,7 +172,7 @@ class Watchdog:
         self._is_watching = is_watching
 
     def stop(self) -> None:
-        """End the thread, and wait for its end: a millisecond or so. The loop's thread."""
+        """End the thread, and wait for its end: a millisecond or so, a second at most. The loop's thread."""
         _active.discard(self)
         self._is_ended = True
         timer, self._timer = self._timer, None

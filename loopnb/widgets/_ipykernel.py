@@ -1,4 +1,4 @@
-"""What the widget uses of ipykernel under private names."""
+"""Private names of ipykernel that the widget needs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The browser's side as anywidget takes it: one text for the script, one for the style.
+"""Join the browser's side as anywidget takes it: one text for the script, one for the style.
 
 The script is a few ES modules, each a story of its own, that a browser or Node can load as they are, and
-anywidget serves a single text. So they are joined here: a module follows those that it imports, and the lines
-that import them go. That takes no bundler, because each import is one statement and no name is used twice at
-the top of two modules. `tests/widget/test_front_end.py` checks both.
+anywidget serves a single text. So they are joined here: each module follows those that it imports, and the
+import lines are dropped. That takes no bundler, because each import is one statement, and no two modules use
+the same name at their top. `tests/widget/test_front_end.py` checks both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ STATIC = Path(__file__).parent / "static"
 
 _IMPORT = re.compile(r"""^import \{[^}]*\} from "\./(\w+\.js)";\n""", re.MULTILINE)
 
-#: Comments that have lines of their own. Each widget's message would carry them, and a saved notebook, too.
+#: Comments on lines of their own. Without this, each widget's message and each saved notebook would carry
+#: them.
 _COMMENT = re.compile(r"^[ \t]*(?:/\*\*.*?\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
 
 

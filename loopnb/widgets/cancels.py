@@ -1,4 +1,4 @@
-"""Tell how the tasks that were asked to end go on: they clean up, or they refuse.
+"""Tell how tasks go on that were asked to end: they clean up, or they refuse.
 
 A cancelled task that still lives has had a CancelledError raised in it, or is about to. While it cleans up,
 in a `finally`, an `except` or the end of an `async with`, that error stays on the stack of one of its
@@ -39,14 +39,14 @@ class _Asked(NamedTuple):
 
 
 class Cancels:
-    """Asks tasks to end, and says how those that were asked go on. The loop's thread."""
+    """Asks tasks to end, and says how they go on then. The loop's thread."""
 
     def __init__(self) -> None:
         self._asked: dict[int, _Asked] = {}
         self._by: dict[int, Counter[str]] = {}  # who has asked, also of tasks that have ended
 
     def end(self, number: int, task: asyncio.Task[Any], now: float, known: set[int]) -> None:
-        """Ask *task* to end, for a click. What it holds by `loopnb.hold()` is released first.
+        """Ask *task* to end, for a click. A task of `loopnb.hold()` releases what it holds first.
 
         Args:
             number: Its number.
@@ -112,7 +112,7 @@ def _how_it_goes_on(record: TaskRecord, task: asyncio.Task[Any], asked_at: float
     if record.state in {"scheduled", "running", "parked"}:
         return ""
     if record.waiting_since is not None and record.waiting_since < asked_at:
-        return ""  # what it waits for was cancelled, and has not ended yet
+        return ""  # the awaited future was cancelled, and has not ended yet
     links = chain_of(task).links
     if any(isinstance(item, asyncio.CancelledError) for link in links for item in held_by(link)):
         return f"runs its finally at {record.waits_at}" if record.waits_at else "runs its finally"

@@ -1,7 +1,7 @@
 """Say all that is known of one task, for a row that was opened.
 
-Call everything in the loop's thread. Of the user's code, it runs what `tracking.details` names, and once the
-`repr` of a result and the `str` of an error.
+Call everything in the loop's thread. The only code of the user's that it runs is what `tracking.details`
+names, and once the `repr` of a result and the `str` of an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 _LONGEST = 5_000
-"""How many characters of a traceback are sent. Of a longer one, the last."""
+"""How many characters of a traceback are sent: the last ones."""
 _RESULT = 1_000
 _LINKS = 40
 _AWAITED = 12
@@ -116,7 +116,7 @@ def detail(
     outcome: Mapping[str, str],
     cancelled_by: str,
 ) -> dict[str, Any]:
-    """Put together what is known of one task. All texts are cut, so that it fits into a message."""
+    """Put together what is known of one task. All texts are cut, so that the whole fits into a message."""
     own = [block for block in blocks if block.task == record.number][-5:]
     lines = [" ".join(filter(None, (f"{block_text(block)}.", _kept(block)))) for block in own]
     return {

@@ -1,8 +1,8 @@
-"""Know the tasks that have ended: how, and, for those that ended while the widget was shown, when.
+"""Know how tasks have ended, and when, if that was while a view was visible.
 
-The tracker's history has the tasks that nothing refers to any more, and the listing tells of the others as
-they end. Nobody notes when a task ends, since that would cost each task. A look finds it out a quarter of a
-second later at most, and only while a view is visible.
+The tracker's history has the tasks to which nothing refers any more, and the listing tells of the others as
+they end. Nothing notes the time when a task ends, since that would cost time in each task. A look finds out a
+quarter of a second later at most, and only while a view is visible.
 
 The loop's thread. Nothing here keeps a task alive.
 """
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
     from loopnb.widgets.protocol import Query
 
-#: How many ends of tasks are remembered, and how many ended tasks that something refers to.
+#: How many ends of tasks are remembered, and how many ended tasks to which something refers.
 _REMEMBERED = 2_000
 #: How many tasks are looked at before others get a turn. Each takes some microseconds.
 _AT_ONCE = 64
-#: In which order the finished tasks stand, if nothing else is asked for: failed ones first.
+#: The order of the finished tasks, if nothing else is asked for: failed ones first.
 _RANKS = {"raised": 0, "dropped": 1, "cancelled": 2, "returned": 2}
 
 
@@ -41,7 +41,8 @@ class Ended:
 
     Attributes:
         when: When tasks ended, by number, in monotonic seconds: within a quarter of a second.
-        count: How many of those that are kept returned or were cancelled, and how many failed or were lost.
+        count: Of the tasks that are kept, how many returned or were cancelled, and how many failed or were
+            lost.
         version: Changes whenever the tasks may have changed.
     """
 
@@ -55,7 +56,7 @@ class Ended:
         self.version = 0
 
     def find_held(self) -> None:
-        """Find the ended tasks that something refers to, and whose end no look has seen.
+        """Find ended tasks to which something refers, but whose end no look has seen.
 
         From Python 3.14 on this looks at every object of the process, which may take 15 ms and more.
         """
@@ -68,7 +69,7 @@ class Ended:
             self.when.popitem(last=False)
 
     def hold(self, refs: dict[int, ref[asyncio.Task[Any]]]) -> None:
-        """Take in tasks that have ended and that something still refers to."""
+        """Take in ended tasks to which something still refers."""
         self._held.update(refs)
         if len(self._held) > _REMEMBERED:
             self._held = dict(list(self._held.items())[-_REMEMBERED:])

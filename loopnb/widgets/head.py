@@ -70,7 +70,7 @@ def head_of(
         loop: The loop's state.
         tasks: The live tasks.
         since: Since when the loop does what it does, in monotonic seconds; None if unknown.
-        ended: How many tasks are kept that have ended well, and that have failed.
+        ended: How many of the ended tasks that are kept ended well, and how many failed.
         lag: How late the loop is; None if nobody measures that.
         findings: What the doctor has found, worst first.
     """
@@ -153,5 +153,5 @@ def block_of(block: Block, now: float, group: str | None) -> protocol.Block:
     }
 
 
-#: What is said of a block in which no call can be named.
+#: The words for a block in which no call can be named.
 _PLAIN = {"computes": "computing", "garbage": "collecting garbage", "gil": "C code holds the GIL"}

@@ -2,13 +2,13 @@
 
 Views send custom messages only, and no trait updates, since in ipykernel 7.4 trait updates can stop for good.
 A handler may run on any thread, the main one or a subshell's. So it only posts the message to the loop, and
-the loop answers. If the loop is blocked, the handler itself says that the click was noted, and the watchdog's
-thread says who blocks the loop.
+the loop answers. If the loop is blocked, the handler itself acknowledges the click, and the watchdog's thread
+says who blocks the loop.
 
 While no view is visible, nothing is looked at and nothing is sent.
 
-The synced traits are never assigned. A front end that asks for `snapshot` gets the last state, and what has
-changed from then on.
+The synced traits are never assigned. A front end that asks for `snapshot` gets the last state, and from then
+on what changes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ BYTES_PER_S = 48_000
 LEASE_S = 30.0
 """A view counts as visible for this long after its last message that says so. It sends one every 10 s.
 
-Not more often, because each of these messages makes JupyterLab's kernel status flicker.
+More of these messages would make JupyterLab's kernel status flicker more often.
 """
 BLOCKED_AFTER_S = 0.1
 """If the loop has not taken up a click after so many seconds, the handler says that it was noted."""
@@ -88,14 +88,14 @@ class LoopWidget(anywidget.AnyWidget):
         cpu_clock: Measures what looks cost. By default it counts CPU seconds of the thread, which a busy
             machine does not increase.
         height: Height of a view in CSS pixels; None lets it grow with its rows, up to a limit.
-        group: Tasks that wait at one place are one row, until somebody chooses otherwise.
+        group: Tasks that wait at one place are one row at first. A view can change that.
 
     Attributes:
         fault: Why the widget has stopped by itself; None while it works.
     """
 
-    # The texts, not the paths. Given a path, anywidget watches the file for changes, and for that it keeps
-    # every widget alive, closed or not, and with it the session.
+    # Texts, not paths. Given a path, anywidget watches the file for changes. For that it keeps every widget
+    # alive, closed or not, and the session with it.
     _esm = assets.ESM
     _css = assets.CSS
 
@@ -151,8 +151,8 @@ class LoopWidget(anywidget.AnyWidget):
     def end(self, why: str) -> None:
         """Look no more, and have the views say why: `unloaded`, `restarted` or `shut down`. Any thread.
 
-        The comm stays open, so that a page that is loaded again says it, too. Nothing of the session is kept.
-        Does nothing the second time.
+        The comm stays open, so that a reloaded page says so, too. This keeps nothing of the session. Does
+        nothing the second time.
         """
         if self._ended is not None:
             return
@@ -213,7 +213,7 @@ class LoopWidget(anywidget.AnyWidget):
         if self._source is not None:
             now = self.state
             self._table.show(now["shared"], now["window"], self._source.cells_ended)
-        # The text is for front ends without widgets. They show the table, so it says nothing.
+        # Front ends without widgets would show the text. They have the table, so the text is empty.
         display({**data, "text/plain": ""}, metadata=metadata, raw=True)
 
     def show_table(self) -> None:
@@ -230,13 +230,13 @@ class LoopWidget(anywidget.AnyWidget):
         if self._table.is_due(shared, self._cells_ended) and monitor.is_cheap(query):
             self._table.store_again(shared, monitor.window_of(query), self._cells_ended)
 
-    # In ipywidgets 7 this is a method that displays the view alone, and IPython asks it first.
+    # In ipywidgets 7 this is a method that displays only the view, and IPython calls it first.
     _ipython_display_ = None
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Return the live view, and beside it a table that needs neither kernel nor script.
 
-        `show` is better, where it can be used: a reader of the saved notebook sees the table everywhere.
+        Where you can, use `show`: then a reader of the saved notebook sees the table everywhere.
         """
         bundle = super()._repr_mimebundle_(**kwargs)
         if bundle is None:
@@ -254,12 +254,12 @@ class LoopWidget(anywidget.AnyWidget):
         request = protocol.parse(nulls.from_view(content))
         taken_up = threading.Event()
         try:
-            # In an empty Context. In the handler's Context, all that follows would go to one cell's output.
+            # Use an empty Context. In the handler's Context, all that follows would go to one cell's output.
             self._loop.call_soon_threadsafe(self._take_up, request, taken_up, context=Context())
         except RuntimeError as error:  # the loop is closed
             self._stop(error)
             return
-        # In a subshell, nobody else waits for this thread but other widgets.
+        # In a subshell, only other widgets wait for this thread.
         is_elsewhere = threading.get_ident() != self._thread
         if isinstance(request, Cancel) and is_elsewhere and not taken_up.wait(BLOCKED_AFTER_S):
             self._tell(protocol.ack(request.id, ok=True, text=self._when_text(), final=False))
@@ -283,7 +283,7 @@ class LoopWidget(anywidget.AnyWidget):
             self._tell(monitor.block(block))
 
     def _tell(self, message: dict[str, Any]) -> None:
-        """Send *message*. A broken comm is no error: then nobody listens."""
+        """Send *message*. A broken comm is no error, since nobody listens then."""
         with contextlib.suppress(Exception):
             self.send(message)
 

@@ -1,4 +1,4 @@
-"""Bring what the views see up to date, look by look, and send each view what has changed for it.
+"""Keep what the views show up to date, look by look, and send each view what has changed for it.
 
 A look goes in slices of a few milliseconds, so that the loop turns in between. Its cost grows with what has
 changed since the last one. The model (`model.py`) decides when to look, and sends.
@@ -17,6 +17,7 @@ from loopnb.tracking import graph
 from loopnb.tracking.cancelled import Cancellers
 from loopnb.tracking.chains import LOCKS, kind_at_once
 from loopnb.tracking.details import detail_of
+from loopnb.tracking.slicing import SlicePace
 from loopnb.widgets import details, head, protocol, timeline
 from loopnb.widgets.cancels import Cancels
 from loopnb.widgets.ended import Ended
@@ -32,28 +33,26 @@ if TYPE_CHECKING:
     from loopnb.widgets.protocol import Message, Query, Shared, Timeline, Window
     from loopnb.widgets.table import Group, LiveTask
 
-SLICE_S = 0.002
-"""A slice of a look ends soon after so many seconds."""
 BEAT_S = 2.0
 """Figures that always change, such as the lag, are sent this often."""
 _AT_ONCE = 64
 """How many tasks are taken in before the clock is asked again. Each takes some microseconds."""
 _ENDED_EVERY_S = 1.0
 _HELD_SHARE = 0.001
-"""How often the history is looked at, and which share of the time is spent on ended tasks that it lacks."""
+"""Seconds between two looks at the history, and the share of the time spent on ended tasks that it lacks."""
 _DOCTOR_EVERY_S = 10.0
 _DOCTOR_SHARE = 0.002
-"""How often the doctor is asked, and for which share of the time at most."""
+"""Seconds between two questions to the doctor, and the largest share of the time that they may take."""
 _WORDS_AT_ONCE = 8
 """One look finds out for so many rows what exactly they wait for. Each takes 0.1 ms."""
 _MOST_LINES = 1_000
-"""The text of the line is kept for so many places where tasks wait."""
+"""For so many places where tasks wait, the text of the user's line is kept."""
 _GRAPH_EVERY_S = 2.0
 _GRAPH_SHARE = 0.02
-"""How often the await graph is made while somebody looks at it, and for which share of the time at most."""
+"""Seconds between two await graphs while somebody looks at one, and their largest share of the time."""
 _TIMELINE_EVERY_S = 1.0
 _MANY = 500
-"""With more live tasks than this, nobody looks for the holder of a lock, and the doctor is not asked."""
+"""With more live tasks than this, the widget looks for no holders of locks, and does not ask the doctor."""
 
 
 class Watched(Protocol):
@@ -76,10 +75,10 @@ class Watched(Protocol):
         """Return the last blocks, oldest first."""
 
     def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Tell *fn* of blocks while they last."""
+        """Call *fn* with each block while it lasts, in another thread, and with None at its end."""
 
     def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Tell *fn* nothing any more."""
+        """Call *fn* no more."""
 
 
 class Source(Protocol):
@@ -126,10 +125,10 @@ class Viewer:
         timeline: True while it shows the timeline.
         trace: The id of its request for the timeline as a file; None if there is none.
         sent_detail, sent_tree, sent_timeline: What it has of these; None if it needs all.
-        tree_of: The graph of which `sent_tree` was made.
-        ended_version: The version of the ended tasks that it has in `window`, if it shows them.
-        known: What is asked only once of the task whose details are shown: its number, its parents, and its
-            outcome if it has ended.
+        tree_of: The graph from which `sent_tree` was made.
+        ended_version: The version of the ended tasks that `window` shows, if it shows such.
+        known: Facts about the task whose details are shown that are asked for only once: its number, its
+            parents, and its outcome if it has ended.
     """
 
     def __init__(self, view: str, query: Query) -> None:
@@ -194,7 +193,7 @@ class Monitor:
         ended: The tasks that have ended.
         has_changed: True if the last look has found a change.
         sent_bytes: How many bytes were sent since `look` was last called.
-        rare_s: CPU seconds spent since then on what is done rarely. Such work keeps to a pace of its own.
+        rare_s: CPU seconds that rare work has taken since then. Such work keeps to a pace of its own.
     """
 
     def __init__(self, source: Source, send: Callable[[Message], None], clock: Callable[[], float]) -> None:
@@ -259,7 +258,7 @@ class Monitor:
         self._history = timeline.History()
 
     def stop_listening(self) -> None:
-        """Have nothing pass through this any more that user code does. Any thread."""
+        """Take off what the widget has put around the user's output. Any thread."""
         self._printed.end()
         cancellers = self._cancellers
         if cancellers is not None:
@@ -267,20 +266,20 @@ class Monitor:
 
     def look_at_once(self) -> None:
         """Make a whole look in one step, and end the one that is under way."""
-        for steps in (self._under_way, self._look(_Unlimited())):
+        for steps in (self._under_way, self._look(SlicePace(is_unlimited=True))):
             for _ in steps:
                 pass
 
     def look(self) -> Iterator[None]:
         """Bring everything up to date and send it, in slices. Go on with one look before the next."""
         self.sent_bytes, self.rare_s = 0, 0.0
-        self._under_way = self._look(_Pace())
+        self._under_way = self._look(SlicePace())
         return self._under_way
 
-    def _look(self, pace: _Pace | _Unlimited) -> Iterator[None]:
+    def _look(self, pace: SlicePace) -> Iterator[None]:
         self.has_changed = self._has_ended = False
         follower = self._follow()
-        for _ in self._tracker.listing.slices(exact=isinstance(pace, _Unlimited)):
+        for _ in self._tracker.listing.slices(exact=pace.is_unlimited):
             # Take in what this slice has found: that frees the records that were replaced. If many of them
             # were alive beside the new ones, the garbage collector would go through all of these.
             for _ in self._take_changes(follower):
@@ -380,7 +379,7 @@ class Monitor:
         return protocol.ack(request_id, ok=True, text=f"cancelling {request.name}", final=False)
 
     def _answer_requests(self) -> None:
-        """Send the last answer to those requests of which no task still cleans up."""
+        """Send the last answer to each request whose tasks have all ended or refused."""
         for request_id, request in list(self._requests.items()):
             live = {number: self.tasks.live.get(number) for number in request.numbers}
             refused = [task for task in live.values() if task is not None and "refused" in task.note]
@@ -393,7 +392,7 @@ class Monitor:
                 self._send({**protocol.ack(request_id, ok=not refused, text=text)})
 
     def end_tasks(self, numbers: Iterable[int]) -> list[TaskRecord]:
-        """Ask these tasks to end. Return what those that were alive were doing."""
+        """Ask these tasks to end. Return the records of those that were alive."""
         now, ended = self._clock(), []
         known: set[int] = set()
         for number in numbers:
@@ -539,7 +538,7 @@ class Monitor:
             self._send_to(viewer, {**message, "ended": ended} if ended else message)
 
     def _ended_among(self, keys: list[str]) -> dict[str, str]:
-        """Return how those of the tasks have ended that are not only out of sight."""
+        """Return how tasks have ended whose rows are gone; not those that are only out of sight."""
         numbers = {key: int(key[1:]) for key in keys if key[0] == "t"}
         return {
             key: self.ended.state_of(number)
@@ -625,11 +624,11 @@ class Monitor:
         return text
 
     def _line_of(self, record: TaskRecord) -> str:
-        """Return the user's line where a task waits, as far as a task that waits there was looked at."""
+        """Return the user's line where a task waits; "" if no task that waits there was looked at closely."""
         return self._lines.get(_group_of(record), "")
 
     def _words_of_group(self, group: Group, budget: list[int]) -> str | None:
-        """Return what all tasks of a group wait for exactly, if its oldest and its newest say the same."""
+        """Return what exactly a group waits for, if its oldest and its newest task wait for the same."""
         live = self.tasks.live
         first, last = (self._words_of(live[number], budget) for number in (group.oldest, group.newest))
         return first if first == last else None
@@ -648,7 +647,7 @@ class Monitor:
         }
 
     def numbers_in(self, view: str, group: str) -> list[int]:
-        """Return the numbers of the tasks behind a row of a view."""
+        """Return the numbers of the tasks behind the row of a group in a view."""
         viewer = self.viewers.get(view)
         selection = None if viewer is None else self._selections.get(viewer.query.selection)
         return [] if selection is None else selection.numbers_in(group)
@@ -664,7 +663,7 @@ class Monitor:
     # -- details, trees, timeline -----------------------------------------------------------------
 
     def _look_closer(self) -> Iterator[None]:
-        """Send the views that show details, a tree or a timeline what has changed there."""
+        """Send what has changed to the views that show details, a tree or a timeline."""
         now = self._clock()
         viewers = list(self.viewers.values())
         if now >= self._graph_due and any(viewer.detail or viewer.tree for viewer in viewers):
@@ -694,7 +693,7 @@ class Monitor:
     def _show_detail(self, viewer: Viewer, number: int) -> None:
         found = self._detail(viewer, number)
         if found is not None and protocol.size_of(found) > protocol.MOST_BYTES - 1_000:
-            # Texts full of characters of four bytes.
+            # The texts are full of characters of four bytes.
             found |= {"chain": found["chain"][-5:], "parents": [], "traceback": found["traceback"][-2_000:]}
             found["output"] = found["output"][-5:]
         message = {"op": "detail", "number": number, "detail": found}
@@ -803,7 +802,7 @@ class _Cancelling(NamedTuple):
     name: str
 
     def outcome(self, states: list[str]) -> str:
-        """Say what became of the tasks, given how those have ended that have not refused."""
+        """Return in words what became of the tasks, given how those that did not refuse have ended."""
         count, cancelled = len(self.numbers), states.count("cancelled")
         if count == 1:
             words = {"cancelled": "cancelled {}", "raised": "{} failed", "returned": "{} has ended"}
@@ -830,29 +829,3 @@ def _name_of(records: list[TaskRecord]) -> str:
 def _group_of(record: TaskRecord) -> str:
     cell = -1 if record.cell is None else record.cell.execution_count
     return group_key(record.coro, cell, record.waits_at)
-
-
-class _Pace:
-    """Tells when a slice is over."""
-
-    def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Begin a slice."""
-        self._ends = time.perf_counter() + SLICE_S
-
-    def is_over(self) -> bool:
-        """Return True if the slice has taken its time."""
-        return time.perf_counter() > self._ends
-
-
-class _Unlimited:
-    """A slice that is never over."""
-
-    def begin(self) -> None:
-        """Begin a slice."""
-
-    def is_over(self) -> bool:
-        """Return False."""
-        return False

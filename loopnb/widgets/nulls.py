@@ -1,7 +1,7 @@
-"""JSON's null in messages, where None is something else.
+"""Send JSON's null in messages, and read it, where None is not null.
 
-Pyodide makes `undefined` of None, and JupyterLite's kernel leaves out what is undefined: the view would never
-hear that there is no cell any more. What the view sends as null comes as a value of its own.
+In Pyodide, None becomes `undefined`, and JupyterLite's kernel leaves out what is undefined. So the view would
+never hear that no cell runs any more. A null of the view's comes as a value of its own.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-#: What becomes null in JavaScript, and what null becomes. Everywhere but in Pyodide that is None.
+#: The value that becomes null in JavaScript, and that null becomes. None everywhere but in Pyodide.
 _null: Any = getattr(sys.modules.get("pyodide.ffi"), "jsnull", None)
 
 
 def to_view(content: Any) -> Any:
-    """Return a message of the kernel's as it is to be sent. Any thread."""
+    """Return a message of the kernel's in the form in which it is sent. Any thread."""
     return content if _null is None else _exchanged(content, None, _null)
 
 

@@ -1,11 +1,11 @@
 """Keep the last lines that each task prints, while a view is visible.
 
-ipykernel's streams copy what is written to another stream, their `echo`, if they have one. That is done in
-the thread that writes. So in the loop's thread, the current task is the one that prints. What threads print
-is nobody's.
+ipykernel's streams copy what is written to another stream, their `echo`, if they have one. They do so in the
+thread that writes. So in the loop's thread, the current task is the one that prints. Text that other threads
+print belongs to no task.
 
-Wrapping `write` would not do. From IPython 9 on, the shell sets it on the streams themselves in each cell,
-and after the cell sets what it found before.
+Wrapping `write` would not do. From IPython 9 on, the shell sets `write` of the streams in each cell, and
+after the cell sets it to what it was before.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MOST_LINES = 20
 _MOST_KEPT = MOST_LINES * MOST_TEXT
 """How many characters of a task are kept."""
 _MOST_TASKS = 500
-"""The lines of so many tasks are kept: of those that have printed last."""
+"""How many tasks' lines are kept: those of the tasks that have printed last."""
 
-#: What colours text in a terminal, or moves its cursor.
+#: Sequences that colour text in a terminal, or move its cursor.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 def kernel_streams() -> list[Any]:
-    """Return standard output and standard error as far as they are a kernel's."""
+    """Return those of standard output and standard error that are streams of a kernel."""
     kind = getattr(sys.modules.get("ipykernel.iostream"), "OutStream", ())
     return [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, kind)]
 
@@ -51,11 +51,12 @@ class Printed:
     def __init__(self, loop: asyncio.AbstractEventLoop, find_streams: Callable[[], Iterable[Any]]) -> None:
         self._loop = loop
         self._find_streams = find_streams
-        self._texts: dict[int, str] = {}  # the end of what a task has printed, by number; the last one last
+        #: By number, the end of what the task has printed. The task that printed last is last.
+        self._texts: dict[int, str] = {}
         self._echoes: list[_Echo] = []
 
     def begin(self) -> None:
-        """Listen from now on, to the streams that it does not listen to already."""
+        """Listen to the streams from now on. Those that it listens to already stay as they are."""
         for stream in self._find_streams():
             echo = _echo_of(stream)
             if echo not in self._echoes:  # both may be one stream
@@ -85,7 +86,7 @@ class Printed:
         task = asyncio.current_task(self._loop)
         if task is None or not has_origin(task):
             return
-        # A subclass of str may do anything; this makes a plain one of it.
+        # A subclass of str may do anything; this makes a plain str of it.
         kept = self._texts.pop(task.number, "") + str.__getitem__(text, slice(-_MOST_KEPT, None))
         self._texts[task.number] = kept[-_MOST_KEPT:]
         if len(self._texts) > _MOST_TASKS:
@@ -93,7 +94,7 @@ class Printed:
 
 
 class _Echo:
-    """Stands in for the echo of a stream, and goes when nobody listens any more. Any thread.
+    """Stands in for the echo of a stream for as long as somebody listens. Any thread.
 
     Args:
         stream: The stream.

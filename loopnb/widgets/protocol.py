@@ -2,15 +2,15 @@
 
 The model keeps three kinds of state, and the views have copies of them. `Shared` is the same for all views:
 the header. A `Window` belongs to one view: the rows that it shows. A `Timeline` belongs to a view that draws
-one. Of each, the model sends what has changed. The law, which a property test checks: applying the messages
-that lead from one state to another to a copy of the first gives the second.
+one. Of each, the model sends what has changed. A property test checks this law: take the messages that lead
+from one state to another, and apply them to a copy of the first. That gives the second.
 
 A copy that has missed a message does not fit the next one, and `apply_...` returns None. Then the view asks
 for everything (`resync`). `tests/widget/vectors` holds examples of all this. The front end's tests read the
 same files.
 
-No message is longer than `MOST_BYTES`. What does not fit goes into further messages, each of which leaves the
-copy in order: a key whose row has not come yet is shown when it comes.
+No message is longer than `MOST_BYTES`. The rest goes into further messages. Each of them leaves the copy in
+order: a view shows a key only when its row has come.
 
 Instants are seconds of one monotonic clock in the kernel, so that ages go on counting in the browser. Only
 `taken_at` is of the wall clock, for people. All texts are text, never HTML.
@@ -33,7 +33,7 @@ MOST_TEXT = 200
 """How many characters of a name or a place are sent."""
 
 SORTS = ("age", "number", "name", "state", "cell", "waited", "waits_for", "busy")
-"""By what a view may sort its rows."""
+"""What a view may sort its rows by."""
 
 #: Bytes that are left free in a message for its envelope and its list of keys.
 _ENVELOPE = 6_000
@@ -130,7 +130,7 @@ class Timeline(TypedDict):
 
 
 def cut(text: str, most: int = MOST_TEXT) -> str:
-    """Shorten *text*, and replace what no UTF-8 can hold: a name can be anything."""
+    """Shorten *text*, and replace what UTF-8 cannot hold: a name can be anything."""
     if len(text) > most:
         text = text[: most - 1] + "…"
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
@@ -165,7 +165,7 @@ def block_message(shared: Shared, block: Block | None, clock_s: float, taken_at:
 
 
 def shared_message(shared: Shared) -> Message:
-    """Return the message with all of *shared*, which takes the place of whatever a view has."""
+    """Return the message with all of *shared*. It replaces whatever a view has."""
     return {"op": "shared", "epoch": shared["epoch"], "shared": shared}
 
 
@@ -208,8 +208,8 @@ def window_messages(before: Window | None, after: Window) -> tuple[Window, list[
 
     Args:
         before: What the view has; None if that is not known.
-        after: What it shall have. Its number does not matter. If its query is another one, all is sent; but
-            rows that a view still has when it scrolls are not sent again.
+        after: What it is to have. Its number does not matter. If its query is another one, everything is
+            sent. When a view has only scrolled, the rows that it still has are not sent again.
     """
     opening: Message
     wseq = 0 if before is None else before["wseq"]
@@ -406,7 +406,7 @@ class Query:
 
     @property
     def selection(self) -> Query:
-        """The same query for all rows, with every group closed: what is found, and in which order."""
+        """The same query for all rows, with every group closed: only what it finds, and in which order."""
         return replace(self, open=(), offset=0, limit=0)
 
 
@@ -496,7 +496,7 @@ def parse(content: object) -> Request:
 
 
 def read_query(content: object) -> Query | None:
-    """Return the query in a message; None if something is wrong with it. What is missing has its default."""
+    """Return the query in a message, with defaults for missing fields; None if something is wrong with it."""
     if not isinstance(content, dict):
         return None
     known = {name: value for name, value in content.items() if name in _FIELDS}

@@ -1,7 +1,7 @@
-"""What a saved notebook shows of the widget: a table of static HTML, and the same as text. Pure.
+"""Make the table that a saved notebook shows of the widget, as static HTML and as text. Pure.
 
-Tasks that wait at one place are one row. There is no script and no colour of its own, and everything is
-escaped. It is small: it stays in the notebook for good.
+Tasks that wait at one place are one row. The table has no script and no colours of its own, and everything in
+it is escaped. It is small, since it stays in the notebook for good.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def summary(shared: Shared) -> str:
 
 
 def gist(shared: Shared, window: Window) -> tuple[Any, ...]:
-    """Return what tells one table from another: what both say, but for ages and for what the loop does."""
+    """Return what tells one table from another: everything but ages and what the loop does."""
     rows = [_cells(row, shared["clock_s"]) for row in _rows(window)]
     tasks = shared["head"]["tasks"], shared["head"]["counts"]
     return (*tasks, [(who, state, cell, waits) for who, state, cell, _age, waits in rows])

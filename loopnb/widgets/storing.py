@@ -1,16 +1,16 @@
-"""Keep a table above the live view, in an output of its own: what a reader of the saved notebook sees.
+"""Keep a table above the live view, in an output of its own, for readers of the saved notebook.
 
-The wish. The table is stored with the notebook. It is seen wherever there is no kernel, but not beside the
-live view. It is brought up to date while the view goes on.
+The wish. The table is stored with the notebook. Readers see it wherever there is no kernel, but not beside
+the live view. It is updated while the view goes on.
 
-What does not work. A widget may have HTML beside the view in one output. But without its kernel JupyterLab
-shows "Error displaying widget: model not found" there, for it prefers the view. And to update that output
-builds the view anew, which closes what the user has opened.
+What does not work. A widget may have HTML beside the view in one output. But JupyterLab prefers the view, and
+shows "Error displaying widget: model not found" without its kernel. And updating that output builds the view
+anew, which closes what the user has opened.
 
 The solution. The table is an output of its own, before that of the view. While a view is in the page, a style
 sheet of the view hides the tables of its session (`static/view.js`). A style sheet in the table's own HTML
-hides JupyterLab's error below it. In a notebook that is not trusted there is no such sheet, but no error
-either: JupyterLab makes no view there.
+hides JupyterLab's error below it. A notebook that is not trusted has no such sheet, but no error either:
+JupyterLab makes no view there.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from loopnb.widgets.protocol import Shared, Window
 
 EVERY_S = 2.0
-"""The table is stored again so often at most."""
+"""The table is not stored twice within so many seconds."""
 
-#: The class of an output, and of the element in it that holds a view's error and no other element.
-#: In JupyterLab and Notebook 7, then in Notebook 6.
+#: The class of an output, and that of the element in it that holds a view's error and nothing else: in
+#: JupyterLab and Notebook 7, then in Notebook 6.
 _ERRORS = (("jp-OutputArea-child", "jupyter-widgets"), ("output_area", "jupyter-widgets-view"))
 
 
@@ -44,12 +44,12 @@ class StoredTable:
     def __init__(self, epoch: str) -> None:
         self._mark = f"loopnb-of-{epoch}"
         self._display_id = uuid.uuid4().hex
-        self._said: tuple[Any, ...] | None = None  # what the table says, but for ages; None if it is nowhere
+        self._said: tuple[Any, ...] | None = None  # what it says, without ages; None if it is shown nowhere
         self._cells_ended = 0
         self._due = 0.0
 
     def show(self, shared: Shared, window: Window, cells_ended: int) -> None:
-        """Display it in the current cell, in each place that there is of it anew.
+        """Display the table in the current cell. Other places that show it are updated, too.
 
         Args:
             shared: The header.
@@ -62,14 +62,14 @@ class StoredTable:
     def is_due(self, shared: Shared, cells_ended: int) -> bool:
         """Return True if a cell has ended since it was stored, and none runs.
 
-        A cell changes the notebook anyway. A table that was stored at another time would make a notebook
-        unsaved that the user has left alone.
+        A cell changes the notebook anyway. Storing the table at another time would make a notebook "unsaved"
+        that the user has left alone.
         """
         is_shown = self._said is not None and shared["head"]["cell"] is None
         return is_shown and cells_ended != self._cells_ended and shared["clock_s"] >= self._due
 
     def store_again(self, shared: Shared, window: Window, cells_ended: int) -> None:
-        """Bring it up to date where it was displayed, if it says something else than ages by now."""
+        """Update the table wherever it was displayed, if more than ages has changed."""
         before = self._said
         self._note(shared, window, cells_ended)
         if self._said != before:
@@ -86,7 +86,7 @@ class StoredTable:
 
 
 def _above_view(html: str, mark: str) -> str:
-    """Return *html* for the output before that of the view: it can be hidden, and hides an error there.
+    """Return *html* for the output above the view: a view can hide it, and it hides the view's error.
 
     Args:
         html: The table.

@@ -1,8 +1,8 @@
 """Select, sort and group the live tasks for the views, at a cost that depends on what has changed.
 
-Ten thousand tasks change a thousand times a second, and a view shows sixty rows of them. So each selection (a
-filter, an order, grouped or not) keeps its rows in order, and is told of each task that has changed. A window
-of rows is cut out of it when it is sent.
+Of ten thousand tasks a thousand change each second, and a view shows sixty rows. So each selection (a filter,
+an order, grouped or not) keeps its rows in order, and is told of each task that has changed. The window of
+rows that is sent is cut out of it.
 
 Pure: records in, keys and rows out. Nothing here holds a task.
 """
@@ -56,7 +56,7 @@ class LiveTask(NamedTuple):
 
 
 class Tasks:
-    """All live tasks, and how many of the user's there are of each kind.
+    """All live tasks, and counts of the user's.
 
     Attributes:
         live: The tasks, by number.
@@ -78,7 +78,7 @@ class Tasks:
         self.live[record.number] = task
         if old is not None:
             if old.state == task.state and old.record.note == record.note:
-                return  # most of those that have changed only wait anew
+                return  # most tasks that have changed only wait anew
             self._count(old, -1)
         self._count(task, 1)
 
@@ -103,7 +103,7 @@ class Tasks:
 
 
 class Order:
-    """Keys in the order of their values, which may change. Equal values do not occur: each has a number."""
+    """Keys in the order of their values, which may change. No two are equal, since each has a number."""
 
     def __init__(self) -> None:
         self._values: dict[str, tuple[Any, ...]] = {}
@@ -111,7 +111,7 @@ class Order:
         self._late: dict[str, tuple[Any, ...] | None] = {}
 
     def put(self, key: str, value: Any, number: int) -> None:
-        """Put *key* where *value*, and then *number*, belong. It takes effect with `settle`."""
+        """Place *key* by *value*, and by *number* among equal values. It takes effect with `settle`."""
         self._late[key] = (value, number, key)
 
     def drop(self, key: str) -> None:
@@ -165,7 +165,8 @@ class Group:
         states: How many of them are in each state.
         members: Its tasks in order, once it was opened.
         row_key: The key of the row that stands for it: its own, or that of its only task.
-        anchor: The number of its oldest task when it was folded; None if it is not.
+        anchor: If the order is by age or number: the number of its oldest task when it became one row.
+            Otherwise None.
     """
 
     def __init__(self, key: str) -> None:
@@ -211,7 +212,7 @@ class Group:
 
     @property
     def right_row_key(self) -> str | None:
-        """The key of the row that ought to stand for it: None if it has no task any more."""
+        """The key of the row that ought to stand for it; None if it has no task any more."""
         if len(self.numbers) > 1:
             return self.key
         return next((f"t{number}" for number in self.numbers), None)
@@ -221,7 +222,7 @@ class Selection:
     """The rows that one query finds, in its order, whatever part of them a view shows.
 
     Args:
-        query: The query. What it says of opened groups and of the part that is shown does not matter.
+        query: The query. Its opened groups and its part of the rows do not matter.
         tasks: All live tasks.
         busy: Share of the loop's time that each task takes, by number. Always the same dictionary.
     """
@@ -260,7 +261,7 @@ class Selection:
         """Bring the order up to date after some calls of `put` and `drop`."""
         touched = [self.groups[key] for key in self._touched]
         self._touched.clear()
-        # First all that go: a task that has left one group may stand for another one now.
+        # Drop first: a task that has left one group may stand for another one now.
         for group in touched:
             if group.row_key is not None and group.row_key != group.right_row_key:
                 self._order.drop(group.row_key)
@@ -273,7 +274,13 @@ class Selection:
         self._order.settle()
 
     def look_at_busy(self, numbers: set[int]) -> None:
-        """Put tasks in order whose share of the loop's time has changed, if that matters here."""
+        """If the rows are sorted by share of the loop's time, move those whose share has changed.
+
+        Call `settle` afterwards.
+
+        Args:
+            numbers: The numbers of the tasks whose share has changed.
+        """
         if self._query.sort == "busy":
             for number in numbers & self._tasks.keys():
                 self.put(number)
@@ -346,7 +353,7 @@ class Selection:
     # -- windows ----------------------------------------------------------------------------------
 
     def window(self, query: Query) -> tuple[int, list[tuple[str, int]]]:
-        """Return how many rows there are, and the keys of those that *query* shows, each with its depth."""
+        """Return the number of rows, and the keys of those that *query* shows, each with its depth."""
         desc = query.desc
         opened = []
         for key in query.open:
@@ -372,7 +379,7 @@ class Selection:
         return total, found
 
     def numbers_in(self, key: str) -> list[int]:
-        """Return the numbers of the tasks behind a row, oldest first."""
+        """Return the numbers of the tasks behind the row of a group, oldest first."""
         group = self.groups.get(key)
         return [] if group is None else sorted(group.numbers)
 
@@ -392,7 +399,10 @@ class Selection:
 def _part(
     order: Order, first: int, last: int, position: int, wanted: tuple[int, int], depth: int, desc: bool
 ) -> Iterator[tuple[str, int]]:
-    """Yield the keys from *first* to *last* that are wanted. The first of them stands at *position*."""
+    """Yield those keys from *first* up to *last* that are wanted, each with *depth*.
+
+    The key at *first* stands at *position* among all rows.
+    """
     begin = max(first, first + wanted[0] - position)
     end = min(last, first + wanted[1] - position)
     if begin < end:
@@ -482,7 +492,7 @@ def group_row(
         line: The user's line where they wait; "" if that is not known.
     """
     record = tasks[group.oldest].record
-    # A group may have ten thousand tasks. What its row says of all of them is known of a few hundred.
+    # A group may have ten thousand tasks. Its row says of all of them what is true of a few hundred.
     members = [tasks[number] for number in islice(group.numbers, _SAMPLE)]
     states = [state for state, count in group.states.items() if count]
     since = [task.record.waiting_since for task in members if task.record.waiting_since is not None]
@@ -508,7 +518,7 @@ def group_row(
 
 
 def _common(members: list[LiveTask]) -> str:
-    """Return what all of them wait for, without what differs: `task 5` and `task 6` become `task`."""
+    """Return the words that begin the texts of all *members*: `task 5` and `task 6` become `task`."""
     texts = {task.record.waits_for for task in members}
     if len(texts) == 1:
         return texts.pop()

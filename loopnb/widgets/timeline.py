@@ -1,7 +1,7 @@
-"""The last two minutes: each task as a bar in the lane of its cell, and what blocked the loop. Pure.
+"""Draw the last two minutes: each task is a bar in the lane of its cell, beside what blocked the loop. Pure.
 
-Nothing is noted for it in the tasks. A live task knows when it was spawned, and a look notes when one has
-ended: within a quarter of a second, and only while a view is visible.
+No task notes anything for this. A live task knows when it was spawned. A look notes when a task has ended: to
+a quarter of a second, and only while a view is visible.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SECONDS = 120.0
 """How far back it goes."""
 MOST_BARS = 240
-"""About so many bars are drawn at most. Of more tasks, one in two, four, eight ... is drawn."""
+"""About so many bars are drawn at most. If there are more tasks, one in two, four, eight ... is drawn."""
 _KEPT = 5_000
 """How many tasks that have ended are kept at most."""
 _LANES = 40
@@ -167,7 +167,7 @@ def trace_of(
 
 
 def _task_events(record: TaskRecord, until: float, state: str, lanes: Mapping[str, int]) -> Iterator[str]:
-    # Events of one thread must nest, which tasks do not. So each task is a pair of async events.
+    # Events of one thread must nest, and tasks do not. So each task is a pair of async events.
     common = {
         "name": cut(record.name) or cut(record.coro),
         "cat": "task",
@@ -201,7 +201,7 @@ def _us(seconds: float) -> int:
 
 
 def _every(count: int) -> int:
-    """Return the power of two by which numbers of tasks are thinned out: the same tasks stay chosen."""
+    """Return a power of two: tasks whose number it divides are drawn. So the same tasks stay chosen."""
     every = 1
     while count > every * MOST_BARS:
         every *= 2

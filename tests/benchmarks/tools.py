@@ -27,8 +27,8 @@ class Tool:
         name: The heading of the column.
         distribution: The package whose version the report names, or None for what comes with Python.
         apply: Switches the tool on for a loop that does not run yet.
-        nests: Whether blocking calls work inside a running loop.
-        is_bare: Whether the probes run with it. They need not run twice with the same engine.
+        nests: Blocking calls work inside a running loop.
+        is_bare: The probes run with it. They need not run twice with the same engine.
         extension: What users load or import to get it, or None.
     """
 

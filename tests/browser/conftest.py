@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: How long a page may take for what it is to show or to do, where a test says nothing else. Several times as
 #: long as it takes on a busy machine.
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 40_000
 expect.set_options(timeout=TIMEOUT_MS)
 
 _numbers = itertools.count()
@@ -74,6 +74,17 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     page = context.new_page()
     page.set_default_timeout(TIMEOUT_MS)
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def timed_page(browser: Browser) -> Iterator[Page]:
+    """A page with a clock of its own."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    page.clock.install()
     yield page
     context.close()
 
@@ -155,6 +166,7 @@ def open_notebook(lab: LabServer, tab: Tab) -> OpenNotebook:
 def open_notebook_7(lab: LabServer, browser: Browser) -> Iterator[Callable[[Sequence[str]], NotebookPage]]:
     """Open a new notebook that has the given code cells, in a fresh page of Notebook 7."""
     context = browser.new_context(viewport={"width": 1368, "height": 1000})
+    wire.count_in(context)
 
     def open_it(cells: Sequence[str]) -> NotebookPage:
         return NotebookPage(lab, context.new_page(), lab.add(f"notebook-{next(_numbers)}.ipynb", cells))

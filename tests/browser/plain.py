@@ -50,7 +50,7 @@ class PlainPage:
 
     Args:
         page: A page of the browser; what it has is replaced.
-        tasks: The kernel's tasks: rows, of which only the number is needed.
+        tasks: The kernel's tasks: rows that need only a number.
         theme: One of `THEMES`.
         more: Other fields of the fake kernel, such as `finished` or `head`.
     """

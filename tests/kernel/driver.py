@@ -77,7 +77,7 @@ class KernelDriver:
     Attributes:
         wire: All messages of the kernel process that runs now; a restart begins a new one.
         log_path: What that process wrote to its real stdout and stderr.
-        was_killed: Whether the last process had to be killed although it had agreed to end.
+        was_killed: The last process had to be killed although it had agreed to end.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class KernelDriver:
         return self._process
 
     def is_alive(self) -> bool:
-        """Whether the kernel process is running."""
+        """True while the kernel process runs."""
         return self.process.poll() is None
 
     def log(self) -> str:
@@ -276,7 +276,7 @@ class KernelDriver:
         """End the process at once, if it still runs, and stop reading.
 
         Args:
-            keep_reading: Whether to read what it has still sent, which takes two tenths of a second.
+            keep_reading: Read what it has still sent, which takes two tenths of a second.
         """
         self._end_process()
         self.wire.close(keep_reading=keep_reading)
@@ -305,8 +305,8 @@ class KernelDriver:
             cell_id: What the front end calls the cell. None makes a new id; "" sends none.
             subshell_id: From `create_subshell()`; None is the main shell.
             silent: No output, no events but `pre_execute`, no number.
-            stop_on_error: Whether an error aborts the cells that are queued behind.
-            allow_stdin: Whether it may ask for input, see `Cell.answer()`.
+            stop_on_error: An error aborts the cells that are queued behind.
+            allow_stdin: It may ask for input, see `Cell.answer()`.
         """
         if ABORTS_LATE and self._last_cell is not None and self._last_cell.has_failed:
             self.value("0")  # it is sent until it is answered

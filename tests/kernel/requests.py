@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from tests.kernel.wire import Message, Wire
 
@@ -23,6 +23,22 @@ _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 def without_ansi(text: str) -> str:
     """Return *text* without its colour codes."""
     return _ANSI.sub("", text)
+
+
+def joined(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Return *messages* with the neighbouring pieces of a stream joined, as front ends show them.
+
+    A kernel sends what has been written so far whenever its timer is due. `print('a')` writes twice: the text
+    and the end of the line. So it may come as two messages.
+    """
+    found: list[Message] = []
+    for message in messages:
+        if found and (stream := _stream_name(message)) and stream == _stream_name(found[-1]):
+            text = found[-1].content["text"] + message.content["text"]
+            found[-1] = replace(found[-1], content={**found[-1].content, "text": text})
+        else:
+            found.append(message)
+    return tuple(found)
 
 
 class Request:
@@ -78,26 +94,27 @@ class Cell(Request):
 
     @property
     def is_done(self) -> bool:
-        """Whether both the reply and the idle status have come."""
+        """True when both the reply and the idle status have come."""
         return self.reply is not None and self.idle is not None
 
     @property
     def has_failed(self) -> bool:
-        """Whether a reply has come that tells of an error, or that the cell was not executed."""
+        """True if a reply has come that tells of an error, or that the cell was not executed."""
         return self.reply is not None and self.reply.content["status"] != "ok"
 
     @property
     def outputs(self) -> tuple[Message, ...]:
-        """Its output messages so far, late ones included."""
-        return tuple(m for m in self.messages if m.msg_type in _OUTPUT_TYPES and m.channel == "iopub")
+        """Its output messages so far, late ones included. The pieces of a stream are joined."""
+        return joined(m for m in self.messages if m.msg_type in _OUTPUT_TYPES and m.channel == "iopub")
 
     @property
     def late_outputs(self) -> tuple[Message, ...]:
-        """Its output messages that came after it had ended."""
-        done = next((n for n, m in enumerate(self.messages) if _is_idle(m)), None)
+        """Its output messages that came after it had ended. The pieces of a stream are joined."""
+        messages = self.messages
+        done = next((n for n, m in enumerate(messages) if _is_idle(m)), None)
         if done is None:
             return ()
-        return tuple(m for m in self.messages[done:] if m.msg_type in _OUTPUT_TYPES)
+        return joined(m for m in messages[done:] if m.msg_type in _OUTPUT_TYPES)
 
     @property
     def stdout(self) -> str:
@@ -271,6 +288,10 @@ class Comm:
 
 def _is_idle(message: Message) -> bool:
     return message.msg_type == "status" and message.content["execution_state"] == "idle"
+
+
+def _stream_name(message: Message) -> str:
+    return str(message.content["name"]) if message.msg_type == "stream" else ""
 
 
 def _stream(outputs: Sequence[Message], name: str) -> str:

@@ -148,18 +148,18 @@ def test_a_name_in_use_by_another_cell_is_an_error(kernel: KernelDriver) -> None
 
 
 def test_output_and_failure_of_a_background_cell_go_to_that_cell(kernel: KernelDriver) -> None:
-    cell = kernel.start(
+    kernel.run("go = asyncio.Event()")
+    cell = kernel.run(
         """
-        %%aloop -b
-        await asyncio.sleep(0.1)
+        %%aloop -b -o handle
+        await go.wait()
         print('late output')
         await asyncio.sleep(0)
         1 / 0
         """
-    )
-    cell.wait().expect_ok()
+    ).cell
 
-    other = kernel.run("await asyncio.sleep(0.3)")
+    other = kernel.run("go.set(); await asyncio.wait([handle]);")
 
     assert "late output" in cell.wait_late("late output")
     assert "ZeroDivisionError" in cell.wait_late("ZeroDivisionError")
@@ -187,7 +187,7 @@ def test_all_errors_of_a_task_group_are_shown_in_its_background_cell_and_by_wher
     )
     cell.wait().expect_ok()
 
-    shown = cell.wait_late("ValueError: one of the group" if shows_groups else "ExceptionGroup: unhandled")
+    shown = cell.wait_output("ValueError: one of the group" if shows_groups else "ExceptionGroup: unhandled")
 
     assert "ExceptionGroup: unhandled errors in a TaskGroup" in shown
     assert "loopnb/" not in shown

@@ -22,6 +22,7 @@ BLOCK = dedented(
         while (seen := watch.current()) is None or seen.function != 'block':
             assert time.monotonic() < end
             time.sleep(0.01)
+        time.sleep(0.2)  # for longer than what the same step does besides may take
 
     async def hog():
         block()
@@ -73,7 +74,7 @@ def test_a_task_is_named_with_its_number(kernel: KernelDriver, code: str) -> Non
     by, name, place, is_alarm = last(kernel)
     assert (by, is_alarm) == ("task", True)
     assert name.startswith("task ")
-    assert ", line 8" in place
+    assert any(line in place for line in (", line 8", ", line 9"))
 
 
 def test_a_nested_run_that_waits_is_none(kernel: KernelDriver) -> None:
@@ -136,9 +137,9 @@ def test_a_message_that_waits_is_noted(kernel: KernelDriver, gate: Gate) -> None
         f"""
         def waits():
             print("begun", flush=True)
-            while not {gate} or current().watch.current() is None:
+            while not {gate} or current().watch.current() is None or not current().watch.has_messages():
                 time.sleep(0.01)
-            time.sleep(0.5)  # the message is on its way, and the watchdog has waited for so long
+            time.sleep(0.5)  # so the watchdog has waited for a quarter of a second
         waits()
         """
     )

@@ -141,7 +141,7 @@ def test_two_nested_runs_use_clients_at_the_same_time(kernel: KernelDriver, kind
             await both.wait()
             return before, await use(c)
         async def nests(c): return asyncio.run(twice(c))
-        answers = await asyncio.wait_for(asyncio.gather(nests(first), nests(second)), 10)
+        answers = await asyncio.wait_for(asyncio.gather(nests(first), nests(second)), 20)
         """
     )
 
@@ -172,7 +172,7 @@ def test_synchronous_code_of_sqlalchemys_nests_beside_other_queries(
     )
 
     cell = kernel.run(
-        "answers = await asyncio.wait_for(asyncio.gather(nests(), counts(), nests(), counts()), 10)"
+        "answers = await asyncio.wait_for(asyncio.gather(nests(), counts(), nests(), counts()), 20)"
     )
     kernel.run("await engine.dispose()")
 
@@ -392,7 +392,7 @@ def test_a_background_cells_traceback_has_the_note(kernel: KernelDriver) -> None
         """
     )
 
-    assert cell.wait_late(f"closed at In[{closing.execution_count}], line 3.")
+    assert cell.wait_output(f"closed at In[{closing.execution_count}], line 3.")
 
 
 def test_a_failed_task_has_the_note_in_its_line_and_in_where(kernel: KernelDriver) -> None:

@@ -126,6 +126,7 @@ def test_a_background_task_keeps_its_copy_and_what_it_sets_to_itself(kernel: Ker
 def test_output_goes_to_the_cell_that_makes_it(kernel: KernelDriver) -> None:
     first = kernel.start(
         """
+        go = asyncio.Event()
         task = asyncio.create_task(asyncio.sleep(0.05)); await asyncio.sleep(0)
         print('one')
         """
@@ -134,7 +135,7 @@ def test_output_goes_to_the_cell_that_makes_it(kernel: KernelDriver) -> None:
     second = kernel.start(
         """
         async def late():
-            await asyncio.sleep(0.02)
+            await go.wait()
             print("late")
         left = asyncio.create_task(late())
         await asyncio.sleep(0)
@@ -142,7 +143,7 @@ def test_output_goes_to_the_cell_that_makes_it(kernel: KernelDriver) -> None:
         """
     )
     second.wait()
-    third = kernel.run("await left; print('three')")
+    third = kernel.run("go.set(); await left; print('three')")
 
     assert (first.stdout, third.stdout) == ("one\n", "three\n")
     second.wait_late("late")

@@ -79,16 +79,18 @@ def test_interrupt_is_a_real_sigint(stock: KernelDriver) -> None:
     cell = stock.start(
         """
         import time
-        print('begun')
-        time.sleep(15)
+        def waits():  # between two statements of a cell, IPython would be interrupted
+            print('begun')
+            [time.sleep(0.1) for _ in range(600)]  # a call that is about to sleep is not interrupted
+        waits()
         """
     )
     cell.wait_output("begun")
     stock.interrupt()
-    result = cell.wait(10)
+    result = cell.wait()
 
     assert result.ename == "KeyboardInterrupt"
-    assert "time.sleep(15)" in result.traceback
+    assert "time.sleep(0.1)" in result.traceback
 
 
 def test_output_is_seen_while_the_cell_runs(stock: KernelDriver) -> None:
@@ -101,10 +103,28 @@ def test_output_is_seen_while_the_cell_runs(stock: KernelDriver) -> None:
         """
     )
 
-    assert cell.wait_output("waiting") == "waiting\n"
+    assert cell.wait_output("waiting\n") == "waiting\n"
     assert not cell.is_done
     gate.write_text("went")
     assert cell.wait().stdout == "waiting\nwent\n"
+
+
+def test_the_pieces_of_a_stream_are_one_output(stock: KernelDriver) -> None:
+    # What the kernel's timer does at any moment, also between the two things that a `print` writes.
+    cell = stock.run(
+        """
+        import sys
+        for text in ('one', 'two'): print(text, end='', flush=True)
+        print('three', file=sys.stderr, flush=True)
+        print('four')
+        """
+    ).cell
+
+    assert [(m.content["name"], m.content["text"]) for m in cell.outputs] == [
+        ("stdout", "onetwo"),
+        ("stderr", "three\n"),
+        ("stdout", "four\n"),
+    ]
 
 
 @needs_routed_output
@@ -128,7 +148,7 @@ def test_late_output_is_told_from_the_rest_and_belongs_to_its_cell(stock: Kernel
         await task
         """
     )
-    assert origin.wait_late("late") == "late\n"
+    assert origin.wait_late("late\n") == "late\n"
     assert origin.stdout == "early\nlate\n"
     assert trigger.stdout == ""
 
@@ -178,7 +198,7 @@ def test_a_subshell_works_while_the_main_shell_is_blocked(stock: KernelDriver) -
         import threading
         door = threading.Event()
         print('shut')
-        door.wait(15)
+        door.wait(30)
         """
     )
     blocked.wait_output("shut")

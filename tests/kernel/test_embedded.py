@@ -84,7 +84,7 @@ say("program goes on")
 def test_the_program_stops_its_kernel_in_order(embedded: Callable[[str], KernelDriver], stop: str) -> None:
     kernel = embedded(filled(STOPS, stop))
     kernel.run(SPAWNS)
-    kernel.run("asked.set()")
+    kernel.start("asked.set()")
 
     assert kernel.process.wait(20) == 0
     assert "task has tidied up\nprogram goes on\n" in kernel.log()

@@ -148,8 +148,9 @@ def test_parked_stacks_end_in_order_after_nesting_is_switched_off(switched: Kern
     switched.run(
         """
         import asyncio
+        go = asyncio.Event()
         async def nests():
-            return asyncio.run(asyncio.sleep(0.2, 'resumed'))
+            return asyncio.run(go.wait())
         tasks = [asyncio.create_task(nests()) for _ in range(3)]
         """
     )
@@ -158,7 +159,7 @@ def test_parked_stacks_end_in_order_after_nesting_is_switched_off(switched: Kern
     cell = switched.run("%loopnb nesting off")
 
     assert "3 parked stacks still end in order" in cell.stdout
-    assert switched.run("await asyncio.gather(*tasks)").result == "['resumed', 'resumed', 'resumed']"
+    assert switched.run("go.set(); await asyncio.gather(*tasks)").result == "[True, True, True]"
 
 
 def test_the_second_engine_is_refused_while_stacks_are_parked(kernel: KernelDriver) -> None:
@@ -267,20 +268,27 @@ def test_the_order_of_returns_can_be_set_and_ends_with_the_extension(fresh_kerne
         """
         import asyncio
         ended = []
-        async def nests(delay):
-            asyncio.run(asyncio.sleep(delay))
-            ended.append(delay)
+        async def nests(name, may_end):
+            asyncio.run(may_end.wait())
+            ended.append(name)
+        async def passes():
+            for _ in range(50): await asyncio.sleep(0)
         async def all_of():
             ended.clear()
-            await asyncio.gather(*map(nests, (0.01, 0.1, 0.03)))
+            events = {name: asyncio.Event() for name in ('first', 'second', 'third')}
+            tasks = [asyncio.create_task(nests(*item)) for item in events.items()]
+            for name in ('first', 'third', 'second'):
+                await passes()
+                events[name].set()
+            await asyncio.wait(tasks)
         """
     )
     fresh_kernel.run("await all_of()")
-    assert fresh_kernel.value("ended") == [0.01, 0.03, 0.1]
+    assert fresh_kernel.value("ended") == ["first", "third", "second"]
 
     fresh_kernel.run("%config LoopNB.nesting_order = 'lifo'")
     fresh_kernel.run("await all_of()")
-    assert fresh_kernel.value("ended") == [0.03, 0.1, 0.01]
+    assert fresh_kernel.value("ended") == ["third", "second", "first"]
 
     fresh_kernel.run(
         """
@@ -289,7 +297,7 @@ def test_the_order_of_returns_can_be_set_and_ends_with_the_extension(fresh_kerne
         """
     )
     fresh_kernel.run("await all_of()")
-    assert fresh_kernel.value("ended") == [0.03, 0.1, 0.01]
+    assert fresh_kernel.value("ended") == ["third", "second", "first"]
 
     fresh_kernel.run(
         """
@@ -299,7 +307,7 @@ def test_the_order_of_returns_can_be_set_and_ends_with_the_extension(fresh_kerne
         """
     )
     fresh_kernel.run("await all_of()")
-    assert fresh_kernel.value("ended") == [0.01, 0.03, 0.1]
+    assert fresh_kernel.value("ended") == ["first", "third", "second"]
 
 
 @pytest.fixture

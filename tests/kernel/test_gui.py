@@ -190,7 +190,7 @@ def test_unloading_and_loading_leave_the_toolkit_chosen(ticking: KernelDriver) -
     ticking.run("%unload_ext loopnb")
     ticking.start("stock = get_ipython().kernel.enter_eventloop.__module__")
     loads = ticking.start("%load_ext loopnb")
-    # ipykernel's own loop may miss messages. It takes them up with the next one of which it hears.
+    # ipykernel's own loop may miss messages. It takes them up with the next one that it hears of.
     for _ in range(20):
         with contextlib.suppress(WaitTimedOutError):
             loads.wait(1)

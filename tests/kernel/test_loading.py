@@ -105,16 +105,16 @@ def test_unloading_lets_the_users_tasks_go_on(fresh_kernel: KernelDriver) -> Non
 
 
 def test_what_failed_between_unloading_and_loading_is_told_once(fresh_kernel: KernelDriver) -> None:
-    fresh_kernel.run("import asyncio")
-    cell = fresh_kernel.start(
+    fresh_kernel.run("import asyncio; go = asyncio.Event()")
+    fresh_kernel.run(
         """
         %%aloop -b -n fails
-        await asyncio.sleep(0.3)
+        await go.wait()
         1 / 0
         """
     )
-    cell.wait()
     fresh_kernel.run("%unload_ext loopnb")
+    fresh_kernel.run("go.set()")
     # In whichever cell: ipykernel 6 by itself does not know better.
     wire = fresh_kernel.wire
     wire.wait_for(lambda: any(message.msg_type == "error" for message in wire.messages) or None, 20, "error")

@@ -265,22 +265,30 @@ def test_an_exception_handler_goes_with_the_run_that_has_set_it(kernel: KernelDr
     kernel.run(
         """
         loop = asyncio.get_running_loop()
-        async def handles(name, seconds):
+        async def handles(name, may_end):
             loop.set_exception_handler(lambda _loop, context: said.append(name))
-            await asyncio.sleep(seconds)
+            await may_end.wait()
             loop.call_exception_handler({'message': name})
-        async def runs(name, seconds): asyncio.run(handles(name, seconds))
-        async def both(first, second):
-            await asyncio.gather(runs('first', first), runs('second', second))
+        async def runs(name, may_end): asyncio.run(handles(name, may_end))
+        async def both(*order):
+            events = {name: asyncio.Event() for name in ('first', 'second')}
+            running = {name: asyncio.create_task(runs(name, event)) for name, event in events.items()}
+            for _ in range(50): await asyncio.sleep(0)  # both wait
+            for name in order:
+                events[name].set()
+                await running[name]
         before, said = loop.get_exception_handler(), []
         """
     )
 
-    for first, second, said in ((0.01, 0.05, ["second", "second"]), (0.05, 0.01, ["second", "first"])):
+    for order, said in (
+        (["first", "second"], ["second", "second"]),
+        (["second", "first"], ["second", "first"]),
+    ):
         kernel.run(
             f"""
             said.clear()
-            await both({first}, {second})
+            await both(*{order})
             """
         )
         assert kernel.value("said") == said
@@ -416,7 +424,7 @@ def test_a_background_task_that_handles_sigint_takes_no_interrupt_from_a_cell(
 
     assert cell.wait().ename in {"CancelledError", "KeyboardInterrupt"}
     kernel.run("%loopnb cancel --all")
-    again = kernel.start(f"print('waits', flush=True); {waits}")
+    again = kernel.start(f"print('waits'); {waits}")
     again.wait_output("waits")
     kernel.interrupt()
     assert again.wait().ename in {"CancelledError", "KeyboardInterrupt"}
@@ -432,7 +440,7 @@ def test_taking_a_runs_signal_handler_off_leaves_the_ones_from_before(kernel: Ke
             loop.add_signal_handler(signal.SIGUSR1, handled.set)
             asyncio.run(serve(0.01, signal.SIGUSR1))
             os.kill(os.getpid(), signal.SIGUSR1)
-            await asyncio.wait_for(handled.wait(), 10)
+            await asyncio.wait_for(handled.wait(), 20)
             return 'outer'
         before = signal.getsignal(signal.SIGUSR1)
         """
@@ -641,7 +649,7 @@ def test_a_run_forever_outlives_a_reload(kernel: KernelDriver) -> None:
         """
     )
 
-    assert kernel.run("await asyncio.wait_for(serving, 5)").result == "'stopped'"
+    assert kernel.run("await asyncio.wait_for(serving, 20)").result == "'stopped'"
 
 
 USR1 = "signal.SIGUSR1"
@@ -690,7 +698,7 @@ def test_another_loop_that_is_closed_takes_no_signals_away(fresh_kernel: KernelD
     fresh_kernel.run(
         f"""
         os.kill(os.getpid(), {USR1})
-        await asyncio.wait_for(came.wait(), 5)
+        await asyncio.wait_for(came.wait(), 20)
         """
     )
     os.kill(fresh_kernel.process.pid, signal.SIGTERM)

@@ -89,7 +89,7 @@ def test_the_loop_goes_on_during_a_nested_run(kernel: KernelDriver) -> None:
         async def has_turned():
             while turns < before + 5: await asyncio.sleep(0.01)
             return 'gone on'
-        during = asyncio.run(asyncio.wait_for(has_turned(), 10))
+        during = asyncio.run(asyncio.wait_for(has_turned(), 20))
         turner.cancel()
         """
     )
@@ -175,7 +175,7 @@ def test_another_loop_runs_in_a_cell_as_without_a_kernel(kernel: KernelDriver) -
 def test_comm_messages_are_handled_during_a_nested_run(kernel: KernelDriver, clicks: Comm) -> None:
     cell = kernel.start(
         """
-        asyncio.run(asyncio.wait_for(clicked.wait(), 10))
+        asyncio.run(asyncio.wait_for(clicked.wait(), 20))
         print('click received')
         """
     )

@@ -114,12 +114,14 @@ def test_tasks_spawned_below_it_are_tracked_with_their_cell(kernel: KernelDriver
     assert kernel.value("found.execution_count == get_ipython().execution_count - 2")
 
 
-@pytest.mark.parametrize("waits", ["asyncio.run(asyncio.sleep(60))", "__import__('time').sleep(60)"])
+@pytest.mark.parametrize(
+    "waits", ["asyncio.run(asyncio.sleep(60))", "[__import__('time').sleep(0.1) for _ in range(600)]"]
+)
 def test_an_interrupt_ends_the_cell(kernel: KernelDriver, waits: str) -> None:
     cell = kernel.start(
         f"""
         %%noloop
-        print("waits", flush=True)
+        print("waits")
         {waits}
         """
     )

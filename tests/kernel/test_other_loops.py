@@ -55,8 +55,8 @@ def test_an_interrupt_ends_another_loop_and_the_status_names_who_set_the_kernels
         """
         import asyncio, loopnb, uvloop
         async def waits():
-            print(loopnb.status(), flush=True)
-            print('waits', flush=True)
+            print(loopnb.status())
+            print('waits')
             await asyncio.sleep(60)
         """
     )
@@ -183,7 +183,7 @@ def test_a_subshell_goes_on_with_its_messages_while_a_blocking_call_waits(
     subshell = kernel.create_subshell()
 
     cell = kernel.start(
-        "print('waits', flush=True); asyncio.run(asyncio.wait_for(clicked.wait(), 10)); print('clicked')",
+        "print('waits', flush=True); asyncio.run(asyncio.wait_for(clicked.wait(), 20)); print('clicked')",
         subshell_id=subshell,
     )
     cell.wait_output("waits")

@@ -127,7 +127,7 @@ def test_a_thread_shows_in_the_newest_cell_as_without_loopnb(kernel: KernelDrive
         """
         import threading
         hear = threading.Event()
-        def wait(): hear.wait(10); display('from the thread')
+        def wait(): hear.wait(30); display('from the thread')
         thread = threading.Thread(target=wait); thread.start()
         """
     )

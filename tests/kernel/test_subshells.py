@@ -74,13 +74,13 @@ def test_a_stop_from_another_thread_is_no_other(kernel: KernelDriver, subshell: 
     kernel.run("there.stop(); there.close()")
     waits = kernel.start(
         """
-        print('waits', flush=True)
+        there.call_soon(print, 'waits')  # once it runs
         there.run_forever(); 'stopped'
         """,
         subshell_id=subshell,
     )
     waits.wait_output("waits")
-    kernel.execute("await asyncio.sleep(0.05); there.stop()")
+    kernel.execute("there.stop()")
 
     assert waits.wait().result == "'stopped'"
 

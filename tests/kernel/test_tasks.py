@@ -51,7 +51,7 @@ def test_a_failed_task_is_named_in_its_cell_by_one_line(kernel: KernelDriver, he
     cell = kernel.start(f"{held}asyncio.create_task(fail(), name='failing');")
     cell.wait().expect_ok()
 
-    line = cell.wait_late("failing")
+    line = cell.wait_output("failing")
 
     assert line.count("\n") == 1
     assert "ValueError: expected" in line
@@ -79,7 +79,7 @@ def test_a_failure_that_a_later_cell_awaits_is_not_named(kernel: KernelDriver) -
 
     kernel.run("await asyncio.gather(task, return_exceptions=True)")
     other = kernel.start("asyncio.create_task(fail(), name='another')")
-    other.wait_late("'another' failed")  # what was due before has been said by now
+    other.wait_output("'another' failed")  # what was due before has been said by now
 
     assert cell.text == ""
 
@@ -394,17 +394,17 @@ def test_without_an_id_an_unnamed_cell_is_known_by_its_text(kernel: KernelDriver
 
 
 def test_what_a_background_cell_displays_goes_to_that_cell(kernel: KernelDriver) -> None:
-    cell = kernel.start(
+    kernel.run("go = asyncio.Event()")
+    cell = kernel.run(
         """
-        %%aloop -b
+        %%aloop -b -o handle
         from IPython.display import display
-        await asyncio.sleep(0.1)
+        await go.wait()
         display('late display')
         """
-    )
-    cell.wait().expect_ok()
+    ).cell
 
-    other = kernel.run("await asyncio.sleep(0.2)")
+    other = kernel.run("go.set(); await handle")
 
     assert "late display" in cell.wait_late("late display")
     assert other.displays == ()
@@ -419,15 +419,15 @@ def test_a_timeout_of_a_background_cell_says_where_it_waited(kernel: KernelDrive
     )
     cell.wait().expect_ok()
 
-    late = cell.wait_late("TimeoutError")
-    assert "it was waiting for sleep() at In[" in late
-    assert "loopnb" not in late
+    shown = cell.wait_output("TimeoutError")
+    assert "it was waiting for sleep() at In[" in shown
+    assert "loopnb" not in shown
 
 
 def test_a_background_cell_that_was_late_is_told_of_alike_everywhere(kernel: KernelDriver) -> None:
     cell = kernel.start(below("%%aloop -b -n late -t 0.05 --out=handle", "await asyncio.sleep(60)"))
     cell.wait().expect_ok()
-    cell.wait_late("TimeoutError")
+    cell.wait_output("TimeoutError")
 
     assert kernel.execute("await handle").ename == "TimeoutError"
     assert "raised: TimeoutError" in kernel.run("handle").result
@@ -447,6 +447,7 @@ def test_a_task_that_is_dropped_while_it_waits_is_told_of_in_its_cell(kernel: Ke
     cell = kernel.start(
         """
         import asyncio, gc, loopnb
+        gc.disable()  # until the cell has ended
         async def forever():
             await asyncio.get_running_loop().create_future()
         asyncio.create_task(forever(), name="lost"); loopnb.spawn(forever(), name="kept")
@@ -454,14 +455,14 @@ def test_a_task_that_is_dropped_while_it_waits_is_told_of_in_its_cell(kernel: Ke
         """
     )
     number = cell.wait().expect_ok().execution_count
-    other = kernel.run("_ = gc.collect()")
+    other = kernel.run("gc.enable(); _ = gc.collect()")
     line = cell.wait_late("loopnb.spawn()")
 
-    assert f"spawned at In[{number}], line 4, was dropped while it waited at In[{number}], line 3:" in line
+    assert f"spawned at In[{number}], line 5, was dropped while it waited at In[{number}], line 4:" in line
     assert "destroyed" not in line + other.stderr + kernel.log()
     assert kernel.value("[t.state for t in loopnb.tasks(finished=True) if t.name == 'lost']") == ["dropped"]
     assert kernel.value("[t.state for t in loopnb.tasks() if t.name == 'kept']") == ["waiting"]
-    assert f"  waited at In[{number}], line 3\n" in kernel.run("%loopnb where lost").stdout
+    assert f"  waited at In[{number}], line 4\n" in kernel.run("%loopnb where lost").stdout
     kernel.run("%loopnb cancel kept")
 
 
@@ -536,7 +537,7 @@ def test_what_the_loop_itself_spawns_has_no_place(kernel: KernelDriver) -> None:
             seen.append(asyncio.current_task()); writer.close()
         async with await asyncio.start_server(handler, '127.0.0.1', 0) as server:
             await asyncio.open_connection(*server.sockets[0].getsockname())
-            await asyncio.sleep(0.05)
+            while not seen: await asyncio.sleep(0.01)
         loop.call_later(0.01, functools.partial(asyncio.create_task, tick(), name='later'))
         await asyncio.sleep(0.05)
         [t.spawn_site for t in loopnb.tasks() if t.name == 'later'], len(seen)
@@ -622,7 +623,7 @@ def test_tasks_of_the_users_own_factory_have_their_cell_and_place(kernel: Kernel
     )
     cell.wait_output("waits")
     kernel.interrupt()
-    cell.wait(5)
+    cell.wait()
     assert kernel.value("own.cancelled()") is True
     kernel.run("loop.set_task_factory(None)")
 

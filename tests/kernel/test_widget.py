@@ -32,11 +32,12 @@ class Page:
     """One visible view of the widget in a kernel.
 
     Args:
-        comm: The widget's comm.
+        comm: The widget's comm. The tests of a kernel share it: what was sent before is of no concern here.
     """
 
     def __init__(self, comm: Comm) -> None:
         self.comm = comm
+        self._begin = len(comm.messages)
         self.subshell_id: str | None = None
         self._requests = 0
 
@@ -50,15 +51,17 @@ class Page:
 
     def heard(self) -> list[dict[str, Any]]:
         """Return the custom messages so far."""
-        return [data["content"] for data in self.comm.received if data and data.get("method") == "custom"]
+        received = self.comm.received[self._begin :]
+        return [data["content"] for data in received if data and data.get("method") == "custom"]
 
     def wait(self, wanted: Callable[[dict[str, Any]], object], after: int = 0) -> dict[str, Any]:
-        """Return the first message that satisfies *wanted*, after so many messages."""
+        """Return the first message that satisfies *wanted*, after so many messages (see `count`)."""
 
         def is_wanted(data: Any) -> bool:
             return data.get("method") == "custom" and bool(wanted(data["content"]))
 
-        found: dict[str, Any] = self.comm.wait_message(is_wanted, after=after).content["data"]["content"]
+        message = self.comm.wait_message(is_wanted, after=max(after, self._begin))
+        found: dict[str, Any] = message.content["data"]["content"]
         return found
 
     def wait_op(self, op: str, after: int = 0, **fields: Any) -> dict[str, Any]:
@@ -87,6 +90,12 @@ class Page:
         """Wait until the rows satisfy *wanted*, and return them."""
         self.wait(lambda _message: wanted(self.rows()))
         return self.rows()
+
+    def wait_number(self, name: str) -> int:
+        """Wait until a row shows the task of that name, and return its number."""
+        rows = self.wait_rows(lambda rows: any(row["name"] == name for row in rows))
+        [number] = [row["number"] for row in rows if row["name"] == name]
+        return int(number)
 
     @property
     def count(self) -> int:
@@ -157,17 +166,16 @@ def test_a_task_that_blocks_is_named_with_the_remedy(kernel: KernelDriver, page:
 
 
 def test_a_click_while_a_cell_awaits_or_nests_is_served_at_once(kernel: KernelDriver, page: Page) -> None:
-    for cell in ("await waits", "asyncio.run(asyncio.wait([waits]))"):
-        kernel.run("waits = asyncio.create_task(asyncio.sleep(60), name='waits');")
+    for name, cell in {"first": "await waits", "second": "asyncio.run(asyncio.wait([waits]))"}.items():
+        kernel.run(f"waits = asyncio.create_task(asyncio.sleep(60), name={name!r});")
         running = kernel.start(cell)
-        rows = page.wait_rows(lambda rows: any(row["name"] == "waits" for row in rows))
-        [number] = [row["number"] for row in rows if row["name"] == "waits"]
+        number = page.wait_number(name)
         after = page.count
         request_id = page.say("cancel", number=number)
         ack = page.wait_op("ack", after, id=request_id, final=True)
         running.wait()
 
-        assert (ack["ok"], ack["final"], ack["text"]) == (True, True, "cancelled waits")
+        assert (ack["ok"], ack["final"], ack["text"]) == (True, True, f"cancelled {name}")
 
 
 @needs_subshells
@@ -209,13 +217,17 @@ def test_the_status_stays_busy_after_a_click_while_a_cell_runs(
     cell.wait_output("blocks")
     sent = page.comm.send_custom({"op": "cancel", "id": "v:9", "number": 0}, subshell_id=subshell_id)
     sent.wait_idle()
+
+    def states_after() -> list[tuple[str, str]]:
+        statuses = [m for m in kernel.wire.messages if m.channel == "iopub" and m.msg_type == "status"]
+        states = [(m.content["execution_state"], m.parent_id) for m in statuses]
+        return states[states.index(("idle", sent.msg_id)) + 1 :]
+
+    cell.wait_for(states_after, "status after the click")
     gate.open()
     cell.wait().expect_ok()
-    statuses = [m for m in kernel.wire.messages if m.channel == "iopub" and m.msg_type == "status"]
-    states = [(m.content["execution_state"], m.parent_id) for m in statuses]
-    done = states.index(("idle", sent.msg_id))
 
-    assert states[done + 1] == ("busy", cell.msg_id)
+    assert states_after()[0] == ("busy", cell.msg_id)
 
 
 def test_the_details_say_that_a_command_or_a_line_has_cancelled_a_task(
@@ -323,12 +335,14 @@ def test_the_table_is_stored_again_when_a_cell_has_changed_what_it_says(
     assert view["data"]["text/plain"] == ""
 
     before = len(sent("update_display_data"))
-    kernel.run("named = asyncio.create_task(asyncio.sleep(60), name='named');")
-    page.wait(lambda _message: len(sent("update_display_data")) > before)
-    update = sent("update_display_data")[before]
 
-    assert update["transient"] == table["transient"]
-    assert "named" in update["data"]["text/html"]
+    def updates() -> list[dict[str, Any]]:
+        return sent("update_display_data")[before:]
+
+    kernel.run("named = asyncio.create_task(asyncio.sleep(60), name='named');")
+    page.wait(lambda _message: any("named" in update["data"]["text/html"] for update in updates()))
+
+    assert {update["transient"]["display_id"] for update in updates()} == {table["transient"]["display_id"]}
 
     kernel.run("named.cancel();")
 

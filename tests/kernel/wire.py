@@ -140,7 +140,7 @@ class Wire:
 
         Args:
             timeout: Seconds.
-            keep_reading: Whether to read first what an ended process has still sent.
+            keep_reading: First read what an ended process has still sent.
         """
         if self._is_closing:
             return

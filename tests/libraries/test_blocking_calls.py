@@ -27,7 +27,7 @@ def test_a_library_that_waits_for_a_socket_is_named_by_the_users_call(watched: W
         connection, _address = server.accept()
         with connection:
             connection.recv(4096)
-            watched.block_until_seen()
+            watched.wait_seen("socket")
             connection.sendall(answer)
 
     thread = threading.Thread(target=serve)

@@ -72,7 +72,7 @@ page.set_content("<h1>hello</h1>")
 @pytest.fixture
 def _page(kernel: KernelDriver) -> None:
     kernel.run("import asyncio, loopnb")
-    opened = kernel.execute(OPEN_PAGE.format(executable=chromium()))
+    opened = kernel.execute(OPEN_PAGE.format(executable=chromium()), timeout=40)
     if "Executable doesn't exist" in opened.evalue:
         kernel.run(below("%%noloop", "playwright.stop()"))
         pytest.skip("there is no Chromium")
@@ -91,7 +91,7 @@ def test_playwrights_sync_objects_live_across_cells(kernel: KernelDriver) -> Non
         """
     )
     texts.append(kernel.run("text").result)
-    waiting = kernel.start(below("%%noloop", "print('waits', flush=True)\npage.wait_for_timeout(60_000)"))
+    waiting = kernel.start(below("%%noloop", "print('waits')\npage.wait_for_timeout(60_000)"))
     waiting.wait_output("waits")
     kernel.interrupt_until_done(waiting)
     texts.append(kernel.run(below("%%noloop", "page.inner_text('h1')")).result)

@@ -90,7 +90,7 @@ def test_qt_deletes_what_is_to_be_deleted_later(qt_kernel: KernelDriver) -> None
         """
     )
 
-    assert qt_kernel.run("await asyncio.wait_for(deleted.wait(), 10)").result == "True"
+    assert qt_kernel.run("await asyncio.wait_for(deleted.wait(), 20)").result == "True"
 
 
 def test_a_slot_that_nests_gets_its_result_while_the_kernel_goes_on(qt_kernel: KernelDriver) -> None:
@@ -103,10 +103,10 @@ def test_a_slot_that_nests_gets_its_result_while_the_kernel_goes_on(qt_kernel: K
             answered.set()
         """
     )
-    qt_kernel.run("QtCore.QTimer.singleShot(0, nests); await asyncio.wait_for(begun.wait(), 10)")
+    qt_kernel.run("QtCore.QTimer.singleShot(0, nests); await asyncio.wait_for(begun.wait(), 20)")
     qt_kernel.run("asked.set()")
 
-    assert qt_kernel.run("await asyncio.wait_for(answered.wait(), 10)").result == "True"
+    assert qt_kernel.run("await asyncio.wait_for(answered.wait(), 20)").result == "True"
 
 
 def test_a_kernel_with_qt_ends_in_order(qt_kernel: KernelDriver) -> None:

@@ -81,7 +81,7 @@ def trio_kernel(kernel: KernelDriver) -> Iterator[KernelDriver]:
         """
         import asyncio, trio
         async def waits():
-            print('waits', flush=True)
+            print('waits')  # unflushed: see WAITS in tests/kernel/test_interrupts.py
             await trio.sleep(60)
         async def starts():
             await asyncio.sleep(0)

@@ -52,7 +52,7 @@ def test_a_callback_that_blocks_is_named(watched: Watched) -> None:
 
     async def main() -> None:
         watched.loop.call_soon(hog)
-        await watched.last_block()
+        await watched.last_block("block_for_long")
 
     watched.run(main())
     (block, *_) = [block for block in watched.watch.blocks() if block.by == "callback"]

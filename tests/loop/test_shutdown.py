@@ -133,7 +133,7 @@ def test_what_only_await_can_close_is_closed_on_its_own_loop_only() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         clients: list[Any] = [{"held": Client(loop)}, Client(other), Calm(loop)]
-        log = await wind_down()
+        log = await wind_down(grace=20)
         assert [clients[0]["held"].is_closed, clients[1].is_closed, clients[2].is_closed, log] == [
             True,
             False,
@@ -150,7 +150,7 @@ def test_what_a_client_refers_to_is_left_to_it() -> None:
         session, connector, resolver, friend, other = (Client(asyncio.get_running_loop()) for _ in range(5))
         vars(session)["connector"], vars(connector)["resolvers"] = connector, {"first": [resolver]}
         vars(friend)["other"], vars(other)["other"] = other, friend  # neither is the other's
-        log = await wind_down()
+        log = await wind_down(grace=20)
         clients = (session, connector, resolver, friend, other)
         assert [client.is_closed for client in clients] == [True, False, False, True, True]
         assert log == []
@@ -266,7 +266,7 @@ def test_an_async_generator_that_only_its_own_task_could_leave_is_not_named() ->
     async def main() -> list[str]:
         await anext(generating := generates())
         assert generating is not None
-        return await wind_down()
+        return await wind_down(grace=20)
 
     assert asyncio.run(main()) == []
 
@@ -284,7 +284,7 @@ def test_async_generators_that_another_has_entered_are_left_to_it() -> None:
     async def main() -> None:
         generators = [outer()]
         await anext(generators[0])
-        log = await wind_down()
+        log = await wind_down(grace=20)
         assert said == ["innermost", "inner"]
         assert log == []
 
@@ -484,7 +484,7 @@ def test_what_cannot_be_shown_keeps_nothing_from_its_end() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         clients = [Shy(loop), Shy(loop, bad), Client(loop)]
-        log = await wind_down()
+        log = await wind_down(grace=20)
         assert log == [
             "open <Shy, whose repr fails> did not end in order: BadError: (its text cannot be made)"
         ]

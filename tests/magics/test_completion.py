@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from IPython.core.completer import provisionalcompleter
 
 import loopnb
+from loopnb import session
 
 if TYPE_CHECKING:
     from tests.shells import Notebook, Shell
@@ -84,3 +86,36 @@ def test_unloading_leaves_completion_to_ipython(notebook: Notebook) -> None:
     notebook.run("%unload_ext loopnb")
 
     assert matchers == []
+
+
+@pytest.mark.parametrize("fault", ["raises", "is no text"])
+def test_a_task_whose_name_cannot_be_read_costs_no_traceback(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    notebook.run(
+        f"""
+        class Odd(asyncio.Task):
+            def get_name(self):
+                return 1 / 0 if {fault!r} == "raises" else 7
+
+        odd = Odd(asyncio.Event().wait(), loop=asyncio.get_running_loop())
+        """
+    )
+    capsys.readouterr()
+
+    assert completed(notebook.shell, "%loopnb where zz") == []
+    assert capsys.readouterr().err == ""
+
+
+def test_where_the_loop_has_ended_no_names_are_offered(
+    notebook: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A front end may ask for completions in a thread of its own."""
+    session.current("test").owner.end()
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.extend(completed(notebook.shell, "%loopnb where zz")))
+    thread.start()
+    thread.join()
+
+    assert found == []
+    assert capsys.readouterr().err == ""

@@ -339,14 +339,22 @@ def test_each_blocking_call_nests_in_each_place(run: Run, call: Any, place: Any)
 
 @pytest.fixture
 def on_alarm() -> Iterator[Callable[[Callable[[], Any]], None]]:
-    """Have a Python signal handler call something, once, a few milliseconds from now."""
+    """Have a Python signal handler call something, once, a few milliseconds from now.
+
+    The signal comes again and again until then: one that comes just before a system call is lost on it.
+    """
     if not ON_UNIX:
         pytest.skip("there is no alarm on Windows")
     previous = signal.getsignal(signal.SIGALRM)
 
     def arrange(call: Callable[[], Any]) -> None:
-        signal.signal(signal.SIGALRM, lambda *_: call())
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        def handler(*_: object) -> None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)
+            call()
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.5)
 
     yield arrange
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -387,6 +395,7 @@ def test_other_threads_are_not_affected() -> None:
         results: list[int] = []
 
         def work() -> None:
+            results.append(asyncio.run(seven()))
             while not stop.is_set():
                 results.append(asyncio.run(seven()))
 

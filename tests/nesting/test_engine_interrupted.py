@@ -21,9 +21,12 @@ from loopnb.errors import NestingError
 from loopnb.frames import without_any_frames_of
 from loopnb.nesting import scope
 from loopnb.nesting._cpython import has_cancel_flag
-from loopnb.nesting.engine import ParkingLot
+from loopnb.nesting.engine import ParkingLot, Wait
 from loopnb.nesting.greenlets import Driver, GreenletExit
 from loopnb.nesting.released import ReleasedState
+from loopnb.tracking.tracker import Tracker
+from tests.loops import turns
+from tests.nesting.conftest import FACTORIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +35,24 @@ PACKAGE = Path(loopnb.__file__).parent
 ENGINE = tuple(str(PACKAGE / part) for part in ("nesting", "patching.py", "frames.py"))
 
 
-def interrupting(number: int, call: Callable[[], None]) -> Callable[..., Any]:
-    """Return a trace function that calls *call* once, before that *number* of line in the engine's code."""
+def interrupting(
+    number: int, call: Callable[[], None], files: tuple[str, ...] = ENGINE, until: Any = None
+) -> Callable[..., Any]:
+    """Return a trace function that calls *call* once, before that *number* of line in the engine's code.
+
+    Args:
+        number: Counted from 1.
+        call: May raise.
+        files: How the names of the engine's files begin.
+        until: A function. When it begins, the tracing ends.
+    """
     seen = 0
 
     def trace(frame: Any, event: str, _argument: object) -> Any:
         nonlocal seen
-        if not frame.f_code.co_filename.startswith(ENGINE):
+        if until is not None and frame.f_code is until.__code__:
+            sys.settrace(None)
+        if not frame.f_code.co_filename.startswith(files):
             return None
         if event == "line":
             seen += 1
@@ -267,6 +281,92 @@ def test_what_a_signal_handler_raises_at_any_point_of_the_engine_leaves_it_whole
     assert len(places) > 100
     gc.collect()
     assert sum(isinstance(item, Driver) for item in gc.get_objects()) == drivers_before
+
+
+#: What makes the main task of a run, and begins to wait for it.
+BIRTHS = (*ENGINE, str(PACKAGE / "tracking"))
+#: The same in asyncio. In an eager task, CPython 3.12 does not stand an error in these.
+STOCK_BIRTHS = (asyncio.base_events.__file__, asyncio.events.__file__)
+
+
+def run_in_runner(coro: Any) -> None:
+    with asyncio.Runner() as runner:
+        runner.run(coro)
+
+
+CALLS: dict[str, Callable[[Any], object]] = {
+    "asyncio.run": asyncio.run,
+    "asyncio.run with debug": lambda coro: asyncio.run(coro, debug=False),
+    "run_until_complete": lambda coro: asyncio.get_running_loop().run_until_complete(coro),
+    "Runner": run_in_runner,
+}
+
+
+async def interrupted_before_the_wait(
+    call: Callable[[Any], object], number: int, files: tuple[str, ...]
+) -> list[str]:
+    """Interrupt *call* at that *number* of line before it waits; return where that was, if there is one."""
+    await asyncio.sleep(0)
+    raised: list[str] = []
+    steps: list[str] = []
+
+    def interrupt() -> None:
+        raised.append(sys._getframe(2).f_code.co_qualname)
+        raise KeyboardInterrupt
+
+    async def waits() -> None:
+        steps.append("began")
+        try:
+            await asyncio.sleep(0)
+            if raised:
+                await asyncio.get_running_loop().create_future()
+        finally:
+            steps.append("ended")
+
+    coro = waits()
+    came_out = False
+    before = sys.gettrace()
+    sys.settrace(interrupting(number, interrupt, files, until=Wait.__init__))
+    try:
+        call(coro)
+    except KeyboardInterrupt:
+        came_out = True
+    finally:
+        sys.settrace(before)
+    await turns()
+
+    assert came_out == bool(raised), (raised, number, steps)
+    assert steps in ([], ["began", "ended"]), (raised, number, steps)
+    assert asyncio.all_tasks() == {asyncio.current_task()}, (raised, number)
+    coro.close()  # there may be no task
+    return raised
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
+@pytest.mark.parametrize("is_tracked", [False, True], ids=["", "tracked"])
+def test_an_interrupt_between_the_birth_of_a_run_and_its_wait_leaves_no_task(
+    call: Callable[[Any], object], factory: Any, is_tracked: bool
+) -> None:
+    """Neither a task that nobody knows yet, nor one that is not waited for yet."""
+    files = BIRTHS if factory is not None else BIRTHS + STOCK_BIRTHS
+    places: list[str] = []
+    with asyncio.Runner() as runner, contextlib.ExitStack() as parts:
+        loop = runner.get_loop()
+        loop.set_task_factory(factory)
+        runner.run(asyncio.sleep(0))
+        if is_tracked:
+            tracker = Tracker(loop, describe=lambda *_: "", is_kernels=lambda _code: False)
+            tracker.install()
+            parts.callback(tracker.remove)
+        number = 0
+        while len(places) == number:
+            number += 1
+            places += runner.run(interrupted_before_the_wait(call, number, files))
+
+    assert "Handoff.wait" in places
+    if factory is None:
+        assert ("make_factory.<locals>.make_tracked" if is_tracked else "make_task") in places
 
 
 def test_an_error_out_of_our_frames_only_is_shown_without_any() -> None:

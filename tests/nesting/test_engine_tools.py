@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import cProfile
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 import loopnb
+from tests.loops import FastLoop
 
 Run = Any
 PACKAGE = str(Path(loopnb.__file__).parent)
@@ -160,12 +162,13 @@ def test_the_callers_cumulative_time_in_a_profile_is_right() -> None:
         caller()
         await asyncio.gather(*tasks)
 
-    profile = cProfile.Profile()
-    profile.runcall(asyncio.run, main())
+    with contextlib.closing(FastLoop()) as loop:
+        profile = cProfile.Profile(loop.time)
+        profile.runcall(loop.run_until_complete, main())
     stats: Any = pstats.Stats(profile)
     (times,) = (row for key, row in stats.stats.items() if key[2] == "caller")
     assert times[0] == 1  # calls
-    assert 0.08 < times[3] < 0.5  # seconds, with what it calls
+    assert times[3] == pytest.approx(0.1)  # seconds, with what it calls
 
 
 COVERED = """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Example(NamedTuple):
-    """Cells of which the last fails, what its error says, and what the note has to say."""
+    """Some cells, the last of which fails, what its error says, and what the note has to say."""
 
     cells: tuple[str, ...]
     text: str

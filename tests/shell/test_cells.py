@@ -21,7 +21,7 @@ class FakeShell:
     """A shell that only tells of cells.
 
     Args:
-        counts_at_start: Whether it counts a cell when that begins, as IPython 9.8 and later do.
+        counts_at_start: It counts a cell when the cell begins, as IPython 9.8 and later do.
     """
 
     def __init__(self, *, counts_at_start: bool = True) -> None:

@@ -1,8 +1,8 @@
-"""Puts kernels under load and counts what is lost or left: `make stress`.
+"""Put kernels under load, and count what is lost or left: `make stress`.
 
-Parts: interrupts at random moments, bursts of them, forced ones where a race is rare, handlers of signals
-that cells set, a soak of many cells in one kernel, shutdowns with everything left open. The same seed makes
-the same choices.
+The parts: interrupts at random moments, bursts of interrupts, interrupts forced into rare races, signal
+handlers that cells set, a soak of many cells in one kernel, and shutdowns with everything left open. The same
+seed makes the same choices.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The cells that the stress interrupts: each says that it waits, then goes on for a minute, or for ever."""
+"""The cells that the stress interrupts. Each says that it waits, then goes on for a minute or for ever."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from textwrap import dedent
 
-#: The file in a kernel's folder that says when an error has left the code of a cell, on `time.monotonic()`.
+#: The file in a kernel's folder that says when an error has left the code of a cell, in monotonic seconds.
 ENDED = "ended"
 
 _NOTING = f"""
@@ -21,8 +21,8 @@ def note_end(*args, **options):
 get_ipython().showtraceback = note_end
 """
 
-#: Run first in each kernel. To show an error takes seconds beside busy threads: this notes when that begins.
-#: It is no code of a cell, in which an interrupt would be raised again while the error is shown.
+#: Run first in each kernel. Beside busy threads, showing an error takes seconds: this notes when that begins.
+#: It does not count as code of a cell: there, an interrupt would be raised again while the error is shown.
 NOTES_ENDS = f"exec(compile({_NOTING!r}, '<stress>', 'exec'), {{'get_ipython': get_ipython}})"
 
 #: Run in each kernel when loopnb has been loaded.
@@ -91,7 +91,8 @@ class Kind:
     Attributes:
         name: What it does.
         code: Its text.
-        presses: How many interrupts it takes: two where the first is a wish that a blocking step cannot hear.
+        presses: How many interrupts end it: two if the first only asks the loop, and a blocking step keeps
+            that from answering.
     """
 
     name: str
@@ -100,7 +101,7 @@ class Kind:
 
     @property
     def is_stock(self) -> bool:
-        """Whether it runs without loopnb, too."""
+        """True if it also runs without loopnb."""
         return not self.name.startswith(
             ("%%aloop", "asyncio.run", "Runner", "another loop", "a short asyncio.run")
         )

@@ -1,4 +1,4 @@
-"""Scenarios chosen at random, the same ones for the same seed. Pure."""
+"""Choose scenarios at random, the same ones for the same seed. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BATCH = 20
 
 
 class Since(StrEnum):
-    """From when the delay of an interrupt counts."""
+    """The moment from which the delay of an interrupt counts."""
 
     SENT = "sent"
-    """The cell was sent. The kernel ignores what comes before it has begun."""
+    """The cell was sent. The kernel ignores an interrupt that comes before the cell has begun."""
     BEGUN = "begun"
     """The kernel has said that it is busy."""
     WAITS = "waits"
@@ -51,11 +51,11 @@ class Interrupt:
     """One interrupt of one cell.
 
     Attributes:
-        kind: Of cell.
+        kind: The kind of cell.
         since: From when the delay counts.
-        delay_ms: Milliseconds.
+        delay_ms: The delay, in milliseconds.
         load: What keeps the machine busy.
-        number: Of the scenario.
+        number: The number of the scenario.
     """
 
     kind: Kind
@@ -68,12 +68,13 @@ class Interrupt:
         return f"{self.kind.name}, {self.since} +{self.delay_ms:.2f} ms, {self.load}, #{self.number}"
 
 
-#: How often an interrupt comes when, and within how many milliseconds. Faults live in the first moments.
+#: Moments of interrupts: how often each is chosen, and within how many milliseconds. Faults live in the first
+#: moments.
 MOMENTS = ((50, Since.BEGUN, 2.0), (15, Since.SENT, 6.0), (20, Since.WAITS, 5.0), (15, Since.WAITS, 400.0))
 
 
 def interrupts(seed: int, count: int) -> list[Interrupt]:
-    """Return *count* interrupts; each kind of cell comes as often as the others."""
+    """Return *count* interrupts. Each kind of cell comes as often as the others."""
     random = Random(f"interrupts {seed}")
     kinds = itertools.chain.from_iterable(random.sample(KINDS, len(KINDS)) for _ in itertools.count())
     weights = [weight for weight, _since, _most in MOMENTS]
@@ -91,9 +92,9 @@ class Burst:
     """Several interrupts of one cell in quick succession.
 
     Attributes:
-        kind: Of cell.
+        kind: The kind of cell.
         delay_ms: Milliseconds from the message that the kernel is busy to the first interrupt.
-        number: Of the scenario.
+        number: The number of the scenario.
     """
 
     kind: Kind
@@ -104,7 +105,7 @@ class Burst:
         return f"{self.kind.name}, begun +{self.delay_ms:.2f} ms, #{self.number}"
 
 
-#: Whose processes get the interrupts, too, or what IPython cannot end twice: not for bursts.
+#: Kinds that get no bursts: their processes get the interrupts, too, or IPython cannot end them twice.
 _NOT_IN_BURSTS = ("subprocess", "shell escape", "await a process")
 _IN_BURSTS = [kind for kind in KINDS if not kind.name.startswith(_NOT_IN_BURSTS)]
 
@@ -131,7 +132,7 @@ class Handler:
     Attributes:
         api: How it is set.
         place: The kind of cell that sets it.
-        signal: Of which signal.
+        signal: The name of the signal.
         reaction: What it does: return, or raise an error of that name.
     """
 
@@ -145,10 +146,10 @@ class Handler:
 
     @property
     def stays(self) -> bool | None:
-        """Whether it outlives its cell. None where both would do.
+        """True if it outlives its cell, False if not. None where both would do.
 
-        What a run or a task sets goes with it. What a cell's own code sets stays; but a kernel takes a
-        handler of SIGINT away when the cell has ended.
+        A handler that a run or a task sets ends with it. One that a cell's own code sets stays. But a kernel
+        removes a handler of SIGINT when the cell has ended.
         """
         if self.signal == "SIGINT":
             return False
@@ -158,7 +159,7 @@ class Handler:
 
     @property
     def may_end(self) -> bool:
-        """Whether its call while the kernel idles may end the kernel, in order: it asks for that."""
+        """True if its call may end the idle kernel, in order: it asks for that."""
         return self.signal == "SIGTERM" and self.reaction in ("KeyboardInterrupt", "SystemExit")
 
 
@@ -171,7 +172,7 @@ def handlers(seed: int, count: int) -> list[Handler]:
 
 LEFTOVERS = ("tasks", "parked stacks", "TaskGroup", "client", "generator", "thread", "-b task", "widget")
 FOREGROUNDS = ("nothing", "await", "asyncio.run", "%%aloop", "short sleeps")
-#: They come first. Where few things end, those that end in the same moment do so for certain.
+#: The first ends. In these, few things end, so some are sure to end in the same moment.
 FIRST = (
     (("parked stacks",), "asyncio.run"),
     (("TaskGroup",), "%%aloop"),
@@ -186,8 +187,8 @@ class Shutdown:
     Attributes:
         leftovers: What is open.
         foreground: What the cell does that runs.
-        restart: Whether the kernel was asked to start again.
-        number: Of the scenario.
+        restart: The kernel is asked to start again.
+        number: The number of the scenario.
     """
 
     leftovers: tuple[str, ...]
@@ -212,7 +213,7 @@ def shutdowns(seed: int, count: int) -> list[Shutdown]:
 
 
 def soak(seed: int, kinds: list[str], count: int) -> list[str]:
-    """Return *count* of the *kinds* of cells; each comes as often as the others."""
+    """Return *count* of the *kinds* of cells. Each comes as often as the others."""
     random = Random(f"soak {seed}")
     every = itertools.chain.from_iterable(random.sample(kinds, len(kinds)) for _ in itertools.count())
     return list(itertools.islice(every, count))

@@ -1,10 +1,11 @@
-"""Rare races made certain: the kernel is held at the very place, and interrupted there."""
+"""Make rare races certain: hold the kernel at the very place, and interrupt it there."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -13,19 +14,8 @@ from typing import TYPE_CHECKING
 from tests.kernel.requests import Request
 from tests.kernel.wire import KernelDiedError
 from tests.processes import WaitTimedOutError
-from tests.stress import shim
+from tests.stress import kernels, shim
 from tests.stress.cells import BY_NAME, PREPARATION, Kind
-from tests.stress.kernels import (
-    LOST_AFTER_S,
-    REPLY_WITHIN_S,
-    Observer,
-    Supply,
-    fault_after_interrupt,
-    last_line,
-    start,
-    tasks_left,
-    wait_ended,
-)
 from tests.stress.report import Fault, Figures
 
 if TYPE_CHECKING:
@@ -103,7 +93,8 @@ class Forced:
         place: Where it is held.
         cell: The kind of cell.
         code: Its text.
-        change: It is held after so many changes of what SIGINT does; 0: the cell itself asks to be held.
+        change: It is held after so many changes of the handler of SIGINT; 0 if the cell itself asks to be
+            held.
     """
 
     place: str
@@ -161,50 +152,50 @@ EXITS = {
 }
 
 
-def supply(folder: Path) -> Supply:
-    """Return a supply of kernels that files in *folder* hold.
+def held_kernels(folder: Path) -> kernels.Supply:
+    """Return a supply of kernels that are held by files in *folder*.
 
     Raises:
         NoShimError: They cannot be held here.
     """
-    return Supply(shim.build(folder), PREPARATION + _HOLDING.format(folder=str(folder)))
+    return kernels.Supply(shim.build(folder), PREPARATION + _HOLDING.format(folder=str(folder)))
 
 
 def run(options: Options) -> Figures:
     """Interrupt kernels that are held."""
-    observer = Observer(Figures("forced"))
+    observer = kernels.Observer(Figures("forced"))
     chosen = [point for point in [*BEFORE_WAITS, *SWALLOWED, *BEGINNINGS] if options.wanted(point)]
     not_held: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="loopnb-hold-") as name:
         folder = Path(name)
         try:
-            kernels = supply(folder)
+            supply = held_kernels(folder)
         except shim.NoShimError as error:
             observer.figures.left_out = str(error)
             return observer.figures
-        with kernels:
+        with supply:
             for scenario in chosen * options.size(5, 1):
-                if not _try(kernels.get(), folder, scenario, observer):
+                if not _try(supply.get(), folder, scenario, observer):
                     not_held[str(scenario)] += 1
             for scenario_name, code in EXITS.items():
                 if options.wanted(scenario_name):
-                    _try_exit(kernels.get(), scenario_name, code, observer)
+                    _try_exit(supply.get(), scenario_name, code, observer)
     if not_held:
         names = ", ".join(f"{scenario} ({count})" for scenario, count in not_held.items())
         observer.figures.notes.append(f"not held, and not counted: {names}")
     return observer.figures
 
 
-def _try(kernel: KernelDriver, folder: Path, scenario: Forced, observer: Observer) -> bool:
+def _try(kernel: KernelDriver, folder: Path, scenario: Forced, observer: kernels.Observer) -> bool:
     """Hold a cell and interrupt it; return False if it could not be held."""
     fault, was_held = interrupt_held(kernel, folder, scenario)
     if not was_held:
         return False
     observer.begin()
     if fault is not None:
-        observer.fail(fault, scenario, "" if kernel.is_alive() else last_line(kernel))
+        observer.fail(fault, scenario, "" if kernel.is_alive() else kernels.last_line(kernel))
     elif kernel.is_alive():
-        _look_for_tasks(kernel, scenario, observer)
+        observer.look_for_tasks(kernel, scenario)
     return True
 
 
@@ -216,37 +207,28 @@ def interrupt_held(kernel: KernelDriver, folder: Path, scenario: Forced) -> tupl
         # An earlier request that was answered changes it, too, before the kernel says that it is idle.
         Request(kernel.wire, kernel.wire.send("shell", "kernel_info_request", {})).wait_idle()
         shim.ask(folder, "sigaction", str(scenario.change))
-    cell = start(kernel, kind)
+    cell = kernels.start(kernel, kind)
     was_held = shim.is_held(folder, 1.0 if scenario.change else 10.0)
+    if not was_held:
+        with suppress(WaitTimedOutError, KernelDiedError):
+            kernels.wait_begun(cell)  # on a busy machine it may not have: what comes before is ignored
+        was_held = shim.is_held(folder, 1.0)
     kernel.interrupt()
-    fault = fault_after_interrupt(kernel, cell, kind)
+    fault = kernels.fault_after_interrupt(kernel, cell, kind)
     if fault is None and "Error in callback" in cell.text:
         fault = Fault.LEFT
     return fault, was_held
 
 
-def _look_for_tasks(kernel: KernelDriver, scenario: object, observer: Observer) -> None:
-    try:
-        names = tasks_left(kernel)
-    except WaitTimedOutError:
-        names = ["the kernel does not answer"]
-    except KernelDiedError:
-        observer.fail(Fault.KILLED, scenario, "after its end")
-        return
-    if names:
-        observer.fail(Fault.LEFT, scenario, f"tasks {names}")
-        kernel.kill()
-
-
-def _try_exit(kernel: KernelDriver, name: str, code: str, observer: Observer) -> None:
+def _try_exit(kernel: KernelDriver, name: str, code: str, observer: kernels.Observer) -> None:
     observer.begin()
-    cell = start(kernel, Kind(name, code))
+    cell = kernels.start(kernel, Kind(name, code))
     try:
-        if wait_ended(kernel, cell, LOST_AFTER_S) is None:
+        if kernels.wait_ended(kernel, cell, kernels.LOST_AFTER_S) is None:
             observer.fail(Fault.LOST, name)
             kernel.kill()
             return
-        cell.wait(REPLY_WITHIN_S)
+        cell.wait(kernels.REPLY_WITHIN_S)
         time.sleep(0.2)
     except KernelDiedError:
         observer.fail(Fault.KILLED, name)
@@ -258,4 +240,4 @@ def _try_exit(kernel: KernelDriver, name: str, code: str, observer: Observer) ->
     words = [word for word in cell.stdout.split() if word in ("finally", "after")]
     if words not in (["finally"], ["finally", "after"]):
         observer.fail(Fault.LEFT, name, f"printed {words}")
-    _look_for_tasks(kernel, name, observer)
+    observer.look_for_tasks(kernel, name)

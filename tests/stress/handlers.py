@@ -1,4 +1,4 @@
-"""Handlers of signals that cells set, each way, and what they do to the kernel and to later cells."""
+"""Set signal handlers in cells, in each way, and look what they do to the kernel and to later cells."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from tests.kernel.wire import KernelDiedError
 from tests.processes import WaitTimedOutError
-from tests.stress import choice
+from tests.stress import choice, kernels
 from tests.stress.cells import FIVE, PREPARATION
-from tests.stress.kernels import Observer, Supply, fault_after_interrupt, last_line, start
 from tests.stress.report import Fault, Figures
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ _WAITS = dedent(
 _AWAITS = _WAITS.format(sleep="await asyncio.sleep")
 
 
-#: What IPython compiles cells with.
+#: The flag with which IPython compiles cells.
 TOP_LEVEL_AWAIT = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
 
 
@@ -93,24 +92,24 @@ def code(handler: Handler) -> str:
 
 def run(options: Options) -> Figures:
     """Try the combinations, each followed by five cells that are interrupted."""
-    observer = Observer(Figures("handlers"))
-    with supply() as kernels:
+    observer = kernels.Observer(Figures("handlers"))
+    with prepared_kernels() as supply:
         for handler in choice.handlers(options.seed, options.size(144, 10)):
             if options.wanted(handler):
-                try_one(kernels.get(), handler, observer)
+                try_one(supply.get(), handler, observer)
     return observer.figures
 
 
-def supply() -> Supply:
+def prepared_kernels() -> kernels.Supply:
     """Return a supply of the kernels that `try_one` needs."""
-    return Supply(preparation=PREPARATION + _REACTIONS)
+    return kernels.Supply(preparation=PREPARATION + _REACTIONS)
 
 
 _IDLE = "while the kernel idles"
 _LATER = "in a later cell"
 
 
-def try_one(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
+def try_one(kernel: KernelDriver, handler: Handler, observer: kernels.Observer) -> None:
     """Have a cell of *kernel* set *handler*, send it its signal, and interrupt five later cells."""
     observer.begin()
     step = _IDLE if handler.place == "-b" else "in its cell"
@@ -125,9 +124,9 @@ def try_one(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
             _look_for_handlers(kernel, handler, observer)
     except KernelDiedError:
         ended_in_order = (kernel.folder / "in-order").exists()
-        # The loop calls its handlers when a plain cell has ended, so it need not idle for long.
+        # The loop calls its handlers when a plain cell has ended, so the kernel need not idle for long.
         if step == _LATER or not (handler.may_end and ended_in_order):
-            observer.fail(Fault.KILLED, handler, f"{step}: {last_line(kernel)}")
+            observer.fail(Fault.KILLED, handler, f"{step}: {kernels.last_line(kernel)}")
     except (AssertionError, WaitTimedOutError) as error:
         observer.fail(Fault.LOST, handler, f"{step}: {str(error).splitlines()[0]}")
         kernel.kill()
@@ -138,7 +137,7 @@ def _set_and_signal(kernel: KernelDriver, handler: Handler) -> None:
     cell = kernel.start(code(handler), stop_on_error=False)
     cell.wait_output("set", 5.0)
     if handler.place == "-b":
-        cell.wait(5.0)  # its task is to be signalled, not the cell
+        cell.wait(5.0)  # the signal is for its task, not for the cell
     os.kill(kernel.process.pid, getattr(signal, handler.signal))
     cell.wait(5.0)
     time.sleep(0.6 if handler.place == "-b" else 0.05)  # its task waits half a second to be signalled
@@ -151,19 +150,19 @@ def _signal_idle(kernel: KernelDriver, handler: Handler) -> None:
     assert kernel.value("1 + 1", timeout=5) == 2
 
 
-def _interrupt_five(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
+def _interrupt_five(kernel: KernelDriver, handler: Handler, observer: kernels.Observer) -> None:
     for kind in FIVE:
-        cell = start(kernel, kind)
+        cell = kernels.start(kernel, kind)
         cell.wait_output("waits", 10.0)
         kernel.interrupt()
-        fault = fault_after_interrupt(kernel, cell, kind)
+        fault = kernels.fault_after_interrupt(kernel, cell, kind)
         if fault is not None:
             observer.fail(fault, handler, f"{_LATER}, {kind.name}")
         if not kernel.is_alive():
             return
 
 
-def _look_for_handlers(kernel: KernelDriver, handler: Handler, observer: Observer) -> None:
+def _look_for_handlers(kernel: KernelDriver, handler: Handler, observer: kernels.Observer) -> None:
     signum = f"signal.{handler.signal}"
     stands = kernel.value(f"stands({signum})")
     if handler.stays is False and stands:

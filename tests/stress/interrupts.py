@@ -1,4 +1,4 @@
-"""Real interrupts at random moments, into every kind of cell, beside all kinds of load."""
+"""Send real interrupts at random moments, into every kind of cell, beside all kinds of load."""
 
 from __future__ import annotations
 
@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING
 
 from tests.kernel.wire import KernelDiedError
 from tests.processes import WaitTimedOutError
-from tests.stress import choice
+from tests.stress import choice, kernels
 from tests.stress.choice import Since
-from tests.stress.kernels import (
-    Observer,
-    Supply,
-    fault_after_interrupt,
-    last_line,
-    start,
-    tasks_left,
-    wait_begun,
-    wait_until,
-)
 from tests.stress.load import beside
 from tests.stress.report import Fault, Figures
 
@@ -33,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def run(options: Options) -> Figures:
-    """Interrupt cells, and look what each interrupt has come to."""
-    observer = Observer(Figures("interrupts"))
+    """Interrupt cells, and look what each interrupt has led to."""
+    observer = kernels.Observer(Figures("interrupts"))
     chosen = [
         interrupt
         for interrupt in choice.interrupts(options.seed, options.size(1000, 40))
@@ -42,7 +32,7 @@ def run(options: Options) -> Figures:
     ]
     if options.stock:
         chosen = [interrupt for interrupt in chosen if interrupt.kind.is_stock]
-    with Supply(stock=options.stock) as supply:
+    with kernels.Supply(stock=options.stock) as supply:
         for load, batch in groupby(chosen, key=lambda interrupt: interrupt.load):
             waiting = list(batch)
             while waiting:
@@ -53,8 +43,8 @@ def run(options: Options) -> Figures:
     return observer.figures
 
 
-def _run_batch(kernel: KernelDriver, batch: Sequence[Interrupt], observer: Observer) -> int:
-    """Run *batch* until it is through or the kernel is dead; return how many were run."""
+def _run_batch(kernel: KernelDriver, batch: Sequence[Interrupt], observer: kernels.Observer) -> int:
+    """Run *batch* until its end or the kernel's. Return how many of it were run."""
     for done, scenario in enumerate(batch, start=1):
         observer.begin()
         _try(kernel, scenario, observer)
@@ -63,8 +53,8 @@ def _run_batch(kernel: KernelDriver, batch: Sequence[Interrupt], observer: Obser
     return len(batch)
 
 
-def _try(kernel: KernelDriver, scenario: Interrupt, observer: Observer) -> None:
-    cell = start(kernel, scenario.kind)
+def _try(kernel: KernelDriver, scenario: Interrupt, observer: kernels.Observer) -> None:
+    cell = kernels.start(kernel, scenario.kind)
     try:
         is_early = not _interrupt_in_time(kernel, cell, scenario)
     except KernelDiedError:
@@ -74,22 +64,22 @@ def _try(kernel: KernelDriver, scenario: Interrupt, observer: Observer) -> None:
         observer.fail(Fault.LOST, scenario, "the cell has not begun")
         kernel.kill()
         return
-    fault = fault_after_interrupt(kernel, cell, scenario.kind, counts=not is_early)
+    fault = kernels.fault_after_interrupt(kernel, cell, scenario.kind, counts=not is_early)
     if fault is not None:
         observer.fail(fault, scenario, _ended_in(kernel, cell))
     if "Error in callback" in cell.text:
         observer.fail(Fault.LEFT, scenario, f"{cell.text.strip()[:200]!r}")
     if kernel.is_alive():
-        _look_for_tasks(kernel, scenario, observer)
+        observer.look_for_tasks(kernel, scenario)
 
 
 def _interrupt_in_time(kernel: KernelDriver, cell: Cell, scenario: Interrupt) -> bool:
     """Interrupt *cell* at the moment that was chosen; return False if it may not have begun by then."""
     if scenario.since is not Since.SENT:
-        wait_begun(cell)
+        kernels.wait_begun(cell)
     if scenario.since is Since.WAITS:
         cell.wait_output("waits", 10.0)
-    wait_until(time.monotonic() + scenario.delay_ms / 1000)
+    kernels.wait_until(time.monotonic() + scenario.delay_ms / 1000)
     has_begun = bool(cell.messages)
     kernel.interrupt()
     return has_begun
@@ -97,18 +87,5 @@ def _interrupt_in_time(kernel: KernelDriver, cell: Cell, scenario: Interrupt) ->
 
 def _ended_in(kernel: KernelDriver, cell: Cell) -> str:
     reply = cell.reply.content if cell.reply is not None else {}
-    alive = "" if kernel.is_alive() else f"; {last_line(kernel)}"
+    alive = "" if kernel.is_alive() else f"; {kernels.last_line(kernel)}"
     return f"{reply.get('ename', reply.get('status', 'no reply'))}, {cell.text.strip()[-50:]!r}{alive}"
-
-
-def _look_for_tasks(kernel: KernelDriver, scenario: Interrupt, observer: Observer) -> None:
-    try:
-        names = tasks_left(kernel)
-        if names:
-            observer.fail(Fault.LEFT, scenario, f"tasks {names}")
-            kernel.kill()
-    except KernelDiedError:
-        observer.fail(Fault.KILLED, scenario, "after its end")
-    except WaitTimedOutError:
-        observer.fail(Fault.LEFT, scenario, "the kernel does not answer")
-        kernel.kill()

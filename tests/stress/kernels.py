@@ -1,4 +1,4 @@
-"""Kernels for the stress: one that is replaced when it has died, and what is done to its cells."""
+"""Supply kernels for the stress, a new one when the last has died, and handle their cells."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from tests.stress.cells import Kind
     from tests.stress.report import Figures
 
-#: An interrupt is lost when the cell's code still runs so many seconds later. By itself, it runs a minute.
+#: An interrupt is lost if the cell's code still runs so many seconds later. By itself, the code runs a
+#: minute.
 LOST_AFTER_S = 3.0
 #: Seconds that a cell has from the end of its code to its reply. In between IPython formats the traceback:
 #: beside two busy threads, on a busy machine, that alone takes seconds.
 REPLY_WITHIN_S = 30.0
-#: Seconds from its idle status, which the kernel sends later, but on another channel.
+#: Seconds from the idle status of a cell to its reply, which is sent earlier, but on another channel.
 _BEHIND_IDLE_S = 3.0
-#: Seconds after which a cell that needs another interrupt gets it: two that come at once are one to Python.
+#: Seconds after which a cell that needs another interrupt gets it. For Python, two at once are one.
 NEXT_PRESS_S = 0.5
 
 _TASKS = (
@@ -45,11 +46,11 @@ class Options:
     """What the command line asks for.
 
     Attributes:
-        seed: Of all random choices.
-        quick: Whether to run a sample of a minute.
+        seed: The seed of all random choices.
+        quick: Run a sample of a minute.
         only: Run the scenarios whose name holds this text.
         times: How many times as many scenarios as usual.
-        stock: Whether to run without loopnb, to compare.
+        stock: Run without loopnb, to compare.
     """
 
     seed: int
@@ -59,7 +60,7 @@ class Options:
     stock: bool = False
 
     def __str__(self) -> str:
-        """Return the options of the command line but the seed."""
+        """Return the options of the command line, without the seed."""
         words = [f"--{name}" for name in ("quick", "stock") if getattr(self, name)]
         words += [f"--only={shlex.quote(self.only)}"] if self.only else []
         words += [f"--times={self.times:g}"] if self.times != 1 else []
@@ -90,6 +91,19 @@ class Observer:
         self.figures.failures.append(failure)
         print(f"  {failure}", flush=True)
 
+    def look_for_tasks(self, kernel: KernelDriver, scenario: object) -> None:
+        """Note the tasks that *scenario* has left, and end the kernel if there are any."""
+        try:
+            names = tasks_left(kernel)
+        except WaitTimedOutError:
+            names = ["the kernel does not answer"]
+        except KernelDiedError:
+            self.fail(Fault.KILLED, scenario, "after its end")
+            return
+        if names:
+            self.fail(Fault.LEFT, scenario, f"tasks {names}")
+            kernel.kill()
+
 
 @dataclass
 class Supply:
@@ -98,7 +112,7 @@ class Supply:
     Attributes:
         env: Environment variables for the kernels.
         preparation: A cell that each runs when loopnb has been loaded.
-        stock: Whether to leave loopnb out.
+        stock: Leave loopnb out.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
@@ -158,7 +172,8 @@ def wait_begun(cell: Cell, timeout: float = 10.0) -> None:
 def ended_at(kernel: KernelDriver, cell: Cell) -> float | None:
     """Return when the code of *cell* ended, on `time.monotonic()`; None if it runs.
 
-    An error has left the code when IPython begins to show it. Where none does, the cell's idle status counts.
+    An error has left the code when IPython begins to show it. If there is no error, the cell's idle status
+    counts.
 
     Raises:
         KernelDiedError: The kernel has.
@@ -191,10 +206,10 @@ def fault_after_interrupt(
     """Wait for the end of a cell that was interrupted just now, and return what went wrong.
 
     Args:
-        kernel: Is dead afterwards if no interrupt could end the cell.
+        kernel: The kernel. It is dead afterwards if no interrupt could end the cell.
         cell: The cell.
         kind: Its kind.
-        counts: Whether the interrupt must end it; False if it may have come too early.
+        counts: The interrupt must end it. False if the interrupt may have come too early.
     """
     try:
         is_lost = not _ends_in_time(kernel, cell, kind)

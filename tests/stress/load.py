@@ -1,4 +1,4 @@
-"""What keeps the machine busy while cells are interrupted."""
+"""Keep the machine busy while cells are interrupted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.stress.choice import Load
 
 _CHATTER_EVERY_S = 0.01
-#: Requests that the kernel has not answered yet. A socket that holds too many blocks who sends.
+#: The most requests that the kernel has not answered. A socket that holds too many blocks the sender.
 _MOST_UNANSWERED = 20
 
 _START_THREADS = dedent(

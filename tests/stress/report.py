@@ -1,4 +1,4 @@
-"""What the parts of the stress found, and the text that says so. Pure."""
+"""Report what the parts of the stress have found. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class Fault(StrEnum):
     """What can go wrong with a scenario."""
 
     LOST = "lost"
-    """It had no effect: the cell's code still ran 3 s later, or a request was not answered in time."""
+    """It had no effect: the cell's code still ran 3 s later, or nobody answered a request in time."""
     NO_REPLY = "no reply"
     """The cell ended, and its reply never came."""
     KILLED = "killed"
-    """The kernel ended, or had to be ended, and should not have been."""
+    """The kernel ended, or had to be ended, although it should live on."""
     LEFT = "left"
     """Something stayed that should have gone, or the other way round."""
 
@@ -25,10 +25,11 @@ class Failure:
     """One fault of one scenario.
 
     Attributes:
-        fault: Of which kind.
+        fault: The kind of fault.
         scenario: Its name; `--only` takes it, or a part of it.
         detail: What was seen.
-        number: Of the try: a scenario may be tried often, and have two faults of one kind in one try.
+        number: The number of the try. A scenario may be tried often, and have two faults of one kind in one
+            try.
     """
 
     fault: Fault
@@ -47,7 +48,7 @@ class Figures:
     Attributes:
         part: Its name.
         tried: How many scenarios it ran.
-        failures: In the order they were seen.
+        failures: Its failures, in the order in which they were seen.
         notes: Further lines for the end of the report.
         left_out: Why it could not run ("" if it could).
     """
@@ -66,7 +67,7 @@ class Figures:
 
 
 def table(parts: list[Figures]) -> str:
-    """Return a line for each part: how often it tried, and how many of the tries had which fault."""
+    """Return a line for each part: how many tries it made, and how many of these had each fault."""
     lines = [["part", "tried", *Fault]]
     for figures in parts:
         counts = [str(figures.count(fault)) for fault in Fault]
@@ -86,8 +87,8 @@ def text(parts: list[Figures], seed: int, options: str = "") -> str:
 
     Args:
         parts: What they found.
-        seed: Of all choices.
-        options: Further ones of the command line.
+        seed: The seed of all choices.
+        options: Further options of the command line.
     """
     lines: list[str] = []
     for figures in parts:

@@ -1,4 +1,4 @@
-"""Builds `hold.c`, and asks a kernel that runs with it to be held."""
+"""Build `hold.c`, and ask for a kernel that runs with it to be held."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SOURCE = Path(__file__).with_name("hold.c")
 
 
 class NoShimError(Exception):
-    """Why a kernel cannot be held here."""
+    """Raised when no kernel can be held here. The text says why."""
 
 
 def build(folder: Path) -> Mapping[str, str]:
-    """Compile the shim into *folder*, and return the environment of a kernel that is held by files there.
+    """Compile the shim into *folder*. Return the environment of a kernel that files there hold.
 
     Raises:
         NoShimError: This is not Linux, or there is no C compiler.

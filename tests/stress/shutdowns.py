@@ -1,4 +1,4 @@
-"""Kernels that are shut down with everything left open."""
+"""Shut kernels down with everything left open."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from tests.kernel.requests import Request
-from tests.stress import choice
-from tests.stress.kernels import Observer, Supply, last_line
+from tests.stress import choice, kernels
 from tests.stress.report import Fault, Figures
 
 if TYPE_CHECKING:
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 #: Seconds after which Jupyter kills a kernel that it has asked to end.
 _GRACE_S = 5.0
 
-#: `ended("x")` says that a `finally` has run; `opened("x")`, at the place that makes it due, that it must.
+#: `opened("x")` says, at the place that makes it due, that a `finally` must run; `ended("x")` says that it
+#: has.
 _DEFINITIONS = dedent(
     """
     import asyncio, pathlib, time
@@ -96,16 +96,16 @@ FOREGROUNDS = {
 
 
 def run(options: Options) -> Figures:
-    """End kernels, and look what has come of their cells, their replies and their `finally` blocks."""
-    observer = Observer(Figures("shutdowns"))
+    """End kernels, and look what became of their cells, replies and `finally` blocks."""
+    observer = kernels.Observer(Figures("shutdowns"))
     took: list[float] = []
     for scenario in choice.shutdowns(options.seed, options.size(50, 4)):
         if options.wanted(scenario):
             observer.begin()
-            with Supply(preparation="None") as kernels:
-                folder = kernels.folder / "finally"
+            with kernels.Supply(preparation="None") as supply:
+                folder = supply.folder / "finally"
                 folder.mkdir()
-                took += _try(kernels.get(), folder, scenario, observer)
+                took += _try(supply.get(), folder, scenario, observer)
     if took:
         middle, most = statistics.median(took), max(took)
         observer.figures.notes.append(
@@ -114,7 +114,7 @@ def run(options: Options) -> Figures:
     return observer.figures
 
 
-def _try(kernel: KernelDriver, folder: Path, scenario: Shutdown, observer: Observer) -> list[float]:
+def _try(kernel: KernelDriver, folder: Path, scenario: Shutdown, observer: kernels.Observer) -> list[float]:
     """End one kernel; return the seconds that it took, none if it was killed."""
     cell = _fill(kernel, folder, scenario)
     began = time.monotonic()
@@ -129,7 +129,7 @@ def _try(kernel: KernelDriver, folder: Path, scenario: Shutdown, observer: Obser
     if asked.reply is None:
         observer.fail(Fault.LOST, scenario, "the reply to the request")
     if cell is not None and cell.reply is None:
-        observer.fail(Fault.NO_REPLY, scenario, last_line(kernel))
+        observer.fail(Fault.NO_REPLY, scenario, kernels.last_line(kernel))
     _look_for_finally(folder, scenario, observer)
     return [] if was_killed else [took]
 
@@ -154,7 +154,7 @@ def _has_exited(kernel: KernelDriver) -> bool:
     return not kernel.is_alive()
 
 
-def _look_for_finally(folder: Path, scenario: Shutdown, observer: Observer) -> None:
+def _look_for_finally(folder: Path, scenario: Shutdown, observer: kernels.Observer) -> None:
     names = {path.name for path in folder.iterdir()}
     due = {name.removesuffix(" opened") for name in names if name.endswith(" opened")}
     missed = sorted(name for name in due if f"{name} ended" not in names)

@@ -1,4 +1,4 @@
-"""Hundreds of cells of all kinds in one kernel, and what there is more of afterwards."""
+"""Run hundreds of cells of all kinds in one kernel, and count what there is more of afterwards."""
 
 from __future__ import annotations
 
@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 
 from tests.kernel.wire import KernelDiedError
 from tests.processes import WaitTimedOutError
-from tests.stress import choice
+from tests.stress import choice, kernels
 from tests.stress.cells import KINDS, PREPARATION
-from tests.stress.kernels import (
-    Observer,
-    Supply,
-    end,
-    fault_after_interrupt,
-    last_line,
-    start,
-)
 from tests.stress.report import Fault, Figures
 
 if TYPE_CHECKING:
@@ -26,7 +18,7 @@ if TYPE_CHECKING:
 #: Seconds that a cell has to begin, or to end by itself.
 _ENDS_WITHIN_S = 10.0
 
-#: Counts what a kernel holds. By names and modules: where loopnb keeps its things is its own affair.
+#: Counts what a kernel holds: by names and modules, since where loopnb keeps its things is its own affair.
 _COUNTING = dedent(
     """
     import gc, os, threading
@@ -53,13 +45,13 @@ _COUNTING = dedent(
         for _ in range(3):
             gc.collect()
         objects = gc.get_objects()
-        kinds = [type(one) for one in objects]
+        kinds = [type(item) for item in objects]
         return {
-            "tasks": sum(isinstance(one, asyncio.Task) for one in objects),
+            "tasks": sum(isinstance(item, asyncio.Task) for item in objects),
             "sessions": sum(
                 kind.__name__ == "Session" and kind.__module__.startswith("loopnb") for kind in kinds
             ),
-            "greenlets": sum(isinstance(one, greenlet.greenlet) for one in objects),
+            "greenlets": sum(isinstance(item, greenlet.greenlet) for item in objects),
             "fds": len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
             "threads": threading.active_count(),
             "patches": len(patches()),
@@ -98,7 +90,7 @@ _DEFINITIONS = dedent(
     """
 )
 
-#: Cells that end by themselves. Those of `cells.py`, interrupted, come on top.
+#: Cells that end by themselves. The cells of `cells.py`, which are interrupted, come on top.
 CELLS = {
     "plain": "sum(range(1000))",
     "error": "1 / 0",
@@ -128,8 +120,8 @@ CELLS = {
     "reload with a widget": "loopnb.show()\n%reload_ext loopnb",
 }
 
-#: What an interrupt leaves on another loop stays there, as without loopnb. So do the pipes and terminals of
-#: `subprocess` and pexpect, if the interrupt comes while they start the process.
+#: Kinds in which an interrupt leaves something, as without loopnb: on another loop, or pipes and terminals if
+#: `subprocess` or pexpect is just starting the process.
 _LEAVES_THINGS = ("another loop", "subprocess", "shell escape")
 _INTERRUPTED = {
     f"interrupted {kind.name}": kind for kind in KINDS if not kind.name.startswith(_LEAVES_THINGS)
@@ -138,13 +130,13 @@ _INTERRUPTED = {
 
 def run(options: Options) -> Figures:
     """Count, run the cells, count again, unload, and look what stays patched."""
-    observer = Observer(Figures("soak"))
+    observer = kernels.Observer(Figures("soak"))
     kinds = [kind for kind in [*CELLS, *_INTERRUPTED] if options.wanted(kind)]
-    with Supply(preparation="None") as kernels:
-        kernel = kernels.get()
+    with kernels.Supply(preparation="None") as supply:
+        kernel = supply.get()
         try:
             _prepare(kernel)
-            for kind in kinds:  # what is made once and kept is there before the first count
+            for kind in kinds:  # so that what is made once and kept is there before the first count
                 _run_cell(kernel, kind, observer)
             before = _count(kernel)
             for kind in choice.soak(options.seed, kinds, options.size(300, 60)):
@@ -153,7 +145,7 @@ def run(options: Options) -> Figures:
             _compare(before, _count(kernel), observer)
             _unload(kernel, observer)
         except KernelDiedError:
-            observer.fail(Fault.KILLED, "the kernel", last_line(kernel))
+            observer.fail(Fault.KILLED, "the kernel", kernels.last_line(kernel))
         except WaitTimedOutError as error:
             observer.fail(Fault.LOST, "a request", str(error).splitlines()[0])
     return observer.figures
@@ -164,28 +156,28 @@ def _prepare(kernel: KernelDriver) -> None:
     kernel.run(_COUNTING)
     kernel.run("%load_ext loopnb")
     kernel.run(PREPARATION + _DEFINITIONS + "loop = asyncio.get_running_loop()")
-    # Lives on all the time, and sees each session that comes and goes.
+    # This task lives on all the time, and sees each session that comes and goes.
     kernel.run("%%aloop -b -n ticker\nwhile True:\n    await asyncio.sleep(0.02)", cell_id="ticker")
 
 
-def _run_cell(kernel: KernelDriver, name: str, observer: Observer) -> None:
+def _run_cell(kernel: KernelDriver, name: str, observer: kernels.Observer) -> None:
     interrupted = _INTERRUPTED.get(name)
     if interrupted is None:
-        # One id for each kind: each is run again, as a user does.
+        # Each kind has one id, so its cell is run again, as a user does it.
         cell = kernel.start(CELLS[name], cell_id=name, stop_on_error=False)
         try:
             cell.wait(_ENDS_WITHIN_S)
         except WaitTimedOutError:
             observer.fail(Fault.LOST, name, "did not end by itself")
-            end(kernel, cell)
+            kernels.end(kernel, cell)
         return
-    cell = start(kernel, interrupted)
+    cell = kernels.start(kernel, interrupted)
     try:
         cell.wait_output("waits", _ENDS_WITHIN_S)
     except WaitTimedOutError:
         observer.fail(Fault.LOST, name, f"has not begun: {cell.text.strip()[-150:]!r}")
     kernel.interrupt()
-    fault = fault_after_interrupt(kernel, cell, interrupted)
+    fault = kernels.fault_after_interrupt(kernel, cell, interrupted)
     if fault is not None:
         observer.fail(fault, name)
 
@@ -194,13 +186,13 @@ def _count(kernel: KernelDriver) -> dict[str, int]:
     kernel.run(
         "for task in asyncio.all_tasks():\n    if task.get_name() == 'replaced':\n        task.cancel()"
     )
-    kernel.run("await asyncio.sleep(0.3)")  # what the last cells have left ends
+    kernel.run("await asyncio.sleep(0.3)")  # let what the last cells have left end
     kernel.run("del task\n%reset -f out")  # IPython keeps the tasks that cells have shown
     counts: dict[str, int] = kernel.value("count()")
     return counts
 
 
-def _compare(before: dict[str, int], after: dict[str, int], observer: Observer) -> None:
+def _compare(before: dict[str, int], after: dict[str, int], observer: kernels.Observer) -> None:
     changes = [f"{what} {before[what]} -> {after[what]}" for what in before]
     observer.figures.notes.append(f"before and after: {', '.join(changes)}")
     for what in before:
@@ -208,7 +200,7 @@ def _compare(before: dict[str, int], after: dict[str, int], observer: Observer) 
             observer.fail(Fault.LEFT, what, f"{before[what]} before, {after[what]} after")
 
 
-def _unload(kernel: KernelDriver, observer: Observer) -> None:
+def _unload(kernel: KernelDriver, observer: kernels.Observer) -> None:
     kernel.run("%unload_ext loopnb")
     patches = kernel.value("patches()")
     if patches:

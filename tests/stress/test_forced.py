@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from tests.kernel.driver import KernelDriver
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allow a busy machine more time. What is lost here lasts a minute."""
+    for name in ("LOST_AFTER_S", "_BEHIND_IDLE_S"):
+        monkeypatch.setattr(f"tests.stress.kernels.{name}", 20.0)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("hold")
@@ -24,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kernels(folder: Path) -> Iterator[Callable[[], KernelDriver]]:
     """Keep a kernel that can be held; there is a new one when a test has ended it."""
     try:
-        supply = forced.supply(folder)
+        supply = forced.held_kernels(folder)
     except shim.NoShimError as error:
         pytest.skip(str(error))
     with supply:

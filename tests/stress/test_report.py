@@ -10,7 +10,7 @@ from tests.stress.report import Failure, Fault, Figures
 
 
 def figures() -> Figures:
-    """Make figures of three scenarios, of which one failed twice."""
+    """Make figures of three scenarios. One has failed twice."""
     found = Figures("interrupts", tried=30)
     found.failures += [
         Failure(Fault.LOST, "await, begun +1.00 ms, #3"),

@@ -18,7 +18,7 @@ def settings(shared_terminal: Terminal) -> None:
         from loopnb.session import current
         def block():
             watch, end = current().watch, time.monotonic() + 20
-            while (seen := watch.current()) is None or seen.function != 'block':
+            while (seen := watch.current()) is None or (seen.function, seen.how) != ('block', 'sleep'):
                 assert time.monotonic() < end
                 time.sleep(0.01)
         async def found():
@@ -40,7 +40,6 @@ def test_a_cell_that_blocks_is_named(shared_terminal: Terminal) -> None:
 def test_input_is_no_block(shared_terminal: Terminal) -> None:
     shared_terminal.run("%config LoopNB.blocked_after = 0")
     shared_terminal.run("%config LoopNB.blocked_after = 0.5")
-    before = shared_terminal.value("len(current().watch.blocks())")
     shared_terminal.start(
         """
         import threading
@@ -55,4 +54,6 @@ def test_input_is_no_block(shared_terminal: Terminal) -> None:
     shared_terminal.keys("x\r")
     shared_terminal.wait_prompt()
 
-    assert shared_terminal.value("len(current().watch.blocks())") == before
+    # On a busy machine any other step may last long enough, too.
+    ours = "[b for b in current().watch.blocks() if b.call.startswith('input(')]"
+    assert shared_terminal.value(ours) == "[]"

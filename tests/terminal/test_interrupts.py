@@ -79,8 +79,7 @@ def test_ctrl_c_ends_the_cell_and_nothing_else(ticking: Terminal, code: str) -> 
 
     ticking.interrupt()
 
-    # The waits last a minute: this is far from that, and far above the half second we promise.
-    shown = ticking.wait_prompt(5)
+    shown = ticking.wait_prompt()  # waits for far less than a minute, which what is interrupted would last
     assert "KeyboardInterrupt" in shown
     assert "CancelledError" not in shown
     assert "loopnb/" not in shown
@@ -173,7 +172,7 @@ def test_ctrl_c_calls_no_handler_that_an_earlier_cell_has_added(ticking: Termina
 
     ticking.interrupt()
 
-    assert "KeyboardInterrupt" in ticking.wait_prompt(5)
+    assert "KeyboardInterrupt" in ticking.wait_prompt()
     ticking.keys("1 / 0")
     ticking.interrupt()
     assert ticking.value("signal.getsignal(signal.SIGINT) is signal.default_int_handler") == "True"

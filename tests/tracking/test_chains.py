@@ -22,7 +22,7 @@ HERE = Path(__file__).name
 @pytest.mark.parametrize("how", ["gather", "group", "wait", "task"])
 def test_where_follows_the_tasks_that_are_awaited(track: Callable[..., Any], how: str) -> None:
     async def leaf() -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(6000)
 
     async def waiting() -> None:
         task = asyncio.create_task(leaf(), name="leaf")
@@ -53,5 +53,5 @@ def test_where_follows_the_tasks_that_are_awaited(track: Callable[..., Any], how
     shown = track(main)
     assert "'leaf'" in shown
     assert f"leaf()  {HERE}:" in shown
-    assert "await asyncio.sleep(60)" in shown
-    assert shown.endswith(("waits for sleep, 59 s left", "waits for sleep, 1 min 00 s left"))
+    assert "await asyncio.sleep(6000)" in shown
+    assert shown.endswith(("waits for sleep, 1 h 39 min left", "waits for sleep, 1 h 40 min left"))

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loopnb import nesting
+from loopnb import _cpython, nesting
 from loopnb.nesting import scope
 from loopnb.records import CellRef
-from loopnb.tracking import cells, listing
+from loopnb.tracking import cells, listing, slicing
 from loopnb.tracking.leaving import end_with
 from loopnb.tracking.listing import Listing
 from loopnb.tracking.suspended import frames_of
@@ -300,16 +300,17 @@ async def carry_out(tracker: Tracker, program: list[tuple[Any, ...]], *, exact: 
 @pytest.fixture
 def tiny_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """End a slice after each task."""
-    monkeypatch.setattr(listing, "SLICE_S", -1.0)
+    monkeypatch.setattr(slicing, "SLICE_S", -1.0)
     for name in ("_AT_ONCE", "_ASKED_AT_ONCE", "_NAMED_AT_ONCE"):
         monkeypatch.setattr(listing, name, 1)
+    monkeypatch.setattr(_cpython, "_SOME", 1)
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["exact", "inexact"])
 @pytest.mark.parametrize("factory", FACTORIES)
 @pytest.mark.usefixtures("tiny_slices")
 @given(program=st.lists(STEPS, min_size=5, max_size=50))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_deltas_applied_give_what_a_fresh_listing_gives(
     factory: str, exact: bool, program: list[tuple[Any, ...]]
 ) -> None:
@@ -699,6 +700,46 @@ def test_more_spawns_than_are_noted_are_all_found() -> None:
         turn(loop)
 
         assert len(follower.look().changed) == len(tasks)
+        event.set()
+        turn(loop)
+
+
+@pytest.mark.usefixtures("tiny_slices")
+def test_a_look_in_slices_finds_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cpython, "_SOME", 7)
+    monkeypatch.setattr(_cpython, "_AGAIN", 2)
+    with tracked_loop() as (runner, tracker):
+        loop, event = runner.get_loop(), asyncio.Event()
+        tasks = [loop.create_task(waits_on_one_line(event)) for _ in range(50)]
+        turn(loop)
+        for _ in tracker.listing.slices():
+            pass
+
+        assert set(map(tracker.number_of, tasks)) <= tracker.listing.records.keys()
+        event.set()
+        turn(loop)
+
+
+@pytest.mark.usefixtures("tiny_slices")
+@pytest.mark.parametrize("slices", [1, 2, 5, 10])
+def test_tasks_may_end_between_the_slices_that_find_them(slices: int) -> None:
+    with tracked_loop() as (runner, tracker):
+        loop, event, ended = runner.get_loop(), asyncio.Event(), asyncio.Event()
+        tasks = [loop.create_task(waits_on_one_line((event, ended)[index % 2])) for index in range(50)]
+        turn(loop)
+        look = tracker.listing.slices()
+        for _ in range(slices):
+            next(look)
+        ended.set()
+        turn(loop)
+        del tasks[1::2]
+        for _ in look:
+            pass
+
+        living = set(map(tracker.number_of, tasks))
+        assert living <= tracker.listing.records.keys()
+        tracker.listing.look()
+        assert living == tracker.listing.records.keys()
         event.set()
         turn(loop)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
 import socket
 import sys
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopnb import views
+from loopnb import trees, views
 from loopnb.tracking import chains, graph, holders
 from loopnb.tracking.details import detail_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-    from loopnb.records import WaitDetail
+    from loopnb.records import AwaitGraph, WaitDetail
     from loopnb.tracking.tracker import Tracker
 
 
@@ -325,6 +326,32 @@ def test_each_of_many_waiters_is_told_the_holders_of_its_own_lock(
     }  # fmt: skip
     assert shared == [{"2waits"}, set()]
     assert sorted(asked) == ["0waits", "1waits", "2waits"]  # the queues tell of the others
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_tasks_may_end_while_the_graph_is_made(track: Callable[..., Any], step: int) -> None:
+    async def main(tracker: Tracker) -> AwaitGraph:
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(leaf()) for _ in range(70)]
+        tasks.append(asyncio.create_task(asyncio.wait(tasks[:40])))
+        await until_it_waits(tasks[-1])
+        steps = graph.slices(tracker)
+        for count in itertools.count():
+            if count == step:
+                await end(*tasks)
+                tracker.listing.look()
+            try:
+                next(steps)
+            except StopIteration as stop:
+                found: AwaitGraph = stop.value
+                break
+        await end(*tasks)
+        return found
+
+    found = track(main)
+    roots = graph.finish(trees.roots_of(found.records, found.awaits, lambda _task: True))
+    tree = graph.finish(trees.tree_of(found.records, found.awaits, roots))
+    assert found.awaits.keys() <= found.records.keys()
+    assert graph.finish(trees.tree_text(tree, found, 0.0, {}))
 
 
 def test_a_condition_that_waits_to_be_notified_holds_no_lock(track: Callable[..., Any]) -> None:

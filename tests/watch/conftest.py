@@ -61,28 +61,43 @@ class Watched:
             self.tracker.remove()
             assert fault is None
 
-    def is_seen(self) -> bool:
-        """Return True if a block is seen now. Any thread."""
+    def sees(self, function: str = "") -> str | None:
+        """Return how a function with a name that ends so is seen to block now; None if none is. Any thread.
+
+        On a busy machine other steps may last long enough to count as blocks, too. And a block is taken for
+        one that holds the GIL if its first look has had to wait for 0.1 s, until more looks have found it.
+        """
         assert self.watch.fault is None
-        return self.watch.current() is not None
+        seen = self.watch.current()
+        return seen.how if seen is not None and seen.function.endswith(function) else None
 
     def block_until_seen(self) -> None:
-        """Block the calling thread until the watchdog sees it."""
+        """Block the calling thread until the watchdog sees that it sleeps here."""
         deadline = time.monotonic() + PATIENCE_S
-        while not self.is_seen():
-            assert self.watch.fault is None
+        while self.sees("block_until_seen") != "sleep":
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    async def last_block(self) -> Block:
-        """Return the last block, when it is over."""
-        await until(self._is_over)
-        return self.watch.blocks()[-1]
+    def wait_seen(self, how: str) -> None:
+        """Wait in another thread until the loop is seen to block in that way, but not for ever."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self.sees() != how and time.monotonic() < deadline:
+            time.sleep(0.01)
 
-    def _is_over(self) -> bool:
+    def blocks_in(self, function: str) -> list[Block]:
+        """Return the blocks in functions with a name that ends so; the last may not be over."""
         assert self.watch.fault is None
-        blocks = self.watch.blocks()
-        return bool(blocks) and blocks[-1].is_over
+        return [block for block in self.watch.blocks() if block.function.endswith(function)]
+
+    async def last_block(self, function: str = "block_until_seen") -> Block:
+        """Return the last block in a function with a name that ends so, when it is over."""
+
+        def is_over() -> bool:
+            blocks = self.blocks_in(function)
+            return bool(blocks) and blocks[-1].is_over
+
+        await until(is_over)
+        return self.blocks_in(function)[-1]
 
 
 def _describe(filename: str, line: int, cell: CellRef | None = None) -> str:

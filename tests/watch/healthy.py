@@ -399,4 +399,4 @@ class LookAtCells:
 
 
 async def _one_pass() -> None:
-    await asyncio.sleep(0.0002)
+    await asyncio.sleep(0.0005)

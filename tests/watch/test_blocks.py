@@ -36,15 +36,21 @@ if TYPE_CHECKING:
 CELL = CellRef("cell-a", 7)
 
 
-def block_in_task(watched: Watched, fn: Callable[[], object]) -> Block:
-    """Return the block of a task named `hog` that calls *fn*, which blocks."""
+def block_in_task(watched: Watched, fn: Callable[[], object], *, answers_before: int = 0) -> Block:
+    """Return the block of a task named `hog` that calls *fn*, which blocks.
+
+    Args:
+        watched: The loop.
+        fn: What blocks it.
+        answers_before: So many markers are answered first.
+    """
 
     async def hog() -> None:
         fn()
 
     async def main() -> Block:
+        await until(lambda: watched.watch.pace().total.count >= answers_before)
         await asyncio.create_task(hog(), name="hog")
-        await watched.last_block()
         # On a busy machine, a step of this task may count as a block, too.
         await until(lambda: any(block.task == 2 and block.is_over for block in watched.watch.blocks()))
         return next(block for block in watched.watch.blocks() if block.task == 2)
@@ -57,11 +63,11 @@ def block_in_task(watched: Watched, fn: Callable[[], object]) -> Block:
     return block
 
 
-def when_seen(watched: Watched, fn: Callable[[], object]) -> threading.Thread:
-    """Call *fn* in a thread as soon as the watchdog sees a block."""
+def when_seen(watched: Watched, how: str, fn: Callable[[], object]) -> threading.Thread:
+    """Call *fn* in a thread as soon as the watchdog sees that the loop is blocked in that way."""
 
     def wait() -> None:
-        watched.block_until_seen()
+        watched.wait_seen(how)
         fn()
 
     thread = threading.Thread(target=wait)
@@ -92,7 +98,7 @@ def test_python_code_that_computes(watched: Watched, is_watched: bool) -> None:
 
 def test_a_sleep_is_named_with_its_line_and_what_to_use(watched: Watched) -> None:
     def nap() -> None:
-        while not watched.is_seen():
+        while watched.sees("nap") != "sleep":
             time.sleep(0.05)
 
     block = block_in_task(watched, nap)
@@ -105,22 +111,23 @@ def test_a_sleep_is_named_with_its_line_and_what_to_use(watched: Watched) -> Non
 
 
 def test_c_code_that_holds_the_gil_is_reported_late(watched: Watched) -> None:
-    usleep = ctypes.PyDLL(None).usleep
+    poll = ctypes.PyDLL(None).poll
 
     def hold() -> None:
-        usleep(400_000)
+        poll(None, 0, 1_500)  # milliseconds, far more than there are between two markers
 
-    block = block_in_task(watched, hold)
+    # A thread that does not run yet cannot notice what keeps it from running.
+    block = block_in_task(watched, hold, answers_before=1)
 
     assert (block.how, block.is_late) == ("gil", True)
-    assert block.place == line_of(hold, "usleep(")
+    assert block.place == line_of(hold, "poll(")
     assert "holds the GIL, so this is reported late" in block_text(block)
 
 
 def test_a_socket(watched: Watched) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        thread = when_seen(watched, lambda: theirs.send(b"x"))
+        thread = when_seen(watched, "socket", lambda: theirs.send(b"x"))
         block = block_in_task(watched, lambda: ours.recv(1))
         thread.join()
 
@@ -129,7 +136,7 @@ def test_a_socket(watched: Watched) -> None:
 
 def test_a_file(watched: Watched) -> None:
     reader, writer = os.pipe()
-    thread = when_seen(watched, lambda: os.write(writer, b"x"))
+    thread = when_seen(watched, "file", lambda: os.write(writer, b"x"))
     with io.FileIO(reader) as file:
         block = block_in_task(watched, lambda: file.read(1))
     thread.join()
@@ -144,7 +151,7 @@ def test_a_process(watched: Watched) -> None:
     def run() -> None:
         with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
             assert process.stdin is not None
-            thread = when_seen(watched, process.stdin.close)
+            thread = when_seen(watched, "process", process.stdin.close)
             process.wait()
             thread.join()
 
@@ -156,7 +163,7 @@ def test_a_process(watched: Watched) -> None:
 def test_a_lock_of_another_thread(watched: Watched) -> None:
     lock = threading.Lock()
     lock.acquire()
-    thread = when_seen(watched, lock.release)
+    thread = when_seen(watched, "lock", lock.release)
     block = block_in_task(watched, lambda: lock.acquire())
     thread.join()
 
@@ -171,7 +178,7 @@ def test_a_lock_of_another_thread_in_a_with_statement(watched: Watched) -> None:
         with lock:
             pass
 
-    thread = when_seen(watched, lock.release)
+    thread = when_seen(watched, "lock", lock.release)
     block = block_in_task(watched, enter)
     thread.join()
 
@@ -183,11 +190,11 @@ def test_a_lock_of_another_thread_in_a_with_statement(watched: Watched) -> None:
 def test_what_another_thread_provides(watched: Watched, kind: str) -> None:
     if kind == "queue":
         items: queue.Queue[int] = queue.Queue()
-        thread = when_seen(watched, lambda: items.put(1))
+        thread = when_seen(watched, "lock", lambda: items.put(1))
         block = block_in_task(watched, lambda: items.get())
     else:
         future: ThreadFuture[int] = ThreadFuture()
-        thread = when_seen(watched, lambda: future.set_result(1))
+        thread = when_seen(watched, "lock", lambda: future.set_result(1))
         block = block_in_task(watched, lambda: future.result())
     thread.join()
 
@@ -198,10 +205,10 @@ def test_a_socket_in_blocking_mode_that_asyncio_was_given(watched: Watched) -> N
     ours, theirs = socket.socketpair()  # blocking: the mistake
 
     async def main() -> Block:
-        thread = when_seen(watched, lambda: theirs.send(b"x"))
+        thread = when_seen(watched, "loop socket", lambda: theirs.send(b"x"))
         await watched.loop.sock_recv(ours, 1)
         thread.join()
-        return await watched.last_block()
+        return await watched.last_block("main")
 
     with ours, theirs:
         block = watched.run(main())
@@ -321,15 +328,17 @@ def test_blocks_are_added_up_by_place(watched: Watched) -> None:
 
     async def main() -> None:
         watched.loop.call_soon(hog)
-        await until(lambda: len(watched.watch.blocks()) == 1 and not watched.is_seen())
+        await watched.last_block()
         watched.loop.call_soon(hog)
-        await until(lambda: len(watched.watch.blocks()) == 2 and not watched.is_seen())
+        await until(lambda: len(watched.blocks_in("block_until_seen")) == 2)
+        await watched.last_block()
 
     watched.run(main())
-    (total,) = watched.watch.totals()
+    blocks = watched.blocks_in("block_until_seen")
+    (total,) = [total for total in watched.watch.totals() if total.place == blocks[0].place]
 
-    assert total.count == 2
-    assert total.total_s == pytest.approx(sum(block.lasted_s for block in watched.watch.blocks()))
+    assert total.count == len(blocks) == 2
+    assert total.total_s == pytest.approx(sum(block.lasted_s for block in blocks))
 
 
 def step_at(line: int) -> Step:
@@ -526,5 +535,5 @@ def test_who_looks_on_is_told_while_a_block_lasts_and_of_its_end(watched: Watche
 
     assert {block.name for block in blocks} == {"In[7]"}
     assert not any(block.is_over for block in blocks)
-    assert blocks[0].lasted_s < blocks[-1].lasted_s
+    assert blocks[0].lasted_s < blocks[1].lasted_s
     assert threading.get_ident() not in {thread for thread, _block in told}

@@ -162,9 +162,10 @@ def test_the_switch_interval_is_what_it_was(watched: Watched) -> None:
 
 
 def test_passes_are_counted_while_somebody_watches(watched: Watched) -> None:
+    selector = watched.loop._selector  # type: ignore[attr-defined]  # private
+    before = dict(vars(selector))
+
     async def main() -> None:
-        selector = watched.loop._selector  # type: ignore[attr-defined]  # private
-        before = dict(vars(selector))
         assert watched.watch.pace().passes_per_s is None
         watched.watch.watch_busy("a")
         watched.watch.watch_busy("b")

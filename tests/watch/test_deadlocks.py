@@ -17,6 +17,7 @@ from loopnb.tracking import _cpython
 from loopnb.tracking.tracker import Tracker
 from loopnb.watch import deadlocks, reach
 from loopnb.watch.reach import may_be_called_back
+from tests.loops import FastLoop
 from tests.watch.healthy import LookAtCells, alarms_in
 
 if TYPE_CHECKING:
@@ -73,14 +74,17 @@ async def _passes() -> None:
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """A tracked loop. Threads of other fixtures, such as the one that talks to a kernel, do not count."""
+    """A tracked loop. Threads of other fixtures, such as the one that talks to a kernel, do not count.
+
+    Its time does not depend on how fast the machine is, so nor does what there is to see at each moment.
+    """
     before, threads = {thread.ident for thread in threading.enumerate()}, _cpython.frames_of_threads
     monkeypatch.setattr(
         deadlocks,
         "frames_of_threads",
         lambda: {ident: frame for ident, frame in threads().items() if ident not in before},
     )
-    with asyncio.Runner() as runner:
+    with asyncio.Runner(loop_factory=FastLoop) as runner:
         lab = Lab(runner.get_loop())
         yield lab
         lab.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import linecache
 import sys
 from typing import TYPE_CHECKING
@@ -117,6 +118,21 @@ def test_the_place_where_most_time_was_spent_is_named() -> None:
     assert block.place == "line 4"
     assert (block.began_at, block.lasted_s, block.function) == (990.0, 1.0, "on_click")
     assert block.kept.messages
+
+
+def test_somebody_who_looks_at_all_objects_does_not_keep_a_block_from_being_made() -> None:
+    looked_at = []
+
+    def describe(filename: str, line: int, cell: CellRef | None = None) -> str:
+        looked_at.append(gc.get_objects())  # what another thread may do meanwhile
+        return f"line {line}"
+
+    step = Step((1,), began=0.0, until=1.0)
+    step.add(Look("step", frames=(IN_CELL, CLICK)), 1.0, 0.0, 0.0)
+    block = Judge(describe).block(1, step, is_over=True, garbage_s=0.0, messages=False)
+
+    assert block.stack == ("line 3", "on_click() line 5")
+    assert looked_at
 
 
 def test_a_step_keeps_a_bounded_number_of_places() -> None:

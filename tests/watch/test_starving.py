@@ -238,7 +238,7 @@ def test_passes_are_left_alone_if_nobody_wants_the_gil_any_more(watched: Watched
         await asyncio.sleep(0)
         assert vars(selector) == stock
 
-    watched.run(main())
+    watched.runner.run(main())  # without a watchdog, which might be overdue, too
 
 
 def test_the_timer_goes_with_the_watching(watched: Watched) -> None:
@@ -271,7 +271,9 @@ def block_until(is_true: Callable[[], bool]) -> None:
 
 def watchdogs_in(handles: Any) -> list[Watchdog]:
     """Return the watchdogs that these handles or timers, if they are not cancelled, call."""
-    owners = [getattr(handle._callback, "__self__", None) for handle in handles if not handle._cancelled]
+    # The watchdog's thread may add to them meanwhile.
+    found = [handle for handle in list(handles) if not handle._cancelled]
+    owners = [getattr(handle._callback, "__self__", None) for handle in found]
     return [owner for owner in owners if isinstance(owner, Watchdog)]
 
 

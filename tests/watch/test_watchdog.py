@@ -130,7 +130,7 @@ def test_a_change_of_the_threshold_holds_from_then_on(watched: Watched) -> None:
         before = watched.watch.pace().total.count
         block()
         await until(lambda: watched.watch.pace().total.count >= before + 2)
-        assert watched.watch.blocks() == []
+        assert watched.blocks_in("block") == []
         watched.watch.set_blocked_after(BLOCKED_AFTER)
         watched.block_until_seen()
         await watched.last_block()
@@ -173,12 +173,13 @@ def test_it_is_awake_while_a_task_of_the_users_lives(
     posted = count_markers(watched, monkeypatch)
 
     async def main() -> None:
-        await until(lambda: len(posted) == 4)
+        await until(lambda: len(posted) >= 8)
 
     watched.run(main())
 
-    # The marker comes every quarter of a second; on a busy machine less often, but never more often.
-    assert posted[3] - posted[1] >= 2 * INTERVAL_S - 0.1
+    # The marker comes every quarter of a second; on a busy machine less often, but never more often. There, a
+    # time may also be noted late.
+    assert posted[7] - posted[1] >= 4 * INTERVAL_S
 
 
 @pytest.mark.parametrize("kind", ["timer", "reader"])
@@ -192,12 +193,12 @@ def test_it_is_awake_while_the_users_code_may_be_called(
         if kind == "timer":
             handle = watched.loop.call_later(1_000, lambda: None)
             watched.watch.wake()  # as a cell does
-            await until(lambda: len(posted) == 4)
+            await until(lambda: len(posted) >= 4)
             handle.cancel()
         else:
             server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
             watched.watch.wake()
-            await until(lambda: len(posted) == 4)
+            await until(lambda: len(posted) >= 4)
             server.close()
 
     watched.run(main())

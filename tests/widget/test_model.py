@@ -17,10 +17,11 @@ from ipywidgets import Widget
 
 from loopnb.records import Block, CellRef
 from loopnb.tracking import tracked
+from loopnb.tracking.slicing import SlicePace
 from loopnb.widgets import timeline
 from loopnb.widgets.ended import Ended
 from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
-from loopnb.widgets.monitor import BEAT_S, _Pace
+from loopnb.widgets.monitor import BEAT_S
 from loopnb.widgets.protocol import MOST_BYTES
 from loopnb.widgets.table import Selection
 
@@ -325,12 +326,12 @@ def test_another_order_of_many_tasks_is_made_in_slices(
         slices[-1] += 1
         put(selection, number)
 
-    def is_over(_pace: _Pace) -> bool:
+    def is_over(_pace: SlicePace) -> bool:
         slices.append(0)
         return True
 
     monkeypatch.setattr(Selection, "put", noted)
-    monkeypatch.setattr(_Pace, "is_over", is_over)
+    monkeypatch.setattr(SlicePace, "is_over", is_over)
     page.say(op="query", view="v", query={"group": False, "sort": "name", "desc": True})
     loop.pass_time(0.5)
 
@@ -806,12 +807,12 @@ def test_ended_tasks_are_described_in_slices_and_only_if_there_are_new_ones(
         slices[-1] += 1
         return describe(ended)
 
-    def is_over(_pace: _Pace) -> bool:
+    def is_over(_pace: SlicePace) -> bool:
         slices.append(0)
         return True
 
     monkeypatch.setattr(kernel.tracker, "record_ended", noted)
-    monkeypatch.setattr(_Pace, "is_over", is_over)
+    monkeypatch.setattr(SlicePace, "is_over", is_over)
     look(page, loop)
     page.say(op="query", view="v", query={"tab": "finished"})
     loop.pass_time(0.5)
@@ -1174,12 +1175,12 @@ def test_the_file_of_a_timeline_of_many_tasks_is_made_and_sent_in_slices(
         slices[-1] += 1
         return write(event)
 
-    def is_over(_pace: _Pace) -> bool:
+    def is_over(_pace: SlicePace) -> bool:
         slices.append(0)
         return True
 
     monkeypatch.setattr(timeline, "_json", noted)
-    monkeypatch.setattr(_Pace, "is_over", is_over)
+    monkeypatch.setattr(SlicePace, "is_over", is_over)
     page.say(op="trace", view="v", id="v:7")
     loop.pass_time(1)
     pieces = [message for message in page.heard if message["op"] == "trace"]

@@ -1,4 +1,4 @@
-/** Making elements and changing them. Text goes into the page as text, never as HTML: names are user code's. */
+/** Make elements and change them. Text goes into the page as text, never as HTML: names come from user code. */
 
 /**
  * Make an element.
@@ -34,7 +34,7 @@ export function makeButton(name, text, onClick, attributes = {}) {
 }
 
 /**
- * Set an element's text, and leave the page alone if it is there already.
+ * Set an element's text. Leave the page alone if it has that text already.
  *
  * @param {HTMLElement} node
  * @param {string} text
@@ -58,7 +58,7 @@ export function put(node, text, title = "") {
 }
 
 /**
- * Set an attribute if it is another one; remove it if *value* is null.
+ * Set an attribute, unless it has that value already. Remove it if *value* is null.
  *
  * @param {Element} node
  * @param {string} name

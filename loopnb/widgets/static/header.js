@@ -1,4 +1,4 @@
-/** The top of a view: what the loop does, what there is in numbers, how late the loop is, and what to do. */
+/** Draw the top of a view: what the loop does, counts of tasks, how late the loop is, and what to do. */
 
 import { make, makeButton, put, putAttribute } from "./dom.js";
 import { countText, lagNumber, loopText } from "./texts.js";
@@ -99,8 +99,8 @@ export class Header {
 	}
 
 	/**
-	 * Draw the last minute. The line's scale is logarithmic, from 1 ms to 1 s, so that a block does not flatten
-	 * all the rest.
+	 * Draw the last minute. The scale is logarithmic, from 1 ms to 1 s, so that a block does not flatten the
+	 * rest.
 	 *
 	 * @param {number[]} recent
 	 */

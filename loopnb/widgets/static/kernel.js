@@ -1,4 +1,4 @@
-/** What a front end says about the life of the kernel, where it says it. */
+/** Hear what a front end says about the life of the kernel, and find cells in its page. */
 
 /**
  * @typedef {{get(name: string): any, set(name: string, value: any): void, send(content: any): void,
@@ -9,8 +9,8 @@
 const ENDINGS = { restarting: "restart", autorestarting: "restart", dead: "end", terminating: "end" };
 
 /**
- * Call *onEnd* when the kernel restarts or ends, in front ends of JupyterLab's kind. Others show it only by
- * silence.
+ * Call *onEnd* when the kernel restarts or ends, in front ends of JupyterLab's kind. In others, only silence
+ * tells.
  *
  * @param {Model} model
  * @param {(what: "restart" | "end") => void} onEnd
@@ -36,7 +36,7 @@ export function watchKernel(model, onEnd) {
 }
 
 /**
- * Return the place of a cell's execution in the page, or null where the front end does not show it.
+ * Return the place of a cell's execution in the page, or null if the front end does not show it.
  *
  * @param {Element} from An element in the same notebook.
  * @param {string} cell For instance `In[4]`.

@@ -1,4 +1,4 @@
-/** What the view says in words. Pure. */
+/** Put into words what the view says. Pure. */
 
 /** The kernel speaks every 2 s while a view is visible. After this long without a word, the view is stale. */
 export const STALE_AFTER_MS = 5_000;
@@ -76,7 +76,7 @@ export function loopText({ head, block }, clock_s) {
 }
 
 /**
- * Describe whether what is shown is still true, and if not, of what time it is.
+ * Tell whether the view is still true, and if not, as of when it was.
  *
  * @param {{ended: string, paused: boolean, heard: boolean, silent_ms: number,
  *   taken_at: number}} facts *ended*: why nothing will come any more ("" while something may).
@@ -142,7 +142,7 @@ export function rowWaits(row, isFinished) {
 
 /**
  * @param {import("./protocol.js").Row} row
- * @returns {string} Whose leftover the row's task is, or its tasks; "" if they are none.
+ * @returns {string} From which cell the row's tasks are left over; "" if they are not.
  */
 export function leftoverText(row) {
 	return row.is_leftover ? `left over from an earlier run of ${row.cell ?? "its cell"}` : "";

@@ -1,4 +1,4 @@
-/** The timeline as numbers: where its bars are, and what is under the pointer. Pure. */
+/** Compute the timeline: where its bars are, and what is under the pointer. Pure. */
 
 /**
  * @typedef {import("./protocol.js").Timeline} Timeline
@@ -13,7 +13,7 @@ const SPANS_S = [15, 30, 60, 120];
 const BAR = 12;
 const GAP = 3;
 const LANE_GAP = 10;
-/** A lane is at most this many bars high; what overlaps more is drawn on its last line. */
+/** A lane is at most this many bars high. Further bars that overlap are drawn on its last line. */
 const MAX_LINES = 8;
 export const AXIS = 22;
 

@@ -156,7 +156,7 @@ export class TimelinePane {
 
 /**
  * @param {number} lane
- * @param {boolean} isDark Whether the ground is dark.
+ * @param {boolean} isDark The ground is dark.
  */
 function laneColor(lane, isDark) {
 	return `hsl(${HUES[lane % HUES.length]} 58% ${isDark ? 68 : 30}%)`;

@@ -1,11 +1,11 @@
 /**
  * The live widget's side in the browser.
  *
- * `render` makes one view. A view sends custom messages only. What it shows came from the kernel, and names in
- * it from user code, so text goes into the page as text, never as HTML.
+ * `render` makes one view. A view sends custom messages only. It shows names that come from user code, so text
+ * goes into the page as text, never as HTML.
  *
- * These modules are shipped as they are, and joined to one text when the widget's class is made
- * (`loopnb/widgets/assets.py`), because anywidget serves a single one.
+ * These modules are shipped as they are. anywidget serves a single text, so they are joined when the widget's
+ * class is made (`loopnb/widgets/assets.py`).
  */
 
 import { View } from "./view.js";
