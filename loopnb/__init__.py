@@ -222,7 +222,8 @@ def show(*, height: int | None = None, group: bool = True) -> None:
     Call this in a cell, as often as you like. It does not block.
 
     Args:
-        height: Height of the widget in CSS pixels. None lets it grow with its rows, up to a limit.
+        height: Height of the table in CSS pixels, 1,408 at most. None lets it grow with its rows, up to a
+            limit.
         group: Tasks of one coroutine and cell that wait at one place are one row, which can be opened.
 
     Raises:

@@ -13,7 +13,7 @@ from loopnb.tracking.tracked import Origin, ledger_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from loopnb.records import TaskState
     from loopnb.tracking.tracked import TrackedTask
@@ -98,10 +98,27 @@ class History:
 
     def __iter__(self) -> Iterator[EndedTask]:
         """Yield the tasks that are kept, in no particular order."""
-        for *origin, name, state in list(_cpython.finished):
-            was_cancelled = state == "CANCELLED"
-            yield EndedTask(Origin._make(origin), name or "", "cancelled" if was_cancelled else "returned")
+        return self.with_known({})
+
+    def with_known(self, known: Mapping[int, EndedTask]) -> Iterator[EndedTask]:
+        """Yield the tasks that are kept, in no particular order, and make none anew that is known.
+
+        Args:
+            known: Tasks that this has yielded before, by number.
+        """
+        for kept in list(_cpython.finished):
+            ended = known.get(kept[0])
+            # Tasks of several loops are kept, and each loop counts its own.
+            if ended is None or ended.origin.spawned_at != kept[1]:
+                ended = _ended_well(kept)
+            yield ended
         yield from list(self._failed)
+
+
+def _ended_well(kept: tuple[Any, ...]) -> EndedTask:
+    """Return a task of which the finalizer has stored a tuple."""
+    *origin, name, state = kept
+    return EndedTask(Origin._make(origin), name or "", "cancelled" if state == "CANCELLED" else "returned")
 
 
 #: How many tasks `BlockedTimes` remembers: the last ones that have blocked the loop.

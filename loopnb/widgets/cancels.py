@@ -19,12 +19,16 @@ from loopnb.tracking.holding import end_task, is_held
 from loopnb.widgets.table import STATES, LiveTask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from loopnb.records import TaskRecord
 
 #: How many tasks are remembered as asked to end.
 _REMEMBERED = 10_000
 #: How many different askers are remembered for each task.
 _ASKERS = 3
+#: Makes a `LiveTask` from a tuple, twice as fast as its class does.
+_make_live: Callable[[type[LiveTask], tuple[Any, ...]], LiveTask] = tuple.__new__
 
 
 class _Asked(NamedTuple):
@@ -84,10 +88,13 @@ class Cancels:
         """
         state = STATES[record.state]
         number = record.number
-        pending = 0 if task is None else _cancelling(task)
         asked = self._asked.get(number)
+        try:
+            pending = 0 if task is None else task.cancelling()
+        except Exception:  # noqa: BLE001  a class of the user's, which may do anything
+            pending = 0
         if task is None or not (pending or asked):
-            return LiveTask(record, state, record.note)
+            return _make_live(LiveTask, (record, state, record.note, None))
         if asked is None or asked.times < pending:  # somebody else has asked as well
             first_seen = now if record.waiting_since is None else record.waiting_since
             asked = self._asked[number] = _Asked(pending, first_seen if asked is None else asked.at)
@@ -110,13 +117,6 @@ def _how_it_goes_on(record: TaskRecord, task: asyncio.Task[Any], asked_at: float
     if any(isinstance(item, asyncio.CancelledError) for link in links for item in held_by(link)):
         return f"runs its finally at {record.waits_at}" if record.waits_at else "runs its finally"
     return None
-
-
-def _cancelling(task: asyncio.Task[Any]) -> int:
-    try:
-        return task.cancelling()
-    except Exception:  # noqa: BLE001  a class of the user's, which may do anything
-        return 0
 
 
 def _times(count: int) -> str:

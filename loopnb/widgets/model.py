@@ -54,7 +54,7 @@ SLOW_S = 0.5
 """Pause between two looks while nothing changes."""
 SOON_S = 0.03
 """Pause after a cancel, since a task takes a few passes of the loop to end."""
-MAX_SHARE = 0.025
+MAX_SHARE = 0.02
 """Share of the loop's time that looking may take. The pause grows if a look takes long, to two seconds."""
 BYTES_PER_S = 48_000
 """How much is sent in the long run. The pause grows if a look has much to say."""
@@ -342,7 +342,7 @@ class LoopWidget(anywidget.AnyWidget):
             case AskTimeline(_view, shown):
                 viewer.ask_timeline(shown)
             case AskTrace(_view, request_id):
-                monitor.send_trace(viewer, request_id)
+                viewer.ask_trace(request_id)
         self._hurry(0.0)
 
     def _cancel(self, monitor: Monitor, request: Cancel) -> dict[str, Any]:

@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from loopnb.tracking.listing import Follower
     from loopnb.tracking.tracker import Tracker
     from loopnb.widgets.protocol import Message, Query, Shared, Timeline, Window
-    from loopnb.widgets.table import LiveTask
+    from loopnb.widgets.table import Group, LiveTask
 
 BEAT_S = 2.0
 """Figures that always change, such as the lag, are sent this often."""
 _AT_ONCE = 64
 """How many tasks are taken in before the clock is asked again. Each takes some microseconds."""
 _ENDED_EVERY_S = 1.0
-_HELD_SHARE = 0.002
+_HELD_SHARE = 0.001
 """Seconds between two looks at the history, and the share of the time spent on ended tasks that it lacks."""
 _DOCTOR_EVERY_S = 10.0
 _DOCTOR_SHARE = 0.002
@@ -123,8 +123,10 @@ class Viewer:
         detail: The number of the task whose details it shows, or None.
         tree: The kind of tree that it shows, or None.
         timeline: True while it shows the timeline.
+        trace: The id of its request for the timeline as a file; None if there is none.
         sent_detail, sent_tree, sent_timeline: What it has of these; None if it needs all.
         tree_of: The graph from which `sent_tree` was made.
+        ended_version: The version of the ended tasks that `window` shows, if it shows such.
         known: Facts about the task whose details are shown that are asked for only once: its number, its
             parents, and its outcome if it has ended.
     """
@@ -136,15 +138,23 @@ class Viewer:
         self.detail: int | None = None
         self.tree: str | None = None
         self.timeline = False
+        self.trace: str | None = None
         self.sent_detail: Message | None = None
         self.sent_tree: Message | None = None
         self.sent_timeline: Timeline | None = None
         self.tree_of: AwaitGraph | None = None
+        self.ended_version = -1
         self.known: tuple[int, list[str], dict[str, str] | None] | None = None
 
     def ask_rows(self, query: Query) -> None:
         """Show what *query* finds from now on."""
         self.query = query
+
+    def has_ended(self, query: Query, version: int) -> bool:
+        """Return True if it shows what *query* finds among the ended tasks of that version."""
+        if self.window is None or self.ended_version != version:
+            return False
+        return bool(self.window["query"] == query.as_json())
 
     def ask_detail(self, number: int | None) -> None:
         """Show the details of that task from now on, or none."""
@@ -157,6 +167,10 @@ class Viewer:
     def ask_timeline(self, shown: bool) -> None:
         """Show the timeline from now on, or no more."""
         self.timeline, self.sent_timeline = shown, None
+
+    def ask_trace(self, request_id: str) -> None:
+        """Get the timeline as a file with the next look."""
+        self.trace = request_id
 
     def forget_sent(self) -> None:
         """Note that the view has lost what it was sent, and needs all."""
@@ -210,6 +224,7 @@ class Monitor:
         self.cancels = Cancels()
         self.ended = Ended(self._tracker)
         self.has_changed = False
+        self._has_ended = False  # a task has ended since the look began
         self.sent_bytes = 0
         self.rare_s = 0.0
         self.shared: Shared = {
@@ -229,10 +244,8 @@ class Monitor:
         if self._follower is not None:
             self._follower.close()
             self._follower = None
-        if self._cancellers is not None:
-            self._cancellers.close()
-            self._cancellers = None
         self.stop_listening()
+        self._cancellers = None
         self.viewers.clear()
         self._selections.clear()
         self._words.clear()
@@ -247,6 +260,9 @@ class Monitor:
     def stop_listening(self) -> None:
         """Take off what the widget has put around the user's output. Any thread."""
         self._printed.end()
+        cancellers = self._cancellers
+        if cancellers is not None:
+            cancellers.close()
 
     def look_at_once(self) -> None:
         """Make a whole look in one step, and end the one that is under way."""
@@ -261,15 +277,22 @@ class Monitor:
         return self._under_way
 
     def _look(self, pace: SlicePace) -> Iterator[None]:
-        self.has_changed = False
+        self.has_changed = self._has_ended = False
+        follower = self._follow()
         for _ in self._tracker.listing.slices(exact=pace.is_unlimited):
-            if pace.is_over():
-                yield
-                pace.begin()
-        for _ in self._take_in():
-            if pace.is_over():
-                yield
-                pace.begin()
+            # Take in what this slice has found: that frees the records that were replaced. If many of them
+            # were alive beside the new ones, the garbage collector would go through all of these.
+            for _ in self._take_changes(follower):
+                if pace.is_over():
+                    yield
+                    pace.begin()
+            yield
+            pace.begin()
+        for steps in (self._take_changes(follower), self._take_ended()):
+            for _ in steps:
+                if pace.is_over():
+                    yield
+                    pace.begin()
         for step in (self._look_at_figures, self._send_head, self._answer_requests):
             if pace.is_over():
                 yield
@@ -281,22 +304,25 @@ class Monitor:
                     yield
                     pace.begin()
 
-    def _take_in(self) -> Iterator[None]:
-        """Take in what has changed since the last look."""
-        now = self._clock()
+    def _follow(self) -> Follower:
+        """Return the follower that tells what changes. The first time, everything is new."""
         if self._follower is None:
             self._follower = self._tracker.listing.follow()
             self._cancellers = Cancellers(self._tracker, self.cancels.note)
-            self._follower.add(self._tracker.listing.records)
-        delta = self._follower.take()
-        refs = self._follower.take_ended()
-        self.has_changed = bool(delta)
-        for count, record in enumerate(delta.changed.values()):
+        return self._follower
+
+    def _take_changes(self, follower: Follower) -> Iterator[None]:
+        """Take in what has changed since this was last done."""
+        now = self._clock()
+        delta = follower.take()
+        refs = follower.take_ended()
+        self.has_changed = self.has_changed or bool(delta)
+        for count, record in enumerate(delta.changed.values(), 1):
             self._put(record, now)
             if not count % _AT_ONCE:
                 yield
         users = set()
-        for count, number in enumerate(delta.gone):
+        for count, number in enumerate(delta.gone, 1):
             old = self.tasks.drop(number)
             self.cancels.forget(number)
             self._words.pop(number, None)
@@ -311,6 +337,11 @@ class Monitor:
             if not count % _AT_ONCE:
                 yield
         self.ended.hold({number: task_ref for number, task_ref in refs.items() if number in users})
+        self._has_ended = self._has_ended or bool(refs or users)
+
+    def _take_ended(self) -> Iterator[None]:
+        """Bring the ended tasks up to date, and the order of all rows."""
+        now = self._clock()
         if now >= self._held_due:
             began = thread_time()
             self.ended.find_held()
@@ -318,7 +349,7 @@ class Monitor:
             self.rare_s += cost_s
             self._held_due = now + max(_ENDED_EVERY_S, cost_s / _HELD_SHARE)
             yield
-        if now - self._ended_at >= _ENDED_EVERY_S or refs or users:
+        if now - self._ended_at >= _ENDED_EVERY_S or self._has_ended:
             self._ended_at = now
             yield from self.ended.look()
         for selection in self._selections.values():
@@ -462,6 +493,8 @@ class Monitor:
         """Send a view the rows that it has asked for, if that needs no look. Returns False if it does."""
         if viewer.query.tab == "live" and viewer.query.selection not in self._selections:
             return False
+        if viewer.query.tab == "finished" and not self.ended.has_all_records:
+            return False
         if self._follower is None:
             return False
         for _ in self._show(viewer):
@@ -471,8 +504,14 @@ class Monitor:
     def _show(self, viewer: Viewer) -> Iterator[None]:
         query = viewer.query
         if query.tab == "finished":
-            yield
+            version = self.ended.version
+            if viewer.has_ended(query, version):
+                return
+            for count, _record in enumerate(self.ended.records()):
+                if not count % _AT_ONCE:
+                    yield
             window = self._finished_window(query)
+            viewer.ended_version = version
         else:
             selection = self._selections.get(query.selection)
             if selection is None:
@@ -548,8 +587,8 @@ class Monitor:
                     self.tasks.live,
                     is_open=key in query.open,
                     busy=round(busy, 3) if self._watch.is_on else None,
-                    waits_for=self._words_of_group(group.numbers, budget),
-                    line=self._line_of(self.tasks.live[min(group.numbers)].record),
+                    waits_for=self._words_of_group(group, budget),
+                    line=self._line_of(self.tasks.live[group.oldest].record),
                 )
         return {
             "query": query.as_json(),
@@ -588,10 +627,10 @@ class Monitor:
         """Return the user's line where a task waits; "" if no task that waits there was looked at closely."""
         return self._lines.get(_group_of(record), "")
 
-    def _words_of_group(self, numbers: set[int], budget: list[int]) -> str | None:
+    def _words_of_group(self, group: Group, budget: list[int]) -> str | None:
         """Return what exactly a group waits for, if its oldest and its newest task wait for the same."""
         live = self.tasks.live
-        first, last = (self._words_of(live[number], budget) for number in (min(numbers), max(numbers)))
+        first, last = (self._words_of(live[number], budget) for number in (group.oldest, group.newest))
         return first if first == last else None
 
     def _finished_window(self, query: Query) -> Window:
@@ -639,6 +678,9 @@ class Monitor:
                 yield
             if viewer.tree is not None:
                 yield from self._show_tree(viewer, viewer.tree)
+            if viewer.trace is not None:
+                request_id, viewer.trace = viewer.trace, None
+                yield from self._send_trace(viewer, request_id)
         if now >= self._timeline_due or any(
             viewer.timeline and viewer.sent_timeline is None for viewer in viewers
         ):
@@ -719,31 +761,28 @@ class Monitor:
 
     def _show_timeline(self, viewer: Viewer) -> None:
         now = self._clock()
-        after = timeline.timeline_of(
-            self.tasks.live.values(),
-            self._history.since(now - timeline.SECONDS),
-            timeline.blocks_of(self._watch.blocks(), now, time.time()),
-            now,
-            self.ended.state_of,
-        )
+        self._history.forget_before(now - timeline.SECONDS)
+        blocks = timeline.blocks_of(self._watch.blocks(), now, time.time())
+        after = timeline.timeline_of(self.tasks, self._history, blocks, now, self.ended.state_of)
         viewer.sent_timeline, messages = protocol.timeline_messages(viewer.sent_timeline, after)
         for message in messages:
             self._send_to(viewer, message)
 
-    def send_trace(self, viewer: Viewer, request_id: str) -> None:
+    def _send_trace(self, viewer: Viewer, request_id: str) -> Iterator[None]:
         """Send a view the timeline as a file, piece by piece."""
         now = self._clock()
-        text = timeline.trace_of(
-            self.tasks.live.values(),
-            self._history.since(now - timeline.SECONDS),
-            timeline.blocks_of(self._watch.blocks(), now, time.time()),
-            now,
-            self.ended.state_of,
-        )
-        pieces = protocol.in_pieces(text)
+        self._history.forget_before(now - timeline.SECONDS)
+        blocks = timeline.blocks_of(self._watch.blocks(), now, time.time())
+        pieces = []
+        for piece in protocol.in_pieces(
+            timeline.trace_of(self.tasks, self._history, blocks, now, self.ended.state_of)
+        ):
+            pieces.append(piece)
+            yield
         for part, piece in enumerate(pieces):
             message = {"op": "trace", "id": request_id, "part": part, "parts": len(pieces), "text": piece}
             self._send_to(viewer, message)
+            yield
 
     def _send(self, message: Message) -> None:
         if self.viewers:

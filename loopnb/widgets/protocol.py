@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 MOST_BYTES = 32_000
 """No message is longer, in bytes of its JSON."""
@@ -209,11 +209,11 @@ def window_messages(before: Window | None, after: Window) -> tuple[Window, list[
     Args:
         before: What the view has; None if that is not known.
         after: What it is to have. Its number does not matter. If its query is another one, everything is
-            sent.
+            sent. When a view has only scrolled, the rows that it still has are not sent again.
     """
     opening: Message
     wseq = 0 if before is None else before["wseq"]
-    if before is None or before["query"] != after["query"]:
+    if before is None or {**before["query"], "offset": 0} != {**after["query"], "offset": 0}:
         opening = {"wbase": None, "query": after["query"], "keys": after["keys"], "gone": []}
         rows = after["rows"]
     else:
@@ -222,8 +222,10 @@ def window_messages(before: Window | None, after: Window) -> tuple[Window, list[
         opening = {"wbase": wseq, "gone": [key for key in known if key not in after["rows"]]}
         if after["keys"] != before["keys"]:
             opening["keys"] = after["keys"]
+        if after["query"] != before["query"]:
+            opening["query"] = after["query"]
         is_same = (before["total"], before["offset"]) == (after["total"], after["offset"])
-        if is_same and not rows and not opening["gone"] and "keys" not in opening:
+        if is_same and not rows and opening == {"wbase": wseq, "gone": []}:
             return before, []
     messages: list[Message] = []
     for part in _parts(rows):
@@ -244,7 +246,7 @@ def apply_window(window: Window | None, message: Mapping[str, Any]) -> Window | 
         return None
     gone = set(message["gone"])
     rows = {key: row for key, row in window["rows"].items() if key not in gone}
-    given["query"] = window["query"]
+    given["query"] = message.get("query", window["query"])
     given["keys"] = message.get("keys", window["keys"])
     given["rows"] = {**rows, **message["rows"]}
     return cast("Window", given)
@@ -335,10 +337,22 @@ def end(epoch: str, why: str, text: str) -> Message:
     return {"op": "end", "epoch": epoch, "why": why, "text": cut(text)}
 
 
-def in_pieces(text: str) -> list[str]:
-    """Cut a long text into pieces. Each fits into a message, whatever characters it has."""
-    step = (MOST_BYTES - _ENVELOPE) // 6
-    return [text[first : first + step] for first in range(0, len(text), step)] or [""]
+def in_pieces(texts: Iterable[str]) -> Iterator[str]:
+    """Put short texts together into pieces, each of which fits into a message. There is at least one.
+
+    Args:
+        texts: Texts of a few kB.
+    """
+    piece: list[str] = []
+    left = MOST_BYTES - _ENVELOPE
+    for text in texts:
+        size = size_of(text)
+        if size > left and piece:
+            yield "".join(piece)
+            piece, left = [], MOST_BYTES - _ENVELOPE
+        piece.append(text)
+        left -= size
+    yield "".join(piece)
 
 
 def fitting(lines: Iterable[Message]) -> tuple[list[Message], int]:

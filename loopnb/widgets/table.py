@@ -176,6 +176,39 @@ class Group:
         self.members: Order | None = None
         self.row_key: str | None = None
         self.anchor: int | None = None
+        # Remembered, since of ten thousand numbers it takes long to find them. None if not known.
+        self._oldest: int | None = None
+        self._newest: int | None = None
+
+    def add(self, number: int) -> None:
+        """Add a task, by its number."""
+        self.numbers.add(number)
+        if self._oldest is not None and number < self._oldest:
+            self._oldest = number
+        if self._newest is not None and number > self._newest:
+            self._newest = number
+
+    def discard(self, number: int) -> None:
+        """Take a task out, by its number."""
+        self.numbers.discard(number)
+        if number == self._oldest:
+            self._oldest = None
+        if number == self._newest:
+            self._newest = None
+
+    @property
+    def oldest(self) -> int:
+        """The number of its oldest task. Numbers grow with time, so that is the least one."""
+        if self._oldest is None:
+            self._oldest = min(self.numbers)
+        return self._oldest
+
+    @property
+    def newest(self) -> int:
+        """The number of its newest task."""
+        if self._newest is None:
+            self._newest = max(self.numbers)
+        return self._newest
 
     @property
     def right_row_key(self) -> str | None:
@@ -270,7 +303,7 @@ class Selection:
         if old is not None:
             group.states[old[1]] -= 1
         group.states[task.state] += 1
-        group.numbers.add(number)
+        group.add(number)
         self._states_of[number] = (key, task.state)
         self._touched.add(key)
         if group.members is not None:
@@ -283,7 +316,7 @@ class Selection:
         key, state = old
         group = self.groups[key]
         group.states[state] -= 1
-        group.numbers.discard(number)
+        group.discard(number)
         self._touched.add(key)
         if group.members is not None:
             group.members.drop(f"t{number}")
@@ -294,10 +327,10 @@ class Selection:
         if is_folded and self._is_lasting:
             if group.anchor is not None:
                 return  # a group stays where it is when its oldest task ends
-            group.anchor = min(numbers)
+            group.anchor = group.oldest
         elif not is_folded:
             group.anchor = None
-        first = min(numbers)
+        first = group.oldest
         value = self._value(self._tasks[first], self._busy)
         if is_folded and sort == "waited":
             value = min(self._value(self._tasks[number], self._busy) for number in numbers)
@@ -458,8 +491,7 @@ def group_row(
         waits_for: What all of them wait for, in words; None for what their records say.
         line: The user's line where they wait; "" if that is not known.
     """
-    # Numbers grow with time, so the least one is the oldest's.
-    record = tasks[min(group.numbers)].record
+    record = tasks[group.oldest].record
     # A group may have ten thousand tasks. Its row says of all of them what is true of a few hundred.
     members = [tasks[number] for number in islice(group.numbers, _SAMPLE)]
     states = [state for state, count in group.states.items() if count]

@@ -14,11 +14,11 @@ from loopnb.watch.texts import block_text
 from loopnb.widgets.protocol import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from loopnb.records import Block, TaskRecord
+    from loopnb.records import Block, CellRef, TaskRecord
     from loopnb.widgets.protocol import Timeline
-    from loopnb.widgets.table import LiveTask
+    from loopnb.widgets.table import Tasks
 
 SECONDS = 120.0
 """How far back it goes."""
@@ -39,52 +39,59 @@ class EndedBar(NamedTuple):
 
 
 class History:
-    """The tasks that have ended in the last two minutes."""
+    """The tasks that have ended in the last two minutes.
+
+    Attributes:
+        ended: The tasks, those first that ended first.
+        lanes: How many of them are in each lane.
+    """
 
     def __init__(self) -> None:
-        self._ended: deque[EndedBar] = deque(maxlen=_KEPT)
+        self.ended: deque[EndedBar] = deque()
+        self.lanes: Counter[str] = Counter()
 
     def add(self, record: TaskRecord, at: float) -> None:
         """Note that a task has ended."""
-        self._ended.append(EndedBar(record, at))
+        self.ended.append(EndedBar(record, at))
+        self.lanes[_lane_of(record.cell)] += 1
+        if len(self.ended) > _KEPT:
+            self._forget_first()
 
-    def since(self, instant: float) -> list[EndedBar]:
-        """Return the tasks that have ended since then, and forget the others."""
-        while self._ended and self._ended[0].at < instant:
-            self._ended.popleft()
-        return list(self._ended)
+    def forget_before(self, instant: float) -> None:
+        """Forget those that had ended by then."""
+        while self.ended and self.ended[0].at < instant:
+            self._forget_first()
+
+    def _forget_first(self) -> None:
+        self.lanes[_lane_of(self.ended.popleft().record.cell)] -= 1
 
 
 def timeline_of(
-    live: Iterable[LiveTask],
-    ended: list[EndedBar],
+    tasks: Tasks,
+    history: History,
     blocks: Iterable[dict[str, Any]],
     now: float,
     state_of: Callable[[int], str],
 ) -> Timeline:
-    """Return the timeline.
+    """Return the timeline. In one step, which for ten thousand tasks takes a millisecond.
 
     Args:
-        live: The live tasks.
-        ended: The tasks that have ended lately.
+        tasks: The live tasks.
+        history: The tasks that have ended lately.
         blocks: What has blocked the loop, as `blocks_of` returns it.
         now: Monotonic seconds.
         state_of: Returns how the task with that number has ended.
     """
-    alive = [task for task in live if not task.record.is_kernel]
-    every = _every(len(alive) + len(ended))
-    counts = Counter(_lane_of(task.record) for task in alive)
-    counts.update(_lane_of(task.record) for task in ended)
+    counts = _counts(tasks, history)
     lanes = sorted(counts, key=_lane_order)[:_LANES]
-    shown = set(lanes)
+    shown, every = set(lanes), _every(sum(counts.values()))
     bars: dict[str, dict[str, Any]] = {}
-    for task in alive:
-        record = task.record
-        if record.number % every == 0 and _lane_of(record) in shown:
-            bars[str(record.number)] = _bar(record, None, task.state)
-    for record, at in ended:
+    for number, task in tasks.live.items():
+        if number % every == 0 and not task.record.is_kernel and _lane_of(task.record.cell) in shown:
+            bars[str(number)] = _bar(task.record, None, task.state)
+    for record, at in history.ended:
         state = state_of(record.number)
-        if _lane_of(record) in shown and (record.number % every == 0 or state == "raised"):
+        if (record.number % every == 0 or state == "raised") and _lane_of(record.cell) in shown:
             bars[str(record.number)] = _bar(record, at, state)
     return {
         "tseq": 0,
@@ -93,6 +100,15 @@ def timeline_of(
         "bars": bars,
         "blocks": list(blocks),
     }
+
+
+def _counts(tasks: Tasks, history: History) -> Mapping[str, int]:
+    """Return how many tasks each lane has."""
+    others = sum(tasks.states.values()) - sum(tasks.cells.values())
+    counts = history.lanes + Counter({OTHER: others})
+    for cell, count in tasks.cells.items():
+        counts[_lane_of(cell)] += count
+    return counts
 
 
 def blocks_of(blocks: Iterable[Block], now: float, wall_s: float) -> list[dict[str, Any]]:
@@ -113,25 +129,31 @@ def blocks_of(blocks: Iterable[Block], now: float, wall_s: float) -> list[dict[s
 
 
 def trace_of(
-    live: Iterable[LiveTask],
-    ended: Iterable[EndedBar],
+    tasks: Tasks,
+    history: History,
     blocks: Iterable[dict[str, Any]],
     now: float,
     state_of: Callable[[int], str],
-) -> str:
-    """Return everything as JSON in the Trace Event Format, for Perfetto and `chrome://tracing`.
+) -> Iterator[str]:
+    """Yield everything as JSON in the Trace Event Format, for Perfetto and `chrome://tracing`, text by text.
 
-    See `timeline_of` for the arguments. Here no task is left out.
+    Each text takes some microseconds, and the loop may turn in between. See `timeline_of` for the arguments.
+    Here no task is left out.
     """
-    tasks = [(task.record, now, task.state) for task in live if not task.record.is_kernel]
-    tasks += [(record, at, state_of(record.number)) for record, at in ended]
-    lanes = sorted({_lane_of(record) for record, _until, _state in tasks}, key=_lane_order)
-    events: list[dict[str, Any]] = [_name("process_name", 0, "loopnb"), _name("thread_name", 0, "the loop")]
-    events += [_name("thread_name", index, lane) for index, lane in enumerate(lanes, 1)]
-    for record, until, state in tasks:
-        events += _task_events(record, until, state, lanes.index(_lane_of(record)) + 1)
+    lanes = {lane: at for at, lane in enumerate(sorted(_counts(tasks, history), key=_lane_order), 1)}
+    live, ended = list(tasks.live.values()), list(history.ended)
+    yield '{"displayTimeUnit":"ms","traceEvents":['
+    yield _json(_name("process_name", 0, "loopnb"))
+    yield f",{_json(_name('thread_name', 0, 'the loop'))}"
+    for lane, at in lanes.items():
+        yield f",{_json(_name('thread_name', at, lane))}"
+    for task in live:
+        if not task.record.is_kernel:
+            yield from _task_events(task.record, now, task.state, lanes)
+    for record, ended_at in ended:
+        yield from _task_events(record, ended_at, state_of(record.number), lanes)
     for block in blocks:
-        events.append({
+        event = {
             "name": block["text"],
             "cat": "block",
             "ph": "X",
@@ -139,18 +161,19 @@ def trace_of(
             "dur": _us(block["to_s"] - block["from_s"]),
             "pid": 1,
             "tid": 0,
-        })  # fmt: skip
-    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}, separators=(",", ":"))
+        }
+        yield f",{_json(event)}"
+    yield "]}"
 
 
-def _task_events(record: TaskRecord, until: float, state: str, lane: int) -> Iterator[dict[str, Any]]:
+def _task_events(record: TaskRecord, until: float, state: str, lanes: Mapping[str, int]) -> Iterator[str]:
     # Events of one thread must nest, and tasks do not. So each task is a pair of async events.
     common = {
         "name": cut(record.name) or cut(record.coro),
         "cat": "task",
         "id": record.number,
         "pid": 1,
-        "tid": lane,
+        "tid": lanes[_lane_of(record.cell)],
     }
     facts = {
         "number": record.number,
@@ -161,12 +184,16 @@ def _task_events(record: TaskRecord, until: float, state: str, lane: int) -> Ite
         "waits for": cut(record.waits_for),
         "waits at": cut(record.waits_at),
     }
-    yield {**common, "ph": "b", "ts": _us(record.spawned_at), "args": facts}
-    yield {**common, "ph": "e", "ts": _us(max(until, record.spawned_at))}
+    yield f",{_json({**common, 'ph': 'b', 'ts': _us(record.spawned_at), 'args': facts})}"
+    yield f",{_json({**common, 'ph': 'e', 'ts': _us(max(until, record.spawned_at))})}"
 
 
 def _name(what: str, lane: int, name: str) -> dict[str, Any]:
     return {"name": what, "ph": "M", "pid": 1, "tid": lane, "args": {"name": name}}
+
+
+def _json(event: dict[str, Any]) -> str:
+    return json.dumps(event, separators=(",", ":"))
 
 
 def _us(seconds: float) -> int:
@@ -181,8 +208,8 @@ def _every(count: int) -> int:
     return every
 
 
-def _lane_of(record: TaskRecord) -> str:
-    return OTHER if record.cell is None else str(record.cell)
+def _lane_of(cell: CellRef | None) -> str:
+    return OTHER if cell is None else str(cell)
 
 
 def _lane_order(lane: str) -> tuple[bool, int]:
@@ -192,7 +219,7 @@ def _lane_order(lane: str) -> tuple[bool, int]:
 
 def _bar(record: TaskRecord, to: float | None, state: str) -> dict[str, Any]:
     return {
-        "lane": _lane_of(record),
+        "lane": _lane_of(record.cell),
         "number": record.number,
         "name": cut(record.name, 60),
         "coro": cut(record.coro, 60),

@@ -45,19 +45,33 @@ def test_markdown_has_a_cell_for_each_tool() -> None:
 def phase(core: float, late_ms: float, messages: int = 1) -> widget.Phase:
     """Return what was seen of a view for ten seconds."""
     heard = wire.Heard(bytes=100_000, messages=messages, largest=31_000)
-    return widget.Phase(10.0, core, [late_ms] * 100, frames=600, worst_ms=40.0, rows=30, heard=heard)
+    return widget.Phase(
+        10.0,
+        core,
+        [late_ms] * 100,
+        600,
+        40.0,
+        work_ms=0.0,
+        script_ms=0.0,
+        rows=30,
+        page_core=0.1,
+        heard=heard,
+    )
+
+
+FINDINGS = widget.Findings(
+    hidden=[phase(0.10, 2.0, 0), phase(0.30, 9.0, 0)],
+    shown={"grouped": [phase(0.125, 8.0), phase(0.325, 14.9)]},
+    scrolled=phase(0.2, 5.0)._replace(frames=500, worst_ms=90.0, work_ms=81.0, script_ms=9.0),
+    scrolled_copy=phase(0.1, 2.0)._replace(page_core=0.05),
+    cancel_ms=[100.0, 310.0],
+    ack_ms=[150.0],
+    quiet=phase(0.0, 0.0, 5),
+)
 
 
 def test_what_the_widget_costs_is_what_comes_on_top_of_the_load() -> None:
-    found = widget.Findings(
-        hidden=[phase(0.10, 2.0, 0), phase(0.30, 9.0, 0)],
-        shown={"grouped": [phase(0.125, 8.0), phase(0.325, 14.9)]},
-        scrolled=phase(0.2, 5.0),
-        cancel_ms=[100.0, 310.0],
-        ack_ms=[150.0],
-        quiet=phase(0.0, 0.0, 5),
-    )
-    cells = {figure.what: figure.cells()[1:] for figure in widget.figures(found)}
+    cells = {figure.what: figure.cells()[1:] for figure in widget.figures(FINDINGS)}
 
     assert cells["kernel, beyond the load: grouped"] == [
         "2.5 % of a core",
@@ -70,6 +84,17 @@ def test_what_the_widget_costs_is_what_comes_on_top_of_the_load() -> None:
     assert cells["click Cancel to gone, worst"] == ["310 ms", "at most 300 ms", "NOT REACHED"]
     assert cells["messages while nobody looks"] == ["0", "at most 0", "reached"]
     assert cells["messages while nothing changes"][2] == "reached"
+
+
+def test_what_the_page_does_by_itself_is_said_beside_what_it_does_for_the_view() -> None:
+    lines = widget.own(FINDINGS).splitlines()
+
+    assert lines[-2:] == [
+        "- scrolled: 50.0 frames a second, the worst after 90 ms; 10.0 % of a core; "
+        "the longest work for one 81 ms, the view's script in it 9 ms",
+        "- a copy of it scrolled: 60.0 frames a second, the worst after 40 ms; 5.0 % of a core; "
+        "the longest work for one below 50 ms",
+    ]
 
 
 def test_a_profile_names_what_runs_more_than_in_stock_asyncio() -> None:

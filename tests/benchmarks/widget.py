@@ -3,7 +3,8 @@
 One task of the kernel makes the load: a thousand times a second a job goes on to its next wait, or ends, or
 begins. Another one notes CPU seconds, and how late the loop is, in a file, so that no cell runs meanwhile.
 The view is hidden and shown in turn. What the kernel spends, and how late it is, while nobody looks is the
-load's own.
+load's own. The same for the page: what it does while the view is hidden is JupyterLab's own. How fast it can
+scroll at all is seen from rows like the view's that no script of ours touches.
 """
 
 from __future__ import annotations
@@ -94,25 +95,59 @@ _CELLS = (
 )
 _LOAD, _JOBS, _SHOW, _VICTIM, _BLOCK, _STOP = range(len(_CELLS))
 
-#: Looks at the page for so many seconds, frame by frame.
+#: Looks at the page for so many seconds, frame by frame. The browser itself tells of frames for which the
+#: page worked longer than 50 ms. The view's script is the only one whose address is a blob.
 _WATCH_FRAMES = """
     async ([seconds, scrolled]) => {
-        let scroll = document.querySelector(".loopnb-scroll");
-        let found = { frames: -1, worst_ms: 0, rows: 0 };
+        let scroll = [...document.querySelectorAll(".loopnb-scroll")].findLast((node) => node.clientHeight);
+        let found = { frames: -1, worst_ms: 0, rows: 0, work_ms: 0, script_ms: 0 };
         let began = performance.now(), last = began;
+        let note = ({ duration, scripts }) => {
+            let ours = scripts.filter((script) => script.sourceURL.startsWith("blob:"));
+            let script_ms = ours.reduce((sum, script) => sum + script.duration, 0);
+            found.work_ms = Math.max(found.work_ms, duration);
+            found.script_ms = Math.max(found.script_ms, script_ms);
+        };
+        let observer = new PerformanceObserver((list) => list.getEntries().forEach(note));
+        observer.observe({ type: "long-animation-frame" });
         await new Promise((done) => {
             let look = (now) => {
                 found.frames += 1;
                 if (found.frames) found.worst_ms = Math.max(found.worst_ms, now - last);
                 last = now;
                 found.rows = Math.max(found.rows, document.querySelectorAll(".loopnb-row").length);
-                scroll.scrollTop += scrolled;
+                if (scrolled) scroll.scrollTop = (scroll.scrollTop + scrolled) % (scroll.scrollHeight - 500);
                 if (now - began < seconds * 1000) requestAnimationFrame(look);
                 else done();
             };
             requestAnimationFrame(look);
         });
+        observer.takeRecords().forEach(note);
+        observer.disconnect();
         return { ...found, seconds: (last - began) / 1000 };
+    }"""
+#: Puts a copy in the place of the view, with so many rows, that no script touches. The copy is scrolled round
+#: and round, since a longer one would have more rows in the page than the view has.
+_COPY = """
+    (panel, count) => {
+        let copy = panel.cloneNode(true);
+        copy.id = "copy";
+        let body = copy.querySelector(".loopnb-rows");
+        let rows = [...body.children];
+        let make = (_, index) => {
+            let row = rows[index % rows.length].cloneNode(true);
+            row.style.transform = `translateY(${index * 32}px)`;
+            return row;
+        };
+        body.replaceChildren(...Array.from({ length: count }, make));
+        panel.after(copy);
+        panel.style.display = "none";
+    }"""
+_END_COPY = """
+    () => {
+        let copy = document.getElementById("copy");
+        copy.previousElementSibling.style.display = "";
+        copy.remove();
     }"""
 #: Clicks Cancel in the first row of a victim, and waits until something is there. Returns milliseconds.
 _CLICK_CANCEL = """
@@ -144,7 +179,10 @@ class Phase(NamedTuple):
         late_ms: How late the loop was, many times.
         frames: How many frames the page drew.
         worst_ms: The longest time between two of them.
+        work_ms: The longest time that the page worked for one; 0 if that was less than 50 ms.
+        script_ms: How much of such a time the view's script took at most.
         rows: The most rows that the page had.
+        page_core: CPU seconds of the page's main thread in each second.
         heard: What the kernel sent.
     """
 
@@ -153,8 +191,16 @@ class Phase(NamedTuple):
     late_ms: list[float]
     frames: int
     worst_ms: float
+    work_ms: float
+    script_ms: float
     rows: int
+    page_core: float
     heard: wire.Heard
+
+    @property
+    def fps(self) -> float:
+        """How many frames the page drew in each second."""
+        return self.frames / self.seconds
 
 
 class Figure(NamedTuple):
@@ -194,6 +240,7 @@ class Findings(NamedTuple):
         hidden: The phases in which nobody looked.
         shown: Those in which the view was shown, by what it showed, in the same rounds.
         scrolled: The one in which somebody scrolled.
+        scrolled_copy: The same for rows that no script touches.
         cancel_ms: From the click to the row's end.
         ack_ms: From the click to the answer, while a cell blocked.
         quiet: The one in which nothing changed.
@@ -202,6 +249,7 @@ class Findings(NamedTuple):
     hidden: list[Phase]
     shown: dict[str, list[Phase]]
     scrolled: Phase
+    scrolled_copy: Phase
     cancel_ms: list[float]
     ack_ms: list[float]
     quiet: Phase
@@ -221,7 +269,7 @@ def figures(found: Findings) -> list[Figure]:
             Figure(f"over the wire: {name}", sent / 1000, 64, "kB/s"),
             Figure(f"p99 of the loop's lag, beyond the load's own: {name}", late, 5, "ms"),
         ]
-    fps = {name: [phase.frames / phase.seconds for phase in phases] for name, phases in found.shown.items()}
+    fps = {name: [phase.fps for phase in phases] for name, phases in found.shown.items()}
     worst = [phase.worst_ms for phase in seen]
     heard = [phase.heard for phase in seen]
     messages = max(phase.heard.messages for phase in found.hidden)
@@ -230,7 +278,7 @@ def figures(found: Findings) -> list[Figure]:
         *rows,
         Figure("largest message", max(each.largest for each in heard) / 1000, 32, "kB"),
         *(Figure(f"frames: {name}", statistics.median(each), 55, "fps", True) for name, each in fps.items()),
-        Figure("frames while scrolling", found.scrolled.frames / found.scrolled.seconds, 55, "fps", True),
+        Figure("frames while scrolling", found.scrolled.fps, 55, "fps", True),
         Figure("worst frame, median of the rounds", statistics.median(worst), 50, "ms"),
         Figure("worst frame of all", max(worst), 50, "ms"),
         Figure("rows in the page", max(phase.rows for phase in seen), 60, ""),
@@ -243,14 +291,30 @@ def figures(found: Findings) -> list[Figure]:
 
 
 def own(found: Findings) -> str:
-    """Return the line that says what there was without the widget."""
+    """Return what there was without the widget, and what of a frame's work is the view's. Several lines."""
     core = statistics.median(phase.core for phase in found.hidden)
     late = statistics.median(_p99(phase.late_ms) for phase in found.hidden)
-    fps = statistics.median(phase.frames / phase.seconds for phase in found.hidden)
-    worst = statistics.median(phase.worst_ms for phase in found.hidden)
+    scrolled = {"scrolled": [found.scrolled], "a copy of it scrolled": [found.scrolled_copy]}
+    lines = [
+        f"The load alone takes {core * 100:.0f} % of a core, and its loop is late by {late:.1f} ms (p99).",
+        "What the page does, with the view",
+    ]
+    for name, phases in {"hidden": found.hidden, **found.shown, **scrolled}.items():
+        lines.append(f"- {name}: {_page_text(phases)}")
+    return "\n".join(lines)
+
+
+def _page_text(phases: list[Phase]) -> str:
+    fps = statistics.median(phase.fps for phase in phases)
+    worst = statistics.median(phase.worst_ms for phase in phases)
+    core = statistics.median(phase.page_core for phase in phases)
+    work = max(phase.work_ms for phase in phases)
+    script = max(phase.script_ms for phase in phases)
+    longest = f"the longest work for one {work:.0f} ms, the view's script in it {script:.0f} ms"
+    if not work:
+        longest = "the longest work for one below 50 ms"
     return (
-        f"The load alone takes {core * 100:.0f} % of a core, and its loop is late by {late:.1f} ms (p99). "
-        f"With the view hidden the page draws {fps:.0f} frames a second, the worst after {worst:.0f} ms."
+        f"{fps:.1f} frames a second, the worst after {worst:.0f} ms; {core * 100:.1f} % of a core; {longest}"
     )
 
 
@@ -272,6 +336,8 @@ class _Stage:
         self._notes = notes
         self._gate = gate
         self._page = lab.page
+        self._devtools = self._page.context.new_cdp_session(self._page)
+        self._devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
         self.view = lab.widget(_SHOW)
         for index in (_LOAD, _JOBS, _SHOW):
             self.run(index)
@@ -302,14 +368,27 @@ class _Stage:
         """Look on for some seconds, once the view has settled. *scrolled*: pixels in each frame."""
         self._page.wait_for_timeout(settle_s * 1000)
         wire.begin(self._page)
-        began = time.monotonic()
+        began, page_began = time.monotonic(), self._page_cpu()
         frames = self._page.evaluate(_WATCH_FRAMES, [seconds, scrolled])
-        ended = time.monotonic()
+        ended, page_ended = time.monotonic(), self._page_cpu()
+        page_core = (page_ended - page_began) / (ended - began)
         heard = wire.heard(self._page)
         noted = [note for note in map(json.loads, self._read()) if began <= note[0] <= ended]
         late_ms = [late * 1e3 for _at, _cpu, lates in noted for late in lates]
         core = (noted[-1][1] - noted[0][1]) / (noted[-1][0] - noted[0][0]) if len(noted) > 1 else 0.0
-        return Phase(core=core, late_ms=late_ms, heard=heard, **frames)
+        return Phase(core=core, late_ms=late_ms, page_core=page_core, heard=heard, **frames)
+
+    def _page_cpu(self) -> float:
+        """Return how many CPU seconds the page's main thread has spent."""
+        metrics = self._devtools.send("Performance.getMetrics")["metrics"]
+        return next(float(metric["value"]) for metric in metrics if metric["name"] == "TaskDuration")
+
+    def watch_copy(self, scrolled: int) -> Phase:
+        """Look on while rows like the view's are scrolled, in a page without the view."""
+        self.view.evaluate(_COPY, 60)
+        found = self.watch(_WINDOW_S, scrolled=scrolled)
+        self._page.evaluate(_END_COPY)
+        return found
 
     def _read(self) -> list[str]:
         return [line for line in self._notes.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -356,6 +435,7 @@ def _measure(stage: _Stage, rounds: int, say: Callable[[str], None]) -> Findings
             stage.choose(grouped=name == "grouped")
             phases.append(stage.watch(_WINDOW_S))
     say("scrolling")
+    scrolled_copy = stage.watch_copy(scrolled=37)
     scrolled = stage.watch(_WINDOW_S, scrolled=37)
     stage.view.locator(".loopnb-scroll").evaluate("scroll => { scroll.scrollTop = 0; }")
     say("clicks")
@@ -366,7 +446,7 @@ def _measure(stage: _Stage, rounds: int, say: Callable[[str], None]) -> Findings
     stage.run(_STOP)
     stage.choose(grouped=True)
     quiet = stage.watch(_QUIET_S, settle_s=_CALM_S)
-    return Findings(hidden, shown, scrolled, cancel_ms, ack_ms, quiet)
+    return Findings(hidden, shown, scrolled, scrolled_copy, cancel_ms, ack_ms, quiet)
 
 
 @contextmanager

@@ -270,6 +270,12 @@ class LabPage:
         said: list[str] = self.page.evaluate("window.kernelStatus")
         return said
 
+    @property
+    def has_busy_favicon(self) -> bool:
+        """True if the icon in the browser's tab says that the kernel is busy."""
+        is_busy: bool = self.page.evaluate("document.querySelector('link.busy.favicon').rel === 'icon'")
+        return is_busy
+
     def run_all(self, *indices: int) -> None:
         """Run these cells, one after the other."""
         for index in indices:

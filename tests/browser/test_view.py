@@ -265,6 +265,27 @@ def test_ten_thousand_tasks_are_sixty_rows_in_the_page_and_all_can_be_reached(pa
     expect(view.panel.locator(".loopnb-note")).to_have_text("cancelled job-09999")
 
 
+def test_most_turns_of_the_wheel_leave_the_rows_in_the_page_alone(page: Page) -> None:
+    view = PlainPage(page, MANY, options={"height": None, "group": False})
+    expect(view.row("job-00000")).to_be_visible()
+    view.kernel(
+        """kernel.isSilent = true;
+        window.changes = 0;
+        new MutationObserver(found => { changes += found.length; })
+            .observe(document.querySelector(".loopnb-rows"), { childList: true });"""
+    )
+    scroll = view.panel.locator(".loopnb-scroll")
+    for top in (30, 60, 90, 120):
+        scroll.evaluate("(scroll, top) => { scroll.scrollTop = top; }", top)
+        drawn(view)
+    assert page.evaluate("changes") == 0
+
+    scroll.evaluate("scroll => { scroll.scrollTop = 250; }")
+    drawn(view)
+    assert page.evaluate("changes") > 0
+    expect(view.row("job-00021")).to_have_count(1)
+
+
 def test_rows_neither_move_nor_vanish_under_the_pointer(page: Page) -> None:
     view = PlainPage(
         page,
@@ -680,7 +701,7 @@ def test_an_override_of_direction_does_not_leave_its_name(page: Page) -> None:
     assert coro["x"] > name["x"]
 
 
-@pytest.mark.parametrize("width", [1200, 700, 320])
+@pytest.mark.parametrize("width", [1200, 700, 320, 200])
 def test_cancel_is_in_reach_at_every_width(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     view = PlainPage(page, [*FETCHES, *SINGLE], head=HEAD)
@@ -695,6 +716,38 @@ def test_cancel_is_in_reach_at_every_width(page: Page, width: int) -> None:
     view.row("Task-2fetch").locator(".loopnb-cancel").click()
     expect(view.panel.locator(".loopnb-note")).to_have_text("cancelled Task-2")
     page.set_viewport_size({"width": 1200, "height": 800})
+
+
+@pytest.mark.parametrize("width", [1200, 320, 200])
+def test_no_button_of_a_row_is_cut_off(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    view = PlainPage(page, [*({**task, "coro": "job", "name": "job"} for task in MANY), FEED])
+    view.kernel("kernel.isSilent = true")
+    button = view.row("10,000 ×").locator(".loopnb-cancel")
+    for text in ("Cancel all", "Cancel 10,000?", "Cancelling…"):
+        expect(button).to_have_text(text)
+        is_whole = button.evaluate(
+            """button => {
+                let { left, right, top } = button.getBoundingClientRect();
+                return [left + 2, right - 2].every(x => document.elementFromPoint(x, top + 9) === button);
+            }"""
+        )
+        assert is_whole, text
+        button.click()
+    page.set_viewport_size({"width": 1200, "height": 800})
+
+
+def test_columns_keep_their_widths_whatever_they_hold(page: Page) -> None:
+    view = PlainPage(page, SINGLE)
+    wait_names(view, "feed", "report", "stubborn")
+    widths = """() => [...document.querySelectorAll(".loopnb-column, .loopnb-row > *")]
+        .map(cell => cell.getBoundingClientRect().width)"""
+    before = page.evaluate(widths)
+    wide = {"name": "x" * 150, "waits_for": "y" * 190, "cell": "In[1234567]", "spawned_s": -9e6, "busy": 1}
+    view.kernel(f"Object.assign(kernel.tasks[0], {json.dumps(wide)}); kernel.push()")
+    expect(view.rows.first).to_contain_text("xxx")
+
+    assert page.evaluate(widths) == before
 
 
 UNLOADED = "kernel.say({ op: 'end', why: 'unloaded', text: 'loopnb was unloaded' })"
@@ -738,6 +791,35 @@ def test_the_table_is_as_high_as_asked_for(page: Page, height: int) -> None:
 
     assert scroll.evaluate("scroll => scroll.getBoundingClientRect().height") == height
     assert scroll.evaluate("scroll => scroll.scrollHeight") > height
+
+
+def test_the_highest_table_is_full_of_rows(page: Page) -> None:
+    page.set_viewport_size({"width": 1200, "height": 3_000})
+    view = PlainPage(page, MANY, options={"height": 2_900, "group": False})
+    scroll = view.panel.locator(".loopnb-scroll")
+    for top in (0, 50_017):
+        scroll.evaluate("(scroll, top) => { scroll.scrollTop = top; }", top)
+        expect(view.panel.locator("[data-gap]")).to_have_count(0)
+        below = scroll.evaluate(
+            """scroll => {
+                let bottom = node => node.getBoundingClientRect().bottom;
+                return Math.max(...[...scroll.querySelectorAll(".loopnb-row")].map(bottom)) - bottom(scroll);
+            }"""
+        )
+        assert below >= 0
+        assert view.rows.count() <= 60
+    page.set_viewport_size({"width": 1200, "height": 800})
+
+
+def test_the_kernels_own_tasks_have_no_cancel(page: Page) -> None:
+    view = PlainPage(page, [{**FEED, "is_kernel": True}, PARKED], detail=DETAIL)
+    expect(view.row("report").locator(".loopnb-cancel")).to_be_visible()
+    expect(view.row("feed").locator(".loopnb-cancel")).to_be_hidden()
+    view.row("feed").click()
+    expect(view.panel.locator(".loopnb-detail-cancel")).to_be_hidden()
+    page.keyboard.press("Delete")
+
+    assert view.heard("cancel") == []
 
 
 def test_a_task_without_a_name_is_called_by_its_number(page: Page) -> None:

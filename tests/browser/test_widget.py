@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.gates import Gate
 
     from .conftest import OpenNotebook
-    from .lab import LabPage, NotebookPage
+    from .lab import LabPage, LabServer, NotebookPage
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -185,6 +185,23 @@ def test_a_cell_that_awaits_is_said_to_run(shown: Shown, gate: Gate) -> None:
     expect(shown.header).to_contain_text("idle")
 
 
+def test_idle_is_not_said_while_a_task_is_ready(shown: Shown, gate: Gate) -> None:
+    expect(shown.header).to_contain_text("idle")
+    shown.run(
+        f"""
+        async def spin():
+            while not {gate}:
+                await asyncio.sleep(0)
+        spinning = asyncio.create_task(spin(), name="spinner")
+        """
+    )
+    expect(shown.header).to_contain_text("1 task runs")
+    expect(shown.header).not_to_contain_text("idle")
+
+    gate.open()
+    expect(shown.header).to_contain_text("idle")
+
+
 def test_a_task_that_blocks_is_named_with_line_and_remedy(shown: Shown) -> None:
     shown.run(
         """
@@ -199,6 +216,7 @@ def test_a_task_that_blocks_is_named_with_line_and_remedy(shown: Shown) -> None:
     expect(greedy).to_have_attribute("data-state", "blocking")
 
     expect(greedy).to_contain_text(re.compile(r"time.sleep\(2\) at .*In\[\d+\], line 4"))
+    expect(greedy.locator(".loopnb-waited")).to_have_text(re.compile(r"^[12]\.\d s$"))  # blocks since then
     expect(shown.header).to_contain_text("greedy")
     expect(shown.widget.locator(".loopnb-remedy")).to_contain_text("asyncio.sleep")
 
@@ -216,6 +234,7 @@ def test_the_status_stays_busy_while_a_cell_runs_even_after_clicks(shown: Shown,
 
     expect(shown.lab.cell(2).locator(".jp-InputPrompt")).to_have_text("[*]:")
     assert shown.lab.statuses[-1] == "Busy"
+    assert shown.lab.has_busy_favicon
     gate.open()
     shown.wait()
 
@@ -249,6 +268,7 @@ def test_a_failed_task_stays_in_finished_with_its_error(shown: Shown) -> None:
         """
     )
     shown.widget.get_by_role("tab", name="Finished").click()
+    expect(rows(shown.widget).first).to_contain_text("boom")  # the newest failure is the first of all
     boom = row(shown.widget, "boom").first
     expect(boom).to_have_attribute("data-state", "raised")
     expect(boom).to_contain_text("ValueError: no <b>such</b> thing")
@@ -434,11 +454,15 @@ def test_after_a_restart_the_view_says_so_and_is_grey(shown: Shown) -> None:
     expect(shown.widget.locator(".loopnb-empty")).to_have_text("No live tasks")
 
 
-def test_after_a_shutdown_the_view_says_so(shown: Shown) -> None:
+def test_after_a_shutdown_the_view_says_so_and_is_grey(shown: Shown) -> None:
+    shown.run(TICKER)
+    expect(row(shown.widget, "ticker")).to_have_count(1)
     shown.page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:shutdown') }")
 
     text = re.compile(r"The kernel was shut down at \d\d:\d\d. Start it and run the cell again.")
     expect(shown.widget.locator(".loopnb-end")).to_have_text(text)
+    expect(shown.widget).to_have_attribute("data-live", "gone")
+    expect(cancel_button(shown.widget, "ticker")).to_be_disabled()
 
 
 def test_the_view_is_at_home_in_notebook_7(
@@ -459,6 +483,29 @@ def test_the_view_is_at_home_in_notebook_7(
     expect(widget.locator(".loopnb-note")).to_have_text("cancelled ticker")
     expect(lab.page.locator(".jp-Notebook .jp-CodeCell")).to_have_count(4)
     assert [text for text in contrasts(widget) if text["ratio"] < 4.5] == []
+
+
+def test_a_saved_notebook_shows_the_table_in_notebook_7(
+    open_notebook_7: Callable[[Sequence[str]], NotebookPage], lab: LabServer
+) -> None:
+    notebook = open_notebook_7([LOAD, TICKER, SHOW])
+    notebook.run_all(0, 1, 2)
+    table = notebook.cell(2).locator("table")
+    expect(notebook.widget(2).locator(".loopnb-live")).to_have_text("live")
+    expect(table).to_contain_text("ticker")
+    expect(table).to_be_hidden()
+    notebook.save()
+    lab.stop_kernels()
+    notebook.reload()
+
+    error = notebook.cell(2).get_by_text("model not found")
+    expect(error).to_have_count(1)
+    expect(error).to_be_hidden()
+    expect(table).to_be_visible()
+    expect(table).to_contain_text("ticker")
+    notebook.run_all(0, 2)
+    expect(notebook.widget(2).locator(".loopnb-live")).to_have_text("live")
+    expect(table).to_be_hidden()
 
 
 def test_a_view_inside_an_output_widget_is_seen(open_notebook: OpenNotebook) -> None:
@@ -486,6 +533,11 @@ def test_a_saved_notebook_shows_the_table_where_there_is_no_kernel(open_notebook
     expect(table).to_be_hidden()
     expect(row(lab.widget(1), "ticker")).to_have_count(1)  # the view is the same one
     notebook = lab.save()
+    # VS Code shows the first type of each output that it knows, application/vnd.* before text/html.
+    # GitHub shows the HTML, and no views.
+    stored, view = (output["data"] for output in notebook["cells"][1]["outputs"])
+    assert set(stored) == {"text/html", "text/plain"}
+    assert "text/html" not in view
     exported, _resources = HTMLExporter().from_notebook_node(nbformat.reads(json.dumps(notebook), 4))
     assert exported.count("<table") == 1
     assert "ticker" in exported.partition("<table")[2].partition("</table>")[0]
@@ -517,3 +569,19 @@ def test_the_quickstart_shows_its_ticker_and_cancels_it(open_notebook: OpenNoteb
 
     cancel_button(widget, "ticker").click()
     expect(widget.locator(".loopnb-note")).to_contain_text("ticker")
+
+
+def test_all_cells_of_the_quickstart_leave_something_to_see(open_notebook: OpenNotebook) -> None:
+    cells = [cell.source for cell in nbformat.read(QUICKSTART, 4).cells if cell.cell_type == "code"]
+    at = next(index for index, source in enumerate(cells) if "loopnb.show()" in source)
+    lab = open_notebook(QUICKSTART)
+    lab.page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells').then(() => null)")
+    lab.wait(len(cells) - 1)
+    widget = lab.widget(at)
+    widget.scroll_into_view_if_needed()
+
+    expect(rows(widget)).to_have_count(1)
+    expect(rows(widget)).to_contain_text("12 × worker")
+    widget.get_by_role("tab", name="Finished").click()
+    widget.locator(".loopnb-find").fill("ticker")
+    expect(row(widget, "ticker")).not_to_have_count(0)

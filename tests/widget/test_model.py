@@ -18,6 +18,8 @@ from ipywidgets import Widget
 from loopnb.records import Block, CellRef
 from loopnb.tracking import tracked
 from loopnb.tracking.slicing import SlicePace
+from loopnb.widgets import timeline
+from loopnb.widgets.ended import Ended
 from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
 from loopnb.widgets.monitor import BEAT_S
 from loopnb.widgets.protocol import MOST_BYTES
@@ -28,7 +30,8 @@ from .conftest import Stream
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-    from loopnb.records import Finding
+    from loopnb.records import Finding, TaskRecord
+    from loopnb.tracking.history import EndedTask
     from tests.loops import FastLoop
 
     from .conftest import Notebook
@@ -598,6 +601,7 @@ def test_an_error_of_its_own_is_logged_once_and_stops_it(
     assert len(caplog.records) == 1
     assert [(message["op"], message["why"]) for message in page.heard] == [("end", "fault")]
     assert "ValueError: broken" in page.heard[0]["text"]
+    assert tracked.on_cancelled == []
 
 
 def test_an_error_while_it_is_displayed_does_not_reach_the_cell(
@@ -751,6 +755,76 @@ def test_failed_tasks_stay_with_their_error_and_come_first(
     counts = page.shared["head"]["counts"]
     assert (counts["finished"], counts["failed"]) == (1, 1)
     failing.exception()
+
+
+@pytest.mark.parametrize(
+    ("sort", "names"),
+    [
+        ("age", ["odd", "bad", "late", "soon"]),
+        ("waited", ["late", "odd", "bad", "soon"]),
+        ("waits_for", ["bad", "odd", "soon", "late"]),
+        ("name", ["bad", "late", "odd", "soon"]),
+        ("cell", ["late", "bad", "soon", "odd"]),
+    ],
+)
+def test_ended_tasks_are_sorted_by_each_column(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop, sort: str, names: list[str]
+) -> None:
+    async def fails(seconds: float, error: Exception) -> None:
+        await asyncio.sleep(seconds)
+        raise error
+
+    look(page, loop, tab="finished")
+    failing = [
+        kernel.spawn(fails(2, ValueError("a")), "bad", 4),
+        kernel.spawn(fails(3, ValueError("b")), "odd"),
+    ]
+    kernel.spawn(nap(1), "soon", cell=4)
+    kernel.spawn(nap(5), "late", cell=3)
+    loop.pass_time(8)
+    page.say(op="query", view="v", query={"tab": "finished", "sort": sort})
+    loop.pass_time(0.1)
+    assert [row["name"] for row in page.rows()] == names
+
+    page.say(op="query", view="v", query={"tab": "finished", "sort": sort, "desc": True})
+    loop.pass_time(0.1)
+    assert [row["name"] for row in page.rows()] == names[::-1]
+    assert all(task.exception() for task in failing)
+
+
+def test_ended_tasks_are_described_in_slices_and_only_if_there_are_new_ones(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([nap(0) for _ in range(400)], [None] * 400)
+    loop.pass_time(1)
+    describe, slices = kernel.tracker.record_ended, [0]
+
+    def noted(ended: EndedTask) -> TaskRecord:
+        slices[-1] += 1
+        return describe(ended)
+
+    def is_over(_pace: SlicePace) -> bool:
+        slices.append(0)
+        return True
+
+    monkeypatch.setattr(kernel.tracker, "record_ended", noted)
+    monkeypatch.setattr(SlicePace, "is_over", is_over)
+    look(page, loop)
+    page.say(op="query", view="v", query={"tab": "finished"})
+    loop.pass_time(0.5)
+    assert page.windows["v"]["total"] == sum(slices) == 400
+    assert max(slices) <= 64
+
+    def selects(*_given: object) -> list[TaskRecord]:
+        raise AssertionError("the rows are made anew")
+
+    monkeypatch.setattr(Ended, "select", selects)
+    loop.pass_time(5)
+    assert widget.fault is None
 
 
 def test_a_task_stays_however_short_it_lived(
@@ -1080,7 +1154,40 @@ def test_the_timeline_has_a_bar_for_each_task_in_the_lane_of_its_cell(
     assert (bars["short"]["state"], bars["long"]["to_s"]) == ("returned", None)
 
     page.say(op="trace", view="v", id="v:7")
-    loop.pass_time(0)
+    loop.pass_time(1)
     trace = json.loads("".join(message["text"] for message in page.heard if message["op"] == "trace"))
     begins = {event["name"]: event for event in trace["traceEvents"] if event["ph"] == "b"}
     assert begins.keys() == {"short", "long"}
+
+
+def test_the_file_of_a_timeline_of_many_tasks_is_made_and_sent_in_slices(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([ticks() for _ in range(1_000)], [None] * 1_000, cell=3)
+    look(page, loop)
+    write, slices = timeline._json, [0]
+
+    def noted(event: dict[str, Any]) -> str:
+        slices[-1] += 1
+        return write(event)
+
+    def is_over(_pace: SlicePace) -> bool:
+        slices.append(0)
+        return True
+
+    monkeypatch.setattr(timeline, "_json", noted)
+    monkeypatch.setattr(SlicePace, "is_over", is_over)
+    page.say(op="trace", view="v", id="v:7")
+    loop.pass_time(1)
+    pieces = [message for message in page.heard if message["op"] == "trace"]
+
+    assert [message["part"] for message in pieces] == list(range(pieces[0]["parts"]))
+    events = json.loads("".join(message["text"] for message in pieces))["traceEvents"]
+    assert len([event for event in events if event["ph"] == "b"]) == 1_000
+    assert sum(slices) == len(events)
+    assert max(slices) <= 300
+    assert max(page.sizes) <= MOST_BYTES

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopnb.records import Block, CellRef, TaskRecord
 from loopnb.widgets import timeline
-from loopnb.widgets.table import LiveTask
-from loopnb.widgets.timeline import EndedBar
+from loopnb.widgets.table import LiveTask, Tasks
+
+if TYPE_CHECKING:
+    import pytest
 
 NOW = 1_000.0
 BASE = TaskRecord(
@@ -16,9 +18,21 @@ BASE = TaskRecord(
 )
 
 
-def live(number: int, cell: int | None = 3) -> LiveTask:
-    ref = None if cell is None else CellRef(f"c{cell}", cell)
-    return LiveTask(BASE._replace(number=number, cell=ref), "waiting", "")
+def live(*cells: int | None) -> Tasks:
+    """Return live tasks, numbered from 0, of these cells."""
+    tasks = Tasks()
+    for number, cell in enumerate(cells):
+        ref = None if cell is None else CellRef(f"c{cell}", cell)
+        tasks.put(LiveTask(BASE._replace(number=number, cell=ref), "waiting", ""))
+    return tasks
+
+
+def ended(*records: TaskRecord, at: float = 998.0) -> timeline.History:
+    """Return a history of these tasks."""
+    history = timeline.History()
+    for record in records:
+        history.add(record, at)
+    return history
 
 
 def returned(_number: int) -> str:
@@ -26,29 +40,55 @@ def returned(_number: int) -> str:
 
 
 def test_lanes_are_cells_the_newest_first() -> None:
-    drawn = timeline.timeline_of([live(1, None), live(2, 3), live(3, 12)], [], [], NOW, returned)
+    drawn = timeline.timeline_of(live(None, 3, 12), ended(), [], NOW, returned)
 
     assert [lane["lane"] for lane in drawn["lanes"]] == ["In[12]", "In[3]", "other code"]
 
 
+def test_the_kernels_own_tasks_have_no_bars() -> None:
+    tasks = live(3)
+    tasks.put(LiveTask(BASE._replace(number=1, cell=None, is_kernel=True), "waiting", ""))
+    drawn = timeline.timeline_of(tasks, ended(), [], NOW, returned)
+
+    assert drawn["lanes"] == [{"lane": "In[3]", "tasks": 1}]
+    assert list(drawn["bars"]) == ["0"]
+
+
 def test_of_many_tasks_some_are_drawn_and_all_are_counted() -> None:
-    tasks = [live(number) for number in range(10_000)]
-    failed = [EndedBar(BASE._replace(number=20_001), 999.0)]
-    drawn = timeline.timeline_of(tasks, failed, [], NOW, lambda _number: "raised")
+    failed = ended(BASE._replace(number=20_001))
+    drawn = timeline.timeline_of(live(*[3] * 10_000), failed, [], NOW, lambda _number: "raised")
 
     assert len(drawn["bars"]) <= timeline.MOST_BARS + 1
     assert "20001" in drawn["bars"]
     assert drawn["lanes"] == [{"lane": "In[3]", "tasks": 10_001}]
-    fewer = timeline.timeline_of(tasks[:-50], failed, [], NOW, lambda _number: "raised")
+    fewer = timeline.timeline_of(live(*[3] * 9_950), failed, [], NOW, lambda _number: "raised")
     assert fewer["bars"].keys() <= drawn["bars"].keys()  # the same tasks stay chosen
 
 
-def test_what_ended_long_ago_is_forgotten() -> None:
-    history = timeline.History()
-    for at in (800.0, 950.0):
-        history.add(BASE, at)
+def test_of_many_tasks_only_those_that_are_drawn_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, lane_of = live(*[3] * 10_000), timeline._lane_of
+    asked: list[CellRef | None] = []
 
-    assert [ended.at for ended in history.since(NOW - timeline.SECONDS)] == [950.0]
+    def noted(cell: CellRef | None) -> str:
+        asked.append(cell)
+        return lane_of(cell)
+
+    monkeypatch.setattr(timeline, "_lane_of", noted)
+    timeline.timeline_of(tasks, ended(), [], NOW, returned)
+
+    assert len(asked) <= 3 * timeline.MOST_BARS
+
+
+def test_what_ended_long_ago_is_forgotten_and_no_more_counted() -> None:
+    history = ended(BASE, at=800.0)
+    history.add(BASE._replace(number=2), 950.0)
+    history.forget_before(NOW - timeline.SECONDS)
+
+    assert [bar.at for bar in history.ended] == [950.0]
+    drawn = timeline.timeline_of(live(), history, [], NOW, returned)
+    assert drawn["lanes"] == [{"lane": "In[3]", "tasks": 1}]
+    history.forget_before(NOW)
+    assert timeline.timeline_of(live(), history, [], NOW, returned)["lanes"] == []
 
 
 def test_blocks_are_drawn_where_they_were() -> None:
@@ -65,9 +105,9 @@ def test_blocks_are_drawn_where_they_were() -> None:
 
 def test_a_trace_follows_the_trace_event_format() -> None:
     blocks = [{"from_s": 995.0, "to_s": 996.5, "text": "In[7] blocked the loop"}]
-    ended = [EndedBar(BASE._replace(number=2, name=""), 998.0)]
-    text = timeline.trace_of([live(1), live(3, None)], ended, blocks, NOW, returned)
-    trace: dict[str, Any] = json.loads(text)
+    gone = ended(BASE._replace(number=2, name=""))
+    texts = timeline.trace_of(live(3, None), gone, blocks, NOW, returned)
+    trace: dict[str, Any] = json.loads("".join(texts))
 
     assert trace["displayTimeUnit"] == "ms"
     lanes = {

@@ -116,15 +116,26 @@ for (let [claim, row, first, second] of [
 
 for (let [scroll, range] of [
 	[{ top: 0, height: 320, total: 5 }, { from: 0, to: 5 }],
-	[{ top: 0, height: 320, total: 10_000 }, { from: 0, to: 17 }],
-	[{ top: 32 * 5_000, height: 320, total: 10_000 }, { from: 4_994, to: 5_017 }],
-	[{ top: 32 * 9_990, height: 320, total: 10_000 }, { from: 9_984, to: 10_000 }],
+	[{ top: 0, height: 320, total: 10_000 }, { from: 0, to: 19 }],
+	[{ top: 32 * 5_000, height: 320, total: 10_000 }, { from: 4_992, to: 5_019 }],
+	[{ top: 32 * 9_990, height: 320, total: 10_000 }, { from: 9_982, to: 10_000 }],
 	[{ top: 0, height: 320, total: 0 }, { from: 0, to: 0 }],
 	// The rows have become fewer, and the page has not been drawn yet.
 	[{ top: 32 * 9_990, height: 320, total: 20 }, { from: 9, to: 20 }],
 ]) {
 	test(`rows that are in the page: ${JSON.stringify(scroll)}`, () => assert.deepEqual(layout.rowsAt(scroll), range));
 }
+
+for (let [top, is] of [[32 * 50, true], [32 * 54, true], [32 * 55, false], [32 * 46, true], [32 * 45, false]]) {
+	test(`rows 42 to 69 ${is ? "reach" : "do not reach"} far enough at ${top} pixels`, () => {
+		assert.equal(layout.reachesFar({ from: 42, to: 69 }, { top, height: 320, total: 1_000 }), is);
+	});
+}
+
+test("rows that reach to an end of all reach far enough", () => {
+	assert.ok(layout.reachesFar({ from: 0, to: 19 }, { top: 64, height: 320, total: 1_000 }));
+	assert.ok(layout.reachesFar({ from: 980, to: 1_000 }, { top: 32 * 990, height: 320, total: 1_000 }));
+});
 
 test("there are never more than 60 rows in the page", () => {
 	for (let top = 0; top < 10_000; top += 77) {
@@ -135,7 +146,10 @@ test("there are never more than 60 rows in the page", () => {
 
 for (let [range, window, offset] of [
 	[{ from: 0, to: 20 }, { offset: 0, limit: 60, total: 1_000 }, 0],
-	[{ from: 50, to: 70 }, { offset: 0, limit: 60, total: 1_000 }, 30],
+	[{ from: 50, to: 70 }, { offset: 0, limit: 60, total: 1_000 }, 42],
+	[{ from: 399, to: 420 }, { offset: 400, limit: 60, total: 1_000 }, 368],
+	[{ from: 500, to: 520 }, { offset: 0, limit: 60, total: 1_000 }, 480],
+	[{ from: 0, to: 20 }, { offset: 500, limit: 60, total: 1_000 }, 0],
 	[{ from: 985, to: 1_000 }, { offset: 0, limit: 60, total: 1_000 }, 940],
 	[{ from: 45, to: 65 }, { offset: 10, limit: 60, total: 65 }, 10],
 	[{ from: 0, to: 20 }, { offset: 30, limit: 60, total: 1_000 }, 0],

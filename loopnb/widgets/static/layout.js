@@ -3,9 +3,13 @@
 /** Pixels. One line of text; the table's rows are all as high. */
 export const ROW_HEIGHT = 32;
 /** Rows above and below what can be seen, so that a quick turn of the wheel shows no gap. */
-const OVERSCAN = 6;
+const OVERSCAN = 8;
+/** Other rows are drawn when there are fewer than that. Every change costs the browser as much as several rows. */
+const LEAST_OVERSCAN = 4;
 /** No more rows than this are in the page. */
 export const MAX_ROWS = 60;
+/** Pixels. A higher table would need more rows than that to be full. */
+export const MOST_HEIGHT = (MAX_ROWS - 2 * OVERSCAN) * ROW_HEIGHT;
 
 /**
  * Return the range of rows that are to be in the page.
@@ -14,14 +18,32 @@ export const MAX_ROWS = 60;
  * @returns {{from: number, to: number}} *to* is the first that is not.
  */
 export function rowsAt({ top, height, total }) {
-	let first = Math.max(Math.floor(top / ROW_HEIGHT), 0);
-	let seen = Math.min(Math.ceil(height / ROW_HEIGHT) + 1, MAX_ROWS - 2 * OVERSCAN);
+	let { first, seen } = rowsSeen({ top, height });
 	let to = Math.min(first + seen + OVERSCAN, total);
 	return { from: Math.max(Math.min(first - OVERSCAN, to - seen), 0), to: Math.max(to, 0) };
 }
 
 /**
- * Return the offset of the window to ask the kernel for; the one that there is if that will do.
+ * Return True if the rows that are in the page go on far enough above and below what is seen.
+ *
+ * @param {{from: number, to: number}} range
+ * @param {{top: number, height: number, total: number}} scroll
+ * @returns {boolean}
+ */
+export function reachesFar({ from, to }, { top, height, total }) {
+	let { first, seen } = rowsSeen({ top, height });
+	return (from === 0 || first - from >= LEAST_OVERSCAN) && (to >= total || to - first - seen >= LEAST_OVERSCAN);
+}
+
+/** @param {{top: number, height: number}} scroll */
+function rowsSeen({ top, height }) {
+	let seen = Math.min(Math.ceil(height / ROW_HEIGHT) + 1, MAX_ROWS - 2 * OVERSCAN);
+	return { first: Math.max(Math.floor(top / ROW_HEIGHT), 0), seen };
+}
+
+/**
+ * Return the offset of the window to ask the kernel for; the one that there is if that will do. Most of a new
+ * window lies in the direction in which the user scrolls.
  *
  * @param {{from: number, to: number}} range The rows on the screen.
  * @param {{offset: number, limit: number, total: number}} window What was asked for last.
@@ -30,8 +52,9 @@ export function rowsAt({ top, height, total }) {
 export function offsetFor({ from, to }, { offset, limit, total }) {
 	let isThere = from >= offset && (to <= offset + limit || offset + limit >= total);
 	if (isThere) return offset;
-	let middle = Math.floor((from + to - limit) / 2);
-	return Math.max(Math.min(middle, total - limit), 0);
+	let [isBelow, isAbove] = [from >= offset && from < offset + limit, to > offset && to <= offset + limit];
+	let wanted = isBelow ? from - OVERSCAN : isAbove ? to + OVERSCAN - limit : Math.floor((from + to - limit) / 2);
+	return Math.max(Math.min(wanted, total - limit), 0);
 }
 
 /**
@@ -42,7 +65,8 @@ export function offsetFor({ from, to }, { offset, limit, total }) {
 /** @type {Column[]} */
 const LIVE = [
 	{ id: "state", title: "State", width: "104px", sort: "state", worth: 5, least: 104 },
-	{ id: "task", title: "Task", width: "minmax(170px, 3fr)", sort: "name", worth: 9, least: 190 },
+	// Where there is room for nothing else, it leaves the button its place.
+	{ id: "task", title: "Task", width: "minmax(min(170px, 100% - 98px), 3fr)", sort: "name", worth: 9, least: 190 },
 	{ id: "cell", title: "Cell", width: "66px", sort: "cell", worth: 4, least: 66 },
 	{ id: "age", title: "Age", width: "92px", sort: "age", worth: 6, least: 92 },
 	{ id: "waited", title: "In this wait", width: "96px", sort: "waited", worth: 3, least: 96 },
@@ -54,11 +78,11 @@ const LIVE = [
 /** @type {Column[]} */
 const FINISHED = [
 	{ id: "state", title: "Outcome", width: "104px", sort: "state", worth: 6, least: 104 },
-	{ id: "task", title: "Task", width: "minmax(120px, 3fr)", sort: "name", worth: 9, least: 190 },
+	{ id: "task", title: "Task", width: "minmax(min(120px, 43%), 3fr)", sort: "name", worth: 9, least: 190 },
 	{ id: "cell", title: "Cell", width: "66px", sort: "cell", worth: 4, least: 66 },
 	{ id: "ended", title: "Ended", width: "110px", sort: "age", worth: 3, least: 110 },
 	{ id: "took", title: "Took", width: "92px", sort: "waited", worth: 5, least: 92 },
-	{ id: "waits", title: "Error", width: "minmax(160px, 5fr)", sort: "waits_for", worth: 7, least: 200 },
+	{ id: "waits", title: "Error", width: "minmax(min(160px, 57%), 5fr)", sort: "waits_for", worth: 7, least: 200 },
 ];
 
 /**

@@ -94,7 +94,8 @@ export class DetailPane {
 		this.isLive = !("ended_s" in row);
 		let coro = row.coro && row.coro !== row.name ? `  ${row.coro}` : "";
 		put(this.name, `${rowName(row)}${coro}  ·  ${row.state}`, this.name.textContent ?? "");
-		this.cancel.hidden = !this.isLive;
+		// The kernel's own tasks are to be seen only.
+		this.cancel.hidden = !this.isLive || Boolean(row.is_kernel);
 	}
 
 	/** @param {number} number @param {Details | null} details */

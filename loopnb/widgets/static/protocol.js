@@ -66,8 +66,8 @@ export function applyWindow(window, message) {
 	let { wbase, wseq, total, offset } = message;
 	if (wbase === null) return { query: message.query, wseq, total, offset, keys: message.keys, rows: message.rows };
 	if (!window || wbase !== window.wseq) return null;
-	let { query, keys } = window;
-	return { query, wseq, total, offset, keys: message.keys ?? keys, rows: merged(window.rows, message.rows, message.gone) };
+	let { query, keys } = { ...window, ...message };
+	return { query, wseq, total, offset, keys, rows: merged(window.rows, message.rows, message.gone) };
 }
 
 /**

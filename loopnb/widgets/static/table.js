@@ -4,7 +4,7 @@
  */
 
 import { make, makeButton, put, putAttribute, write } from "./dom.js";
-import { Arrangement, columnsFor, offsetFor, ROW_HEIGHT, rowsAt } from "./layout.js";
+import { Arrangement, columnsFor, offsetFor, reachesFar, ROW_HEIGHT, rowsAt } from "./layout.js";
 import { ageText, leftoverText, pendingText, rowCoro, rowName, rowWaits, spanText } from "./texts.js";
 
 /**
@@ -30,7 +30,9 @@ class TableRow {
 		/** @type {Row | null} */
 		this.row = null;
 		this.index = -1;
-		this.isEnded = this.isBlocking = false;
+		this.isEnded = this.isBlocking = this.isHeld = false;
+		/** What it was drawn with. @type {TableFacts | null} */
+		this.facts = null;
 		this.armedUntil = 0;
 		this.element = make("div", "row", "", { role: "row", tabindex: "-1" });
 		this.element.addEventListener("click", (event) => this.click(event));
@@ -44,6 +46,7 @@ class TableRow {
 	/** @param {import("./layout.js").Column[]} columns */
 	layOut(columns) {
 		this.element.replaceChildren();
+		this.facts = null;
 		this.parts = {};
 		this.button = null;
 		for (let { id } of columns) {
@@ -85,7 +88,7 @@ class TableRow {
 	/** Cancel, or for many tasks ask for a second click. */
 	cancel() {
 		let { row, table } = this;
-		if (!row || this.isEnded || table.facts.isGone || row.state in OUTCOMES || table.facts.pending.has(row.key)) return;
+		if (!row || this.isEnded || table.facts.isGone || row.is_kernel || row.state in OUTCOMES || table.facts.pending.has(row.key)) return;
 		if ((row.count ?? 1) > CONFIRM_ABOVE && performance.now() > this.armedUntil) {
 			this.armedUntil = performance.now() + CONFIRM_FOR_MS;
 			return this.tick(table.facts);
@@ -100,7 +103,9 @@ class TableRow {
 	 */
 	update({ index, key, row, isHeld }, facts) {
 		this.place(index);
-		this.row = row;
+		// While the user scrolls, most rows say what they have said.
+		if (facts === this.facts && row === this.row && isHeld === this.isHeld) return;
+		[this.facts, this.row, this.isHeld] = [facts, row, isHeld];
 		let outcome = facts.ended.get(key);
 		this.isEnded = isHeld || outcome !== undefined;
 		putAttribute(this.element, "data-key", key || null);
@@ -177,16 +182,17 @@ class TableRow {
 	writeButton(button, row, pending, isGone) {
 		let isGroup = row.count !== undefined;
 		let isArmed = performance.now() <= this.armedUntil;
-		let text = isArmed ? `Cancel ${row.count}?` : isGroup ? "Cancel all" : "Cancel";
+		let count = (row.count ?? 1).toLocaleString("en");
+		let text = isArmed ? `Cancel ${count}?` : isGroup ? "Cancel all" : "Cancel";
 		if (pending) {
 			let waited_ms = performance.now() - pending.at;
 			text = pendingText({ isAnswered: pending.isAnswered, isBlocked: this.table.facts.block !== null, waited_ms });
 		}
-		put(button, this.isEnded ? "" : text);
+		put(button, this.isEnded || row.is_kernel ? "" : text);
 		putAttribute(button, "data-armed", isArmed ? "" : null);
 		putAttribute(button, "aria-busy", String(pending !== undefined));
 		let label = isGroup ? `Cancel all ${rowName(row)}` : `Cancel task ${rowName(row)}`;
-		putAttribute(button, "aria-label", isArmed ? `Really cancel ${row.count} tasks?` : label);
+		putAttribute(button, "aria-label", isArmed ? `Really cancel ${count} tasks?` : label);
 		if (button.disabled !== isGone) button.disabled = isGone;
 	}
 }
@@ -214,6 +220,8 @@ export class TaskTable {
 		/** @type {import("./layout.js").Column[]} */
 		this.columns = [];
 		this.total = 0;
+		/** The rows that are in the page. */
+		this.range = { from: 0, to: 0 };
 		this.activeIndex = 0;
 		this.activeKey = "";
 		this.hasPointer = this.wasHeld = false;
@@ -226,7 +234,7 @@ export class TaskTable {
 		this.scroll = make("div", "scroll", "", { tabindex: "-1" });
 		this.scroll.append(this.header, this.body);
 		this.element.append(this.scroll);
-		this.scroll.addEventListener("scroll", () => this.draw(), { passive: true });
+		this.scroll.addEventListener("scroll", () => this.scrolled(), { passive: true });
 		this.scroll.addEventListener("keydown", (event) => this.key(event));
 		this.scroll.addEventListener("pointerenter", () => this.point(true));
 		this.scroll.addEventListener("pointerleave", () => this.point(false));
@@ -324,6 +332,17 @@ export class TaskTable {
 		this.host.ask({ sort: column, desc: sort === column && !desc, offset: 0 });
 	}
 
+	/** @returns {{top: number, height: number, total: number}} What is seen of the rows. */
+	get seen() {
+		let { scrollTop: top, clientHeight } = this.scroll;
+		return { top, height: Math.max(clientHeight - ROW_HEIGHT, ROW_HEIGHT), total: this.total };
+	}
+
+	/** Draw other rows, if those in the page are about to be left. */
+	scrolled() {
+		if (!reachesFar(this.range, this.seen)) this.draw();
+	}
+
 	draw() {
 		if (!this.facts) return;
 		this.noteHold();
@@ -337,8 +356,7 @@ export class TaskTable {
 		if (this.body.style.height !== height) this.body.style.height = height;
 		putAttribute(this.element, "aria-rowcount", String(this.total + 1));
 		putAttribute(this.element, "aria-label", query.tab === "live" ? "Live tasks" : "Finished tasks");
-		let { scrollTop: top, clientHeight } = this.scroll;
-		let range = rowsAt({ top, height: Math.max(clientHeight - ROW_HEIGHT, ROW_HEIGHT), total: this.total });
+		let range = (this.range = rowsAt(this.seen));
 		let slots = this.arrangement.arrange(window, range, /** @type {"follow" | "hold" | "freeze"} */ (mode));
 		this.drawRows(slots);
 		let offset = offsetFor(range, { offset: query.offset, limit: query.limit, total: window.total });

@@ -3,6 +3,7 @@
 import { make, put, putAttribute } from "./dom.js";
 import { Header } from "./header.js";
 import { findCell, watchKernel } from "./kernel.js";
+import { MOST_HEIGHT } from "./layout.js";
 import { DetailPane, TreePane } from "./panes.js";
 import { applyShared, applyWindow, FIRST_QUERY } from "./protocol.js";
 import { TaskTable } from "./table.js";
@@ -66,7 +67,7 @@ export class View {
 		this.clock_s = shared.clock_s;
 		this.frame = this.ticker = this.lease = 0;
 		this.panel = make("div", "panel", "", { tabindex: "-1", role: "region", "aria-label": "loopnb: tasks of the loop" });
-		this.panel.style.setProperty("--loopnb-height", `${options?.height ?? DEFAULT_HEIGHT}px`);
+		this.panel.style.setProperty("--loopnb-height", `${Math.min(options?.height ?? DEFAULT_HEIGHT, MOST_HEIGHT)}px`);
 		this.end = make("div", "end", "", { role: "alert" });
 		this.sheet = storedSheet(shared.epoch);
 		this.header = new Header(this);
