@@ -105,7 +105,7 @@ def refs_of_tasks(loop: asyncio.AbstractEventLoop) -> Refs:
 
 #: So many references are made in one step of `refs_in_steps`, and so many of these are made again in the next
 #: one, since tasks that end meanwhile move the others forward.
-_SOME, _AGAIN = 2_048, 128
+_SOME, _AGAIN = 1_536, 128
 
 
 def refs_in_steps(loop: asyncio.AbstractEventLoop) -> Generator[bool, None, Refs]:

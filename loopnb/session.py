@@ -258,7 +258,10 @@ class Session:
         return next((widget.fault for widget in self._widgets.values() if widget.fault is not None), None)
 
     def switch_nesting(self, name: EngineName) -> list[str]:
-        """Use another nesting engine; see `NestingChoice.switch`. The loop's thread."""
+        """Use another nesting engine; see `NestingChoice.switch`. Any thread: a subshell may ask for it."""
+        return self.owner.call(self._switch_nesting, name)
+
+    def _switch_nesting(self, name: EngineName) -> list[str]:
         # Engine and tracker each install a task factory. The tracker's is on top, so it comes off first.
         self.tracker.remove()
         try:

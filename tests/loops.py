@@ -24,6 +24,10 @@ class FastLoop(asyncio.SelectorEventLoop):
         """Return the loop's own time."""
         return self.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """End the threads of `to_thread()`, without a time limit: that would be over at once."""
+        await super().shutdown_default_executor()
+
     def pass_time(self, seconds: float) -> None:
         """Run the loop until *seconds* of its time have passed."""
         self.run_until_complete(asyncio.sleep(seconds))

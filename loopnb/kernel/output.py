@@ -31,9 +31,9 @@ def route_by_context(shell: Any) -> PatchSet:
     """Return the patches that send a task's displays and errors to the cell that spawned it.
 
     In ipykernel 7 there is nothing to patch. `parent_header` of the display hook, of the display publisher
-    and of the shell is a trait in 6.17.1 to 6.31.0, and a property from 7.0 on. (`with Output():` of
-    ipywidgets asks the shell for its own.) The kernel has a record of its own, for statuses and comms, before
-    7.0.
+    and of the shell is a trait in 6.17.1 to 6.31.0, and a property from 7.0 on. (`with Output():` asks the
+    shell for its own in ipywidgets 8.1.9, and the kernel in 8.1.5 and before.) The kernel has a record of its
+    own, for statuses and comms, before 7.0.
     """
     patches: list[Revertible] = [
         Patch(type(owner), "parent_header", _ContextLocal(trait, owner))

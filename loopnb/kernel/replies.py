@@ -184,7 +184,7 @@ class ReplyGuard:
         self._is_remembered, self._is_over, self._is_beginning = False, False, is_for_cell
 
     def _begin_callback(self) -> None:
-        """Let a comm's callback be interrupted. IPython fires the same event for it as for a cell."""
+        """Let a comm's callback be interrupted. The package comm fires `pre_execute` for that, too."""
         if not is_called_by(_RUN_CELL):
             self._is_beginning = False
             _replace(self._handler, signal.default_int_handler)
@@ -192,9 +192,9 @@ class ReplyGuard:
     def _run_cell(self, stock: Callable[..., Any], raw_cell: str, *args: Any, **options: Any) -> Any:
         """Run a cell that does not await. Guard the kernel before IPython fires the events of its end.
 
-        Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed. An
-        error that it raises there would reach the kernel, or the callbacks of the end instead of the cell's
-        result.
+        Between the cell and `_end_cell`, for microseconds, Python's default handler is still installed. The
+        error that it may raise there becomes the cell's. Otherwise it would reach the kernel, and the
+        callbacks of the end would get None instead of a result.
         """
         if not _is_at_kernels_level():  # a cell inside a cell
             return stock(raw_cell, *args, **options)
@@ -220,8 +220,8 @@ class ReplyGuard:
             return
 
     def _protect(self) -> None:
-        # Counting begun and ended cells would be simpler. But IPython fires no event of the beginning for a
-        # blank cell, and none of the end for a comm's callback that fails.
+        # Counting begun and ended cells would be simpler. But a blank cell fires no event of the beginning,
+        # and a comm's callback that fails none of the end.
         if _is_at_kernels_level():
             self._is_beginning, self._is_over = False, True
             _replace(signal.default_int_handler, self._handler)

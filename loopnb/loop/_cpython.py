@@ -48,13 +48,15 @@ def mend_default_executor(loop: Any) -> bool:
 
 
 def mend_signal_handlers(loop: Any) -> None:
-    """Have signals reach *loop* again if another loop has taken them over. The main thread.
+    """Have signals reach *loop* again if another loop took them over and is closed. The main thread.
+
+    A descriptor of somebody else that is still open stays.
 
     Python announces signals through one file descriptor for the whole process. Each of asyncio's loops sets
     it to a descriptor of its own. A loop that removes its last handler resets it for the whole process.
 
     Private names: `_signal_handlers` and `_csock` of the loop, `unix_events._sighandler_noop`. Does nothing
-    on Windows, which has none of them.
+    on Windows, which lacks the first and the last.
     """
     handlers, noop = getattr(loop, "_signal_handlers", None), getattr(asyncio, "unix_events", None)
     if not handlers or noop is None or loop.is_closed():
@@ -203,7 +205,8 @@ def objects_in(frame: FrameType) -> Iterator[object]:
     """Yield what the code of *frame* works with: its variables, and some of their attributes and items.
 
     Of global variables and attributes, these are only those that the code names: a notebook may have
-    thousands. Attributes are left out if reading them would run code of the user's.
+    thousands. No code of the user's runs: instead of the value of a property it yields
+    the property.
     """
     code, variables = frame.f_code, frame.f_locals
     named = [frame.f_globals[name] for name in code.co_names if name in frame.f_globals]
@@ -237,7 +240,9 @@ def loop_of(value: object) -> asyncio.AbstractEventLoop | None:
 
 
 def _stored(value: object, name: str) -> Any:
-    """Return an attribute that is stored in *value*, in a slot or elsewhere. None if there is none.
+    """Return an attribute of *value* without running code of the user's. None if there is none.
+
+    What its class holds, such as a property, is returned as it is.
 
     `getattr` would be simpler, but it calls properties and the `__getattr__` of proxies: the user's code.
     """

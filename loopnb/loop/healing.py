@@ -31,8 +31,8 @@ class Healer:
         if mend_running_loop(self._loop):
             said.append(
                 "The cell has left another event loop marked as running, as Playwright's sync API does. The "
-                "notebook's loop goes on. Put %%noloop on top of each cell that uses that library: an await "
-                "beside it fails."
+                "notebook's loop goes on. Put %%noloop on top of each cell that uses that library, and each "
+                "await into another cell."
             )
         if mend_default_executor(self._loop):
             said.append(

@@ -84,3 +84,7 @@ class LoopOwner:
         self._has_ended = True
         for answer in list(self._owed):
             answer.cancel()
+
+    def begin_again(self) -> None:
+        """Let threads wait for the loop again: a program runs it once more after its end."""
+        self._has_ended = False

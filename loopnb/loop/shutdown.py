@@ -43,7 +43,8 @@ _CLIENTS_REACH = 4
 #: AsyncExitStack.
 _TASKS_REACH = 8
 _SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)
-#: Type names of the awaitables that step an async generator. Python exports no such types.
+#: Type names of the awaitables that step an async generator, or a coroutine (`coro.__await__()`). Python
+#: exports no such types.
 _STEPS = {"async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper"}
 #: How many items of a container we look at.
 _ITEMS = 1_000
@@ -237,8 +238,8 @@ class OrderlyEnd:
 
         Before that, release the threads that wait for the loop, and let the executor take no more calls.
 
-        `shutdown_default_executor()` is not enough: on 3.11 it blocks the loop when its timeout is over, and
-        it knows no other threads.
+        `shutdown_default_executor()` is not enough: on 3.11 it takes no timeout, and blocks the loop when
+        it is cancelled. And it knows no other threads.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout

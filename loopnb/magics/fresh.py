@@ -106,6 +106,8 @@ class FreshTasks:
         """Return True if the cell executes in *task*."""
         return task is self._main
 
+    is_main_cells = is_cells
+
     def is_foreign(self, _task: asyncio.Task[Any]) -> bool:
         """Return False: all tasks end with the loop."""
         return False
@@ -122,7 +124,7 @@ class FreshTasks:
         """Return False: by the time there is a fresh loop, the cell's code has begun."""
         return False
 
-    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+    def send_again(self, is_wanted: Callable[[], bool | None]) -> None:
         """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. Any thread."""
         self._outer.send_again(is_wanted)
 

@@ -66,10 +66,10 @@ class Servers:
         for server in [server for server, number in self._runs.items() if number == run]:
             del self._runs[server]
             if isinstance(server, asyncio.BaseTransport):
-                closed += [] if server.is_closing() else [_address(server.get_extra_info("sockname"))]
+                closed += [] if server.is_closing() else [address_text(server.get_extra_info("sockname"))]
                 server.close()
                 continue
-            closed += [_address(sock.getsockname()) for sock in getattr(server, "sockets", ())]
+            closed += [address_text(sock.getsockname()) for sock in getattr(server, "sockets", ())]
             server.close()
             for transport in accepted_by(self._loop, server):
                 transport.close()
@@ -103,6 +103,9 @@ class Servers:
             self._runs[server] = cell.background
 
 
-def _address(name: Any) -> str:
+def address_text(name: Any) -> str:
     """Return the name of a socket as people write it."""
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+    if not isinstance(name, tuple):
+        return str(name)
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,6 +1,6 @@
-"""Private modules of packages whose functions are patched, see `other_packages.py`.
+"""Private modules of packages whose functions are patched, see `patches.py`.
 
-Checked on anyio 4.16.0 and reloop 0.1.0. If one is missing, nothing of that package is patched.
+Checked on anyio 4.16.0 and reloop 0.1.0. What a missing one would hold is not patched.
 """
 
 from __future__ import annotations

@@ -213,6 +213,7 @@ class ShellHost(ABC):
 
     def begin_again(self) -> None:
         """Mend what the orderly end has shut down, in silence."""
+        self.session.owner.begin_again()
         self.session.healer.mend()
 
     def is_own_handler(self) -> bool:

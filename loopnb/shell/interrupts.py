@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 #: Seconds that the loop has to answer an interrupt. After that it counts as blocked by some step.
 _BLOCKED_AFTER = 0.1
 
+#: Seconds in which a step of the cell begins that was due when an interrupt came. Usually microseconds are
+#: enough, but beside busy threads each takes Python's switch interval of 5 ms, some times over.
+_STEPS_WITHIN = 2.0
+
 _RUNNERS = (InteractiveShell.run_ast_nodes.__code__, InteractiveShell.run_code.__code__)
 _GROUPS = asyncio.taskgroups.__file__
 _GATHER = asyncio.gather.__code__
@@ -54,6 +58,9 @@ class CellTasks(Protocol):
 
     def is_cells(self, task: asyncio.Task[Any]) -> bool:
         """Return True if a cell executes in *task*."""
+
+    def is_main_cells(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if a cell of the main thread executes in *task*. Any thread."""
 
     def is_foreign(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* does not belong to the executing cell, and must live on."""
@@ -67,8 +74,8 @@ class CellTasks(Protocol):
     def remember(self, future: asyncio.Future[Any]) -> bool:
         """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
 
-    def send_again(self, is_wanted: Callable[[], bool]) -> None:
-        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then."""
+    def send_again(self, is_wanted: Callable[[], bool | None]) -> None:
+        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. See `Wakeups`."""
 
     def interrupt_nested(self) -> bool:
         """Interrupt the newest nested run of a cell. Return False if there is none."""
@@ -115,6 +122,10 @@ class ShellTasks:
             self._requests is not None and self._requests.is_handling(task)
         )
 
+    def is_main_cells(self, task: asyncio.Task[Any]) -> bool:
+        """Return True if a cell of the main thread executes in *task*. Any thread."""
+        return self._cells.cell_in(task) is not None
+
     def is_foreign(self, task: asyncio.Task[Any]) -> bool:
         """Return True if another cell has spawned *task*, or it runs in the background."""
         return is_background(task) or self._tracker.origin_of(task).cell != self._cells.current()
@@ -131,8 +142,8 @@ class ShellTasks:
         """Remember an interrupt of *future*, an `await` cell's task. Return False if its code has begun."""
         return self._requests is not None and self._requests.remember(future)
 
-    def send_again(self, is_wanted: Callable[[], bool]) -> None:
-        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then."""
+    def send_again(self, is_wanted: Callable[[], bool | None]) -> None:
+        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. See `Wakeups`."""
         self._wakeups.send_again(is_wanted)
 
     def interrupt_nested(self) -> bool:
@@ -220,7 +231,7 @@ class Interrupts:
             waited.add_done_callback(_retrieve)  # *future* leaves it, so nobody else retrieves its error
         return end_with(future, KeyboardInterrupt())
 
-    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+    def send_again(self, is_wanted: Callable[[], bool | None]) -> None:
         """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. Any thread."""
         self._tasks.send_again(is_wanted)
 
@@ -394,12 +405,21 @@ class Interrupts:
         if self._tasks.remember(future):
             return
         self._ask(self._cancel, future)
-        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
-        if task is not None and self._tasks.is_cells(task):  # for `%%aloop` another one than *future*
-            # IPython is running its own code in the cell's task, or the kernel flushes output. If the cell's
-            # next statement blocks, the loop cannot answer.
-            asked_at = self._asked_at
-            self._tasks.send_again(lambda: self._asked_at == asked_at is not None)
+        # A step of the cell may be in IPython's or the kernel's code, or begin before the loop answers.
+        # If it then blocks, the loop cannot answer.
+        asked_at = self._asked_at
+        if asked_at is not None:
+            self._tasks.send_again(lambda: self._is_wanted_again(asked_at))
+
+    def _is_wanted_again(self, asked_at: float) -> bool | None:
+        """Return True if a step of the cell keeps the loop from answering, None if it may yet. Any thread.
+
+        Not for a step of another task: only a second interrupt of the user's ends that.
+        """
+        if self._asked_at != asked_at or monotonic() - asked_at > _STEPS_WITHIN:
+            return False
+        task = asyncio.current_task(self._loop)
+        return True if task is not None and self._tasks.is_main_cells(task) else None
 
     def _ask(self, fn: Callable[..., object], *args: Any) -> None:
         if self._asked_at is None:

@@ -96,8 +96,12 @@ class Wakeups:
             self._announcements.stop()
             self._announcements = None
 
-    def send_again(self, is_wanted: Callable[[], bool]) -> None:
-        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. Any thread."""
+    def send_again(self, is_wanted: Callable[[], bool | None]) -> None:
+        """Send an interrupt again in some milliseconds, if *is_wanted* returns True then. Any thread.
+
+        Args:
+            is_wanted: Called in another thread. If it returns None, it is called again in some milliseconds.
+        """
         if self._announcements is not None:
             self._announcements.send_again(is_wanted)
 
@@ -128,7 +132,7 @@ class _Announcements:
         self._main = threading.main_thread().ident or 0
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
-        self._again: Callable[[], bool] | None = None
+        self._again: Callable[[], bool | None] | None = None
         self._stock = signal.set_wakeup_fd
         self._patch = Patch(signal, "set_wakeup_fd", self._make_set_wakeup_fd())
         self._thread = threading.Thread(target=self._watch, name="loopnb interrupts", daemon=True)
@@ -161,7 +165,7 @@ class _Announcements:
         self._writer.close()
         self._reader.close()
 
-    def send_again(self, is_wanted: Callable[[], bool]) -> None:
+    def send_again(self, is_wanted: Callable[[], bool | None]) -> None:
         """Resend a lost interrupt in some milliseconds, if *is_wanted* returns True then. Any thread."""
         self._again = is_wanted
         with suppress(OSError):  # the socket is full, so the thread wakes anyway; or we are in a forked child
@@ -202,9 +206,7 @@ class _Announcements:
                 signals = self._reader.recv(4096)
             except TimeoutError:
                 if self._again is not None:
-                    is_wanted, self._again = self._again, None
-                    if is_wanted():
-                        signal.pthread_kill(self._main, signal.SIGINT)
+                    self._resend(self._again)
                 else:
                     self._nudge()
                     wait_s = next(nudges, None)
@@ -214,6 +216,15 @@ class _Announcements:
             if signal.SIGINT in signals:
                 nudges = iter(_NUDGES_S)
                 wait_s = next(nudges)
+
+    def _resend(self, is_wanted: Callable[[], bool | None]) -> None:
+        is_known = is_wanted()
+        if is_known is None:
+            return
+        if self._again is is_wanted:
+            self._again = None
+        if is_known:
+            signal.pthread_kill(self._main, signal.SIGINT)
 
     def _nudge(self) -> None:
         if signal.getsignal(_NUDGE) is _on_nudge:

@@ -148,6 +148,7 @@ def test_a_second_kernel_ends_in_order_too(embedded: Callable[[str], KernelDrive
     for number in (1, 2):
         kernel.run(SPAWNS)
         assert kernel.run("await asyncio.to_thread(int)").result == "0"
+        kernel.run("import loopnb; await asyncio.to_thread(loopnb.tasks)")
         kernel.start("exit")
         kernel.wait_logged("task has tidied up\nprogram goes on\n", number)
     assert kernel.process.wait(20) == 0

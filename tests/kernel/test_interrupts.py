@@ -1119,6 +1119,27 @@ INTERRUPTS_ONCE = dedented(
 )
 
 
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_an_interrupt_just_before_a_step_that_blocks_ends_an_await_cell(
+    kernel: KernelDriver, magic: str
+) -> None:
+    # The callback runs in the same pass of the loop as the step, so the loop has no time to answer.
+    result = kernel.execute(
+        below(
+            magic,
+            """
+            import signal
+            asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+            await asyncio.sleep(0)
+            [time.sleep(0.1) for _ in range(600)]
+            """,
+        )
+    )
+
+    assert result.ename == "KeyboardInterrupt"
+    kernel.run(TICKS_GO_ON)
+
+
 def test_an_interrupt_just_before_a_statement_that_blocks_ends_an_await_cell(kernel: KernelDriver) -> None:
     kernel.run(
         f"""

@@ -182,3 +182,15 @@ def test_reloading_in_a_subshell_is_refused_and_loses_nothing(kernel: KernelDriv
 
     assert "loopnb cannot be unloaded" in result.evalue
     assert kernel.run("asyncio.run(asyncio.sleep(0, 'nests'))").result == "'nests'"
+
+
+def test_the_engine_is_chosen_from_a_subshell_for_the_notebooks_loop(
+    kernel: KernelDriver, subshell: str
+) -> None:
+    chosen = kernel.execute("%loopnb nesting off", subshell_id=subshell)
+    refused = kernel.execute("asyncio.run(asyncio.sleep(0, 'ran'))")
+    kernel.execute("%loopnb nesting handoff", subshell_id=subshell).expect_ok()
+
+    assert "engine  off" in chosen.stdout
+    assert refused.ename == "RuntimeError"
+    assert kernel.value("asyncio.run(asyncio.sleep(0, 'ran'))") == "ran"

@@ -74,3 +74,15 @@ def test_threads_that_wait_when_the_loop_ends_or_later_are_released(
         thread.submit(owner.call, called.append, "late").result()
     owner.loop.run_until_complete(asyncio.sleep(0))
     assert called == []
+
+
+def test_threads_may_wait_again_when_the_loop_runs_once_more(
+    owner: LoopOwner, thread: ThreadPoolExecutor
+) -> None:
+    owner.end()
+    owner.begin_again()
+
+    async def main() -> int:
+        return await asyncio.wrap_future(thread.submit(owner.call, threading.get_ident))
+
+    assert owner.loop.run_until_complete(main()) == threading.get_ident()

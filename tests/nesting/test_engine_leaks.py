@@ -28,6 +28,7 @@ def greenlets() -> int:
     return sum(isinstance(thing, greenlet) for thing in gc.get_objects())
 
 
+@pytest.mark.timeout(240)
 def test_100_000_nested_runs_leave_memory_and_objects_as_they_were() -> None:
     async def main() -> tuple[Counter[str], int]:
         loop = asyncio.get_running_loop()
