@@ -277,7 +277,7 @@ test("a bar is found under the pointer, and a block where there is none", () => 
 });
 
 test("the axis has round numbers that do not touch", () => {
-	for (let width of [120, 250, 600, 1_500]) {
+	for (let width of [50, 94, 120, 250, 600, 1_500]) {
 		for (let span_s of [15, 30, 60, 120]) {
 			let marks = axis.ticks(width, span_s);
 			assert.equal(marks[0].text, "now");

@@ -41,7 +41,7 @@ export function spanOf(timeline, now_s) {
  * @returns {{x: number, text: string}[]}
  */
 export function ticks(width, span_s) {
-	let step = [1, 5, 10, 15, 30, 60].find((seconds) => (seconds / span_s) * width >= 70) ?? 60;
+	let step = [1, 5, 10, 15, 30, 60, 120].find((seconds) => (seconds / span_s) * width >= 70) ?? 2 * span_s;
 	let marks = [];
 	for (let ago = 0; ago <= span_s; ago += step) {
 		marks.push({ x: width - (ago / span_s) * width, text: ago ? `−${ago} s` : "now" });
