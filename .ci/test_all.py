@@ -187,7 +187,7 @@ def run_pytest(
     reasons = Counter(reason for _, reason in found.skipped)
     left_out = [f"{count} of its tests: {reason}" for reason, count in reasons.items()]
     took_s = time.monotonic() - began
-    if is_whole and not sys.argv[1:]:
+    if is_whole and not sys.argv[1:] and report.exists():  # else pytest was killed
         counts = (found.passed, found.failed, len(found.skipped))
         results.keep(results.Result(environment.title, environment.ran, *counts))
     return Outcome(environment.name, ran.returncode == 0, took_s, found.counts + note, left_out)
