@@ -81,7 +81,7 @@ class KernelHost(ShellHost):
         return task is None or not self.session.tracker.is_kernels_own(task)
 
     def is_sigint_reset(self) -> bool:
-        """Return True: the kernel sets Python's handler when it has replied (`Kernel.post_handler_hook`)."""
+        """Return True: the kernel sets the handler itself after its reply (`Kernel.post_handler_hook`)."""
         return True
 
 

@@ -97,7 +97,7 @@ class SignalHost(Protocol):
         """Return True if no cell executes."""
 
     def is_sigint_reset(self) -> bool:
-        """Return True if the host sets Python's handler of SIGINT by itself before the next cell."""
+        """Return True if the host itself sets the handler of SIGINT before the next cell."""
 
     def give_to_cell(self, error: BaseException) -> bool:
         """Raise *error* from what the executing cell waits for. Return False if no cell waits."""
@@ -195,9 +195,9 @@ class _OneSignal(Stack[_SignalHandler]):
         """Remove the handlers that end with a cell: those added to the loop, and those that its runs set.
 
         Args:
-            is_reset: The host sets Python's default handler itself later. If we did so now, an interrupt
-                would raise in the kernel's code, before the cell's reply is sent. The loop's handler, which
-                we leave in its place, does nothing.
+            is_reset: The host sets the handler itself later. If we did so now, an interrupt would raise in
+                the kernel's code, before the cell's reply is sent. The loop's handler, which we leave in its
+                place, does nothing.
         """
         for handler in reversed(self.handlers):
             if handler.task is None and not isinstance(handler, _LoopsHandler):

@@ -146,7 +146,10 @@ class LoopMagics(Magics):
 
 
 class LoopCommands:
-    """Shows the loop, and switches its nesting. The loop's thread.
+    """Shows the loop, and switches its nesting.
+
+    `show` needs the loop's thread. The others run in any thread, and outside the loop's they block until the
+    loop has answered.
 
     Args:
         session: The session.
@@ -170,10 +173,7 @@ class LoopCommands:
         write(findings_line(self._session.findings()))
         fault = self._session.widget_fault
         if fault is not None:
-            write(
-                f"widget  stopped by an error of its own, {fault}; after '%reload_ext loopnb', loopnb.show() "
-                "makes a new one"
-            )
+            write(f"widget  stopped by an error of its own, {fault}; loopnb.show() makes a new one")
 
     def nesting(self, rest: str) -> None:
         """Show or choose the engine that runs nested calls."""

@@ -218,8 +218,7 @@ def _replaced(source: str, awaits: list[ast.Await], texts: list[list[ast.stmt]])
         end = (node.end_lineno or 0, node.end_col_offset or 0)
         edits.append((*end, *end, b")"))
         edits.append((node.lineno, node.col_offset, node.lineno, node.col_offset + 5, f"{_WAIT}(".encode()))
-    # Go from last to first, so that the positions still to come stay valid. Where an end meets a beginning,
-    # the end comes first.
+    # Go from last to first, so that the positions still to come stay valid.
     for first, column, last, end_column, new in sorted(edits, reverse=True):
         line = lines[first - 1][:column] + new + lines[last - 1][end_column:]
         lines[first - 1 : last] = [line, *[b"\n"] * (last - first)]

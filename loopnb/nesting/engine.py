@@ -38,10 +38,10 @@ One more rule keeps it whole. A signal handler or a finalizer may run between an
 and raise there. So we note a change before we make it, every undoing can be done twice, and no nested run
 begins in here (`forbid_nesting`). `tests/nesting/test_engine_interrupted.py` tries every point.
 
-What it cannot do. A nested run inside another greenlet's C++ frames that keep a stack of their own
-(pybind11) must end last-in-first-out, and we cannot detect such frames. We do detect Tk's, and keep that
-order below them. A loop that cannot be turned one pass at a time (uvloop) is refused. In some places no stack
-can be parked (`refusals.py`). A parked stack can be resumed by its own thread only.
+What it cannot do. Below C++ code that keeps a stack of its own for each thread (pybind11), nested runs must
+end last-in-first-out, and we cannot detect the frames of such code: see `order="lifo"`. We do detect Tk's
+frames, and keep that order below them. A loop that cannot be turned one pass at a time (uvloop) is refused.
+In some places no stack can be parked (`refusals.py`). A parked stack can be resumed by its own thread only.
 
 The parts, in the order in which they follow: the engine of a loop (`Handoff`), one wait (`Wait`), all waits
 of a loop (`ParkingLot`), and then the special cases: tasks that do not tell us of a cancel, eager tasks, the
@@ -298,7 +298,7 @@ class Handoff:
             self._uninstall()
 
     def _next_stack(self) -> greenlet:
-        """Choose the stack that goes on: one has just parked, or the owner wants the loop turned."""
+        """Choose the stack that goes on when one has parked, or when the owner wants the loop turned."""
         # First a stack whose wait is over, then an idle driver, then the spawner, which makes a new driver.
         if self.lot.ready and (wait := self.lot.next_ready()) is not None:
             return wait.stack
@@ -775,8 +775,8 @@ class ParkingLot:
         if "tkinter" in sys.modules and is_called_by_tk():
             self._below_tk[wait] = None
         if self.newest is not None:
-            # The driver asks only the future of the newest wait. This wait is not the newest any more, so its
-            # future has to tell us.
+            # The driver asks only the future of the newest wait. The previous one is not the newest any
+            # more, so its future has to tell us.
             self.newest.arm(self.wake_context)
             self.newest, self.is_newest_done = None, _never
         task = wait.task

@@ -177,7 +177,7 @@ class ShellHost(ABC):
         return cell is not None and current_cell.get() == cell and (run is None or not is_background(run))
 
     def is_sigint_reset(self) -> bool:
-        """Return True if the shell itself sets Python's handler of SIGINT before the next cell."""
+        """Return True if the shell itself sets the handler of SIGINT before the next cell."""
         return False
 
     def give_to_cell(self, error: BaseException) -> bool:
