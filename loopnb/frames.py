@@ -237,9 +237,9 @@ def without_loops_frames(tb: TracebackType | None) -> TracebackType | None:
 def users_frames(tb: TracebackType | None) -> TracebackType | None:
     """Return *tb* without its outermost frames of this package.
 
-    An interrupt may be raised anywhere in our code, or in the standard library below it. Such a traceback
-    holds no frame of the user's. Then this returns None, and the error seems to come from where we were
-    called.
+    An interrupt may be raised anywhere in our code. If the traceback then holds no frame of the user's, this
+    returns None, and the error seems to come from where we were called. It is kept if only frames of the
+    standard library follow our outermost ones.
     """
     users = without_frames_of(tb, is_ours)
     frame, has_ours = users, False

@@ -159,7 +159,7 @@ class LoopGuard:
 
     @property
     def is_winding_down(self) -> bool:
-        """True once `wind_down` has begun, which takes a pass of the loop. Any thread."""
+        """True as soon as winding down has begun. Any thread."""
         return self._winding_down is not None
 
     def _stop_in_order(self, stop_loop: Callable[[], None]) -> None:

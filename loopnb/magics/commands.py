@@ -348,7 +348,9 @@ class TaskCommands:
         selection = select("wait", rest, "--all")
         is_about_many = bool(selection.flags) or selection.cell is not None
         if is_about_many and selection.words:
-            raise UsageError("%loopnb wait: give a name or number, or --cell N, or --all, and -t SECONDS.")
+            raise UsageError(
+                "%loopnb wait: give a name or number, or --cell N, or --all. You may add -t SECONDS."
+            )
         try:
             if selection.words:
                 self._waiting.wait_for_task(unquoted(rest), timeout)
@@ -463,7 +465,7 @@ def _expect_nothing(command: str, rest: str) -> None:
 
 #: The commands of `%loopnb`, in the order of the help.
 COMMANDS = (
-    Command("status", LoopCommands, LoopCommands.status, (("", "the loop's status; so does %loopnb alone"),)),
+    Command("status", LoopCommands, LoopCommands.status, (("", "the loop's status; also as %loopnb alone"),)),
     Command(
         "tasks",
         TaskCommands,
