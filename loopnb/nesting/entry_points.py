@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -101,13 +101,22 @@ def cancel_unwaited(loop: asyncio.AbstractEventLoop, coro: Any, task: asyncio.Ta
         coro: The coroutine.
         task: Its task; None if the caller does not know it. Then this looks at each task of the loop.
     """
-    found = [] if task is None else [task]
-    if task is None:
-        everything = (*live_tasks(loop), *_cpython.queued_tasks(loop))
-        found += [known for known in everything if known.get_coro() is coro]
-    for unwaited in found:
-        if not unwaited.done() and not unwaited.cancelling():
-            unwaited.cancel()
+    # The user's task factory may have made it: any future, with methods that raise anything.
+    with suppress(Exception):
+        found = [] if task is None else [task]
+        if task is None:
+            everything = (*live_tasks(loop), *_cpython.queued_tasks(loop))
+            found += [known for known in everything if _coro_of(known) is coro]
+        for unwaited in found:
+            if not unwaited.done() and not getattr(unwaited, "cancelling", int)():
+                unwaited.cancel()
+
+
+def _coro_of(task: asyncio.Task[Any]) -> Any:
+    try:
+        return task.get_coro()
+    except Exception:  # noqa: BLE001  a class of the user's
+        return None
 
 
 def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> Any:

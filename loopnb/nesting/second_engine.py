@@ -279,8 +279,9 @@ class NestingChoice:
             What the user should know about the previous engine, as sentences.
 
         Raises:
-            NestingError: The engine cannot be used here. Or it is nest-asyncio, and stacks are parked. If its
-                package fails, nesting is off afterwards.
+            NestingError: The engine cannot be used here. Or it is nest-asyncio, and stacks are parked. Or
+                a run that nest-asyncio has nested is under way. If its package fails, nesting is off
+                afterwards.
         """
         if name == self.name:
             return []
@@ -300,6 +301,12 @@ class NestingChoice:
                 f"{parked} stacks are parked, and nest-asyncio would stand on top of them",
                 "Let them end, or cancel them ('%loopnb tasks' lists them as parked), and try again.",
                 doing="switch to nest-asyncio",
+            )
+        if self.newest_reentrant() is not None:
+            raise NestingError(
+                "a nested run of nest-asyncio is under way, and cannot end without it",
+                "Let it end, or interrupt it, and try again.",
+                doing=f"switch to {name}",
             )
         said = self._switch_off()
         if name == "handoff":

@@ -336,6 +336,7 @@ class Interrupts:
             if not must_raise(_outside(on_sigint.__code__, frame)):
                 ask(*args)
                 return
+            self._note_raised()
             try:
                 raise KeyboardInterrupt
             except KeyboardInterrupt as error:
@@ -343,6 +344,15 @@ class Interrupts:
                 raise
 
         return on_sigint
+
+    def _note_raised(self) -> None:
+        """If an interrupt is raised in a step of the cell itself, the loop need not answer it, too.
+
+        Its answer would cancel the cell once more, in its `finally`.
+        """
+        task = asyncio.current_task(self._loop) if running_loop() is self._loop else None
+        if task is not None and self._tasks.is_cells(task):
+            self._asked_at = None
 
     def _is_in_cell(self, frame: FrameType | None) -> bool:
         """Return True if the handler must raise KeyboardInterrupt while an `await` cell executes.

@@ -108,19 +108,21 @@ class Edges:
             if path is None or path.may_hold:
                 self.may_hold.append(number)
             if path is not None and kind in LOCKS and (waited_ref := waited_by(number)) is not None:
-                lock = known_lock(waited_ref)
-                if lock is None:
-                    lock = self._lock_of(number, path, waited_ref)
-                if lock is not None:
-                    self._wants.setdefault(id(lock), []).append(number)
-                    continue
+                waited = waited_ref()  # a reference to a future that is gone may have no hash
+                if waited is not None:
+                    lock = known_lock(waited_ref)
+                    if lock is None:
+                        lock = self._lock_of(number, path, waited)
+                    if lock is not None:
+                        self._wants.setdefault(id(lock), []).append(number)
+                        continue
             if not kind or kind in AWAITING or kind in LOCKS:
                 self._look_closely(number)
 
-    def _lock_of(self, number: int, path: Path, waited_ref: ref[asyncio.Future[Any]]) -> Any:
+    def _lock_of(self, number: int, path: Path, waited: asyncio.Future[Any]) -> Any:
         """Return the lock that a task waits for; None if its *path* does not tell that."""
         task = self._listing.task(number)
-        if task is None or waited_future(task) is not waited_ref():
+        if task is None or waited_future(task) is not waited:
             return None  # it has moved since the listing has looked at it
         lock = subject_of(task, path)
         if lock is not None and id(lock) not in self.locks:

@@ -760,4 +760,5 @@ def _no_ref() -> None:
 
 def _name_of(task: asyncio.Task[Any]) -> str:
     known = task.known_name if has_origin(task) else None
-    return task.get_name() if known is None else known
+    name: Any = task.get_name() if known is None else known
+    return name if isinstance(name, str) else ""  # a class of the user's

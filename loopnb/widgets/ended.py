@@ -65,6 +65,7 @@ class Ended:
     def note(self, number: int, now: float) -> None:
         """Note that the task with that number, one of the user's, has been found ended."""
         self.when[number] = now
+        self.version += 1  # a look may have shown it already, without that instant
         if len(self.when) > _REMEMBERED:
             self.when.popitem(last=False)
 

@@ -510,6 +510,8 @@ class Monitor:
             for count, _record in enumerate(self.ended.records()):
                 if not count % _AT_ONCE:
                     yield
+            if viewer.query is not query:
+                return  # the user has asked for something else, and has got it
             window = self._finished_window(query)
             viewer.ended_version = version
         else:
@@ -531,6 +533,8 @@ class Monitor:
                 for number in seen.keys() - self.tasks.live.keys():
                     selection.drop(number)
                 selection.settle()
+                if viewer.query is not query:
+                    return
             window = self._live_window(query, selection)
         viewer.window, messages = protocol.window_messages(viewer.window, window)
         for message in messages:

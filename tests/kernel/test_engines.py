@@ -415,3 +415,23 @@ def test_under_the_second_engine_a_kernel_ends_in_order_while_a_cell_nests(
     assert "ended" in cell.stdout
     assert "was destroyed" not in log
     assert "Traceback" not in log
+
+
+def test_nest_asyncio_is_not_left_below_a_run_that_it_has_nested(switched: KernelDriver) -> None:
+    switched.run("import asyncio; from IPython import get_ipython")
+    switched.run("%loopnb nesting nest-asyncio")
+    result = switched.run(
+        """
+        async def main():
+            try:
+                get_ipython().run_line_magic('loopnb', 'nesting handoff')
+            except Exception as error:
+                print(error)
+            return await asyncio.sleep(0.1, 'went on')
+        asyncio.run(main())
+        """
+    )
+
+    assert "Cannot switch to handoff: a nested run of nest-asyncio is under way" in result.stdout
+    assert result.result == "'went on'"
+    assert "engine  handoff" in switched.run("%loopnb nesting handoff").stdout

@@ -1140,6 +1140,33 @@ def test_an_interrupt_just_before_a_step_that_blocks_ends_an_await_cell(
     kernel.run(TICKS_GO_ON)
 
 
+@pytest.mark.parametrize("magic", ["", "%%aloop"])
+def test_an_interrupt_that_a_step_has_raised_does_not_cancel_its_cleanup(
+    kernel: KernelDriver, magic: str
+) -> None:
+    result = kernel.execute(
+        below(
+            magic,
+            """
+            import signal
+            async def other():
+                signal.raise_signal(signal.SIGINT)
+            other_task = asyncio.create_task(other())
+            try:
+                await asyncio.sleep(0)
+                [time.sleep(0.1) for _ in range(600)]
+            finally:
+                await asyncio.sleep(0.1)
+                print('cleaned')
+            """,
+        )
+    )
+
+    assert result.ename == "KeyboardInterrupt"
+    assert "cleaned" in result.stdout
+    kernel.run(TICKS_GO_ON)
+
+
 def test_an_interrupt_just_before_a_statement_that_blocks_ends_an_await_cell(kernel: KernelDriver) -> None:
     kernel.run(
         f"""

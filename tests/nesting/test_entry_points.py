@@ -393,3 +393,29 @@ def test_the_patched_methods_can_be_pickled(method: Any, code: Any) -> None:
 
     assert patched.__code__ is not code
     assert pickle.loads(pickle.dumps(patched)) is patched
+
+
+class Odd(asyncio.Task[Any]):
+    """A task whose class is wrong."""
+
+    def get_coro(self) -> Any:
+        raise ZeroDivisionError
+
+
+def test_another_task_does_not_hide_why_a_run_has_failed(run: Run) -> None:
+    def fails(_loop: Any, coro: Any, **_options: Any) -> Any:
+        coro.close()
+        raise ValueError("from the factory")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        factory, odd = loop.get_task_factory(), Odd(value())
+        loop.set_task_factory(fails)
+        try:
+            asyncio.run(value())
+        finally:
+            loop.set_task_factory(factory)
+            await odd
+
+    with pytest.raises(ValueError, match="from the factory"):
+        run(main())

@@ -707,7 +707,6 @@ def test_more_spawns_than_are_noted_are_all_found() -> None:
 @pytest.mark.usefixtures("tiny_slices")
 def test_a_look_in_slices_finds_every_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cpython, "_SOME", 7)
-    monkeypatch.setattr(_cpython, "_AGAIN", 2)
     with tracked_loop() as (runner, tracker):
         loop, event = runner.get_loop(), asyncio.Event()
         tasks = [loop.create_task(waits_on_one_line(event)) for _ in range(50)]
@@ -722,7 +721,10 @@ def test_a_look_in_slices_finds_every_task(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("tiny_slices")
 @pytest.mark.parametrize("slices", [1, 2, 5, 10])
-def test_tasks_may_end_between_the_slices_that_find_them(slices: int) -> None:
+def test_tasks_may_end_between_the_slices_that_find_them(
+    slices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cpython, "_SOME", 7)
     with tracked_loop() as (runner, tracker):
         loop, event, ended = runner.get_loop(), asyncio.Event(), asyncio.Event()
         tasks = [loop.create_task(waits_on_one_line((event, ended)[index % 2])) for index in range(50)]

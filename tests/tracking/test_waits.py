@@ -354,6 +354,37 @@ def test_tasks_may_end_while_the_graph_is_made(track: Callable[..., Any], step: 
     assert graph.finish(trees.tree_text(tree, found, 0.0, {}))
 
 
+@pytest.mark.parametrize("has_earlier", [False, True], ids=["first graph", "later graph"])
+def test_a_task_may_get_its_lock_while_the_graph_is_made(
+    track: Callable[..., Any], *, has_earlier: bool
+) -> None:
+    async def inner(lock: asyncio.Lock) -> None:
+        async with lock:
+            pass
+
+    async def outer(lock: asyncio.Lock) -> None:
+        await inner(lock)
+        await asyncio.Event().wait()
+
+    async def main(tracker: Tracker) -> dict[int, tuple[int, ...]]:
+        lock = asyncio.Lock()
+        await lock.acquire()
+        task = asyncio.create_task(outer(lock))
+        await until_it_waits(task)
+        if has_earlier:
+            graph.finish(graph.slices(tracker))  # the reference to the future has a hash since
+        tracker.listing.look()
+        lock.release()
+        for _ in range(3):
+            await asyncio.sleep(0)  # its future is gone, and it waits for the event
+        edges = graph.Edges(tracker)
+        edges.look_at_each(sorted(tracker.listing.records))
+        await end(task)
+        return {number: tuple(below) for number, below in graph.finish(edges.awaits()).items()}
+
+    assert track(main) == {}
+
+
 def test_a_condition_that_waits_to_be_notified_holds_no_lock(track: Callable[..., Any]) -> None:
     async def main(tracker: Tracker) -> str:
         owner = Owner()

@@ -827,6 +827,15 @@ def test_ended_tasks_are_described_in_slices_and_only_if_there_are_new_ones(
     assert widget.fault is None
 
 
+def test_a_task_that_the_history_knew_first_gets_its_instant(kernel: Notebook) -> None:
+    ended = Ended(kernel.tracker)
+    before = ended.version
+
+    ended.note(1, 2.0)
+
+    assert ended.version != before  # views that show it without its instant get it again
+
+
 def test_a_task_stays_however_short_it_lived(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:

@@ -50,7 +50,9 @@ export class View {
 		this.tab = "live";
 		/** @type {Map<string, import("./table.js").Pending>} */
 		this.pending = new Map();
-		/** Of the trace that is being sent. @type {string[]} */
+		/** The request for a trace that is being answered, or "". */
+		this.traceId = "";
+		/** What has come of that trace. @type {string[]} */
 		this.pieces = [];
 		/** How the tasks have ended whose rows are held in place. @type {Map<string, string>} */
 		this.ended = new Map();
@@ -406,13 +408,17 @@ export class View {
 
 	askTrace() {
 		this.pieces = [];
-		this.send({ op: "trace", view: this.id, id: `${this.id}:${++this.requests}` });
+		this.traceId = `${this.id}:${++this.requests}`;
+		this.send({ op: "trace", view: this.id, id: this.traceId });
 	}
 
 	/** Collect the pieces of the trace, and save it when all are there. @param {any} message */
-	takeTrace({ part, parts, text }) {
+	takeTrace({ id, part, parts, text }) {
+		if (id !== this.traceId) return; // it was asked for again meanwhile, or it is saved
 		this.pieces[part] = text;
-		if (Object.keys(this.pieces).length === parts) this.save("loopnb-trace.json", this.pieces.join(""));
+		if (Object.keys(this.pieces).length < parts) return;
+		this.traceId = "";
+		this.save("loopnb-trace.json", this.pieces.join(""));
 	}
 
 	/** @param {string} kind */
