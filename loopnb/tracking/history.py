@@ -13,7 +13,7 @@ from loopnb.tracking.tracked import Origin, ledger_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from loopnb.records import TaskState
     from loopnb.tracking.tracked import TrackedTask
@@ -98,27 +98,43 @@ class History:
 
     def __iter__(self) -> Iterator[EndedTask]:
         """Yield the tasks that are kept, in no particular order."""
-        return self.with_known({})
+        yield from map(ended_well, self.well())
+        yield from self.failed()
 
-    def with_known(self, known: Mapping[int, EndedTask]) -> Iterator[EndedTask]:
-        """Yield the tasks that are kept, in no particular order, and make none anew that is known.
+    def well(self) -> list[EndedWell]:
+        """Return the tasks that returned or were cancelled, those first that ended first.
 
-        Args:
-            known: Tasks that this has yielded before, by number.
+        Tasks of several loops are kept, and each loop counts its own. So two of them may have one number.
         """
-        for kept in list(_cpython.finished):
-            ended = known.get(kept[0])
-            # Tasks of several loops are kept, and each loop counts its own.
-            if ended is None or ended.origin.spawned_at != kept[1]:
-                ended = _ended_well(kept)
-            yield ended
-        yield from list(self._failed)
+        return list(_cpython.finished)
+
+    def failed(self) -> list[EndedTask]:
+        """Return the tasks that failed or were dropped, those first that ended first."""
+        return list(self._failed)
 
 
-def _ended_well(kept: tuple[Any, ...]) -> EndedTask:
-    """Return a task of which the finalizer has stored a tuple."""
-    *origin, name, state = kept
-    return EndedTask(Origin._make(origin), name or "", "cancelled" if state == "CANCELLED" else "returned")
+#: What the finalizer has stored of a task that returned or was cancelled, its number first. Always the same
+#: object. `ended_well` makes an `EndedTask` of it.
+EndedWell = tuple[Any, ...]
+
+
+def ended_well(kept: EndedWell) -> EndedTask:
+    """Return the task of which the finalizer has stored *kept*."""
+    *origin, name, _state = kept
+    return EndedTask(Origin._make(origin), name or "", state_of(kept))
+
+
+def coro_of(kept: EndedWell) -> object:
+    """Return the coroutine of that task."""
+    return kept[_CORO]
+
+
+def state_of(kept: EndedWell) -> TaskState:
+    """Return how that task has ended."""
+    return "cancelled" if kept[-1] == "CANCELLED" else "returned"
+
+
+_CORO = Origin._fields.index("coro")
 
 
 #: How many tasks `BlockedTimes` remembers: the last ones that have blocked the loop.

@@ -240,7 +240,7 @@ class Listing:
                 missing from the list for `SEARCH_S` seconds. That saves 0.2 us for each task from Python
                 3.14 on.
         """
-        for _ in self._slices(unlimited=True, exact=exact):
+        for _ in self.parts(SlicePace(is_unlimited=True), exact=exact):
             pass
 
     def slices(self, *, exact: bool = True) -> Iterator[None]:
@@ -252,7 +252,37 @@ class Listing:
         Args:
             exact: As for `look`.
         """
-        return self._slices(unlimited=False, exact=exact)
+        for is_slice_over in self.parts(SlicePace(), exact=exact):
+            if is_slice_over:
+                yield
+
+    def parts(self, pace: SlicePace, *, exact: bool = True) -> Iterator[bool]:
+        """Do what `slices` does, and also yield as soon as some records have changed.
+
+        For a follower that takes in what has changed, piece by piece. That frees the records that were
+        replaced. If hundreds of them were alive beside the new ones, the garbage collector would begin to
+        look at all objects.
+
+        Args:
+            pace: Tells when a slice is over. `parts` begins each slice itself.
+            exact: As for `look`.
+
+        Yields:
+            True if the slice is over: let the loop turn, then go on.
+        """
+        touched: set[int] = set()
+        self._now = self._origins.clock()
+        try:
+            for _ in self._steps(touched, exact, pace):
+                is_over = pace.is_over()
+                if is_over or touched:
+                    self._tell(touched)
+                    yield is_over
+                if is_over:
+                    self._now = self._origins.clock()
+                    pace.begin()
+        finally:
+            self._tell(touched)
 
     async def look_in_slices(self) -> None:
         """Do what `slices` does, and let the loop turn between two slices."""
@@ -309,20 +339,6 @@ class Listing:
 
     # -- a look -------------------------------------------------------------------------------
 
-    def _slices(self, *, unlimited: bool, exact: bool) -> Iterator[None]:
-        pace = SlicePace(is_unlimited=unlimited)
-        touched: set[int] = set()
-        self._now = self._origins.clock()
-        try:
-            for _ in self._steps(touched, exact, pace):
-                if pace.is_over():
-                    self._tell(touched)
-                    yield
-                    self._now = self._origins.clock()
-                    pace.begin()
-        finally:
-            self._tell(touched)
-
     def _tell(self, touched: set[int]) -> None:
         if touched:
             self._ordered.clear()
@@ -335,18 +351,22 @@ class Listing:
         born = self._take_births()
         found: Refs = (yield from self._find(pace)) if born is None else born
         yield
+        if born is None:
+            self._forget_others(found)
+        new = yield from self._new_among(found, pace)
         self._due |= self._outdated()
         yield
         yield from self._look_for_new_names()
-        yield from self._look_again([*self._due], touched)
+        yield from self._look_again([*self._due], touched, new)
         numbers, futures = list(self._waits), list(self._waits.values())
-        for first in range(0, len(numbers), _ASKED_AT_ONCE):
-            last = first + _ASKED_AT_ONCE
-            moved = _moved(numbers[first:last], futures[first:last])
+        while numbers:
+            moved = _moved(numbers[:_ASKED_AT_ONCE], futures[:_ASKED_AT_ONCE])
+            # Keep no reference that is replaced now: the garbage collector would count it.
+            del numbers[:_ASKED_AT_ONCE], futures[:_ASKED_AT_ONCE]
             yield
-            yield from self._look_again(moved, touched)
+            yield from self._look_again(moved, touched, new)
+        yield from self._add_all(new, touched)
         if born is not None:
-            yield from self._add_new(born, touched, pace)
             pace.expect_long_step()
             yield
             if not exact or self._has_every_task():
@@ -355,8 +375,9 @@ class Listing:
             yield
             found = yield from self._find(pace)
             yield
-        self._others = {task_ref for task_ref in self._others if task_ref in found}
-        yield from self._add_new(found, touched, pace)
+            self._forget_others(found)
+            new = yield from self._new_among(found, pace)
+            yield from self._add_all(new, touched)
         self._search_at = self._origins.clock() + SEARCH_S
         if len(found) != len(self._known) + len(self._others) and (lost := self._known.difference(found)):
             # A task was lost before its future was done. (Or it was spawned since this look began.)
@@ -393,8 +414,11 @@ class Listing:
         others = sum(_is_live(task_ref) for task_ref in self._others)
         return count_live(self._loop) == len(self._tasks) + others
 
-    def _add_new(self, refs: Refs, touched: set[int], pace: SlicePace) -> Iterator[None]:
-        """List those of the tasks that are not listed yet, if they can be listed."""
+    def _forget_others(self, found: Refs) -> None:
+        self._others = {task_ref for task_ref in self._others if task_ref in found}
+
+    def _new_among(self, refs: Refs, pace: SlicePace) -> Generator[None, None, list[ref[asyncio.Task[Any]]]]:
+        """Return those of the tasks that are not listed yet."""
         known, others = self._known, self._others
         unordered = refs.difference(known, others) if isinstance(refs, set) else None
         pace.expect_long_step()
@@ -405,12 +429,20 @@ class Listing:
         else:
             new = sorted(unordered, key=hash)  # which is an address
         yield
-        for first in range(0, len(new), _AT_ONCE):
-            part = new[first : first + _AT_ONCE]
-            self._add(part, touched)
-            if self._born:
-                self._born.difference_update(part)
+        return new
+
+    def _add_all(self, new: list[ref[asyncio.Task[Any]]], touched: set[int]) -> Iterator[None]:
+        while new:
+            self._add_some(new, _AT_ONCE, touched)
             yield
+
+    def _add_some(self, new: list[ref[asyncio.Task[Any]]], count: int, touched: set[int]) -> None:
+        """Take *count* tasks from the end of *new*, and list those that can be listed."""
+        part = new[-count:]
+        del new[-count:]
+        self._add(part, touched)
+        if self._born:
+            self._born.difference_update(part)
 
     def _add(self, refs: list[ref[asyncio.Task[Any]]], touched: set[int]) -> None:
         """List those of a few tasks that can be listed."""
@@ -448,12 +480,22 @@ class Listing:
             _log.debug("a task cannot be listed", exc_info=True)
             return None
 
-    def _look_again(self, numbers: list[int], touched: set[int]) -> Iterator[None]:
+    def _look_again(
+        self, numbers: list[int], touched: set[int], new: list[ref[asyncio.Task[Any]]]
+    ) -> Iterator[None]:
+        """Look at these tasks again. For each that has ended, list one of *new*.
+
+        Dropping all records first, and then making as many, would set off the garbage collector: it counts
+        how many objects are made beyond those that go, and begins again at 0 when more have gone.
+        """
         for first in range(0, len(numbers), _AT_ONCE):
             part = numbers[first : first + _AT_ONCE]
             self._due.difference_update(part)
+            before = len(self._tasks)
             refs = [self._tasks.get(number, _no_ref) for number in part]
             self._look_at_each(part, [task_ref() for task_ref in refs], touched)
+            if new and (ended := before - len(self._tasks)):
+                self._add_some(new, ended, touched)
             yield
 
     def _outdated(self) -> set[int]:
@@ -514,6 +556,7 @@ class Listing:
             touched: Gets the numbers of the records that change.
         """
         records, waits, paths, blocked, now = self.records, self._waits, self._paths, self._blocked, self._now
+        parked, unsettled, naming = self._parked, self._unsettled, self._naming
         find_path, look_closely = self._codes.find_path, self._look_closely
         path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
@@ -554,7 +597,10 @@ class Listing:
                 continue
             future_ref, since, old = ref(future), now, records.get(number)
             if old is not None:
-                since = self._settle(number, old, future_ref)
+                if waits.get(number) is future_ref and old.waiting_since is not None:
+                    since = old.waiting_since
+                if number in parked or number in unsettled or number in naming:
+                    self._settle(number)
             waits[number], paths[number] = future_ref, path
             if (name := task.known_name) is None:
                 name = task.known_name = _stock_name(task)
@@ -598,13 +644,11 @@ class Listing:
         numbers.add(number)
         return True
 
-    def _settle(self, number: int, old: TaskRecord, future_ref: ref[asyncio.Future[Any]]) -> float:
-        """Note that the task waits for nothing but that future. Returns since when it does."""
-        is_same = self._waits.get(number) is future_ref
+    def _settle(self, number: int) -> None:
+        """Note that the task waits for nothing but a plain future."""
         self._parked.pop(number, None)
         self._unsettled.discard(number)
         self._naming.discard(number)
-        return self._now if old.waiting_since is None or not is_same else old.waiting_since
 
     def _learn(self, number: int, task: asyncio.Task[Any], look: Look) -> None:
         """Remember what was found of a task for those like it, if it waits for a plain future."""

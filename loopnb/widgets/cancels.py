@@ -19,16 +19,12 @@ from loopnb.tracking.holding import end_task, is_held
 from loopnb.widgets.table import STATES, LiveTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from loopnb.records import TaskRecord
 
 #: How many tasks are remembered as asked to end.
 _REMEMBERED = 10_000
 #: How many different askers are remembered for each task.
 _ASKERS = 3
-#: Makes a `LiveTask` from a tuple, twice as fast as its class does.
-_make_live: Callable[[type[LiveTask], tuple[Any, ...]], LiveTask] = tuple.__new__
 
 
 class _Asked(NamedTuple):
@@ -78,23 +74,25 @@ class Cancels:
         """Note that the task has ended."""
         self._asked.pop(number, None)
 
-    def look_at(self, record: TaskRecord, task: asyncio.Task[Any] | None, now: float) -> LiveTask:
-        """Return the task of that record as the views show it.
+    def look_at(self, record: TaskRecord, task: asyncio.Task[Any] | None, now: float) -> LiveTask | None:
+        """Return the task of that record as the views show it, if it was asked to end; otherwise None.
 
         Args:
             record: Its record.
             task: The task; None if it has ended since.
             now: Monotonic seconds.
         """
-        state = STATES[record.state]
+        if task is None:
+            return None
         number = record.number
         asked = self._asked.get(number)
         try:
-            pending = 0 if task is None else task.cancelling()
+            pending = task.cancelling()
         except Exception:  # noqa: BLE001  a class of the user's, which may do anything
             pending = 0
-        if task is None or not (pending or asked):
-            return _make_live(LiveTask, (record, state, record.note, None))
+        if not (pending or asked):
+            return None
+        state = STATES[record.state]
         if asked is None or asked.times < pending:  # somebody else has asked as well
             first_seen = now if record.waiting_since is None else record.waiting_since
             asked = self._asked[number] = _Asked(pending, first_seen if asked is None else asked.at)

@@ -77,7 +77,7 @@ def head_of(
     condition, text = doing(loop, tasks.states)
     counts = {state: tasks.states.get(state, 0) for state in _COUNTED}
     finished, failed = ended
-    cells = sorted(tasks.cells, key=lambda cell: -cell.execution_count)[:_CELLS]
+    cells = sorted(tasks.cells, reverse=True)[:_CELLS]
     return {
         "kind": cut(loop.kind),
         "generation": loop.generation,
@@ -93,7 +93,7 @@ def head_of(
         "finding": _finding(findings),
         "mended": cut("; ".join(loop.notes)),
         "leftovers": tasks.leftovers,
-        "cells": list(dict.fromkeys(map(str, cells))),
+        "cells": [f"In[{cell}]" for cell in cells],
     }
 
 

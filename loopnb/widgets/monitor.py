@@ -22,16 +22,16 @@ from loopnb.widgets import details, head, protocol, timeline
 from loopnb.widgets.cancels import Cancels
 from loopnb.widgets.ended import Ended
 from loopnb.widgets.printed import Printed, kernel_streams
-from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_row
+from loopnb.widgets.table import Selection, Tasks, cell_number, group_key, group_row, task_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 
     from loopnb.records import AwaitGraph, Block, Finding, LoopState, Pace, TaskRecord
     from loopnb.tracking.listing import Follower
     from loopnb.tracking.tracker import Tracker
     from loopnb.widgets.protocol import Message, Query, Shared, Timeline, Window
-    from loopnb.widgets.table import Group, LiveTask
+    from loopnb.widgets.table import Group
 
 BEAT_S = 2.0
 """Figures that always change, such as the lag, are sent this often."""
@@ -207,6 +207,7 @@ class Monitor:
         self._printed = Printed(self._tracker.loop, kernel_streams)
         self._under_way: Iterator[None] = iter(())
         self._selections: dict[Query, Selection] = {}
+        self._unfinished: list[Selection] = []  # that do not have all tasks yet
         self._busy: dict[int, float] = {}
         self._words: dict[int, tuple[TaskRecord, str]] = {}
         self._lines: dict[str, str] = {}  # the user's line of all tasks that wait at one place
@@ -279,15 +280,13 @@ class Monitor:
     def _look(self, pace: SlicePace) -> Iterator[None]:
         self.has_changed = self._has_ended = False
         follower = self._follow()
-        for _ in self._tracker.listing.slices(exact=pace.is_unlimited):
-            # Take in what this slice has found: that frees the records that were replaced. If many of them
-            # were alive beside the new ones, the garbage collector would go through all of these.
+        for is_over in self._tracker.listing.parts(pace, exact=pace.is_unlimited):
             for _ in self._take_changes(follower):
                 if pace.is_over():
                     yield
                     pace.begin()
-            yield
-            pace.begin()
+            if is_over:
+                yield
         for steps in (self._take_changes(follower), self._take_ended()):
             for _ in steps:
                 if pace.is_over():
@@ -327,13 +326,13 @@ class Monitor:
             self.cancels.forget(number)
             self._words.pop(number, None)
             if old is not None:
-                for selection in self._selections.values():
+                for selection in self._kept_up():
                     selection.drop(number)
-            if old is None or not old.record.is_kernel:
+            if old is None or not old.is_kernel:
                 users.add(number)
                 self.ended.note(number, now)
                 if old is not None:
-                    self._history.add(old.record, now)
+                    self._history.add(old, now)
             if not count % _AT_ONCE:
                 yield
         self.ended.hold({number: task_ref for number, task_ref in refs.items() if number in users})
@@ -356,10 +355,14 @@ class Monitor:
             selection.settle()
 
     def _put(self, record: TaskRecord, now: float) -> None:
-        task = self.cancels.look_at(record, self._tracker.listing.task(record.number), now)
-        self.tasks.put(task)
-        for selection in self._selections.values():
-            selection.put(record.number)
+        number = record.number
+        self.tasks.put(record, self.cancels.look_at(record, self._tracker.listing.task(number), now))
+        for selection in self._kept_up():
+            selection.put(number)
+
+    def _kept_up(self) -> list[Selection]:
+        """Return the selections that are told of each change."""
+        return [*self._selections.values(), *self._unfinished]
 
     def cancel(self, request_id: str, numbers: Iterable[int], what: str) -> Message:
         """Ask these tasks to end, and return the first answer. The last follows when they have, or refused.
@@ -381,7 +384,7 @@ class Monitor:
     def _answer_requests(self) -> None:
         """Send the last answer to each request whose tasks have all ended or refused."""
         for request_id, request in list(self._requests.items()):
-            live = {number: self.tasks.live.get(number) for number in request.numbers}
+            live = {number: self.tasks.get(number) for number in request.numbers}
             refused = [task for task in live.values() if task is not None and "refused" in task.note]
             if len(refused) == sum(task is not None for task in live.values()):
                 del self._requests[request_id]
@@ -403,7 +406,7 @@ class Monitor:
             self.cancels.end(number, task, now, known)
             self._tracker.listing.outdate(number)
             ended.append(record)
-            if number in self.tasks.live:
+            if number in self.tasks:
                 self._put(record, now)
         for selection in self._selections.values():
             selection.settle()
@@ -425,7 +428,7 @@ class Monitor:
             for selection in self._selections.values():
                 selection.look_at_busy(before.keys() | self._busy.keys())
                 selection.settle()
-        if now >= self._doctor_at and len(self.tasks.live) <= _MANY:
+        if now >= self._doctor_at and len(self.tasks) <= _MANY:
             began = thread_time()
             self._findings = self._source.findings()
             cost_s = thread_time() - began
@@ -517,22 +520,9 @@ class Monitor:
         else:
             selection = self._selections.get(query.selection)
             if selection is None:
-                selection = Selection(query.selection, self.tasks, self._busy)
-                seen: dict[int, LiveTask] = {}
-                for count, (number, task) in enumerate(list(self.tasks.live.items())):
-                    if self.tasks.live.get(number) is task:
-                        selection.put(number)
-                        seen[number] = task
-                    if not count % _AT_ONCE:
-                        yield
+                selection = yield from self._select(query)
                 self._forget_unused()
                 self._selections[query.selection] = selection
-                for number, task in self.tasks.live.items():
-                    if seen.get(number) is not task:  # it has changed meanwhile
-                        selection.put(number)
-                for number in seen.keys() - self.tasks.live.keys():
-                    selection.drop(number)
-                selection.settle()
                 if viewer.query is not query:
                     return
             window = self._live_window(query, selection)
@@ -541,13 +531,28 @@ class Monitor:
             ended = self._ended_among(message["gone"])
             self._send_to(viewer, {**message, "ended": ended} if ended else message)
 
+    def _select(self, query: Query) -> Generator[None, None, Selection]:
+        """Return the rows that *query* finds. Meanwhile tasks may change and end."""
+        selection = Selection(query.selection, self.tasks, self._busy)
+        self._unfinished.append(selection)
+        try:
+            for count, number in enumerate(list(self.tasks.records), 1):
+                if number in self.tasks:
+                    selection.put(number)
+                if not count % _AT_ONCE:
+                    yield
+        finally:
+            self._unfinished.remove(selection)
+        selection.settle()
+        return selection
+
     def _ended_among(self, keys: list[str]) -> dict[str, str]:
         """Return how tasks have ended whose rows are gone; not those that are only out of sight."""
         numbers = {key: int(key[1:]) for key in keys if key[0] == "t"}
         return {
             key: self.ended.state_of(number)
             for key, number in numbers.items()
-            if number not in self.tasks.live
+            if number not in self.tasks
         }
 
     def _send_to(self, viewer: Viewer, message: Message) -> None:
@@ -561,38 +566,39 @@ class Monitor:
 
     def is_cheap(self, query: Query) -> bool:
         """Return True if `window_of` takes little time, because a view shows these rows or there are few."""
-        return query.selection in self._selections or len(self.tasks.live) <= _MANY
+        return query.selection in self._selections or len(self.tasks) <= _MANY
 
     def window_of(self, query: Query) -> Window:
         """Return the rows that *query* finds among the live tasks, as of the last look. In one step."""
         selection = self._selections.get(query.selection)
         if selection is None:
             selection = Selection(query.selection, self.tasks, self._busy)
-            for number in self.tasks.live:
+            for number in self.tasks.records:
                 selection.put(number)
         return self._live_window(query, selection)
 
     def _live_window(self, query: Query, selection: Selection) -> Window:
         selection.settle()
         total, found = selection.window(query)
+        records = self.tasks.records
         rows = {}
         budget = [_WORDS_AT_ONCE]
         for key, depth in found:
             if key[0] == "t":
-                task = self.tasks.live[int(key[1:])]
-                words = self._words_of(task, budget)
-                busy, line = self._busy_of(task.record.number), self._line_of(task.record)
-                rows[key] = task_row(task, depth, busy, words, line)
+                record = records[int(key[1:])]
+                words = self._words_of(record, budget)
+                busy, line = self._busy_of(record.number), self._line_of(record)
+                rows[key] = task_row(self.tasks.shown(record), depth, busy, words, line)
             else:
                 group = selection.groups[key]
                 busy = sum(self._busy.get(number, 0.0) for number in self._busy.keys() & group.numbers)
                 rows[key] = group_row(
                     group,
-                    self.tasks.live,
+                    records,
                     is_open=key in query.open,
                     busy=round(busy, 3) if self._watch.is_on else None,
                     waits_for=self._words_of_group(group, budget),
-                    line=self._line_of(self.tasks.live[group.oldest].record),
+                    line=self._line_of(records[group.oldest]),
                 )
         return {
             "query": query.as_json(),
@@ -606,9 +612,8 @@ class Monitor:
     def _busy_of(self, number: int) -> float | None:
         return round(self._busy.get(number, 0.0), 3) if self._watch.is_on else None
 
-    def _words_of(self, task: LiveTask, budget: list[int]) -> str:
+    def _words_of(self, record: TaskRecord, budget: list[int]) -> str:
         """Return what a task waits for, as exactly as *budget*, the closer looks that are left, allows."""
-        record = task.record
         known = self._words.get(record.number)
         if known is not None and known[0] is record:
             return known[1]
@@ -618,7 +623,7 @@ class Monitor:
         budget[0] -= 1
         is_lock = kind_at_once(live, self._tracker.codes) in LOCKS
         text = record.waits_for
-        if not is_lock or len(self.tasks.live) <= _MANY:
+        if not is_lock or len(self.tasks) <= _MANY:
             found = detail_of(self._tracker, live)
             text = found.text or text
             if len(self._lines) >= _MOST_LINES:
@@ -633,8 +638,8 @@ class Monitor:
 
     def _words_of_group(self, group: Group, budget: list[int]) -> str | None:
         """Return what exactly a group waits for, if its oldest and its newest task wait for the same."""
-        live = self.tasks.live
-        first, last = (self._words_of(live[number], budget) for number in (group.oldest, group.newest))
+        records = self.tasks.records
+        first, last = (self._words_of(records[number], budget) for number in (group.oldest, group.newest))
         return first if first == last else None
 
     def _finished_window(self, query: Query) -> Window:
@@ -660,8 +665,8 @@ class Monitor:
         """Return the numbers of the user's tasks that are left over."""
         return [
             number
-            for number, task in self.tasks.live.items()
-            if task.is_leftover and not task.record.is_kernel
+            for number, record in self.tasks.records.items()
+            if record.note and not record.is_kernel
         ]
 
     # -- details, trees, timeline -----------------------------------------------------------------
@@ -706,14 +711,14 @@ class Monitor:
             self._send_to(viewer, message)
 
     def _detail(self, viewer: Viewer, number: int) -> dict[str, Any] | None:
-        live = self.tasks.live.get(number)
+        live = self.tasks.get(number)
         task = self._tracker.listing.task(number)
         ended = self.ended.of(number) if live is None or task is None else None
         if live is not None and task is not None:
             record = live.record
-            words = self._words_of(live, [1])
+            words = self._words_of(record, [1])
             row = task_row(live, 0, self._busy_of(number), words, self._line_of(record))
-            chain = details.chain_lines(self._tracker, task, many=len(self.tasks.live) > _MANY)
+            chain = details.chain_lines(self._tracker, task, many=len(self.tasks) > _MANY)
         elif ended is not None:
             record = self._tracker.record_ended(ended)
             row, chain = self.ended.row(record), []
@@ -831,5 +836,4 @@ def _name_of(records: list[TaskRecord]) -> str:
 
 
 def _group_of(record: TaskRecord) -> str:
-    cell = -1 if record.cell is None else record.cell.execution_count
-    return group_key(record.coro, cell, record.waits_at)
+    return group_key(record.coro, cell_number(record.cell), record.waits_at)

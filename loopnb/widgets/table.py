@@ -58,46 +58,83 @@ class LiveTask(NamedTuple):
 class Tasks:
     """All live tasks, and counts of the user's.
 
+    A task that nobody has asked to end is only its record here: an object more for each of ten thousand tasks
+    would keep the garbage collector busy.
+
     Attributes:
-        live: The tasks, by number.
+        records: The records of the tasks, by number.
+        asked: Those that were asked to end, as the views show them, by number.
         states: How many of the user's tasks are in each state.
-        cells: How many of them each cell has spawned.
+        cells: How many of them each cell has spawned, by the number in its prompt.
         leftovers: How many of them are left over.
     """
 
     def __init__(self) -> None:
-        self.live: dict[int, LiveTask] = {}
+        self.records: dict[int, TaskRecord] = {}
+        self.asked: dict[int, LiveTask] = {}
         self.states: Counter[str] = Counter()
-        self.cells: Counter[CellRef] = Counter()
+        self.cells: Counter[int] = Counter()
         self.leftovers = 0
 
-    def put(self, task: LiveTask) -> None:
-        """Take in a task that is new or has changed."""
-        record = task.record
-        old = self.live.get(record.number)
-        self.live[record.number] = task
-        if old is not None:
-            if old.state == task.state and old.record.note == record.note:
-                return  # most tasks that have changed only wait anew
-            self._count(old, -1)
-        self._count(task, 1)
+    def __len__(self) -> int:
+        return len(self.records)
 
-    def drop(self, number: int) -> LiveTask | None:
-        """Forget a task that has ended. Returns it, if it was known."""
-        old = self.live.pop(number, None)
+    def __contains__(self, number: int) -> bool:
+        return number in self.records
+
+    def get(self, number: int) -> LiveTask | None:
+        """Return the task with that number as the views show it; None if it does not live."""
+        record = self.records.get(number)
+        return None if record is None else self.shown(record)
+
+    def shown(self, record: TaskRecord) -> LiveTask:
+        """Return the live task of *record* as the views show it."""
+        asked = self.asked.get(record.number)
+        return LiveTask(record, STATES[record.state], record.note) if asked is None else asked
+
+    def state_of(self, record: TaskRecord) -> str:
+        """Return the state of the live task of *record* in the words of the views."""
+        asked = self.asked.get(record.number) if self.asked else None
+        return STATES[record.state] if asked is None else asked.state
+
+    def put(self, record: TaskRecord, asked: LiveTask | None = None) -> None:
+        """Take in a task that is new or has changed.
+
+        Args:
+            record: Its record.
+            asked: How the views show it, if it was asked to end.
+        """
+        number = record.number
+        old = self.records.get(number)
+        self.records[number] = record
+        before = self.asked.pop(number, None) if self.asked else None
         if old is not None:
-            self._count(old, -1)
+            if asked is None and before is None and old.state == record.state and old.note == record.note:
+                return  # most tasks that have changed only wait anew
+            self._count(old, STATES[old.state] if before is None else before.state, -1)
+        if asked is not None:
+            self.asked[number] = asked
+        self._count(record, STATES[record.state] if asked is None else asked.state, 1)
+
+    def drop(self, number: int) -> TaskRecord | None:
+        """Forget a task that has ended. Returns its last record, if it was known."""
+        old = self.records.pop(number, None)
+        asked = self.asked.pop(number, None) if self.asked else None
+        if old is not None:
+            self._count(old, STATES[old.state] if asked is None else asked.state, -1)
         return old
 
-    def _count(self, task: LiveTask, by: int) -> None:
-        record = task.record
+    def _count(self, record: TaskRecord, state: str, by: int) -> None:
         if record.is_kernel:
             return
-        self.states[task.state] += by
-        if record.cell is not None:
-            self.cells[record.cell] += by
-            if not self.cells[record.cell]:
-                del self.cells[record.cell]
+        self.states[state] += by
+        cell = record.cell
+        if cell is not None:
+            count = self.cells[cell.execution_count] + by
+            if count:
+                self.cells[cell.execution_count] = count
+            else:
+                del self.cells[cell.execution_count]
         if record.note:
             self.leftovers += by
 
@@ -140,6 +177,10 @@ class Order:
     def __len__(self) -> int:
         return len(self._sorted)
 
+    def __contains__(self, key: str) -> bool:
+        """Return True if *key* is there, or will be after `settle`."""
+        return self._late[key] is not None if key in self._late else key in self._values
+
     def index(self, key: str, *, desc: bool) -> int | None:
         """Return the place of *key*; None if it is not there."""
         value = self._values.get(key)
@@ -161,6 +202,8 @@ class Group:
 
     Attributes:
         key: Its key.
+        coro, cell, waits_at: What its tasks have in common: the name of their coroutine, the number of their
+            cell (see `cell_number`), and where they wait.
         numbers: The numbers of its tasks.
         states: How many of them are in each state.
         members: Its tasks in order, once it was opened.
@@ -169,8 +212,11 @@ class Group:
             Otherwise None.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, coro: str, cell: int, waits_at: str) -> None:
         self.key = key
+        self.coro = coro
+        self.cell = cell
+        self.waits_at = waits_at
         self.numbers: set[int] = set()
         self.states: Counter[str] = Counter()
         self.members: Order | None = None
@@ -231,24 +277,27 @@ class Selection:
         self._query = query
         self._text = query.text.casefold()
         self._states = frozenset(query.states)
-        self._tasks = tasks.live
+        self._is_filtered = bool(query.text or query.states or query.cell is not None)
+        self._tasks = tasks
         self._busy = busy
         self._value = _VALUES[query.sort]
         self._is_lasting = query.sort in {"age", "number"}  # no change moves a task
         self._order = Order()
-        self._states_of: dict[int, tuple[str, str]] = {}  # of grouped tasks: key of the group, and state
+        # Of grouped tasks: the group, and the state as it was counted there.
+        self._group_of: dict[int, Group] = {}
+        self._state_of: dict[int, str] = {}
         self.groups: dict[str, Group] = {}
         self._touched: set[str] = set()
 
     def put(self, number: int) -> None:
         """Take in a live task that is new or has changed. Call `settle` after some of these."""
-        task = self._tasks[number]
-        if not self._is_wanted(task):
+        record = self._tasks.records[number]
+        if not self._is_wanted(record):
             self.drop(number)
-        elif not self._query.group:
-            self._order.put(f"t{number}", self._value(task, self._busy), number)
-        else:
-            self._put_in_group(number, task)
+        elif self._query.group:
+            self._put_in_group(record)
+        elif not self._is_lasting or f"t{number}" not in self._order:
+            self._order.put(f"t{number}", self._value_of(record), number)
 
     def drop(self, number: int) -> None:
         """Take out a task that has ended, if it is there."""
@@ -282,44 +331,48 @@ class Selection:
             numbers: The numbers of the tasks whose share has changed.
         """
         if self._query.sort == "busy":
-            for number in numbers & self._tasks.keys():
+            for number in numbers & self._tasks.records.keys():
                 self.put(number)
 
     # -- groups -----------------------------------------------------------------------------------
 
-    def _put_in_group(self, number: int, task: LiveTask) -> None:
-        record = task.record
-        cell = record.cell
-        key = group_key(record.coro, -1 if cell is None else cell.execution_count, record.waits_at)
-        old = self._states_of.get(number)
-        if old is not None and old[0] != key:
+    def _put_in_group(self, record: TaskRecord) -> None:
+        number, coro, waits_at, cell = record.number, record.coro, record.waits_at, cell_number(record.cell)
+        state = self._tasks.state_of(record)
+        group = self._group_of.get(number)
+        if group is not None and (group.waits_at != waits_at or group.coro != coro or group.cell != cell):
             self._leave_group(number)
-            old = None
-        group = self.groups.get(key)
+            group = None
         if group is None:
-            group = self.groups[key] = Group(key)
-        if old is not None and old[1] == task.state and group.members is None and self._is_lasting:
+            key = group_key(coro, cell, waits_at)
+            group = self.groups.get(key)
+            if group is None:
+                group = self.groups[key] = Group(key, coro, cell, waits_at)
+            group.add(number)
+            self._group_of[number] = group
+        elif group.members is None and self._is_lasting and self._state_of[number] == state:
             return
-        if old is not None:
-            group.states[old[1]] -= 1
-        group.states[task.state] += 1
-        group.add(number)
-        self._states_of[number] = (key, task.state)
-        self._touched.add(key)
+        else:
+            group.states[self._state_of[number]] -= 1
+        group.states[state] += 1
+        self._state_of[number] = state
+        self._touched.add(group.key)
         if group.members is not None:
-            group.members.put(f"t{number}", self._value(task, self._busy), number)
+            group.members.put(f"t{number}", self._value_of(record), number)
 
     def _leave_group(self, number: int) -> None:
-        old = self._states_of.pop(number, None)
-        if old is None:
+        group = self._group_of.pop(number, None)
+        if group is None:
             return
-        key, state = old
-        group = self.groups[key]
-        group.states[state] -= 1
+        group.states[self._state_of.pop(number)] -= 1
         group.discard(number)
-        self._touched.add(key)
+        self._touched.add(group.key)
         if group.members is not None:
             group.members.drop(f"t{number}")
+
+    def _value_of(self, record: TaskRecord) -> Any:
+        """Return the value by which the task of *record* is sorted."""
+        return self._value(record, self._tasks, self._busy)
 
     def _place(self, group: Group, row_key: str) -> None:
         """Put the row that stands for *group* where it belongs."""
@@ -330,12 +383,12 @@ class Selection:
             group.anchor = group.oldest
         elif not is_folded:
             group.anchor = None
-        first = group.oldest
-        value = self._value(self._tasks[first], self._busy)
+        first, records = group.oldest, self._tasks.records
+        value = self._value_of(records[first])
         if is_folded and sort == "waited":
-            value = min(self._value(self._tasks[number], self._busy) for number in numbers)
+            value = min(self._value_of(records[number]) for number in numbers)
         elif is_folded and sort == "busy":
-            value = sum(self._value(self._tasks[number], self._busy) for number in numbers)
+            value = sum(self._value_of(records[number]) for number in numbers)
         self._order.put(row_key, value, first)
 
     def open_group(self, key: str) -> Group | None:
@@ -346,7 +399,7 @@ class Selection:
         if group.members is None:
             group.members = Order()
             for number in group.numbers:
-                group.members.put(f"t{number}", self._value(self._tasks[number], self._busy), number)
+                group.members.put(f"t{number}", self._value_of(self._tasks.records[number]), number)
         group.members.settle()
         return group
 
@@ -385,15 +438,17 @@ class Selection:
 
     # -- filters ----------------------------------------------------------------------------------
 
-    def _is_wanted(self, task: LiveTask) -> bool:
-        query, record = self._query, task.record
+    def _is_wanted(self, record: TaskRecord) -> bool:
+        query = self._query
         if record.is_kernel and not query.kernels:
             return False
-        if self._states and task.state not in self._states:
+        if not self._is_filtered:
+            return True
+        if self._states and self._tasks.state_of(record) not in self._states:
             return False
         if query.cell is not None and str(record.cell) != query.cell:
             return False
-        return not self._text or self._text in _words(task).casefold()
+        return not self._text or self._text in _words(self._tasks.shown(record)).casefold()
 
 
 def _part(
@@ -416,6 +471,11 @@ def _words(task: LiveTask) -> str:
     return "\n".join((*texts, record.waits_for, record.waits_at, record.spawn_site, task.note))
 
 
+def cell_number(cell: CellRef | None) -> int:
+    """Return the number in the prompt of *cell*; -1 for None."""
+    return -1 if cell is None else cell.execution_count
+
+
 @lru_cache(4_096)
 def group_key(coro: str, cell: int, waits_at: str) -> str:
     """Return the key of the group of such tasks."""
@@ -423,15 +483,15 @@ def group_key(coro: str, cell: int, waits_at: str) -> str:
     return f"g{blake2b(text, digest_size=6).hexdigest()}"
 
 
-_VALUES: dict[str, Callable[[LiveTask, Mapping[int, float]], Any]] = {
-    "age": lambda task, _busy: task.record.spawned_at,
-    "number": lambda task, _busy: task.record.number,
-    "name": lambda task, _busy: (task.record.name or task.record.coro).casefold(),
-    "state": lambda task, _busy: _RANKS[task.state],
-    "cell": lambda task, _busy: _LAST if task.record.cell is None else task.record.cell.execution_count,
-    "waited": lambda task, _busy: _LAST if task.record.waiting_since is None else task.record.waiting_since,
-    "waits_for": lambda task, _busy: task.record.waits_for,
-    "busy": lambda task, busy: -busy.get(task.record.number, 0.0),
+_VALUES: dict[str, Callable[[TaskRecord, Tasks, Mapping[int, float]], Any]] = {
+    "age": lambda record, _tasks, _busy: record.spawned_at,
+    "number": lambda record, _tasks, _busy: record.number,
+    "name": lambda record, _tasks, _busy: (record.name or record.coro).casefold(),
+    "state": lambda record, tasks, _busy: _RANKS[tasks.state_of(record)],
+    "cell": lambda record, _tasks, _busy: _LAST if record.cell is None else record.cell.execution_count,
+    "waited": lambda record, _tasks, _busy: _LAST if record.waiting_since is None else record.waiting_since,
+    "waits_for": lambda record, _tasks, _busy: record.waits_for,
+    "busy": lambda record, _tasks, busy: -busy.get(record.number, 0.0),
 }
 
 # -- rows ------------------------------------------------------------------------------------------
@@ -474,7 +534,7 @@ def task_row(task: LiveTask, depth: int, busy: float | None, waits_for: str, lin
 
 def group_row(
     group: Group,
-    tasks: Mapping[int, LiveTask],
+    records: Mapping[int, TaskRecord],
     *,
     is_open: bool,
     busy: float | None,
@@ -485,22 +545,22 @@ def group_row(
 
     Args:
         group: The group.
-        tasks: All live tasks.
+        records: The records of all live tasks.
         is_open: Its tasks are shown below it.
         busy: The share of the loop's time that its tasks take together; None if that is not known.
         waits_for: What all of them wait for, in words; None for what their records say.
         line: The user's line where they wait; "" if that is not known.
     """
-    record = tasks[group.oldest].record
+    record = records[group.oldest]
     # A group may have ten thousand tasks. Its row says of all of them what is true of a few hundred.
-    members = [tasks[number] for number in islice(group.numbers, _SAMPLE)]
+    members = [records[number] for number in islice(group.numbers, _SAMPLE)]
     states = [state for state, count in group.states.items() if count]
-    since = [task.record.waiting_since for task in members if task.record.waiting_since is not None]
+    since = [member.waiting_since for member in members if member.waiting_since is not None]
     return {
         "key": group.key,
         "count": len(group.numbers),
         "coro": cut(record.coro),
-        "name": cut(record.name) if all(task.record.name == record.name for task in members) else "",
+        "name": cut(record.name) if all(member.name == record.name for member in members) else "",
         "state": states[0] if len(states) == 1 else "mixed",
         "cell": None if record.cell is None else str(record.cell),
         "waits_for": cut(_common(members) if waits_for is None else waits_for),
@@ -510,16 +570,16 @@ def group_row(
         "oldest_s": record.spawned_at,
         "waiting_since_s": min(since) if since else None,
         "busy": busy,
-        "is_leftover": all(task.is_leftover for task in members),
+        "is_leftover": all(member.note for member in members),
         "is_kernel": record.is_kernel,
         "is_open": is_open,
         "depth": 0,
     }
 
 
-def _common(members: list[LiveTask]) -> str:
+def _common(members: list[TaskRecord]) -> str:
     """Return the words that begin the texts of all *members*: `task 5` and `task 6` become `task`."""
-    texts = {task.record.waits_for for task in members}
+    texts = {member.waits_for for member in members}
     if len(texts) == 1:
         return texts.pop()
     words = [text.split(" ") for text in texts]

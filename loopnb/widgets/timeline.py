@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from loopnb.records import TaskRecord
 from loopnb.watch.texts import block_text
 from loopnb.widgets.protocol import cut
+from loopnb.widgets.table import cell_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from loopnb.records import Block, CellRef, TaskRecord
+    from loopnb.records import Block, CellRef
     from loopnb.widgets.protocol import Timeline
     from loopnb.widgets.table import Tasks
 
@@ -31,39 +33,44 @@ OTHER = "other code"
 """The lane of tasks that no cell has spawned."""
 
 
-class EndedBar(NamedTuple):
-    """The bar of a task that has ended, and when it did, in monotonic seconds."""
-
-    record: TaskRecord
-    at: float
-
-
 class History:
-    """The tasks that have ended in the last two minutes.
+    """The tasks that have ended in the last two minutes, each with the instant, in monotonic seconds.
 
     Attributes:
-        ended: The tasks, those first that ended first.
-        lanes: How many of them are in each lane.
+        cells: How many of them each cell has spawned, by the number in its prompt; -1 for none.
     """
 
     def __init__(self) -> None:
-        self.ended: deque[EndedBar] = deque()
-        self.lanes: Counter[str] = Counter()
+        # The fields of one record after the other. To keep the records would give the garbage collector some
+        # hundred objects more in each second in which as many tasks end.
+        self._fields: deque[Any] = deque()
+        self._ends: deque[float] = deque()
+        self.cells: Counter[int] = Counter()
+
+    def select(self, is_wanted: Callable[[int], bool]) -> Iterator[tuple[TaskRecord, float]]:
+        """Yield those tasks whose number is wanted, each with the instant, those first that ended first."""
+        fields, size = list(self._fields), len(TaskRecord._fields)
+        for index, at in enumerate(list(self._ends)):
+            if is_wanted(fields[index * size]):
+                yield TaskRecord._make(fields[index * size : (index + 1) * size]), at
 
     def add(self, record: TaskRecord, at: float) -> None:
         """Note that a task has ended."""
-        self.ended.append(EndedBar(record, at))
-        self.lanes[_lane_of(record.cell)] += 1
-        if len(self.ended) > _KEPT:
+        self._fields.extend(record)
+        self._ends.append(at)
+        self.cells[cell_number(record.cell)] += 1
+        if len(self._ends) > _KEPT:
             self._forget_first()
 
     def forget_before(self, instant: float) -> None:
         """Forget those that had ended by then."""
-        while self.ended and self.ended[0].at < instant:
+        while self._ends and self._ends[0] < instant:
             self._forget_first()
 
     def _forget_first(self) -> None:
-        self.lanes[_lane_of(self.ended.popleft().record.cell)] -= 1
+        self._ends.popleft()
+        record = TaskRecord._make([self._fields.popleft() for _ in TaskRecord._fields])
+        self.cells[cell_number(record.cell)] -= 1
 
 
 def timeline_of(
@@ -86,13 +93,12 @@ def timeline_of(
     lanes = sorted(counts, key=_lane_order)[:_LANES]
     shown, every = set(lanes), _every(sum(counts.values()))
     bars: dict[str, dict[str, Any]] = {}
-    for number, task in tasks.live.items():
-        if number % every == 0 and not task.record.is_kernel and _lane_of(task.record.cell) in shown:
-            bars[str(number)] = _bar(task.record, None, task.state)
-    for record, at in history.ended:
-        state = state_of(record.number)
-        if (record.number % every == 0 or state == "raised") and _lane_of(record.cell) in shown:
-            bars[str(record.number)] = _bar(record, at, state)
+    for number, record in tasks.records.items():
+        if number % every == 0 and not record.is_kernel and _lane_of(record.cell) in shown:
+            bars[str(number)] = _bar(record, None, tasks.state_of(record))
+    for record, at in history.select(lambda number: number % every == 0 or state_of(number) == "raised"):
+        if _lane_of(record.cell) in shown:
+            bars[str(record.number)] = _bar(record, at, state_of(record.number))
     return {
         "tseq": 0,
         "now_s": now,
@@ -105,10 +111,8 @@ def timeline_of(
 def _counts(tasks: Tasks, history: History) -> Mapping[str, int]:
     """Return how many tasks each lane has."""
     others = sum(tasks.states.values()) - sum(tasks.cells.values())
-    counts = history.lanes + Counter({OTHER: others})
-    for cell, count in tasks.cells.items():
-        counts[_lane_of(cell)] += count
-    return counts
+    counts = history.cells + tasks.cells + Counter({-1: others})
+    return {_lane_named(cell): count for cell, count in counts.items()}
 
 
 def blocks_of(blocks: Iterable[Block], now: float, wall_s: float) -> list[dict[str, Any]]:
@@ -141,7 +145,7 @@ def trace_of(
     Here no task is left out.
     """
     lanes = {lane: at for at, lane in enumerate(sorted(_counts(tasks, history), key=_lane_order), 1)}
-    live, ended = list(tasks.live.values()), list(history.ended)
+    live, ended = list(map(tasks.shown, tasks.records.values())), list(history.select(lambda _number: True))
     yield '{"displayTimeUnit":"ms","traceEvents":['
     yield _json(_name("process_name", 0, "loopnb"))
     yield f",{_json(_name('thread_name', 0, 'the loop'))}"
@@ -209,7 +213,12 @@ def _every(count: int) -> int:
 
 
 def _lane_of(cell: CellRef | None) -> str:
-    return OTHER if cell is None else str(cell)
+    return _lane_named(cell_number(cell))
+
+
+def _lane_named(cell: int) -> str:
+    """Return the lane of the cell with that number in its prompt; -1 stands for no cell."""
+    return OTHER if cell < 0 else f"In[{cell}]"
 
 
 def _lane_order(lane: str) -> tuple[bool, int]:

@@ -84,7 +84,7 @@ def test_what_ended_long_ago_is_forgotten_and_no_more_counted() -> None:
     history.add(BASE._replace(number=2), 950.0)
     history.forget_before(NOW - timeline.SECONDS)
 
-    assert [bar.at for bar in history.ended] == [950.0]
+    assert [at for _record, at in history.select(lambda _number: True)] == [950.0]
     drawn = timeline.timeline_of(live(), history, [], NOW, returned)
     assert drawn["lanes"] == [{"lane": "In[3]", "tasks": 1}]
     history.forget_before(NOW)
