@@ -550,9 +550,7 @@ class Monitor:
         """Return how tasks have ended whose rows are gone; not those that are only out of sight."""
         numbers = {key: int(key[1:]) for key in keys if key[0] == "t"}
         return {
-            key: self.ended.state_of(number)
-            for key, number in numbers.items()
-            if number not in self.tasks
+            key: self.ended.state_of(number) for key, number in numbers.items() if number not in self.tasks
         }
 
     def _send_to(self, viewer: Viewer, message: Message) -> None:
@@ -664,9 +662,7 @@ class Monitor:
     def leftovers(self) -> list[int]:
         """Return the numbers of the user's tasks that are left over."""
         return [
-            number
-            for number, record in self.tasks.records.items()
-            if record.note and not record.is_kernel
+            number for number, record in self.tasks.records.items() if record.note and not record.is_kernel
         ]
 
     # -- details, trees, timeline -----------------------------------------------------------------

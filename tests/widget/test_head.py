@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from loopnb.records import Block, CellRef, Finding, Lag, LoopState, TaskRecord
+from loopnb.records import Block, CellRef, Finding, Lag, LoopState, TaskRecord, TaskState
 from loopnb.widgets import head
-from loopnb.widgets.table import LiveTask, Tasks
+from loopnb.widgets.table import Tasks
 
 CELL = CellRef("x", 7)
 
@@ -39,9 +39,10 @@ def test_idle_means_that_nothing_runs(
 
 def test_the_header_counts_and_names() -> None:
     tasks = Tasks()
-    for number, state in enumerate(("waiting", "waiting", "ready")):
-        record = TaskRecord(number, "", "f", "waiting", 0.0, CellRef("x", number // 2), "", "", "")
-        tasks.put(LiveTask(record._replace(note="left over" if number else ""), state, ""))
+    states: list[TaskState] = ["waiting", "waiting", "scheduled"]
+    for number, state in enumerate(states):
+        record = TaskRecord(number, "", "f", state, 0.0, CellRef("x", number // 2), "", "", "")
+        tasks.put(record._replace(note="left over" if number else ""))
     finding = Finding("deadlock", "error", "Two tasks wait for each other.", "Cancel one.")
     found = head.head_of(
         loop("running", cell=CELL),

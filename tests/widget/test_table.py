@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -15,11 +16,18 @@ from loopnb.widgets.table import LiveTask, Order, Selection, Tasks, group_row, t
 BASE = TaskRecord(0, "", "fetch", "waiting", 0.0, None, "", "", "")
 
 
-def live(number: int, place: str = "a", name: str = "n", state: str = "waiting", cell: int = 3) -> LiveTask:
-    record = BASE._replace(
+def live(number: int, place: str = "a", name: str = "n", cell: int = 3) -> TaskRecord:
+    return BASE._replace(
         number=number, name=name, spawned_at=float(number), cell=CellRef(f"id{cell}", cell), waits_at=place
     )
-    return LiveTask(record, state, "")
+
+
+def put(tasks: Tasks, record: TaskRecord, state: str) -> None:
+    """Take in a task that the views show in that state."""
+    if state == "cancelling":
+        tasks.put(record, LiveTask(record, "cancelling", "", 5.0))
+    else:
+        tasks.put(record._replace(state="scheduled" if state == "ready" else "waiting"))
 
 
 def keys(selection: Selection, query: Query) -> list[str]:
@@ -30,7 +38,11 @@ CHANGES = st.lists(
     st.tuples(
         st.integers(0, 12),
         st.none()
-        | st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from(["waiting", "ready"])),
+        | st.tuples(
+            st.sampled_from("abc"),
+            st.sampled_from("xyz"),
+            st.sampled_from(["waiting", "ready", "cancelling"]),
+        ),
         st.booleans(),
     ),
     max_size=60,
@@ -57,27 +69,29 @@ def test_rows_are_those_of_the_plain_way(
             selection.drop(number)
         else:
             place, name, state = change
-            tasks.put(live(number, place, name, state))
+            put(tasks, live(number, place, name), state)
             selection.put(number)
         if settles:
             selection.settle()
     selection.settle()
     fresh = Selection(query, tasks, {})
-    for number in tasks.live:
+    for number in tasks.records:
         fresh.put(number)
     fresh.settle()
 
     assert selection.window(query) == fresh.window(query)
-    wanted = [task for task in tasks.live.values() if not states or task.state in states]
-    by_place: dict[str, list[LiveTask]] = {}
-    for task in wanted:
-        by_place.setdefault(task.record.waits_at, []).append(task)
+    wanted = [record for record in tasks.records.values() if not states or tasks.state_of(record) in states]
+    by_place: dict[str, list[TaskRecord]] = {}
+    for record in wanted:
+        by_place.setdefault(record.waits_at, []).append(record)
     folded = sum(len(members) > 1 for members in by_place.values())
     single = sum(len(members) == 1 for members in by_place.values())
     total, shown = selection.window(query)
     assert total == len(shown) == (folded + single if group else len(wanted))
     assert sum(key[0] == "g" for key, _depth in shown) == (folded if group else 0)
-    assert sum(tasks.states.values()) == len(tasks.live)
+    assert +tasks.states == Counter(map(tasks.state_of, tasks.records.values()))
+    for row in selection.groups.values():
+        assert +row.states == Counter(tasks.state_of(tasks.records[number]) for number in row.numbers)
 
 
 @settings(deadline=None)
@@ -124,12 +138,11 @@ def test_the_row_of_a_group_says_what_its_tasks_have_in_common() -> None:
     tasks, query = Tasks(), Query()
     selection = Selection(query, tasks, {})
     for number, name, waits in ((1, "a", "task x"), (2, "b", "task y")):
-        task = live(number, name=name)
-        tasks.put(task._replace(record=task.record._replace(waits_for=waits, waiting_since=5.0 - number)))
+        tasks.put(live(number, name=name)._replace(waits_for=waits, waiting_since=5.0 - number))
         selection.put(number)
     selection.settle()
     [group] = selection.groups.values()
-    row = group_row(group, tasks.live, is_open=False, busy=None, waits_for=None, line="")
+    row = group_row(group, tasks.records, is_open=False, busy=None, waits_for=None, line="")
 
     assert {name: row[name] for name in ("count", "name", "state", "cell", "waits_for", "oldest_s")} == {
         "count": 2,
@@ -146,7 +159,7 @@ def test_the_row_of_a_group_says_what_its_tasks_have_in_common() -> None:
 def test_a_text_finds_tasks_by_all_that_is_said_of_them(text: str) -> None:
     tasks = Tasks()
     tasks.put(live(7, "main line 9", "feed"))
-    tasks.put(LiveTask(BASE._replace(number=1, coro="other"), "parked", ""))
+    tasks.put(BASE._replace(number=1, coro="other", state="parked"))
     selection = Selection(Query(text=text), tasks, {})
     for number in (1, 7):
         selection.put(number)
@@ -192,7 +205,7 @@ def test_an_order_takes_many_changes_at_once() -> None:
 
 def test_the_kernels_own_tasks_are_neither_counted_nor_shown_unless_asked_for() -> None:
     tasks = Tasks()
-    tasks.put(LiveTask(BASE._replace(number=1, is_kernel=True), "waiting", ""))
+    tasks.put(BASE._replace(number=1, is_kernel=True))
     hidden, shown = Selection(Query(), tasks, {}), Selection(Query(kernels=True), tasks, {})
     for selection in (hidden, shown):
         selection.put(1)
@@ -201,4 +214,4 @@ def test_the_kernels_own_tasks_are_neither_counted_nor_shown_unless_asked_for() 
     assert not tasks.states["waiting"]
     assert keys(hidden, Query()) == []
     assert keys(shown, Query()) == ["t1"]
-    assert task_row(tasks.live[1], 0, None, "", "")["is_kernel"]
+    assert task_row(tasks.shown(tasks.records[1]), 0, None, "", "")["is_kernel"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopnb.records import Block, CellRef, TaskRecord
 from loopnb.widgets import timeline
-from loopnb.widgets.table import LiveTask, Tasks
+from loopnb.widgets.table import Tasks
 
 if TYPE_CHECKING:
     import pytest
@@ -23,7 +23,7 @@ def live(*cells: int | None) -> Tasks:
     tasks = Tasks()
     for number, cell in enumerate(cells):
         ref = None if cell is None else CellRef(f"c{cell}", cell)
-        tasks.put(LiveTask(BASE._replace(number=number, cell=ref), "waiting", ""))
+        tasks.put(BASE._replace(number=number, cell=ref))
     return tasks
 
 
@@ -47,7 +47,7 @@ def test_lanes_are_cells_the_newest_first() -> None:
 
 def test_the_kernels_own_tasks_have_no_bars() -> None:
     tasks = live(3)
-    tasks.put(LiveTask(BASE._replace(number=1, cell=None, is_kernel=True), "waiting", ""))
+    tasks.put(BASE._replace(number=1, cell=None, is_kernel=True))
     drawn = timeline.timeline_of(tasks, ended(), [], NOW, returned)
 
     assert drawn["lanes"] == [{"lane": "In[3]", "tasks": 1}]
