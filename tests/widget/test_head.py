@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopnb.records import Block, CellRef, Finding, Lag, LoopState, TaskRecord, TaskState
+from loopnb.records import Block, CellRef, Finding, Lag, LoopState, TaskRecord
 from loopnb.widgets import head
 from loopnb.widgets.table import Tasks
+
+if TYPE_CHECKING:
+    from loopnb.records import TaskState
 
 CELL = CellRef("x", 7)
 

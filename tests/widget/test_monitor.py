@@ -18,7 +18,7 @@ COUNT, CHANGED = 4_000, 1_500
 
 
 def test_what_comes_and_goes_sets_off_no_garbage_collection(kernel: Notebook, loop: FastLoop) -> None:
-    """Collections look at the user's objects, too: with ten thousand tasks they took longer than the looks."""
+    """Collections look at the user's objects, too: with 10,000 tasks they took longer than the looks."""
     steps: dict[int, asyncio.Future[bool]] = {}
 
     def next_step(number: int) -> asyncio.Future[bool]:
