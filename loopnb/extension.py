@@ -54,8 +54,8 @@ from loopnb.watch.watch import Watch
 #: Held while loopnb is loaded or unloaded. Two threads may try at once, and a function that is patched twice
 #: would call itself for ever.
 _changing = threading.RLock()
-#: Shell -> what unloads loopnb from it. Kept here since `%unload_ext` passes only the shell to `unload`.
-_loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
+#: Shell -> its session, and what unloads loopnb from it. Kept here since `%unload_ext` passes only the shell.
+_loaded: WeakKeyDictionary[Any, tuple[Session, ExitStack]] = WeakKeyDictionary()
 
 
 class _Part(Protocol):
@@ -83,19 +83,32 @@ def load(shell: Any, generation: int = 1) -> None:
             return
         _check_supported(shell)
         with ExitStack() as parts:
-            _build(shell, generation, parts)
-            _loaded[shell] = parts.pop_all()
+            session = _build(shell, generation, parts)
+            _loaded[shell] = session, parts.pop_all()
 
 
 def unload(shell: Any) -> None:
     """Undo everything that `load` did. The user's tasks go on. Call in the loop's thread."""
     with _changing:
-        parts = _loaded.pop(shell, None)
-        if parts is not None:
-            parts.close()
+        loaded = _loaded.pop(shell, None)
+        if loaded is not None:
+            loaded[1].close()
 
 
-def check_loop(shell: Any, what: str) -> None:
+def check_can_unload(shell: Any) -> None:
+    """Raise an error if loopnb cannot be unloaded from *shell* by the code that calls this.
+
+    Raises:
+        UnsupportedKernelError: The caller does not run on the loop of *shell*.
+        NestingError: Something runs nested that cannot end without loopnb.
+    """
+    _check_loop(shell, "unloaded")
+    loaded = _loaded.get(shell)
+    if loaded is not None:
+        loaded[0].nesting.check_can_leave("unload loopnb", "%unload_ext loopnb")
+
+
+def _check_loop(shell: Any, what: str) -> None:
     """Raise UnsupportedKernelError if the caller does not run on the loop of *shell*."""
     if _ipykernel.runs_on_other_loop(shell):
         command = "load_ext" if what == "loaded" else "unload_ext"
@@ -125,7 +138,7 @@ def _check_supported(shell: Any) -> None:
             "the terminal of this IPython has no loop that cells and prompt could share",
             "Run 'pip install -U ipython' and restart IPython.",
         )
-    check_loop(shell, "loaded")
+    _check_loop(shell, "loaded")
     running = loop_here()
     if running is not None and is_nested_by_others(running):
         raise UnsupportedKernelError(
@@ -152,8 +165,8 @@ class _Reload:
         unload(shell)
 
 
-def _build(shell: Any, generation: int, parts: ExitStack) -> None:
-    """Make the parts, each after those that it needs, and start them."""
+def _build(shell: Any, generation: int, parts: ExitStack) -> Session:
+    """Make the parts, each after those that it needs, and start them. Returns the session."""
     loop, kernel, cells = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell), Cells(shell)
     tracker = Tracker(loop, describe=cells.places, is_kernels=frames.is_kernels)
     replies = ReplyGuard(shell, loop) if kernel is not None else None
@@ -194,6 +207,7 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> None:
     # `Cells` before the parts that ask it which cell has begun.
     _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, *late)
     cells.begin_loading_cell()
+    return session
 
 
 def _wake_before_code(shell: Any, watch: Watch, parts: ExitStack) -> None:

@@ -203,7 +203,7 @@ async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], 
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     publish_status(kernel, "idle")
-    # Front ends show the status that came last. The cell's own "idle" comes from this thread, so not in between.
+    # Front ends show the status that came last. The cell's own "idle" comes from this thread, not in between.
     if is_busy():
         publish_status(kernel, "busy", cells_parent[1])
 

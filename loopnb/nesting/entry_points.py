@@ -32,8 +32,7 @@ from loopnb.nesting.scope import (
     attach_before_run,
     detach_closed,
     engine_for,
-    engine_of,
-    is_wanted,
+    is_off,
     reentrant_loops,
 )
 from loopnb.patching import copy_of
@@ -227,8 +226,7 @@ def _how_to_wait(loop: asyncio.AbstractEventLoop, call: str) -> Callable[[asynci
     """
     if loop in reentrant_loops:
         return loop.run_until_complete
-    engine = engine_of(loop)
-    if (engine is None or engine.is_removed) and not is_wanted(loop):
+    if is_off(loop):
         raise result_needs_loop()
     return engine_for(loop, call).wait
 
