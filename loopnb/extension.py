@@ -32,7 +32,7 @@ from loopnb.nesting._cpython import is_nested_by_others, reentrant_package
 from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.pyodide.hooks import hook_pyodide, is_pyodides
-from loopnb.session import Session
+from loopnb.session import Session, current
 from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
@@ -83,8 +83,8 @@ def load(shell: Any, generation: int = 1) -> None:
             return
         _check_supported(shell)
         with ExitStack() as parts:
-            session = _build(shell, generation, parts)
-            _loaded[shell] = session, parts.pop_all()
+            _build(shell, generation, parts)
+            _loaded[shell] = current(), parts.pop_all()  # the session that has just been started
 
 
 def unload(shell: Any) -> None:
@@ -165,8 +165,8 @@ class _Reload:
         unload(shell)
 
 
-def _build(shell: Any, generation: int, parts: ExitStack) -> Session:
-    """Make the parts, each after those that it needs, and start them. Returns the session."""
+def _build(shell: Any, generation: int, parts: ExitStack) -> None:
+    """Make the parts, each after those that it needs, and start them."""
     loop, kernel, cells = _ipykernel.loop_of(shell), _ipykernel.kernel_of(shell), Cells(shell)
     tracker = Tracker(loop, describe=cells.places, is_kernels=frames.is_kernels)
     replies = ReplyGuard(shell, loop) if kernel is not None else None
@@ -207,7 +207,6 @@ def _build(shell: Any, generation: int, parts: ExitStack) -> Session:
     # `Cells` before the parts that ask it which cell has begun.
     _start(parts, cells, Reports(shell, session, cells, error_notes), reruns, failing, rejections, *late)
     cells.begin_loading_cell()
-    return session
 
 
 def _wake_before_code(shell: Any, watch: Watch, parts: ExitStack) -> None:

@@ -343,7 +343,7 @@ class NestingChoice:
         return run_nested(self._loop, task)
 
     def refusal_elsewhere(self) -> NestingError:
-        """Return the error for a nested run on the loop of a subshell, if nobody wants them there. Any thread."""
+        """Return the error for a nested run on the loop of a subshell, where nobody wants one. Any thread."""
         reason = f"nesting is off: {self.reason}"
         if self.name == "nest-asyncio":
             reason = "the engine nest-asyncio nests on the notebook's loop only, and this is another"

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from loopnb._cpython import thread_time
+from loopnb._cpython import cancel_requests, thread_time
 from loopnb.loop._cpython import loop_of
 from loopnb.nesting import other_packages
 from loopnb.nesting._cpython import waited_future
@@ -190,7 +190,7 @@ class Doctor:
     def _excused(self, tasks: tuple[TaskRecord, ...], outdated: frozenset[CellRef]) -> Iterator[int]:
         for record in tasks:
             task = self._tracker.listing.task(record.number) if record.cell in outdated else None
-            if task is not None and (is_held(task) or task.cancelling()):
+            if task is not None and (is_held(task) or cancel_requests(task)):
                 yield record.number
 
     def _waits(self, tasks: tuple[TaskRecord, ...], long_wait_s: float) -> Iterator[LongWait]:

@@ -13,6 +13,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from loopnb._cpython import cancel_requests
 from loopnb.tracking._cpython import held_by
 from loopnb.tracking.chains import chain_of
 from loopnb.tracking.holding import end_task, is_held
@@ -89,10 +90,7 @@ class Cancels:
         state = STATES[record.state]
         number = record.number
         asked = self._asked.get(number)
-        try:
-            pending = 0 if task is None else task.cancelling()
-        except Exception:  # noqa: BLE001  a class of the user's, which may do anything
-            pending = 0
+        pending = 0 if task is None else cancel_requests(task)
         if task is None or not (pending or asked):
             return _make_live(LiveTask, (record, state, record.note, None))
         if asked is None or asked.times < pending:  # somebody else has asked as well
