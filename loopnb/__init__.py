@@ -279,8 +279,9 @@ def unload_ipython_extension(shell: Any) -> None:
 
     Raises:
         UnsupportedKernelError: The caller runs on a loop of its own, where you could not load it again.
+        NestingError: A nested run of nest-asyncio is under way.
     """
     from loopnb import extension
 
-    extension.check_loop(shell, "unloaded")
+    extension.check_can_unload(shell)
     extension.unload(shell)

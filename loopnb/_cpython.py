@@ -56,6 +56,72 @@ def parse(source: str) -> ast.Module:
     return ast.parse(source)
 
 
+# -- what a task says of itself ------------------------------------------------------------------
+#
+# What only looks at tasks asks them here. A class of the user's may override any method, and raise. Such a
+# task goes on for all that, since asyncio calls few of its methods. So ask asyncio's own methods: they know
+# the truth, and run no code of the user's. Only a task that inherits from none of its classes is asked itself.
+
+# As they were at import: nest_asyncio puts others in place of the classes.
+_done, _get_loop = asyncio.Future.done, asyncio.Future.get_loop
+_get_coro, _get_name, _cancelling = asyncio.Task.get_coro, asyncio.Task.get_name, asyncio.Task.cancelling
+
+
+def is_done(future: Any) -> bool:
+    """Return True if a task or future has ended, or cannot say. Any thread, as all of these."""
+    try:
+        return _done(future)
+    except TypeError:
+        return bool(_ask(future, "done", default=True))
+
+
+def loop_of_task(future: Any) -> asyncio.AbstractEventLoop | None:
+    """Return the loop of a task or future; None if it cannot say."""
+    try:
+        return _get_loop(future)
+    except TypeError:
+        loop: asyncio.AbstractEventLoop | None = _ask(future, "get_loop", default=None)
+        return loop
+
+
+def coro_of(task: Any) -> Any:
+    """Return the coroutine of *task*; None if it cannot say."""
+    try:
+        return _get_coro(task)
+    except TypeError:
+        return _ask(task, "get_coro", default=None)
+
+
+def cancelling_of(task: Any) -> int:
+    """Return how often *task* was asked to end, less what it has taken back.
+
+    asyncio does not know of what was delivered to nested waits: ask `loop_task.cancel_requests`.
+    """
+    try:
+        return _cancelling(task)
+    except TypeError:
+        count = _ask(task, "cancelling", default=0)
+        return count if isinstance(count, int) else 0
+
+
+def name_of(task: Any) -> str:
+    """Return the name of *task*, that of a class of the user's own if it gives one; "" if it cannot say."""
+    name = _ask(task, "get_name", default=None)
+    if not isinstance(name, str):
+        try:
+            return _get_name(task)
+        except TypeError:
+            return ""
+    return name
+
+
+def _ask(future: Any, method: str, default: Any) -> Any:
+    try:
+        return getattr(future, method)()
+    except Exception:  # noqa: BLE001  a class of the user's, which may do anything
+        return default
+
+
 # -- tasks of a loop -----------------------------------------------------------------------------
 
 # The C function from 3.14 on, the Python one before. shell/ makes `asyncio.all_tasks` hide the kernel's
@@ -75,8 +141,21 @@ eager_tasks: Any = getattr(asyncio.tasks, "_eager_tasks", ())
 def live_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     """Return every task of *loop* that is not done, the kernel's own too. The loop's thread."""
     if _scheduled is None:
-        return list(_all_tasks(loop))
-    return [task for task in _tasks_in_sets() if task.get_loop() is loop and not task.done()]
+        return list(_all_tasks_of(loop))
+    tasks = _tasks_in_sets()
+    try:  # half as long as by functions
+        return [task for task in tasks if _get_loop(task) is loop and not _done(task)]
+    except TypeError:  # a task that inherits from none of asyncio's
+        return [task for task in tasks if loop_of_task(task) is loop and not is_done(task)]
+
+
+def _all_tasks_of(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+    """Return all live tasks of *loop*, from 3.14 on."""
+    try:
+        tasks: set[asyncio.Task[Any]] = _all_tasks(loop)
+    except Exception:  # noqa: BLE001  it calls methods of each task, and a class of the user's may do anything
+        return {task for task in _tasks_among_objects() if loop_of_task(task) is loop and not is_done(task)}
+    return tasks
 
 
 Refs: TypeAlias = "set[ref[asyncio.Task[Any]]] | dict[ref[asyncio.Task[Any]], None]"
@@ -94,7 +173,7 @@ def refs_of_tasks(loop: asyncio.AbstractEventLoop) -> Refs:
     `WeakSet.data`, a set of weak references.
     """
     if _scheduled is None:
-        tasks = sorted(_all_tasks(loop), key=id)
+        tasks = sorted(_all_tasks_of(loop), key=id)
         return dict.fromkeys(map(ref, tasks))
     refs: set[ref[asyncio.Task[Any]]] = _scheduled.data.copy()
     if eager_tasks:
@@ -120,7 +199,7 @@ def refs_in_steps(loop: asyncio.AbstractEventLoop) -> Generator[bool, None, Refs
     made: list[list[ref[asyncio.Task[Any]]]] = []
     step, steps = 0, 1
     while step < steps:
-        tasks = _all_tasks(loop)
+        tasks = _all_tasks_of(loop)
         if step == 0:
             steps = max(-(-len(tasks) // _SOME), 1)
         some = [task for task in tasks if (id(task) >> _PAGE) % steps == step]
@@ -144,7 +223,7 @@ def refs_in_steps(loop: asyncio.AbstractEventLoop) -> Generator[bool, None, Refs
 
 def count_live(loop: asyncio.AbstractEventLoop) -> int:
     """Return how many live tasks *loop* has. From 3.14 on, it takes half as long as `refs_of_tasks`."""
-    return len(live_tasks(loop) if _scheduled is not None else _all_tasks(loop))
+    return len(live_tasks(loop) if _scheduled is not None else _all_tasks_of(loop))
 
 
 def held_finished_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
@@ -153,13 +232,17 @@ def held_finished_tasks(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[An
     From 3.14 on this looks at every object that the garbage collector knows, which takes about 15 ms. Weak
     references of our own would be faster here, but they would make every spawn a tenth slower.
     """
-    if _scheduled is None:
-        # Not isinstance(): it would ask each object for its `__class__`, which may be somebody's property.
-        kinds = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]  # private
-        tasks = [found for found in gc.get_objects() if issubclass(type(found), kinds)]
-    else:
-        tasks = _tasks_in_sets()
-    return [task for task in tasks if task.done() and task.get_loop() is loop]
+    tasks = _tasks_among_objects() if _scheduled is None else _tasks_in_sets()
+    try:
+        return [task for task in tasks if _done(task) and _get_loop(task) is loop]
+    except TypeError:  # see `live_tasks`
+        return [task for task in tasks if is_done(task) and loop_of_task(task) is loop]
+
+
+def _tasks_among_objects() -> list[asyncio.Task[Any]]:
+    # Not isinstance(): it would ask each object for its `__class__`, which may be somebody's property.
+    kinds = (asyncio.Task, asyncio.tasks._PyTask)  # type: ignore[attr-defined]  # private
+    return [found for found in gc.get_objects() if issubclass(type(found), kinds)]
 
 
 def _tasks_in_sets() -> list[asyncio.Task[Any]]:

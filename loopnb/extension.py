@@ -32,7 +32,7 @@ from loopnb.nesting._cpython import is_nested_by_others, reentrant_package
 from loopnb.nesting.no_loop import loop_here
 from loopnb.nesting.second_engine import NestingChoice
 from loopnb.pyodide.hooks import hook_pyodide, is_pyodides
-from loopnb.session import Session
+from loopnb.session import Session, current
 from loopnb.settings import LoopNB
 from loopnb.shell.asyncio_errors import AsyncioErrors
 from loopnb.shell.cells import Cells
@@ -54,8 +54,8 @@ from loopnb.watch.watch import Watch
 #: Held while loopnb is loaded or unloaded. Two threads may try at once, and a function that is patched twice
 #: would call itself for ever.
 _changing = threading.RLock()
-#: Shell -> what unloads loopnb from it. Kept here since `%unload_ext` passes only the shell to `unload`.
-_loaded: WeakKeyDictionary[Any, ExitStack] = WeakKeyDictionary()
+#: Shell -> its session, and what unloads loopnb from it. Kept here since `%unload_ext` passes only the shell.
+_loaded: WeakKeyDictionary[Any, tuple[Session, ExitStack]] = WeakKeyDictionary()
 
 
 class _Part(Protocol):
@@ -84,18 +84,31 @@ def load(shell: Any, generation: int = 1) -> None:
         _check_supported(shell)
         with ExitStack() as parts:
             _build(shell, generation, parts)
-            _loaded[shell] = parts.pop_all()
+            _loaded[shell] = current(), parts.pop_all()  # the session that has just been started
 
 
 def unload(shell: Any) -> None:
     """Undo everything that `load` did. The user's tasks go on. Call in the loop's thread."""
     with _changing:
-        parts = _loaded.pop(shell, None)
-        if parts is not None:
-            parts.close()
+        loaded = _loaded.pop(shell, None)
+        if loaded is not None:
+            loaded[1].close()
 
 
-def check_loop(shell: Any, what: str) -> None:
+def check_can_unload(shell: Any) -> None:
+    """Raise an error if loopnb cannot be unloaded from *shell* by the code that calls this.
+
+    Raises:
+        UnsupportedKernelError: The caller does not run on the loop of *shell*.
+        NestingError: Something runs nested that cannot end without loopnb.
+    """
+    _check_loop(shell, "unloaded")
+    loaded = _loaded.get(shell)
+    if loaded is not None:
+        loaded[0].nesting.check_can_leave("unload loopnb", "%unload_ext loopnb")
+
+
+def _check_loop(shell: Any, what: str) -> None:
     """Raise UnsupportedKernelError if the caller does not run on the loop of *shell*."""
     if _ipykernel.runs_on_other_loop(shell):
         command = "load_ext" if what == "loaded" else "unload_ext"
@@ -125,7 +138,7 @@ def _check_supported(shell: Any) -> None:
             "the terminal of this IPython has no loop that cells and prompt could share",
             "Run 'pip install -U ipython' and restart IPython.",
         )
-    check_loop(shell, "loaded")
+    _check_loop(shell, "loaded")
     running = loop_here()
     if running is not None and is_nested_by_others(running):
         raise UnsupportedKernelError(

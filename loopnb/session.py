@@ -21,7 +21,7 @@ from loopnb.nesting.entry_points import cancel_unwaited, run_nested, submitting
 from loopnb.nesting.fatal import CapturedFatal, capture_fatal
 from loopnb.nesting.other_loops import set_aside_by
 from loopnb.nesting.refusals import beside_other_loop
-from loopnb.nesting.scope import engine_of
+from loopnb.nesting.scope import engine_for, engine_of, is_off
 from loopnb.records import LoopState, Snapshot
 from loopnb.tracking import graph
 from loopnb.tracking.chains import awaited_by
@@ -319,7 +319,7 @@ class Session:
             raise beside_other_loop(is_home=self.owner.is_home())
         if self.owner.is_home() and not self.loop.is_running():
             return self._wait_outside(self.spawn(coro, name=name), timeout)
-        return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), name), timeout)
+        return self._run_from_thread(coro, timeout, name)
 
     def spawn(
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: Context | None = None
@@ -413,7 +413,24 @@ class Session:
             raise
 
     def _submit(self, coro: Coroutine[Any, Any, T]) -> T:
-        return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), None), None)
+        return self._run_from_thread(coro, None, None)
+
+    def _run_from_thread(self, coro: Coroutine[Any, Any, T], timeout: float | None, name: str | None) -> T:
+        here = running_loop()
+        if here is not None:
+            # Before anything is sent to the notebook's loop, where the coroutine might begin at once.
+            try:
+                self._check_can_nest_on(here)
+            except RuntimeError:
+                coro.close()
+                raise
+        return self._wait_from_thread(lambda: self._create_task(capture_fatal(coro), name), timeout)
+
+    def _check_can_nest_on(self, here: asyncio.AbstractEventLoop) -> None:
+        """Raise NestingError if no nested run can begin on *here*, the running loop of a service thread."""
+        if is_off(here):
+            raise self.nesting.refusal_elsewhere()
+        engine_for(here, "loopnb.run()")
 
     def _wait_from_thread(self, get_task: Callable[[], asyncio.Task[T]], timeout: float | None) -> T:
         """Wait, in another thread than the loop's, for the task that *get_task* returns on the loop.

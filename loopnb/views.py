@@ -7,6 +7,7 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import name_of
 from loopnb.records import TaskRecord
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def names_text(names: Iterable[str]) -> str:
 
 def names_of(tasks: Iterable[asyncio.Task[Any]]) -> str:
     """Return the names of live tasks in one line, as `names_text` does."""
-    return names_text(task.get_name() for task in tasks)
+    return names_text(name_of(task) for task in tasks)
 
 
 def _cells(task: TaskRecord, now: float) -> tuple[str, ...]:

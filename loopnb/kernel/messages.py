@@ -18,6 +18,7 @@ import asyncio
 import inspect
 import select
 import sys
+import threading
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,48 @@ _COMM_TYPES = {"comm_open", "comm_msg", "comm_close"}
 _stock: dict[str, Callable[..., Any]] = {}
 #: The tasks that handle comm messages. asyncio refers to them only weakly. They outlive the patches, too.
 _handling: set[asyncio.Task[None]] = set()
-#: The requests to the main shell that have no answer yet, the one that is handled now first. The list
-#: outlives the patches, too.
-_requests: list[dict[str, Any]] = []
+
+
+class _Requests:
+    """The requests to the main shell, and what other threads say of them.
+
+    A front end shows the status that came last, of whatever shell. So when a subshell has answered, its
+    thread says again that a cell is busy. It may find the cell running, and say so when the cell's "idle" is
+    out already: the front end would stay Busy until the next request. So if a thread has said it, "idle" is
+    said again after the request. Under the lock, no thread says it later than that.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: Those that have not ended, the one that is handled now first.
+        self._open: list[dict[str, Any]] = []
+        #: The one of which it was said again that it is busy.
+        self._said: dict[str, Any] | None = None
+
+    def begin(self, request: dict[str, Any]) -> None:
+        """Note a request that has come. The main shell's thread."""
+        self._open.append(request)
+
+    def end(self, kernel: Any, request: dict[str, Any]) -> None:
+        """Note that a request has been handled. The main shell's thread."""
+        with self._lock:
+            self._open.remove(request)
+            was_said = self._said is request
+            if was_said:
+                self._said = None
+        if was_said:
+            publish_status(kernel, "idle", request)
+
+    def say_busy_again(self, kernel: Any) -> None:
+        """Say again that the main shell is busy, if it is. Any thread."""
+        with self._lock:
+            if self._open and shell_lock(kernel, None).locked():
+                self._said = self._open[0]
+                publish_status(kernel, "busy", self._said)
+
+
+#: It outlives the patches, too.
+_requests = _Requests()
 
 
 def handle_comms_at_once(kernel: Any) -> PatchSet:
@@ -92,17 +132,15 @@ async def shell_main(kernel: Any, subshell_id: str | None, frames: Any) -> None:
         await asyncio.create_task(_handle(kernel, *message, is_busy), context=copy_context())
     elif subshell_id is None:
         request = _read_request(kernel, frames)
-        _requests.append(request)
+        _requests.begin(request)
         try:
             await _stock["shell_main"](kernel, subshell_id, frames)
         finally:
-            _requests.remove(request)
+            _requests.end(kernel, request)
     else:
         await _stock["shell_main"](kernel, subshell_id, frames)
-    # A front end shows the status that came last, of whatever shell. So say again that a cell is busy.
-    handled = next(iter(_requests), None)
-    if subshell_id is not None and handled is not None and shell_lock(kernel, None).locked():
-        publish_status(kernel, "busy", handled)
+    if subshell_id is not None:
+        _requests.say_busy_again(kernel)
 
 
 def schedule_dispatch(kernel: Any, dispatch: Any, *args: Any) -> None:
@@ -165,7 +203,8 @@ async def _handle(kernel: Any, idents: Any, message: Any, is_busy: Callable[[], 
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     publish_status(kernel, "idle")
-    if is_busy():  # front ends show the status that came last
+    # Front ends show the status that came last. The cell's own "idle" comes from this thread, not in between.
+    if is_busy():
         publish_status(kernel, "busy", cells_parent[1])
 
 

@@ -18,6 +18,7 @@ from weakref import WeakSet
 from IPython.core.error import UsageError
 
 from loopnb import views
+from loopnb._cpython import is_done, name_of
 from loopnb.frames import users_frames
 from loopnb.magics.servers import Servers
 from loopnb.nesting._cpython import error_of
@@ -95,12 +96,12 @@ class Background:
         """
         here, name = _run_of(request), request.options.name
         own = {task for task, other in live_runs.items() if other.is_earlier_run_of(here)}
-        named = [task for task in self._session.tracker.live() if task.get_name() == name]
+        named = [task for task in self._session.tracker.live() if name_of(task) == name]
         others = [task for task in named if task not in own and not self._is_spawned_by(task, request.cell)]
         if others and not request.options.replaces:
             raise self._in_use(others[-1])
         ending = set() if request.options.keeps else own.union(others)
-        return {task for task in ending if not task.done()} - self._session.waiting_for_caller()
+        return {task for task in ending if not is_done(task)} - self._session.waiting_for_caller()
 
     def _is_spawned_by(self, task: asyncio.Task[Any], cell: CellRef | None) -> bool:
         """Return True if an earlier execution of *cell* spawned *task*: a cell may reuse its own names."""
@@ -218,4 +219,4 @@ def _run_of(request: Request) -> BackgroundRun:
 
 
 def _sorted_names(tasks: set[asyncio.Task[Any]]) -> str:
-    return views.names_of(sorted(tasks, key=lambda task: task.get_name()))
+    return views.names_of(sorted(tasks, key=name_of))

@@ -20,6 +20,7 @@ from IPython.core.magic import (
 from IPython.core.magic_arguments import argument, magic_arguments
 
 from loopnb import trees, views
+from loopnb._cpython import name_of
 from loopnb.errors import NestingError, TaskNotFoundError
 from loopnb.frames import users_frames
 from loopnb.magics import command_table
@@ -367,7 +368,7 @@ class TaskCommands:
     def _cancel_named(self, name: str) -> None:
         tracker = self._session.tracker
         if not self._session.owner.call(tracker.named, name):
-            names = self._session.owner.call(lambda: [task.get_name() for task in tracker.live()])
+            names = self._session.owner.call(lambda: [name_of(task) for task in tracker.live()])
             raise _not_found("cancel", TaskNotFoundError(name, names))
         self._cancel_many(self._session.cancel_all(name=name))
 

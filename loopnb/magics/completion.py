@@ -6,6 +6,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import name_of
 from loopnb.magics.command_table import beginning_with, completions, last_word
 from loopnb.magics.options import split_line, takes_the_next_word
 
@@ -98,7 +99,7 @@ class Completion:
         session = self._session
         if session.cell is not None and not session.owner.is_home():
             return []  # the loop may not turn before that cell has ended
-        return session.owner.call(lambda: [task.get_name() for task in reversed(session.tracker.live())])
+        return session.owner.call(lambda: [name_of(task) for task in reversed(session.tracker.live())])
 
 
 def _result(found: list[str], typed: str, *, hides_others: bool) -> dict[str, Any]:

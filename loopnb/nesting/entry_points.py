@@ -22,7 +22,7 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from loopnb._cpython import live_tasks
+from loopnb._cpython import coro_of, live_tasks
 from loopnb.frames import users_frames
 from loopnb.nesting import _cpython, closing, no_loop, runners
 from loopnb.nesting.loop_task import open_runners
@@ -32,8 +32,7 @@ from loopnb.nesting.scope import (
     attach_before_run,
     detach_closed,
     engine_for,
-    engine_of,
-    is_wanted,
+    is_off,
     reentrant_loops,
 )
 from loopnb.patching import copy_of
@@ -106,17 +105,10 @@ def cancel_unwaited(loop: asyncio.AbstractEventLoop, coro: Any, task: asyncio.Ta
         found = [] if task is None else [task]
         if task is None:
             everything = (*live_tasks(loop), *_cpython.queued_tasks(loop))
-            found += [known for known in everything if _coro_of(known) is coro]
+            found += [known for known in everything if coro_of(known) is coro]
         for unwaited in found:
             if not unwaited.done() and not getattr(unwaited, "cancelling", int)():
                 unwaited.cancel()
-
-
-def _coro_of(task: asyncio.Task[Any]) -> Any:
-    try:
-        return task.get_coro()
-    except Exception:  # noqa: BLE001  a class of the user's
-        return None
 
 
 def run_nested(loop: asyncio.AbstractEventLoop, task: asyncio.Future[Any]) -> Any:
@@ -227,8 +219,7 @@ def _how_to_wait(loop: asyncio.AbstractEventLoop, call: str) -> Callable[[asynci
     """
     if loop in reentrant_loops:
         return loop.run_until_complete
-    engine = engine_of(loop)
-    if (engine is None or engine.is_removed) and not is_wanted(loop):
+    if is_off(loop):
         raise result_needs_loop()
     return engine_for(loop, call).wait
 

@@ -11,6 +11,7 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from loopnb._cpython import cancelling_of
 from loopnb.frames import is_ours
 
 if TYPE_CHECKING:
@@ -114,6 +115,12 @@ LoopTask.__name__ = asyncio.Task.__name__
 def wait_of(task: asyncio.Task[Any]) -> Parked | None:
     """Return the wait that *task* is parked in. None if it is not parked, or no task of ours."""
     return getattr(task, "parked", None) if isinstance(task, LoopTask) else None
+
+
+def cancel_requests(task: asyncio.Task[Any]) -> int:
+    """Return how often *task* was asked to end, less what it has taken back, whatever its class says."""
+    delivered: int = getattr(task, "delivered", 0) if isinstance(task, LoopTask) else 0
+    return cancelling_of(task) + delivered
 
 
 # Both belong to no session: a runner may be open while loopnb is unloaded and loaded again.

@@ -125,6 +125,12 @@ def engine_for(loop: asyncio.AbstractEventLoop, call: str) -> Handoff:
     return engine
 
 
+def is_off(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return True if `engine_for` refuses all nested runs on *loop*: nobody wants them there. Any thread."""
+    engine = engine_of(loop)
+    return (engine is None or engine.is_removed) and not is_wanted(loop)
+
+
 def attach(loop: asyncio.AbstractEventLoop) -> Handoff:
     """Return the engine of *loop*, installing it if needed. The loop's thread.
 

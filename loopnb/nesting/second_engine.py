@@ -302,12 +302,7 @@ class NestingChoice:
                 "Let them end, or cancel them ('%loopnb tasks' lists them as parked), and try again.",
                 doing="switch to nest-asyncio",
             )
-        if self.newest_reentrant() is not None:
-            raise NestingError(
-                "a nested run of nest-asyncio is under way, and cannot end without it",
-                "Let it end, or interrupt it, and try again.",
-                doing=f"switch to {name}",
-            )
+        self.check_can_leave(f"switch to {name}", f"%loopnb nesting {name}")
         said = self._switch_off()
         if name == "handoff":
             self._use_handoff()
@@ -319,6 +314,20 @@ class NestingChoice:
             said.append(f"{parked} parked stacks still end in order; new nested runs are refused.")
         self.reason = "it was asked for"
         return said
+
+    def check_can_leave(self, doing: str, command: str) -> None:
+        """Raise NestingError if something runs nested that cannot end without the engine that is on.
+
+        Args:
+            doing: What the user wants to do, for the error.
+            command: What to type for that.
+        """
+        if self.newest_reentrant() is not None:
+            raise NestingError(
+                "a nested run of nest-asyncio is under way, and cannot end without it",
+                f"Let it end, or cancel its task. Then run '{command}' in a cell of its own.",
+                doing=doing,
+            )
 
     def run(self, task: asyncio.Task[Any]) -> Any:
         """Wait for *task* in a nested run, by the engine that is on, and return its result.
@@ -332,6 +341,17 @@ class NestingChoice:
         if self.name == "nest-asyncio":
             return self._loop.run_until_complete(task)
         return run_nested(self._loop, task)
+
+    def refusal_elsewhere(self) -> NestingError:
+        """Return the error for a nested run on the loop of a subshell, where nobody wants one. Any thread."""
+        reason = f"nesting is off: {self.reason}"
+        if self.name == "nest-asyncio":
+            reason = "the engine nest-asyncio nests on the notebook's loop only, and this is another"
+        thread = "`await asyncio.to_thread(loopnb.run, coro)`"
+        remedy = f"Use {thread}."
+        if not self.cannot:
+            remedy = f"Run '%loopnb nesting handoff', which nests in subshells, too, or use {thread}."
+        return NestingError(reason, remedy)
 
     def newest_reentrant(self) -> ReentrantRun | None:
         """Return the newest nested run of nest-asyncio, if there is one."""

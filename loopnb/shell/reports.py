@@ -10,6 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from loopnb._cpython import is_done
+from loopnb.nesting.loop_task import cancel_requests
 from loopnb.tracking.cells import current_cell
 from loopnb.tracking.holding import is_held
 from loopnb.views import names_of
@@ -102,14 +104,14 @@ class Reports:
         """Name, a moment later, the cancelled tasks of an interrupted cell that have not ended by then."""
         tracker = self._session.tracker
         tasks = [
-            task for task in tracker.live() if task.cancelling() and tracker.origin_of(task).cell == cell
+            task for task in tracker.live() if cancel_requests(task) and tracker.origin_of(task).cell == cell
         ]
         if tasks:
             say = partial(self._say_what_cleans_up, cell, WeakSet(tasks))
             self._session.loop.call_later(_ENDS_WITHIN, say, context=Context())
 
     def _say_what_cleans_up(self, cell: CellRef | None, cancelled: WeakSet[asyncio.Task[Any]]) -> None:
-        tasks = [task for task in cancelled if not task.done()]
+        tasks = [task for task in cancelled if not is_done(task)]
         if tasks:
             self._say(
                 cell,

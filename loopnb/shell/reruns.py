@@ -8,7 +8,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from loopnb._cpython import is_done
 from loopnb.errors import NestingError
+from loopnb.nesting.loop_task import cancel_requests
 from loopnb.shell.rejecting import RejectedByInterrupt
 from loopnb.texts import say
 from loopnb.tracking.background import is_background
@@ -78,7 +80,7 @@ class Reruns:
             if left:
                 self._wait_for(left)
         except KeyboardInterrupt:
-            still = names_of([task for task in left if not task.done()])
+            still = names_of([task for task in left if not is_done(task)])
             raise RejectedByInterrupt(
                 "interrupted while tasks of the cell's earlier run were ending, so the cell was not run. "
                 f"They have been cancelled; still ending: {still or 'none'}. "
@@ -97,7 +99,7 @@ class Reruns:
             return
         if self._session.settings.on_rerun != "tell" or not self._session.tracker.runs.is_rerun(cell):
             return
-        left = [task for task in self._left_of(cell) if not task.cancelling() and not is_held(task)]
+        left = [task for task in self._left_of(cell) if not cancel_requests(task) and not is_held(task)]
         if left:
             self._told.add(cell.cell_id)
             count, live = ("A task", "lives") if len(left) == 1 else (f"{len(left)} tasks", "live")

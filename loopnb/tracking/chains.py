@@ -11,6 +11,7 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from loopnb._cpython import coro_of, is_done, loop_of_task, name_of
 from loopnb.frames import is_users, outwards
 from loopnb.nesting._cpython import waited_future
 from loopnb.nesting.loop_task import wait_of
@@ -57,7 +58,7 @@ def chain_of(task: asyncio.Task[Any]) -> Chain:
     wait = _wait_of(task) if waited is None else None
     # While a stack is about to be parked, or resumes, its greenlet has no frame to show.
     if wait is None or wait.stack is None or wait.stack.gr_frame is None:
-        return Chain(links_of(task.get_coro()), waited, None)
+        return Chain(links_of(coro_of(task)), waited, None)
     stack = stack_of(wait.stack.gr_frame)
     return Chain([frame for frame in stack if is_users(frame.f_code)], None, wait)
 
@@ -70,7 +71,8 @@ def is_parked(task: asyncio.Task[Any]) -> bool:
 def _wait_of(task: asyncio.Task[Any]) -> Any:
     """Return the nested run that *task* waits in; None if it is in none."""
     wait: Any = wait_of(task)
-    engine = engine_of(task.get_loop())
+    loop = loop_of_task(task)
+    engine = None if loop is None else engine_of(loop)
     if wait is None and engine is not None:  # a task of another class does not know its wait
         wait = next((nested for nested in engine.waits if nested.task is task), None)
     return wait
@@ -107,16 +109,16 @@ def waits_for(chain: Chain, codes: KnownCodes) -> Words:
     """Return what the task with that chain waits for, in short. `details.detail_of` says more."""
     nested = chain.nested
     if isinstance(nested, asyncio.Task):
-        return Words(f"nested {nested.get_name()}", has_names=True)
+        return Words(f"nested {name_of(nested)}", has_names=True)
     if nested is not None:
         return _NESTED
     future = chain.waited
     if future is None:
         return _NOTHING
     if isinstance(future, asyncio.Task):
-        return Words(f"task {future.get_name()}", has_names=True)
+        return Words(f"task {name_of(future)}", has_names=True)
     if (children := _cpython.gathered(future)) is not None:
-        pending = sum(not child.done() for child in children)
+        pending = sum(not is_done(child) for child in children)
         return Words(f"gather, {pending} of {len(children)} pending", changes=True)
     depth, rule = waits.rule_within(chain.links)
     if rule is not None:
@@ -168,7 +170,7 @@ def kind_at_once(task: asyncio.Task[Any], codes: KnownCodes) -> str:
     """
     if type(waited_future(task)) is not asyncio.Future:
         return ""
-    coro = task.get_coro()
+    coro = coro_of(task)
     try:
         path, _codes = codes.find_path(coro)
     except KeyError:
@@ -192,7 +194,7 @@ def subject_of(task: asyncio.Task[Any], path: Path) -> Any:
         task: The task.
         path: The path of its chain.
     """
-    link: Any = task.get_coro()
+    link = coro_of(task)
     depth, argument = path.subject
     for _ in range(depth):
         link = link.cr_await
@@ -211,4 +213,4 @@ def awaited_by(task: asyncio.Task[Any], chain: Chain | None = None) -> list[asyn
         chain: Its chain, if you have it already.
     """
     reason = reason_of(chain_of(task) if chain is None else chain)
-    return sorted(set(reason.tasks), key=asyncio.Task.get_name)
+    return sorted(set(reason.tasks), key=name_of)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import is_done, loop_of_task, name_of
 from loopnb.frames import package_of
 from loopnb.records import WaitDetail
 from loopnb.texts import repr_text
@@ -117,7 +118,7 @@ class _Describer:
 
     def gather(self, subject: Any) -> WaitDetail:
         children = _cpython.gathered(subject) or []
-        pending = sum(not child.done() for child in children)
+        pending = sum(not is_done(child) for child in children)
         return WaitDetail("gather()", f"{pending} of {len(children)} pending")
 
     def tasks(self, _subject: Any) -> WaitDetail:
@@ -132,7 +133,7 @@ class _Describer:
         return WaitDetail("the next of as_completed()", f"{len(self._reason.awaited)} pending")
 
     def _task_text(self, task: asyncio.Task[Any]) -> str:
-        return f"task {task.get_name()}"
+        return f"task {name_of(task)}"
 
     # -- what tasks share -------------------------------------------------------------------------
 
@@ -166,7 +167,7 @@ class _Describer:
         if not holders:
             return WaitDetail(what, _joined("nobody is seen to hold it", self._other_waiters(lock)))
         holder, *others = holders
-        name = "itself" if holder.task is self._task else holder.task.get_name()
+        name = "itself" if holder.task is self._task else name_of(holder.task)
         place = self._tracker.place(
             holder.code, holder.instruction, self._tracker.origin_of(holder.task).cell
         )
@@ -198,7 +199,7 @@ class _Describer:
 
     def thread(self, thread_future: Any) -> WaitDetail:
         """Describe a call in a thread, or a task of another loop."""
-        executor = _cpython.default_executor_of(self._task.get_loop())
+        executor = _cpython.default_executor_of(loop_of_task(self._task))
         is_queued = _cpython.is_queued_in(executor, thread_future)
         what = self._called_in_thread() or "a call in a thread"
         if is_queued or thread_future.running():

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
+from loopnb._cpython import loop_of_task
 from loopnb.nesting._cpython import waited_future
 from loopnb.records import AwaitGraph
 from loopnb.tracking import _cpython
@@ -149,8 +150,8 @@ class Edges:
             self.any_of.add(number)
 
     def _note_awaited(self, number: int, task: asyncio.Task[Any], awaited: Iterable[Any]) -> None:
-        loop = task.get_loop()
-        tasks = [item for item in awaited if isinstance(item, asyncio.Task) and item.get_loop() is loop]
+        loop = loop_of_task(task)
+        tasks = [item for item in awaited if isinstance(item, asyncio.Task) and loop_of_task(item) is loop]
         if tasks:
             self._awaits[number] = sorted(self._numbers_of(tasks))
 

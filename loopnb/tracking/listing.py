@@ -36,7 +36,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakSet, ref
 
-from loopnb._cpython import count_live, refs_in_steps, refs_of_tasks
+from loopnb._cpython import coro_of, count_live, is_done, loop_of_task, name_of, refs_in_steps, refs_of_tasks
 from loopnb.nesting._cpython import current_task, waited_future
 from loopnb.records import TaskDelta, TaskRecord
 from loopnb.tracking import chains, tracked
@@ -324,7 +324,7 @@ class Listing:
         """Return the live task with that number, if a look has found it and it still lives."""
         task_ref = self._tasks.get(number)
         task = None if task_ref is None else task_ref()
-        return None if task is None or task.done() else task
+        return None if task is None or is_done(task) else task
 
     def path_of(self, number: int) -> Path | None:
         """Return what is known of the code in which that task waited at the last look, its `kind` included.
@@ -474,7 +474,7 @@ class Listing:
     def _number_if_live(self, task: asyncio.Task[Any]) -> int | None:
         """Return the number of *task*; None if it has ended, belongs to another loop or cannot be listed."""
         try:
-            is_live = task.get_loop() is self._loop and not task.done()
+            is_live = loop_of_task(task) is self._loop and not is_done(task)
             return self._origins.origin_of(task).number if is_live else None
         except Exception:  # noqa: BLE001  a class of the user's, which may do anything
             _log.debug("a task cannot be listed", exc_info=True)
@@ -510,7 +510,7 @@ class Listing:
             outdated.add(self._told.popleft())
         for number, wait_ref in self._parked.items():
             wait = wait_ref()
-            if wait is None or wait.has_ended or wait.future.done():
+            if wait is None or wait.has_ended or is_done(wait.future):
                 outdated.add(number)
         outdated.update(self._origins.origin_of(task).number for task in tracked.woken)
         for run_ref in list(self._runs):
@@ -619,7 +619,7 @@ class Listing:
             return
         old = self.records.get(number)
         try:
-            if task is None or task.done():
+            if task is None or is_done(task):
                 self._drop(number)
                 if old is not None:
                     touched.add(number)
@@ -767,7 +767,7 @@ class Listing:
         if current_task(self._loop) is task:
             return "running"
         # Where WebAssembly switches stacks, a coroutine that is parked counts as running.
-        return "parked" if getattr(task.get_coro(), "cr_running", False) else "scheduled"
+        return "parked" if getattr(coro_of(task), "cr_running", False) else "scheduled"
 
     def _note_on(self, origin: Origin) -> str:
         run, notes = origin.run, []
@@ -785,17 +785,21 @@ class Listing:
 
 def _moved(numbers: list[int], futures: list[ref[asyncio.Future[Any]]]) -> list[int]:
     """Return the numbers of the tasks whose future is done or gone. *futures* are theirs, in that order."""
-    # In one expression: this is where the time goes if nothing has changed.
-    return [
-        number
-        for number, future_ref in zip(numbers, futures, strict=True)
-        if (future := future_ref()) is None or future.done()
-    ]
+    try:
+        # In one expression: this is where the time goes if nothing has changed.
+        return [
+            number
+            for number, future_ref in zip(numbers, futures, strict=True)
+            if (future := future_ref()) is None or future.done()
+        ]
+    except Exception:  # noqa: BLE001  a class of the user's, which may do anything
+        both = zip(numbers, futures, strict=True)
+        return [number for number, future_ref in both if (waited := future_ref()) is None or is_done(waited)]
 
 
 def _is_live(task_ref: ref[asyncio.Task[Any]]) -> bool:
     task = task_ref()
-    return task is not None and not task.done()
+    return task is not None and not is_done(task)
 
 
 def _no_ref() -> None:
@@ -804,5 +808,4 @@ def _no_ref() -> None:
 
 def _name_of(task: asyncio.Task[Any]) -> str:
     known = task.known_name if has_origin(task) else None
-    name: Any = task.get_name() if known is None else known
-    return name if isinstance(name, str) else ""  # a class of the user's
+    return name_of(task) if known is None else known

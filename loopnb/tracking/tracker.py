@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from loopnb._cpython import held_finished_tasks, live_tasks
+from loopnb._cpython import coro_of, held_finished_tasks, is_done, live_tasks, name_of
 from loopnb.errors import TaskNotFoundError
 from loopnb.frames import frame_outside
 from loopnb.nesting.stack_switching import is_web_loop
@@ -153,7 +153,7 @@ class Tracker:
         # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop. We
         # don't ask an ended task for it: an eager task that ended at once has none, and Python 3.12.1
         # crashes.
-        return origin if task.done() else origin._replace(coro=task.get_coro())
+        return origin if is_done(task) else origin._replace(coro=coro_of(task))
 
     def _note_end(self, task: TrackedTask) -> None:
         """Note that *task*, to which nothing refers, has failed or was lost while it waited. Any thread."""
@@ -185,7 +185,7 @@ class Tracker:
     def has_users_task(self) -> bool:
         """Return True if a task lives that is not the kernel's own. Much cheaper than `live`."""
         task = None if self._users_task is None else self._users_task()
-        if task is None or task.done():
+        if task is None or is_done(task):
             users = (task for task in live_tasks(self._loop) if not self.is_kernels_own(task))
             task = next(users, None)
             self._users_task = None if task is None else ref(task)
@@ -232,12 +232,12 @@ class Tracker:
             if (is_named and own > newest) or (found is None and own == number):
                 found, newest = task, own if is_named else newest
         if found is None or self.is_kernels_own(found):
-            raise TaskNotFoundError(str(wanted), [task.get_name() for task in self.live()])
+            raise TaskNotFoundError(str(wanted), [name_of(task) for task in self.live()])
         return found
 
     def named(self, name: str) -> list[asyncio.Task[Any]]:
         """Return the live tasks of that name, oldest first."""
-        return [task for task in self.live() if task.get_name() == name]
+        return [task for task in self.live() if name_of(task) == name]
 
     def find_ended(self, wanted: str | int) -> EndedTask | None:
         """Return the ended task with that number or name; of several with one name, the newest."""
@@ -252,7 +252,7 @@ class Tracker:
 
     def record(self, task: asyncio.Task[Any]) -> TaskRecord:
         """Return what *task* is doing, or how it ended."""
-        if task.done() and has_origin(task):
+        if is_done(task) and has_origin(task):
             return self.record_ended(EndedTask.of(task))
         return self.listing.look_at(task).record
 
@@ -323,7 +323,7 @@ class Tracker:
 
     def is_kernels_own(self, task: asyncio.Task[Any]) -> bool:
         """Return True if *task* lives and belongs to the kernel itself."""
-        return not task.done() and self.is_kernels_coro(task.get_coro())
+        return not is_done(task) and self.is_kernels_coro(coro_of(task))
 
     def is_kernels_coro(self, coro: object) -> bool:
         """Return True if a task with that coroutine belongs to the kernel itself."""
@@ -333,7 +333,7 @@ class Tracker:
 def _is_named(task: asyncio.Task[Any], wanted: str) -> bool:
     if has_origin(task) and task.known_name is None and not wanted.startswith("Task-"):
         return False  # it has a default name, which asyncio makes when somebody first reads it
-    return task.get_name() == wanted
+    return name_of(task) == wanted
 
 
 def _number_in(wanted: str | int) -> int | None:

@@ -14,6 +14,7 @@ import linecache
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from loopnb._cpython import is_done
 from loopnb.frames import package_of
 from loopnb.tracking import _cpython, _packages
 from loopnb.tracking.suspended import code_of, withs_in
@@ -119,7 +120,7 @@ class Reason(NamedTuple):
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
         """The tasks among `awaited` that have not ended."""
-        return [item for item in self.awaited if isinstance(item, asyncio.Task) and not item.done()]
+        return [item for item in self.awaited if isinstance(item, asyncio.Task) and not is_done(item)]
 
 
 _NOTHING = Reason("")
@@ -212,7 +213,7 @@ def _completed_next(links: list[Any], depth: int, subject: Any) -> list[Any]:
 
 
 def _pending(futures: Iterable[Any]) -> tuple[asyncio.Future[Any], ...]:
-    return tuple(item for item in futures if isinstance(item, _Future) and not item.done())
+    return tuple(item for item in futures if isinstance(item, _Future) and not is_done(item))
 
 
 # -- when it gives up ----------------------------------------------------------------------------

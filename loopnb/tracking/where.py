@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import name_of
 from loopnb.frames import is_ours
 from loopnb.tracking import waits
 from loopnb.tracking.cells import line_of
@@ -64,7 +65,7 @@ class _Explainer:
                 return
             number = tracker.number_of(awaited)
             is_known = number in self._seen
-            yield f"{indent}    task {number} {awaited.get_name()!r}{' (see above)' if is_known else ''}"
+            yield f"{indent}    task {number} {name_of(awaited)!r}{' (see above)' if is_known else ''}"
             if not is_known:
                 yield from self.lines(awaited, indent + "    ", depth + 1)
 

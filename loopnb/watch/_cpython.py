@@ -14,6 +14,7 @@ from itertools import islice
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import name_of
 from loopnb.frames import Owner, owner_of
 from loopnb.nesting._cpython import HANDLE_RUN_CODE, callback_of, ready_queue
 from loopnb.records import Kept
@@ -108,7 +109,7 @@ def kept_waiting(loop: Any, now: float) -> Kept:
     except (AttributeError, RuntimeError, IndexError):  # another kind of loop; or the queue has just changed
         return Kept()
     tasks = list(islice(filter(None, map(task_of, handles)), _NAMES))
-    names = [task.get_name() for task in tasks]  # a list first: see `Judge.block`
+    names = [name_of(task) for task in tasks]  # a list first: see `Judge.block`
     return Kept(len(handles), overdue, tuple(names))
 
 

@@ -20,6 +20,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from loopnb._cpython import loop_of_task
 from loopnb.frames import outwards, package_of
 from loopnb.records import Deadlock
 from loopnb.tracking import _cpython, waits
@@ -161,7 +162,7 @@ class _Look:
         self._waiting: dict[asyncio.Task[Any], Waiting] = {}
         self._going_on: set[asyncio.Task[Any]] = set()
         for task in tracker.live(kernels=True):
-            self._loop = task.get_loop()
+            self._loop = loop_of_task(task)
             kind = kind_at_once(task, self._codes)
             if kind and kind not in _SHARED and kind not in _TASKS:
                 self._going_on.add(task)

@@ -19,6 +19,7 @@ from loopnb._cpython import thread_time
 from loopnb.loop._cpython import loop_of
 from loopnb.nesting import other_packages
 from loopnb.nesting._cpython import waited_future
+from loopnb.nesting.loop_task import cancel_requests
 from loopnb.tracking import _cpython
 from loopnb.tracking.chains import chain_of, reason_of
 from loopnb.tracking.details import detail_of
@@ -190,7 +191,7 @@ class Doctor:
     def _excused(self, tasks: tuple[TaskRecord, ...], outdated: frozenset[CellRef]) -> Iterator[int]:
         for record in tasks:
             task = self._tracker.listing.task(record.number) if record.cell in outdated else None
-            if task is not None and (is_held(task) or task.cancelling()):
+            if task is not None and (is_held(task) or cancel_requests(task)):
                 yield record.number
 
     def _waits(self, tasks: tuple[TaskRecord, ...], long_wait_s: float) -> Iterator[LongWait]:

@@ -11,6 +11,7 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from loopnb._cpython import coro_of
 from loopnb.frames import Owner, outwards, owner_of
 from loopnb.nesting._cpython import current_task, owner_of_pass
 from loopnb.nesting.other_loops import set_aside_by
@@ -130,7 +131,7 @@ class Lookout:
     def _look(self, innermost: FrameType | None) -> tuple[Look, bool]:
         """Return a look at the stack that ends in *innermost*, and True if that frame may call `input`."""
         task = current_task(self._loop)
-        first = getattr(task.get_coro(), "cr_frame", None) if task is not None else None
+        first = getattr(coro_of(task), "cr_frame", None) if task is not None else None
         is_asyncios = owner_of_pass(self._loop) is not None
         stack: list[FrameType] = []
         turner = None

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from loopnb._cpython import coro_of, name_of
 from loopnb.records import Pace, PlaceTotal
 from loopnb.watch import _cpython
 from loopnb.watch.busy import BusyTable, RecentShares, RecentTasks
@@ -265,8 +266,8 @@ class Watch:
         origin = self._tracker.known_origin(task)
         return TaskFacts(
             None if origin is None else origin.number,
-            task.get_name(),
-            getattr(task.get_coro(), "__qualname__", "?").replace(".<locals>", ""),
+            name_of(task),
+            getattr(coro_of(task), "__qualname__", "?").replace(".<locals>", ""),
             None if origin is None else origin.cell,
             self._tracker.is_kernels_own(task),
             self._cells.cell_in(task),

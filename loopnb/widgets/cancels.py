@@ -13,6 +13,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from loopnb.nesting.loop_task import cancel_requests
 from loopnb.tracking._cpython import held_by
 from loopnb.tracking.chains import chain_of
 from loopnb.tracking.holding import end_task, is_held
@@ -86,10 +87,7 @@ class Cancels:
             return None
         number = record.number
         asked = self._asked.get(number)
-        try:
-            pending = task.cancelling()
-        except Exception:  # noqa: BLE001  a class of the user's, which may do anything
-            pending = 0
+        pending = cancel_requests(task)
         if not (pending or asked):
             return None
         state = STATES[record.state]

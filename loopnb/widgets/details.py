@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from loopnb._cpython import loop_of_task
 from loopnb.frames import users_frames
 from loopnb.nesting._cpython import error_of
 from loopnb.texts import repr_text
@@ -56,8 +57,8 @@ def chain_lines(tracker: Tracker, task: asyncio.Task[Any], *, many: bool) -> lis
         if found.text:
             state = f" ({found.state})" if found.state else ""
             lines.append({**_line(f"waits for {found.text}{state}"), "due_s": found.due_at})
-    loop = task.get_loop()
-    awaited = [below for below in reason_of(chain).tasks if below.get_loop() is loop]
+    loop = loop_of_task(task)
+    awaited = [below for below in reason_of(chain).tasks if loop_of_task(below) is loop]
     for below in awaited[:_AWAITED]:
         record = tracker.record(below)
         lines.append(_line(record.label, record.waits_at, record.number))

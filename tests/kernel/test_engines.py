@@ -435,3 +435,47 @@ def test_nest_asyncio_is_not_left_below_a_run_that_it_has_nested(switched: Kerne
     assert "Cannot switch to handoff: a nested run of nest-asyncio is under way" in result.stdout
     assert result.result == "'went on'"
     assert "engine  handoff" in switched.run("%loopnb nesting handoff").stdout
+
+
+def test_loopnb_is_not_unloaded_below_a_run_that_nest_asyncio_has_nested(switched: KernelDriver) -> None:
+    switched.run("import asyncio; from IPython import get_ipython")
+    switched.run("%loopnb nesting nest-asyncio")
+    result = switched.run(
+        """
+        async def main():
+            try:
+                get_ipython().run_line_magic('unload_ext', 'loopnb')
+            except Exception as error:
+                print(error)
+            return await asyncio.sleep(0, 'went on')
+        asyncio.run(main())
+        """
+    )
+
+    assert "Cannot unload loopnb: a nested run of nest-asyncio is under way" in result.stdout
+    assert "run '%unload_ext loopnb' in a cell of its own" in result.stdout
+    assert result.result == "'went on'"
+    switched.run("%reload_ext loopnb")
+    assert "engine  handoff" in switched.run("%loopnb nesting").stdout
+
+
+def test_a_task_that_nest_asyncio_has_nested_keeps_loopnb_from_being_unloaded(switched: KernelDriver) -> None:
+    switched.run(
+        """
+        import asyncio
+        %loopnb nesting nest-asyncio
+        go = asyncio.Event()
+        async def nests():
+            return asyncio.run(go.wait())
+        task = asyncio.create_task(nests())
+        """
+    )
+    switched.run("await asyncio.sleep(0)")
+
+    refused = switched.execute("%unload_ext loopnb")
+
+    assert refused.ename == "NestingError"
+    assert "Let it end, or cancel its task" in refused.evalue
+    switched.run("go.set()")
+    assert switched.run("await task").result == "True"
+    switched.run("%reload_ext loopnb")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cells import below
+from tests.cells import below, dedented
 from tests.kernel.conftest import assert_quiet, needs_subshells
 from tests.kernel.driver import END_WITHIN_S
 
@@ -182,6 +182,55 @@ def test_reloading_in_a_subshell_is_refused_and_loses_nothing(kernel: KernelDriv
 
     assert "loopnb cannot be unloaded" in result.evalue
     assert kernel.run("asyncio.run(asyncio.sleep(0, 'nests'))").result == "'nests'"
+
+
+RUNS = {
+    "loopnb.run": "loopnb.run(begins())",
+    "%aloop": "%aloop begins()",
+    "%%aloop": dedented(
+        """
+        %%aloop
+        await begins()
+        """
+    ),
+    "%%aloop -b": dedented(
+        """
+        %%aloop -b
+        await begins()
+        """
+    ),
+}
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("engine", ["off", "nest-asyncio"])
+def test_a_run_in_a_subshell_without_an_engine_there_is_refused_before_it_begins(
+    kernel: KernelDriver, subshell: str, engine: str, run: str
+) -> None:
+    kernel.run(
+        """
+        import loopnb
+        begun = []
+        async def begins():
+            begun.append(True)
+            await asyncio.sleep(60)
+        """
+    )
+    kernel.run(f"%loopnb nesting {engine}")
+
+    refused = kernel.execute(run, subshell_id=subshell)
+    in_thread = kernel.execute(
+        "await asyncio.to_thread(loopnb.run, asyncio.sleep(0, 'in a thread'))", subshell_id=subshell
+    )
+    kernel.run("await asyncio.sleep(0)")  # the loop turns, and would begin what was sent to it
+    kernel.run("%loopnb nesting handoff")
+
+    assert refused.ename == "NestingError"
+    assert "'%loopnb nesting handoff'" in refused.evalue
+    assert "asyncio.to_thread(loopnb.run, coro)" in refused.evalue
+    assert "never awaited" not in refused.stderr
+    assert in_thread.result == "'in a thread'"
+    assert kernel.value("begun") == []
 
 
 def test_the_engine_is_chosen_from_a_subshell_for_the_notebooks_loop(

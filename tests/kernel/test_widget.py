@@ -230,6 +230,49 @@ def test_the_status_stays_busy_after_a_click_while_a_cell_runs(
     assert states_after()[0] == ("busy", cell.msg_id)
 
 
+@needs_subshells
+def test_the_status_is_idle_in_the_end_if_the_cell_ends_while_a_subshell_says_that_it_runs(
+    kernel: KernelDriver, page: Page
+) -> None:
+    subshell_id = kernel.create_subshell()
+    kernel.run(
+        """
+        import threading
+        publish, found, told = get_ipython().kernel._publish_status, threading.Event(), threading.Event()
+        def publish_late(status, channel, parent=None):
+            is_main = threading.current_thread() is threading.main_thread()
+            if parent and not is_main:  # the thread has found that the cell runs
+                found.set()
+                told.wait(20)
+            publish(status, channel, parent)
+            if status == 'idle' and is_main and found.is_set():
+                told.set()
+        get_ipython().kernel._publish_status = publish_late
+        """
+    )
+    cell = kernel.start(
+        """
+        print('blocks', flush=True)
+        found.wait(20)
+        """
+    )
+    cell.wait_output("blocks")
+    page.comm.send_custom({"op": "cancel", "id": "v:9", "number": 0}, subshell_id=subshell_id)
+    cell.wait().expect_ok()
+
+    def states_after_late_busy() -> list[str]:
+        statuses = [m for m in kernel.wire.messages if m.channel == "iopub" and m.msg_type == "status"]
+        states = [(m.content["execution_state"], m.parent_id) for m in statuses]
+        states = states[states.index(("idle", cell.msg_id)) + 1 :]
+        late = ("busy", cell.msg_id)
+        return [state for state, _parent in states[states.index(late) + 1 :]] if late in states else []
+
+    after = cell.wait_for(states_after_late_busy, "status after the late one")
+    kernel.run("del get_ipython().kernel._publish_status")
+
+    assert after == ["idle"]
+
+
 def test_the_details_say_that_a_command_or_a_line_has_cancelled_a_task(
     kernel: KernelDriver, page: Page
 ) -> None:

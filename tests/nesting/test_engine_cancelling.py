@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from loopnb import nesting
-from loopnb.nesting.loop_task import LoopTask
+from loopnb.nesting.loop_task import LoopTask, cancel_requests
 from loopnb.nesting.scope import engine_of
 from tests.loops import turns
 from tests.nesting.foreground import WaitingUser
@@ -178,7 +178,7 @@ def test_uncancel_balances(run: Run, kind: str) -> None:
 
 @kinds
 def test_two_requests_count_twice_and_end_one_wait(run: Run, kind: str) -> None:
-    async def main() -> tuple[str, int]:
+    async def main() -> tuple[str, int, int]:
         async def nests() -> str:
             await asyncio.sleep(0)
             try:
@@ -192,9 +192,9 @@ def test_two_requests_count_twice_and_end_one_wait(run: Run, kind: str) -> None:
         await turns()
         task.cancel()
         task.cancel()
-        return await task, task.cancelling()
+        return await task, task.cancelling(), cancel_requests(task)
 
-    assert run(main()) == ("once", 2)
+    assert run(main()) == ("once", 2, 2)
 
 
 def test_a_task_that_is_marked_before_it_nests_is_cancelled_at_once(run: Run) -> None:

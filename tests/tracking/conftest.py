@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from loopnb._cpython import is_done, loop_of_task
 from loopnb.tracking import _cpython, failures, tracker
 from loopnb.tracking.tracker import Tracker
 
@@ -27,7 +28,7 @@ def _known(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 def finished_among_all_objects(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
     """Return the ended tasks of *loop* that somebody holds."""
     tasks = [item for item in gc.get_objects() if issubclass(type(item), asyncio.Task)]
-    return [task for task in tasks if task.done() and task.get_loop() is loop]
+    return [task for task in tasks if is_done(task) and loop_of_task(task) is loop]
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from loopnb.watch.judging import Step
 from loopnb.watch.looking import Look
 from loopnb.watch.sources import Frame
 from loopnb.watch.texts import block_text, blocks_text, remedy
+from tests.awkward import METHODS, awkward
 from tests.watch.conftest import BLOCKED_AFTER, PATIENCE_S, line_of, until
 
 if TYPE_CHECKING:
@@ -73,6 +74,22 @@ def when_seen(watched: Watched, how: str, fn: Callable[[], object]) -> threading
     thread = threading.Thread(target=wait)
     thread.start()
     return thread
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_task_of_a_class_with_a_method_that_raises_is_named(watched: Watched, method: str) -> None:
+    async def hog() -> None:
+        watched.block_until_seen()
+
+    async def main() -> Block:
+        with awkward(method) as kind:
+            kind(hog(), loop=watched.loop, name="hog")
+            return await watched.last_block()
+
+    block = watched.run(main())
+
+    assert block.coroutine.endswith("hog")
+    assert "'hog'" in block.name
 
 
 # -- what is told apart ------------------------------------------------------------------------------

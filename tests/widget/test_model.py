@@ -24,6 +24,7 @@ from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
 from loopnb.widgets.monitor import BEAT_S
 from loopnb.widgets.protocol import MOST_BYTES
 from loopnb.widgets.table import Selection
+from tests.awkward import METHODS, awkward
 
 from .conftest import Stream
 
@@ -1144,6 +1145,39 @@ def test_a_tree_marks_circles(widget: LoopWidget, kernel: Notebook, page: FrontE
     assert any(line["is_cycle"] for line in page.last("tree")["lines"])
     stop.set()
     loop.pass_time(1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_view_shows_tasks_of_a_class_with_a_method_that_raises(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop, method: str
+) -> None:
+    stop = asyncio.Event()
+
+    async def waits() -> None:
+        await stop.wait()
+
+    with awkward(method) as kind:
+        task = kind(waits(), loop=loop, name="odd")
+        look(page, loop)
+        number = kernel.tracker.number_of(task)
+        page.say(op="detail", view="v", number=number)
+        page.say(op="timeline", view="v", shown=True)
+        trees = {}
+        for kind_of_tree in ("awaits", "spawned"):
+            page.say(op="tree", view="v", kind=kind_of_tree)
+            loop.pass_time(2)
+            trees[kind_of_tree] = [line["text"] for line in page.last("tree")["lines"]]
+        rows, detail = page.rows(), page.last("detail")["detail"]
+        page.say(op="cancel", view="v", id="v:1", number=number)
+        loop.pass_time(2)
+        left = page.rows()
+        fault = widget.fault
+
+    assert [row["name"] for row in rows] == ["odd"]
+    assert any("Event.wait of stop" in line["text"] for line in detail["chain"])
+    assert all(any("'odd'" in line for line in lines) for lines in trees.values())
+    assert left == []
+    assert fault is None
 
 
 def test_the_timeline_has_a_bar_for_each_task_in_the_lane_of_its_cell(
