@@ -341,6 +341,76 @@ def test_another_order_of_many_tasks_is_made_in_slices(
     assert max(slices) <= 64
 
 
+def tabs_sent(page: FrontEnd) -> list[str]:
+    """Return the tab of each window that was sent since this, or `ops`, was last called."""
+    heard, page.heard = page.heard, []
+    return [message["query"]["tab"] for message in heard if message["op"] == "window"]
+
+
+def test_a_view_gets_no_rows_of_a_tab_that_it_has_left(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([nap(0) for _ in range(400)], [None] * 400)
+    kernel.spawn(ticks(), "feed")
+    loop.pass_time(1)
+    look(page, loop)
+    describe, described = kernel.tracker.record_ended, [0]
+
+    def leave(ended: EndedTask) -> TaskRecord:
+        described[0] += 1
+        if described[0] == 100:  # of 400: the rows of Finished are being made
+            page.ops()
+            page.say(op="query", view="v", query={"tab": "live"})
+        return describe(ended)
+
+    monkeypatch.setattr(kernel.tracker, "record_ended", leave)
+    monkeypatch.setattr(SlicePace, "is_over", lambda _pace: True)
+    page.say(op="query", view="v", query={"tab": "finished"})
+    loop.pass_time(0.5)
+
+    assert described[0] == 400
+    assert "finished" not in tabs_sent(page)
+    assert [row["name"] for row in page.rows()] == ["feed"]
+    page.say(op="query", view="v", query={"tab": "finished"})
+    loop.pass_time(0.5)
+    assert set(tabs_sent(page)) == {"finished"}
+    assert page.windows["v"]["total"] == 400
+
+
+def test_a_view_gets_no_rows_in_an_order_that_it_has_left(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([ticks() for _ in range(1_000)], [f"n{number:03}" for number in range(1_000)], cell=3)
+    look(page, loop)
+    page.say(op="query", view="v", query={"tab": "finished"})
+    loop.pass_time(0.5)
+    put, puts = Selection.put, [0]
+
+    def leave(selection: Selection, number: int) -> None:
+        puts[0] += 1
+        if puts[0] == 200:  # of 1,000: the new order is being made
+            page.ops()
+            page.say(op="query", view="v", query={"tab": "finished"})
+        put(selection, number)
+
+    monkeypatch.setattr(Selection, "put", leave)
+    monkeypatch.setattr(SlicePace, "is_over", lambda _pace: True)
+    page.say(op="query", view="v", query={"group": False, "sort": "name", "desc": True})
+    loop.pass_time(0.5)
+
+    assert puts[0] >= 1_000
+    assert "live" not in tabs_sent(page)
+    assert page.windows["v"]["query"]["tab"] == "finished"
+
+
 # -- cancelling ------------------------------------------------------------------------------------
 
 
