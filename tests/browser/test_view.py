@@ -647,6 +647,29 @@ def test_the_timeline_is_drawn_and_says_what_is_under_the_pointer(page: Page) ->
     assert view.heard("timeline")[-1]["shown"] is False
 
 
+def test_an_export_that_is_asked_for_again_has_the_pieces_of_one_answer(page: Page) -> None:
+    view = PlainPage(page, SINGLE, timeline=TIMELINE)
+    view.panel.get_by_role("tab", name="Timeline").click()
+    export = view.panel.get_by_role("button", name="Export")
+    export.click()
+    first = view.heard("trace")[-1]
+
+    def answer(request: dict[str, Any], part: int, text: str) -> None:
+        piece = {"op": "trace", "view": request["view"], "id": request["id"], "part": part, "parts": 2}
+        view.kernel(f"kernel.say({json.dumps({**piece, 'text': text})})")
+
+    with page.expect_download() as download:
+        answer(first, 0, "[1,")
+        export.click()
+        second = view.heard("trace")[-1]
+        answer(first, 1, "2]")
+        answer(second, 0, "[3,")
+        answer(second, 1, "4]")
+
+    assert first["id"] != second["id"]
+    assert json.loads(download.value.path().read_text()) == [3, 4]
+
+
 HOSTILE = "<img src=x onerror='window.hacked = 1'>\u202eevil\n"
 
 

@@ -1270,3 +1270,33 @@ def test_the_file_of_a_timeline_of_many_tasks_is_made_and_sent_in_slices(
     assert sum(slices) == len(events)
     assert max(slices) <= 300
     assert max(page.sizes) <= MOST_BYTES
+
+
+def test_a_file_that_is_asked_for_again_while_it_is_sent_is_sent_whole_twice(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([ticks() for _ in range(1_000)], [None] * 1_000, cell=3)
+    look(page, loop)
+    write, written = timeline._json, [0]
+
+    def ask_again(event: dict[str, Any]) -> str:
+        written[0] += 1
+        if written[0] == 500:  # of 1,000 and some: the first file is being made
+            page.say(op="trace", view="v", id="v:8")
+        return write(event)
+
+    monkeypatch.setattr(timeline, "_json", ask_again)
+    monkeypatch.setattr(SlicePace, "is_over", lambda _pace: True)
+    page.ops()
+    page.say(op="trace", view="v", id="v:7")
+    loop.pass_time(2 * BEAT_S)
+
+    for request_id in ("v:7", "v:8"):
+        pieces = [message for message in page.heard if message.get("id") == request_id]
+        assert [message["part"] for message in pieces] == list(range(pieces[0]["parts"]))
+        events = json.loads("".join(message["text"] for message in pieces))["traceEvents"]
+        assert len([event for event in events if event["ph"] == "b"]) == 1_000
