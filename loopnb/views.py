@@ -168,7 +168,7 @@ def names_of(tasks: Iterable[asyncio.Task[Any]]) -> str:
 
 def _cells(task: TaskRecord, now: float) -> tuple[str, ...]:
     return (
-        str(task.number),
+        "-" if task.is_kernel else str(task.number),
         _short(task.name) or "-",
         _short(task.coro),
         task.state,
