@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import gc
 import json
 import logging
@@ -1002,6 +1003,27 @@ def test_details_are_sent_again_only_if_something_has_changed(
     loop.pass_time(5)
 
     assert "detail" not in page.ops()
+
+
+def test_the_details_have_the_blocks_that_the_task_has_made(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn_all([ticks(), ticks()], ["hog", "other"], cell=3)
+    look(page, loop, group=False)
+    numbers = {row["name"]: row["number"] for row in page.rows()}
+    facts: Any = {"by": "task", "name": "task 'hog'", "call": "time.sleep(5)", "place": "In[3], line 2"}
+    kernel.all_blocks = [BLOCK, dataclasses.replace(BLOCK, **facts, task=numbers["hog"])]
+    said = []
+    for name in ("hog", "other"):
+        page.say(op="detail", view="v", number=numbers[name])
+        loop.pass_time(1)
+        said.append(page.last("detail")["detail"]["blocks"])
+    hogs, others = said
+
+    assert len(hogs) == 1
+    assert "1.2 s" in hogs[0]
+    assert "In[3], line 2" in hogs[0]
+    assert others == []
 
 
 async def fails_at_length() -> None:
