@@ -176,7 +176,7 @@ class Tracker:
     def new_number(self, coro: object) -> int:
         """Return the number of the next task, given its coroutine. The kernel's own do not count as yours."""
         ledger = self._ledger
-        return next(ledger.kernels_numbers if self.is_kernels_coro(coro) else ledger.numbers)
+        return next(ledger.kernels_numbers if self.codes.is_kernels_coro(coro) else ledger.numbers)
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of *task*, which no other task of this loop has."""
