@@ -60,7 +60,7 @@ def parse(source: str) -> ast.Module:
 #
 # What only looks at tasks asks them here. A class of the user's may override any method, and raise. Such a
 # task goes on for all that, since asyncio calls few of its methods. So ask asyncio's own methods: they know
-# the truth, and run no code of the user's. Only a task that inherits from none of its classes is asked itself.
+# the truth, and run no code of the user's. Only a task that inherits from none of these is asked itself.
 
 # As they were at import: nest_asyncio puts others in place of the classes.
 _done, _get_loop = asyncio.Future.done, asyncio.Future.get_loop

@@ -63,7 +63,8 @@ class TaskRecord(NamedTuple):
     in a listing.
 
     Attributes:
-        number: loopnb's own counter, never reused in a session.
+        number: loopnb's own counter, never reused in a session. It begins at 1. The kernel's own tasks do not
+            count: they have numbers of 13 digits.
         name: Its name; "" if the task has ended and nobody ever set or read its name.
         coro: Qualified name of its coroutine.
         state: `running` (its step is executing now), `waiting` (for `waits_for`), `parked` (it waits in
@@ -107,7 +108,9 @@ class TaskRecord(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The task's name in a sentence: `task 5 'feed'`."""
+        """The task's name in a sentence: `task 5 'feed'`. The kernel's own have no number in it."""
+        if self.is_kernel and self.name:
+            return f"task {self.name!r}"
         return f"task {self.number} {self.name!r}" if self.name else f"task {self.number}"
 
     @property

@@ -26,11 +26,10 @@ NAMES = 8
 #: An instant of a record -> the column of a data frame that says how long ago that is.
 _DURATIONS = {"spawned_at": "age_s", "waiting_since": "waiting_s"}
 
-_STYLE = (
-    "border-collapse:collapse;margin:4px 0;font-size:13px",
-    "text-align:left;padding:3px 12px 3px 0;border-bottom:1px solid rgba(128,128,128,.35)",
-    "opacity:.75;font-size:12px",
-)
+#: JupyterLab puts the text of cells to the right. A cell has no other style: a saved notebook keeps it with
+#: each of them.
+_CELL_STYLE = "text-align:left"
+_SMALL_STYLE = "opacity:.75;font-size:12px"
 
 
 def age_text(age_s: float) -> str:
@@ -146,15 +145,14 @@ def table_html(tasks: Sequence[TaskRecord], now: float, *, more: int = 0) -> str
         now: Monotonic seconds; ages count until then.
         more: How many more there are. A last line says so.
     """
-    note = f'<div style="{_STYLE[2]}">{not_shown_text(more)}</div>' if more > 0 else ""
+    note = f'<div style="{_SMALL_STYLE}">{not_shown_text(more)}</div>' if more > 0 else ""
     return _table(tasks, now) + note
 
 
 def _table(tasks: Sequence[TaskRecord], now: float) -> str:
-    table, cell, _small = _STYLE
-    head = "".join(f'<th scope="col" style="{cell}">{_escape(name)}</th>' for name in COLUMNS)
-    body = "".join(_html_row(task, now, cell) for task in tasks)
-    return f'<table style="{table}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    head = "".join(f"<th scope=col style={_CELL_STYLE}>{_escape(name)}</th>" for name in COLUMNS)
+    body = "".join(_html_row(task, now) for task in tasks)
+    return f"<table cellpadding=4><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def names_text(names: Iterable[str]) -> str:
@@ -171,7 +169,7 @@ def names_of(tasks: Iterable[asyncio.Task[Any]]) -> str:
 
 def _cells(task: TaskRecord, now: float) -> tuple[str, ...]:
     return (
-        str(task.number),
+        "-" if task.is_kernel else str(task.number),
         _short(task.name) or "-",
         _short(task.coro),
         task.state,
@@ -192,8 +190,8 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(aligned).rstrip()
 
 
-def _html_row(task: TaskRecord, now: float, style: str) -> str:
-    cells = "".join(f'<td style="{style}">{_escape(text)}</td>' for text in _cells(task, now))
+def _html_row(task: TaskRecord, now: float) -> str:
+    cells = "".join(f"<td style={_CELL_STYLE}>{_escape(text)}</td>" for text in _cells(task, now))
     return f"<tr>{cells}</tr>"
 
 

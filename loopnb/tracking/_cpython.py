@@ -37,7 +37,7 @@ class Spawns(Protocol):
 
     @property
     def next_number(self) -> Callable[[], int]:
-        """Returns the number of the next task."""
+        """Returns the number of the user's next task."""
 
     @property
     def clock(self) -> Callable[[], float]:
@@ -46,6 +46,9 @@ class Spawns(Protocol):
     @property
     def has_spawned(self) -> list[bool] | bool:
         """While this is true or not empty, spawns are not reported. Read once: never replace the object."""
+
+    def new_number(self, coro: Any) -> int:
+        """Return the number of the next task, which may be the kernel's own, given its coroutine."""
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of a task that was not made here."""
@@ -74,13 +77,14 @@ def make_factory(
         task_class: `TrackedTask`.
         spawns: Numbers the tasks.
         hidden: `id()` of each namespace whose frames are no spawn sites.
-        sites: Known spawn sites behind one function of asyncio's: (id of the code, instruction).
+        sites: Known spawn sites behind one function of asyncio's: (id of the code, instruction). What is
+            spawned there counts as the user's.
         locate: Notes the spawn site and the run of a task, given the frame that called `create_task` and the
             run of the task that spawned it.
         factory: As for `spawning.tracking_factory`.
     """
     next_number, clock, has_spawned = spawns.next_number, spawns.clock, spawns.has_spawned
-    number_of, note_spawn = spawns.number_of, spawns.note_spawn
+    new_number, number_of, note_spawn = spawns.new_number, spawns.number_of, spawns.note_spawn
     look, get_cell, get_spawned = sys._getframe, current_cell.get, runner_tasks.get
     current, gather, runners, absent = current_task, asyncio.gather.__code__, open_runners, object()
     near, far, furthest = (2, 3, 4) if factory is None else (1, 2, 3)
@@ -133,7 +137,7 @@ def make_factory(
                 above = None  # not made here: asked below, or an interrupt would chain this error
             if above is None:
                 above, run = number_of(parent), None
-        task.number = next_number()
+        task.number = next_number() if is_known else new_number(coro)
         task.spawned_at = clock()
         task.cell = get_cell()
         task.parent = above

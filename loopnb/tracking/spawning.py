@@ -15,7 +15,7 @@ from loopnb.frames import is_ours, loops_namespaces, without_any_frames_of
 from loopnb.nesting.loop_task import make_task
 from loopnb.patching import MethodWrapper, Patch, PatchSet, TaskFactoryPatch
 from loopnb.tracking._cpython import Spawns, make_factory, stock_create_task
-from loopnb.tracking.tracked import Run, TrackedTask
+from loopnb.tracking.tracked import FIRST_OF_KERNELS, Run, TrackedTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,8 +90,8 @@ def _locate(task: TrackedTask, frame: FrameType, run: Run | None) -> None:
     code, instruction, is_run, depth = site_of(frame)
     task.code, task.instruction = code, instruction
     task.run = run if code is None or not is_run else Run(task.number, task, code, instruction)
-    if code is None:
-        return
+    if code is None or task.number >= FIRST_OF_KERNELS:
+        return  # the next one that is spawned there is to be told from the user's, too
     if depth == 1:
         if len(_sites) >= _MOST_SITES:
             _sites.clear()

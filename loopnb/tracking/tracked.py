@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("loopnb")
 
+FIRST_OF_KERNELS = 1_000_000_000_000
+"""The number of the kernel's first task. The user never has so many."""
+
 
 class Run:
     """One nested `asyncio.run()`. The tasks that were spawned in it share this object.
@@ -235,7 +238,8 @@ class Ledger:
     """Notes about the tasks and cells of one loop.
 
     Attributes:
-        numbers: Gives each task its number.
+        numbers: Gives each task of the user's its number.
+        kernels_numbers: The same for the kernel's own tasks: IPython's prompt spawns a dozen for each cell.
         runs: The executions of cells.
         untracked: Origins of tasks that our factories did not make. Such a task gets its number when it is
             first seen.
@@ -246,6 +250,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.numbers = itertools.count(1)
+        self.kernels_numbers = itertools.count(FIRST_OF_KERNELS)
         self.runs = CellRuns()
         self.untracked: WeakKeyDictionary[asyncio.Task[Any], Origin] = WeakKeyDictionary()
         self.shown: set[int] = set()

@@ -48,7 +48,7 @@ class Tracker:
     Attributes:
         describe: Formats file and line for people.
         clock: Seconds, monotonic.
-        next_number: Returns the number of the next task.
+        next_number: Returns the number of the user's next task.
         has_spawned: True, or a list. While the list is empty, each spawn has to call `note_spawn`.
         history: The ended tasks to which nothing refers.
         runs: The executions of cells.
@@ -116,7 +116,7 @@ class Tracker:
         if has_origin(task):
             return
         seen = self._untracked.get(task)  # eager, it has begun already
-        number = self.next_number() if seen is None else seen.number
+        number = self._first_number(task) if seen is None else seen.number
         frame = frame_outside()
         code, instruction, is_run, _depth = (None, 0, False, 0) if frame is None else site_of(frame)
         above = asyncio.current_task(self._loop)
@@ -148,12 +148,16 @@ class Tracker:
             return task.origin
         origin = self._untracked.get(task)
         if origin is None:
-            origin = Origin(self.next_number(), self.clock(), None, None, 0, None, None, None)
+            origin = Origin(self._first_number(task), self.clock(), None, None, 0, None, None, None)
             self._untracked[task] = origin
         # We don't store the coroutine: it would keep alive what it awaits, and so the task and its loop. We
         # don't ask an ended task for it: an eager task that ended at once has none, and Python 3.12.1
         # crashes.
         return origin if is_done(task) else origin._replace(coro=coro_of(task))
+
+    def _first_number(self, task: asyncio.Task[Any]) -> int:
+        # As above: an ended task is not asked for its coroutine.
+        return self.new_number(None if task.done() else task.get_coro())
 
     def _note_end(self, task: TrackedTask) -> None:
         """Note that *task*, to which nothing refers, has failed or was lost while it waited. Any thread."""
@@ -168,6 +172,11 @@ class Tracker:
     def known_origin(self, task: asyncio.Task[Any]) -> Origin | None:
         """Return where *task* came from; None if it is untracked and nobody has asked yet. Any thread."""
         return task.origin if has_origin(task) else self._untracked.get(task)
+
+    def new_number(self, coro: object) -> int:
+        """Return the number of the next task, given its coroutine. The kernel's own do not count as yours."""
+        ledger = self._ledger
+        return next(ledger.kernels_numbers if self.codes.is_kernels_coro(coro) else ledger.numbers)
 
     def number_of(self, task: asyncio.Task[Any]) -> int:
         """Return the number of *task*, which no other task of this loop has."""

@@ -65,8 +65,11 @@ FINDINGS = widget.Findings(
     scrolled=phase(0.2, 5.0)._replace(frames=500, worst_ms=90.0, work_ms=81.0, script_ms=9.0),
     scrolled_copy=phase(0.1, 2.0)._replace(page_core=0.05),
     cancel_ms=[100.0, 310.0],
+    named_ms=[600.0, 710.0],
     ack_ms=[150.0],
     quiet=phase(0.0, 0.0, 5),
+    restart_ms=130.0,
+    shutdown_ms=2_100.0,
 )
 
 
@@ -82,6 +85,17 @@ def test_what_the_widget_costs_is_what_comes_on_top_of_the_load() -> None:
     assert cells["over the wire: grouped"][0] == "10 kB/s"
     assert cells["frames: grouped"] == ["60 fps", "at least 55 fps", "reached"]
     assert cells["click Cancel to gone, worst"] == ["310 ms", "at most 300 ms", "NOT REACHED"]
+    assert cells["start of a cell that blocks to its name in the header, worst"] == [
+        "710 ms",
+        "at most 700 ms",
+        "NOT REACHED",
+    ]
+    assert cells["restart of the kernel to the view's word of it"] == [
+        "130 ms",
+        "at most 2,000 ms",
+        "reached",
+    ]
+    assert cells["Shut Down of the kernel to the view's word of it"][2] == "NOT REACHED"
     assert cells["messages while nobody looks"] == ["0", "at most 0", "reached"]
     assert cells["messages while nothing changes"][2] == "reached"
 

@@ -169,6 +169,32 @@ _CLICK_CANCEL = """
         return performance.now() - began;
     }"""
 
+#: Watches a part of the view until it has some text. The time runs from the last event of that type, or press
+#: of Enter.
+_WATCH_TEXT = """
+    ([part, text, type]) => {
+        let node = document.querySelector(`.loopnb-${part}`);
+        let began = Infinity;
+        let note = ({ key }) => { if (!key || key === "Enter") began = performance.now(); };
+        addEventListener(type, note, true);
+        window.seen = new Promise((done) => {
+            let end = (taken_ms) => {
+                removeEventListener(type, note, true);
+                observer.disconnect();
+                done(taken_ms);
+            };
+            let look = () => { if (node.textContent.includes(text)) end(performance.now() - began); };
+            let observer = new MutationObserver(look);
+            observer.observe(node, { childList: true, characterData: true, subtree: true });
+            setTimeout(end, 60000, Infinity);
+        });
+    }"""
+_SHUT_DOWN = """
+    () => {
+        dispatchEvent(new Event("shutdown"));
+        jupyterapp.commands.execute("kernelmenu:shutdown");
+    }"""
+
 
 class Phase(NamedTuple):
     """What was seen of a view for some seconds.
@@ -242,8 +268,11 @@ class Findings(NamedTuple):
         scrolled: The one in which somebody scrolled.
         scrolled_copy: The same for rows that no script touches.
         cancel_ms: From the click to the row's end.
-        ack_ms: From the click to the answer, while a cell blocked.
+        named_ms: From the key that started a cell that blocked until the view named it.
+        ack_ms: From the click to the answer, while that cell blocked.
         quiet: The one in which nothing changed.
+        restart_ms: From the click that restarted the kernel until the view said so.
+        shutdown_ms: The same for Shut Down.
     """
 
     hidden: list[Phase]
@@ -251,8 +280,11 @@ class Findings(NamedTuple):
     scrolled: Phase
     scrolled_copy: Phase
     cancel_ms: list[float]
+    named_ms: list[float]
     ack_ms: list[float]
     quiet: Phase
+    restart_ms: float
+    shutdown_ms: float
 
 
 def figures(found: Findings) -> list[Figure]:
@@ -284,7 +316,12 @@ def figures(found: Findings) -> list[Figure]:
         Figure("rows in the page", max(phase.rows for phase in seen), 60, ""),
         Figure("click Cancel to gone, median", statistics.median(found.cancel_ms), 300, "ms"),
         Figure("click Cancel to gone, worst", max(found.cancel_ms), 300, "ms"),
+        Figure(
+            "start of a cell that blocks to its name in the header, worst", max(found.named_ms), 700, "ms"
+        ),
         Figure("click answered while a cell blocks, worst", max(found.ack_ms), 300, "ms"),
+        Figure("restart of the kernel to the view's word of it", found.restart_ms, 2_000, "ms"),
+        Figure("Shut Down of the kernel to the view's word of it", found.shutdown_ms, 2_000, "ms"),
         Figure("messages while nobody looks", messages, 0, ""),
         Figure("messages while nothing changes", quiet, 0.5, "each second"),
     ]
@@ -339,6 +376,10 @@ class _Stage:
         self._devtools = self._page.context.new_cdp_session(self._page)
         self._devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
         self.view = lab.widget(_SHOW)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the load in a new kernel, and show it."""
         for index in (_LOAD, _JOBS, _SHOW):
             self.run(index)
         expect(self.view.locator(".loopnb-row").first).to_contain_text("× job")
@@ -408,18 +449,40 @@ class _Stage:
         taken_ms: float = self._page.evaluate(_CLICK_CANCEL, "gone")
         return taken_ms
 
-    def click_while_blocked(self) -> float:
-        """Cancel a task while a cell blocks, and return the milliseconds until that is answered."""
+    def click_while_blocked(self) -> tuple[float, float]:
+        """Start a cell that blocks, and cancel a task meanwhile.
+
+        Returns:
+            The milliseconds until the view names the cell, and until it answers the click.
+        """
         header = self.view.locator(".loopnb-now")
         # The last time is over, and its task has ended: a row that is being cancelled takes no other click.
         expect(header).not_to_contain_text("blocked by")
         expect(self.view.locator(".loopnb-cancel[aria-busy=true]")).to_have_count(0)
+        self._page.evaluate(_WATCH_TEXT, ["now", "blocked by In[", "keydown"])
         self._lab.start(_BLOCK)
-        expect(header).to_contain_text("blocked by")
-        taken_ms: float = self._page.evaluate(_CLICK_CANCEL, "noted")
+        named_ms = self._seen_ms()
+        expect(header).to_contain_text(", line 1: time.sleep")
+        ack_ms: float = self._page.evaluate(_CLICK_CANCEL, "noted")
         self._gate.touch()
         self._lab.wait(_BLOCK)
         self._gate.unlink()
+        return named_ms, ack_ms
+
+    def restart(self) -> float:
+        """Restart the kernel, and return the milliseconds until the view says so."""
+        self._page.evaluate(_WATCH_TEXT, ["end", "before its restart at", "click"])
+        self._lab.restart_kernel()
+        return self._seen_ms()
+
+    def shut_down(self) -> float:
+        """Shut the kernel down, and return the milliseconds until the view says so."""
+        self._page.evaluate(_WATCH_TEXT, ["end", "was shut down at", "shutdown"])
+        self._page.evaluate(_SHUT_DOWN)
+        return self._seen_ms()
+
+    def _seen_ms(self) -> float:
+        taken_ms: float = self._page.evaluate("window.seen")
         return taken_ms
 
 
@@ -441,12 +504,27 @@ def _measure(stage: _Stage, rounds: int, say: Callable[[str], None]) -> Findings
     say("clicks")
     stage.add_victims()
     cancel_ms = [stage.click_cancel() for _ in range(2 * rounds)]
-    ack_ms = [stage.click_while_blocked() for _ in range(3)]
+    named_ms, ack_ms = zip(*(stage.click_while_blocked() for _ in range(5)), strict=True)
     say("nothing changes")
     stage.run(_STOP)
     stage.choose(grouped=True)
     quiet = stage.watch(_QUIET_S, settle_s=_CALM_S)
-    return Findings(hidden, shown, scrolled, scrolled_copy, cancel_ms, ack_ms, quiet)
+    say("restart and Shut Down")
+    restart_ms = stage.restart()
+    stage.begin()
+    shutdown_ms = stage.shut_down()
+    return Findings(
+        hidden=hidden,
+        shown=shown,
+        scrolled=scrolled,
+        scrolled_copy=scrolled_copy,
+        cancel_ms=cancel_ms,
+        named_ms=list(named_ms),
+        ack_ms=list(ack_ms),
+        quiet=quiet,
+        restart_ms=restart_ms,
+        shutdown_ms=shutdown_ms,
+    )
 
 
 @contextmanager

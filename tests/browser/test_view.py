@@ -506,6 +506,58 @@ def test_the_header_grows_by_itself_while_the_loop_is_blocked(page: Page) -> Non
     expect(view.row("feed")).to_have_attribute("data-state", "running")
 
 
+def test_the_header_says_how_late_the_loop_is_and_what_is_wrong(page: Page) -> None:
+    lag = {"p50_ms": 0.31, "p99_ms": 4.2, "max_ms": 312, "recent": [0] * 59 + [1_000]}
+    view = PlainPage(page, SINGLE, head={**HEAD, "lag": lag})
+    expect(view.panel.locator(".loopnb-lag-text")).to_have_text("late by 0.3 / 4.2 / 312 ms")
+    finding = view.panel.locator(".loopnb-finding")
+    expect(finding).to_have_text("The loop was blocked. Use `await`. (2 more: %loopnb doctor)")
+    expect(finding).to_have_attribute("data-severity", "warning")
+    expect(view.panel.locator(".loopnb-mended")).to_have_text("A closed loop was replaced.")
+    highest = view.panel.locator(".loopnb-spark").evaluate(
+        """canvas => {
+            let { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            let at = (x, y) => data[4 * (y * canvas.width + x) + 3];
+            let heights = Array.from({ length: canvas.width }, (_, x) =>
+                Array.from({ length: canvas.height }, (_, y) => at(x, y)).filter(Boolean).length);
+            return heights.map((height) => height / canvas.height);
+        }"""
+    )
+
+    assert highest[-2] == 1  # a second ago the loop was late by a second
+    assert max(highest[:-2]) < 0.2
+    view.kernel("kernel.push({ head: { lag: null, finding: null, mended: '' } })")
+    for part in ("lag", "finding", "mended"):
+        expect(view.panel.locator(f".loopnb-{part}")).to_be_hidden()
+
+
+def test_the_kernels_own_tasks_are_asked_for_by_a_button(page: Page) -> None:
+    view = PlainPage(page, SINGLE)
+    button = view.panel.get_by_role("button", name="Kernel", exact=True)
+    for is_shown in (True, False):
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", str(is_shown).lower())
+        assert view.heard("query")[-1]["query"]["kernels"] is is_shown
+
+
+def test_enter_opens_and_closes_a_group_and_a_task(page: Page) -> None:
+    view = PlainPage(page, [*FETCHES, FEED], detail=DETAIL)
+    view.panel.get_by_role("button", name="Pause").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(view.row("Task-1fetch")).to_have_count(1)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(view.panel.locator(".loopnb-detail")).to_contain_text("Spawned at")
+    assert view.heard("detail")[-1]["number"] == 1
+
+    page.keyboard.press("Enter")
+    expect(view.panel.locator(".loopnb-detail")).to_be_hidden()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(view.row("Task-1fetch")).to_have_count(0)
+
+
 def test_a_silent_kernel_is_not_said_to_be_live(page: Page) -> None:
     view = PlainPage(page, SINGLE)
     expect(view.panel.locator(".loopnb-live")).to_have_text("live")
@@ -645,6 +697,29 @@ def test_the_timeline_is_drawn_and_says_what_is_under_the_pointer(page: Page) ->
     assert json.loads(download.value.path().read_text()) == [1, 2]
     view.panel.get_by_role("tab", name="Tasks").click()
     assert view.heard("timeline")[-1]["shown"] is False
+
+
+def test_an_export_that_is_asked_for_again_has_the_pieces_of_one_answer(page: Page) -> None:
+    view = PlainPage(page, SINGLE, timeline=TIMELINE)
+    view.panel.get_by_role("tab", name="Timeline").click()
+    export = view.panel.get_by_role("button", name="Export")
+    export.click()
+    first = view.heard("trace")[-1]
+
+    def answer(request: dict[str, Any], part: int, text: str) -> None:
+        piece = {"op": "trace", "view": request["view"], "id": request["id"], "part": part, "parts": 2}
+        view.kernel(f"kernel.say({json.dumps({**piece, 'text': text})})")
+
+    with page.expect_download() as download:
+        answer(first, 0, "[1,")
+        export.click()
+        second = view.heard("trace")[-1]
+        answer(first, 1, "2]")
+        answer(second, 0, "[3,")
+        answer(second, 1, "4]")
+
+    assert first["id"] != second["id"]
+    assert json.loads(download.value.path().read_text()) == [3, 4]
 
 
 HOSTILE = "<img src=x onerror='window.hacked = 1'>\u202eevil\n"

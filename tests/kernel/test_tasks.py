@@ -266,6 +266,30 @@ def test_finished_tasks_are_listed(kernel: KernelDriver) -> None:
     assert "Kernel." in every  # the task that runs this very cell
 
 
+def test_a_list_of_ten_thousand_tasks_is_stored_as_a_short_table(fresh_kernel: KernelDriver) -> None:
+    fresh_kernel.run(
+        """
+        import asyncio, loopnb
+        many = [asyncio.create_task(asyncio.sleep(600), name=f'job-{n}') for n in range(10_000)]
+        await asyncio.sleep(0)
+        """
+    )
+    [output] = fresh_kernel.run("listed = loopnb.tasks(); listed").cell.outputs
+    html, text = (output.content["data"][name] for name in ("text/html", "text/plain"))
+
+    assert output.msg_type == "execute_result"
+    assert fresh_kernel.value("len(listed)") == 10_000
+    assert html.partition("<tbody>")[2].count("<tr>") == 200  # `rows_shown`
+    assert len(text.splitlines()) == 202  # with the titles, and what is left out
+    for stored in (html, text):
+        assert "9,800 more tasks are not shown." in stored
+        assert "job-199" in stored
+        assert "job-200" not in stored
+    # Tags and style take 250 bytes of a row.
+    assert len(html.encode()) < 60_000
+    assert len(text.encode()) < 20_000
+
+
 def test_where_goes_down_to_what_is_waited_for(kernel: KernelDriver) -> None:
     kernel.run(
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +87,19 @@ def test_a_cell_gets_its_value(shared_terminal: Terminal, code: str) -> None:
 
     number = shared_terminal.count
     assert f"Out[{number}]: 'a value'" in shared_terminal.run(code)
+
+
+def test_numbers_begin_at_1_and_count_the_users_tasks_alone(terminal: Terminal) -> None:
+    terminal.run("async def wait(): await asyncio.sleep(600)")  # the prompt has spawned dozens of its own
+    terminal.run("first = asyncio.create_task(wait(), name='first')")
+    terminal.run("%aloop -b -n second wait()")
+    terminal.run("await asyncio.sleep(0); third = asyncio.create_task(wait(), name='third')")
+
+    listed = "[(task.number, task.name) for task in loopnb.tasks()]"
+    assert terminal.value(listed) == "[(1, 'first'), (2, 'second'), (3, 'third')]"
+    shown = terminal.run("%loopnb tasks --all")
+    assert re.search(r"^1 +first +wait ", shown, re.MULTILINE)
+    assert re.search(r"^- +Task-\d+ +TerminalCells", shown, re.MULTILINE)  # that of this very cell
 
 
 def test_all_cells_run_on_one_loop(shared_terminal: Terminal) -> None:

@@ -23,6 +23,7 @@ from loopnb.tracking import cells, listing, slicing
 from loopnb.tracking.leaving import end_with
 from loopnb.tracking.listing import Listing
 from loopnb.tracking.suspended import frames_of
+from loopnb.tracking.tracked import FIRST_OF_KERNELS
 from loopnb.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -689,6 +690,31 @@ def test_a_task_that_was_made_directly_is_found_at_once_by_an_exact_look(
         assert len(follower.look().changed) == 2
         event.set()
         turn(loop)
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_the_kernels_own_tasks_do_not_count_among_the_users(factory: str) -> None:
+    async def kernels_own() -> None:
+        await asyncio.sleep(0)
+
+    async def users() -> None:
+        await asyncio.sleep(0)
+
+    async def main() -> tuple[list[int], list[int]]:
+        own: list[asyncio.Task[None]] = []
+        yours: list[asyncio.Task[None]] = []
+        for _ in range(3):  # the later ones are spawned at known places
+            own.append(asyncio.create_task(kernels_own()))
+            yours.append(asyncio.create_task(users()))
+        numbers = list(map(tracker.number_of, own)), list(map(tracker.number_of, yours))
+        await asyncio.gather(*own, *yours)
+        return numbers
+
+    with tracked_loop(FACTORIES[factory]) as (runner, tracker):
+        own, yours = runner.run(main())
+
+    assert yours == [2, 3, 4]  # the first is that of `main`
+    assert own == [FIRST_OF_KERNELS, FIRST_OF_KERNELS + 1, FIRST_OF_KERNELS + 2]
 
 
 def test_more_spawns_than_are_noted_are_all_found() -> None:

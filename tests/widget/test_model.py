@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import gc
 import json
 import logging
@@ -340,6 +341,76 @@ def test_another_order_of_many_tasks_is_made_in_slices(
     assert page.windows["v"]["total"] == 1_000
     assert sum(slices) >= 1_000
     assert max(slices) <= 64
+
+
+def tabs_sent(page: FrontEnd) -> list[str]:
+    """Return the tab of each window that was sent since this, or `ops`, was last called."""
+    heard, page.heard = page.heard, []
+    return [message["query"]["tab"] for message in heard if message["op"] == "window"]
+
+
+def test_a_view_gets_no_rows_of_a_tab_that_it_has_left(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([nap(0) for _ in range(400)], [None] * 400)
+    kernel.spawn(ticks(), "feed")
+    loop.pass_time(1)
+    look(page, loop)
+    describe, described = kernel.tracker.record_ended, [0]
+
+    def leave(ended: EndedTask) -> TaskRecord:
+        described[0] += 1
+        if described[0] == 100:  # of 400: the rows of Finished are being made
+            page.ops()
+            page.say(op="query", view="v", query={"tab": "live"})
+        return describe(ended)
+
+    monkeypatch.setattr(kernel.tracker, "record_ended", leave)
+    monkeypatch.setattr(SlicePace, "is_over", lambda _pace: True)
+    page.say(op="query", view="v", query={"tab": "finished"})
+    loop.pass_time(0.5)
+
+    assert described[0] == 400
+    assert "finished" not in tabs_sent(page)
+    assert [row["name"] for row in page.rows()] == ["feed"]
+    page.say(op="query", view="v", query={"tab": "finished"})
+    loop.pass_time(0.5)
+    assert set(tabs_sent(page)) == {"finished"}
+    assert page.windows["v"]["total"] == 400
+
+
+def test_a_view_gets_no_rows_in_an_order_that_it_has_left(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([ticks() for _ in range(1_000)], [f"n{number:03}" for number in range(1_000)], cell=3)
+    look(page, loop)
+    page.say(op="query", view="v", query={"tab": "finished"})
+    loop.pass_time(0.5)
+    put, puts = Selection.put, [0]
+
+    def leave(selection: Selection, number: int) -> None:
+        puts[0] += 1
+        if puts[0] == 200:  # of 1,000: the new order is being made
+            page.ops()
+            page.say(op="query", view="v", query={"tab": "finished"})
+        put(selection, number)
+
+    monkeypatch.setattr(Selection, "put", leave)
+    monkeypatch.setattr(SlicePace, "is_over", lambda _pace: True)
+    page.say(op="query", view="v", query={"group": False, "sort": "name", "desc": True})
+    loop.pass_time(0.5)
+
+    assert puts[0] >= 1_000
+    assert "live" not in tabs_sent(page)
+    assert page.windows["v"]["query"]["tab"] == "finished"
 
 
 # -- cancelling ------------------------------------------------------------------------------------
@@ -935,6 +1006,27 @@ def test_details_are_sent_again_only_if_something_has_changed(
     assert "detail" not in page.ops()
 
 
+def test_the_details_have_the_blocks_that_the_task_has_made(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn_all([ticks(), ticks()], ["hog", "other"], cell=3)
+    look(page, loop, group=False)
+    numbers = {row["name"]: row["number"] for row in page.rows()}
+    facts: Any = {"by": "task", "name": "task 'hog'", "call": "time.sleep(5)", "place": "In[3], line 2"}
+    kernel.all_blocks = [BLOCK, dataclasses.replace(BLOCK, **facts, task=numbers["hog"])]
+    said = []
+    for name in ("hog", "other"):
+        page.say(op="detail", view="v", number=numbers[name])
+        loop.pass_time(1)
+        said.append(page.last("detail")["detail"]["blocks"])
+    hogs, others = said
+
+    assert len(hogs) == 1
+    assert "1.2 s" in hogs[0]
+    assert "In[3], line 2" in hogs[0]
+    assert others == []
+
+
 async def fails_at_length() -> None:
     raise ValueError("\N{PILE OF POO}" * 9_000)
 
@@ -1234,3 +1326,33 @@ def test_the_file_of_a_timeline_of_many_tasks_is_made_and_sent_in_slices(
     assert sum(slices) == len(events)
     assert max(slices) <= 300
     assert max(page.sizes) <= MOST_BYTES
+
+
+def test_a_file_that_is_asked_for_again_while_it_is_sent_is_sent_whole_twice(
+    widget: LoopWidget,
+    kernel: Notebook,
+    page: FrontEnd,
+    loop: FastLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel.spawn_all([ticks() for _ in range(1_000)], [None] * 1_000, cell=3)
+    look(page, loop)
+    write, written = timeline._json, [0]
+
+    def ask_again(event: dict[str, Any]) -> str:
+        written[0] += 1
+        if written[0] == 500:  # of 1,000 and some: the first file is being made
+            page.say(op="trace", view="v", id="v:8")
+        return write(event)
+
+    monkeypatch.setattr(timeline, "_json", ask_again)
+    monkeypatch.setattr(SlicePace, "is_over", lambda _pace: True)
+    page.ops()
+    page.say(op="trace", view="v", id="v:7")
+    loop.pass_time(2 * BEAT_S)
+
+    for request_id in ("v:7", "v:8"):
+        pieces = [message for message in page.heard if message.get("id") == request_id]
+        assert [message["part"] for message in pieces] == list(range(pieces[0]["parts"]))
+        events = json.loads("".join(message["text"] for message in pieces))["traceEvents"]
+        assert len([event for event in events if event["ph"] == "b"]) == 1_000
