@@ -556,7 +556,6 @@ class Listing:
             touched: Gets the numbers of the records that change.
         """
         records, waits, paths, blocked, now = self.records, self._waits, self._paths, self._blocked, self._now
-        parked, unsettled, naming = self._parked, self._unsettled, self._naming
         find_path, look_closely = self._codes.find_path, self._look_closely
         path, codes = _NO_PATH
         latest_path, latest_instruction, latest_cell, latest_site, latest_site_at = None, -1, None, None, -1
@@ -597,10 +596,7 @@ class Listing:
                 continue
             future_ref, since, old = ref(future), now, records.get(number)
             if old is not None:
-                if waits.get(number) is future_ref and old.waiting_since is not None:
-                    since = old.waiting_since
-                if number in parked or number in unsettled or number in naming:
-                    self._settle(number)
+                since = self._settle(number, old, future_ref)
             waits[number], paths[number] = future_ref, path
             if (name := task.known_name) is None:
                 name = task.known_name = _stock_name(task)
@@ -644,11 +640,13 @@ class Listing:
         numbers.add(number)
         return True
 
-    def _settle(self, number: int) -> None:
-        """Note that the task waits for nothing but a plain future."""
+    def _settle(self, number: int, old: TaskRecord, future_ref: ref[asyncio.Future[Any]]) -> float:
+        """Note that the task waits for nothing but that future. Returns since when it does."""
+        is_same = self._waits.get(number) is future_ref
         self._parked.pop(number, None)
         self._unsettled.discard(number)
         self._naming.discard(number)
+        return self._now if old.waiting_since is None or not is_same else old.waiting_since
 
     def _learn(self, number: int, task: asyncio.Task[Any], look: Look) -> None:
         """Remember what was found of a task for those like it, if it waits for a plain future."""

@@ -157,7 +157,7 @@ class Tracker:
 
     def _first_number(self, task: asyncio.Task[Any]) -> int:
         # As above: an ended task is not asked for its coroutine.
-        return self.new_number(None if task.done() else task.get_coro())
+        return self.new_number(None if is_done(task) else coro_of(task))
 
     def _note_end(self, task: TrackedTask) -> None:
         """Note that *task*, to which nothing refers, has failed or was lost while it waited. Any thread."""
