@@ -207,7 +207,8 @@ class Monitor:
         self._printed = Printed(self._tracker.loop, kernel_streams)
         self._under_way: Iterator[None] = iter(())
         self._selections: dict[Query, Selection] = {}
-        self._unfinished: list[Selection] = []  # that do not have all tasks yet
+        # Those that are told of each change: the above, and one that does not have all tasks yet.
+        self._kept_up: list[Selection] = []
         self._busy: dict[int, float] = {}
         self._words: dict[int, tuple[TaskRecord, str]] = {}
         self._lines: dict[str, str] = {}  # the user's line of all tasks that wait at one place
@@ -249,6 +250,7 @@ class Monitor:
         self._cancellers = None
         self.viewers.clear()
         self._selections.clear()
+        self._kept_up.clear()
         self._words.clear()
         self._lines.clear()
         self.tasks = Tasks()
@@ -326,7 +328,7 @@ class Monitor:
             self.cancels.forget(number)
             self._words.pop(number, None)
             if old is not None:
-                for selection in self._kept_up():
+                for selection in self._kept_up:
                     selection.drop(number)
             if old is None or not old.is_kernel:
                 users.add(number)
@@ -357,12 +359,8 @@ class Monitor:
     def _put(self, record: TaskRecord, now: float) -> None:
         number = record.number
         self.tasks.put(record, self.cancels.look_at(record, self._tracker.listing.task(number), now))
-        for selection in self._kept_up():
+        for selection in self._kept_up:
             selection.put(number)
-
-    def _kept_up(self) -> list[Selection]:
-        """Return the selections that are told of each change."""
-        return [*self._selections.values(), *self._unfinished]
 
     def cancel(self, request_id: str, numbers: Iterable[int], what: str) -> Message:
         """Ask these tasks to end, and return the first answer. The last follows when they have, or refused.
@@ -521,8 +519,8 @@ class Monitor:
             selection = self._selections.get(query.selection)
             if selection is None:
                 selection = yield from self._select(query)
-                self._forget_unused()
                 self._selections[query.selection] = selection
+                self._forget_unused()
                 if viewer.query is not query:
                     return
             window = self._live_window(query, selection)
@@ -534,15 +532,12 @@ class Monitor:
     def _select(self, query: Query) -> Generator[None, None, Selection]:
         """Return the rows that *query* finds. Meanwhile tasks may change and end."""
         selection = Selection(query.selection, self.tasks, self._busy)
-        self._unfinished.append(selection)
-        try:
-            for count, number in enumerate(list(self.tasks.records), 1):
-                if number in self.tasks:
-                    selection.put(number)
-                if not count % _AT_ONCE:
-                    yield
-        finally:
-            self._unfinished.remove(selection)
+        self._kept_up.append(selection)
+        for count, number in enumerate(list(self.tasks.records), 1):
+            if number in self.tasks:
+                selection.put(number)
+            if not count % _AT_ONCE:
+                yield
         selection.settle()
         return selection
 
@@ -561,6 +556,7 @@ class Monitor:
         self._selections = {
             query: selection for query, selection in self._selections.items() if query in used
         }
+        self._kept_up = list(self._selections.values())
 
     def is_cheap(self, query: Query) -> bool:
         """Return True if `window_of` takes little time, because a view shows these rows or there are few."""

@@ -7,7 +7,8 @@ a quarter of a second, and only while a view is visible.
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from bisect import bisect_left
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from loopnb.records import TaskRecord
@@ -27,7 +28,9 @@ SECONDS = 120.0
 MOST_BARS = 240
 """About so many bars are drawn at most. If there are more tasks, one in two, four, eight ... is drawn."""
 _KEPT = 5_000
-"""How many tasks that have ended are kept at most."""
+"""How many tasks that have ended are kept, and up to `_DROPPED_AT_ONCE` more."""
+_DROPPED_AT_ONCE = 250
+_FIELDS, _CELL = len(TaskRecord._fields), TaskRecord._fields.index("cell")
 _LANES = 40
 OTHER = "other code"
 """The lane of tasks that no cell has spawned."""
@@ -43,34 +46,34 @@ class History:
     def __init__(self) -> None:
         # The fields of one record after the other. To keep the records would give the garbage collector some
         # hundred objects more in each second in which as many tasks end.
-        self._fields: deque[Any] = deque()
-        self._ends: deque[float] = deque()
+        self._fields: list[Any] = []
+        self._ends: list[float] = []
         self.cells: Counter[int] = Counter()
 
     def select(self, is_wanted: Callable[[int], bool]) -> Iterator[tuple[TaskRecord, float]]:
         """Yield those tasks whose number is wanted, each with the instant, those first that ended first."""
-        fields, size = list(self._fields), len(TaskRecord._fields)
-        for index, at in enumerate(list(self._ends)):
-            if is_wanted(fields[index * size]):
-                yield TaskRecord._make(fields[index * size : (index + 1) * size]), at
+        fields = self._fields.copy()
+        for index, at in enumerate(self._ends.copy()):
+            first = index * _FIELDS
+            if is_wanted(fields[first]):
+                yield TaskRecord._make(fields[first : first + _FIELDS]), at
 
     def add(self, record: TaskRecord, at: float) -> None:
         """Note that a task has ended."""
-        self._fields.extend(record)
+        self._fields += record
         self._ends.append(at)
         self.cells[cell_number(record.cell)] += 1
-        if len(self._ends) > _KEPT:
-            self._forget_first()
+        if len(self._ends) >= _KEPT + _DROPPED_AT_ONCE:
+            self._forget(_DROPPED_AT_ONCE)
 
     def forget_before(self, instant: float) -> None:
         """Forget those that had ended by then."""
-        while self._ends and self._ends[0] < instant:
-            self._forget_first()
+        self._forget(bisect_left(self._ends, instant))
 
-    def _forget_first(self) -> None:
-        self._ends.popleft()
-        record = TaskRecord._make([self._fields.popleft() for _ in TaskRecord._fields])
-        self.cells[cell_number(record.cell)] -= 1
+    def _forget(self, count: int) -> None:
+        for cell in self._fields[_CELL : count * _FIELDS : _FIELDS]:
+            self.cells[cell_number(cell)] -= 1
+        del self._fields[: count * _FIELDS], self._ends[:count]
 
 
 def timeline_of(
