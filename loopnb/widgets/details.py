@@ -6,21 +6,21 @@ names, and once the `repr` of a result and the `str` of an error.
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from loopnb._cpython import loop_of_task
 from loopnb.frames import users_frames
-from loopnb.nesting._cpython import error_of
 from loopnb.texts import repr_text
 from loopnb.tracking.chains import LOCKS, chain_of, kind_at_once, reason_of
 from loopnb.tracking.details import detail_of
 from loopnb.tracking.suspended import code_of, instruction_of
+from loopnb.tracking.tracked import has_origin
 from loopnb.watch.texts import block_text, kept_text
 from loopnb.widgets.protocol import cut
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable, Mapping
 
     from loopnb.records import AwaitGraph, Block, TaskRecord
@@ -89,8 +89,8 @@ def outcome(task: asyncio.Task[Any] | None, ended: EndedTask | None) -> dict[str
         ended: What the history says of it.
     """
     result = ""
-    if task is not None and task.done() and not task.cancelled() and error_of(task) is None:
-        result = repr_text(task.result(), _RESULT)
+    if task is not None and has_origin(task) and ended is not None and ended.state == "returned":
+        result = repr_text(asyncio.Future.result(task), _RESULT)  # whatever its class says
     error = None if ended is None else ended.error
     return {"result": cut(result, _RESULT), "traceback": "" if error is None else traceback_text(error)}
 

@@ -119,6 +119,8 @@ class Ended:
 
     def _take_in(self, tasks: dict[int, EndedTask], ended: EndedTask) -> None:
         number = ended.origin.number
+        if number not in self._tasks:
+            self._records.pop(number, None)  # of a task of another loop that has the same number
         if ended.error is not None:
             if number not in self._records:
                 self._records[number] = self._tracker.record_ended(ended)
