@@ -106,6 +106,29 @@ export function columnsFor(width, tab) {
 	return all.filter(({ id }) => kept.has(id));
 }
 
+/**
+ * Return the fewest numbers that have to be moved so that all increase.
+ *
+ * @param {number[]} numbers No two are equal.
+ * @returns {Set<number>}
+ */
+export function misplaced(numbers) {
+	/** For each place, how many can stay up to there, and the place of the one before. @type {{kept: number, before: number}[]} */
+	let chains = [];
+	let longest = -1;
+	numbers.forEach((number, place) => {
+		let chain = { kept: 1, before: -1 };
+		chains.forEach(({ kept }, before) => {
+			if (numbers[before] < number && kept >= chain.kept) chain = { kept: kept + 1, before };
+		});
+		chains.push(chain);
+		if (chain.kept > (chains[longest]?.kept ?? 0)) longest = place;
+	});
+	let moved = new Set(numbers);
+	for (let place = longest; place >= 0; place = chains[place].before) moved.delete(numbers[place]);
+	return moved;
+}
+
 /** @typedef {{index: number, key: string, row: import("./protocol.js").Row | null, isHeld: boolean}} Slot */
 
 /**
