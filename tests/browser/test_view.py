@@ -271,8 +271,11 @@ def test_most_turns_of_the_wheel_leave_the_rows_in_the_page_alone(page: Page) ->
     view.kernel(
         """kernel.isSilent = true;
         window.changes = 0;
-        new MutationObserver(found => { changes += found.length; })
-            .observe(document.querySelector(".loopnb-rows"), { childList: true });"""
+        let note = found => { changes += found.length; };
+        let rows = document.querySelector(".loopnb-rows");
+        let moved = { subtree: true, attributes: true, attributeFilter: ["style"] };
+        new MutationObserver(note).observe(rows, { childList: true });
+        new MutationObserver(note).observe(rows, moved);"""
     )
     scroll = view.panel.locator(".loopnb-scroll")
     for top in (30, 60, 90, 120):

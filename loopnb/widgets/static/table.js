@@ -252,6 +252,8 @@ export class TaskTable {
 		this.activeIndex = 0;
 		this.activeKey = "";
 		this.hasPointer = this.wasHeld = false;
+		/** Where the user has scrolled to, and the last step there. Pixels. */
+		this.top = this.way = 0;
 		this.scrolledAt = -Infinity;
 		this.isOrdered = true;
 		/** A row that is to have the focus as soon as it is there. */
@@ -288,7 +290,8 @@ export class TaskTable {
 	/** @returns {boolean} */
 	get isHeld() {
 		if (this.facts?.isGone) return false;
-		return this.hasPointer || this.body.querySelector(":focus-visible") !== null;
+		let focused = document.activeElement;
+		return this.hasPointer || (this.body.contains(focused) && focused?.matches(":focus-visible") === true);
 	}
 
 	/** Tell the view when the rows begin to be held in place, and when no more. */
@@ -370,8 +373,9 @@ export class TaskTable {
 
 	/** Draw other rows, if those in the page are about to be left. */
 	scrolled() {
-		this.scrolledAt = performance.now();
-		if (!reachesFar(this.range, this.seen)) this.draw();
+		let { seen } = this;
+		[this.way, this.top, this.scrolledAt] = [seen.top - this.top, seen.top, performance.now()];
+		if (this.facts && this.columns.length && !reachesFar(this.range, seen)) this.drawRange();
 	}
 
 	draw() {
@@ -380,17 +384,27 @@ export class TaskTable {
 		this.resize();
 		// It is not in the page yet, or hidden.
 		if (!this.columns.length) return;
-		let { window, query, isPaused } = this.facts;
-		let mode = isPaused ? "freeze" : this.isHeld ? "hold" : "follow";
-		this.total = mode === "follow" ? window.total : Math.max(window.total, this.arrangement.total);
+		let { window, query } = this.facts;
+		this.total = this.mode === "follow" ? window.total : Math.max(window.total, this.arrangement.total);
 		let height = `${this.total * ROW_HEIGHT}px`;
 		if (this.body.style.height !== height) this.body.style.height = height;
 		putAttribute(this.element, "aria-rowcount", String(this.total + 1));
 		putAttribute(this.element, "aria-label", query.tab === "live" ? "Live tasks" : "Finished tasks");
-		let range = (this.range = rowsAt(this.seen));
-		let slots = this.arrangement.arrange(window, range, /** @type {"follow" | "hold" | "freeze"} */ (mode));
-		this.drawRows(slots);
-		let offset = offsetFor(range, { offset: query.offset, limit: query.limit, total: window.total });
+		this.drawRange();
+	}
+
+	/** @returns {"follow" | "hold" | "freeze"} */
+	get mode() {
+		return this.facts.isPaused ? "freeze" : this.isHeld ? "hold" : "follow";
+	}
+
+	/** Draw the rows that are seen, and ask for those that the kernel has not sent. */
+	drawRange() {
+		let { window, query } = this.facts;
+		let { seen } = this;
+		if (!reachesFar(this.range, seen)) this.range = rowsAt(seen, this.way);
+		this.drawRows(this.arrangement.arrange(window, this.range, this.mode));
+		let offset = offsetFor(this.range, { offset: query.offset, limit: query.limit, total: window.total });
 		if (offset !== query.offset) this.host.scrollTo(offset);
 	}
 
