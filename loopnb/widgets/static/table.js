@@ -113,7 +113,7 @@ class TableRow {
 		// Most rows say what they have said. What changes with time alone is left to `tick`.
 		let drawn = [key, row, isHeld, outcome, isOpen, facts.block, facts.query.tab];
 		if (this.drawn.length && drawn.every((value, place) => value === this.drawn[place])) return;
-		let isOther = key !== this.drawn[0];
+		let isOther = row?.key !== this.row?.key;
 		if (isOther) this.armedUntil = 0;
 		this.row = row;
 		this.isEnded = isHeld || outcome !== undefined;
