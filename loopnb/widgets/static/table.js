@@ -180,10 +180,17 @@ class TableRow {
 		if (this.parts.waited) write(this.parts.waited, waited);
 	}
 
-	/** Update what changes with time alone. @param {TableFacts} facts */
-	tick({ clock_s, block, pending, isGone }) {
+	/**
+	 * Update what changes with time alone.
+	 *
+	 * @param {TableFacts} facts
+	 * @param {boolean} [areAgesDue]
+	 */
+	tick({ clock_s, block, pending, isGone }, areAgesDue = true) {
 		let { row, parts } = this;
 		if (!row) return;
+		if (this.button) this.writeButton(this.button, row, pending.get(row.key), isGone);
+		if (!areAgesDue) return;
 		let age = (/** @type {number | null | undefined} */ instant) =>
 			instant === null || instant === undefined ? "" : ageText(clock_s - instant);
 		if (!this.isEnded) {
@@ -192,7 +199,6 @@ class TableRow {
 		}
 		if (parts.ended) write(parts.ended, typeof row.ended_s === "number" ? `${age(row.ended_s)} ago` : "");
 		if (parts.took) write(parts.took, typeof row.duration_s === "number" ? spanText(row.duration_s) : "");
-		if (this.button) this.writeButton(this.button, row, pending.get(row.key), isGone);
 	}
 
 	/**
@@ -294,6 +300,11 @@ export class TaskTable {
 		return this.hasPointer || (this.body.contains(focused) && focused?.matches(":focus-visible") === true);
 	}
 
+	/** @returns {boolean} */
+	get isMoving() {
+		return performance.now() - this.scrolledAt < CALM_MS;
+	}
+
 	/** Tell the view when the rows begin to be held in place, and when no more. */
 	noteHold() {
 		let { isHeld } = this;
@@ -311,10 +322,16 @@ export class TaskTable {
 		this.draw();
 	}
 
-	/** @param {TableFacts} facts */
-	tick(facts) {
+	/**
+	 * Update what changes with time alone. While the user scrolls, the ages wait for the timer: to write those of
+	 * all rows with each message costs frames.
+	 *
+	 * @param {TableFacts} facts
+	 * @param {boolean} isTimer
+	 */
+	tick(facts, isTimer) {
 		this.facts = facts;
-		for (let row of this.rows.values()) row.tick(facts);
+		for (let row of this.rows.values()) row.tick(facts, isTimer || !this.isMoving);
 		this.putInOrder();
 	}
 
@@ -444,7 +461,7 @@ export class TaskTable {
 	 * the browser as much as to make it, so that waits until the user has stopped scrolling.
 	 */
 	putInOrder() {
-		if (this.isOrdered || performance.now() - this.scrolledAt < CALM_MS) return;
+		if (this.isOrdered || this.isMoving) return;
 		this.isOrdered = true;
 		let rowOf = new Map([...this.rows.values()].map((row) => [/** @type {Element} */ (row.element), row]));
 		let rows = [...this.body.children].map((element) => /** @type {TableRow} */ (rowOf.get(element)));
