@@ -186,6 +186,21 @@ for (let [range, window, offset] of [
 	});
 }
 
+for (let [range, way, offset] of [
+	[{ from: 120, to: 151 }, 37, 100],
+	[{ from: 128, to: 157 }, 37, 124],
+	[{ from: 132, to: 163 }, 37, 128],
+	[{ from: 104, to: 135 }, -37, 100],
+	[{ from: 103, to: 134 }, -37, 78],
+	// The highest table has no rows to spare, and is full.
+	[{ from: 104, to: 164 }, 37, 104],
+	[{ from: 96, to: 156 }, -37, 96],
+]) {
+	test(`rows ${range.from} to ${range.to}, scrolled by ${way}, are asked for from ${offset}`, () => {
+		assert.equal(layout.offsetFor(range, { offset: 100, limit: 60, total: 1_000 }, way), offset);
+	});
+}
+
 const columnsAt = (/** @type {number} */ width, tab = "live") => layout.columnsFor(width, tab).map(({ id }) => id);
 
 test("columns give way in order of worth", () => {

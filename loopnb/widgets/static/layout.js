@@ -47,17 +47,25 @@ function rowsSeen({ top, height }) {
 
 /**
  * Return the offset of the window to ask the kernel for; the one that there is if that will do. Most of a new
- * window lies in the direction in which the user scrolls.
+ * window lies in the direction in which the user scrolls, and it is asked for before its rows are needed.
  *
  * @param {{from: number, to: number}} range The rows on the screen.
  * @param {{offset: number, limit: number, total: number}} window What was asked for last.
+ * @param {number} [way] Where the user scrolls to: above 0 is down, below 0 is up.
  * @returns {number}
  */
-export function offsetFor({ from, to }, { offset, limit, total }) {
-	let isThere = from >= offset && (to <= offset + limit || offset + limit >= total);
+export function offsetFor({ from, to }, { offset, limit, total }, way = 0) {
+	let spare = Math.max(limit - (to - from), 0);
+	let behind = Math.min(way ? LEAST_OVERSCAN : OVERSCAN, spare);
+	let ahead = way ? Math.min(LEAST_OVERSCAN, spare - behind) : 0;
+	let first = Math.max(way < 0 ? from - ahead : from, 0);
+	let last = way > 0 ? to + ahead : to;
+	let isThere = first >= offset && (last <= offset + limit || offset + limit >= total);
 	if (isThere) return offset;
 	let [isBelow, isAbove] = [from >= offset && from < offset + limit, to > offset && to <= offset + limit];
-	let wanted = isBelow ? from - OVERSCAN : isAbove ? to + OVERSCAN - limit : Math.floor((from + to - limit) / 2);
+	// The rows themselves are there already where only those ahead are not.
+	if (isBelow && isAbove) [isBelow, isAbove] = [way > 0, way < 0];
+	let wanted = isBelow ? from - behind : isAbove ? to + behind - limit : Math.floor((from + to - limit) / 2);
 	return Math.max(Math.min(wanted, total - limit), 0);
 }
 

@@ -421,7 +421,7 @@ export class TaskTable {
 		let { seen } = this;
 		if (!reachesFar(this.range, seen)) this.range = rowsAt(seen, this.way);
 		this.drawRows(this.arrangement.arrange(window, this.range, this.mode));
-		let offset = offsetFor(this.range, { offset: query.offset, limit: query.limit, total: window.total });
+		let offset = offsetFor(this.range, { offset: query.offset, limit: query.limit, total: window.total }, this.way);
 		if (offset !== query.offset) this.host.scrollTo(offset);
 	}
 
