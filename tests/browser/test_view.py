@@ -162,6 +162,11 @@ def drawn(view: PlainPage) -> None:
     )
 
 
+def scroll_to(view: PlainPage, top: int) -> None:
+    """Scroll the rows."""
+    view.panel.locator(".loopnb-scroll").evaluate("(scroll, top) => { scroll.scrollTop = top; }", top)
+
+
 def focused(view: PlainPage) -> str:
     """Return the name of the row that has the focus, or else the focused element's class."""
     found: str = view.page.evaluate(
@@ -271,8 +276,11 @@ def test_most_turns_of_the_wheel_leave_the_rows_in_the_page_alone(page: Page) ->
     view.kernel(
         """kernel.isSilent = true;
         window.changes = 0;
-        new MutationObserver(found => { changes += found.length; })
-            .observe(document.querySelector(".loopnb-rows"), { childList: true });"""
+        let note = found => { changes += found.length; };
+        let rows = document.querySelector(".loopnb-rows");
+        let moved = { subtree: true, attributes: true, attributeFilter: ["style"] };
+        new MutationObserver(note).observe(rows, { childList: true });
+        new MutationObserver(note).observe(rows, moved);"""
     )
     scroll = view.panel.locator(".loopnb-scroll")
     for top in (30, 60, 90, 120):
@@ -284,6 +292,67 @@ def test_most_turns_of_the_wheel_leave_the_rows_in_the_page_alone(page: Page) ->
     drawn(view)
     assert page.evaluate("changes") > 0
     expect(view.row("job-00021")).to_have_count(1)
+
+
+def test_the_page_uses_its_rows_again_while_the_user_scrolls(page: Page) -> None:
+    view = PlainPage(page, MANY, options={"height": None, "group": False})
+    expect(view.row("job-00000")).to_be_visible()
+    scroll_to(view, 3_200)
+    expect(view.row("job-00100")).to_contain_text("waiting")
+    expect(view.panel.locator("[data-gap]")).to_have_count(0)
+    view.kernel("window.known = new Set(document.querySelectorAll('.loopnb-row'))")
+    for top in (3_500, 3_800, 4_100, 3_300):
+        scroll_to(view, top)
+        expect(view.row(f"job-{top // 32:05}")).to_have_attribute("aria-rowindex", str(top // 32 + 2))
+        assert page.evaluate("[...document.querySelectorAll('.loopnb-row')].every(row => known.has(row))")
+
+    # Readers who hear the rows hear them in their order, once nothing moves any more.
+    page.wait_for_function(
+        """() => {
+            let places = [...document.querySelectorAll(".loopnb-row")].map(row => Number(row.ariaRowIndex));
+            return places.every((place, at) => at === 0 || place === places[at - 1] + 1);
+        }"""
+    )
+
+
+def test_rows_that_have_not_arrived_say_nothing(page: Page) -> None:
+    view = PlainPage(page, MANY, options={"height": None, "group": False})
+    expect(view.row("job-00000")).to_be_visible()
+    view.kernel("kernel.isSilent = true")
+    scroll_to(view, 160_000)
+    expect(view.panel.locator(".loopnb-row:not([data-gap])")).to_have_count(0)
+    assert set(view.rows.all_text_contents()) == {""}
+
+    view.kernel("kernel.isSilent = false")
+    scroll_to(view, 0)
+    expect(view.row("job-00000")).to_contain_text("waiting")
+    expect(view.panel.locator("[data-gap]")).to_have_count(0)
+
+
+def test_a_row_that_is_used_again_says_nothing_of_the_task_before(page: Page) -> None:
+    groups = [
+        {"number": number, "coro": f"coro_{number // 11:02}", "is_leftover": number < 11}
+        for number in range(60 * 11)
+    ]
+    view = PlainPage(page, groups)
+    first = view.row("coro_00")
+    first.locator(".loopnb-cancel").click()
+    expect(first.locator(".loopnb-cancel")).to_have_text("Cancel 11?")
+    scroll_to(view, 1_200)
+    expect(first).to_have_count(0)
+    expect(view.panel.locator("[data-gap]")).to_have_count(0)
+    expect(view.panel.locator("[data-armed]")).to_have_count(0)
+
+    # The pointer holds the rows. One ends while it cannot be seen: nobody knows how old it was.
+    scroll_to(view, 0)
+    expect(first.locator(".loopnb-age")).not_to_have_text("")
+    first.hover()
+    scroll_to(view, 1_200)
+    expect(first).to_have_count(0)
+    view.kernel("kernel.tasks = kernel.tasks.filter(task => task.number >= 11); kernel.push()")
+    scroll_to(view, 0)
+    expect(first).to_have_attribute("data-ended", "")
+    expect(first.locator(".loopnb-age")).to_have_text("")
 
 
 def test_rows_neither_move_nor_vanish_under_the_pointer(page: Page) -> None:

@@ -126,6 +126,14 @@ for (let [scroll, range] of [
 	test(`rows that are in the page: ${JSON.stringify(scroll)}`, () => assert.deepEqual(layout.rowsAt(scroll), range));
 }
 
+test("most rows that cannot be seen lie where the user scrolls to", () => {
+	let scroll = { top: 32 * 5_000, height: 320, total: 10_000 };
+	assert.deepEqual(layout.rowsAt(scroll, 37), { from: 4_996, to: 5_023 });
+	assert.deepEqual(layout.rowsAt(scroll, -37), { from: 4_988, to: 5_015 });
+	assert.deepEqual(layout.rowsAt({ ...scroll, top: 32 }, -37), { from: 0, to: 16 });
+	for (let way of [-1, 1]) assert.ok(layout.reachesFar(layout.rowsAt(scroll, way), scroll));
+});
+
 for (let [top, is] of [[32 * 50, true], [32 * 54, true], [32 * 55, false], [32 * 46, true], [32 * 45, false]]) {
 	test(`rows 42 to 69 ${is ? "reach" : "do not reach"} far enough at ${top} pixels`, () => {
 		assert.equal(layout.reachesFar({ from: 42, to: 69 }, { top, height: 320, total: 1_000 }), is);
@@ -137,12 +145,31 @@ test("rows that reach to an end of all reach far enough", () => {
 	assert.ok(layout.reachesFar({ from: 980, to: 1_000 }, { top: 32 * 990, height: 320, total: 1_000 }));
 });
 
+test("rows that go on after the last one do not reach far enough: they have become fewer", () => {
+	assert.ok(!layout.reachesFar({ from: 980, to: 1_000 }, { top: 32 * 985, height: 320, total: 999 }));
+});
+
 test("there are never more than 60 rows in the page", () => {
-	for (let top = 0; top < 10_000; top += 77) {
-		let { from, to } = layout.rowsAt({ top, height: 5_000, total: 10_000 });
-		assert.ok(to - from <= 60, `${to - from} rows at ${top}`);
+	for (let way of [-1, 0, 1]) {
+		for (let top = 0; top < 10_000; top += 77) {
+			let { from, to } = layout.rowsAt({ top, height: 5_000, total: 10_000 }, way);
+			assert.ok(to - from <= 60, `${to - from} rows at ${top}`);
+		}
 	}
 });
+
+for (let [numbers, moved] of [
+	[[], []],
+	[[3, 4, 5], []],
+	[[6, 7, 3, 4, 5], [6, 7]],
+	[[5, 6, 7, 3, 4], [3, 4]],
+	[[1, 9, 2, 3], [9]],
+	[[4, 5, 3], [3]],
+]) {
+	test(`of ${numbers.join() || "none"}, ${moved.join() || "none"} stand elsewhere`, () => {
+		assert.deepEqual([...layout.misplaced(numbers)].sort(), moved);
+	});
+}
 
 for (let [range, window, offset] of [
 	[{ from: 0, to: 20 }, { offset: 0, limit: 60, total: 1_000 }, 0],
@@ -156,6 +183,21 @@ for (let [range, window, offset] of [
 ]) {
 	test(`rows ${range.from} to ${range.to} are asked for from ${offset}`, () => {
 		assert.equal(layout.offsetFor(range, window), offset);
+	});
+}
+
+for (let [range, way, offset] of [
+	[{ from: 120, to: 151 }, 37, 100],
+	[{ from: 128, to: 157 }, 37, 124],
+	[{ from: 132, to: 163 }, 37, 128],
+	[{ from: 104, to: 135 }, -37, 100],
+	[{ from: 103, to: 134 }, -37, 78],
+	// The highest table has no rows to spare, and is full.
+	[{ from: 104, to: 164 }, 37, 104],
+	[{ from: 96, to: 156 }, -37, 96],
+]) {
+	test(`rows ${range.from} to ${range.to}, scrolled by ${way}, are asked for from ${offset}`, () => {
+		assert.equal(layout.offsetFor(range, { offset: 100, limit: 60, total: 1_000 }, way), offset);
 	});
 }
 

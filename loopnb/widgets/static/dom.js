@@ -41,7 +41,11 @@ export function makeButton(name, text, onClick, attributes = {}) {
  * @param {string} [title]
  */
 export function write(node, text, title = "") {
-	if (node.textContent !== text) node.textContent = text;
+	let { firstChild } = node;
+	if (text && firstChild instanceof Text && firstChild === node.lastChild) {
+		// To change a text takes the browser less than to put another one in its place.
+		if (firstChild.data !== text) firstChild.data = text;
+	} else if (node.textContent !== text) node.textContent = text;
 	if (node.title !== title) node.title = title;
 }
 

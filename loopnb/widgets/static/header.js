@@ -1,7 +1,7 @@
 /** Draw the top of a view: what the loop does, counts of tasks, how late the loop is, and what to do. */
 
 import { make, makeButton, put, putAttribute } from "./dom.js";
-import { countText, lagNumber, loopText } from "./texts.js";
+import { countText, lagNumber, loopText, numberText } from "./texts.js";
 
 /**
  * @typedef {import("./protocol.js").Shared} Shared
@@ -59,7 +59,7 @@ export class Header {
 		let { head } = shared;
 		for (let [state, chip] of Object.entries(this.chips)) {
 			let count = head.counts[state] ?? 0;
-			let text = `${count.toLocaleString("en")} ${state}`;
+			let text = `${numberText(count)} ${state}`;
 			put(/** @type {HTMLElement} */ (chip.lastElementChild), text);
 			let isPressed = state === pressed;
 			chip.hidden = !count && !isPressed;

@@ -4,7 +4,7 @@
 export const ROW_HEIGHT = 32;
 /** Rows above and below what can be seen, so that a quick turn of the wheel shows no gap. */
 const OVERSCAN = 8;
-/** Other rows are drawn when there are fewer than that. Every change costs the browser as much as several rows. */
+/** Other rows are drawn when there are fewer than that, and while the user scrolls no more are left behind. */
 const LEAST_OVERSCAN = 4;
 /** No more rows than this are in the page. */
 export const MAX_ROWS = 60;
@@ -12,15 +12,18 @@ export const MAX_ROWS = 60;
 export const MOST_HEIGHT = (MAX_ROWS - 2 * OVERSCAN) * ROW_HEIGHT;
 
 /**
- * Return the range of rows that are to be in the page.
+ * Return the range of rows that are to be in the page. Every new range costs the browser as much as several rows,
+ * so while the user scrolls most of the rows that cannot be seen lie ahead.
  *
  * @param {{top: number, height: number, total: number}} scroll Pixels, pixels, rows.
+ * @param {number} [way] Where the user scrolls to: above 0 is down, below 0 is up.
  * @returns {{from: number, to: number}} *to* is the first that is not.
  */
-export function rowsAt({ top, height, total }) {
+export function rowsAt({ top, height, total }, way = 0) {
 	let { first, seen } = rowsSeen({ top, height });
-	let to = Math.min(first + seen + OVERSCAN, total);
-	return { from: Math.max(Math.min(first - OVERSCAN, to - seen), 0), to: Math.max(to, 0) };
+	let more = Math.sign(way) * (OVERSCAN - LEAST_OVERSCAN);
+	let to = Math.min(first + seen + OVERSCAN + more, total);
+	return { from: Math.max(Math.min(first - OVERSCAN + more, to - seen), 0), to: Math.max(to, 0) };
 }
 
 /**
@@ -32,6 +35,7 @@ export function rowsAt({ top, height, total }) {
  */
 export function reachesFar({ from, to }, { top, height, total }) {
 	let { first, seen } = rowsSeen({ top, height });
+	if (to > total) return false;
 	return (from === 0 || first - from >= LEAST_OVERSCAN) && (to >= total || to - first - seen >= LEAST_OVERSCAN);
 }
 
@@ -43,17 +47,25 @@ function rowsSeen({ top, height }) {
 
 /**
  * Return the offset of the window to ask the kernel for; the one that there is if that will do. Most of a new
- * window lies in the direction in which the user scrolls.
+ * window lies in the direction in which the user scrolls, and it is asked for before its rows are needed.
  *
  * @param {{from: number, to: number}} range The rows on the screen.
  * @param {{offset: number, limit: number, total: number}} window What was asked for last.
+ * @param {number} [way] Where the user scrolls to: above 0 is down, below 0 is up.
  * @returns {number}
  */
-export function offsetFor({ from, to }, { offset, limit, total }) {
-	let isThere = from >= offset && (to <= offset + limit || offset + limit >= total);
+export function offsetFor({ from, to }, { offset, limit, total }, way = 0) {
+	let spare = Math.max(limit - (to - from), 0);
+	let behind = Math.min(way ? LEAST_OVERSCAN : OVERSCAN, spare);
+	let ahead = way ? Math.min(LEAST_OVERSCAN, spare - behind) : 0;
+	let first = Math.max(way < 0 ? from - ahead : from, 0);
+	let last = way > 0 ? to + ahead : to;
+	let isThere = first >= offset && (last <= offset + limit || offset + limit >= total);
 	if (isThere) return offset;
 	let [isBelow, isAbove] = [from >= offset && from < offset + limit, to > offset && to <= offset + limit];
-	let wanted = isBelow ? from - OVERSCAN : isAbove ? to + OVERSCAN - limit : Math.floor((from + to - limit) / 2);
+	// The rows themselves are there already where only those ahead are not.
+	if (isBelow && isAbove) [isBelow, isAbove] = [way > 0, way < 0];
+	let wanted = isBelow ? from - behind : isAbove ? to + behind - limit : Math.floor((from + to - limit) / 2);
 	return Math.max(Math.min(wanted, total - limit), 0);
 }
 
@@ -106,6 +118,29 @@ export function columnsFor(width, tab) {
 	return all.filter(({ id }) => kept.has(id));
 }
 
+/**
+ * Return the fewest numbers that have to be moved so that all increase.
+ *
+ * @param {number[]} numbers No two are equal.
+ * @returns {Set<number>}
+ */
+export function misplaced(numbers) {
+	/** For each place, how many can stay up to there, and the place of the one before. @type {{kept: number, before: number}[]} */
+	let chains = [];
+	let longest = -1;
+	numbers.forEach((number, place) => {
+		let chain = { kept: 1, before: -1 };
+		chains.forEach(({ kept }, before) => {
+			if (numbers[before] < number && kept >= chain.kept) chain = { kept: kept + 1, before };
+		});
+		chains.push(chain);
+		if (chain.kept > (chains[longest]?.kept ?? 0)) longest = place;
+	});
+	let moved = new Set(numbers);
+	for (let place = longest; place >= 0; place = chains[place].before) moved.delete(numbers[place]);
+	return moved;
+}
+
 /** @typedef {{index: number, key: string, row: import("./protocol.js").Row | null, isHeld: boolean}} Slot */
 
 /**
@@ -119,14 +154,20 @@ export class Arrangement {
 	constructor() {
 		/** @type {Map<number, string>} */
 		this.places = new Map();
+		/** The keys that have a place. @type {Set<string>} */
+		this.taken = new Set();
 		/** @type {Map<string, import("./protocol.js").Row>} */
 		this.rows = new Map();
+		/** The rows that the table has at least, so that no held one is cut off. */
+		this.total = 0;
 	}
 
 	/** Forget what is held: the user has asked for another order. */
 	release() {
 		this.places.clear();
+		this.taken.clear();
 		this.rows.clear();
+		this.total = 0;
 	}
 
 	/**
@@ -137,24 +178,26 @@ export class Arrangement {
 	 */
 	arrange(window, { from, to }, mode) {
 		if (mode === "follow") this.release();
-		let taken = new Set(this.places.values());
-		let free = window.keys.map((key) => (taken.has(key) ? "" : key));
+		let free = window.keys.map((key) => (this.taken.has(key) ? "" : key));
 		let at = new Map(window.keys.map((key, place) => [key, place]));
 		/** @type {Slot[]} */
 		let slots = [];
 		for (let index = from; index < to; index++) {
 			let key = this.places.get(index) ?? this.next(free, at, index, window.offset);
-			if (key) this.places.set(index, key);
+			if (key) this.put(index, key);
 			slots.push({ index, key, ...this.look(window, key, mode) });
 		}
 		return slots;
 	}
 
-	/** @returns {number} The rows that the table has at least, so that no held one is cut off. */
-	get total() {
-		let last = -1;
-		for (let index of this.places.keys()) last = Math.max(last, index);
-		return last + 1;
+	/**
+	 * @param {number} index
+	 * @param {string} key
+	 */
+	put(index, key) {
+		this.places.set(index, key);
+		this.taken.add(key);
+		this.total = Math.max(this.total, index + 1);
 	}
 
 	/**

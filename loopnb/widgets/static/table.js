@@ -4,8 +4,8 @@
  */
 
 import { make, makeButton, put, putAttribute, write } from "./dom.js";
-import { Arrangement, columnsFor, offsetFor, reachesFar, ROW_HEIGHT, rowsAt } from "./layout.js";
-import { ageText, leftoverText, pendingText, rowCoro, rowName, rowWaits, spanText } from "./texts.js";
+import { Arrangement, columnsFor, misplaced, offsetFor, reachesFar, ROW_HEIGHT, rowsAt } from "./layout.js";
+import { ageText, leftoverText, numberText, pendingText, rowCoro, rowName, rowWaits, spanText } from "./texts.js";
 
 /**
  * @typedef {import("./protocol.js").Row} Row
@@ -21,8 +21,10 @@ import { ageText, leftoverText, pendingText, rowCoro, rowName, rowWaits, spanTex
 /** Above this many tasks, a click on "Cancel all" is confirmed by a second one. */
 const CONFIRM_ABOVE = 10;
 const CONFIRM_FOR_MS = 4_000;
+/** The user has stopped scrolling when nothing has moved for so long. */
+const CALM_MS = 150;
 
-/** One row: made once for its key, changed in place. */
+/** One row of the page. Where its task is scrolled away, it shows another one. */
 class TableRow {
 	/** @param {TaskTable} table */
 	constructor(table) {
@@ -30,9 +32,9 @@ class TableRow {
 		/** @type {Row | null} */
 		this.row = null;
 		this.index = -1;
-		this.isEnded = this.isBlocking = this.isHeld = false;
-		/** What it was drawn with. @type {TableFacts | null} */
-		this.facts = null;
+		this.isEnded = this.isBlocking = false;
+		/** What it was drawn with. @type {unknown[]} */
+		this.drawn = [];
 		this.armedUntil = 0;
 		this.element = make("div", "row", "", { role: "row", tabindex: "-1" });
 		this.element.addEventListener("click", (event) => this.click(event));
@@ -40,15 +42,18 @@ class TableRow {
 		this.parts = {};
 		/** @type {HTMLButtonElement | null} */
 		this.button = null;
-		this.layOut(table.columns);
+	}
+
+	clear() {
+		this.element.replaceChildren();
+		this.drawn = [];
+		this.parts = {};
+		this.button = null;
 	}
 
 	/** @param {import("./layout.js").Column[]} columns */
 	layOut(columns) {
-		this.element.replaceChildren();
-		this.facts = null;
-		this.parts = {};
-		this.button = null;
+		this.clear();
 		for (let { id } of columns) {
 			let cell = make("div", id, "", { role: "gridcell" });
 			this.parts[id] = cell;
@@ -103,23 +108,32 @@ class TableRow {
 	 */
 	update({ index, key, row, isHeld }, facts) {
 		this.place(index);
-		// While the user scrolls, most rows say what they have said.
-		if (facts === this.facts && row === this.row && isHeld === this.isHeld) return;
-		[this.facts, this.row, this.isHeld] = [facts, row, isHeld];
 		let outcome = facts.ended.get(key);
+		let isOpen = key !== "" && key === facts.openKey;
+		// Most rows say what they have said. What changes with time alone is left to `tick`.
+		let drawn = [key, row, isHeld, outcome, isOpen, facts.block, facts.query.tab];
+		if (this.drawn.length && drawn.every((value, place) => value === this.drawn[place])) return;
+		let isOther = row?.key !== this.row?.key;
+		if (isOther) this.armedUntil = 0;
+		this.row = row;
 		this.isEnded = isHeld || outcome !== undefined;
 		putAttribute(this.element, "data-key", key || null);
 		putAttribute(this.element, "data-ended", this.isEnded ? "" : null);
 		putAttribute(this.element, "data-depth", row?.depth ? String(row.depth) : null);
-		putAttribute(this.element, "data-open", key && key === facts.openKey ? "" : null);
-		if (!row) return this.element.setAttribute("data-gap", "");
-		this.element.removeAttribute("data-gap");
+		putAttribute(this.element, "data-open", isOpen ? "" : null);
+		putAttribute(this.element, "data-gap", row ? null : "");
+		if (!row) this.clear();
+		else if (!this.element.firstChild) this.layOut(this.table.columns);
+		this.drawn = drawn;
+		if (!row) return putAttribute(this.element, "data-state", null);
 		this.isBlocking = !this.isEnded && isBlocking(row, facts.block);
 		let state = outcome ?? (isHeld ? "moved" : this.isBlocking ? "blocking" : row.state);
 		let isGroup = row.count !== undefined;
 		putAttribute(this.element, "aria-level", String((row.depth ?? 0) + 1));
 		putAttribute(this.element, "aria-expanded", isGroup ? String(Boolean(row.is_open)) : null);
 		this.fill(row, state, facts);
+		// Its ages stand still, so they are not those of the task that was here before.
+		if (isOther && this.isEnded) this.writeAges("", "");
 		this.tick(facts);
 	}
 
@@ -157,20 +171,34 @@ class TableRow {
 		this.element.setAttribute("aria-rowindex", String(index + 2));
 	}
 
-	/** Update what changes with time alone. @param {TableFacts} facts */
-	tick({ clock_s, block, pending, isGone }) {
+	/**
+	 * @param {string} age
+	 * @param {string} waited
+	 */
+	writeAges(age, waited) {
+		if (this.parts.age) write(this.parts.age, age);
+		if (this.parts.waited) write(this.parts.waited, waited);
+	}
+
+	/**
+	 * Update what changes with time alone.
+	 *
+	 * @param {TableFacts} facts
+	 * @param {boolean} [areAgesDue]
+	 */
+	tick({ clock_s, block, pending, isGone }, areAgesDue = true) {
 		let { row, parts } = this;
 		if (!row) return;
+		if (this.button) this.writeButton(this.button, row, pending.get(row.key), isGone);
+		if (!areAgesDue) return;
 		let age = (/** @type {number | null | undefined} */ instant) =>
 			instant === null || instant === undefined ? "" : ageText(clock_s - instant);
 		if (!this.isEnded) {
-			if (parts.age) write(parts.age, age(row.oldest_s ?? row.spawned_s));
 			let since = this.isBlocking ? block?.since_s : (row.cancelling_since_s ?? row.waiting_since_s);
-			if (parts.waited) write(parts.waited, age(since));
+			this.writeAges(age(row.oldest_s ?? row.spawned_s), age(since));
 		}
 		if (parts.ended) write(parts.ended, typeof row.ended_s === "number" ? `${age(row.ended_s)} ago` : "");
 		if (parts.took) write(parts.took, typeof row.duration_s === "number" ? spanText(row.duration_s) : "");
-		if (this.button) this.writeButton(this.button, row, pending.get(row.key), isGone);
 	}
 
 	/**
@@ -182,7 +210,7 @@ class TableRow {
 	writeButton(button, row, pending, isGone) {
 		let isGroup = row.count !== undefined;
 		let isArmed = performance.now() <= this.armedUntil;
-		let count = (row.count ?? 1).toLocaleString("en");
+		let count = isArmed ? numberText(row.count ?? 1) : "";
 		let text = isArmed ? `Cancel ${count}?` : isGroup ? "Cancel all" : "Cancel";
 		if (pending) {
 			let waited_ms = performance.now() - pending.at;
@@ -207,6 +235,11 @@ function isBlocking(row, block) {
 	return row.count === undefined ? row.key === `t${block.task}` : row.key === block.group;
 }
 
+/** @param {import("./layout.js").Slot} slot @returns {string} */
+function nameOf({ key, index }) {
+	return key || `gap ${index}`;
+}
+
 /** How a task can have ended. */
 const OUTCOMES = { returned: 1, raised: 1, cancelled: 1, dropped: 1 };
 
@@ -225,6 +258,10 @@ export class TaskTable {
 		this.activeIndex = 0;
 		this.activeKey = "";
 		this.hasPointer = this.wasHeld = false;
+		/** Where the user has scrolled to, and the last step there. Pixels. */
+		this.top = this.way = 0;
+		this.scrolledAt = -Infinity;
+		this.isOrdered = true;
 		/** A row that is to have the focus as soon as it is there. */
 		this.isAwaited = false;
 		this.facts = /** @type {TableFacts} */ (/** @type {unknown} */ (null));
@@ -259,7 +296,13 @@ export class TaskTable {
 	/** @returns {boolean} */
 	get isHeld() {
 		if (this.facts?.isGone) return false;
-		return this.hasPointer || this.body.querySelector(":focus-visible") !== null;
+		let focused = document.activeElement;
+		return this.hasPointer || (this.body.contains(focused) && focused?.matches(":focus-visible") === true);
+	}
+
+	/** @returns {boolean} */
+	get isMoving() {
+		return performance.now() - this.scrolledAt < CALM_MS;
 	}
 
 	/** Tell the view when the rows begin to be held in place, and when no more. */
@@ -279,10 +322,17 @@ export class TaskTable {
 		this.draw();
 	}
 
-	/** @param {TableFacts} facts */
-	tick(facts) {
+	/**
+	 * Update what changes with time alone. While the user scrolls, the ages wait for the timer: to write those of
+	 * all rows with each message costs frames.
+	 *
+	 * @param {TableFacts} facts
+	 * @param {boolean} isTimer
+	 */
+	tick(facts, isTimer) {
 		this.facts = facts;
-		for (let row of this.rows.values()) row.tick(facts);
+		for (let row of this.rows.values()) row.tick(facts, isTimer || !this.isMoving);
+		this.putInOrder();
 	}
 
 	/** Fit the columns to the table's width. */
@@ -297,7 +347,7 @@ export class TaskTable {
 			this.columns = columns;
 			this.element.style.setProperty("--loopnb-columns", columns.map((column) => column.width).join(" "));
 			this.buildHeader();
-			for (let row of this.rows.values()) row.layOut(columns);
+			for (let row of this.rows.values()) if (row.row) row.layOut(columns);
 		}
 		this.writeHeader();
 	}
@@ -340,7 +390,9 @@ export class TaskTable {
 
 	/** Draw other rows, if those in the page are about to be left. */
 	scrolled() {
-		if (!reachesFar(this.range, this.seen)) this.draw();
+		let { seen } = this;
+		[this.way, this.top, this.scrolledAt] = [seen.top - this.top, seen.top, performance.now()];
+		if (this.facts && this.columns.length && !reachesFar(this.range, seen)) this.drawRange();
 	}
 
 	draw() {
@@ -349,47 +401,80 @@ export class TaskTable {
 		this.resize();
 		// It is not in the page yet, or hidden.
 		if (!this.columns.length) return;
-		let { window, query, isPaused } = this.facts;
-		let mode = isPaused ? "freeze" : this.isHeld ? "hold" : "follow";
-		this.total = mode === "follow" ? window.total : Math.max(window.total, this.arrangement.total);
+		let { window, query } = this.facts;
+		this.total = this.mode === "follow" ? window.total : Math.max(window.total, this.arrangement.total);
 		let height = `${this.total * ROW_HEIGHT}px`;
 		if (this.body.style.height !== height) this.body.style.height = height;
 		putAttribute(this.element, "aria-rowcount", String(this.total + 1));
 		putAttribute(this.element, "aria-label", query.tab === "live" ? "Live tasks" : "Finished tasks");
-		let range = (this.range = rowsAt(this.seen));
-		let slots = this.arrangement.arrange(window, range, /** @type {"follow" | "hold" | "freeze"} */ (mode));
-		this.drawRows(slots);
-		let offset = offsetFor(range, { offset: query.offset, limit: query.limit, total: window.total });
+		this.drawRange();
+	}
+
+	/** @returns {"follow" | "hold" | "freeze"} */
+	get mode() {
+		return this.facts.isPaused ? "freeze" : this.isHeld ? "hold" : "follow";
+	}
+
+	/** Draw the rows that are seen, and ask for those that the kernel has not sent. */
+	drawRange() {
+		let { window, query } = this.facts;
+		let { seen } = this;
+		if (!reachesFar(this.range, seen)) this.range = rowsAt(seen, this.way);
+		this.drawRows(this.arrangement.arrange(window, this.range, this.mode));
+		let offset = offsetFor(this.range, { offset: query.offset, limit: query.limit, total: window.total }, this.way);
 		if (offset !== query.offset) this.host.scrollTo(offset);
 	}
 
 	/** @param {import("./layout.js").Slot[]} slots */
 	drawRows(slots) {
-		let wanted = new Set(slots.map(({ index, key }) => key || `gap ${index}`));
-		for (let [name, row] of this.rows) if (!wanted.has(name)) this.drop(name, row);
-		let next = this.body.firstElementChild;
+		let wanted = new Set(slots.map(nameOf));
+		/** Rows that no slot needs. @type {TableRow[]} */
+		let spare = [];
+		for (let [name, row] of this.rows) {
+			if (wanted.has(name)) continue;
+			this.rows.delete(name);
+			// The focus stays in the table, so that the next key goes on from here and does not reach the notebook.
+			if (row.element.contains(document.activeElement)) this.scroll.focus({ preventScroll: true });
+			spare.push(row);
+		}
 		for (let slot of slots) {
-			let name = slot.key || `gap ${slot.index}`;
+			let name = nameOf(slot);
 			let row = this.rows.get(name);
-			if (!row) this.rows.set(name, (row = new TableRow(this)));
+			if (!row) this.rows.set(name, (row = spare.shift() ?? this.addRow()));
 			row.update(slot, this.facts);
-			// A row in its right place is not touched: moving it would take the focus away.
-			if (row.element === next) next = next.nextElementSibling;
-			else if (!row.element.contains(document.activeElement)) this.body.insertBefore(row.element, next);
 			if (slot.key && slot.key === this.activeKey) this.activeIndex = slot.index;
 		}
+		for (let row of spare) row.element.remove();
+		this.isOrdered = false;
+		this.putInOrder();
 		this.rove();
 	}
 
+	addRow() {
+		let row = new TableRow(this);
+		this.body.append(row.element);
+		return row;
+	}
+
 	/**
-	 * @param {string} name
-	 * @param {TableRow} row
+	 * Put the rows in the page in the order in which they are seen, for readers who hear them. To move one costs
+	 * the browser as much as to make it, so that waits until the user has stopped scrolling.
 	 */
-	drop(name, row) {
-		// The focus stays in the table, so that the next key goes on from here and does not reach the notebook.
-		if (row.element.contains(document.activeElement)) this.scroll.focus({ preventScroll: true });
-		row.element.remove();
-		this.rows.delete(name);
+	putInOrder() {
+		if (this.isOrdered || this.isMoving) return;
+		this.isOrdered = true;
+		let rowOf = new Map([...this.rows.values()].map((row) => [/** @type {Element} */ (row.element), row]));
+		let rows = [...this.body.children].map((element) => /** @type {TableRow} */ (rowOf.get(element)));
+		let moved = misplaced(rows.map((row) => row.index));
+		if (!moved.size) return;
+		/** @type {Element | null} */
+		let next = null;
+		for (let row of rows.sort((a, b) => b.index - a.index)) {
+			// Moving a row would take the focus away.
+			let isMoved = moved.has(row.index) && !row.element.contains(document.activeElement);
+			if (isMoved) this.body.insertBefore(row.element, next);
+			next = row.element;
+		}
 	}
 
 	/** Make the active row the Tab stop, and focus it if a key has asked for it. */

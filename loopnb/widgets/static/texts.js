@@ -51,13 +51,24 @@ export function timeText(wall_s) {
 	return `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
 }
 
+/** Made once: `toLocaleString` makes one in every call. */
+const NUMBERS = new Intl.NumberFormat("en");
+
+/**
+ * @param {number} n
+ * @returns {string} With commas: `10,000`.
+ */
+export function numberText(n) {
+	return NUMBERS.format(n);
+}
+
 /**
  * @param {number} n
  * @param {string} noun
  * @returns {string}
  */
 export function countText(n, noun) {
-	return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+	return `${numberText(n)} ${noun}${n === 1 ? "" : "s"}`;
 }
 
 /**
@@ -111,7 +122,7 @@ export function kernelGoneText(what, wall_s) {
  * @returns {string} The row's name for people: a task's, or a group's with its count.
  */
 export function rowName(row) {
-	if (row.count !== undefined) return `${row.count.toLocaleString("en")} × ${row.name || row.coro}`;
+	if (row.count !== undefined) return `${numberText(row.count)} × ${row.name || row.coro}`;
 	return row.name || `task ${row.number}`;
 }
 

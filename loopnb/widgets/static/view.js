@@ -172,7 +172,7 @@ export class View {
 		this.sayVisible();
 		if (!isVisible) return;
 		this.heardAt = performance.now();
-		this.ticker = setInterval(() => this.tick(), TICK_MS);
+		this.ticker = setInterval(() => this.tick(true), TICK_MS);
 		this.lease = setInterval(() => this.renew(), LEASE_EVERY_MS);
 		this.schedule();
 	}
@@ -571,8 +571,8 @@ export class View {
 		this.header.writeLive(live);
 	}
 
-	/** Update what changes with time alone. Ages stand still when it is not known that they are true. */
-	tick() {
+	/** Update what changes with time alone. Ages stand still when it is not known that they are true. @param {boolean} [isTimer] */
+	tick(isTimer = false) {
 		let now = performance.now();
 		if (this.doubtedAt !== null && now - this.doubtedAt > ANSWER_MS) this.lose("unknown");
 		for (let [key, { isAnswered, at }] of this.pending) {
@@ -581,7 +581,7 @@ export class View {
 		this.updateClock();
 		let isGone = Boolean(this.goneText);
 		if (!this.isPaused) this.header.tick(this.shared, this.clock_s, isGone);
-		this.table.tick(this.tableFacts);
+		this.table.tick(this.tableFacts, isTimer);
 		if (!this.isPaused) this.detail.tick(this.clock_s);
 		if (this.tab === "timeline" && !this.isPaused) this.timeline.draw(this.clock_s);
 		if (now - this.notedAt > NOTE_FOR_MS && this.note.textContent) this.note.textContent = "";
