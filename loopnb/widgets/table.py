@@ -109,7 +109,8 @@ class Tasks:
         self.records[number] = record
         before = self.asked.pop(number, None) if self.asked else None
         if old is not None:
-            if asked is None and before is None and old.state == record.state and old.note == record.note:
+            is_plain = asked is None and before is None and old.cell is record.cell
+            if is_plain and old.state == record.state and old.note == record.note:
                 return  # most tasks that have changed only wait anew
             self._count(old, STATES[old.state] if before is None else before.state, -1)
         if asked is not None:

@@ -215,3 +215,15 @@ def test_the_kernels_own_tasks_are_neither_counted_nor_shown_unless_asked_for() 
     assert keys(hidden, Query()) == []
     assert keys(shown, Query()) == ["t1"]
     assert task_row(tasks.shown(tasks.records[1]), 0, None, "", "")["is_kernel"]
+
+
+def test_a_task_is_counted_for_its_cell_even_if_that_is_known_late() -> None:
+    """A user's factory may begin a task eagerly: its cell is known when its first step is over."""
+    tasks, cell = Tasks(), CellRef("id3", 3)
+    tasks.put(BASE._replace(number=1, state="parked"))
+    tasks.put(BASE._replace(number=1, state="parked", cell=cell))
+    assert tasks.cells == {3: 1}
+
+    tasks.drop(1)
+
+    assert tasks.cells == {}
