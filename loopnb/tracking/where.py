@@ -65,7 +65,10 @@ class _Explainer:
                 return
             number = tracker.number_of(awaited)
             is_known = number in self._seen
-            yield f"{indent}    task {number} {name_of(awaited)!r}{' (see above)' if is_known else ''}"
+            label = repr(name_of(awaited))
+            if not tracker.is_kernels_own(awaited):  # whose numbers nobody can use
+                label = f"{number} {label}"
+            yield f"{indent}    task {label}{' (see above)' if is_known else ''}"
             if not is_known:
                 yield from self.lines(awaited, indent + "    ", depth + 1)
 

@@ -308,6 +308,20 @@ def test_where_goes_down_to_what_is_waited_for(kernel: KernelDriver) -> None:
     assert "'top' (waiting)" in kernel.run("%loopnb where leaf").stdout
 
 
+def test_where_gives_the_kernels_own_tasks_no_number(kernel: KernelDriver) -> None:
+    """Theirs have 13 digits, and no command takes them."""
+    shown = kernel.run(
+        """
+        async def follow(cell): await asyncio.wait([cell])
+        follower = asyncio.create_task(follow(asyncio.current_task()), name='follower')
+        await asyncio.sleep(0)
+        %loopnb where follower
+        """
+    ).stdout
+
+    assert re.search(r"^    task '[^']+'$", shown, re.MULTILINE)
+
+
 def test_cancelling_all_spares_the_task_that_does_it(kernel: KernelDriver) -> None:
     kernel.run("asyncio.create_task(tick(), name='ticker');")
 
