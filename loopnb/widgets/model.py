@@ -279,8 +279,11 @@ class LoopWidget(anywidget.AnyWidget):
         """Tell the views who blocks the loop. The watchdog's thread."""
         self._blocked_by = None if block is None else str(block.cell) if block.by == "cell" else block.name
         monitor = self._monitor
-        if self._leases and monitor is not None:
-            self._tell(monitor.block(block))
+        if monitor is None:
+            return
+        message = monitor.block(block)
+        if self._leases:
+            self._tell(message)
 
     def _tell(self, message: dict[str, Any]) -> None:
         """Send *message*. A broken comm is no error, since nobody listens then."""

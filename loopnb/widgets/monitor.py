@@ -212,6 +212,9 @@ class Monitor:
         self._lines: dict[str, str] = {}  # the user's line of all tasks that wait at one place
         self._doing: head.Doing | None = None
         self._doing_since: float | None = None
+        self._interruptions = (0, 0)  # how many cells and blocks had ended at the last look
+        self._blocks_ended = 0
+        self._has_rested = True  # since the last look, nobody has looked on
         self._lag: protocol.Lag | None = None
         self._findings: list[Finding] = []
         self._figures_at = self._doctor_at = self._ended_at = self._held_due = float("-inf")
@@ -241,6 +244,7 @@ class Monitor:
     def rest(self) -> None:
         """Forget what takes memory or time: nobody looks. The next look begins anew."""
         self._under_way = iter(())
+        self._has_rested = True
         if self._follower is not None:
             self._follower.close()
             self._follower = None
@@ -455,9 +459,12 @@ class Monitor:
 
     def _head(self, state: LoopState) -> protocol.Head:
         doing = head.doing(state, self.tasks.states)
-        if doing != self._doing:
-            is_first, self._doing = self._doing is None, doing
-            self._doing_since = None if is_first else self._clock()
+        # Between two looks that find the loop idle, a cell may have run, or something has blocked.
+        interruptions = self._source.cells_ended, self._blocks_ended
+        if doing != self._doing or interruptions != self._interruptions:
+            self._doing, self._interruptions = doing, interruptions
+            self._doing_since = None if self._has_rested else self._clock()
+        self._has_rested = False
         since = self._source.cell_since() if state.cell is not None else self._doing_since
         return head.head_of(
             state,
@@ -470,6 +477,7 @@ class Monitor:
 
     def block(self, block: Block | None) -> Message:
         """Return the message that says what blocks the loop. Any thread."""
+        self._blocks_ended += block is None
         shared, now = self.shared, self._clock()
         group, record = None, None
         if block is not None and block.task is not None:

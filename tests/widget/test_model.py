@@ -177,6 +177,39 @@ def test_a_view_that_vanished_is_forgotten(
     assert page.ops() == []
 
 
+def test_the_loop_is_idle_since_the_last_cell_or_block(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop)
+    loop.pass_time(5)
+
+    kernel.cells_ended += 1  # both looks find the loop idle; a cell has run in between
+    ended_at = loop.time()
+    loop.pass_time(10)
+    assert page.shared["head"]["text"] == "idle"
+    assert page.shared["head"]["since_s"] == pytest.approx(ended_at, abs=SLOW_S)
+
+    [tell] = kernel.onlookers
+    tell(BLOCK)
+    tell(None)
+    ended_at = loop.time()
+    loop.pass_time(10)
+    assert page.shared["head"]["since_s"] == pytest.approx(ended_at, abs=SLOW_S)
+
+    page.say(op="visible", view="v", visible=False, query={})
+    loop.pass_time(10)
+    look(page, loop)
+    assert page.shared["head"]["since_s"] == pytest.approx(ended_at, abs=SLOW_S)
+
+    page.say(op="visible", view="v", visible=False, query={})
+    loop.pass_time(10)
+    tell(BLOCK)
+    tell(None)
+    loop.pass_time(10)
+    look(page, loop)
+    assert page.shared["head"]["since_s"] is None  # nobody knows since when
+
+
 def test_a_silent_view_is_not_forgotten_while_a_cell_executes(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
