@@ -311,7 +311,7 @@ class Watchdog:
                 self.step.note_kept(_cpython.kept_waiting(self._loop, now))
             if self.step is not None:
                 self._host.still_late(self.step, now)
-            if self._is_watching:
+            if self._is_watching or self.step is not None:
                 self._count(look, now)
             before, count = now, count + 1
             waited_s = self._wait(LATE_S)
