@@ -2,7 +2,7 @@
 
 The tracker's history has the tasks to which nothing refers any more, and the listing tells of the others as
 they end. Nothing notes the time when a task ends, since that would cost time in each task. A look finds out a
-quarter of a second later at most, and only while a view is visible.
+half a second later at most, and only while a view is visible.
 
 The loop's thread. Nothing here keeps a task alive.
 """
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How many ends of tasks are remembered, and how many ended tasks to which something refers.
 _REMEMBERED = 2_000
+#: If a task was found ended so many seconds after it was spawned, it ended about halfway.
+_QUICK_S = 1.0
 #: How many tasks are looked at before others get a turn. Each takes some microseconds.
 _AT_ONCE = 64
 #: The order of the finished tasks, if nothing else is asked for: failed ones first.
@@ -40,7 +42,7 @@ class Ended:
         tracker: Knows the tasks.
 
     Attributes:
-        when: When tasks ended, by number, in monotonic seconds: within a quarter of a second.
+        when: When tasks ended, by number, in monotonic seconds: within half a second.
         count: Of the tasks that are kept, how many returned or were cancelled, and how many failed or were
             lost.
         version: Changes whenever the tasks may have changed.
@@ -75,8 +77,12 @@ class Ended:
         if len(self._held) > _REMEMBERED:
             self._held = dict(list(self._held.items())[-_REMEMBERED:])
 
-    def look(self) -> Iterator[None]:
-        """Bring everything up to date, and yield now and then. Takes 0.5 us for each task in the history."""
+    def look(self, now: float) -> Iterator[None]:
+        """Bring everything up to date, and yield now and then. Takes 0.5 us for each task in the history.
+
+        Args:
+            now: Monotonic seconds.
+        """
         tasks: dict[int, EndedTask] = {}
         is_kernels = self._tracker.is_kernels_coro
         for count, (number, task_ref) in enumerate(list(self._held.items())):
@@ -87,7 +93,7 @@ class Ended:
             if task is None:
                 del self._held[number]
             elif has_origin(task) and not is_kernels(task.origin.coro):
-                self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task))
+                self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task), now)
         for count, ended in enumerate(self._tracker.history.with_known(self._tasks)):
             if not count % _AT_ONCE:
                 yield
@@ -97,14 +103,16 @@ class Ended:
             if self._tasks.get(number) is ended:
                 tasks[number] = ended
             elif not is_kernels(ended.origin.coro):
-                self._take_in(tasks, ended)
+                self._take_in(tasks, ended, now)
         if tasks.keys() != self._tasks.keys():
             self._records = {number: self._records[number] for number in self._records.keys() & tasks.keys()}
             self._tasks = tasks
             self._recount()
 
-    def _take_in(self, tasks: dict[int, EndedTask], ended: EndedTask) -> None:
-        number = ended.origin.number
+    def _take_in(self, tasks: dict[int, EndedTask], ended: EndedTask, now: float) -> None:
+        number, spawned_at = ended.origin.number, ended.origin.spawned_at
+        if number not in self.when and number not in self._tasks and now - spawned_at < _QUICK_S:
+            self.note(number, (spawned_at + now) / 2)  # no look has found it alive
         if ended.error is not None:
             if number not in self._records:
                 self._records[number] = self._tracker.record_ended(ended)

@@ -355,7 +355,7 @@ class Monitor:
             yield
         if now - self._ended_at >= _ENDED_EVERY_S or self._has_ended:
             self._ended_at = now
-            yield from self.ended.look()
+            yield from self.ended.look(now)
         for selection in self._selections.values():
             selection.settle()
 

@@ -896,6 +896,24 @@ def test_what_ended_before_anybody_looked_is_shown_without_a_duration(
     assert row["duration_s"] is None
 
 
+async def fails_at_once() -> None:
+    raise ValueError
+
+
+def test_a_task_that_no_look_has_found_alive_has_its_duration_nearly(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop, tab="finished")
+    task = kernel.spawn(fails_at_once(), "quick")
+    spawned_at = loop.time()
+    loop.pass_time(3)
+    [row] = [row for row in page.rows() if row["name"] == "quick"]
+
+    assert row["ended_s"] == pytest.approx(spawned_at, abs=SLOW_S)
+    assert row["duration_s"] == pytest.approx(0.0, abs=SLOW_S)
+    assert task.exception()
+
+
 def test_rows_have_the_users_line(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
@@ -973,6 +991,26 @@ async def fails_at_length() -> None:
 
 async def returns_at_length() -> str:
     return "\N{PILE OF POO}" * 9_000
+
+
+async def fails_for_a_long_reason() -> None:
+    raise ValueError("y" * 20_000 + "the end")
+
+
+def test_a_long_error_leaves_its_frames_in_sight(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    task = kernel.spawn(fails_for_a_long_reason())
+    loop.pass_time(1)
+    look(page, loop, tab="finished")
+    page.say(op="detail", view="v", number=page.rows()[0]["number"])
+    loop.pass_time(1)
+    traceback = page.last("detail")["detail"]["traceback"]
+
+    assert "in fails_for_a_long_reason" in traceback
+    assert traceback.endswith("the end\n")
+    assert max(page.sizes) <= MOST_BYTES
+    assert task.exception()
 
 
 def test_the_details_of_an_ended_task_have_its_outcome(

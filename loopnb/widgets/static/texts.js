@@ -112,7 +112,7 @@ export function kernelGoneText(what, wall_s) {
  */
 export function rowName(row) {
 	if (row.count !== undefined) return `${row.count.toLocaleString("en")} × ${row.name || row.coro}`;
-	return row.name || `task ${row.number}`;
+	return row.name.trim() ? row.name : `task ${row.number}`;
 }
 
 /**
