@@ -511,6 +511,7 @@ class Monitor:
 
     def _show(self, viewer: Viewer) -> Iterator[None]:
         query = viewer.query
+        groups: Mapping[str, Group] = {}
         if query.tab == "finished":
             version = self.ended.version
             if viewer.has_ended(query, version):
@@ -543,16 +544,17 @@ class Monitor:
                 selection.settle()
                 if viewer.query is not query:
                     return
-            window = self._live_window(query, selection)
+            window, groups = self._live_window(query, selection), selection.groups
         viewer.window, messages = protocol.window_messages(viewer.window, window)
         for message in messages:
-            ended = self._ended_among(message["gone"])
+            ended = self._ended_among(message["gone"], groups)
             self._send_to(viewer, {**message, "ended": ended} if ended else message)
 
-    def _ended_among(self, keys: list[str]) -> dict[str, str]:
-        """Return how tasks have ended whose rows are gone; not those that are only out of sight."""
+    def _ended_among(self, keys: list[str], groups: Mapping[str, Group]) -> dict[str, str]:
+        """Return what became of tasks and groups whose rows are gone; not of those that are only out of sight."""
+        gone = {key: "gone" for key in keys if key[0] == "g" and key not in groups}
         numbers = {key: int(key[1:]) for key in keys if key[0] == "t"}
-        return {
+        return gone | {
             key: self.ended.state_of(number)
             for key, number in numbers.items()
             if number not in self.tasks.live

@@ -110,6 +110,20 @@ def test_a_quiet_loop_is_only_heard_every_two_seconds(
     assert len(kernel.looks) == pytest.approx(10 * BEAT_S / SLOW_S, abs=1)
 
 
+def test_a_group_that_has_ended_has_not_moved(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    tasks = [kernel.spawn(ticks(), f"task-{number}") for number in range(5)]
+    look(page, loop)
+    [row] = page.rows()
+    for task in tasks:
+        task.cancel()
+    loop.pass_time(SLOW_S)
+
+    assert page.rows() == []
+    assert page.last("window")["ended"] == {row["key"]: "gone"}
+
+
 def test_changes_add_up(widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
     look(page, loop, group=False)
     tasks = [kernel.spawn(ticks(), f"task-{number}") for number in range(5)]

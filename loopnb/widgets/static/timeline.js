@@ -27,8 +27,9 @@ export class TimelinePane {
 		this.hover.hidden = true;
 		this.empty = make("div", "muted", "Asking the kernel…");
 		let row = make("div", "kinds");
+		this.export = makeButton("export", "Export", () => host.askTrace(), { title: "Save as a trace for Perfetto or chrome://tracing" });
 		row.append(
-			makeButton("export", "Export", () => host.askTrace(), { title: "Save as a trace for Perfetto or chrome://tracing" }),
+			this.export,
 			make("span", "muted", "A lane for each cell; blocks of the loop are red"),
 		);
 		this.box = make("div", "canvas-box");
@@ -142,8 +143,6 @@ export class TimelinePane {
 		let [x, y] = [event.offsetX - LABELS - PAD, event.offsetY];
 		let box = this.layout && boxAt(this.layout, x, y);
 		put(this.hover, box ? this.describe(box) : "");
-		// At the left edge it is as wide as it wants to be.
-		this.hover.style.left = this.hover.style.top = "0px";
 		let [width, height] = [this.hover.offsetWidth, this.hover.offsetHeight];
 		let bottom = this.box.scrollTop + this.box.clientHeight;
 		let isAbove = event.offsetY + 16 + height > bottom;
