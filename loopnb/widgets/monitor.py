@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb import trees
 from loopnb._cpython import thread_time
+from loopnb.records import Standstill
 from loopnb.tracking import graph
 from loopnb.tracking.cancelled import Cancellers
 from loopnb.tracking.chains import LOCKS, kind_at_once
@@ -74,10 +75,10 @@ class Watched(Protocol):
     def blocks(self) -> list[Block]:
         """Return the last blocks, oldest first."""
 
-    def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Call *fn* with each block while it lasts, in another thread, and with None at its end."""
+    def watch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
+        """Call *fn* with blocks and standstills while they last, in another thread, and at the end with None."""
 
-    def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+    def unwatch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
         """Call *fn* no more."""
 
 
@@ -475,10 +476,14 @@ class Monitor:
             findings=self._findings,
         )
 
-    def block(self, block: Block | None) -> Message:
-        """Return the message that says what blocks the loop. Any thread."""
+    def block(self, block: Block | Standstill | None) -> Message:
+        """Return the message that says what blocks the loop, or why else it stands still. Any thread."""
         self._blocks_ended += block is None
         shared, now = self.shared, self._clock()
+        if isinstance(block, Standstill):
+            since = self._source.cell_since() or now - block.lasted_s
+            found = head.standstill_of(self._source.loop_state(), since)
+            return protocol.block_message(shared, found, now, time.time())
         group, record = None, None
         if block is not None and block.task is not None:
             record = self._tracker.listing.records.get(block.task)
@@ -551,7 +556,7 @@ class Monitor:
             self._send_to(viewer, {**message, "ended": ended} if ended else message)
 
     def _ended_among(self, keys: list[str], groups: Mapping[str, Group]) -> dict[str, str]:
-        """Return what became of tasks and groups whose rows are gone; not of those that are only out of sight."""
+        """Return what became of tasks and groups whose rows are gone, but not of those out of sight."""
         gone = {key: "gone" for key in keys if key[0] == "g" and key not in groups}
         numbers = {key: int(key[1:]) for key in keys if key[0] == "t"}
         return gone | {

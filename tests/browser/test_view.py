@@ -722,7 +722,8 @@ def test_names_reprs_and_errors_are_text_on_every_surface(page: Page) -> None:
 
 
 def test_a_name_of_several_lines_takes_one_row_and_an_empty_one_is_a_number(page: Page) -> None:
-    view = PlainPage(page, [{"number": 1, "name": "two\nlines\r\nthree"}, {"number": 2, "name": " ", "coro": "other"}])
+    tasks = [{"number": 1, "name": "two\nlines\r\nthree"}, {"number": 2, "name": " ", "coro": "other"}]
+    view = PlainPage(page, tasks)
     wait_names(view, "two\nlines\r\nthree", "task 2")
 
     assert view.rows.first.locator(".loopnb-name").evaluate("name => name.getClientRects().length") == 1

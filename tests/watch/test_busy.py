@@ -204,7 +204,7 @@ def test_a_block_counts_for_as_long_as_it_lasts(watched: Watched) -> None:
         give_up_at = time.monotonic() + PATIENCE_S
         while watched.watch.busy_shares().get(number, 0.0) < 0.5:
             assert time.monotonic() < give_up_at
-            time.sleep(0.01)
+            time.sleep(0.01)  # noqa: ASYNC251  it is to block
 
     async def main() -> None:
         pace = watched.watch.pace

@@ -15,7 +15,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from ipywidgets import Widget
 
-from loopnb.records import Block, CellRef
+from loopnb.records import Block, CellRef, Standstill
 from loopnb.tracking import tracked
 from loopnb.tracking.slicing import SlicePace
 from loopnb.widgets import timeline
@@ -562,6 +562,24 @@ def test_a_block_is_told_from_the_thread_that_sees_it(
 
     loop.pass_time(3)
     assert page.shared["block"] is None  # the loop turns
+
+
+def test_a_cell_that_asks_for_input_is_said_to_run_though_nobody_blocks(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop)
+    [tell] = kernel.onlookers
+    kernel.cell = CellRef("x", 7)  # the loop stands still, so no look has seen it
+    tell(Standstill(2.0))
+    block = page.shared["block"]
+    assert (block["text"], block["is_standstill"]) == ("In[7] runs", True)
+    assert block["since_s"] == 990.0
+
+    kernel.cell = None
+    tell(None)
+    assert page.shared["block"] is None
+    tell(Standstill(2.0))  # a GUI's loop runs between cells
+    assert page.shared["block"] is None
 
 
 def test_a_task_that_blocks_is_named_with_its_row(

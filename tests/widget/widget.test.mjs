@@ -59,6 +59,7 @@ const block = { text: "In[7], line 3: time.sleep", since_s: 98.8 };
 for (let [shared, said] of [
 	[{ head, block: null }, { text: "In[7] runs", since: "12 s", condition: "running" }],
 	[{ head: { ...head, since_s: null }, block: null }, { text: "In[7] runs", since: "", condition: "running" }],
+	[{ head: { ...head, text: "idle" }, block: { text: "In[7] runs", is_standstill: true, since_s: 98.8 } }, { text: "In[7] runs", since: "1.2 s", condition: "running" }],
 	[{ head, block }, { text: "blocked by In[7], line 3: time.sleep", since: "1.2 s", condition: "blocked" }],
 ]) {
 	test(`the header says: ${said.text} ${said.since}`, () => assert.deepEqual(texts.loopText(shared, 100.01), said));

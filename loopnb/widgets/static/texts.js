@@ -68,6 +68,9 @@ export function countText(n, noun) {
  * @returns {{text: string, since: string, condition: string}}
  */
 export function loopText({ head, block }, clock_s) {
+	if (block?.is_standstill) {
+		return { text: block.text, since: ageText(clock_s - block.since_s), condition: "running" };
+	}
 	if (block) {
 		return { text: `blocked by ${block.text}`, since: ageText(clock_s - block.since_s), condition: "blocked" };
 	}
