@@ -76,7 +76,7 @@ class Watched(Protocol):
         """Return the last blocks, oldest first."""
 
     def watch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
-        """Call *fn* with blocks and standstills while they last, in another thread, and at the end with None."""
+        """Call *fn* with what keeps the loop from turning, in another thread, and with None at its end."""
 
     def unwatch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
         """Call *fn* no more."""
