@@ -355,6 +355,31 @@ def test_what_comes_and_goes_above_the_rows_does_not_move_them(page: Page, by: s
     page.set_viewport_size({"width": 1200, "height": 800})
 
 
+def test_no_line_above_held_rows_is_cut_in_two(page: Page) -> None:
+    view = PlainPage(page, SINGLE, head={**HEAD, "mended": ""})
+    finding = view.panel.locator(".loopnb-finding")
+    expect(finding).to_contain_text("blocked")
+    view.row("feed").hover()
+    expect(view.panel).to_have_attribute("data-held", "")
+    bottom = "finding => finding.closest('.loopnb-head').getBoundingClientRect().bottom"
+    is_seen = """finding => {
+        let [box, head] = [finding, finding.closest(".loopnb-head")].map((each) => each.getBoundingClientRect());
+        return box.left < head.right - 1 && box.bottom <= head.bottom;
+    }"""
+    before = finding.evaluate(bottom)
+    assert finding.evaluate(is_seen)
+
+    long = {**HEAD["finding"], "summary": "The loop was blocked. " * 20}
+    view.kernel(f"kernel.push({{ head: {{ finding: {json.dumps(long)} }} }})")
+    expect(finding).to_contain_text("blocked. The loop was blocked.")
+    assert finding.evaluate(bottom) == before
+    assert not finding.evaluate(is_seen)
+
+    page.mouse.move(2, 2)
+    expect(view.panel).not_to_have_attribute("data-held", "")
+    assert finding.evaluate(is_seen)
+
+
 def test_what_vanishes_below_the_rows_does_not_move_them(page: Page) -> None:
     page.set_viewport_size({"width": 320, "height": 400})
     view = PlainPage(page, SINGLE)
