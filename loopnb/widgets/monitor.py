@@ -26,7 +26,7 @@ from loopnb.widgets.printed import Printed, kernel_streams
 from loopnb.widgets.table import Selection, Tasks, group_key, group_row, task_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
     from loopnb.records import AwaitGraph, Block, Finding, LoopState, Pace, TaskRecord
     from loopnb.tracking.listing import Follower
@@ -516,7 +516,7 @@ class Monitor:
 
     def _show(self, viewer: Viewer) -> Iterator[None]:
         query = viewer.query
-        groups: Mapping[str, Group] = {}
+        ended_groups: Set[str] = frozenset()
         if query.tab == "finished":
             version = self.ended.version
             if viewer.has_ended(query, version):
@@ -549,17 +549,17 @@ class Monitor:
                 selection.settle()
                 if viewer.query is not query:
                     return
-            window, groups = self._live_window(query, selection), selection.groups
+            window, ended_groups = self._live_window(query, selection), selection.ended_groups
         viewer.window, messages = protocol.window_messages(viewer.window, window)
         for message in messages:
-            ended = self._ended_among(message["gone"], groups)
+            ended = self._ended_among(message["gone"], ended_groups)
             self._send_to(viewer, {**message, "ended": ended} if ended else message)
 
-    def _ended_among(self, keys: list[str], groups: Mapping[str, Group]) -> dict[str, str]:
-        """Return what became of tasks and groups whose rows are gone, but not of those out of sight."""
-        gone = {key: "gone" for key in keys if key[0] == "g" and key not in groups}
+    def _ended_among(self, keys: list[str], ended_groups: Set[str]) -> dict[str, str]:
+        """Return how tasks and groups have ended whose rows are gone; not those that are out of sight."""
+        groups = dict.fromkeys(ended_groups & set(keys), "ended")
         numbers = {key: int(key[1:]) for key in keys if key[0] == "t"}
-        return gone | {
+        return groups | {
             key: self.ended.state_of(number)
             for key, number in numbers.items()
             if number not in self.tasks.live

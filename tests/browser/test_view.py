@@ -363,7 +363,8 @@ def test_no_line_above_held_rows_is_cut_in_two(page: Page) -> None:
     expect(view.panel).to_have_attribute("data-held", "")
     bottom = "finding => finding.closest('.loopnb-head').getBoundingClientRect().bottom"
     is_seen = """finding => {
-        let [box, head] = [finding, finding.closest(".loopnb-head")].map((each) => each.getBoundingClientRect());
+        let box = finding.getBoundingClientRect();
+        let head = finding.closest(".loopnb-head").getBoundingClientRect();
         return box.left < head.right - 1 && box.bottom <= head.bottom;
     }"""
     before = finding.evaluate(bottom)

@@ -110,6 +110,24 @@ def test_a_quiet_loop_is_only_heard_every_two_seconds(
     assert len(kernel.looks) == pytest.approx(10 * BEAT_S / SLOW_S, abs=1)
 
 
+async def stages() -> None:
+    await asyncio.sleep(1)
+    await asyncio.sleep(1e9)
+
+
+def test_a_group_whose_tasks_wait_elsewhere_has_not_ended(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn_all([stages() for _ in range(5)], [None] * 5)
+    look(page, loop)
+    [before] = page.rows()
+    loop.pass_time(2)
+    [after] = page.rows()
+
+    assert after["key"] != before["key"]
+    assert "ended" not in page.last("window")
+
+
 def test_a_group_that_has_ended_has_not_moved(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
@@ -121,7 +139,7 @@ def test_a_group_that_has_ended_has_not_moved(
     loop.pass_time(SLOW_S)
 
     assert page.rows() == []
-    assert page.last("window")["ended"] == {row["key"]: "gone"}
+    assert page.last("window")["ended"] == {row["key"]: "ended"}
 
 
 def test_changes_add_up(widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
