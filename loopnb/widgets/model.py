@@ -25,7 +25,7 @@ import traitlets
 from IPython.display import display
 
 from loopnb._cpython import thread_time
-from loopnb.records import Block
+from loopnb.records import Block, Standstill
 from loopnb.widgets import assets, nulls, protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
 from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from loopnb.records import Standstill
     from loopnb.widgets.monitor import Source
 
 FAST_S = 0.25
@@ -286,7 +285,8 @@ class LoopWidget(anywidget.AnyWidget):
         if monitor is None:
             return
         message = monitor.block(block)
-        if self._leases:
+        says_nothing = isinstance(block, Standstill) and message["block"] is None
+        if self._leases and not says_nothing:
             self._tell(message)
 
     def _tell(self, message: dict[str, Any]) -> None:

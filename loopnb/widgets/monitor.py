@@ -213,7 +213,7 @@ class Monitor:
         self._lines: dict[str, str] = {}  # the user's line of all tasks that wait at one place
         self._doing: head.Doing | None = None
         self._doing_since: float | None = None
-        self._interruptions, self._blocks_ended = (0, 0), 0  # cells and blocks that had ended at the last look
+        self._interruptions, self._blocks_ended = (0, 0), 0  # cells and blocks that had ended
         self._has_rested = True  # since the last look, nobody has looked on
         self._lag: protocol.Lag | None = None
         self._findings: list[Finding] = []
