@@ -213,6 +213,16 @@ class Kept:
     messages: bool = False
 
 
+class Standstill(NamedTuple):
+    """The loop stands still, and nobody blocks it: another loop runs, or the user is asked for input.
+
+    Attributes:
+        lasted_s: Seconds that it has lasted so far.
+    """
+
+    lasted_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One step that has kept the loop from turning.

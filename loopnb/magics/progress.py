@@ -116,6 +116,7 @@ class _Line:
         self._spawned: set[int] = set()
         self._ended: set[int] = set()
         self._failed: set[int] = set()
+        self._cancelled: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._sleep(_FIRST_S)
 
@@ -163,19 +164,23 @@ class _Line:
         for task_ref in refs.values():
             task = task_ref()
             if task is not None:
-                has_failed = not task.cancelled() and error_of(task) is not None
-                self._note_ended(tracker.origin_of(task), main, has_failed=has_failed)
+                state = (
+                    "cancelled" if task.cancelled() else "returned" if error_of(task) is None else "raised"
+                )
+                self._note_ended(tracker.origin_of(task), main, state)
         for ended in tracker.history:
-            self._note_ended(ended.origin, main, has_failed=ended.state == "raised")
+            self._note_ended(ended.origin, main, ended.state)
 
-    def _note_ended(self, origin: Origin, main: int | None, *, has_failed: bool) -> None:
+    def _note_ended(self, origin: Origin, main: int | None, state: str) -> None:
         number = origin.number
         if origin.cell != self.cell or origin.spawned_at < self._began or number == main:
             return
         self._spawned.add(number)
         self._ended.add(number)
-        if has_failed:
+        if state == "raised":
             self._failed.add(number)
+        elif state == "cancelled":
+            self._cancelled.add(number)
 
     def _text(self) -> str:
         elapsed_s = time.monotonic() - self._began
@@ -194,12 +199,15 @@ class _Line:
         return self._session.tracker.record(self.main).doing
 
     def _counts(self, form: str) -> str:
-        total, failed, done = len(self._spawned), len(self._failed), len(self._ended)
+        total, failed, cancelled = len(self._spawned), len(self._failed), len(self._cancelled)
+        done = len(self._ended) - cancelled
         if not total:
             return ""
         counts = f"{done:,} of {total:,} tasks done" if total > 1 else f"{done} of 1 task done"
         if failed:
             counts += f", {failed:,} of them failed"
+        if cancelled:
+            counts += f", {cancelled:,} cancelled"
         return form.format(counts)
 
     def _show(self, text: str) -> None:

@@ -129,12 +129,17 @@ def coro_of(kept: EndedWell) -> object:
     return kept[_CORO]
 
 
+def spawned_at_of(kept: EndedWell) -> float:
+    """Return when that task was spawned, in monotonic seconds."""
+    return float(kept[_SPAWNED_AT])
+
+
 def state_of(kept: EndedWell) -> TaskState:
     """Return how that task has ended."""
     return "cancelled" if kept[-1] == "CANCELLED" else "returned"
 
 
-_CORO = Origin._fields.index("coro")
+_CORO, _SPAWNED_AT = Origin._fields.index("coro"), Origin._fields.index("spawned_at")
 
 
 #: How many tasks `BlockedTimes` remembers: the last ones that have blocked the loop.

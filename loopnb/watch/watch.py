@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopnb._cpython import coro_of, name_of
-from loopnb.records import Pace, PlaceTotal
+from loopnb.records import Pace, PlaceTotal, Standstill
 from loopnb.watch import _cpython
 from loopnb.watch.busy import BusyTable, RecentShares, RecentTasks
 from loopnb.watch.garbage import GarbageWatch
@@ -94,7 +94,7 @@ class Watch:
         self._lateness = Lateness(INTERVAL_S)
         self._shares = RecentShares()
         self._tasks = RecentTasks()
-        self._onlookers: list[Callable[[Block | None], object]] = []
+        self._onlookers: list[Callable[[Block | Standstill | None], object]] = []
         self._told_at: float | None = None
         self._busy: BusyTable | None = None
         self._watchers: set[object] = set()
@@ -164,8 +164,8 @@ class Watch:
         step = step.so_far(time.monotonic())
         return self._block_of(step, 0, is_over=False, messages=False)
 
-    def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Call *fn* with each block, twice a second while it lasts, and with None at its end.
+    def watch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
+        """Call *fn* with each block or standstill, twice a second while it lasts, and with None at its end.
 
         The first call comes after 0.4 s, or after `LoopNB.blocked_after` if that is less. The watchdog's
         thread calls *fn* while the loop does not turn, so *fn* must ask no loop. If it raises, it is not
@@ -173,7 +173,7 @@ class Watch:
         """
         self._onlookers.append(fn)
 
-    def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+    def unwatch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
         """Call *fn* no more. Does nothing if it is not called now."""
         if fn in self._onlookers:
             self._onlookers.remove(fn)
@@ -275,9 +275,7 @@ class Watch:
 
     def step_ended(self, step: Step, messages: bool) -> None:
         """Keep the block that *step* was, if it was one. The watchdog's thread."""
-        if self._told_at is not None:
-            self._told_at = None
-            self._tell(None)
+        self.turns_again()
         if self._is_block(step.lasted_s):
             number = next(self._numbers)
             self._keep(self._block_of(step, number, is_over=True, messages=messages))
@@ -300,7 +298,20 @@ class Watch:
             self._told_at = now
             self._tell(self._block_of(step, 0, is_over=False, messages=False))
 
-    def _tell(self, block: Block | None) -> None:
+    def stands_still(self, since: float, now: float) -> None:
+        """Tell the onlookers that the loop has stood still since then. The watchdog's thread."""
+        is_due = self._told_at is None or now - self._told_at >= _TOLD_EVERY_S
+        if self._onlookers and is_due and now - since >= _TOLD_AFTER_S:
+            self._told_at = now
+            self._tell(Standstill(now - since))
+
+    def turns_again(self) -> None:
+        """Tell the onlookers that it is over, if they were told anything. The watchdog's thread."""
+        if self._told_at is not None:
+            self._told_at = None
+            self._tell(None)
+
+    def _tell(self, block: Block | Standstill | None) -> None:
         for fn in list(self._onlookers):
             try:
                 fn(block)

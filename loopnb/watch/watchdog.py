@@ -97,6 +97,12 @@ class Host(Protocol):
     def still_late(self, step: Step, now: float) -> None:
         """Note that a marker is late, and the step that is seen. The watchdog's thread."""
 
+    def stands_still(self, since: float, now: float) -> None:
+        """Note that a marker is late, and that no step runs. The watchdog's thread."""
+
+    def turns_again(self) -> None:
+        """Note that this is over. The watchdog's thread."""
+
     def unseen(self, began: float, until: float) -> None:
         """Note that the loop did not turn in that time, and no look shows why. The watchdog's thread."""
 
@@ -307,14 +313,17 @@ class Watchdog:
                     was_elsewhere = True
                     # The pass may go on, and has not blocked the loop until now.
                     self._turned_at = self._oldest_pass = now
+                    self._host.stands_still(posted, now)
             if self.step is not None and count % _KEPT_EVERY == 0:
                 self.step.note_kept(_cpython.kept_waiting(self._loop, now))
             if self.step is not None:
                 self._host.still_late(self.step, now)
-            if self._is_watching:
+            if self._is_watching or self.step is not None:
                 self._count(look, now)
             before, count = now, count + 1
             waited_s = self._wait(LATE_S)
+        if was_elsewhere:
+            self._host.turns_again()
         answer = self._answer_at
         if answer is None:
             return

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from loopnb.tracking.tracker import Tracker
 
 _LONGEST = 5_000
-"""How many characters of a traceback are sent: the last ones."""
+"""How many characters of a traceback are sent: its begin, and twice as many of its end."""
 _RESULT = 1_000
 _LINKS = 40
 _AWAITED = 12
@@ -96,13 +96,16 @@ def outcome(task: asyncio.Task[Any] | None, ended: EndedTask | None) -> dict[str
 
 
 def traceback_text(error: BaseException) -> str:
-    """Return the traceback of *error*, without our own frames; the end of it if it is long."""
+    """Return the traceback of *error*, without our own frames; begin and end of it if it is long."""
     try:
         lines = traceback.format_exception(type(error), error, users_frames(error.__traceback__))
     except Exception:  # noqa: BLE001  an error of the user's own class may do anything
         return type(error).__name__
     text = "".join(lines)
-    return cut(text if len(text) <= _LONGEST else f"…{text[-_LONGEST:]}", _LONGEST + 1)
+    if len(text) > _LONGEST:
+        # The message may be long, or there may be many frames.
+        text = f"{text[: _LONGEST // 3]}\n…\n{text[-_LONGEST * 2 // 3 :]}"
+    return cut(text, _LONGEST + 3)
 
 
 def detail(

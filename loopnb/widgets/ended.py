@@ -2,7 +2,7 @@
 
 The tracker's history has the tasks to which nothing refers any more, and the listing tells of the others as
 they end. Nothing notes the time when a task ends, since that would cost time in each task. A look finds out a
-quarter of a second later at most, and only while a view is visible.
+half a second later at most, and only while a view is visible.
 
 The loop's thread. Nothing here keeps a task alive.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from loopnb.tracking.history import EndedTask, coro_of, ended_well, state_of
+from loopnb.tracking.history import EndedTask, coro_of, ended_well, spawned_at_of, state_of
 from loopnb.tracking.tracked import has_origin
 from loopnb.widgets.protocol import cut
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: How many ends of tasks are remembered, and how many ended tasks to which something refers.
 _REMEMBERED = 2_000
+#: If a task was found ended so many seconds after it was spawned, it ended about halfway.
+_QUICK_S = 1.0
 #: How many tasks are looked at before others get a turn. Each takes some microseconds.
 _AT_ONCE = 64
 #: The same for tasks that ended well. Each takes a quarter of a microsecond.
@@ -43,7 +45,7 @@ class Ended:
         tracker: Knows the tasks.
 
     Attributes:
-        when: When tasks ended, by number, in monotonic seconds: within a quarter of a second.
+        when: When tasks ended, by number, in monotonic seconds: within half a second.
         count: Of the tasks that are kept, how many returned or were cancelled, and how many failed or were
             lost.
         version: Changes whenever the tasks may have changed.
@@ -81,8 +83,12 @@ class Ended:
         if len(self._held) > _REMEMBERED:
             self._held = dict(list(self._held.items())[-_REMEMBERED:])
 
-    def look(self) -> Iterator[None]:
-        """Bring everything up to date, and yield now and then. Takes 0.25 us for each task in the history."""
+    def look(self, now: float) -> Iterator[None]:
+        """Bring everything up to date, and yield now and then. Takes 0.25 us for each task in the history.
+
+        Args:
+            now: Monotonic seconds.
+        """
         tasks: dict[int, EndedTask] = {}
         is_kernels = self._tracker.is_kernels_coro
         for count, (number, task_ref) in enumerate(list(self._held.items())):
@@ -93,7 +99,7 @@ class Ended:
             if task is None:
                 del self._held[number]
             elif has_origin(task) and not is_kernels(task.origin.coro):
-                self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task))
+                self._take_in(tasks, self._tasks.get(number) or EndedTask.of(task), now)
         for count, ended in enumerate(self._tracker.history.failed()):
             if not count % _AT_ONCE:
                 yield
@@ -103,24 +109,35 @@ class Ended:
             if self._tasks.get(number) is ended:
                 tasks[number] = ended
             elif not is_kernels(ended.origin.coro):
-                self._take_in(tasks, ended)
+                self._take_in(tasks, ended, now)
         well: dict[int, TaskState] = {}
         for count, kept in enumerate(self._tracker.history.well()):
             if not count % _WELL_AT_ONCE:
                 yield
             number = kept[0]
-            if number not in tasks and (number in self._well or not is_kernels(coro_of(kept))):
-                well[number] = state_of(kept)
+            if number in tasks:
+                continue
+            if number not in self._well:
+                if is_kernels(coro_of(kept)):
+                    continue
+                self._note_quick(number, spawned_at_of(kept), now)
+            well[number] = state_of(kept)
         if tasks.keys() != self._tasks.keys() or well.keys() != self._well.keys():
             known = self._records.keys() & (tasks.keys() | well.keys())
             self._records = {number: self._records[number] for number in known}
             self._tasks, self._well = tasks, well
             self._recount()
 
-    def _take_in(self, tasks: dict[int, EndedTask], ended: EndedTask) -> None:
+    def _note_quick(self, number: int, spawned_at: float, now: float) -> None:
+        """Note about when a task has ended that no look has found alive, unless that is long ago."""
+        if number not in self.when and now - spawned_at < _QUICK_S:
+            self.note(number, (spawned_at + now) / 2)
+
+    def _take_in(self, tasks: dict[int, EndedTask], ended: EndedTask, now: float) -> None:
         number = ended.origin.number
         if number not in self._tasks:
             self._records.pop(number, None)  # of a task of another loop that has the same number
+            self._note_quick(number, ended.origin.spawned_at, now)
         if ended.error is not None:
             if number not in self._records:
                 self._records[number] = self._tracker.record_ended(ended)

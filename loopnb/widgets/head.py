@@ -141,15 +141,39 @@ def block_of(block: Block, now: float, group: str | None) -> protocol.Block:
     who = block.place if block.by == "cell" and block.place else block.name
     if block.by == "task" and block.place:
         who = f"{block.name}, {block.place}"
-    doing_what = callee(block.call).removesuffix("()") if block.call else _PLAIN.get(block.how, "")
+    # Code that computes has no call to name, but an expression of its line.
+    call = block.call if "(" in block.call else _PLAIN.get(block.how, "")
+    doing_what = callee(call).removesuffix("()")
     return {
         "text": cut(f"{who}: {doing_what}" if doing_what else who),
+        "is_standstill": False,
         "place": cut(block.place),
-        "call": cut(block.call),
+        "call": cut(call),
         "since_s": round(now - block.lasted_s, 2),
         "remedy": cut(remedy(block)),
         "task": block.task,
         "group": group,
+    }
+
+
+def standstill_of(loop: LoopState, since: float) -> protocol.Block | None:
+    """Return what the views show while the loop stands still and nobody blocks it; None if no cell executes.
+
+    Args:
+        loop: Its state.
+        since: Since when the cell executes or the loop stands still, in monotonic seconds.
+    """
+    if loop.cell is None:
+        return None
+    return {
+        "text": doing(loop, {}).text,
+        "is_standstill": True,
+        "place": "",
+        "call": "",
+        "since_s": round(since, 2),
+        "remedy": "",
+        "task": None,
+        "group": None,
     }
 
 

@@ -25,6 +25,7 @@ import traitlets
 from IPython.display import display
 
 from loopnb._cpython import thread_time
+from loopnb.records import Block, Standstill
 from loopnb.widgets import assets, nulls, protocol, stored
 from loopnb.widgets._ipykernel import route_as_sent
 from loopnb.widgets.monitor import BEAT_S, Monitor, Viewer
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
-    from loopnb.records import Block
     from loopnb.widgets.monitor import Source
 
 FAST_S = 0.25
@@ -275,12 +275,19 @@ class LoopWidget(anywidget.AnyWidget):
             who = None if cell is None else str(cell)
         return f"will be cancelled when {who or 'the loop'} yields"
 
-    def _note_block(self, block: Block | None) -> None:
-        """Tell the views who blocks the loop. The watchdog's thread."""
-        self._blocked_by = None if block is None else str(block.cell) if block.by == "cell" else block.name
+    def _note_block(self, block: Block | Standstill | None) -> None:
+        """Tell the views who blocks the loop, or that it stands still. The watchdog's thread."""
+        if isinstance(block, Block):
+            self._blocked_by = str(block.cell) if block.by == "cell" else block.name
+        else:
+            self._blocked_by = None
         monitor = self._monitor
-        if self._leases and monitor is not None:
-            self._tell(monitor.block(block))
+        if monitor is None:
+            return
+        message = monitor.block(block)
+        says_nothing = isinstance(block, Standstill) and message["block"] is None
+        if self._leases and not says_nothing:
+            self._tell(message)
 
     def _tell(self, message: dict[str, Any]) -> None:
         """Send *message*. A broken comm is no error, since nobody listens then."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from loopnb import trees
 from loopnb._cpython import thread_time
+from loopnb.records import Standstill
 from loopnb.tracking import graph
 from loopnb.tracking.cancelled import Cancellers
 from loopnb.tracking.chains import LOCKS, kind_at_once
@@ -25,7 +26,7 @@ from loopnb.widgets.printed import Printed, kernel_streams
 from loopnb.widgets.table import Selection, Tasks, cell_number, group_key, group_row, task_row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Set
 
     from loopnb.records import AwaitGraph, Block, Finding, LoopState, Pace, TaskRecord
     from loopnb.tracking.listing import Follower
@@ -74,10 +75,10 @@ class Watched(Protocol):
     def blocks(self) -> list[Block]:
         """Return the last blocks, oldest first."""
 
-    def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
-        """Call *fn* with each block while it lasts, in another thread, and with None at its end."""
+    def watch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
+        """Call *fn* with what keeps the loop from turning, in another thread, and with None at its end."""
 
-    def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+    def unwatch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
         """Call *fn* no more."""
 
 
@@ -207,13 +208,14 @@ class Monitor:
         self._printed = Printed(self._tracker.loop, kernel_streams)
         self._under_way: Iterator[None] = iter(())
         self._selections: dict[Query, Selection] = {}
-        # Those that are told of each change: the above, and one that does not have all tasks yet.
-        self._kept_up: list[Selection] = []
+        self._kept_up: list[Selection] = []  # the same, and one that does not have all tasks yet
         self._busy: dict[int, float] = {}
         self._words: dict[int, tuple[TaskRecord, str]] = {}
         self._lines: dict[str, str] = {}  # the user's line of all tasks that wait at one place
         self._doing: head.Doing | None = None
         self._doing_since: float | None = None
+        self._interruptions, self._blocks_ended = (0, 0), 0  # cells and blocks that had ended
+        self._has_rested = True  # since the last look, nobody has looked on
         self._lag: protocol.Lag | None = None
         self._findings: list[Finding] = []
         self._figures_at = self._doctor_at = self._ended_at = self._held_due = float("-inf")
@@ -227,8 +229,7 @@ class Monitor:
         self.ended = Ended(self._tracker)
         self.has_changed = False
         self._has_ended = False  # a task has ended since the look began
-        self.sent_bytes = 0
-        self.rare_s = 0.0
+        self.sent_bytes, self.rare_s = 0, 0.0
         self.shared: Shared = {
             "epoch": source.epoch,
             "seq": 0,
@@ -243,6 +244,7 @@ class Monitor:
     def rest(self) -> None:
         """Forget what takes memory or time: nobody looks. The next look begins anew."""
         self._under_way = iter(())
+        self._has_rested = True
         if self._follower is not None:
             self._follower.close()
             self._follower = None
@@ -352,7 +354,7 @@ class Monitor:
             yield
         if now - self._ended_at >= _ENDED_EVERY_S or self._has_ended:
             self._ended_at = now
-            yield from self.ended.look()
+            yield from self.ended.look(now)
         for selection in self._selections.values():
             selection.settle()
 
@@ -456,9 +458,12 @@ class Monitor:
 
     def _head(self, state: LoopState) -> protocol.Head:
         doing = head.doing(state, self.tasks.states)
-        if doing != self._doing:
-            is_first, self._doing = self._doing is None, doing
-            self._doing_since = None if is_first else self._clock()
+        # Between two looks that find the loop idle, a cell may have run, or something has blocked.
+        interruptions = self._source.cells_ended, self._blocks_ended
+        if doing != self._doing or interruptions != self._interruptions:
+            self._doing, self._interruptions = doing, interruptions
+            self._doing_since = None if self._has_rested else self._clock()
+        self._has_rested = False
         since = self._source.cell_since() if state.cell is not None else self._doing_since
         return head.head_of(
             state,
@@ -469,9 +474,14 @@ class Monitor:
             findings=self._findings,
         )
 
-    def block(self, block: Block | None) -> Message:
-        """Return the message that says what blocks the loop. Any thread."""
+    def block(self, block: Block | Standstill | None) -> Message:
+        """Return the message that says what blocks the loop, or why else it stands still. Any thread."""
+        self._blocks_ended += block is None
         shared, now = self.shared, self._clock()
+        if isinstance(block, Standstill):
+            since = self._source.cell_since() or now - block.lasted_s
+            found = head.standstill_of(self._source.loop_state(), since)
+            return protocol.block_message(shared, found, now, time.time())
         group, record = None, None
         if block is not None and block.task is not None:
             record = self._tracker.listing.records.get(block.task)
@@ -504,6 +514,7 @@ class Monitor:
 
     def _show(self, viewer: Viewer) -> Iterator[None]:
         query = viewer.query
+        ended_groups: Set[str] = frozenset()
         if query.tab == "finished":
             version = self.ended.version
             if viewer.has_ended(query, version):
@@ -523,10 +534,10 @@ class Monitor:
                 self._forget_unused()
                 if viewer.query is not query:
                     return
-            window = self._live_window(query, selection)
+            window, ended_groups = self._live_window(query, selection), selection.ended_groups
         viewer.window, messages = protocol.window_messages(viewer.window, window)
         for message in messages:
-            ended = self._ended_among(message["gone"])
+            ended = self._ended_among(message["gone"], ended_groups)
             self._send_to(viewer, {**message, "ended": ended} if ended else message)
 
     def _select(self, query: Query) -> Generator[None, None, Selection]:
@@ -541,10 +552,11 @@ class Monitor:
         selection.settle()
         return selection
 
-    def _ended_among(self, keys: list[str]) -> dict[str, str]:
-        """Return how tasks have ended whose rows are gone; not those that are only out of sight."""
+    def _ended_among(self, keys: list[str], ended_groups: Set[str]) -> dict[str, str]:
+        """Return how tasks and groups have ended whose rows are gone; not those that are out of sight."""
+        groups = dict.fromkeys(ended_groups & set(keys), "ended")
         numbers = {key: int(key[1:]) for key in keys if key[0] == "t"}
-        return {
+        return groups | {
             key: self.ended.state_of(number) for key, number in numbers.items() if number not in self.tasks
         }
 

@@ -83,9 +83,13 @@ class Head(TypedDict):
 
 
 class Block(TypedDict):
-    """What blocks the loop now. `task` and `group` are the row's: its number, and the key of its group."""
+    """What blocks the loop now. `task` and `group` are the row's: its number, and the key of its group.
+
+    If `is_standstill`, nobody blocks it, but it does not turn either. Then `text` says what it does.
+    """
 
     text: str
+    is_standstill: bool
     place: str
     call: str
     since_s: float
@@ -173,7 +177,8 @@ def apply_shared(shared: Shared, message: Mapping[str, Any]) -> Shared | None:
     """Return what *message* makes of *shared*; None if it does not fit.
 
     A message from the loop (`head`, `beat`) means that the loop turns, so nothing blocks it. A `block` comes
-    from another thread, so its number may be an older one.
+    from another thread, so its number may be an older one. If that ends, the loop has done nothing else for
+    longer, whatever the header said before.
     """
     if message["epoch"] != shared["epoch"]:
         return None
@@ -181,6 +186,8 @@ def apply_shared(shared: Shared, message: Mapping[str, Any]) -> Shared | None:
     after["clock_s"], after["taken_at"] = message["clock_s"], message["taken_at"]
     if op == "block":
         after["block"] = message["block"]
+        if message["block"] is None and shared["head"]["cell"] is None:
+            after["head"] = {**shared["head"], "since_s": message["clock_s"]}
         return after
     if shared["seq"] != message["base" if op == "head" else "seq"]:
         return None

@@ -30,6 +30,8 @@ _RANKS = {state: rank for rank, state in enumerate(("cancelling", *STATES.values
 _LAST = float("inf")
 #: How many tasks of a group are asked for what they have in common.
 _SAMPLE = 300
+#: So many groups that have ended are remembered.
+_MOST_ENDED = 1_000
 #: With so many changes at once, sorting anew is faster than putting each in its place.
 _MANY = 512
 
@@ -211,6 +213,7 @@ class Group:
         row_key: The key of the row that stands for it: its own, or that of its only task.
         anchor: If the order is by age or number: the number of its oldest task when it became one row.
             Otherwise None.
+        has_ended: True if the task that was the last to leave has ended, and does not wait elsewhere.
     """
 
     def __init__(self, key: str, coro: str, cell: int, waits_at: str) -> None:
@@ -223,6 +226,7 @@ class Group:
         self.members: Order | None = None
         self.row_key: str | None = None
         self.anchor: int | None = None
+        self.has_ended = False
         # Remembered, since of ten thousand numbers it takes long to find them. None if not known.
         self._oldest: int | None = None
         self._newest: int | None = None
@@ -272,6 +276,10 @@ class Selection:
         query: The query. Its opened groups and its part of the rows do not matter.
         tasks: All live tasks.
         busy: Share of the loop's time that each task takes, by number. Always the same dictionary.
+
+    Attributes:
+        groups: The groups, by key.
+        ended_groups: Keys of groups whose tasks have ended.
     """
 
     def __init__(self, query: Query, tasks: Tasks, busy: Mapping[int, float]) -> None:
@@ -288,24 +296,25 @@ class Selection:
         self._group_of: dict[int, Group] = {}
         self._state_of: dict[int, str] = {}
         self.groups: dict[str, Group] = {}
+        self.ended_groups: set[str] = set()
         self._touched: set[str] = set()
 
     def put(self, number: int) -> None:
         """Take in a live task that is new or has changed. Call `settle` after some of these."""
         record = self._tasks.records[number]
         if not self._is_wanted(record):
-            self.drop(number)
+            self.drop(number, has_ended=False)
         elif self._query.group:
             self._put_in_group(record)
         elif not self._is_lasting or f"t{number}" not in self._order:
             self._order.put(f"t{number}", self._value_of(record), number)
 
-    def drop(self, number: int) -> None:
-        """Take out a task that has ended, if it is there."""
+    def drop(self, number: int, *, has_ended: bool = True) -> None:
+        """Take out a task that has ended, or is not wanted any more, if it is there."""
         if not self._query.group:
             self._order.drop(f"t{number}")
         else:
-            self._leave_group(number)
+            self._leave_group(number, has_ended=has_ended)
 
     def settle(self) -> None:
         """Bring the order up to date after some calls of `put` and `drop`."""
@@ -319,6 +328,8 @@ class Selection:
             group.row_key = group.right_row_key
             if group.row_key is None:
                 del self.groups[group.key]
+                if group.has_ended:
+                    self._note_ended(group.key)
             else:
                 self._place(group, group.row_key)
         self._order.settle()
@@ -335,6 +346,11 @@ class Selection:
             for number in numbers & self._tasks.records.keys():
                 self.put(number)
 
+    def _note_ended(self, key: str) -> None:
+        if len(self.ended_groups) >= _MOST_ENDED:
+            self.ended_groups.clear()
+        self.ended_groups.add(key)
+
     # -- groups -----------------------------------------------------------------------------------
 
     def _put_in_group(self, record: TaskRecord) -> None:
@@ -342,13 +358,14 @@ class Selection:
         state = self._tasks.state_of(record)
         group = self._group_of.get(number)
         if group is not None and (group.waits_at != waits_at or group.coro != coro or group.cell != cell):
-            self._leave_group(number)
+            self._leave_group(number, has_ended=False)
             group = None
         if group is None:
             key = group_key(coro, cell, waits_at)
             group = self.groups.get(key)
             if group is None:
                 group = self.groups[key] = Group(key, coro, cell, waits_at)
+                self.ended_groups.discard(key)
             group.add(number)
             self._group_of[number] = group
         elif group.members is None and self._is_lasting and self._state_of[number] == state:
@@ -361,12 +378,13 @@ class Selection:
         if group.members is not None:
             group.members.put(f"t{number}", self._value_of(record), number)
 
-    def _leave_group(self, number: int) -> None:
+    def _leave_group(self, number: int, *, has_ended: bool) -> None:
         group = self._group_of.pop(number, None)
         if group is None:
             return
         group.states[self._state_of.pop(number)] -= 1
         group.discard(number)
+        group.has_ended = has_ended
         self._touched.add(group.key)
         if group.members is not None:
             group.members.drop(f"t{number}")

@@ -1,7 +1,7 @@
 """Draw the last two minutes: each task is a bar in the lane of its cell, beside what blocked the loop. Pure.
 
 No task notes anything for this. A live task knows when it was spawned. A look notes when a task has ended: to
-a quarter of a second, and only while a view is visible.
+half a second, and only while a view is visible.
 """
 
 from __future__ import annotations

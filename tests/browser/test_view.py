@@ -91,7 +91,7 @@ DETAIL = {
     "traceback": "",
     "cancelled_by": "",
 }
-HEAD = {
+HEAD: dict[str, Any] = {
     "lag": {"p50_ms": 0.31, "p99_ms": 4.2, "max_ms": 312, "recent": [1] * 60},
     "finding": {
         "severity": "warning",
@@ -424,6 +424,32 @@ def test_what_comes_and_goes_above_the_rows_does_not_move_them(page: Page, by: s
     page.set_viewport_size({"width": 1200, "height": 800})
 
 
+def test_no_line_above_held_rows_is_cut_in_two(page: Page) -> None:
+    view = PlainPage(page, SINGLE, head={**HEAD, "mended": ""})
+    finding = view.panel.locator(".loopnb-finding")
+    expect(finding).to_contain_text("blocked")
+    view.row("feed").hover()
+    expect(view.panel).to_have_attribute("data-held", "")
+    bottom = "finding => finding.closest('.loopnb-head').getBoundingClientRect().bottom"
+    is_seen = """finding => {
+        let box = finding.getBoundingClientRect();
+        let head = finding.closest(".loopnb-head").getBoundingClientRect();
+        return box.left < head.right - 1 && box.bottom <= head.bottom;
+    }"""
+    before = finding.evaluate(bottom)
+    assert finding.evaluate(is_seen)
+
+    long = {**HEAD["finding"], "summary": "The loop was blocked. " * 20}
+    view.kernel(f"kernel.push({{ head: {{ finding: {json.dumps(long)} }} }})")
+    expect(finding).to_contain_text("blocked. The loop was blocked.")
+    assert finding.evaluate(bottom) == before
+    assert not finding.evaluate(is_seen)
+
+    page.mouse.move(2, 2)
+    expect(view.panel).not_to_have_attribute("data-held", "")
+    assert finding.evaluate(is_seen)
+
+
 def test_what_vanishes_below_the_rows_does_not_move_them(page: Page) -> None:
     page.set_viewport_size({"width": 320, "height": 400})
     view = PlainPage(page, SINGLE)
@@ -660,6 +686,28 @@ def test_a_view_without_a_kernel_says_so_and_is_grey(page: Page, how: str, text:
     assert len(view.kernel("return kernel.heard")) == heard
 
 
+def test_a_view_without_a_kernel_claims_nothing_that_it_cannot_know(page: Page) -> None:
+    view = PlainPage(page, SINGLE)
+    wait_names(view, "feed", "report", "stubborn")
+    view.kernel(UNLOADED)
+    expect(view.panel.locator(".loopnb-end")).to_be_visible()
+    for click in (
+        view.panel.get_by_role("tab", name="Finished"),
+        view.panel.locator(".loopnb-titles .loopnb-sort", has_text="Task"),
+        view.panel.locator(".loopnb-chip:visible").first,
+        view.rows.first,
+    ):
+        click.click(force=True)
+        drawn(view)
+
+        expect(view.panel.locator("[aria-selected=true]")).to_have_text("Tasks")
+        expect(view.panel.locator(".loopnb-detail")).to_be_hidden()
+        expect(view.panel.locator(".loopnb-chip[aria-pressed=true]")).to_have_count(0)
+        expect(view.panel.locator("[aria-sort=ascending], [aria-sort=descending]")).to_have_text(
+            re.compile("Age")
+        )
+
+
 def test_a_comm_that_comes_back_is_no_restart(page: Page) -> None:
     view = PlainPage(page, SINGLE)
     view.kernel("kernel.fire('comm_live_update')")
@@ -755,6 +803,14 @@ def test_the_timeline_is_drawn_and_says_what_is_under_the_pointer(page: Page) ->
     )
     assert painted
 
+    page.mouse.move(box["x"] + box["width"] - 10, box["y"] + 28)
+    expect(view.panel.locator(".loopnb-hover")).to_be_visible()
+    hover = view.panel.locator(".loopnb-hover").bounding_box()
+    assert hover is not None
+    assert hover["height"] < 30  # one line
+    assert hover["y"] + hover["height"] <= box["y"] + box["height"]
+    assert hover["x"] + hover["width"] <= box["x"] + box["width"] + 1
+
     with page.expect_download() as download:
         view.panel.get_by_role("button", name="Export").click()
         request = view.heard("trace")[-1]
@@ -833,6 +889,15 @@ def test_names_reprs_and_errors_are_text_on_every_surface(page: Page) -> None:
 
     assert view.panel.locator("img").count() == 0
     assert page.evaluate("window.hacked") is None
+
+
+def test_a_name_of_several_lines_takes_one_row_and_an_empty_one_is_a_number(page: Page) -> None:
+    tasks = [{"number": 1, "name": "two\nlines\r\nthree"}, {"number": 2, "name": " ", "coro": "other"}]
+    view = PlainPage(page, tasks)
+    wait_names(view, "two\nlines\r\nthree", "task 2")
+
+    assert view.rows.first.locator(".loopnb-name").evaluate("name => name.getClientRects().length") == 1
+    assert view.rows.first.locator(".loopnb-name").evaluate("name => name.offsetHeight") < 32
 
 
 def test_an_override_of_direction_does_not_leave_its_name(page: Page) -> None:

@@ -67,6 +67,17 @@ def test_a_cell_that_waits_shows_how_far_it_has_come(kernel: KernelDriver, cell:
     assert re.fullmatch(rf"In\[{number}\] took [\d.]+ s: 16 of 16 tasks done, 1 of them failed", last)
 
 
+def test_what_an_interrupt_has_cancelled_is_not_done(kernel: KernelDriver, gate: Gate) -> None:
+    kernel.run(GATED.format(gate=gate))
+    started = kernel.start(filled(ALOOP, GATHER))
+    started.wait_for(lambda: len(lines(started)) == 2, "update of the line")
+    kernel.interrupt()
+    started.wait()
+    _kind, last = lines(started)[-1]
+
+    assert re.fullmatch(r"In\[\d+\] took [\d.]+ s: 8 of 16 tasks done, 1 of them failed, 8 cancelled", last)
+
+
 def test_a_cell_that_ends_soon_shows_nothing(kernel: KernelDriver) -> None:
     started = kernel.start(
         """

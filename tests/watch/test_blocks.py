@@ -20,7 +20,7 @@ import pytest
 
 from loopnb.nesting.engine import Handoff
 from loopnb.nesting.other_loops import aside
-from loopnb.records import CellRef
+from loopnb.records import Block, CellRef, Standstill
 from loopnb.watch.judging import Step
 from loopnb.watch.looking import Look
 from loopnb.watch.sources import Frame
@@ -31,7 +31,6 @@ from tests.watch.conftest import BLOCKED_AFTER, PATIENCE_S, line_of, until
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loopnb.records import Block
     from tests.watch.conftest import Watched
 
 CELL = CellRef("cell-a", 7)
@@ -530,12 +529,12 @@ def block_until(is_true: Callable[[], bool]) -> None:
 
 
 def test_who_looks_on_is_told_while_a_block_lasts_and_of_its_end(watched: Watched) -> None:
-    told: list[tuple[int, Block | None]] = []
+    told: list[tuple[int, Block | Standstill | None]] = []
 
-    def onlooker(block: Block | None) -> None:
+    def onlooker(block: Block | Standstill | None) -> None:
         told.append((threading.get_ident(), block))
 
-    def broken(block: Block | None) -> None:
+    def broken(block: Block | Standstill | None) -> None:
         raise ValueError(block)
 
     async def main() -> None:
@@ -548,9 +547,27 @@ def test_who_looks_on_is_told_while_a_block_lasts_and_of_its_end(watched: Watche
         watched.watch.unwatch_blocks(onlooker)
 
     watched.run(main())
-    blocks = [block for _thread, block in told if block is not None]
+    blocks = [block for _thread, block in told if isinstance(block, Block)]
 
     assert {block.name for block in blocks} == {"In[7]"}
     assert not any(block.is_over for block in blocks)
     assert blocks[0].lasted_s < blocks[1].lasted_s
     assert threading.get_ident() not in {thread for thread, _block in told}
+
+
+def test_who_looks_on_is_told_of_a_standstill_that_is_no_block(watched: Watched) -> None:
+    told: list[Block | Standstill | None] = []
+    other = asyncio.new_event_loop()
+
+    async def main() -> None:
+        watched.watch.watch_blocks(told.append)
+        with aside(watched.loop, other):
+            other.run_until_complete(until(lambda: len(told) >= 2))
+        await until(lambda: told[-1] is None)
+
+    watched.run(main())
+    other.close()
+    standstills = [each for each in told if isinstance(each, Standstill)]
+
+    assert 0.0 < standstills[0].lasted_s < standstills[1].lasted_s
+    assert not any(isinstance(each, Block) for each in told)

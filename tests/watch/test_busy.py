@@ -13,7 +13,7 @@ from loopnb.records import CellRef, Shares
 from loopnb.watch.busy import BusyTable, RecentShares, RecentTasks
 from loopnb.watch.looking import Look, TaskFacts
 from loopnb.watch.sources import Frame
-from tests.watch.conftest import until
+from tests.watch.conftest import PATIENCE_S, until
 
 if TYPE_CHECKING:
     from tests.watch.conftest import Watched
@@ -194,3 +194,21 @@ def test_stopping_while_somebody_watches_leaves_no_trace(watched: Watched) -> No
 
     assert dict(vars(selector)) == before
     assert not watched.watch.is_busy_watched
+
+
+def test_a_block_counts_for_as_long_as_it_lasts(watched: Watched) -> None:
+    async def hog() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        number = watched.tracker.number_of(task)
+        give_up_at = time.monotonic() + PATIENCE_S
+        while watched.watch.busy_shares().get(number, 0.0) < 0.5:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.01)  # noqa: ASYNC251  it is to block
+
+    async def main() -> None:
+        pace = watched.watch.pace
+        await until(lambda: pace().shares is not None)  # some looks find that the loop waits
+        await asyncio.create_task(hog())
+
+    watched.run(main())

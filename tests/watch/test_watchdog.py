@@ -104,7 +104,7 @@ class OnePass:
     def nothing(self, *_given: Any) -> None:
         """Do nothing."""
 
-    still_late = unseen = looked = expect = nothing
+    still_late = stands_still = turns_again = unseen = looked = expect = nothing
 
 
 @pytest.mark.parametrize("pass_began_s", [10.0, -10.0])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from types import CodeType
 
-    from loopnb.records import Block, Finding
+    from loopnb.records import Block, Finding, Standstill
 
 
 class Notebook:
@@ -40,7 +40,7 @@ class Notebook:
         self.busy: dict[int, float] = {}
         self.late_s = [0.0]
         self.all_blocks: list[Block] = []
-        self.onlookers: list[Callable[[Block | None], object]] = []
+        self.onlookers: list[Callable[[Block | Standstill | None], object]] = []
         self.tasks: list[asyncio.Task[Any]] = []
 
     def loop_state(self) -> LoopState:
@@ -73,10 +73,10 @@ class Notebook:
     def blocks(self) -> list[Block]:
         return self.all_blocks
 
-    def watch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+    def watch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
         self.onlookers.append(fn)
 
-    def unwatch_blocks(self, fn: Callable[[Block | None], object]) -> None:
+    def unwatch_blocks(self, fn: Callable[[Block | Standstill | None], object]) -> None:
         if fn in self.onlookers:
             self.onlookers.remove(fn)
 

@@ -75,6 +75,7 @@ def test_the_header_counts_and_names() -> None:
     [
         ({"call": "time.sleep(9)"}, "In[7], line 3: time.sleep"),
         ({"how": "computes"}, "In[7], line 3: computing"),
+        ({"how": "computes", "call": "s"}, "In[7], line 3: computing"),
         ({"place": "", "how": "computes"}, "In[7]: computing"),
         (
             {"by": "task", "name": "task 5 'hog'", "call": "requests.get(url)"},

@@ -16,7 +16,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from ipywidgets import Widget
 
-from loopnb.records import Block, CellRef
+from loopnb.records import Block, CellRef, Standstill
 from loopnb.tracking import tracked
 from loopnb.tracking.slicing import SlicePace
 from loopnb.widgets import timeline
@@ -112,6 +112,38 @@ def test_a_quiet_loop_is_only_heard_every_two_seconds(
     assert len(kernel.looks) == pytest.approx(10 * BEAT_S / SLOW_S, abs=1)
 
 
+async def stages() -> None:
+    await asyncio.sleep(1)
+    await asyncio.sleep(1e9)
+
+
+def test_a_group_whose_tasks_wait_elsewhere_has_not_ended(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    kernel.spawn_all([stages() for _ in range(5)], [None] * 5)
+    look(page, loop)
+    [before] = page.rows()
+    loop.pass_time(2)
+    [after] = page.rows()
+
+    assert after["key"] != before["key"]
+    assert "ended" not in page.last("window")
+
+
+def test_a_group_that_has_ended_has_not_moved(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    tasks = [kernel.spawn(ticks(), f"task-{number}") for number in range(5)]
+    look(page, loop)
+    [row] = page.rows()
+    for task in tasks:
+        task.cancel()
+    loop.pass_time(SLOW_S)
+
+    assert page.rows() == []
+    assert page.last("window")["ended"] == {row["key"]: "ended"}
+
+
 def test_changes_add_up(widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop) -> None:
     look(page, loop, group=False)
     tasks = [kernel.spawn(ticks(), f"task-{number}") for number in range(5)]
@@ -177,6 +209,39 @@ def test_a_view_that_vanished_is_forgotten(
 
     assert kernel.looks == []
     assert page.ops() == []
+
+
+def test_the_loop_is_idle_since_the_last_cell_or_block(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop)
+    loop.pass_time(5)
+
+    kernel.cells_ended += 1  # both looks find the loop idle; a cell has run in between
+    ended_at = loop.time()
+    loop.pass_time(10)
+    assert page.shared["head"]["text"] == "idle"
+    assert page.shared["head"]["since_s"] == pytest.approx(ended_at, abs=SLOW_S)
+
+    [tell] = kernel.onlookers
+    tell(BLOCK)
+    tell(None)
+    ended_at = loop.time()
+    loop.pass_time(10)
+    assert page.shared["head"]["since_s"] == pytest.approx(ended_at, abs=SLOW_S)
+
+    page.say(op="visible", view="v", visible=False, query={})
+    loop.pass_time(10)
+    look(page, loop)
+    assert page.shared["head"]["since_s"] == pytest.approx(ended_at, abs=SLOW_S)
+
+    page.say(op="visible", view="v", visible=False, query={})
+    loop.pass_time(10)
+    tell(BLOCK)
+    tell(None)
+    loop.pass_time(10)
+    look(page, loop)
+    assert page.shared["head"]["since_s"] is None  # nobody knows since when
 
 
 def test_a_silent_view_is_not_forgotten_while_a_cell_executes(
@@ -589,6 +654,25 @@ def test_a_block_is_told_from_the_thread_that_sees_it(
     assert page.shared["block"] is None  # the loop turns
 
 
+def test_a_cell_that_asks_for_input_is_said_to_run_though_nobody_blocks(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop)
+    [tell] = kernel.onlookers
+    kernel.cell = CellRef("x", 7)  # the loop stands still, so no look has seen it
+    tell(Standstill(2.0))
+    block = page.shared["block"]
+    assert (block["text"], block["is_standstill"]) == ("In[7] runs", True)
+    assert block["since_s"] == 990.0
+
+    kernel.cell = None
+    tell(None)
+    assert page.shared["block"] is None
+    page.ops()
+    tell(Standstill(2.0))  # a GUI's loop runs between cells
+    assert page.ops() == []
+
+
 def test_a_task_that_blocks_is_named_with_its_row(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
@@ -935,6 +1019,24 @@ def test_what_ended_before_anybody_looked_is_shown_without_a_duration(
     assert row["duration_s"] is None
 
 
+async def fails_at_once() -> None:
+    raise ValueError
+
+
+def test_a_task_that_no_look_has_found_alive_has_its_duration_nearly(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    look(page, loop, tab="finished")
+    task = kernel.spawn(fails_at_once(), "quick")
+    spawned_at = loop.time()
+    loop.pass_time(3)
+    [row] = [row for row in page.rows() if row["name"] == "quick"]
+
+    assert row["ended_s"] == pytest.approx(spawned_at, abs=SLOW_S)
+    assert row["duration_s"] == pytest.approx(0.0, abs=SLOW_S)
+    assert task.exception()
+
+
 def test_rows_have_the_users_line(
     widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
 ) -> None:
@@ -1033,6 +1135,26 @@ async def fails_at_length() -> None:
 
 async def returns_at_length() -> str:
     return "\N{PILE OF POO}" * 9_000
+
+
+async def fails_for_a_long_reason() -> None:
+    raise ValueError("y" * 20_000 + "the end")
+
+
+def test_a_long_error_leaves_its_frames_in_sight(
+    widget: LoopWidget, kernel: Notebook, page: FrontEnd, loop: FastLoop
+) -> None:
+    task = kernel.spawn(fails_for_a_long_reason())
+    loop.pass_time(1)
+    look(page, loop, tab="finished")
+    page.say(op="detail", view="v", number=page.rows()[0]["number"])
+    loop.pass_time(1)
+    traceback = page.last("detail")["detail"]["traceback"]
+
+    assert "in fails_for_a_long_reason" in traceback
+    assert traceback.endswith("the end\n")
+    assert max(page.sizes) <= MOST_BYTES
+    assert task.exception()
 
 
 def test_the_details_of_an_ended_task_have_its_outcome(

@@ -53,7 +53,7 @@ def test_what_comes_and_goes_sets_off_no_garbage_collection(kernel: Notebook, lo
 
     assert gc.get_stats()[0]["collections"] == before
     assert len(monitor.tasks) == len(jobs) == COUNT
-    assert len(monitor.ended.when) == CHANGED
+    assert len(monitor.ended.when) >= CHANGED
     monitor.rest()
     for task in list(jobs):
         task.cancel()

@@ -59,6 +59,7 @@ const block = { text: "In[7], line 3: time.sleep", since_s: 98.8 };
 for (let [shared, said] of [
 	[{ head, block: null }, { text: "In[7] runs", since: "12 s", condition: "running" }],
 	[{ head: { ...head, since_s: null }, block: null }, { text: "In[7] runs", since: "", condition: "running" }],
+	[{ head: { ...head, text: "idle" }, block: { text: "In[7] runs", is_standstill: true, since_s: 98.8 } }, { text: "In[7] runs", since: "1.2 s", condition: "running" }],
 	[{ head, block }, { text: "blocked by In[7], line 3: time.sleep", since: "1.2 s", condition: "blocked" }],
 ]) {
 	test(`the header says: ${said.text} ${said.since}`, () => assert.deepEqual(texts.loopText(shared, 100.01), said));
@@ -305,7 +306,9 @@ for (let [from_s, span_s] of [[990, 15], [980, 30], [941, 60], [930, 120], [10, 
 
 test("a thousand tasks at once do not make the lane endless", () => {
 	let bars = Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [index, bar("In[3]", 950, null)]));
-	assert.ok(axis.layOut({ bars, lanes: [], blocks: [] }, 1_000, 1_200).height < 200);
+	let { height, lanes: [lane] } = axis.layOut({ bars, lanes: [], blocks: [] }, 1_000, 1_200);
+	assert.ok(height < 200);
+	assert.equal(lane.covered, 1_000 - 8); // it says so
 });
 
 test("a bar is found under the pointer, and a block where there is none", () => {

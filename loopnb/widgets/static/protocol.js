@@ -4,7 +4,7 @@
  * The kernel's side has the same functions (`loopnb/widgets/protocol.py`), and both are tested with the same
  * vectors. A function returns null when a message was missed: the caller asks for everything.
  *
- * @typedef {{text: string, place: string, call: string, since_s: number, remedy: string,
+ * @typedef {{text: string, is_standstill?: boolean, place: string, call: string, since_s: number, remedy: string,
  *   task: number | null, group: string | null}} Block What blocks the loop, since that instant.
  * @typedef {{severity: string, summary: string, remedy: string, more: number}} Finding
  * @typedef {{p50_ms: number, p99_ms: number, max_ms: number, recent: number[]}} Lag
@@ -42,7 +42,8 @@ export const FIRST_QUERY = {
 
 /**
  * A message from the loop (`head`, `beat`) means that the loop turns, so nothing blocks it. A `block` comes
- * from another thread, so its number may be an older one.
+ * from another thread, so its number may be an older one. If that ends, the loop has done nothing else for
+ * longer, whatever the header said before.
  *
  * @param {Shared} shared
  * @param {any} message
@@ -51,7 +52,11 @@ export const FIRST_QUERY = {
 export function applyShared(shared, message) {
 	let { op, epoch, base, seq, clock_s, taken_at } = message;
 	if (epoch !== shared.epoch) return null;
-	if (op === "block") return { ...shared, clock_s, taken_at, block: message.block };
+	if (op === "block") {
+		let isOver = message.block === null && shared.head.cell === null;
+		let head = isOver ? { ...shared.head, since_s: clock_s } : shared.head;
+		return { ...shared, clock_s, taken_at, head, block: message.block };
+	}
 	if (shared.seq !== (op === "head" ? base : seq)) return null;
 	let head = op === "head" ? { ...shared.head, ...message.head } : shared.head;
 	return { epoch, seq, clock_s, taken_at, head, block: null };

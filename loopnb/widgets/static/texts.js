@@ -79,6 +79,9 @@ export function countText(n, noun) {
  * @returns {{text: string, since: string, condition: string}}
  */
 export function loopText({ head, block }, clock_s) {
+	if (block?.is_standstill) {
+		return { text: block.text, since: ageText(clock_s - block.since_s), condition: "running" };
+	}
 	if (block) {
 		return { text: `blocked by ${block.text}`, since: ageText(clock_s - block.since_s), condition: "blocked" };
 	}
@@ -123,7 +126,7 @@ export function kernelGoneText(what, wall_s) {
  */
 export function rowName(row) {
 	if (row.count !== undefined) return `${numberText(row.count)} × ${row.name || row.coro}`;
-	return row.name || `task ${row.number}`;
+	return row.name.trim() ? row.name : `task ${row.number}`;
 }
 
 /**

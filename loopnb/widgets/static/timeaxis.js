@@ -5,7 +5,7 @@
  * @typedef {import("./protocol.js").Bar} Bar
  * @typedef {import("./protocol.js").Blocked} Blocked
  * @typedef {{x: number, y: number, width: number, height: number, lane: number, bar: Bar | null, block: Blocked | null}} Box
- * @typedef {{text: string, y: number, height: number, index: number}} LaneBox
+ * @typedef {{text: string, y: number, height: number, index: number, covered: number}} LaneBox
  */
 
 /** Seconds that may be shown: the shortest of these that holds all bars, or else the last. */
@@ -81,15 +81,19 @@ export function layOut(timeline, now_s, width) {
 		if (!bars.length) continue;
 		/** @type {number[]} Where each line is free again. */
 		let ends = [];
+		let covered = 0;
 		for (let bar of bars.sort((a, b) => a.from_s - b.from_s || a.number - b.number)) {
 			let line = ends.findIndex((end) => end <= bar.from_s);
-			if (line < 0) line = Math.min(ends.length, MAX_LINES - 1);
+			if (line < 0) {
+				line = Math.min(ends.length, MAX_LINES - 1);
+				if (line < ends.length) covered++;
+			}
 			ends[line] = Math.max(ends[line] ?? 0, bar.to_s ?? Infinity);
 			let box = { ...span(bar.from_s, bar.to_s), y: y + line * (BAR + GAP), height: BAR };
 			boxes.push({ ...box, lane: lanes.length, bar, block: null });
 		}
 		let height = ends.length * (BAR + GAP) - GAP;
-		lanes.push({ text: text || "no cell", y, height, index: lanes.length });
+		lanes.push({ text: text || "no cell", y, height, index: lanes.length, covered });
 		y += height + LANE_GAP;
 	}
 	let blocks = timeline.blocks

@@ -27,8 +27,9 @@ export class TimelinePane {
 		this.hover.hidden = true;
 		this.empty = make("div", "muted", "Asking the kernel…");
 		let row = make("div", "kinds");
+		this.export = makeButton("export", "Export", () => host.askTrace(), { title: "Save as a trace for Perfetto or chrome://tracing" });
 		row.append(
-			makeButton("export", "Export", () => host.askTrace(), { title: "Save as a trace for Perfetto or chrome://tracing" }),
+			this.export,
 			make("span", "muted", "A lane for each cell; blocks of the loop are red"),
 		);
 		this.box = make("div", "canvas-box");
@@ -108,7 +109,10 @@ export class TimelinePane {
 		}
 		pen.textAlign = "right";
 		pen.fillStyle = text;
-		for (let { text: label, y, height: tall } of layout.lanes) pen.fillText(label, -PAD, y + tall / 2, LABELS - 4);
+		for (let { text: label, y, height: tall, covered } of layout.lanes) {
+			pen.fillText(label, -PAD, y + tall / 2, LABELS - 4);
+			if (covered) pen.fillText(`+ ${covered.toLocaleString("en")}`, -PAD, y + tall - 6, LABELS - 4);
+		}
 	}
 
 	/**
@@ -139,9 +143,11 @@ export class TimelinePane {
 		let [x, y] = [event.offsetX - LABELS - PAD, event.offsetY];
 		let box = this.layout && boxAt(this.layout, x, y);
 		put(this.hover, box ? this.describe(box) : "");
-		let room = this.box.clientWidth - this.hover.offsetWidth;
-		this.hover.style.left = `${Math.max(Math.min(event.offsetX + 12, room), 0)}px`;
-		this.hover.style.top = `${event.offsetY + 16}px`;
+		let [width, height] = [this.hover.offsetWidth, this.hover.offsetHeight];
+		let bottom = this.box.scrollTop + this.box.clientHeight;
+		let isAbove = event.offsetY + 16 + height > bottom;
+		this.hover.style.left = `${Math.max(Math.min(event.offsetX + 12, this.box.clientWidth - width), 0)}px`;
+		this.hover.style.top = `${isAbove ? Math.max(event.offsetY - 8 - height, 0) : event.offsetY + 16}px`;
 	}
 
 	/** @param {import("./timeaxis.js").Box} box */

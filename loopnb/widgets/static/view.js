@@ -217,6 +217,9 @@ export class View {
 		this.goneText = text;
 		this.pending.clear();
 		this.detail.cancel.disabled = true;
+		// Nobody answers what these ask.
+		let asking = [this.header.counts, this.toolbar.element, this.table.header, this.tree.element, this.timeline.export];
+		for (let element of asking) element.inert = true;
 		this.draw();
 	}
 
@@ -335,6 +338,7 @@ export class View {
 
 	/** Open a group, or a task in detail; close it if it is open. @param {Row} row */
 	open(row) {
+		if (this.goneText) return;
 		if (row.count !== undefined) {
 			let open = this.query.open.filter((key) => key !== row.key);
 			if (!row.is_open) open.push(row.key);
