@@ -64,7 +64,7 @@ def parse(source: str) -> ast.Module:
 
 # As they were at import: nest_asyncio puts others in place of the classes.
 _done, _get_loop = asyncio.Future.done, asyncio.Future.get_loop
-_get_coro, _get_name, _cancelling = asyncio.Task.get_coro, asyncio.Task.get_name, asyncio.Task.cancelling
+_get_coro, _get_name, stock_cancelling = asyncio.Task.get_coro, asyncio.Task.get_name, asyncio.Task.cancelling
 
 
 def is_done(future: Any) -> bool:
@@ -98,7 +98,7 @@ def cancelling_of(task: Any) -> int:
     asyncio does not know of what was delivered to nested waits: ask `loop_task.cancel_requests`.
     """
     try:
-        return _cancelling(task)
+        return stock_cancelling(task)
     except TypeError:
         count = _ask(task, "cancelling", default=0)
         return count if isinstance(count, int) else 0

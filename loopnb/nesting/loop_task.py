@@ -11,7 +11,7 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loopnb._cpython import cancelling_of
+from loopnb._cpython import cancelling_of, stock_cancelling
 from loopnb.frames import is_ours
 
 if TYPE_CHECKING:
@@ -119,8 +119,9 @@ def wait_of(task: asyncio.Task[Any]) -> Parked | None:
 
 def cancel_requests(task: asyncio.Task[Any]) -> int:
     """Return how often *task* was asked to end, less what it has taken back, whatever its class says."""
-    delivered: int = getattr(task, "delivered", 0) if isinstance(task, LoopTask) else 0
-    return cancelling_of(task) + delivered
+    if not isinstance(task, LoopTask):
+        return cancelling_of(task)
+    return stock_cancelling(task) + int(getattr(task, "delivered", 0))
 
 
 # Both belong to no session: a runner may be open while loopnb is unloaded and loaded again.

@@ -39,7 +39,7 @@ BEAT_S = 2.0
 _AT_ONCE = 64
 """How many tasks are taken in before the clock is asked again. Each takes some microseconds."""
 _ENDED_EVERY_S = 1.0
-_HELD_SHARE = 0.001
+_HELD_SHARE = 0.0005
 """Seconds between two looks at the history, and the share of the time spent on ended tasks that it lacks."""
 _DOCTOR_EVERY_S = 10.0
 _DOCTOR_SHARE = 0.002
@@ -360,9 +360,11 @@ class Monitor:
 
     def _put(self, record: TaskRecord, now: float) -> None:
         number = record.number
-        self.tasks.put(record, self.cancels.look_at(record, self._tracker.listing.task(number), now))
+        asked = self.cancels.look_at(record, self._tracker.listing.task(number), now)
+        is_new = self.tasks.put(record, asked)
         for selection in self._kept_up:
-            selection.put(number)
+            if is_new or not selection.is_fixed:
+                selection.put(number)
 
     def cancel(self, request_id: str, numbers: Iterable[int], what: str) -> Message:
         """Ask these tasks to end, and return the first answer. The last follows when they have, or refused.

@@ -99,8 +99,8 @@ class Tasks:
         asked = self.asked.get(record.number) if self.asked else None
         return STATES[record.state] if asked is None else asked.state
 
-    def put(self, record: TaskRecord, asked: LiveTask | None = None) -> None:
-        """Take in a task that is new or has changed.
+    def put(self, record: TaskRecord, asked: LiveTask | None = None) -> bool:
+        """Take in a task that is new or has changed. Return True if it is new.
 
         Args:
             record: Its record.
@@ -113,11 +113,12 @@ class Tasks:
         if old is not None:
             is_plain = asked is None and before is None and old.cell is record.cell
             if is_plain and old.state == record.state and old.note == record.note:
-                return  # most tasks that have changed only wait anew
+                return False  # most tasks that have changed only wait anew
             self._count(old, STATES[old.state] if before is None else before.state, -1)
         if asked is not None:
             self.asked[number] = asked
         self._count(record, STATES[record.state] if asked is None else asked.state, 1)
+        return old is None
 
     def drop(self, number: int) -> TaskRecord | None:
         """Forget a task that has ended. Returns its last record, if it was known."""
@@ -179,10 +180,6 @@ class Order:
 
     def __len__(self) -> int:
         return len(self._sorted)
-
-    def __contains__(self, key: str) -> bool:
-        """Return True if *key* is there, or will be after `settle`."""
-        return self._late[key] is not None if key in self._late else key in self._values
 
     def index(self, key: str, *, desc: bool) -> int | None:
         """Return the place of *key*; None if it is not there."""
@@ -278,6 +275,7 @@ class Selection:
         busy: Share of the loop's time that each task takes, by number. Always the same dictionary.
 
     Attributes:
+        is_fixed: True if a task that changes stays where it is. Then `put` is for new ones only.
         groups: The groups, by key.
         ended_groups: Keys of groups whose tasks have ended.
     """
@@ -291,6 +289,7 @@ class Selection:
         self._busy = busy
         self._value = _VALUES[query.sort]
         self._is_lasting = query.sort in {"age", "number"}  # no change moves a task
+        self.is_fixed = self._is_lasting and not query.group and not self._is_filtered
         self._order = Order()
         # Of grouped tasks: the group, and the state as it was counted there.
         self._group_of: dict[int, Group] = {}
@@ -306,7 +305,7 @@ class Selection:
             self.drop(number, has_ended=False)
         elif self._query.group:
             self._put_in_group(record)
-        elif not self._is_lasting or f"t{number}" not in self._order:
+        else:
             self._order.put(f"t{number}", self._value_of(record), number)
 
     def drop(self, number: int, *, has_ended: bool = True) -> None:
