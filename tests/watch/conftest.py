@@ -71,12 +71,20 @@ class Watched:
         seen = self.watch.current()
         return seen.how if seen is not None and seen.function.endswith(function) else None
 
-    def block_until_seen(self) -> None:
-        """Block the calling thread until the watchdog sees that it sleeps here."""
+    def block_until_seen(self, *, keeps: bool = False) -> None:
+        """Block the calling thread until the watchdog sees that it sleeps here.
+
+        Args:
+            keeps: Others are kept waiting: block until the watchdog has counted them, too.
+        """
         deadline = time.monotonic() + PATIENCE_S
-        while self.sees("block_until_seen") != "sleep":
+        while self.sees("block_until_seen") != "sleep" or (keeps and not self._keeps()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+    def _keeps(self) -> bool:
+        seen = self.watch.current()
+        return seen is not None and seen.kept.ready > 0
 
     def wait_seen(self, how: str) -> None:
         """Wait in another thread until the loop is seen to block in that way, but not for ever."""

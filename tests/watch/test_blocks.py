@@ -306,7 +306,7 @@ def test_what_was_kept_waiting_is_counted(watched: Watched) -> None:
     def hog() -> None:
         for _ in range(3):
             watched.loop.call_soon(int)
-        watched.block_until_seen()
+        watched.block_until_seen(keeps=True)
 
     async def main() -> Block:
         others = [asyncio.create_task(waits()) for _ in range(4)]
