@@ -7,7 +7,9 @@ names, and once the `repr` of a result and the `str` of an error.
 from __future__ import annotations
 
 import asyncio
+import re
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopnb._cpython import loop_of_task
@@ -21,9 +23,9 @@ from loopnb.watch.texts import block_text, kept_text
 from loopnb.widgets.protocol import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from loopnb.records import AwaitGraph, Block, TaskRecord
+    from loopnb.records import AwaitGraph, Block, Describe, TaskRecord
     from loopnb.tracking.history import EndedTask
     from loopnb.tracking.tracker import Tracker
 
@@ -81,27 +83,45 @@ def awaited_by(graph: AwaitGraph | None, number: int) -> list[dict[str, Any]]:
     ]
 
 
-def outcome(task: asyncio.Task[Any] | None, ended: EndedTask | None) -> dict[str, str]:
+def outcome(task: asyncio.Task[Any] | None, ended: EndedTask | None, describe: Describe) -> dict[str, str]:
     """Return result and traceback of a task that has ended, as text.
 
     Args:
         task: The task, if something still refers to it.
         ended: What the history says of it.
+        describe: Formats file and line for people.
     """
     result = ""
     if task is not None and has_origin(task) and ended is not None and ended.state == "returned":
         result = repr_text(asyncio.Future.result(task), _RESULT)  # whatever its class says
-    error = None if ended is None else ended.error
-    return {"result": cut(result, _RESULT), "traceback": "" if error is None else traceback_text(error)}
+    text = ""
+    if ended is not None and ended.error is not None:
+        text = traceback_text(ended.error, partial(describe, cell=ended.origin.cell))
+    return {"result": cut(result, _RESULT), "traceback": text}
 
 
-def traceback_text(error: BaseException) -> str:
-    """Return the traceback of *error*, without our own frames; begin and end of it if it is long."""
+#: A frame in a traceback: its file, and its line.
+_FRAME = re.compile(r'^  File "([^"\n]+)", line (\d+)', re.MULTILINE)
+
+
+def traceback_text(error: BaseException, place: Callable[[str, int], str]) -> str:
+    """Return the traceback of *error*, without our own frames; begin and end of it if it is long.
+
+    Args:
+        error: The error.
+        place: Formats file and line for people. What it says of cells stands in the place of their files,
+            which are temporary ones.
+    """
+
+    def shown(frame: re.Match[str]) -> str:
+        text = place(frame[1], int(frame[2]))
+        return f"  {text}" if text.startswith("In[") else frame[0]
+
     try:
         lines = traceback.format_exception(type(error), error, users_frames(error.__traceback__))
     except Exception:  # noqa: BLE001  an error of the user's own class may do anything
         return type(error).__name__
-    text = "".join(lines)
+    text = _FRAME.sub(shown, "".join(lines))
     if len(text) > _LONGEST:
         # The message may be long, or there may be many frames.
         text = f"{text[: _LONGEST // 3]}\n…\n{text[-_LONGEST * 2 // 3 :]}"

@@ -732,7 +732,9 @@ class Monitor:
             return None
         known = viewer.known
         if known is None or known[0] != number or (ended is not None and known[2] is None):
-            outcome = None if ended is None else details.outcome(self.ended.task(number), ended)
+            outcome = None
+            if ended is not None:
+                outcome = details.outcome(self.ended.task(number), ended, self._tracker.describe)
             known = viewer.known = (number, self._tracker.parents_of(record), outcome)
         return details.detail(
             row,

@@ -20,6 +20,7 @@ from loopnb.records import Block, CellRef, Standstill
 from loopnb.tracking import tracked
 from loopnb.tracking.slicing import SlicePace
 from loopnb.widgets import timeline
+from loopnb.widgets.details import traceback_text
 from loopnb.widgets.ended import Ended
 from loopnb.widgets.model import FAST_S, LEASE_S, SLOW_S, SOON_S, LoopWidget
 from loopnb.widgets.monitor import BEAT_S
@@ -1155,6 +1156,22 @@ def test_a_long_error_leaves_its_frames_in_sight(
     assert traceback.endswith("the end\n")
     assert max(page.sizes) <= MOST_BYTES
     assert task.exception()
+
+
+def test_a_traceback_names_cells_and_not_their_temporary_files() -> None:
+    cell, module = "/tmp/ipykernel_1/123.py", "/home/me/app.py"
+    names: dict[str, Any] = {}
+    exec(compile("def inner():\n    raise ValueError('no')", module, "exec"), names)
+    exec(compile("\ndef outer():\n    inner()", cell, "exec"), names)
+    places = {cell: "In[4], line {}", module: "app.py:{}"}
+    with pytest.raises(ValueError, match="no") as caught:
+        names["outer"]()
+    text = traceback_text(caught.value, lambda filename, line: places.get(filename, "here:{}").format(line))
+
+    assert "  In[4], line 3, in outer" in text
+    assert f'  File "{module}", line 2, in inner' in text
+    assert cell not in text
+    assert text.endswith("ValueError: no\n")
 
 
 def test_the_details_of_an_ended_task_have_its_outcome(
