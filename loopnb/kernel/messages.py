@@ -58,7 +58,7 @@ class _Requests:
         self._lock = threading.Lock()
         #: Those that have not ended, the one that is handled now first.
         self._open: list[dict[str, Any]] = []
-        #: The one of which it was said again that it is busy.
+        #: The one for which a thread has said "busy" again.
         self._said: dict[str, Any] | None = None
 
     def begin(self, request: dict[str, Any]) -> None:

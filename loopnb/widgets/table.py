@@ -236,8 +236,9 @@ class Group:
         if self._newest is not None and number > self._newest:
             self._newest = number
 
-    def discard(self, number: int) -> None:
-        """Take a task out, by its number."""
+    def discard(self, number: int, *, has_ended: bool) -> None:
+        """Take a task out, by its number: it has ended, or is shown elsewhere."""
+        self.has_ended = has_ended
         self.numbers.discard(number)
         if number == self._oldest:
             self._oldest = None
@@ -382,8 +383,7 @@ class Selection:
         if group is None:
             return
         group.states[self._state_of.pop(number)] -= 1
-        group.discard(number)
-        group.has_ended = has_ended
+        group.discard(number, has_ended=has_ended)
         self._touched.add(group.key)
         if group.members is not None:
             group.members.drop(f"t{number}")
